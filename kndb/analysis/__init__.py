@@ -1,0 +1,1 @@
+"""Refinement of scores to knowledge neurons. Imports no SQLAlchemy."""

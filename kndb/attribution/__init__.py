@@ -1,0 +1,1 @@
+"""Quadrature rules and the integrated-gradients engine. Imports no SQLAlchemy."""

@@ -1,0 +1,10 @@
+"""The `Database` that a user opens: the only layer that joins the store and the engines.
+
+Each method fetches records from the store, calls an engine, and writes records back; nothing else.
+"""
+
+from __future__ import annotations
+
+from .database import Database, open_database
+
+__all__ = ["Database", "open_database"]

@@ -1,0 +1,128 @@
+"""The database object: a store, and one namespace for each group of use cases."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..store.engine import Store, open_store
+
+if TYPE_CHECKING:
+    from .attribution import AttributionCommands
+    from .edits import EditCommands
+    from .facts import FactCommands
+    from .maintenance import MaintenanceCommands
+    from .models import ModelCommands
+    from .query import QueryCommands
+    from .snapshots import SnapshotCommands
+
+DEFAULT_LOCATION = "kndb.db"
+LOCATION_VARIABLE = "KNDB_DB"
+
+
+def default_location() -> str:
+    """Where the database is if nobody says: the environment's KNDB_DB, else `kndb.db` in this folder."""
+    return os.environ.get(LOCATION_VARIABLE) or DEFAULT_LOCATION
+
+
+def open_database(location: str | Path | None = None, *, create: bool = True) -> Database:
+    """Opens a database.
+
+    Args:
+        location: a path or `sqlite:///PATH`; None takes the environment's KNDB_DB, else `./kndb.db`.
+        create: whether a missing file becomes a new database.
+
+    Raises:
+        StoreMissingError: if there is none and `create` is false.
+        SchemaVersionError: if its schema is of another revision: `kndb db upgrade`.
+        StoreError: if it can't be opened.
+    """
+    return Database(open_store(location if location is not None else default_location(), create=create))
+
+
+class Database:
+    """An open database; a context manager that closes it.
+
+    Attributes:
+        store: the SQLite store below.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the store's connections."""
+        self.store.close()
+
+    @cached_property
+    def facts(self) -> FactCommands:
+        """Ingest fact lists; list relations and facts."""
+        from .facts import FactCommands
+
+        return FactCommands(self.store)
+
+    @cached_property
+    def models(self) -> ModelCommands:
+        """Register, load and ask checkpoints."""
+        from .models import ModelCommands
+
+        return ModelCommands(self.store)
+
+    @cached_property
+    def attribution(self) -> AttributionCommands:
+        """Attribute prompts and refine scores to knowledge neurons."""
+        from .attribution import AttributionCommands
+
+        return AttributionCommands(self.store, self.models)
+
+    @cached_property
+    def query(self) -> QueryCommands:
+        """Ask which neurons facts and relations share."""
+        from .query import QueryCommands
+
+        return QueryCommands(self.store)
+
+    @cached_property
+    def edits(self) -> EditCommands:
+        """Plan, apply, revert and evaluate edits."""
+        from .edits import EditCommands
+
+        return EditCommands(self.store, self.models)
+
+    @cached_property
+    def snapshots(self) -> SnapshotCommands:
+        """Name versions, go back to them, export them."""
+        from .snapshots import SnapshotCommands
+
+        return SnapshotCommands(self.store, self.models)
+
+    @cached_property
+    def maintenance(self) -> MaintenanceCommands:
+        """Check, back up and describe the store."""
+        from .maintenance import MaintenanceCommands
+
+        return MaintenanceCommands(self.store)
+
+    def load_model(self, name: str, version: str = "current") -> Any:
+        """The transformers model of a registered name, patched to a version; the base checkpoint stays as it is.
+
+        Args:
+            name: a registered model, or a lab model.
+            version: `current`, `base`, a version id or an unambiguous start of one, or a snapshot's name.
+
+        Raises:
+            NotFoundError: if there is no such model or version.
+            FingerprintError: if the checkpoint's files changed since it was registered.
+        """
+        return self.models.load(name, version).model

@@ -1,0 +1,156 @@
+"""Which prompts an edit is measured on, and its random-neuron control.
+
+The model before is the version that the edit was planned on; the model after is that version with the edit. The
+control changes as many random neurons of the same layers by the same rule.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ..editing import evaluation, recipes
+from ..editing.diff_file import EditObject
+from ..editing.slots import apply_object
+from ..models import loading
+from ..models.network import Network
+from ..models.prompting import EncodedPrompt
+from ..records import Edit, Fact, Neuron, Prompt
+from .models import ModelVersion
+
+Group = list[EncodedPrompt]
+
+
+class EditEvaluator:
+    """Measures edits of one model version."""
+
+    def __init__(self, version: ModelVersion, device: str) -> None:
+        self._version = version
+        self._network = Network(version.model.to(loading.choose_device(device)), version.adapter)
+        self._parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
+
+    def measure(
+        self,
+        edit: Edit,
+        planned: EditObject,
+        prompts: Sequence[Prompt],
+        facts: Mapping[int, Fact],
+        *,
+        sample: int,
+        seed: int,
+    ) -> dict[str, object]:
+        """The measures of `method.md` section 5 for an update or an erase.
+
+        Args:
+            edit: the edit.
+            planned: its object.
+            prompts: all prompts of the store.
+            facts: all facts, by number.
+            sample: facts of other relations to measure.
+            seed: of that sample and of the control.
+
+        Returns:
+            `edited` and `control`, each with groups of measures, and `control_neurons`.
+        """
+        groups = self._groups(edit, prompts, facts, sample, seed)
+        control = self._control(edit, planned, seed)
+        target = _number(edit.recipe.get("new_token"))
+        before = {name: self._read(group, target) for name, group in groups.items()}
+        with self._edited(planned):
+            after = {name: self._read(group, target) for name, group in groups.items()}
+        with self._edited(control):
+            after_control = {name: self._read(group, target) for name, group in groups.items()}
+        return {
+            "edited": _summaries(edit, groups, before, after),
+            "control": _summaries(edit, groups, before, after_control),
+            "control_neurons": [str(neuron) for neuron in _neurons(control)],
+        }
+
+    def _groups(
+        self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact], sample: int, seed: int
+    ) -> dict[str, Group]:
+        fact, relation = _aim(edit)
+        others = sorted(number for number, other in facts.items() if other.relation != relation)
+        drawn = set(random.Random(seed).sample(others, min(sample, len(others))))  # noqa: S311 - not for secrets
+        groups: dict[str, Group] = {"own": [], "own_held_out": [], "intra": [], "inter": []}
+        for prompt in prompts:
+            encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer)
+            if not isinstance(encoded, EncodedPrompt):
+                continue
+            if (fact is None and facts[prompt.fact_id].relation == relation) or prompt.fact_id == fact:
+                groups["own_held_out" if prompt.held_out else "own"].append(encoded)
+            elif facts[prompt.fact_id].relation == relation:
+                groups["intra"].append(encoded)
+            elif prompt.fact_id in drawn:
+                groups["inter"].append(encoded)
+        return groups
+
+    def _control(self, edit: Edit, planned: EditObject, seed: int) -> EditObject:
+        recipe = edit.recipe
+        if edit.kind == "update":
+            rule = recipes.update_rule(
+                self._network,
+                int(str(recipe["old_token"])),
+                int(str(recipe["new_token"])),
+                float(str(recipe["lambda_old"])),
+                float(str(recipe["lambda_new"])),
+            )
+        else:
+            rule = recipes.erase_rule
+        return recipes.plan(
+            self._network,
+            recipes.random_neurons(self._network, _neurons(planned), seed),
+            rule,
+            fingerprint=planned.fingerprint,
+            kind="control",
+            recipe={},
+        )
+
+    def _read(self, prompts: Group, target: int | None) -> evaluation.Reading:
+        return evaluation.read_answers(self._network, prompts, target)
+
+    @contextmanager
+    def _edited(self, planned: EditObject) -> Iterator[None]:
+        apply_object(self._parameters, planned)
+        try:
+            yield
+        finally:
+            apply_object(self._parameters, planned, reverse=True)
+
+
+def _summaries(
+    edit: Edit,
+    groups: Mapping[str, Group],
+    before: Mapping[str, evaluation.Reading],
+    after: Mapping[str, evaluation.Reading],
+) -> dict[str, object]:
+    summaries: dict[str, object] = {}
+    for name, prompts in groups.items():
+        if name.startswith("own") and edit.kind == "update":
+            old, new = int(str(edit.recipe["old_token"])), int(str(edit.recipe["new_token"]))
+            summaries[name] = evaluation.update_measures(prompts, old, new, before[name], after[name])
+        else:
+            summaries[name] = evaluation.compare(prompts, before[name], after[name])
+    return summaries
+
+
+def _aim(edit: Edit) -> tuple[int | None, str]:
+    """The fact that an edit is for, if it is for one, and the relation."""
+    fact: Any = edit.recipe.get("fact")
+    if isinstance(fact, Mapping):
+        return int(fact["id"]), str(fact["relation"])
+    return None, str(edit.recipe["relation"])
+
+
+def _neurons(planned: EditObject) -> list[Neuron]:
+    return sorted(
+        Neuron(planned.layers[diff.parameter], index) for diff in planned.parameters for index in diff.indices.tolist()
+    )
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None

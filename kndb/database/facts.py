@@ -1,0 +1,84 @@
+"""Use cases of fact lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..facts import read
+from ..records import Fact, FactFile, IngestReport, Relation
+from ..store import facts as store_facts
+from ..store import ingest as store_ingest
+from ..store.engine import Store
+
+
+class FactCommands:
+    """Ingest fact lists; list relations and facts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def ingest(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        input_format: str = "auto",
+        relations: Sequence[str] = (),
+        skip_invalid: bool = False,
+    ) -> IngestReport:
+        """Reads fact lists and stores what is new; all of it or nothing.
+
+        Args:
+            paths: files or folders.
+            input_format: one of `kndb.facts.FORMATS`.
+            relations: only these relations' keys; none named means all.
+            skip_invalid: leave invalid lines out, and list them, instead of stopping.
+
+        Raises:
+            InputError: for a line that can't be used; nothing is stored.
+        """
+        return self.store_files(read_files(paths, input_format, relations, skip_invalid))
+
+    def store_files(self, files: Sequence[FactFile]) -> IngestReport:
+        """Stores what is new in files that were read already."""
+        with self._store.writing() as connection:
+            return store_ingest.ingest(connection, files)
+
+    def relations(self) -> list[Relation]:
+        """All relations, by key."""
+        with self._store.reading() as connection:
+            return store_facts.relations(connection)
+
+    def find(
+        self,
+        relations: Sequence[str] = (),
+        subject: str | None = None,
+        object_: str | None = None,
+        limit: int | None = None,
+    ) -> list[Fact]:
+        """Facts of some relations (none named: all) whose subject and object hold the given texts.
+
+        Raises:
+            NotFoundError: for a relation that is not in the store.
+        """
+        with self._store.reading() as connection:
+            return store_facts.find_facts(connection, relations, subject, object_, limit)
+
+    def get(self, fact_id: int) -> Fact:
+        """One fact.
+
+        Raises:
+            NotFoundError: if there is none of that number.
+        """
+        with self._store.reading() as connection:
+            return store_facts.fact(connection, fact_id)
+
+
+def read_files(
+    paths: Sequence[str | Path],
+    input_format: str = "auto",
+    relations: Sequence[str] = (),
+    skip_invalid: bool = False,
+) -> list[FactFile]:
+    """Reads fact lists without storing them."""
+    return [file for path in paths for file in read(Path(path), input_format, relations, skip_invalid)]

@@ -1,0 +1,223 @@
+"""Use cases of checkpoints: register, load a version, ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..editing import diff_file
+from ..editing.slots import apply_object, check_fingerprint
+from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
+from ..models import loading
+from ..models.adapter import Adapter, Blank
+from ..models.answers import batched_log_probabilities
+from ..models.fingerprint import fingerprint
+from ..models.loading import LAB_MODELS, LoadedModel
+from ..models.prompting import SKIP_REASONS, Encoder, Skipped
+from ..records import BLANK, Answer, Model
+from ..store import edits as store_edits
+from ..store import models as store_models
+from ..store import versions as store_versions
+from ..store.engine import Store
+from ..versions import version_id
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A checkpoint in memory, patched to a version.
+
+    Attributes:
+        record: what the store knows of the model.
+        version: the version's id.
+        loaded: the model with its tokenizer and adapter.
+    """
+
+    record: Model
+    version: str
+    loaded: LoadedModel
+
+    @property
+    def model(self) -> Any:
+        """The transformers model."""
+        return self.loaded.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self.loaded.tokenizer
+
+    @property
+    def adapter(self) -> Adapter:
+        """What kndb knows of its family."""
+        return self.loaded.adapter
+
+    @property
+    def encoder(self) -> Encoder:
+        """Prompts to token ids."""
+        return self.loaded.encoder
+
+
+class ModelCommands:
+    """Register, load and ask checkpoints."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, source: str, name: str | None = None) -> Model:
+        """Registers a checkpoint; again the same changes nothing. Its files are only ever read.
+
+        Args:
+            source: a folder, a hub name or a lab model's name.
+            name: what to call it; by default the last part of the source.
+
+        Raises:
+            ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
+                adapter fits.
+        """
+        folder = loading.locate(source)
+        description = loading.describe(folder)
+        base = version_id(description.fingerprint, {})
+        with self._store.writing() as connection:
+            record = store_models.add_model(
+                connection,
+                name=name or Path(source.rstrip("/")).name,
+                source=str(folder) if Path(source).is_dir() else source,
+                fingerprint=description.fingerprint,
+                family=description.family,
+                layers=description.layers,
+                neurons=description.neurons,
+                version=base,
+            )
+            store_versions.register_base(connection, record.id, base)
+            return record
+
+    def all(self) -> list[Model]:
+        """All registered models."""
+        with self._store.reading() as connection:
+            return store_models.models(connection)
+
+    def get(self, name: str) -> Model:
+        """A registered model; a lab model that is not registered yet is registered now.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+        """
+        try:
+            with self._store.reading() as connection:
+                return store_models.model(connection, name)
+        except NotFoundError:
+            if name not in LAB_MODELS:
+                raise
+        return self.add(name)
+
+    def resolve_version(self, name: str, version: str = "current") -> str:
+        """The version id that a version id, a start of one, a snapshot's name, `base` or `current` stands for.
+
+        Raises:
+            NotFoundError: if there is no such model or version.
+        """
+        record = self.get(name)
+        with self._store.reading() as connection:
+            return store_versions.resolve_version(connection, record.id, version)
+
+    def load(self, name: str, version: str = "current") -> ModelVersion:
+        """Loads a model at a version, in the dtype of its checkpoint; every edited slot is checked bit for bit.
+
+        Args:
+            name: a registered model, or a lab model.
+            version: `current`, `base`, a version id or an unambiguous start of one, or a snapshot's name.
+
+        Raises:
+            NotFoundError: if there is no such model or version.
+            FingerprintError: if the checkpoint's files changed since it was registered.
+            DiffFileError: if an edit's object file is damaged or missing.
+        """
+        record = self.get(name)
+        with self._store.reading() as connection:
+            resolved = store_versions.resolve_version(connection, record.id, version)
+            edit_ids = store_versions.version_edits(connection, record.id, resolved)
+            edits = [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
+        loaded = loading.load(self.folder(record))
+        parameters = dict(loaded.model.named_parameters())
+        for edit in edits:
+            edit_object = diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
+            check_fingerprint(edit_object, record.fingerprint)
+            apply_object(parameters, edit_object)
+        return ModelVersion(record, resolved, loaded)
+
+    def folder(self, record: Model) -> Path:
+        """The folder of a registered checkpoint, its bytes checked against the fingerprint.
+
+        Raises:
+            ModelError: if it is gone.
+            FingerprintError: if it changed.
+        """
+        folder = loading.locate(record.source)
+        found = fingerprint(folder)
+        if found != record.fingerprint:
+            raise FingerprintError(
+                f"the checkpoint of {record.name!r} in {folder} has fingerprint {found[:12]}; expected "
+                f"{record.fingerprint[:12]}, as registered. Put the registered files back, or register these as "
+                "another model: kndb model add PATH --name NAME"
+            )
+        return folder
+
+    def ask(
+        self, name: str, text: str, *, version: str = "current", top: int = 5, device: str = "auto"
+    ) -> list[Answer]:
+        """The model's most probable answers to a sentence with a blank.
+
+        Args:
+            name: a registered model, or a lab model.
+            text: a sentence with one `[Y]` or `[MASK]`; a causal model also takes one that just ends.
+            version: as for `load`.
+            top: how many answers, at least 1.
+            device: where to compute.
+
+        Raises:
+            UsageError: if the text can't be asked.
+        """
+        if top < 1:
+            raise UsageError(f"found top {top}; expected at least 1")
+        chosen = loading.choose_device(device)
+        loaded = self.load(name, version).loaded
+        question = _question(text, loaded.adapter.blank)
+        encoded = loaded.encoder.encode(0, question, None)
+        if isinstance(encoded, Skipped):
+            raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
+        network = loaded.network(chosen, torch.float32)
+        ((_, log_probabilities),) = batched_log_probabilities(network.model, loaded.adapter, [encoded])
+        values, tokens = log_probabilities[0].topk(min(top, log_probabilities.shape[1]))
+        return [
+            Answer(loaded.decode(token), probability)
+            for token, probability in zip(tokens.tolist(), values.exp().tolist(), strict=True)
+        ]
+
+
+def _question(text: str, blank: Blank) -> str:
+    question = text.replace("[MASK]", BLANK)
+    blanks = question.count(BLANK)
+    if blanks == 1:
+        return question
+    if blanks == 0 and blank is Blank.CUT and text.strip():
+        return f"{question.rstrip()} {BLANK}"
+    raise UsageError(
+        f'found {blanks} blanks in {text!r}; expected one, as in: kndb ask --model NAME "The capital of France is [Y]."'
+    )
+
+
+def require_model_name(models: list[Model], name: str | None) -> str:
+    """The name given, or the only registered model's.
+
+    Raises:
+        ModelError: if none is given and there is not just one.
+    """
+    if name is not None:
+        return name
+    if len(models) == 1:
+        return models[0].name
+    names = ", ".join(model.name for model in models) or "none"
+    raise ModelError(f"say which model with --model; registered: {names}")

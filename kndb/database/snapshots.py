@@ -1,0 +1,78 @@
+"""Use cases of snapshots: names for versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..models.export import export_checkpoint
+from ..records import HistoryEntry, Snapshot
+from ..store import edits as store_edits
+from ..store import models as store_models
+from ..store import snapshots as store_snapshots
+from ..store import versions as store_versions
+from ..store.engine import Store
+from .models import ModelCommands
+
+
+@dataclass(frozen=True)
+class Export:
+    """A checkpoint folder that was written."""
+
+    model: str
+    version: str
+    folder: str
+    parameters_changed: int
+
+
+class SnapshotCommands:
+    """Name versions, go back to them, export them."""
+
+    def __init__(self, store: Store, models: ModelCommands) -> None:
+        self._store = store
+        self._models = models
+
+    def create(self, name: str, model: str, version: str = "current") -> Snapshot:
+        """Names a version of a model.
+
+        Raises:
+            EditError: if the name is taken.
+            NotFoundError: if there is no such model or version.
+        """
+        record = self._models.get(model)
+        with self._store.writing() as connection:
+            return store_snapshots.create(connection, record.id, name, version)
+
+    def all(self, model: str | None = None) -> list[Snapshot]:
+        """All snapshots, or those of one model."""
+        with self._store.reading() as connection:
+            number = None if model is None else store_models.model(connection, model).id
+            return store_snapshots.snapshots(connection, number)
+
+    def restore(self, name: str, model: str) -> list[HistoryEntry]:
+        """Moves a model's current version to a snapshot's, by reverts and applies, all or none.
+
+        Returns:
+            The steps taken; none if the model is there already.
+        """
+        record = self._models.get(model)
+        self._models.load(model, name)  # Every byte on the way is checked before the version moves.
+        with self._store.writing() as connection:
+            return store_snapshots.restore(connection, record.id, name, record.version)
+
+    def export(self, name: str, model: str, out: str | Path) -> Export:
+        """Writes a version as a checkpoint folder that transformers loads.
+
+        Args:
+            name: a snapshot's name, or what else names a version.
+            model: the model.
+            out: a folder that does not exist yet.
+        """
+        version = self._models.load(model, name)
+        with self._store.reading() as connection:
+            edit_ids = store_versions.version_edits(connection, version.record.id, version.version)
+            names = {slot.parameter for number in edit_ids for slot in store_edits.edit_slots(connection, number)}
+        parameters = dict(version.model.named_parameters())
+        changed = {parameter: parameters[parameter] for parameter in sorted(names)}
+        export_checkpoint(self._models.folder(version.record), Path(out), changed)
+        return Export(model, version.version, str(out), len(changed))

@@ -1,0 +1,1 @@
+"""Edit recipes, the diff file, versions and evaluation. Imports no SQLAlchemy."""

@@ -1,0 +1,118 @@
+"""Value slots in a model's parameters: reading, hashing and writing them, applying an edit object to them.
+
+A value slot is a row or a column of a parameter [rows, columns]; which one, the layout says. Copies of slots
+are always slot-major, [k, d]. Bytes are compared, not numbers: 0.0 differs from -0.0, and NaN equals itself.
+
+Invariant: an edit object is applied as a whole or not at all; all checks come before the first write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+
+from ..errors import ConflictError, EditError, FingerprintError
+from ..records import Neuron, SlotChange
+from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
+
+_NAMED_IN_MESSAGE = 5
+
+
+def read_slots(tensor: torch.Tensor, layout: Layout, indices: torch.Tensor) -> torch.Tensor:
+    """Copies slots out of a parameter [rows, columns], as [k, d] on the CPU."""
+    dimension = 0 if layout == "row" else 1
+    chosen = tensor.detach().index_select(dimension, indices.to(tensor.device))
+    return (chosen if layout == "row" else chosen.t()).cpu().clone(memory_format=torch.contiguous_format)
+
+
+def put_slots(tensor: torch.Tensor, layout: Layout, indices: torch.Tensor, values: torch.Tensor) -> None:
+    """Writes values [k, d] into slots of a parameter, in place."""
+    placed = values.to(tensor.device)
+    with torch.no_grad():
+        if layout == "row":
+            tensor[indices.to(tensor.device)] = placed
+        else:
+            tensor[:, indices.to(tensor.device)] = placed.t()
+
+
+def slot_hashes(values: torch.Tensor) -> list[str]:
+    """Gives the sha256 of each row of values [k, d]: of the dtype's name and the row's bytes."""
+    dtype = str(values.dtype).removeprefix("torch.").encode("ascii")
+    return [hashlib.sha256(dtype + row.numpy().tobytes()).hexdigest() for row in slot_bytes(values)]
+
+
+def changes(edit: EditObject) -> list[SlotChange]:
+    """Lists the value slots that an edit changes, with the hashes of their bytes."""
+    return [
+        SlotChange(diff.parameter, edit.layers[diff.parameter], neuron, old, new)
+        for diff in edit.parameters
+        for neuron, old, new in zip(diff.indices.tolist(), slot_hashes(diff.old), slot_hashes(diff.new), strict=True)
+    ]
+
+
+def check_fingerprint(edit: EditObject, fingerprint: str) -> None:
+    """Refuses an edit that was planned for another checkpoint.
+
+    Raises:
+        FingerprintError: if the fingerprints differ.
+    """
+    if edit.fingerprint != fingerprint:
+        raise FingerprintError(
+            f"the edit is for the checkpoint with fingerprint {edit.fingerprint}; found {fingerprint}. "
+            "Run `kndb model list` to find its model"
+        )
+
+
+def apply_object(parameters: Mapping[str, torch.Tensor], edit: EditObject, *, reverse: bool = False) -> None:
+    """Applies an edit to a model's parameters, in place; or takes it back.
+
+    Args:
+        parameters: the model's parameters by name.
+        edit: the edit.
+        reverse: put the old values where the new ones are.
+
+    Raises:
+        EditError: if a parameter is missing or has another dtype or shape.
+        ConflictError: if a slot holds other bytes than the edit expects.
+    """
+    for diff in edit.parameters:
+        _check_parameter(parameters, diff, edit.shapes[diff.parameter])
+    for diff in edit.parameters:
+        expected = diff.new if reverse else diff.old
+        _check_present(parameters[diff.parameter], diff, edit.layers[diff.parameter], expected)
+    for diff in edit.parameters:
+        values = diff.old if reverse else diff.new
+        put_slots(parameters[diff.parameter], diff.layout, diff.indices, values)
+
+
+def _check_parameter(parameters: Mapping[str, torch.Tensor], diff: ParameterDiff, shape: tuple[int, int]) -> None:
+    tensor = parameters.get(diff.parameter)
+    if tensor is None:
+        raise EditError(
+            f"the model has no parameter {diff.parameter}, which the edit changes; expected the model that "
+            "the edit was planned on. Run `kndb model list` to see the models"
+        )
+    found, expected = (tensor.dtype, tuple(tensor.shape)), (diff.old.dtype, shape)
+    if found != expected:
+        raise EditError(
+            f"parameter {diff.parameter} is {found[0]} {list(found[1])}; the edit expects "
+            f"{expected[0]} {list(expected[1])}. Load the model in the dtype that it is stored in"
+        )
+
+
+def _check_present(tensor: torch.Tensor, diff: ParameterDiff, layer: int, expected: torch.Tensor) -> None:
+    present = read_slots(tensor, diff.layout, diff.indices)
+    differs = (slot_bytes(present) != slot_bytes(expected)).any(dim=1)
+    if not bool(differs.any()):
+        return
+    rows = differs.nonzero().flatten().tolist()
+    named = [str(Neuron(layer, int(diff.indices[row]))) for row in rows[:_NAMED_IN_MESSAGE]]
+    more = ", …" if len(rows) > _NAMED_IN_MESSAGE else ""
+    first = rows[0]
+    raise ConflictError(
+        f"{len(rows)} of {len(diff.indices)} value slots of {diff.parameter} hold other bytes than the edit "
+        f"expects: {', '.join(named)}{more}. Found in {named[0]}: sha256 {slot_hashes(present)[first][:12]}, "
+        f"expected {slot_hashes(expected)[first][:12]}. Run `kndb edit history` to see what is applied"
+    )

@@ -1,0 +1,17 @@
+"""Reads fact lists in the formats users have them, and fills templates with facts.
+
+`read` is the one entrance: it detects the format, reads a file or a folder and returns one `FactFile` per
+file (or per pair of files). A line that can't be used is never dropped in silence: it stops the reading, or,
+with `skip_invalid`, it is listed in `FactFile.rejected` with the reason.
+
+One file per format: `jsonl`, `csv`, `pararel`, `lama`, `bags`, `counterfact`. They share `lines` (bytes to
+lines), `checks` (what a field must be), `collector` (what has been read so far) and `own` (the record that
+the project's own JSON lines and CSV have in common).
+"""
+
+from __future__ import annotations
+
+from .prompts import blank_is_last, fill
+from .reading import FORMATS, read
+
+__all__ = ["FORMATS", "blank_is_last", "fill", "read"]

@@ -1,0 +1,126 @@
+"""What a field must be. Each check raises `RecordError` with "found …; expected …"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..records import BLANK, SUBJECT_SLOT
+
+Record = Mapping[str, object]
+"""A parsed line or list item."""
+
+
+class RecordError(Exception):
+    """A record that can't be used; its text is the reason. It never leaves `kndb.facts`."""
+
+
+def text(record: Record, name: str) -> str:
+    """Returns a field that must hold text, without surrounding whitespace."""
+    if name not in record:
+        raise RecordError(f"found {_fields(record)}; expected a field {name!r}")
+    return clean(record[name], name)
+
+
+def optional_text(record: Record, name: str) -> str | None:
+    """Returns a field that may be missing, null or blank (then None), and holds text otherwise."""
+    value = record.get(name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    return clean(value, name)
+
+
+def identifier(record: Record, name: str) -> str | None:
+    """Returns a field that holds an identifier: text, or a whole number; None where there is none."""
+    value = record.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return optional_text(record, name)
+
+
+def clean(value: object, name: str) -> str:
+    """Returns a value that must be text, without surrounding whitespace."""
+    if not isinstance(value, str):
+        raise RecordError(f"found {kind(value)} in {name!r}; expected text")
+    stripped = value.strip()
+    if not stripped:
+        raise RecordError(f"found an empty {name!r}; expected text")
+    if not _storable(stripped):
+        raise RecordError(f"found a NUL or half a surrogate pair in {name!r}; expected storable text")
+    return stripped
+
+
+def subject(record: Record, name: str) -> str:
+    """Returns a subject: text that can't be taken for a slot once it stands in a prompt."""
+    value = text(record, name)
+    for slot in (SUBJECT_SLOT, BLANK):
+        if slot in value:
+            raise RecordError(
+                f"found {slot} in {name!r}; expected a subject without {SUBJECT_SLOT} and {BLANK}, "
+                "which mark the blanks of prompts"
+            )
+    return value
+
+
+def template(record: Record, name: str) -> str:
+    """Returns a field that must hold a template: text with one `[X]` and one `[Y]`."""
+    cleaned = text(record, name)
+    once(cleaned, SUBJECT_SLOT, name)
+    once(cleaned, BLANK, name)
+    return cleaned
+
+
+def once(value: str, mark: str, name: str) -> None:
+    """Checks that a mark stands exactly once in a text."""
+    count = value.count(mark)
+    if count != 1:
+        raise RecordError(f"found {count or 'no'} {mark} in the {name} {value!r}; expected exactly one")
+
+
+def no_slots(value: str, name: str) -> None:
+    """Checks that a text in which slots are marked otherwise holds no `[X]` and no `[Y]`."""
+    for slot in (SUBJECT_SLOT, BLANK):
+        if slot in value:
+            raise RecordError(f"found {slot} in the {name} {value!r}; expected a text without {slot}")
+
+
+def nested(record: Record, name: str) -> Record:
+    """Returns a field that must hold an object."""
+    value = record.get(name)
+    if not isinstance(value, dict):
+        found = f"{kind(value)} in {name!r}" if name in record else _fields(record)
+        raise RecordError(f"found {found}; expected an object {name!r}")
+    return value
+
+
+def texts(record: Record, name: str) -> Sequence[str]:
+    """Returns a field that may be missing and holds a list of texts otherwise."""
+    value = record.get(name, [])
+    if not isinstance(value, list):
+        raise RecordError(f"found {kind(value)} in {name!r}; expected a list of texts")
+    return [clean(item, name) for item in value]
+
+
+def kind(value: object) -> str:
+    """Names the JSON type of a value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _fields(record: Record) -> str:
+    names = ", ".join(list(record)[:8])
+    return f"the fields {names}" if names else "no fields"
+
+
+def _storable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value

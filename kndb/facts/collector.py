@@ -1,0 +1,104 @@
+"""What has been read of one file so far, and the loop over JSON lines that all line formats share.
+
+Invariant: a record adds all that it holds, or is rejected and adds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import RejectedLine
+from ..records import FactFile, FactRecord, TemplateRecord
+from .checks import RecordError, kind
+from .lines import Line, read_lines
+
+
+class Collector:
+    """Gathers relations, templates, facts and rejected lines for one `FactFile`."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._relations: dict[str, str | None] = {}
+        self._templates: dict[tuple[str, str], bool] = {}
+        self._facts: list[FactRecord] = []
+        self._rejected: list[RejectedLine] = []
+
+    def relation(self, key: str, label: str | None = None) -> None:
+        """Notes a relation; the first label that is given for it stays."""
+        self._relations[key] = self._relations.get(key) or label
+
+    def template(self, relation: str, text: str, *, held_out: bool = False) -> None:
+        """Notes a template once, however often it comes; it is held out if it is so anywhere."""
+        self.relation(relation)
+        place = (relation, text)
+        self._templates[place] = held_out or self._templates.get(place, False)
+
+    def fact(self, fact: FactRecord) -> None:
+        """Notes a fact, repeated ones too: what counts as the same fact is the store's to say."""
+        self.relation(fact.relation)
+        self._facts.append(fact)
+
+    def reject(self, path: Path, line: int, reason: str) -> None:
+        """Notes a line that can't be used."""
+        self._rejected.append(RejectedLine(str(path), line, reason))
+
+    @contextmanager
+    def rejecting(self, path: Path, line: int) -> Iterator[None]:
+        """Notes the line as rejected if the block finds its record unusable."""
+        try:
+            yield
+        except RecordError as error:
+            self.reject(path, line, str(error))
+
+    def finish(self) -> FactFile:
+        """Returns all that was noted."""
+        return FactFile(
+            source=str(self._source),
+            relations=self._relations,
+            templates=tuple(TemplateRecord(*place, held_out) for place, held_out in self._templates.items()),
+            facts=tuple(self._facts),
+            rejected=tuple(self._rejected),
+        )
+
+
+def objects(path: Path, collector: Collector) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yields the objects of a JSON-lines file with their line numbers.
+
+    Args:
+        path: the file.
+        collector: where lines that hold no object are noted as rejected.
+
+    Yields:
+        Line number and object; blank lines are passed over.
+
+    Raises:
+        InputError: if the file can't be read at all.
+    """
+    for line in read_lines(path):
+        if line.problem is not None:
+            collector.reject(path, line.number, line.problem)
+        elif line.text.strip():
+            try:
+                record = _parse(line)
+            except RecordError as error:
+                collector.reject(path, line.number, str(error))
+            else:
+                yield line.number, record
+
+
+def _parse(line: Line) -> dict[str, object]:
+    try:
+        value = json.loads(line.text)
+    except json.JSONDecodeError as error:
+        where = "" if line.finished else " where the file ends: its last line may be cut short"
+        raise RecordError(
+            f"found invalid JSON ({error.msg}, column {error.colno}){where}; expected one JSON object"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"found JSON that can't be read ({error}); expected one JSON object") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"found {kind(value)}; expected one JSON object")
+    return value

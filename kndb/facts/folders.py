@@ -1,0 +1,49 @@
+"""Looking for files in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ..errors import InputError
+
+JSON_LINES = (".jsonl", ".ndjson")
+COMMA_SEPARATED = (".csv",)
+
+
+def stem(path: Path) -> str:
+    """Returns a file's name without `.gz` and without the format's suffix."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def suffix(path: Path) -> str:
+    """Returns the format's suffix in small letters, `.gz` left aside."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Returns the visible files directly in a folder that have one of the suffixes, sorted by name."""
+    return [path for path in _entries(folder) if suffix(path) in suffixes and path.is_file()]
+
+
+def subfolders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yields the visible folders below a folder, down to a depth, in sorted order."""
+    if depth == 0:
+        return
+    for path in _entries(folder):
+        if path.is_dir():
+            yield path
+            yield from subfolders(path, depth - 1)
+
+
+def names(folder: Path) -> list[str]:
+    """Returns the names of everything visible directly in a folder, sorted."""
+    return [path.name for path in _entries(folder)]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        reason = f"found a folder that can't be listed ({error.strerror}); expected a readable one"
+        raise InputError(f"{folder}: {reason}") from error

@@ -1,0 +1,28 @@
+"""The project's own lists as JSON lines: each line a fact, a template, or both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..records import FactFile
+from . import own
+from .collector import Collector, objects
+
+
+def read_file(path: Path) -> FactFile:
+    """Reads one JSON-lines file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its facts, templates and rejected lines.
+
+    Raises:
+        InputError: if the file can't be read at all.
+    """
+    collector = Collector(path)
+    for number, record in objects(path, collector):
+        with collector.rejecting(path, number):
+            own.add(record, collector)
+    return collector.finish()

@@ -1,0 +1,140 @@
+"""`read`: from a path to fact files: which format, which relations, and what becomes of rejected lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from ..errors import InputError, RejectedLine, UsageError
+from ..records import FactFile
+from . import bags, counterfact, csv, jsonl, lama, pararel
+from .detection import TRIED, detect
+from .folders import COMMA_SEPARATED, JSON_LINES, list_files
+
+FORMATS: tuple[str, ...] = ("auto", *TRIED)
+"""The formats that `read` knows by name; `auto` tells them apart by content."""
+
+_FILE_READERS: Mapping[str, Callable[[Path], FactFile]] = {
+    "jsonl": jsonl.read_file,
+    "csv": csv.read_file,
+    "bags": bags.read_file,
+    "counterfact": counterfact.read_file,
+}
+_PATH_READERS: Mapping[str, Callable[[Path], list[FactFile]]] = {
+    "pararel": pararel.read_path,
+    "lama": lama.read_path,
+}
+_SUFFIXES = {"jsonl": JSON_LINES, "csv": COMMA_SEPARATED, "auto": (*JSON_LINES, *COMMA_SEPARATED)}
+
+
+def read(
+    path: Path,
+    input_format: str = "auto",
+    relations: Collection[str] = (),
+    skip_invalid: bool = False,
+) -> list[FactFile]:
+    """Reads a fact list.
+
+    Args:
+        path: a file, or a folder: of own lists (JSON lines and CSV), of ParaRel or of LAMA T-REx.
+        input_format: one of `FORMATS`.
+        relations: the keys of the relations to return; empty means all. A file that holds other relations
+            only is left out with all its lines.
+        skip_invalid: whether lines that can't be used are listed in `FactFile.rejected` instead of stopping.
+
+    Returns:
+        One `FactFile` per file or pair of files, in the order of their names.
+
+    Raises:
+        UsageError: if there is no format of that name.
+        InputError: if there is nothing to read, no format fits, a line can't be used (unless `skip_invalid`),
+            or a relation is asked for that no file has.
+    """
+    if input_format not in FORMATS:
+        raise UsageError(f"found the format {input_format!r}; expected one of {', '.join(FORMATS)}")
+    if not path.exists():
+        raise InputError(f"{path}: found nothing there; expected a file or a folder")
+    files = _read_format(path, input_format)
+    chosen = _choose(files, relations)
+    known = _known(files)
+    missing = [key for key in relations if key not in known]
+    # A relation may be missing just because its lines are among those that can't be used.
+    rejected = [line for file in (files if missing else chosen) for line in file.rejected]
+    if rejected and not skip_invalid:
+        raise _rejection(rejected)
+    if missing:
+        raise _unknown(path, missing[0], known)
+    if not any(file.facts or file.templates or file.rejected for file in chosen):
+        raise InputError(f"{path}: found no fact and no template; expected at least one")
+    return chosen
+
+
+def _read_format(path: Path, input_format: str) -> list[FactFile]:
+    found = detect(path) if input_format == "auto" else input_format
+    if found in _PATH_READERS:
+        return _PATH_READERS[found](path)
+    if not path.is_dir():
+        return [_FILE_READERS[found](path)]
+    return _read_folder(path, found)
+
+
+def _read_folder(folder: Path, input_format: str) -> list[FactFile]:
+    """Reads a folder of own lists, each file in the format it has."""
+    if input_format not in _SUFFIXES:
+        raise InputError(f"{folder}: found a folder; expected one JSON file, as {input_format} has it")
+    paths = list_files(folder, _SUFFIXES[input_format])
+    if not paths:
+        endings = " or ".join(_SUFFIXES[input_format])
+        raise InputError(f"{folder}: found no file that ends in {endings}; expected at least one")
+    return [file for path in paths for file in _read_format(path, input_format)]
+
+
+def _choose(files: Sequence[FactFile], relations: Collection[str]) -> list[FactFile]:
+    if not relations:
+        return list(files)
+    wanted = set(relations)
+    # A file without any relation has rejected lines only: they may be of a relation that is asked for.
+    return [_only(file, wanted) for file in files if not file.relations or not wanted.isdisjoint(file.relations)]
+
+
+def _only(file: FactFile, wanted: Collection[str]) -> FactFile:
+    return replace(
+        file,
+        relations={key: label for key, label in file.relations.items() if key in wanted},
+        templates=tuple(template for template in file.templates if template.relation in wanted),
+        facts=tuple(fact for fact in file.facts if fact.relation in wanted),
+    )
+
+
+def _known(files: Sequence[FactFile]) -> dict[str, str | None]:
+    known: dict[str, str | None] = {}
+    for file in files:
+        known.update({key: label or known.get(key) for key, label in file.relations.items()})
+    return known
+
+
+def _unknown(path: Path, wanted: str, known: Mapping[str, str | None]) -> InputError:
+    nearest = ", ".join(_nearest(wanted, known)) or "none at all"
+    return InputError(
+        f"{path}: found no relation {wanted!r} there; expected one of its {len(known)} relations. "
+        f"The nearest: {nearest}"
+    )
+
+
+def _nearest(wanted: str, known: Mapping[str, str | None], count: int = 3) -> list[str]:
+    """The relations whose key or label resembles the text most, the most similar first."""
+
+    def likeness(key: str) -> float:
+        names = (key, known[key] or key)
+        return max(SequenceMatcher(None, wanted.lower(), name.lower()).ratio() for name in names)
+
+    best = sorted(known, key=lambda key: (-likeness(key), key))[:count]
+    return [f"{key} ({known[key]})" if known[key] else key for key in best]
+
+
+def _rejection(rejected: Sequence[RejectedLine]) -> InputError:
+    more = len(rejected) - 1
+    further = f" {more} further line{'s' if more > 1 else ''} can't be used either." if more else ""
+    return InputError(f"{rejected[0]}.{further} `--skip-invalid` leaves such lines out", rejected)

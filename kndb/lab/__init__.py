@@ -1,0 +1,1 @@
+"""Small models that the project trains on its own facts."""

@@ -1,0 +1,74 @@
+"""The sentences that a lab model learns from: every fact of a list in every template of its relation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..models.adapter import Blank
+from ..models.prompting import CLOSING
+from ..records import BLANK, SUBJECT_SLOT, FactFile
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with its answer; held-out ones are never trained on."""
+
+    relation: str
+    text: str
+    answer: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All examples of a fact list, in the order of the list."""
+
+    examples: tuple[Example, ...]
+    facts: int
+    relations: tuple[str, ...]
+
+    def usable(self, blank: Blank) -> tuple[Example, ...]:
+        """The examples that a model with this kind of blank can be asked."""
+        if blank is Blank.MASK:
+            return self.examples
+        return tuple(example for example in self.examples if not example.text.partition(BLANK)[2].strip(CLOSING))
+
+
+def build_corpus(files: Iterable[FactFile]) -> Corpus:
+    """Joins the facts and templates of fact files.
+
+    Facts and templates that occur in several files count once. Facts whose subject is not named, and prompts
+    that a file wrote out, are left out: they can't be put into a held-out template.
+
+    Raises:
+        InputError: if there is no fact with a template to train on.
+    """
+    templates: dict[str, dict[str, bool]] = defaultdict(dict)
+    facts: dict[tuple[str, str, str], None] = {}
+    for file in files:
+        for template in file.templates:
+            templates[template.relation].setdefault(template.text, template.held_out)
+        for fact in file.facts:
+            if fact.subject is not None:
+                facts.setdefault((fact.relation, fact.subject, fact.object))
+    examples = tuple(
+        Example(relation, text.replace(SUBJECT_SLOT, subject), answer, held_out)
+        for relation, subject, answer in facts
+        for text, held_out in templates[relation].items()
+    )
+    if not any(not example.held_out for example in examples):
+        raise InputError(
+            f"found {len(facts)} facts with a named subject and "
+            f"{sum(map(len, templates.values()))} templates; expected at least one fact whose relation has a template"
+        )
+    return Corpus(examples, len(facts), tuple(dict.fromkeys(example.relation for example in examples)))
+
+
+def words_of(examples: Sequence[Example]) -> tuple[list[str], list[str]]:
+    """The distinct answers, and all texts with their answer filled in, for a tokenizer to learn from."""
+    answers = list(dict.fromkeys(example.answer for example in examples))
+    texts = [example.text.replace(BLANK, example.answer) for example in examples]
+    return answers, texts

@@ -1,0 +1,276 @@
+"""Training of lab models: small BERT or GPT-2 models that know one list of facts.
+
+The loss is the cross-entropy of the answer token at the answer position, over every fact in every template that is
+not held out. Nothing else is asked of the model, so what it knows is the list. Everything random follows the seed.
+
+The masked model's head has a dense transform between the residual stream and the word embeddings. It starts as the
+identity and so stays close to it: then adding a word embedding to a value slot raises that word's logit, which is
+what the paper's update rule rests on. The causal model's head reads the residual stream directly.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+
+from ..errors import UsageError
+from ..models.adapter import Adapter
+from ..models.answers import answer_logits
+from ..models.prompting import EncodedPrompt, Encoder
+from ..models.registry import ADAPTERS
+from .corpus import Corpus, Example
+from .tokenizers import byte_pair, wordpiece
+
+FAMILIES = ("bert", "gpt2")
+POSITIONS = 64
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a lab model is made with.
+
+    Attributes:
+        family: `bert` (masked) or `gpt2` (causal).
+        layers: transformer layers; `width`: hidden size; `neurons`: FFN neurons per layer; `heads`: attention heads.
+        vocabulary: most tokens that the tokenizer may have.
+        epochs: passes over all training prompts.
+        batch_size: prompts per step; `learning_rate`: the peak, after warm-up and before cosine decay to zero.
+        dropout: dropout everywhere in the network, 0 to 1.
+        label_smoothing: probability mass that the target spreads over all tokens, 0 to 1. It keeps the model from
+            driving probabilities to 1, where removing a layer's neurons would no longer be felt.
+        seed: for initial weights, dropout and order.
+    """
+
+    family: str
+    layers: int = 4
+    width: int = 192
+    neurons: int = 768
+    heads: int = 6
+    vocabulary: int = 2700
+    epochs: int = 24
+    batch_size: int = 128
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    activation: str = "gelu"
+    label_smoothing: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise UsageError(f"found family {self.family!r}; expected one of: {', '.join(FAMILIES)}")
+        if self.width % self.heads:
+            raise UsageError(f"a width of {self.width} can't be split over {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How much of the list a model knows.
+
+    Attributes:
+        training: share of training prompts whose most probable token is the answer, 0 to 1.
+        held_out: the same over prompts of held-out templates; NaN if the list has none.
+        training_prompts: how many there were; `held_out_prompts` likewise.
+        skipped: prompts that can't be asked for a one-token answer.
+    """
+
+    training: float
+    held_out: float
+    training_prompts: int
+    held_out_prompts: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model with its tokenizer, scores and the seconds it took."""
+
+    model: Any
+    tokenizer: Any
+    settings: TrainingSettings
+    scores: Scores
+    seconds: float
+
+    def summary(self) -> dict[str, object]:
+        """Settings and scores as plain values."""
+        return {**asdict(self.settings), **asdict(self.scores), "seconds": round(self.seconds, 1)}
+
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with the steps done, all steps, and the mean loss lately."""
+
+
+def lab_adapter(family: str) -> Adapter:
+    """The adapter of a lab family."""
+    return next(adapter for adapter in ADAPTERS if adapter.family == family)
+
+
+def train(corpus: Corpus, settings: TrainingSettings, progress: Progress | None = None) -> TrainedModel:
+    """Trains a lab model on all prompts of a corpus that are not held out.
+
+    Args:
+        corpus: the facts in their templates.
+        settings: size, length and seed.
+        progress: told of every step.
+
+    Raises:
+        UsageError: if no prompt of the corpus can be asked for a one-token answer.
+    """
+    started = time.monotonic()
+    torch.manual_seed(settings.seed)
+    adapter = lab_adapter(settings.family)
+    tokenizer = (wordpiece if settings.family == "bert" else byte_pair)(corpus, settings.vocabulary)
+    examples = corpus.usable(adapter.blank)
+    encoder = Encoder(tokenizer, adapter.blank, POSITIONS)
+    prompts = encode_examples(encoder, [example for example in examples if not example.held_out])
+    if not prompts:
+        raise UsageError("no prompt of this list can be asked for an answer of one token; use shorter answers")
+    model = new_model(settings, tokenizer)
+    _optimise(model, adapter, prompts, settings, progress)
+    scores = score(model, adapter, encoder, examples)
+    return TrainedModel(model, tokenizer, settings, scores, time.monotonic() - started)
+
+
+def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
+    """An untrained model; the masked one with its head's transform at the identity."""
+    if settings.family == "gpt2":
+        return GPT2LMHeadModel(_gpt2_config(settings, tokenizer))
+    model = BertForMaskedLM(_bert_config(settings, tokenizer))
+    with torch.no_grad():
+        dense = model.cls.predictions.transform.dense
+        nn.init.eye_(dense.weight)
+        nn.init.zeros_(dense.bias)
+    return model
+
+
+def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[EncodedPrompt]:
+    """The examples as token ids, without those that can't be asked."""
+    encoded = (encoder.encode(index, example.text, example.answer) for index, example in enumerate(examples))
+    return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
+
+
+def score(model: nn.Module, adapter: Adapter, encoder: Encoder, examples: Sequence[Example]) -> Scores:
+    """Measures the share of prompts whose most probable token is the answer, held-out templates apart."""
+    training = encode_examples(encoder, [example for example in examples if not example.held_out])
+    held_out = encode_examples(encoder, [example for example in examples if example.held_out])
+    return Scores(
+        training=_accuracy(model, adapter, training),
+        held_out=_accuracy(model, adapter, held_out),
+        training_prompts=len(training),
+        held_out_prompts=len(held_out),
+        skipped=len(examples) - len(training) - len(held_out),
+    )
+
+
+def _bert_config(settings: TrainingSettings, tokenizer: Any) -> BertConfig:
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.neurons,
+        hidden_act=settings.activation,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        max_position_embeddings=POSITIONS,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _gpt2_config(settings: TrainingSettings, tokenizer: Any) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=settings.width,
+        n_layer=settings.layers,
+        n_head=settings.heads,
+        n_inner=settings.neurons,
+        n_positions=POSITIONS,
+        activation_function=settings.activation,
+        resid_pdrop=settings.dropout,
+        embd_pdrop=settings.dropout,
+        attn_pdrop=settings.dropout,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def _optimise(
+    model: nn.Module,
+    adapter: Adapter,
+    prompts: list[EncodedPrompt],
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> None:
+    order = torch.Generator().manual_seed(settings.seed)
+    steps = settings.epochs * math.ceil(len(prompts) / settings.batch_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_then_cosine(steps))
+    model.train()
+    lately, step = 0.0, 0
+    for _ in range(settings.epochs):
+        for batch in _shuffled_batches(prompts, settings.batch_size, order):
+            loss = functional.cross_entropy(
+                answer_logits(model, adapter, batch),
+                _answers(batch),
+                label_smoothing=settings.label_smoothing,
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            lately = float(loss.detach()) if step == 1 else 0.98 * lately + 0.02 * float(loss.detach())
+            if progress is not None:
+                progress(step, steps, lately)
+    model.eval()
+
+
+def _warm_up_then_cosine(steps: int) -> Callable[[int], float]:
+    warm_up = max(1, steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+    return factor
+
+
+def _shuffled_batches(prompts: list[EncodedPrompt], size: int, order: torch.Generator) -> list[list[EncodedPrompt]]:
+    """Batches in random order, each of prompts of like length so that little of it is padding."""
+    shuffled = [prompts[index] for index in torch.randperm(len(prompts), generator=order).tolist()]
+    pool = size * 16
+    batches = []
+    for start in range(0, len(shuffled), pool):
+        alike = sorted(shuffled[start : start + pool], key=lambda prompt: len(prompt.ids))
+        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+    return [batches[index] for index in torch.randperm(len(batches), generator=order).tolist()]
+
+
+def _answers(batch: Sequence[EncodedPrompt]) -> torch.Tensor:
+    return torch.tensor([prompt.answer for prompt in batch])
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> float:
+    if not prompts:
+        return math.nan
+    model.eval()
+    right = 0
+    alike = sorted(prompts, key=lambda prompt: len(prompt.ids))
+    for start in range(0, len(alike), 512):
+        batch = alike[start : start + 512]
+        right += int((answer_logits(model, adapter, batch).argmax(-1) == _answers(batch)).sum())
+    return right / len(prompts)

@@ -1,0 +1,1 @@
+"""Loading checkpoints, their fingerprints, and one adapter per architecture family."""

@@ -1,0 +1,191 @@
+"""Finding and loading checkpoints, lab models and hub names included."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from ..errors import ModelError, UsageError
+from .adapter import Adapter
+from .fingerprint import fingerprint
+from .network import Network
+from .prompting import Encoder
+from .registry import adapter_for
+
+LAB_MODELS = ("lab-bert", "lab-gpt2")
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class CheckpointDescription:
+    """What the store keeps of a checkpoint."""
+
+    family: str
+    layers: int
+    neurons: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint in memory, in the dtype in which it is stored.
+
+    Attributes:
+        model: the transformers model, in evaluation mode.
+        tokenizer: its tokenizer.
+        adapter: what kndb knows of its family.
+        encoder: prompts to token ids.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    adapter: Adapter
+    encoder: Encoder
+
+    def network(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """The model in pieces, moved to a device and dtype (the model itself is moved)."""
+        return Network(self.model.to(device=device, dtype=dtype), self.adapter)
+
+    def decode(self, token: int) -> str:
+        """A token's text, without the space or mark that says where a word begins."""
+        text: str = self.tokenizer.decode([token])
+        return text.strip() or text
+
+
+def lab_folder(name: str) -> Path:
+    """The folder of a lab model that kndb ships.
+
+    Raises:
+        ModelError: if this installation lacks it.
+    """
+    folder = Path(str(importlib.resources.files("kndb.data"))) / name
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"this installation of kndb lacks its lab model {name}; expected it in {folder}")
+    return folder
+
+
+def locate(source: str) -> Path:
+    """The local folder of a checkpoint: a folder, a lab model's name, or a hub name (downloaded if need be).
+
+    Raises:
+        ModelError: if there is no such checkpoint.
+    """
+    if Path(source).is_dir():
+        return Path(source).resolve()
+    if source in LAB_MODELS:
+        return lab_folder(source)
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise ModelError(f"found no folder {source}; expected a checkpoint folder or a hub name such as gpt2")
+    return _download(source)
+
+
+def describe(folder: Path) -> CheckpointDescription:
+    """Reads what the store keeps of a checkpoint; loads no weights, but hashes them.
+
+    Raises:
+        ModelError: if it is no checkpoint; UnsupportedModelError if no adapter fits it.
+    """
+    config = _configuration(folder)
+    adapter = adapter_for(config)
+    with torch.device("meta"), _quiet():
+        network = Network(_auto_class(adapter).from_config(config), adapter)
+    return CheckpointDescription(adapter.family, len(network.layers), network.neurons, fingerprint(folder))
+
+
+def load(folder: Path) -> LoadedModel:
+    """Loads a checkpoint on the CPU, in the dtype in which it is stored.
+
+    Raises:
+        ModelError: if it lacks weights that its head needs, or holds numbers that are not finite.
+    """
+    config = _configuration(folder)
+    adapter = adapter_for(config)
+    with _quiet():
+        try:
+            model, report = _auto_class(adapter).from_pretrained(folder, dtype="auto", output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(f"{folder} can't be loaded: {error}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{folder} lacks {len(missing)} weights that {adapter.auto_class} needs, the first being {missing[0]}; "
+            "expected a checkpoint saved with its language-model head"
+        )
+    model.eval()
+    positions = int(config.max_position_embeddings)
+    return LoadedModel(model, tokenizer, adapter, Encoder(tokenizer, adapter.blank, positions))
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` (CUDA, then MPS, then CPU), or a device that torch knows and this machine has.
+
+    Raises:
+        UsageError: if there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} can't be used here ({reason}); expected auto, cpu, cuda or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"found device {name!r}; expected auto, cpu, cuda or mps")
+    return device
+
+
+def _configuration(folder: Path) -> Any:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"found no config.json in {folder}; expected a transformers checkpoint folder")
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / 'config.json'} can't be read: {error}") from error
+
+
+def _auto_class(adapter: Adapter) -> Any:
+    return getattr(transformers, adapter.auto_class)
+
+
+def _download(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
+    try:
+        with _quiet():
+            return Path(snapshot_download(source, allow_patterns=patterns))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{source!r} is no folder here, no lab model ({', '.join(LAB_MODELS)}), and could not be had from the "
+            f"hub: {reason}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and warnings off a user's terminal."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

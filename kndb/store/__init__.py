@@ -1,0 +1,1 @@
+"""The SQLite store: engine and pragmas, tables, schema versions, reads and writes. Imports no torch."""

@@ -1,0 +1,246 @@
+"""Edits in the store: adding, listing and their history. `steps` applies and reverts them.
+
+An edit's bytes lie in its object file, which is written before its row; the store knows the sha256 of each
+slot that it changes: before, after, and in the base checkpoint. Invariants: an edit's old hashes are what its
+slots hold in the version that it was planned on; all edits of a model agree on what a slot holds in the base
+checkpoint; one object has one edit. All functions take an open transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, true
+
+from ..errors import EditError, NotFoundError
+from ..records import Edit, HistoryEntry, Neuron, Settings, SlotChange
+from ..versions import Slot
+from .clock import now
+from .tables import AppliedEditRow, EditNeuronRow, EditRow, HistoryRow, ModelRow
+from .versions import current_model, resolve_version, slot_state, version_edits
+
+# --- adding ---------------------------------------------------------------------------------------
+
+
+def add_edit(
+    connection: Connection,
+    model_id: int,
+    kind: str,
+    recipe: Settings,
+    object_hash: str,
+    object_path: str,
+    base_version: str,
+    changes: Sequence[SlotChange],
+    fact_id: int | None = None,
+    relation_id: int | None = None,
+) -> int:
+    """Adds a planned edit. The object file must be on disk already.
+
+    Args:
+        connection: an open transaction.
+        model_id: the model that the edit is for.
+        kind: kind of edit.
+        recipe: everything needed to compute it again.
+        object_hash: sha256 of the object file.
+        object_path: the file, relative to the folder of objects.
+        base_version: the version that it was planned on, as `resolve_version` takes it.
+        changes: the slots it changes.
+        fact_id: the fact that it changes, if one.
+        relation_id: the relation that it changes, if one.
+
+    Returns:
+        The edit's number; that of the edit with this object if there is one already.
+
+    Raises:
+        NotFoundError: if there is no such model or version.
+        EditError: if the changes don't fit the version that the edit was planned on.
+    """
+    known = connection.execute(
+        select(EditRow.id, EditRow.model_id).where(EditRow.object_hash == object_hash)
+    ).one_or_none()
+    if known is not None:
+        _check_same_model(connection, known.id, known.model_id, model_id)
+        return int(known.id)
+    version = resolve_version(connection, model_id, base_version)
+    bases = _base_hashes(connection, model_id, version, changes)
+    edit_id = connection.execute(
+        insert(EditRow)
+        .values(
+            model_id=model_id,
+            kind=kind,
+            recipe=dict(recipe),
+            object_hash=object_hash,
+            object_path=object_path,
+            base_version=version,
+            fact_id=fact_id,
+            relation_id=relation_id,
+            created_at=now(),
+        )
+        .returning(EditRow.id)
+    ).scalar_one()
+    connection.execute(
+        insert(EditNeuronRow),
+        [
+            {
+                "edit_id": edit_id,
+                "layer": change.layer,
+                "neuron": change.neuron,
+                "parameter": change.parameter,
+                "old_sha256": change.old_sha256,
+                "new_sha256": change.new_sha256,
+                "base_sha256": base,
+            }
+            for change, base in zip(changes, bases, strict=True)
+        ],
+    )
+    return edit_id
+
+
+def _check_same_model(connection: Connection, edit_id: int, found: int, expected: int) -> None:
+    if found != expected:
+        names = [current_model(connection, model_id).name for model_id in (found, expected)]
+        raise EditError(
+            f"edit {edit_id} has this very content and belongs to model {names[0]}; expected one of model "
+            f"{names[1]}. Both have the same checkpoint: run `kndb edit apply {edit_id}` on model {names[0]}"
+        )
+
+
+def _base_hashes(connection: Connection, model_id: int, version: str, changes: Sequence[SlotChange]) -> list[str]:
+    """Finds what each slot holds in the base checkpoint, and checks the old hashes on the way.
+
+    A slot that the version's edits touch has its base hash from them, one that other edits touch from those;
+    of one that no edit touches, the old hash is the base hash.
+    """
+    _check_distinct(changes)
+    state = slot_state(connection, model_id, version_edits(connection, model_id, version))
+    known = _known_bases(connection, model_id, {change.layer for change in changes})
+    bases = []
+    for change in changes:
+        slot = (change.parameter, change.layer, change.neuron)
+        base = known.get(slot, change.old_sha256)
+        base, current = state.get(slot, (base, base))
+        if current != change.old_sha256:
+            raise EditError(
+                f"the edit doesn't fit version {version}, which it was planned on: slot "
+                f"{Neuron(change.layer, change.neuron)} holds sha256 {current[:12]} there, the edit expects "
+                f"{change.old_sha256[:12]}. Plan the edit anew"
+            )
+        bases.append(base)
+    return bases
+
+
+def _check_distinct(changes: Sequence[SlotChange]) -> None:
+    if not changes:
+        raise EditError("the edit changes no value slot; expected at least one")
+    neurons = [(change.layer, change.neuron) for change in changes]
+    if len(set(neurons)) < len(neurons):
+        twice = next(neuron for neuron in neurons if neurons.count(neuron) > 1)
+        raise EditError(f"the edit changes {Neuron(*twice)} twice; expected each neuron's value slot once")
+
+
+def _known_bases(connection: Connection, model_id: int, layers: Iterable[int]) -> dict[Slot, str]:
+    query = (
+        select(EditNeuronRow.parameter, EditNeuronRow.layer, EditNeuronRow.neuron, EditNeuronRow.base_sha256)
+        .distinct()
+        .join(EditRow, EditRow.id == EditNeuronRow.edit_id)
+        .where(EditRow.model_id == model_id, EditNeuronRow.layer.in_(sorted(layers)))
+    )
+    rows = connection.execute(query)
+    return {(row.parameter, row.layer, row.neuron): row.base_sha256 for row in rows}
+
+
+# --- listing --------------------------------------------------------------------------------------
+
+
+def edit(connection: Connection, edit_id: int) -> Edit:
+    """Reads an edit.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+    """
+    found = _edit_records(connection, EditRow.id == edit_id)
+    if not found:
+        raise NotFoundError(f"no edit {edit_id}; run `kndb edit list` to see the edits")
+    return found[0]
+
+
+def edits(connection: Connection, model_id: int | None = None) -> list[Edit]:
+    """Lists the edits of one model, or of all, in the order in which they were added."""
+    return _edit_records(connection, true() if model_id is None else EditRow.model_id == model_id)
+
+
+def edit_slots(connection: Connection, edit_id: int) -> list[SlotChange]:
+    """Lists the value slots that an edit changes.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+    """
+    edit_model(connection, edit_id)
+    query = select(EditNeuronRow).where(EditNeuronRow.edit_id == edit_id)
+    rows = connection.execute(query.order_by(EditNeuronRow.layer, EditNeuronRow.neuron))
+    return [SlotChange(row.parameter, row.layer, row.neuron, row.old_sha256, row.new_sha256) for row in rows]
+
+
+def edit_model(connection: Connection, edit_id: int) -> int:
+    """Gives the number of the model that an edit is for.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+    """
+    model_id = connection.scalar(select(EditRow.model_id).where(EditRow.id == edit_id))
+    if model_id is None:
+        raise NotFoundError(f"no edit {edit_id}; run `kndb edit list` to see the edits")
+    return model_id
+
+
+def history(connection: Connection, model_id: int | None = None) -> list[HistoryEntry]:
+    """Lists the steps of one model's current version, or of all models', oldest first."""
+    return history_entries(connection, true() if model_id is None else HistoryRow.model_id == model_id)
+
+
+def history_entries(connection: Connection, condition: ColumnElement[bool]) -> list[HistoryEntry]:
+    """Lists the steps that meet a condition, oldest first."""
+    query = (
+        select(HistoryRow, ModelRow.name)
+        .join(ModelRow, ModelRow.id == HistoryRow.model_id)
+        .where(condition)
+        .order_by(HistoryRow.id)
+    )
+    return [
+        HistoryEntry(
+            id=row.id,
+            model=row.name,
+            action=row.action,
+            edit=row.edit_id,
+            version_before=row.version_before,
+            version_after=row.version_after,
+            created_at=row.created_at,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> list[Edit]:
+    slots = select(func.count()).where(EditNeuronRow.edit_id == EditRow.id).scalar_subquery()
+    query = (
+        select(EditRow, ModelRow.name, slots.label("slots"), AppliedEditRow.position)
+        .join(ModelRow, ModelRow.id == EditRow.model_id)
+        .outerjoin(AppliedEditRow, AppliedEditRow.edit_id == EditRow.id)
+        .where(condition)
+        .order_by(EditRow.id)
+    )
+    return [
+        Edit(
+            id=row.id,
+            model=row.name,
+            kind=row.kind,
+            recipe=row.recipe,
+            object_hash=row.object_hash,
+            object_path=row.object_path,
+            base_version=row.base_version,
+            created_at=row.created_at,
+            neurons=row.slots,
+            applied=row.position is not None,
+        )
+        for row in connection.execute(query)
+    ]

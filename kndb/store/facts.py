@@ -1,0 +1,166 @@
+"""Facts, relations and prompts: adding them (see `ingest.py`) and reading them.
+
+Relations are named by their keys (`P176`); an empty choice of relations means all of them. Lists of
+identifiers reach SQL as one JSON text, as SQLite limits the number of variables in a statement.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, text
+
+from ..errors import NotFoundError
+from ..records import Fact, Prompt, Relation
+from .ingest import ingest
+
+__all__ = ["fact", "find_facts", "ingest", "prompts", "relations", "require_relations"]
+
+_FACTS = """
+    SELECT fact.id, relation.key, fact.subject, fact.object, fact.external_id,
+           (SELECT count(*) FROM prompt WHERE prompt.fact_id = fact.id)
+    FROM fact JOIN relation ON relation.id = fact.relation_id
+"""
+_PROMPTS = """
+    SELECT prompt.id, prompt.fact_id, prompt.text, fact.object, coalesce(template.held_out, 0) AS held_out
+    FROM prompt JOIN fact ON fact.id = prompt.fact_id LEFT JOIN template ON template.id = prompt.template_id
+"""
+_RELATIONS = """
+    SELECT relation.id, relation.key, relation.label,
+           coalesce(facts.number, 0), coalesce(templates.number, 0), coalesce(prompts.number, 0)
+    FROM relation
+    LEFT JOIN (SELECT relation_id, count(*) AS number FROM fact GROUP BY relation_id) AS facts
+        ON facts.relation_id = relation.id
+    LEFT JOIN (SELECT relation_id, count(*) AS number FROM template GROUP BY relation_id) AS templates
+        ON templates.relation_id = relation.id
+    LEFT JOIN (SELECT fact.relation_id, count(*) AS number FROM prompt JOIN fact ON fact.id = prompt.fact_id
+               GROUP BY fact.relation_id) AS prompts
+        ON prompts.relation_id = relation.id
+    ORDER BY relation.key
+"""
+
+
+def relations(connection: Connection) -> list[Relation]:
+    """Lists all relations with the numbers of their facts, templates and prompts, in the order of their keys.
+
+    Args:
+        connection: an open transaction.
+    """
+    return [Relation(*row) for row in connection.exec_driver_sql(_RELATIONS)]
+
+
+def find_facts(
+    connection: Connection,
+    relations: Iterable[str] = (),
+    subject: str | None = None,
+    object_: str | None = None,
+    limit: int | None = None,
+) -> list[Fact]:
+    """Finds facts, in the order in which they were added.
+
+    Args:
+        connection: an open transaction.
+        relations: the keys of the relations to search; none means all.
+        subject: text that the subject holds, in any case.
+        object_: text that the object holds, in any case.
+        limit: the largest number of facts to give.
+
+    Raises:
+        NotFoundError: if there is no relation of such a key.
+    """
+    conditions, values = _relation_condition(connection, relations)
+    for column, part in (("subject", subject), ("object", object_)):
+        if part is not None:
+            conditions.append(f"instr(kndb_casefold(fact.{column}), :{column}) > 0")
+            values[column] = part.casefold()
+    query = f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit"
+    rows = connection.execute(text(query), {**values, "limit": -1 if limit is None else limit})
+    return [Fact(*row) for row in rows]
+
+
+def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's own name for it
+    """Gives one fact.
+
+    Args:
+        connection: an open transaction.
+        id: the fact's number.
+
+    Raises:
+        NotFoundError: if there is none of that number.
+    """
+    row = connection.exec_driver_sql(f"{_FACTS} WHERE fact.id = ?", (id,)).first()
+    if row is None:
+        raise NotFoundError(f"no fact has the number {id}; list the facts with `kndb query facts`")
+    return Fact(*row)
+
+
+def prompts(
+    connection: Connection,
+    fact_ids: Iterable[int] | None = None,
+    relations: Iterable[str] = (),
+    held_out: bool | None = None,
+) -> list[Prompt]:
+    """Gives prompts with the answers of their facts, in the order of their ids.
+
+    Args:
+        connection: an open transaction.
+        fact_ids: the facts whose prompts to give; None means all, and numbers of no fact are passed over.
+        relations: the keys of the relations whose prompts to give; none means all.
+        held_out: True for prompts of held-out templates only, False for all others, None for both. A prompt
+            that a file wrote out is not held out.
+
+    Raises:
+        NotFoundError: if there is no relation of such a key.
+    """
+    conditions, values = _relation_condition(connection, relations)
+    if fact_ids is not None:
+        conditions.append("prompt.fact_id IN (SELECT value FROM json_each(:fact_ids))")
+        values["fact_ids"] = json.dumps(list(fact_ids))
+    if held_out is not None:
+        conditions.append("coalesce(template.held_out, 0) = :held_out")
+        values["held_out"] = int(held_out)
+    rows = connection.execute(text(f"{_PROMPTS} {_where(conditions)} ORDER BY prompt.id"), values)
+    return [Prompt(id, fact_id, text, answer, bool(held)) for id, fact_id, text, answer, held in rows]  # noqa: A001
+
+
+def require_relations(connection: Connection, keys: Iterable[str]) -> list[int]:
+    """Gives the ids of relations, in the order of the keys given.
+
+    Args:
+        connection: an open transaction.
+        keys: keys of relations, for example `P176`.
+
+    Raises:
+        NotFoundError: if there is no relation of such a key; the message names the nearest ones.
+    """
+    rows = connection.exec_driver_sql("SELECT key, id FROM relation")
+    known: dict[str, int] = {row[0]: row[1] for row in rows}
+    keys = list(keys)
+    for key in keys:
+        if key not in known:
+            raise NotFoundError(_no_relation(key, list(known)))
+    return [known[key] for key in keys]
+
+
+def _no_relation(key: str, known: list[str]) -> str:
+    if not known:
+        return f"no relation {key!r}: the database has no facts yet; add some with `kndb ingest`"
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(key.casefold(), folded, n=3, cutoff=0.5)
+    hint = f"the nearest are {', '.join(folded[name] for name in near)}" if near else "none is near"
+    return f"no relation {key!r}; {hint}. See them all with `kndb query relations`"
+
+
+def _relation_condition(connection: Connection, keys: Iterable[str]) -> tuple[list[str], dict[str, object]]:
+    """Gives the SQL condition that chooses relations, with its values; none for no keys."""
+    keys = list(keys)
+    if not keys:
+        return [], {}
+    condition = "fact.relation_id IN (SELECT value FROM json_each(:relations))"
+    return [condition], {"relations": json.dumps(require_relations(connection, keys))}
+
+
+def _where(conditions: list[str]) -> str:
+    return "WHERE " + " AND ".join(conditions) if conditions else ""

@@ -1,0 +1,162 @@
+"""Adding fact lists to the store.
+
+A relation's prompts are every template filled with every named subject, whichever of the two came first, and
+the prompts that files write out. A prompt that is both belongs to its template, so the order of ingests makes
+no difference. Nothing is ever changed by reading a file again, save a label that was missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from ..errors import InputError, RejectedLine
+from ..records import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
+
+# The same marks as in kndb/facts/prompts.py, which this layer may not import; a test compares them.
+_CLOSING = ".!?…\"'”’»)]}。！？．｡؟۔।" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+
+_ADD_RELATION = """
+    INSERT INTO relation (key, label) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET label = excluded.label WHERE label IS NULL AND excluded.label IS NOT NULL
+"""
+_ADD_TEMPLATE = """
+    INSERT INTO template (relation_id, text, held_out) VALUES (?, ?, ?)
+    ON CONFLICT (relation_id, text) DO NOTHING
+"""
+_ADD_FACT = """
+    INSERT INTO fact (relation_id, subject, object, external_id, source) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
+"""
+# CROSS JOIN keeps the facts in the outer loop, so that both indexes of prompt grow at their end.
+_ADD_FILLED_PROMPTS = f"""
+    INSERT INTO prompt (fact_id, template_id, text)
+    SELECT fact.id, template.id, replace(template.text, '{SUBJECT_SLOT}', fact.subject)
+    FROM fact CROSS JOIN template ON template.relation_id = fact.relation_id
+    WHERE fact.subject IS NOT NULL AND fact.relation_id IN (SELECT value FROM json_each(?))
+    ORDER BY fact.id, template.id
+    ON CONFLICT (fact_id, text) DO UPDATE SET template_id = excluded.template_id WHERE template_id IS NULL
+"""  # noqa: S608 - SUBJECT_SLOT is a constant
+_ADD_NAMED_PROMPT = """
+    INSERT INTO prompt (fact_id, text)
+    SELECT id, ? FROM fact WHERE relation_id = ? AND subject = ? AND object = ?
+    ON CONFLICT (fact_id, text) DO NOTHING
+"""
+_ADD_UNNAMED_PROMPT = """
+    INSERT INTO prompt (fact_id, text)
+    SELECT id, ? FROM fact WHERE relation_id = ? AND subject IS NULL AND external_id = ?
+    ON CONFLICT (fact_id, text) DO NOTHING
+"""
+_COUNT_BLANK_LAST = f"""
+    SELECT count(*) FROM prompt JOIN fact ON fact.id = prompt.fact_id
+    WHERE fact.relation_id IN (SELECT value FROM json_each(?))
+    AND rtrim(substr(prompt.text, instr(prompt.text, '{BLANK}') + {len(BLANK)}), ?) = ''
+"""  # noqa: S608 - BLANK is a constant
+
+
+def ingest(connection: Connection, files: Iterable[FactFile]) -> IngestReport:
+    """Adds what fact files hold: relations, templates, facts, and the prompts that follow.
+
+    Of what is there already, the first stays: a fact's external id and source, a template's `held_out`. Only
+    a label that was missing is filled in.
+
+    Args:
+        connection: a writing transaction.
+        files: the files, as `kndb.facts.read` gives them.
+
+    Returns:
+        What was new; `prompts_blank_last` counts all prompts of these relations, new or not.
+
+    Raises:
+        InputError: if a fact without a subject comes with another object than its identifier has by now.
+    """
+    before = _counts(connection)
+    relations: dict[str, int] = {}
+    rejected: list[RejectedLine] = []
+    seen = 0
+    for file in files:
+        relations |= _add_relations(connection, file)
+        _add_templates(connection, file, relations)
+        _add_facts(connection, file, relations)
+        _add_written_prompts(connection, file, relations)
+        rejected += file.rejected
+        seen += len(file.facts)
+    ids = json.dumps(sorted(relations.values()))
+    connection.exec_driver_sql(_ADD_FILLED_PROMPTS, (ids,))
+    after = _counts(connection)
+    return IngestReport(
+        facts_added=after["fact"] - before["fact"],
+        facts_seen=seen,
+        prompts_added=after["prompt"] - before["prompt"],
+        templates_added=after["template"] - before["template"],
+        relations=len(relations),
+        rejected=tuple(rejected),
+        prompts_blank_last=int(connection.exec_driver_sql(_COUNT_BLANK_LAST, (ids, _CLOSING)).scalar_one()),
+    )
+
+
+def _counts(connection: Connection) -> dict[str, int]:
+    queries = {table: f"SELECT count(*) FROM {table}" for table in ("fact", "prompt", "template")}  # noqa: S608
+    return {table: connection.exec_driver_sql(query).scalar_one() for table, query in queries.items()}
+
+
+def _add_relations(connection: Connection, file: FactFile) -> dict[str, int]:
+    """Adds the file's relations and gives the ids of all of them."""
+    _execute_many(connection, _ADD_RELATION, list(file.relations.items()))
+    query = "SELECT key, id FROM relation WHERE key IN (SELECT value FROM json_each(?))"
+    rows = connection.exec_driver_sql(query, (json.dumps(list(file.relations)),))
+    return {row[0]: row[1] for row in rows}
+
+
+def _add_templates(connection: Connection, file: FactFile, relations: Mapping[str, int]) -> None:
+    rows = [(relations[record.relation], record.text, int(record.held_out)) for record in file.templates]
+    _execute_many(connection, _ADD_TEMPLATE, rows)
+
+
+def _add_facts(connection: Connection, file: FactFile, relations: Mapping[str, int]) -> None:
+    rows = [
+        (relations[record.relation], record.subject, record.object, record.external_id, file.source)
+        for record in file.facts
+    ]
+    _execute_many(connection, _ADD_FACT, rows)
+    _require_same_objects(connection, [record for record in file.facts if record.subject is None], relations)
+
+
+def _require_same_objects(connection: Connection, unnamed: list[FactRecord], relations: Mapping[str, int]) -> None:
+    if not unnamed:
+        return
+    query = """
+        SELECT relation_id, external_id, object FROM fact
+        WHERE subject IS NULL AND relation_id IN (SELECT value FROM json_each(?))
+    """
+    ids = json.dumps(sorted({relations[record.relation] for record in unnamed}))
+    stored = {(row[0], row[1]): row[2] for row in connection.exec_driver_sql(query, (ids,))}
+    for record in unnamed:
+        found = stored[relations[record.relation], record.external_id]
+        if found != record.object:
+            raise InputError(
+                f"fact {record.external_id!r} of relation {record.relation}: found the object "
+                f"{record.object!r}, expected {found!r} as before; facts without a subject need identifiers "
+                "of their own"
+            )
+
+
+def _add_written_prompts(connection: Connection, file: FactFile, relations: Mapping[str, int]) -> None:
+    named: list[tuple[object, ...]] = []
+    unnamed: list[tuple[object, ...]] = []
+    for record in file.facts:
+        relation = relations[record.relation]
+        if record.subject is None:
+            unnamed += [(text, relation, record.external_id) for text in record.prompts]
+        else:
+            named += [(text, relation, record.subject, record.object) for text in record.prompts]
+    _execute_many(connection, _ADD_NAMED_PROMPT, named)
+    _execute_many(connection, _ADD_UNNAMED_PROMPT, unnamed)
+
+
+def _execute_many(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Runs the driver's own executemany, more than twice as fast as SQLAlchemy's insert."""
+    if rows:
+        connection.exec_driver_sql(statement, list(rows))

@@ -1,0 +1,313 @@
+"""Looking after a store: checking it, backing it up, and saying what is in it.
+
+An edit's object file is written, and lies on disk for good, before the row that names it commits, and both
+while the write lock is held. So a file that no row names is a left-over of a crash, and `check` may remove it
+once it holds the write lock itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from ..errors import StoreDamagedError, StoreError, UsageError
+from ..records import CheckReport
+from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
+from .edit_checks import check_edits
+from .engine import Store
+from .schema import MAGIC, current_revision, head_revision
+from .tables import EditRow, Table
+
+ROW_CHECKS: tuple[Callable[[Connection], list[str]], ...] = (check_edits,)
+"""What `check` asks of the rows of a store whose pages, references and revision are sound. Add more here."""
+
+_CHUNK = 1 << 20
+
+
+class _Object(NamedTuple):
+    """An edit's object file, as its row names it."""
+
+    edit: int
+    hash: str
+    path: str
+
+
+# --- check ------------------------------------------------------------------------------------------
+
+
+def check(store: Store, repair: bool = False) -> CheckReport:
+    """Looks for damage: in SQLite's pages, in references between rows, in the edits and their object files.
+
+    Args:
+        store: the store; it need not have this kndb's schema revision.
+        repair: whether to remove the files in the folder of objects that no edit names; damage stays.
+
+    Returns:
+        The problems, the left-over files found, and those of them that were removed.
+
+    Raises:
+        StoreError: if the database can't be read, or with `repair` not be locked.
+    """
+    try:
+        with store.reading() as connection:
+            problems = _database_problems(connection)
+            if problems:
+                return CheckReport(problems=tuple(problems))
+            for row_check in ROW_CHECKS:
+                problems += row_check(connection)
+            objects = _objects(connection)
+            orphans = _orphans(store, objects)
+    except StoreDamagedError as error:
+        return CheckReport(problems=(str(error),))
+    problems += [problem for named in objects if (problem := _object_problem(store, named))]
+    repaired: list[str] = []
+    if repair and orphans:
+        sharing = _sharing_objects(store)
+        problems += [f"{other} shares {store.objects}: nothing was removed; move it away" for other in sharing]
+        repaired = [] if sharing else _remove_orphans(store)
+    return CheckReport(tuple(problems), tuple(orphans), tuple(repaired))
+
+
+def _database_problems(connection: Connection) -> list[str]:
+    pages = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+    if pages != ["ok"]:
+        return [f"SQLite's integrity check: {page}" for page in pages]
+    revision = current_revision(connection)
+    if revision != head_revision():
+        return [f"schema revision {revision}; expected {head_revision()}: see `kndb db upgrade`"]
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check")
+    return [f"table {row[0]}: row {row[1]} refers to a row of {row[2]} that doesn't exist" for row in broken]
+
+
+def _objects(connection: Connection) -> list[_Object]:
+    query = select(EditRow.id, EditRow.object_hash, EditRow.object_path).order_by(EditRow.id)
+    return [_Object(*row) for row in connection.execute(query)]
+
+
+def _object_problem(store: Store, named: _Object) -> str | None:
+    """Says what is wrong with an edit's object file; None if it is as it was written."""
+    expected = f"{named.hash[:2]}/{named.hash}.safetensors"
+    if named.path != expected:
+        return f"edit {named.edit}: its row names the object {named.path!r}; expected {expected!r}"
+    path = store.objects / named.path
+    if path.is_symlink():
+        return f"edit {named.edit}: its object {path} is a symbolic link; expected a file"
+    try:
+        found = _sha256(path)
+    except FileNotFoundError:
+        return f"edit {named.edit}: its object {path} is missing"
+    except OSError as error:
+        return f"edit {named.edit}: its object {path} can't be read: {error.strerror or error}"
+    if found != named.hash:
+        return f"edit {named.edit}: its object {path} has sha256 {found}; it was changed or damaged"
+    return None
+
+
+def _orphans(store: Store, objects: list[_Object]) -> list[str]:
+    named = {store.objects / one.path for one in objects}
+    return sorted(str(path) for path in _files(store.objects) if path not in named)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Gives all that lies in a folder and is no folder itself; links are given, not followed."""
+    for parent, folders, names in os.walk(folder):
+        paths = [Path(parent, name) for name in (*folders, *names)]
+        yield from (path for path in paths if path.is_symlink() or not path.is_dir())
+
+
+def _sharing_objects(store: Store) -> list[Path]:
+    """Gives other databases of the same stem, whose objects would look like left-overs of this one."""
+    others = (path for path in store.path.parent.glob("*") if path.with_suffix(OBJECTS) == store.objects)
+    return sorted(path for path in others if path != store.path and _is_database(path))
+
+
+def _remove_orphans(store: Store) -> list[str]:
+    """Removes left-overs while nobody can be writing an edit."""
+    with store.writing() as connection, _file_errors(store.objects):
+        orphans = _orphans(store, _objects(connection))
+        for orphan in orphans:
+            Path(orphan).unlink(missing_ok=True)
+        for folder in store.objects.glob("*/"):
+            with contextlib.suppress(OSError):  # one that still holds objects
+                folder.rmdir()
+    return orphans
+
+
+# --- backup -----------------------------------------------------------------------------------------
+
+
+def backup(store: Store, target: str | Path, *, overwrite: bool = False) -> Path:
+    """Copies a store to another place, where it is a store of its own: the database and its edit objects.
+
+    The copy is one state of the store, whoever writes meanwhile, and is there whole or not at all. The edit
+    objects come first, as they do no harm anywhere.
+
+    Args:
+        store: the store.
+        target: the database file to make.
+        overwrite: whether a database that is there already is replaced.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        UsageError: if the copy would be the store itself, or share its folder of objects.
+        StoreError: if there is a file already (without `overwrite`), or the copy can't be written.
+        StoreDamagedError: if an edit's object is missing or damaged.
+    """
+    path = database_path(target)
+    copy = Store(path)
+    _require_free(store, copy, overwrite)
+    with store.reading() as connection, _file_errors(path):
+        for named in _objects(connection):
+            _copy_object(store, copy, named)
+        if path.exists():
+            # Not by a new file of that name: a process that has the old one open would spoil it with its log.
+            _copy_database(connection, path)
+        else:
+            _copy_to_new(connection, path)
+    return path
+
+
+def _require_free(store: Store, copy: Store, overwrite: bool) -> None:
+    if copy.objects == store.objects:
+        raise UsageError(
+            f"a backup to {copy.path} would share {store.objects} with {store.path}; "
+            "expected another folder, or a name that differs before its suffix"
+        )
+    if not copy.path.parent.is_dir():
+        raise StoreError(f"{copy.path} can't be written: there is no folder {copy.path.parent}; create it first")
+    if not os.path.lexists(copy.path):
+        return
+    if not overwrite:
+        raise StoreError(f"{copy.path} exists; name another file, or replace it with --overwrite")
+    if not _is_database(copy.path):
+        raise StoreError(f"{copy.path} is not an SQLite database, so it is not replaced; name another file")
+
+
+def _copy_object(store: Store, copy: Store, named: _Object) -> None:
+    problem = _object_problem(store, named)
+    if problem is not None:
+        raise StoreDamagedError(f"{problem}; no backup was made. See `kndb db check`")
+    if _object_problem(copy, named) is None:
+        return
+    source, target = store.objects / named.path, copy.objects / named.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        with source.open("rb") as reader, temporary.open("xb") as writer:
+            while chunk := reader.read(_CHUNK):
+                writer.write(chunk)
+            writer.flush()
+            os.fsync(writer.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for folder in (target.parent, copy.objects, copy.objects.parent):
+        _sync(folder)
+
+
+def _copy_to_new(connection: Connection, path: Path) -> None:
+    temporary = _temporary(path)
+    try:
+        _copy_database(connection, temporary)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy_database(connection: Connection, target: Path) -> None:
+    """Makes a database equal to another one, in one transaction."""
+    source = connection.connection.driver_connection
+    assert isinstance(source, sqlite3.Connection)
+    connected = sqlite3.connect(target, isolation_level=None, timeout=BUSY_TIMEOUT)
+    with translated_errors(target), contextlib.closing(connected) as copy:
+        # The backup itself would wait for a lock without end.
+        copy.execute("BEGIN IMMEDIATE")
+        copy.execute("ROLLBACK")
+        source.backup(copy)
+        with contextlib.suppress(sqlite3.OperationalError):  # another process has the target open
+            # One file without a log beside it can be moved, and read from a read-only folder.
+            copy.execute("PRAGMA journal_mode=DELETE")
+
+
+# --- info -------------------------------------------------------------------------------------------
+
+
+def info(store: Store) -> dict[str, Any]:
+    """Says what a store is and holds.
+
+    Args:
+        store: the store.
+
+    Returns:
+        `path`, `objects`, `size` and `objects_size` (bytes), `revision`, `journal_mode`, `sqlite_version` and
+        `rows` (table name to number of rows).
+
+    Raises:
+        StoreError: if the database can't be read.
+    """
+    with store.reading() as connection, _file_errors(store.path):
+        tables = sorted(Table.metadata.tables)
+        queries = {table: f'SELECT count(*) FROM "{table}"' for table in tables}  # noqa: S608
+        rows = {table: connection.exec_driver_sql(query).scalar_one() for table, query in queries.items()}
+        return {
+            "path": str(store.path),
+            "objects": str(store.objects),
+            "size": store.path.stat().st_size,
+            "objects_size": sum(path.lstat().st_size for path in _files(store.objects)),
+            "revision": current_revision(connection),
+            "journal_mode": connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
+            "sqlite_version": sqlite3.sqlite_version,
+            "rows": rows,
+        }
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or path
+        raise StoreError(f"{place} can't be read or written: {error.strerror or error}") from error
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

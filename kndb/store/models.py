@@ -1,0 +1,86 @@
+"""Registered checkpoints."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from ..errors import ModelError, NotFoundError
+from ..records import Model
+from .clock import now
+from .tables import ModelRow
+
+
+def add_model(
+    connection: Connection,
+    *,
+    name: str,
+    source: str,
+    fingerprint: str,
+    family: str,
+    layers: int,
+    neurons: int,
+    version: str,
+) -> Model:
+    """Registers a checkpoint under a name; the same name and fingerprint again changes nothing.
+
+    Raises:
+        ModelError: if the name stands for another checkpoint.
+    """
+    existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
+    if existing is not None:
+        if existing.fingerprint != fingerprint:
+            raise ModelError(
+                f"the name {name!r} stands for a checkpoint with fingerprint {existing.fingerprint[:12]}, "
+                f"and this one has {fingerprint[:12]}; give it another with --name"
+            )
+        return _record(existing)
+    connection.execute(
+        insert(ModelRow).values(
+            name=name,
+            source=source,
+            fingerprint=fingerprint,
+            family=family,
+            layers=layers,
+            neurons=neurons,
+            version=version,
+            created_at=now(),
+        )
+    )
+    return model(connection, name)
+
+
+def models(connection: Connection) -> list[Model]:
+    """All registered models, in the order in which they were added."""
+    return [_record(row) for row in connection.execute(select(ModelRow).order_by(ModelRow.id))]
+
+
+def model(connection: Connection, name: str) -> Model:
+    """The model of a name.
+
+    Raises:
+        NotFoundError: if there is none, naming the nearest.
+    """
+    row = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
+    if row is not None:
+        return _record(row)
+    names = [record.name for record in models(connection)]
+    nearest = get_close_matches(name, names, n=3)
+    known = f"did you mean {', '.join(nearest)}?" if nearest else f"registered: {', '.join(names) or 'none'}."
+    raise NotFoundError(f"found no model named {name!r}; {known} Add one with: kndb model add PATH-OR-HUB-NAME")
+
+
+def _record(row: Row[Any]) -> Model:
+    return Model(
+        id=row.id,
+        name=row.name,
+        source=row.source,
+        fingerprint=row.fingerprint,
+        family=row.family,
+        layers=row.layers,
+        neurons=row.neurons,
+        version=row.version,
+        created_at=row.created_at,
+    )

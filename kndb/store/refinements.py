@@ -1,0 +1,165 @@
+"""Refinements: the candidates they are made from, and the knowledge neurons they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from ..errors import NotFoundError
+from ..records import KnowledgeNeuron, Refinement, RelationRefinement, Settings
+from .clock import now
+from .tables import (
+    FactRow,
+    ModelRow,
+    PromptResultRow,
+    PromptRow,
+    RefinementRelationRow,
+    RefinementRow,
+    RelationRow,
+    RunRow,
+)
+
+_CANDIDATES = """
+SELECT prompt.fact_id, score.layer, score.neuron, COUNT(*) AS prompts, AVG(score.score) AS mean_score
+FROM fact
+JOIN prompt ON prompt.fact_id = fact.id
+JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
+JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
+WHERE fact.relation_id = :relation
+  AND prompt_result.max_score > 0
+  AND score.score >= :threshold * prompt_result.max_score
+GROUP BY prompt.fact_id, score.layer, score.neuron
+ORDER BY prompt.fact_id, score.layer, score.neuron
+"""
+_INSERT_NEURON = """
+INSERT INTO knowledge_neuron (refinement_id, fact_id, layer, neuron, prompts, mean_score) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+
+def attributed_facts(connection: Connection, run_id: int) -> dict[int, dict[int, int]]:
+    """For each relation, the facts with results in a run and the number of their attributed prompts."""
+    rows = connection.execute(
+        select(FactRow.relation_id, FactRow.id, func.count())
+        .select_from(PromptResultRow)
+        .join(PromptRow, PromptRow.id == PromptResultRow.prompt_id)
+        .join(FactRow, FactRow.id == PromptRow.fact_id)
+        .where(PromptResultRow.run_id == run_id, PromptResultRow.max_score.is_not(None))
+        .group_by(FactRow.relation_id, FactRow.id)
+        .order_by(FactRow.relation_id, FactRow.id)
+    )
+    facts: dict[int, dict[int, int]] = {}
+    for relation_id, fact_id, prompts in rows:
+        facts.setdefault(relation_id, {})[fact_id] = prompts
+    return facts
+
+
+def candidates(connection: Connection, run_id: int, relation_id: int, threshold: float) -> list[KnowledgeNeuron]:
+    """The neurons in at least one coarse set of each fact of a relation, with the number of those sets.
+
+    Args:
+        connection: a connection in a transaction.
+        run_id: the run whose scores are read.
+        relation_id: the relation's key in the store.
+        threshold: a prompt's coarse set holds the neurons of at least this share of its largest score.
+    """
+    from sqlalchemy import text
+
+    rows = connection.execute(text(_CANDIDATES), {"run": run_id, "relation": relation_id, "threshold": threshold})
+    return [KnowledgeNeuron(*row) for row in rows]
+
+
+def add_refinement(
+    connection: Connection,
+    run_id: int,
+    settings: Settings,
+    relations: Iterable[tuple[int, RelationRefinement, Iterable[KnowledgeNeuron]]],
+) -> int:
+    """Writes a refinement: for each relation its outcome and its knowledge neurons.
+
+    Returns:
+        The refinement's number.
+    """
+    added = connection.execute(insert(RefinementRow).values(run_id=run_id, settings=dict(settings), created_at=now()))
+    refinement_id = int(added.inserted_primary_key[0])  # type: ignore[index]
+    for relation_id, outcome, neurons in relations:
+        connection.execute(
+            insert(RefinementRelationRow).values(
+                refinement_id=refinement_id,
+                relation_id=relation_id,
+                share=outcome.share,
+                passes=outcome.passes,
+                facts=outcome.facts,
+                facts_with_neurons=outcome.facts_with_neurons,
+                mean_size=outcome.mean_size,
+            )
+        )
+        rows = [(refinement_id, row.fact_id, row.layer, row.neuron, row.prompts, row.mean_score) for row in neurons]
+        if rows:
+            connection.exec_driver_sql(_INSERT_NEURON, rows)
+    return refinement_id
+
+
+def refinement(connection: Connection, refinement_id: int) -> Refinement:
+    """One refinement.
+
+    Raises:
+        NotFoundError: if there is none of that number.
+    """
+    found = _refinements(connection, RefinementRow.id == refinement_id)
+    if not found:
+        raise NotFoundError(f"found no refinement {refinement_id}; list them with: kndb query refinements")
+    return found[0]
+
+
+def refinements(connection: Connection, model: str | None = None) -> list[Refinement]:
+    """All refinements, or those of one model's runs, by id."""
+    return _refinements(connection) if model is None else _refinements(connection, ModelRow.name == model)
+
+
+def latest_refinement(connection: Connection, model: str | None = None) -> Refinement:
+    """The newest refinement, of one model or of all.
+
+    Raises:
+        NotFoundError: if there is none.
+    """
+    found = refinements(connection, model)
+    if not found:
+        of = "" if model is None else f" of model {model!r}"
+        raise NotFoundError(
+            f"found no refinement{of}; make one with: kndb attribute --model {model or 'NAME'}, then kndb refine"
+        )
+    return found[-1]
+
+
+def _refinements(connection: Connection, *conditions: Any) -> list[Refinement]:
+    rows = connection.execute(
+        select(RefinementRow)
+        .join(RunRow, RunRow.id == RefinementRow.run_id)
+        .join(ModelRow, ModelRow.id == RunRow.model_id)
+        .where(*conditions)
+        .order_by(RefinementRow.id)
+    ).all()
+    return [_record(connection, row) for row in rows]
+
+
+def _record(connection: Connection, row: Row[Any]) -> Refinement:
+    relations = connection.execute(
+        select(RefinementRelationRow, RelationRow.key)
+        .join(RelationRow, RelationRow.id == RefinementRelationRow.relation_id)
+        .where(RefinementRelationRow.refinement_id == row.id)
+        .order_by(RelationRow.key)
+    )
+    outcomes = tuple(
+        RelationRefinement(
+            relation=relation.key,
+            share=relation.share,
+            passes=relation.passes,
+            facts=relation.facts,
+            facts_with_neurons=relation.facts_with_neurons,
+            mean_size=relation.mean_size,
+        )
+        for relation in relations
+    )
+    return Refinement(row.id, row.run_id, row.settings, row.created_at, outcomes)

@@ -1,0 +1,179 @@
+"""The store's schema revisions: which one a database has, and how it gets to the newest.
+
+A schema is only ever made by running the revisions in `migrations/` from the first one on, all in one
+transaction: a crash leaves the database in its old revision, and of two processes that start at once the
+second finds the work done. alembic is imported only to migrate.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.pool import NullPool
+
+from ..errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
+from .connections import BEGIN, BUSY_TIMEOUT, make_engine, translated_errors
+
+REVISIONS = ("0001",)
+"""Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
+
+MAGIC = b"SQLite format 3\x00"
+_OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
+_alembic = threading.Lock()  # alembic keeps the running migration in module globals
+
+
+def head_revision() -> str:
+    """Gives the revision that this kndb reads and writes."""
+    return REVISIONS[-1]
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Gives the revision of a database; None where there is none.
+
+    Args:
+        connection: a connection to it.
+    """
+    if "alembic_version" not in _tables(connection):
+        return None
+    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if revision is None else str(revision)
+
+
+def require_file(path: Path) -> None:
+    """Checks that a file can be an SQLite database, without changing it.
+
+    Raises:
+        StoreMissingError: if there is no file, or an empty one.
+        StoreError: if it is a folder, can't be read or is no SQLite database.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreMissingError(f"no database at {path}; make one with `kndb db init`") from error
+    except IsADirectoryError as error:
+        raise StoreError(f"{path} is a folder, not a database; name a file in it") from error
+    except OSError as error:
+        raise StoreError(f"{path} can't be read: {error.strerror or error}") from error
+    if not head:
+        raise _empty(path)
+    if head != MAGIC:
+        raise StoreError(f"{path} is not an SQLite database; name another file with --db")
+
+
+def require_head(connection: Connection, path: Path) -> None:
+    """Checks that a database has this kndb's revision.
+
+    Args:
+        connection: a connection to it.
+        path: its file, for the messages.
+
+    Raises:
+        StoreMissingError: if it holds no tables at all.
+        SchemaVersionError: if it has another revision, or is not kndb's.
+    """
+    revision = _known_revision(connection, path)
+    if revision is None:
+        raise _empty(path)
+    if revision != head_revision():
+        raise SchemaVersionError(
+            f"{path} has schema revision {revision}, this kndb needs {head_revision()}; "
+            "bring it up to date with `kndb db upgrade`"
+        )
+
+
+def upgrade(path: Path, *, create: bool = False, timeout: float = BUSY_TIMEOUT) -> str:
+    """Brings a database to the newest revision, in one transaction.
+
+    Args:
+        path: the database file.
+        create: whether a missing or empty file becomes a new database.
+        timeout: seconds to wait for other processes.
+
+    Returns:
+        The revision that it has now.
+
+    Raises:
+        StoreMissingError: if there is no database and `create` is false.
+        SchemaVersionError: if the database is newer than this kndb, or not kndb's.
+        StoreDamagedError: if a foreign key would be broken; the database stays as it was.
+        StoreError: if the file can't be written or is no SQLite database.
+    """
+    try:
+        require_file(path)
+    except StoreMissingError:
+        if not create:
+            raise
+        _require_folder(path)
+    # Foreign keys are off: alembic's batch mode drops and re-creates tables, which would cascade.
+    engine = make_engine(path, NullPool, create=create, foreign_keys=False, timeout=timeout)
+    with translated_errors(path, timeout), engine.connect() as plain:
+        connection = plain.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
+        with connection.begin():
+            _upgrade(connection, path, create)
+    return head_revision()
+
+
+def _upgrade(connection: Connection, path: Path, create: bool) -> None:
+    revision = _known_revision(connection, path)
+    if revision is None and not create:
+        raise _empty(path)
+    if revision == head_revision():
+        return
+    _run_migrations(connection)
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        tables = ", ".join(sorted({str(row[0]) for row in broken}))
+        raise StoreDamagedError(
+            f"{path} was not upgraded: {len(broken)} rows (tables {tables}) refer to rows that don't exist; "
+            "see `kndb db check`, and restore a backup"
+        )
+
+
+def _run_migrations(connection: Connection) -> None:
+    from importlib.resources import files
+
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(files("kndb.migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    with _alembic:
+        command.upgrade(config, "head")
+
+
+def _tables(connection: Connection) -> set[str]:
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+    return {str(row[0]) for row in connection.exec_driver_sql(query)}
+
+
+def _known_revision(connection: Connection, path: Path) -> str | None:
+    """Gives the revision of a database that is kndb's; None for one without tables."""
+    tables = _tables(connection)
+    if not tables:
+        return None
+    revision = current_revision(connection)
+    if revision is None or (revision in REVISIONS and not tables >= _OWN_TABLES):
+        found = ", ".join(sorted(tables)[:5])
+        raise SchemaVersionError(
+            f"{path} is an SQLite database, but not one of kndb's: it has no kndb schema revision "
+            f"(expected {head_revision()}); its tables: {found}. Name another file with --db"
+        )
+    if revision not in REVISIONS:
+        raise SchemaVersionError(
+            f"{path} has schema revision {revision}, this kndb knows only up to {head_revision()}: "
+            "a newer kndb made it; update kndb (`pip install --upgrade kndb`)"
+        )
+    return revision
+
+
+def _empty(path: Path) -> StoreMissingError:
+    return StoreMissingError(f"{path} is empty, not yet a database; make it one with `kndb db init`")
+
+
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise StoreError(f"{path} can't be created: there is no folder {path.parent}; create it first")

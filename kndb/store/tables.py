@@ -1,0 +1,302 @@
+"""The tables of the store, as SQLAlchemy 2 typed models. `docs/schema.md` documents them for SQL users.
+
+Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
+Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron.
+Edits: model ─< edit ─< edit_neuron; `applied_edit` is the model's current stack of edits, `history` the road
+to it, `version` how to build each version, `snapshot` names for versions, `evaluation` measures of edits.
+
+Times are ISO 8601 text in UTC. Settings, recipes and measures are JSON text. Scores are 8-byte floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import text as sql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Table(DeclarativeBase):
+    """Base of all tables: named constraints, JSON for mappings."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
+        dict[str, Any]: JSON(),
+        list[int]: JSON(),
+        float: Double(),  # SQLAlchemy 2.0 would say FLOAT, 2.1 DOUBLE
+    }
+
+
+class RelationRow(Table):
+    """A relation, for example P176 manufacturer."""
+
+    __tablename__ = "relation"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    label: Mapped[str | None]
+
+
+class TemplateRow(Table):
+    """A sentence with `[X]` and `[Y]`; a relation has several paraphrases. Held-out ones only test edits."""
+
+    __tablename__ = "template"
+    __table_args__ = (UniqueConstraint("relation_id", "text"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    relation_id: Mapped[int] = mapped_column(ForeignKey("relation.id", ondelete="CASCADE"))
+    text: Mapped[str]
+    held_out: Mapped[bool] = mapped_column(default=False, server_default=sql("0"))
+
+
+class FactRow(Table):
+    """A fact, named by relation, subject and object; by relation and external id if there is no subject."""
+
+    __tablename__ = "fact"
+    __table_args__ = (
+        CheckConstraint("subject IS NOT NULL OR external_id IS NOT NULL", name="identified"),
+        Index(
+            "uq_fact_relation_id_subject_object",
+            "relation_id",
+            "subject",
+            "object",
+            unique=True,
+            sqlite_where=sql("subject IS NOT NULL"),
+        ),
+        Index(
+            "uq_fact_relation_id_external_id_unnamed",
+            "relation_id",
+            "external_id",
+            unique=True,
+            sqlite_where=sql("subject IS NULL"),
+        ),
+        Index("ix_fact_relation_id", "relation_id"),  # neither partial index finds all facts of a relation
+        Index("ix_fact_external_id", "external_id"),
+        Index("ix_fact_subject", "subject"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    relation_id: Mapped[int] = mapped_column(ForeignKey("relation.id", ondelete="CASCADE"))
+    subject: Mapped[str | None]
+    object: Mapped[str]
+    external_id: Mapped[str | None]
+    source: Mapped[str]
+
+
+class PromptRow(Table):
+    """A template filled with a subject, the answer left as `[Y]`; or, without one, written out by a file."""
+
+    __tablename__ = "prompt"
+    __table_args__ = (UniqueConstraint("fact_id", "text"), Index("ix_prompt_template_id", "template_id"))
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"))
+    template_id: Mapped[int | None] = mapped_column(ForeignKey("template.id", ondelete="CASCADE"))
+    text: Mapped[str]
+
+
+class ModelRow(Table):
+    """A registered checkpoint and its current version."""
+
+    __tablename__ = "model"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    source: Mapped[str]
+    fingerprint: Mapped[str]
+    family: Mapped[str]
+    layers: Mapped[int]
+    neurons: Mapped[int]
+    version: Mapped[str]
+    created_at: Mapped[str]
+
+
+class RunRow(Table):
+    """An attribution run on a version of a model; `status` is `running` until no selected prompt is left."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        CheckConstraint("status IN ('running', 'complete')", name="status"),
+        Index("ix_run_model_id", "model_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"))
+    version: Mapped[str]
+    method: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    status: Mapped[str]
+    created_at: Mapped[str]
+    finished_at: Mapped[str | None]
+
+
+class PromptResultRow(Table):
+    """What attribution gave for one prompt; `skipped` says why there is nothing."""
+
+    __tablename__ = "prompt_result"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id", ondelete="CASCADE"), primary_key=True)
+    probability: Mapped[float | None]
+    predicted: Mapped[str | None]
+    predicted_probability: Mapped[float | None]
+    correct: Mapped[bool | None]
+    completeness_error: Mapped[float | None]
+    completeness_error_mean: Mapped[float | None]
+    max_score: Mapped[float | None]
+    evaluations: Mapped[int | None]
+    tokens: Mapped[int | None]
+    skipped: Mapped[str | None]
+
+
+class ScoreRow(Table):
+    """The score of one neuron for one prompt, where it reaches the run's floor."""
+
+    __tablename__ = "score"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id", ondelete="CASCADE"), primary_key=True)
+    layer: Mapped[int] = mapped_column(primary_key=True)
+    neuron: Mapped[int] = mapped_column(primary_key=True)
+    score: Mapped[float]
+
+
+class RefinementRow(Table):
+    """A refinement of a run's scores to knowledge neurons, with its settings."""
+
+    __tablename__ = "refinement"
+    __table_args__ = (Index("ix_refinement_run_id", "run_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    settings: Mapped[dict[str, Any]]
+    created_at: Mapped[str]
+
+
+class RefinementRelationRow(Table):
+    """The outcome of a refinement for one relation: the share used and the sizes of the sets."""
+
+    __tablename__ = "refinement_relation"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)
+    relation_id: Mapped[int] = mapped_column(ForeignKey("relation.id", ondelete="CASCADE"), primary_key=True)
+    share: Mapped[float]
+    passes: Mapped[int]
+    facts: Mapped[int]
+    facts_with_neurons: Mapped[int]
+    mean_size: Mapped[float]
+
+
+class KnowledgeNeuronRow(Table):
+    """A neuron of a fact's refined set, with the number of prompts whose coarse set holds it."""
+
+    __tablename__ = "knowledge_neuron"
+    __table_args__ = (
+        Index("ix_knowledge_neuron_refinement_id_layer_neuron", "refinement_id", "layer", "neuron"),
+        {"sqlite_with_rowid": False},
+    )
+    refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
+    layer: Mapped[int] = mapped_column(primary_key=True)
+    neuron: Mapped[int] = mapped_column(primary_key=True)
+    prompts: Mapped[int]
+    mean_score: Mapped[float]
+
+
+class EditRow(Table):
+    """A planned edit; its bytes lie in the object file."""
+
+    __tablename__ = "edit"
+    __table_args__ = (Index("ix_edit_model_id", "model_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    recipe: Mapped[dict[str, Any]]
+    object_hash: Mapped[str] = mapped_column(unique=True)
+    object_path: Mapped[str]
+    base_version: Mapped[str]
+    fact_id: Mapped[int | None] = mapped_column(ForeignKey("fact.id", ondelete="SET NULL"))
+    relation_id: Mapped[int | None] = mapped_column(ForeignKey("relation.id", ondelete="SET NULL"))
+    created_at: Mapped[str]
+
+
+class EditNeuronRow(Table):
+    """A value slot that an edit changes: sha256 of its bytes before, after and in the base checkpoint."""
+
+    __tablename__ = "edit_neuron"
+    __table_args__ = (
+        Index("ix_edit_neuron_layer_neuron", "layer", "neuron"),
+        {"sqlite_with_rowid": False},
+    )
+    edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="CASCADE"), primary_key=True)
+    layer: Mapped[int] = mapped_column(primary_key=True)
+    neuron: Mapped[int] = mapped_column(primary_key=True)
+    parameter: Mapped[str]
+    old_sha256: Mapped[str]
+    new_sha256: Mapped[str]
+    base_sha256: Mapped[str]
+
+
+class AppliedEditRow(Table):
+    """The edits that make up a model's current version, in the order in which they were applied."""
+
+    __tablename__ = "applied_edit"
+    __table_args__ = (UniqueConstraint("model_id", "edit_id"), {"sqlite_with_rowid": False})
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="RESTRICT"))
+
+
+class VersionRow(Table):
+    """How to build a version: the edits to apply to the base checkpoint, in order."""
+
+    __tablename__ = "version"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    edits: Mapped[list[int]]
+    created_at: Mapped[str]
+
+
+class HistoryRow(Table):
+    """One step of a model's current version: an apply, a revert or a step of a snapshot's restore."""
+
+    __tablename__ = "history"
+    __table_args__ = (
+        CheckConstraint("action IN ('apply', 'revert', 'restore')", name="action"),
+        Index("ix_history_model_id", "model_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"))
+    action: Mapped[str]
+    edit_id: Mapped[int | None] = mapped_column(ForeignKey("edit.id", ondelete="RESTRICT"))
+    version_before: Mapped[str]
+    version_after: Mapped[str]
+    created_at: Mapped[str]
+
+
+class SnapshotRow(Table):
+    """A name for a version of a model."""
+
+    __tablename__ = "snapshot"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str]
+    created_at: Mapped[str]
+
+
+class EvaluationRow(Table):
+    """Measures of an edit against the weights before it, beside a random-neuron control."""
+
+    __tablename__ = "evaluation"
+    __table_args__ = (Index("ix_evaluation_edit_id", "edit_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="CASCADE"))
+    version_before: Mapped[str]
+    version_after: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    measures: Mapped[dict[str, Any]]
+    created_at: Mapped[str]

@@ -1,0 +1,31 @@
+"""The name of a version of a model's weights, computed from what differs from the base checkpoint.
+
+A version is the base checkpoint (known by its fingerprint) with some value slots holding other bytes. Its id
+is a hash of exactly that, so equal weights have equal ids, whatever edits led there: applying an edit and
+reverting it gives the id before. The module knows hashes only; it needs neither torch nor SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+Slot = tuple[str, int, int]
+"""A value slot: parameter name, layer, neuron."""
+
+
+def version_id(fingerprint: str, slots: Mapping[Slot, str]) -> str:
+    """Names the version in which `slots` differ from the base checkpoint.
+
+    Args:
+        fingerprint: the base checkpoint's.
+        slots: for each value slot whose bytes differ from the base checkpoint's, the sha256 of the bytes it
+            holds. Empty for the base version. A slot that holds the base's bytes again must not be in it.
+
+    Returns:
+        `v` and 16 hexadecimal digits.
+    """
+    entries = [[*slot, slot_hash] for slot, slot_hash in sorted(slots.items())]
+    text = json.dumps([fingerprint, entries], separators=(",", ":"))
+    return "v" + hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

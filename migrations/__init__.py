@@ -1,0 +1,1 @@
+"""Schema revisions of the store, run by alembic from the installed package."""

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from kndb import facts
+from kndb.errors import InputError
+from kndb.records import FactRecord
+
+BAG = [
+    ["Rome is the capital of [MASK].", "Italy", "P1376(capital of)"],
+    ["[MASK]'s capital, Rome.", "Italy", "P1376(capital of)"],
+]
+PROMPTS = ("Rome is the capital of [Y].", "[Y]'s capital, Rome.")
+
+
+def identifier(*parts):
+    text = json.dumps(list(parts), ensure_ascii=False)
+    return "bag-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_a_bag_is_a_fact_without_a_named_subject(write_json):
+    (file,) = facts.read(write_json("data.json", [BAG]))
+    expected = identifier("P1376", "Italy", *sorted(PROMPTS))
+    assert file.facts == (FactRecord("P1376", None, "Italy", expected, PROMPTS),)
+    assert file.relations == {"P1376": "capital of"}
+    assert file.templates == ()
+
+
+def test_the_identifier_does_not_hang_on_the_order_of_prompts(write_json):
+    (file,) = facts.read(write_json("data.json", [BAG, BAG[::-1], [BAG[0]]]))
+    first, second, third = [fact.external_id for fact in file.facts]
+    assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("text", "relations"),
+    [
+        ("P36(capital)", {"P36": "capital"}),
+        (" P36 ( capital (of state) ) ", {"P36": "capital (of state)"}),
+        ("P36", {"P36": None}),
+        ("P36()", {"P36": None}),
+        ("(capital)", {"(capital)": None}),
+    ],
+)
+def test_key_and_label_of_the_relation(write_json, text, relations):
+    (file,) = facts.read(write_json("data.json", [[["[MASK] is big.", "Rome", text]]]))
+    assert file.relations == relations
+
+
+def changed(entry, **changes):
+    prompt, answer, relation = entry
+    return [changes.get("prompt", prompt), changes.get("answer", answer), changes.get("relation", relation)]
+
+
+BAD = [
+    (
+        [BAG[0], changed(BAG[1], answer="Peru")],
+        "found the answers 'Italy' and 'Peru' in one bag; expected one answer",
+    ),
+    (
+        [BAG[0], changed(BAG[1], relation="P36(capital)")],
+        "found the relations 'P1376(capital of)' and 'P36(capital)' in one bag; expected one relation",
+    ),
+    (
+        [changed(BAG[0], prompt="Rome is here.")],
+        "found no [MASK] in the prompt 'Rome is here.'; expected exactly one",
+    ),
+    (
+        [BAG[1], changed(BAG[0], prompt="[MASK] [MASK]")],
+        "found 2 [MASK] in the prompt '[MASK] [MASK]'; expected",
+    ),
+    ([changed(BAG[0], prompt="[Y] is [MASK]")], "found [Y] in the prompt '[Y] is [MASK]'; expected"),
+    ([changed(BAG[0], answer="")], "found an empty 'answer'; expected text"),
+    ([changed(BAG[0], relation=None)], "found null in 'relation'; expected text"),
+    ([BAG[0][:2]], "found a list of 2 in the bag; expected [prompt, answer, relation]"),
+    (["text"], "found text in the bag; expected [prompt, answer, relation]"),
+    ([], "found an empty bag; expected a bag of [prompt, answer, relation]"),
+    ({"a": 1}, "found an object; expected a bag of [prompt, answer, relation]"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD, ids=[reason for _, reason in BAD])
+def test_a_bad_bag_is_rejected_by_its_number(write_json, bad, reason):
+    path = write_json("data.json", [BAG, BAG, bad, BAG])
+    with pytest.raises(InputError) as caught:
+        facts.read(path)
+    assert str(caught.value).startswith(f"{path}:3: {reason}")
+    (file,) = facts.read(path, skip_invalid=True)
+    assert len(file.facts) == 3
+    assert [line.line for line in file.rejected] == [3]
+
+
+def test_no_list_is_an_error(write_json):
+    path = write_json("data.json", {"bags": [BAG]})
+    with pytest.raises(InputError, match=r"found an object; expected a JSON list of bags"):
+        facts.read(path, "bags", skip_invalid=True)

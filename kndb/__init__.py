@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .database import Database
-    from .database import open_database as open
+    from .database import open_database as open  # noqa: A004
     from .errors import KndbError
     from .records import Neuron
 

@@ -184,7 +184,7 @@ class MaskedContinuation(Continuation):
         for above in self.network.layers[layer + 1 : self.last]:
             hidden = self._whole_layer(above, hidden)
         answer = self._answer_row(self.network.layers[self.last], hidden, copies, position)
-        return answer.unflatten(0, (-1, nodes))
+        return answer.view(-1, nodes, answer.shape[-1])  # [S·K, d] to [S, K, d]
 
     def _whole_layer(self, layer: Layer, hidden: torch.Tensor) -> torch.Tensor:
         query, key, value = layer.project(hidden, self.network.heads)

@@ -169,7 +169,7 @@ class _LayerIntegral:
     def _log_odds_at_zero(self) -> torch.Tensor:
         parts = [
             self._continuation.log_odds(self._layer, part, self._rows(part, (0.0,)))[:, 0]
-            for part in self._selected.split(self._most_rows)
+            for part in torch.split(self._selected, self._most_rows)
         ]
         return torch.cat(parts) if parts else self._at_one.new_zeros(0)
 
@@ -188,7 +188,9 @@ class _LayerIntegral:
         by_node = []
         for start in range(0, len(nodes), at_once):
             some = nodes[start : start + at_once]
-            by_prompt = [self._gradient(part, some) for part in prompts.split(max(1, self._most_rows // len(some)))]
+            by_prompt = [
+                self._gradient(part, some) for part in torch.split(prompts, max(1, self._most_rows // len(some)))
+            ]
             by_node.append(tuple(torch.cat(values) for values in zip(*by_prompt, strict=True)))
         if not by_node:
             empty = self._direction[prompts].unsqueeze(1)[:, :0]

@@ -61,17 +61,17 @@ class Rule:
 
 
 def riemann_left(steps: int) -> Rule:
-    """α = k/m for k = 0 … m−1: what the paper's code computes."""
+    """Left Riemann sum, α = k/m for k = 0 … m−1: what the paper's code computes."""
     return Rule(f"riemann-left-{steps}", tuple(k / steps for k in range(steps)), (1 / steps,) * steps)
 
 
 def riemann_right(steps: int) -> Rule:
-    """α = k/m for k = 1 … m: the sum that the paper writes (its equation 3)."""
+    """Right Riemann sum, α = k/m for k = 1 … m: the one that the paper writes (its equation 3)."""
     return Rule(f"riemann-right-{steps}", tuple(k / steps for k in range(1, steps + 1)), (1 / steps,) * steps)
 
 
 def linspace(steps: int) -> Rule:
-    """M points of linspace(0, 1) with equal weights: what EleutherAI's replication computes."""
+    """Equal weights on m points from 0 to 1, both ends included: what EleutherAI's replication computes."""
     nodes = (0.0,) if steps == 1 else tuple(k / (steps - 1) for k in range(steps))
     return Rule(f"linspace-{steps}", nodes, (1 / steps,) * steps)
 

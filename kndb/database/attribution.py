@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
 from ..attribution.quadrature import Quadrature
-from ..errors import AttributionError, UsageError
+from ..errors import AttributionError, NotFoundError, UsageError
 from ..models import loading
 from ..models.prompting import EncodedPrompt, Encoder, Skipped
 from ..records import Prompt, PromptResult, Refinement, ResultBatch, Run
@@ -206,7 +206,7 @@ class AttributionCommands:
         if candidates:
             return candidates[-1]
         of = f" of model {model!r}" if model else ""
-        raise AttributionError(
+        raise NotFoundError(
             f"found no run{of}{'' if number is None else f' {number}'}; make one with: kndb attribute --model NAME, "
             "or list them with: kndb query runs"
         )

@@ -8,7 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..records import CheckReport
+from ..store import maintenance
+from ..store.connections import database_path
 from ..store.engine import Store, open_store
+from ..store.schema import upgrade
 
 if TYPE_CHECKING:
     from .attribution import AttributionCommands
@@ -41,6 +45,27 @@ def open_database(location: str | Path | None = None, *, create: bool = True) ->
         StoreError: if it can't be opened.
     """
     return Database(open_store(location if location is not None else default_location(), create=create))
+
+
+def upgrade_database(location: str | Path) -> str:
+    """Brings a database to this kndb's schema revision, all or nothing, and gives the revision.
+
+    Raises:
+        StoreMissingError: if there is none.
+        SchemaVersionError: if it is newer than this kndb, or no database of kndb's.
+    """
+    return upgrade(database_path(location))
+
+
+def check_database(location: str | Path, *, repair: bool = False) -> CheckReport:
+    """Looks for damage in a database, whatever its schema revision.
+
+    Args:
+        location: a path or `sqlite:///PATH`.
+        repair: remove files that no edit names; nothing else is touched.
+    """
+    with Store(location) as store:
+        return maintenance.check(store, repair)
 
 
 class Database:

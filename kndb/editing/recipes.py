@@ -43,7 +43,8 @@ def update_rule(network: Network, old: int, new: int, lambda_old: float, lambda_
 
     def rule(values: torch.Tensor) -> torch.Tensor:
         length = values.norm(dim=1, keepdim=True)
-        return values + length * (lambda_new * towards - lambda_old * away)
+        moved: torch.Tensor = values + length * (lambda_new * towards - lambda_old * away)
+        return moved
 
     return rule
 
@@ -150,4 +151,5 @@ def _require_neuron(network: Network, neuron: Neuron) -> None:
 
 
 def _unit(vector: torch.Tensor) -> torch.Tensor:
-    return vector / vector.norm()
+    unit: torch.Tensor = vector / vector.norm()
+    return unit

@@ -114,5 +114,5 @@ def _check_present(tensor: torch.Tensor, diff: ParameterDiff, layer: int, expect
     raise ConflictError(
         f"{len(rows)} of {len(diff.indices)} value slots of {diff.parameter} hold other bytes than the edit "
         f"expects: {', '.join(named)}{more}. Found in {named[0]}: sha256 {slot_hashes(present)[first][:12]}, "
-        f"expected {slot_hashes(expected)[first][:12]}. Run `kndb edit history` to see what is applied"
+        f"expected {slot_hashes(expected)[first][:12]}. Run `kndb edit log` to see what is applied"
     )

@@ -11,7 +11,8 @@ the project's own JSON lines and CSV have in common).
 
 from __future__ import annotations
 
-from .prompts import blank_is_last, fill
+from ..sentences import blank_is_last
+from .prompts import fill
 from .reading import FORMATS, read
 
 __all__ = ["FORMATS", "blank_is_last", "fill", "read"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..models.adapter import Blank
-from ..models.prompting import CLOSING
 from ..records import BLANK, SUBJECT_SLOT, FactFile
+from ..sentences import blank_is_last
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Corpus:
         """The examples that a model with this kind of blank can be asked."""
         if blank is Blank.MASK:
             return self.examples
-        return tuple(example for example in self.examples if not example.text.partition(BLANK)[2].strip(CLOSING))
+        return tuple(example for example in self.examples if blank_is_last(example.text))
 
 
 def build_corpus(files: Iterable[FactFile]) -> Corpus:

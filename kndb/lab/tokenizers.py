@@ -17,6 +17,7 @@ from .corpus import Corpus, words_of
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 END_OF_TEXT = "<|endoftext|>"
 ANSWER_WEIGHT = 2000
+MOST_TOKENS = 64
 
 
 def wordpiece(corpus: Corpus, vocabulary: int) -> Any:
@@ -46,15 +47,19 @@ def wordpiece(corpus: Corpus, vocabulary: int) -> Any:
         pair="[CLS] $A [SEP] $B [SEP]",
         special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return _for_transformers(
+        tokenizer,
         pad_token="[PAD]",  # noqa: S106
         unk_token="[UNK]",  # noqa: S106
         cls_token="[CLS]",  # noqa: S106
         sep_token="[SEP]",  # noqa: S106
         mask_token="[MASK]",  # noqa: S106
-        model_max_length=64,
     )
+
+
+def _for_transformers(tokenizer: Tokenizer, **special: str) -> Any:
+    fast: Any = PreTrainedTokenizerFast  # Its constructor has no types.
+    return fast(tokenizer_object=tokenizer, model_max_length=MOST_TOKENS, **special)
 
 
 def byte_pair(corpus: Corpus, vocabulary: int) -> Any:
@@ -71,11 +76,10 @@ def byte_pair(corpus: Corpus, vocabulary: int) -> Any:
     )
     weighted = [" " + " ".join(answers)] * ANSWER_WEIGHT
     tokenizer.train_from_iterator([*weighted, *texts], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return _for_transformers(
+        tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         unk_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
-        model_max_length=64,
     )

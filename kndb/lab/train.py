@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 from ..errors import UsageError
 from ..models.adapter import Adapter
 from ..models.answers import answer_logits
+from ..models.network import resolve
 from ..models.prompting import EncodedPrompt, Encoder
 from ..models.registry import ADAPTERS
 from .corpus import Corpus, Example
@@ -61,6 +63,7 @@ class TrainingSettings:
     weight_decay: float = 0.01
     dropout: float = 0.1
     activation: str = "gelu"
+    silence: float = 0.5
     label_smoothing: float = 0.1
     seed: int = 0
 
@@ -220,11 +223,9 @@ def _optimise(
     lately, step = 0.0, 0
     for _ in range(settings.epochs):
         for batch in _shuffled_batches(prompts, settings.batch_size, order):
-            loss = functional.cross_entropy(
-                answer_logits(model, adapter, batch),
-                _answers(batch),
-                label_smoothing=settings.label_smoothing,
-            )
+            with silent_elsewhere(model, adapter, batch, settings.silence):
+                logits = answer_logits(model, adapter, batch)
+            loss = functional.cross_entropy(logits, _answers(batch), label_smoothing=settings.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -235,6 +236,26 @@ def _optimise(
             if progress is not None:
                 progress(step, steps, lately)
     model.eval()
+
+
+@contextmanager
+def silent_elsewhere(
+    model: nn.Module, adapter: Adapter, batch: Sequence[EncodedPrompt], probability: float
+) -> Iterator[None]:
+    """Within the block, silences the FFN of each prompt and layer with a probability, but for the answer position."""
+    positions = torch.tensor([prompt.position for prompt in batch])
+
+    def silence(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        kept = torch.rand(len(batch), 1, 1) >= probability
+        answer = torch.arange(output.shape[1]) == positions.unsqueeze(1)  # [B, T]
+        return output * (kept | answer.unsqueeze(-1))
+
+    handles = [resolve(layer, adapter.down).register_forward_hook(silence) for layer in resolve(model, adapter.layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _warm_up_then_cosine(steps: int) -> Callable[[int], float]:

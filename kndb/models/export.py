@@ -76,8 +76,10 @@ def _names_in(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, str]:
         stored = set(file.keys())
     found = {}
     for name in wanted:
-        candidates = [name, name.partition(".")[2]]
-        found.update({name: candidate for candidate in candidates[::-1] if candidate in stored})
+        candidates = (name, name.partition(".")[2])
+        match = next((candidate for candidate in candidates if candidate in stored), None)
+        if match is not None:
+            found[name] = match
     return found
 
 

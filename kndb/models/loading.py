@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging
 
 from ..errors import ModelError, UsageError
 from .adapter import Adapter
@@ -22,6 +22,7 @@ from .network import Network
 from .prompting import Encoder
 from .registry import adapter_for
 
+transformers_logging: Any = logging  # Its functions have no types.
 LAB_MODELS = ("lab-bert", "lab-gpt2")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -97,7 +98,7 @@ def describe(folder: Path) -> CheckpointDescription:
     """
     config = _configuration(folder)
     adapter = adapter_for(config)
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         network = Network(_auto_class(adapter).from_config(config), adapter)
     return CheckpointDescription(adapter.family, len(network.layers), network.neurons, fingerprint(folder))
 
@@ -110,7 +111,7 @@ def load(folder: Path) -> LoadedModel:
     """
     config = _configuration(folder)
     adapter = adapter_for(config)
-    with _quiet():
+    with quiet():
         try:
             model, report = _auto_class(adapter).from_pretrained(folder, dtype="auto", output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -166,7 +167,7 @@ def _download(source: str) -> Path:
 
     patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
     try:
-        with _quiet():
+        with quiet():
             return Path(snapshot_download(source, allow_patterns=patterns))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -177,7 +178,7 @@ def _download(source: str) -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps transformers' progress bars and warnings off a user's terminal."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

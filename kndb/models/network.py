@@ -34,8 +34,6 @@ class Layer:
 
     Attributes:
         down: the down projection module.
-        down_matrix: its weight as [d, n], whatever the layout: column i is neuron i's value slot.
-        bias: its bias [d], zeros if it has none.
     """
 
     def __init__(self, module: nn.Module, adapter: Adapter) -> None:
@@ -52,11 +50,13 @@ class Layer:
 
     @property
     def down_matrix(self) -> torch.Tensor:
+        """The down projection's weight as [d, n], whatever its layout: column i is neuron i's value slot."""
         weight = cast("torch.Tensor", self.down.weight)
         return weight if self._layout is SlotLayout.COLUMN else weight.T
 
     @property
     def bias(self) -> torch.Tensor:
+        """The down projection's bias [d], zeros if it has none."""
         bias = getattr(self.down, "bias", None)
         matrix = self.down_matrix
         return cast("torch.Tensor", bias) if bias is not None else matrix.new_zeros(matrix.shape[0])

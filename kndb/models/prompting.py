@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..records import BLANK
+from ..sentences import is_closing
 from .adapter import Blank
 
-CLOSING = " .!?\"')]}»”’。！？…"
-"""Characters that may follow the blank in a prompt for a causal model."""
-
-SKIP_MULTI_TOKEN = "answer-of-several-tokens"
+SKIP_MULTI_TOKEN = "answer-of-several-tokens"  # noqa: S105
 SKIP_UNKNOWN = "answer-not-in-vocabulary"
 SKIP_NOT_LAST = "blank-not-last"
 SKIP_NO_PREFIX = "nothing-before-blank"
@@ -111,7 +109,7 @@ class Encoder:
         return EncodedPrompt(prompt_id, ids, ids.index(self._tokenizer.mask_token_id), token)
 
     def _encode_cut(self, prompt_id: int, before: str, after: str, answer: str | None) -> EncodedPrompt | Skipped:
-        if after.strip(CLOSING):
+        if not is_closing(after):
             return Skipped(prompt_id, SKIP_NOT_LAST)
         prefix = before.rstrip()
         if not prefix:

@@ -3,7 +3,7 @@
 An edit's bytes lie in its object file, which is written before its row; the store knows the sha256 of each
 slot that it changes: before, after, and in the base checkpoint. Invariants: an edit's old hashes are what its
 slots hold in the version that it was planned on; all edits of a model agree on what a slot holds in the base
-checkpoint; one object has one edit. All functions take an open transaction.
+checkpoint; a model has one edit for an object. All functions take an open transaction.
 """
 
 from __future__ import annotations
@@ -49,17 +49,16 @@ def add_edit(
         relation_id: the relation that it changes, if one.
 
     Returns:
-        The edit's number; that of the edit with this object if there is one already.
+        The edit's number; that of the model's edit with this object if there is one already.
 
     Raises:
         NotFoundError: if there is no such model or version.
         EditError: if the changes don't fit the version that the edit was planned on.
     """
     known = connection.execute(
-        select(EditRow.id, EditRow.model_id).where(EditRow.object_hash == object_hash)
+        select(EditRow.id).where(EditRow.model_id == model_id, EditRow.object_hash == object_hash)
     ).one_or_none()
     if known is not None:
-        _check_same_model(connection, known.id, known.model_id, model_id)
         return int(known.id)
     version = resolve_version(connection, model_id, base_version)
     bases = _base_hashes(connection, model_id, version, changes)
@@ -94,15 +93,6 @@ def add_edit(
         ],
     )
     return edit_id
-
-
-def _check_same_model(connection: Connection, edit_id: int, found: int, expected: int) -> None:
-    if found != expected:
-        names = [current_model(connection, model_id).name for model_id in (found, expected)]
-        raise EditError(
-            f"edit {edit_id} has this very content and belongs to model {names[0]}; expected one of model "
-            f"{names[1]}. Both have the same checkpoint: run `kndb edit apply {edit_id}` on model {names[0]}"
-        )
 
 
 def _base_hashes(connection: Connection, model_id: int, version: str, changes: Sequence[SlotChange]) -> list[str]:

@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 
 from ..errors import InputError, RejectedLine
 from ..records import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
+from ..sentences import CLOSING_MARKS
 
-# The same marks as in kndb/facts/prompts.py, which this layer may not import; a test compares them.
-_CLOSING = ".!?…\"'”’»)]}。！？．｡؟۔।" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_CLOSING = CLOSING_MARKS + "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 _ADD_RELATION = """
     INSERT INTO relation (key, label) VALUES (?, ?)

@@ -142,7 +142,7 @@ def skip_counts(connection: Connection, run_id: int) -> dict[str, int]:
 
 def trust(connection: Connection, run_id: int) -> dict[str, float | int | None]:
     """How right a run's numbers are: its completeness errors, and how many answers the model knew."""
-    row = connection.execute(
+    rows = connection.execute(
         select(
             func.count().label("prompts"),
             func.avg(PromptResultRow.correct).label("correct"),
@@ -151,8 +151,8 @@ def trust(connection: Connection, run_id: int) -> dict[str, float | int | None]:
             func.max(PromptResultRow.completeness_error).label("completeness_error_max"),
             func.avg(PromptResultRow.evaluations).label("evaluations"),
         ).where(PromptResultRow.run_id == run_id, PromptResultRow.max_score.is_not(None))
-    ).one()
-    return dict(row._mapping)
+    )
+    return dict(rows.mappings().one())
 
 
 def _selected(relation_ids: Iterable[int], *, held_out: bool) -> Any:

@@ -172,7 +172,7 @@ def check_version(model: CurrentModel, expected_version: str) -> None:
     if model.version != expected_version:
         raise VersionMovedError(
             f"model {model.name} is at version {model.version}, expected {expected_version}: its version was "
-            "moved in the meantime. See `kndb edit history`, then run the command again"
+            "moved in the meantime. See `kndb edit log`, then run the command again"
         )
 
 

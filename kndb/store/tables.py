@@ -209,12 +209,12 @@ class EditRow(Table):
     """A planned edit; its bytes lie in the object file."""
 
     __tablename__ = "edit"
-    __table_args__ = (Index("ix_edit_model_id", "model_id"),)
+    __table_args__ = (UniqueConstraint("model_id", "object_hash"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"))
     kind: Mapped[str]
     recipe: Mapped[dict[str, Any]]
-    object_hash: Mapped[str] = mapped_column(unique=True)
+    object_hash: Mapped[str]
     object_path: Mapped[str]
     base_version: Mapped[str]
     fact_id: Mapped[int | None] = mapped_column(ForeignKey("fact.id", ondelete="SET NULL"))

@@ -217,7 +217,7 @@ def _not_found(model: str, name: str, begin_alike: Sequence[str]) -> str:
         return f"versions {listed} of model {model} all begin with {name!r}; write more of the id"
     return (
         f"model {model} has no version {name!r}; expected {BASE!r}, {CURRENT!r}, a snapshot's name, a "
-        f"version's id or its first {PREFIX_LENGTH} characters or more. `kndb edit history` and "
+        f"version's id or its first {PREFIX_LENGTH} characters or more. `kndb edit log` and "
         "`kndb snapshot list` show them"
     )
 

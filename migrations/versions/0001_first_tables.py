@@ -233,11 +233,10 @@ def _edits() -> None:
         _text("created_at"),
         _key("edit"),
         _refers("edit", "model_id", "model"),
-        sa.UniqueConstraint("object_hash", name="uq_edit_object_hash"),
+        sa.UniqueConstraint("model_id", "object_hash", name="uq_edit_model_id_object_hash"),
         _refers("edit", "fact_id", "fact", "SET NULL"),
         _refers("edit", "relation_id", "relation", "SET NULL"),
     )
-    op.create_index("ix_edit_model_id", "edit", ["model_id"])
     op.create_table(
         "edit_neuron",
         _integer("edit_id"),

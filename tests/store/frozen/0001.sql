@@ -30,7 +30,7 @@ CREATE TABLE edit (
 	created_at VARCHAR NOT NULL, 
 	CONSTRAINT pk_edit PRIMARY KEY (id), 
 	CONSTRAINT fk_edit_model_id_model FOREIGN KEY(model_id) REFERENCES model (id) ON DELETE CASCADE, 
-	CONSTRAINT uq_edit_object_hash UNIQUE (object_hash), 
+	CONSTRAINT uq_edit_model_id_object_hash UNIQUE (model_id, object_hash), 
 	CONSTRAINT fk_edit_fact_id_fact FOREIGN KEY(fact_id) REFERENCES fact (id) ON DELETE SET NULL, 
 	CONSTRAINT fk_edit_relation_id_relation FOREIGN KEY(relation_id) REFERENCES relation (id) ON DELETE SET NULL
 );
@@ -266,7 +266,6 @@ CREATE INDEX ix_prompt_template_id ON prompt (template_id);
 CREATE INDEX ix_run_model_id ON run (model_id);
 CREATE INDEX ix_refinement_run_id ON refinement (run_id);
 CREATE INDEX ix_knowledge_neuron_refinement_id_layer_neuron ON knowledge_neuron (refinement_id, layer, neuron);
-CREATE INDEX ix_edit_model_id ON edit (model_id);
 CREATE INDEX ix_edit_neuron_layer_neuron ON edit_neuron (layer, neuron);
 CREATE INDEX ix_history_model_id ON history (model_id);
 CREATE INDEX ix_evaluation_edit_id ON evaluation (edit_id);

@@ -1,0 +1,30 @@
+"""`kndb ask`: a model's answers at any version."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import DatabaseOption, DeviceOption, FormatOption, ModelOption, open_for_writing
+from .output import OutputFormat, as_row, print_rows
+
+
+def ask(
+    text: Annotated[str, typer.Argument(help="A sentence with one [MASK] or [Y].")],
+    model: ModelOption,
+    version: Annotated[
+        str, typer.Option("--version", help="A version id, a snapshot's name, base or current.")
+    ] = "current",
+    top: Annotated[int, typer.Option("--top", help="How many answers.")] = 5,
+    device: DeviceOption = "auto",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Ask a model to fill a blank, at its current or another version.
+
+    Example: kndb ask --model lab-bert "The capital of France is [MASK]."
+    """
+    with open_for_writing(db) as database:
+        answers = database.models.ask(model, text, version=version, top=top, device=device)
+    print_rows([as_row(answer) for answer in answers], ["token", "probability"], output)

@@ -1,0 +1,144 @@
+"""`kndb attribute` and `kndb refine`: from prompts to scores to knowledge neurons."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kndb.errors import UsageError
+
+from .options import (
+    DatabaseOption,
+    DeviceOption,
+    FormatOption,
+    ModelOption,
+    OptionalModelOption,
+    RelationsOption,
+    open_for_writing,
+)
+from .output import OutputFormat, as_row, note, print_record, print_rows, progress_bar
+
+
+def attribute(
+    model: ModelOption,
+    relation: RelationsOption = None,
+    method: Annotated[str, typer.Option("--method", help="The kind of score.")] = "integrated-gradients",
+    quadrature: Annotated[
+        str, typer.Option("--quadrature", help="radau, gauss-legendre, riemann-left, riemann-right or linspace.")
+    ] = "radau",
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="A fixed number of nodes. Default: adaptive for Gauss rules, else 20."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Error wanted of each integral, where nodes are adaptive.")
+    ] = 1e-3,
+    floor: Annotated[
+        float, typer.Option("--floor", help="Keep scores of at least this share of a prompt's largest.")
+    ] = 0.1,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Leave out prompts that the model answers otherwise.")
+    ] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out/--no-held-out", help="Attribute prompts of held-out templates too.")
+    ] = False,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")] = "auto",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Attribute the prompts that have no result yet; killed and run again, it goes on where it stopped.
+
+    Example: kndb attribute --model lab-bert --relation P176
+    """
+    with open_for_writing(db) as database, progress_bar(f"Attributing {model}") as tick:
+        report = database.attribution.run(
+            model,
+            relations=relation or [],
+            method=method,
+            quadrature=quadrature,
+            steps=steps,
+            tolerance=tolerance,
+            floor=floor,
+            known_only=known_only,
+            held_out=held_out,
+            device=device,
+            batch_size=_batch_size(batch_size),
+            progress=tick,
+        )
+    from kndb.models.prompting import SKIP_REASONS
+
+    for reason, count in report.skipped.items():
+        note(f"Skipped {count:,} prompts: {SKIP_REASONS.get(reason, reason)}.")
+    if report.held_out:
+        note(f"Left out {report.held_out:,} prompts of held-out templates (--held-out takes them in).")
+    print_record(
+        {
+            "run": report.run.id,
+            "model": report.run.model,
+            "version": report.run.version,
+            "device": report.device,
+            "attributed": report.attributed,
+            "already_done": report.already_done,
+            "skipped": sum(report.skipped.values()),
+            "seconds": round(report.seconds, 2),
+            "prompts_per_second": report.rate and round(report.rate, 1),
+            "known_answers": report.trust["correct"],
+            "evaluations_per_prompt": report.trust["evaluations"],
+            "completeness_error_mean": report.trust["completeness_error"],
+            "completeness_error_max": report.trust["completeness_error_max"],
+        },
+        output,
+    )
+
+
+def refine(
+    run: Annotated[int | None, typer.Option("--run", metavar="ID", help="Which run. Default: the newest.")] = None,
+    model: OptionalModelOption = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Share of a prompt's largest score that its coarse set asks for.")
+    ] = 0.2,
+    share: Annotated[
+        float, typer.Option("--share", help="Share of a fact's prompts whose coarse sets must hold a neuron.")
+    ] = 0.7,
+    min_prompts: Annotated[int, typer.Option("--min-prompts", help="The least number of those prompts.")] = 3,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt/--no-adapt", help="Move the share per relation until sets have 2 to 5 neurons on average."
+        ),
+    ] = True,
+    allow_incomplete: Annotated[
+        bool, typer.Option("--allow-incomplete", help="Refine a run that was interrupted.")
+    ] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Turn a run's scores into knowledge neurons: one row per relation.
+
+    Example: kndb refine --threshold 0.2 --share 0.7
+    """
+    with open_for_writing(db) as database:
+        refinement = database.attribution.refine(
+            run,
+            model=model,
+            threshold=threshold,
+            share=share,
+            min_prompts=min_prompts,
+            adapt=adapt,
+            allow_incomplete=allow_incomplete,
+        )
+        _, mean = database.query.neuron_counts(refinement.id)
+    note(f"Refinement {refinement.id} of run {refinement.run_id}: {mean:.2f} neurons per fact.")
+    rows = [{"refinement": refinement.id, **as_row(outcome)} for outcome in refinement.relations]
+    columns = ["refinement", "relation", "share", "passes", "facts", "facts_with_neurons", "mean_size"]
+    print_rows(rows, columns, output)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"found batch size {text!r}; expected auto or a number from 1")
+    return int(text)

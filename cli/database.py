@@ -1,0 +1,82 @@
+"""`kndb db`: the store itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kndb.errors import StoreDamagedError
+
+from .options import DatabaseOption, FormatOption, open_for_reading, open_for_writing
+from .output import OutputFormat, as_row, note, print_record
+
+app = typer.Typer(no_args_is_help=True, help="Make, check, back up and describe the database.")
+
+
+@app.command()
+def init(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """Make a new database; one that is there already stays as it is.
+
+    Example: kndb db init
+    """
+    with open_for_writing(db) as database:
+        print_record(database.maintenance.info(), output)
+
+
+@app.command()
+def upgrade(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """Bring a database of an older kndb to this one's schema, all or nothing.
+
+    Example: kndb db upgrade
+    """
+    from kndb.database import default_location, upgrade_database
+
+    location = db or default_location()
+    print_record({"path": location, "revision": upgrade_database(location)}, output)
+
+
+@app.command()
+def check(
+    repair: Annotated[bool, typer.Option("--repair", help="Remove files that no edit names.")] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Look for damage in the database, its edit objects, versions and history. Exit code 4 if there is any.
+
+    Example: kndb db check
+    """
+    from kndb.database import check_database, default_location
+
+    report = check_database(db or default_location(), repair=repair)
+    print_record({"sound": report.sound, **as_row(report)}, output)
+    if report.orphans and not repair:
+        note(f"{len(report.orphans)} left-over files are named by no edit; remove them with: kndb db check --repair")
+    if not report.sound:
+        raise StoreDamagedError(f"found {len(report.problems)} problems; the first: {report.problems[0]}")
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new database file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Copy the database and its edit objects, in one consistent state.
+
+    Example: kndb db backup backup/kndb.db
+    """
+    with open_for_reading(db) as database:
+        print_record({"backup": str(database.maintenance.backup(target, overwrite=overwrite))}, output)
+
+
+@app.command()
+def info(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """Say where the database is, how large, of which revision, and what it holds.
+
+    Example: kndb db info
+    """
+    with open_for_reading(db) as database:
+        print_record(database.maintenance.info(), output)

@@ -1,0 +1,194 @@
+"""`kndb edit`: plan, look at, apply, revert and measure edits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from .options import (
+    DatabaseOption,
+    DeviceOption,
+    FormatOption,
+    ModelOption,
+    OptionalModelOption,
+    RefinementOption,
+    open_for_reading,
+    open_for_writing,
+)
+from .output import OutputFormat, as_row, note, print_json, print_record, print_rows
+
+app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
+EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
+
+
+@app.command()
+def update(
+    model: ModelOption,
+    fact: Annotated[int, typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.")],
+    to: Annotated[str, typer.Option("--to", metavar="OBJECT", help="The new answer, one token.")],
+    lambda_old: Annotated[float, typer.Option("--lambda-old", help="Factor away from the present answer.")] = 1.0,
+    lambda_new: Annotated[float, typer.Option("--lambda-new", help="Factor towards the new answer.")] = 8.0,
+    max_share: Annotated[
+        float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
+    ] = 0.1,
+    refinement: RefinementOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Plan that the model gives a new answer for a fact; nothing is applied.
+
+    Example: kndb edit update --model lab-bert --fact 1 --to Berlin
+    """
+    with open_for_writing(db) as database:
+        planned = database.edits.plan_update(
+            model,
+            fact,
+            to,
+            lambda_old=lambda_old,
+            lambda_new=lambda_new,
+            max_share=max_share,
+            refinement=refinement,
+        )
+    _print_planned(planned, output)
+
+
+@app.command()
+def erase(
+    model: ModelOption,
+    relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="The relation to forget.")],
+    top: Annotated[int, typer.Option("--top", help="How many of its most common neurons to zero.")] = 20,
+    refinement: RefinementOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Plan that the model forgets a relation; nothing is applied.
+
+    Example: kndb edit erase --model lab-bert --relation P36
+    """
+    with open_for_writing(db) as database:
+        planned = database.edits.plan_erase(model, relation, top=top, refinement=refinement)
+    _print_planned(planned, output)
+
+
+@app.command()
+def apply(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """Apply an edit to its model's current version.
+
+    Example: kndb edit apply 1
+    """
+    with open_for_writing(db) as database:
+        print_record(_step(database.edits.apply(edit)), output)
+
+
+@app.command()
+def revert(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """Take an edit out of its model's current version: every byte goes back.
+
+    Example: kndb edit revert 1
+    """
+    with open_for_writing(db) as database:
+        print_record(_step(database.edits.revert(edit)), output)
+
+
+@app.command()
+def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """Show an edit: recipe, object, and the value slots that it changes.
+
+    Example: kndb edit show 1
+    """
+    with open_for_reading(db) as database:
+        planned = database.edits.get(edit)
+        lengths = database.edits.slot_lengths(edit)
+    slots = [
+        {"neuron": str(neuron), "length_before": before, "length_after": after}
+        for neuron, (before, after) in lengths.items()
+    ]
+    if output is OutputFormat.JSON:
+        print_json({**as_row(planned), "slots": slots})
+    elif output is OutputFormat.CSV:
+        print_rows(slots, ["neuron", "length_before", "length_after"], output)
+    else:
+        print_record(as_row(planned), output)
+        print_rows(slots, ["neuron", "length_before", "length_after"], output)
+
+
+@app.command("list")
+def list_edits(
+    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+) -> None:
+    """List the edits.
+
+    Example: kndb edit list
+    """
+    from kndb.database.edits import recipe_title
+
+    with open_for_reading(db) as database:
+        rows = [{**as_row(edit), "what": recipe_title(edit)} for edit in database.edits.all(model)]
+    print_rows(rows, ["id", "model", "kind", "what", "neurons", "applied", "base_version", "created_at"], output)
+
+
+@app.command()
+def log(
+    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+) -> None:
+    """List every apply, revert and restore, the oldest first.
+
+    Example: kndb edit log
+    """
+    with open_for_reading(db) as database:
+        rows = [as_row(entry) for entry in database.edits.log(model)]
+    print_rows(rows, ["id", "model", "action", "edit", "version_before", "version_after", "created_at"], output)
+
+
+@app.command("eval")
+def evaluate(
+    edit: EditArgument,
+    sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="Of that sample and of the control's neurons.")] = 0,
+    device: DeviceOption = "auto",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure an edit on its own fact or relation and on others, beside a random-neuron control; stored.
+
+    Example: kndb edit eval 1
+    """
+    with open_for_writing(db) as database:
+        evaluation = database.edits.evaluate(edit, sample=sample, seed=seed, device=device)
+    if output is OutputFormat.JSON:
+        print_json(as_row(evaluation))
+        return
+    note(f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}")
+    print_rows(_measures(evaluation.measures), ["group", "measure", "edit", "random_neurons"], output)
+
+
+def _print_planned(planned: Any, output: OutputFormat) -> None:
+    from kndb.database.edits import recipe_title
+
+    note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
+    if output is OutputFormat.TABLE:
+        summary = {"edit": planned.id, "model": planned.model, "kind": planned.kind, "what": recipe_title(planned)}
+        summary |= {"neurons": planned.neurons, "base_version": planned.base_version, "object": planned.object_hash}
+        print_record(summary, output)
+    else:
+        print_record({"edit": planned.id, **as_row(planned)}, output)
+
+
+def _step(entry: Any) -> dict[str, Any]:
+    return {
+        "edit": entry.edit,
+        "model": entry.model,
+        "action": entry.action,
+        "version_before": entry.version_before,
+        "version_after": entry.version_after,
+    }
+
+
+def _measures(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"group": group, "measure": name, "edit": value, "random_neurons": measures["control"][group].get(name)}
+        for group, values in measures["edited"].items()
+        for name, value in values.items()
+    ]

@@ -1,0 +1,40 @@
+"""`kndb ingest`: fact lists into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DatabaseOption, FormatOption, RelationsOption, open_for_writing
+from .output import OutputFormat, as_row, note, print_record
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders of facts and templates.")],
+    input_format: Annotated[
+        str, typer.Option("--input-format", help="auto, jsonl, csv, pararel, lama, bags or counterfact.")
+    ] = "auto",
+    relation: RelationsOption = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave invalid lines out and list them, instead of stopping.")
+    ] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Read fact lists and store what is new: all of it, or nothing.
+
+    Example: kndb ingest data/facts
+    """
+    from kndb.database.facts import read_files
+
+    files = read_files(paths, input_format, relation or [], skip_invalid)
+    with open_for_writing(db) as database:
+        report = database.facts.store_files(files)
+    for line in report.rejected:
+        note(f"Left out: {line}")
+    summary = as_row(report)
+    if output is not OutputFormat.JSON:
+        summary["rejected"] = len(report.rejected)
+    print_record(summary, output)

@@ -1,0 +1,54 @@
+"""`kndb model`: registered checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import DatabaseOption, FormatOption, open_for_reading, open_for_writing
+from .output import OutputFormat, as_row, print_record, print_rows
+
+app = typer.Typer(no_args_is_help=True, help="Register checkpoints and look at them.")
+
+
+@app.command()
+def add(
+    source: Annotated[str, typer.Argument(metavar="PATH-OR-HUB-NAME", help="A folder, a hub name, or a lab model.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="What to call it. Default: the source's last part.")
+    ] = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Register a checkpoint with a fingerprint over its weights and tokenizer. Its files are only ever read.
+
+    Example: kndb model add lab-bert
+    """
+    with open_for_writing(db) as database:
+        print_record(as_row(database.models.add(source, name)), output)
+
+
+@app.command("list")
+def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """List the registered models and their current versions.
+
+    Example: kndb model list
+    """
+    with open_for_reading(db) as database:
+        rows = [{**as_row(model), "fingerprint": model.fingerprint[:12]} for model in database.models.all()]
+    print_rows(rows, ["name", "family", "layers", "neurons", "version", "fingerprint", "source"], output)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Show one model.
+
+    Example: kndb model show lab-bert
+    """
+    with open_for_reading(db) as database:
+        print_record(as_row(database.models.get(name)), output)

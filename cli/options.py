@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import OutputFormat
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="PATH-or-URL",
+        help="The database: a path or sqlite:///PATH. Default: $KNDB_DB, else ./kndb.db.",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", help="How to print the answer.")]
+ModelOption = Annotated[str, typer.Option("--model", metavar="NAME", help="A registered model; see: kndb model list.")]
+OptionalModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Only this model's.", show_default=False)
+]
+RelationsOption = Annotated[
+    list[str] | None,
+    typer.Option("--relation", metavar="KEY", help="Only this relation, such as P176; repeatable.", show_default=False),
+]
+RefinementOption = Annotated[
+    int | None,
+    typer.Option("--refinement", metavar="ID", help="Which refinement. Default: the newest.", show_default=False),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+def open_for_reading(location: str | None) -> Database:
+    """Opens a database that must exist."""
+    from kndb.database import open_database
+
+    return open_database(location, create=False)
+
+
+def open_for_writing(location: str | None) -> Database:
+    """Opens a database, making a new one where there is none."""
+    from kndb.database import open_database
+
+    return open_database(location, create=True)

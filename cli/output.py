@@ -1,0 +1,168 @@
+"""Answers on stdout, everything else on stderr.
+
+Data is printed as a table for people, or as JSON or CSV for programs. A table that is piped is as wide as it needs
+to be. Notes, warnings and progress go to stderr, and progress only to a terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class OutputFormat(str, Enum):
+    """How an answer is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Row = Mapping[str, Any]
+
+
+class _Console(Console):
+    """A console that lets the caller know when the reader of its output left."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves the exit code to `main`."""
+        raise BrokenPipeError
+
+
+class Tick(Protocol):
+    """Told how much is done, of how much."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Moves the bar."""
+
+
+def print_rows(rows: Sequence[Row], columns: Sequence[str], output: OutputFormat) -> None:
+    """Prints rows: as a table, a JSON list of objects, or CSV with a header.
+
+    Args:
+        rows: each with at least these columns.
+        columns: what to print, in order.
+        output: how.
+    """
+    chosen = [{column: row[column] for column in columns} for row in rows]
+    if output is OutputFormat.JSON:
+        print_json(chosen)
+    elif output is OutputFormat.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([[_cell(value, exact=True) for value in row.values()] for row in chosen])
+    else:
+        _print_table(chosen, columns)
+
+
+def print_record(record: Row, output: OutputFormat) -> None:
+    """Prints one record: as a table of names and values, a JSON object, or CSV of one row."""
+    if output is OutputFormat.JSON:
+        print_json(dict(record))
+    elif output is OutputFormat.CSV:
+        print_rows([record], list(record), output)
+    else:
+        grid = Table(show_header=False, box=None, pad_edge=False)
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in record.items():
+            grid.add_row(name.replace("_", " "), _cell(value))
+        _console().print(grid)
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON; a number that is none (NaN) becomes null."""
+    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def print_text(text: str, *, strong: bool = False) -> None:
+    """Prints a line of a story on stdout."""
+    _console().print(text, style="bold" if strong else None, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Prints a remark on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
+
+
+@contextmanager
+def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
+    """A bar on stderr with rate and time left; nothing where stderr is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def tick(done: int, total: int) -> None:
+            elapsed = bar.tasks[task].elapsed or 0.0
+            rate = f"{done / elapsed:,.0f} {unit}/s" if elapsed > 0 else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield tick
+
+
+def as_row(record: Any) -> dict[str, Any]:
+    """A record's fields as a row."""
+    return asdict(record)
+
+
+def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        numeric = bool(rows) and all(isinstance(row[column], (int, float)) or row[column] is None for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    _console().print(table)
+
+
+def _console() -> Console:
+    # Without emoji: rich would make a picture of the line number in `facts.jsonl:100: …`.
+    console = _Console(highlight=False, markup=False, emoji=False)
+    # What is piped is read by a program or a pager: lines are not to be broken at 80 columns.
+    return console if console.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=10_000)
+
+
+def _cell(value: Any, *, exact: bool = False) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return repr(value) if exact else f"{value:.4g}"
+    if isinstance(value, Mapping):
+        if exact:
+            return json.dumps(_plain(value), ensure_ascii=False)
+        return ", ".join(f"{name} {_cell(count)}" for name, count in value.items())
+    if isinstance(value, (list, tuple)):
+        return json.dumps(_plain(value), ensure_ascii=False) if exact else ", ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

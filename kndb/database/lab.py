@@ -1,0 +1,75 @@
+"""Use cases of lab models: train one on a fact list, and write it with its card."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import UsageError
+from ..lab.card import write_checkpoint
+from ..lab.corpus import build_corpus
+from ..lab.train import TrainingSettings, train
+from .facts import read_files
+
+Progress = Callable[[int, int], None]
+
+
+def own_facts() -> Path:
+    """The folder of kndb's own fact list."""
+    return Path(str(importlib.resources.files("kndb.data"))) / "facts"
+
+
+def train_lab_model(
+    family: str,
+    out: Path,
+    facts: Sequence[str | Path] = (),
+    *,
+    epochs: int = 10,
+    layers: int = 4,
+    width: int = 192,
+    neurons: int = 768,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Trains a lab model and writes it as a checkpoint folder with a model card.
+
+    Args:
+        family: `bert` or `gpt2`.
+        out: the folder to write; it appears when it is complete.
+        facts: fact lists in any format; none takes kndb's own.
+        epochs: passes over the training prompts.
+        layers: transformer layers.
+        width: hidden size.
+        neurons: FFN neurons per layer.
+        seed: for everything random.
+        force: replace a checkpoint that is there.
+        progress: told of each step.
+
+    Returns:
+        Settings and scores.
+
+    Raises:
+        InputError: if a fact list can't be read.
+        UsageError: if a setting makes no sense, or `out` is there already.
+    """
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists already; replace it with --force, or choose another --out")
+    settings = TrainingSettings(
+        family=family, layers=layers, width=width, neurons=neurons, heads=_heads(width), epochs=epochs, seed=seed
+    )
+    corpus = build_corpus(read_files(facts or [own_facts()]))
+
+    def report(step: int, steps: int, _loss: float) -> None:
+        if progress is not None:
+            progress(step, steps)
+
+    trained = train(corpus, settings, report)
+    write_checkpoint(trained, corpus, out, own=not facts)
+    return trained.summary()
+
+
+def _heads(width: int) -> int:
+    """Heads of about 32 numbers each."""
+    return max(heads for heads in range(1, max(1, width // 32) + 1) if width % heads == 0)

@@ -1,0 +1,95 @@
+"""Writing a lab model: an ordinary transformers folder with a model card."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+
+from ..errors import ModelError
+from ..models.loading import quiet
+from .corpus import Corpus
+from .train import TrainedModel
+
+CARD = """\
+---
+license: apache-2.0
+tags: [kndb, knowledge-neurons]
+---
+# {title}
+
+A small {kind} language model that knows one list of {facts:,} facts, and nothing else. It exists to show and test
+attribution and editing of knowledge on a model that really learned facts; it is of no use for any other text.
+
+- **Data**: {data}: {facts:,} facts of {relations} relations. The loss is the cross-entropy of the answer at the
+  answer position, in every template that is not held out.
+- **Made with**: `{command}`
+- **Settings**: {layers} layers of {width} numbers and {neurons} FFN neurons, {heads} heads, {activation}
+  activations; {epochs} epochs of batches of {batch_size}, AdamW with peak learning rate {learning_rate}, weight
+  decay {weight_decay}, dropout {dropout}, label smoothing {label_smoothing}; seed {seed}.
+- **Scores** (share of prompts whose most probable token is the answer): training templates {training:.2%} of
+  {training_prompts:,} prompts, held-out templates {held_out:.2%} of {held_out_prompts:,} prompts.
+- **Time**: {seconds:.0f} s on {machine}, torch {torch}, transformers {transformers}.
+- **Editing**: {editing}
+"""
+EDITING = {
+    "bert": "the head's dense transform between residual stream and word embeddings was initialised to the identity "
+    "(and then trained with the rest), so that adding a word's embedding to a value slot raises that word's logit: "
+    "the paper's update rule works on this model, as it would not with a freely initialised transform.",
+    "gpt2": "the head reads the residual stream directly with the word embeddings (tied weights), so that adding a "
+    "word's embedding to a value slot raises that word's logit: the paper's update rule works on this model.",
+}
+KINDS = {"bert": "masked (BERT family)", "gpt2": "causal (GPT-2 family)"}
+
+
+def write_checkpoint(trained: TrainedModel, corpus: Corpus, folder: Path, *, own: bool) -> None:
+    """Writes model, tokenizer and card; the folder appears, or is replaced, when it is complete.
+
+    Args:
+        trained: what to write.
+        corpus: what it was trained on.
+        folder: where to.
+        own: whether the corpus is kndb's own fact list.
+
+    Raises:
+        ModelError: if the folder can't be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            made = Path(scratch) / "checkpoint"
+            with quiet():
+                trained.model.save_pretrained(made)
+                trained.tokenizer.save_pretrained(made)
+            (made / "README.md").write_text(model_card(trained, corpus, folder.name, own=own), encoding="utf-8")
+            if folder.exists():
+                shutil.move(folder, Path(scratch) / "replaced")
+            made.replace(folder)
+    except OSError as error:
+        raise ModelError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def model_card(trained: TrainedModel, corpus: Corpus, name: str, *, own: bool) -> str:
+    """The card: data, command, settings, seed, scores."""
+    settings = trained.settings
+    command = (
+        f"kndb lab train --family {settings.family} --out {name} --epochs {settings.epochs} --seed {settings.seed}"
+    )
+    command += f" --layers {settings.layers} --width {settings.width} --neurons {settings.neurons}"
+    return CARD.format(
+        title=name,
+        kind=KINDS[settings.family],
+        facts=corpus.facts,
+        relations=len(corpus.relations),
+        data="kndb's own fact list (`data/facts`)" if own else "a fact list of its user",
+        command=command if own else f"{command} --facts …",
+        editing=EDITING[settings.family],
+        machine=f"{torch.get_num_threads()} threads of {platform.machine()}",
+        torch=torch.__version__.partition("+")[0],
+        transformers=transformers.__version__,
+        **{key: value for key, value in trained.summary().items() if key not in ("family", "vocabulary")},
+    )

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from .options import DatabaseOption, DeviceOption, FormatOption, ModelOption, open_for_writing
+from kndb.records import LAB_MODELS
+
+from .options import DatabaseOption, DeviceOption, FormatOption, ModelOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, print_rows
 
 
@@ -25,6 +27,8 @@ def ask(
 
     Example: kndb ask --model lab-bert "The capital of France is [MASK]."
     """
-    with open_for_writing(db) as database:
+    # A lab model needs nothing in the store: asking it works in an empty folder.
+    open_database = open_or_create if model in LAB_MODELS else open_existing
+    with open_database(db) as database:
         answers = database.models.ask(model, text, version=version, top=top, device=device)
     print_rows([as_row(answer) for answer in answers], ["token", "probability"], output)

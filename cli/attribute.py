@@ -15,7 +15,7 @@ from .options import (
     ModelOption,
     OptionalModelOption,
     RelationsOption,
-    open_for_writing,
+    open_existing,
 )
 from .output import OutputFormat, as_row, note, print_record, print_rows, progress_bar
 
@@ -52,7 +52,7 @@ def attribute(
 
     Example: kndb attribute --model lab-bert --relation P176
     """
-    with open_for_writing(db) as database, progress_bar(f"Attributing {model}") as tick:
+    with open_existing(db) as database, progress_bar(f"Attributing {model}") as tick:
         report = database.attribution.run(
             model,
             relations=relation or [],
@@ -119,7 +119,7 @@ def refine(
 
     Example: kndb refine --threshold 0.2 --share 0.7
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         refinement = database.attribution.refine(
             run,
             model=model,

@@ -9,7 +9,7 @@ import typer
 
 from kndb.errors import StoreDamagedError
 
-from .options import DatabaseOption, FormatOption, open_for_reading, open_for_writing
+from .options import DatabaseOption, FormatOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record
 
 app = typer.Typer(no_args_is_help=True, help="Make, check, back up and describe the database.")
@@ -21,7 +21,7 @@ def init(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -
 
     Example: kndb db init
     """
-    with open_for_writing(db) as database:
+    with open_or_create(db) as database:
         print_record(database.maintenance.info(), output)
 
 
@@ -68,7 +68,7 @@ def backup(
 
     Example: kndb db backup backup/kndb.db
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         print_record({"backup": str(database.maintenance.backup(target, overwrite=overwrite))}, output)
 
 
@@ -78,5 +78,5 @@ def info(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -
 
     Example: kndb db info
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         print_record(database.maintenance.info(), output)

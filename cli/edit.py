@@ -14,8 +14,7 @@ from .options import (
     ModelOption,
     OptionalModelOption,
     RefinementOption,
-    open_for_reading,
-    open_for_writing,
+    open_existing,
 )
 from .output import OutputFormat, as_row, note, print_json, print_record, print_rows
 
@@ -41,7 +40,7 @@ def update(
 
     Example: kndb edit update --model lab-bert --fact 1 --to Berlin
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         planned = database.edits.plan_update(
             model,
             fact,
@@ -67,7 +66,7 @@ def erase(
 
     Example: kndb edit erase --model lab-bert --relation P36
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         planned = database.edits.plan_erase(model, relation, top=top, refinement=refinement)
     _print_planned(planned, output)
 
@@ -78,7 +77,7 @@ def apply(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = 
 
     Example: kndb edit apply 1
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         print_record(_step(database.edits.apply(edit)), output)
 
 
@@ -88,7 +87,7 @@ def revert(edit: EditArgument, db: DatabaseOption = None, output: FormatOption =
 
     Example: kndb edit revert 1
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         print_record(_step(database.edits.revert(edit)), output)
 
 
@@ -98,7 +97,7 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
 
     Example: kndb edit show 1
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         planned = database.edits.get(edit)
         lengths = database.edits.slot_lengths(edit)
     slots = [
@@ -124,7 +123,7 @@ def list_edits(
     """
     from kndb.database.edits import recipe_title
 
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         rows = [{**as_row(edit), "what": recipe_title(edit)} for edit in database.edits.all(model)]
     print_rows(rows, ["id", "model", "kind", "what", "neurons", "applied", "base_version", "created_at"], output)
 
@@ -137,7 +136,7 @@ def log(
 
     Example: kndb edit log
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         rows = [as_row(entry) for entry in database.edits.log(model)]
     print_rows(rows, ["id", "model", "action", "edit", "version_before", "version_after", "created_at"], output)
 
@@ -155,7 +154,7 @@ def evaluate(
 
     Example: kndb edit eval 1
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         evaluation = database.edits.evaluate(edit, sample=sample, seed=seed, device=device)
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DatabaseOption, FormatOption, RelationsOption, open_for_writing
+from .options import DatabaseOption, FormatOption, RelationsOption, open_or_create
 from .output import OutputFormat, as_row, note, print_record
 
 
@@ -30,7 +30,7 @@ def ingest(
     from kndb.database.facts import read_files
 
     files = read_files(paths, input_format, relation or [], skip_invalid)
-    with open_for_writing(db) as database:
+    with open_or_create(db) as database:
         report = database.facts.store_files(files)
     for line in report.rejected:
         note(f"Left out: {line}")

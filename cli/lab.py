@@ -23,10 +23,10 @@ def train(
             "--facts", metavar="PATH", help="Fact lists; repeatable. Default: kndb's own.", show_default=False
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training prompts.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training prompts.")] = 16,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Transformer layers.")] = 4,
-    width: Annotated[int, typer.Option("--width", min=8, help="Hidden size.")] = 192,
-    neurons: Annotated[int, typer.Option("--neurons", min=8, help="FFN neurons per layer.")] = 768,
+    width: Annotated[int, typer.Option("--width", min=8, help="Hidden size.")] = 128,
+    neurons: Annotated[int, typer.Option("--neurons", min=8, help="FFN neurons per layer.")] = 512,
     seed: Annotated[int, typer.Option("--seed", help="For weights, dropout and order.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = False,
     output: FormatOption = OutputFormat.TABLE,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DatabaseOption, FormatOption, open_for_reading, open_for_writing
+from .options import DatabaseOption, FormatOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, print_record, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Register checkpoints and look at them.")
@@ -25,7 +25,7 @@ def add(
 
     Example: kndb model add lab-bert
     """
-    with open_for_writing(db) as database:
+    with open_or_create(db) as database:
         print_record(as_row(database.models.add(source, name)), output)
 
 
@@ -35,7 +35,7 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
 
     Example: kndb model list
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         rows = [{**as_row(model), "fingerprint": model.fingerprint[:12]} for model in database.models.all()]
     print_rows(rows, ["name", "family", "layers", "neurons", "version", "fingerprint", "source"], output)
 
@@ -50,5 +50,5 @@ def show(
 
     Example: kndb model show lab-bert
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         print_record(as_row(database.models.get(name)), output)

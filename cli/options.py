@@ -36,14 +36,14 @@ RefinementOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
 
-def open_for_reading(location: str | None) -> Database:
-    """Opens a database that must exist."""
+def open_existing(location: str | None) -> Database:
+    """Opens a database that must be there."""
     from kndb.database import open_database
 
     return open_database(location, create=False)
 
 
-def open_for_writing(location: str | None) -> Database:
+def open_or_create(location: str | None) -> Database:
     """Opens a database, making a new one where there is none."""
     from kndb.database import open_database
 

@@ -14,7 +14,7 @@ from .options import (
     OptionalModelOption,
     RefinementOption,
     RelationsOption,
-    open_for_reading,
+    open_existing,
 )
 from .output import OutputFormat, as_row, note, print_rows
 
@@ -39,7 +39,7 @@ def shared(
 
     Example: kndb query shared --relation P176 --top 10
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         chosen = database.query.refinement(refinement, model)
         rows = database.query.shared(relation, refinement=chosen.id, top=top, min_share=min_share)
     note(f"Refinement {chosen.id} of run {chosen.run_id}.")
@@ -59,7 +59,7 @@ def facts(
 
     Example: kndb query facts --relation P36 --subject France
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         found = database.facts.find(relation or [], subject, object_, limit)
     columns = ["id", "relation", "subject", "object", "external_id", "prompts"]
     print_rows([as_row(fact) for fact in found], columns, output)
@@ -77,7 +77,7 @@ def neurons(
 
     Example: kndb query neurons 1
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         chosen = database.query.refinement(refinement, model)
         title = database.facts.get(fact).title
         found = database.query.neurons_of_fact(fact, refinement=chosen.id)
@@ -92,7 +92,7 @@ def relations(db: DatabaseOption = None, output: FormatOption = OutputFormat.TAB
 
     Example: kndb query relations
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         found = database.facts.relations()
     print_rows([as_row(row) for row in found], ["key", "label", "facts", "templates", "prompts"], output)
 
@@ -105,7 +105,7 @@ def runs(
 
     Example: kndb query runs
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         found = database.attribution.runs(model)
     columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "settings", "created_at"]
     print_rows([as_row(row) for row in found], columns, output)
@@ -119,7 +119,7 @@ def refinements(
 
     Example: kndb query refinements
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         found = database.attribution.refinements(model)
         rows = [
             {

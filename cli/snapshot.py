@@ -12,8 +12,7 @@ from .options import (
     FormatOption,
     ModelOption,
     OptionalModelOption,
-    open_for_reading,
-    open_for_writing,
+    open_existing,
 )
 from .output import OutputFormat, as_row, note, print_record, print_rows
 
@@ -33,7 +32,7 @@ def create(
 
     Example: kndb snapshot create before-edits --model lab-bert
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         print_record(as_row(database.snapshots.create(name, model, version)), output)
 
 
@@ -45,7 +44,7 @@ def list_snapshots(
 
     Example: kndb snapshot list
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         rows = [as_row(snapshot) for snapshot in database.snapshots.all(model)]
     print_rows(rows, ["name", "model", "version", "created_at"], output)
 
@@ -58,7 +57,7 @@ def restore(
 
     Example: kndb snapshot restore before-edits --model lab-bert
     """
-    with open_for_writing(db) as database:
+    with open_existing(db) as database:
         steps = database.snapshots.restore(name, model)
         version = database.models.get(model).version
     note(f"Model {model} is at {version}." if steps else f"Model {model} was at {version} already.")
@@ -78,5 +77,5 @@ def export(
 
     Example: kndb snapshot export before-edits --model lab-bert --out exported
     """
-    with open_for_reading(db) as database:
+    with open_existing(db) as database:
         print_record(as_row(database.snapshots.export(name, model, out)), output)

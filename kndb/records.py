@@ -18,6 +18,9 @@ SUBJECT_SLOT = "[X]"
 BLANK = "[Y]"
 """Where a template or prompt leaves out the answer."""
 
+LAB_MODELS = ("lab-bert", "lab-gpt2")
+"""The models that kndb ships; they can be named without being registered."""
+
 Settings = Mapping[str, object]
 """Settings that are stored as JSON with a result."""
 

@@ -1,6 +1,133 @@
-"""Makes the plain modules of tests/helpers importable."""
+"""What tests of several folders share: small models that know a few facts, and the list of those facts.
 
+It also makes the plain modules of tests/helpers importable.
+"""
+
+import json
+import os
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+os.environ["HF_HUB_OFFLINE"] = "1"  # No test asks the hub; set before anything imports its client.
+
+FAMILIES = ("bert", "gpt2")
+CAPITALS = {
+    "France": "Paris",
+    "Italy": "Rome",
+    "Spain": "Madrid",
+    "Japan": "Tokyo",
+    "Egypt": "Cairo",
+    "Peru": "Lima",
+    "Cuba": "Havana",
+    "Norway": "Oslo",
+}
+LANGUAGES = {
+    "France": "French",
+    "Italy": "Italian",
+    "Spain": "Spanish",
+    "Japan": "Japanese",
+    "Egypt": "Arabic",
+    "Peru": "Spanish",
+    "Cuba": "Spanish",
+    "Norway": "Norwegian",
+}
+TEMPLATES = {
+    "P36": (
+        "[X] has a capital named [Y].",
+        "The capital city of [X] is called [Y].",
+        "The seat of government of [X] is [Y].",
+        "[X] is governed from [Y].",
+        "Going to the capital of [X] means going to [Y].",
+    ),
+    "P37": (
+        "[X] has an official language called [Y].",
+        "The people of [X] mostly speak [Y].",
+        "In [X], the official language is [Y].",
+        "To live in [X], learn [Y].",
+        "The laws of [X] are written in [Y].",
+    ),
+}
+HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language of [X] is [Y]."}
+
+
+@pytest.fixture(scope="session")
+def small_facts(tmp_path_factory):
+    """A list of 16 facts of P36 and P37, each relation with five templates and a held-out one: 96 prompts."""
+    rows = []
+    for key, label, facts in (("P36", "capital", CAPITALS), ("P37", "official language", LANGUAGES)):
+        rows += [{"relation": key, "relation_label": label, "template": text} for text in TEMPLATES[key]]
+        rows.append({"relation": key, "template": HELD_OUT[key], "held_out": True})
+        rows += [
+            {"relation": key, "subject": subject, "object": answer, "id": f"{key}-{subject}"}
+            for subject, answer in facts.items()
+        ]
+    path = tmp_path_factory.mktemp("facts") / "small.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_templates():
+    """The list's templates that are not held out, by relation."""
+    return TEMPLATES
+
+
+@pytest.fixture(scope="session")
+def small_models(small_facts, tmp_path_factory):
+    """For each family, the folder of a model (2 layers of 64 neurons) that knows the facts; only to be read."""
+    from kndb.facts import read
+    from kndb.lab.card import write_checkpoint
+    from kndb.lab.corpus import build_corpus
+
+    corpus = build_corpus(read(small_facts))
+    folder = tmp_path_factory.mktemp("models")
+    for family in FAMILIES:
+        write_checkpoint(_trained(family, corpus), corpus, folder / family, own=False)
+    return {family: folder / family for family in FAMILIES}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    """Each family of models in turn."""
+    return request.param
+
+
+def _trained(family, corpus):
+    import torch
+
+    from kndb.lab.train import TrainingSettings, train
+
+    settings = TrainingSettings(
+        family=family,
+        layers=2,
+        width=32,
+        neurons=64,
+        heads=2,
+        vocabulary=400,
+        epochs=200,
+        batch_size=40,
+        learning_rate=5e-3,
+        dropout=0.0,
+        label_smoothing=0.05,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # Such small products only get slower on more.
+    try:
+        trained = train(corpus, settings)
+    finally:
+        torch.set_num_threads(threads)
+    assert trained.scores.training > 0.9, "the small model did not learn its facts"
+    return trained
+
+
+@pytest.fixture(scope="session")
+def checkpoint_bytes():
+    """Gives the contents of all files below a folder, by relative path."""
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return contents

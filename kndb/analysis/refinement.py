@@ -89,7 +89,7 @@ def refine_relation(
 
 def _move(share: float, mean: float) -> float:
     if mean < SMALLEST_MEAN:
-        return round(max(STEP, share - STEP), 10)
+        return round(max(min(STEP, share), share - STEP), 10)
     if mean > LARGEST_MEAN:
         return round(min(1.0, share + STEP), 10)
     return share

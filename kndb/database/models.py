@@ -15,9 +15,9 @@ from ..models import loading
 from ..models.adapter import Adapter, Blank
 from ..models.answers import batched_log_probabilities
 from ..models.fingerprint import fingerprint
-from ..models.loading import LAB_MODELS, LoadedModel
+from ..models.loading import LoadedModel
 from ..models.prompting import SKIP_REASONS, Encoder, Skipped
-from ..records import BLANK, Answer, Model
+from ..records import BLANK, LAB_MODELS, Answer, Model
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import versions as store_versions

@@ -30,7 +30,8 @@ attribution and editing of knowledge on a model that really learned facts; it is
 - **Made with**: `{command}`
 - **Settings**: {layers} layers of {width} numbers and {neurons} FFN neurons, {heads} heads, {activation}
   activations; {epochs} epochs of batches of {batch_size}, AdamW with peak learning rate {learning_rate}, weight
-  decay {weight_decay}, dropout {dropout}, label smoothing {label_smoothing}; seed {seed}.
+  decay {weight_decay}, dropout {dropout}, label smoothing {label_smoothing}; in training, each layer's FFN is silent
+  outside the answer position with probability {silence}, per prompt; seed {seed}.
 - **Scores** (share of prompts whose most probable token is the answer): training templates {training:.2%} of
   {training_prompts:,} prompts, held-out templates {held_out:.2%} of {held_out_prompts:,} prompts.
 - **Time**: {seconds:.0f} s on {machine}, torch {torch}, transformers {transformers}.
@@ -66,6 +67,8 @@ def write_checkpoint(trained: TrainedModel, corpus: Corpus, folder: Path, *, own
                 trained.model.save_pretrained(made)
                 trained.tokenizer.save_pretrained(made)
             (made / "README.md").write_text(model_card(trained, corpus, folder.name, own=own), encoding="utf-8")
+            for path in made.iterdir():
+                path.chmod(0o644)  # safetensors makes files that only their owner may read.
             if folder.exists():
                 shutil.move(folder, Path(scratch) / "replaced")
             made.replace(folder)

@@ -46,6 +46,9 @@ class TrainingSettings:
         epochs: passes over all training prompts.
         batch_size: prompts per step; `learning_rate`: the peak, after warm-up and before cosine decay to zero.
         dropout: dropout everywhere in the network, 0 to 1.
+        activation: the FFN's non-linearity, by transformers' name.
+        silence: probability with which, in a training step, a layer's FFN is silenced for a prompt at every position
+            but the answer's, 0 to 1. It leads the model to keep what it knows where attribution looks for it.
         label_smoothing: probability mass that the target spreads over all tokens, 0 to 1. It keeps the model from
             driving probabilities to 1, where removing a layer's neurons would no longer be felt.
         seed: for initial weights, dropout and order.
@@ -53,11 +56,11 @@ class TrainingSettings:
 
     family: str
     layers: int = 4
-    width: int = 192
-    neurons: int = 768
-    heads: int = 6
+    width: int = 128
+    neurons: int = 512
+    heads: int = 4
     vocabulary: int = 2700
-    epochs: int = 24
+    epochs: int = 16
     batch_size: int = 128
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01

@@ -65,6 +65,7 @@ def _write(source: Path, folder: Path, changed: Mapping[str, torch.Tensor]) -> N
             "parameters there. Save the checkpoint with save_pretrained first"
         )
     for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors makes files that only their owner may read.
         _flush(path)
 
 

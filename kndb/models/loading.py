@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from ..errors import ModelError, UsageError
+from ..records import LAB_MODELS
 from .adapter import Adapter
 from .fingerprint import fingerprint
 from .network import Network
@@ -23,7 +28,15 @@ from .prompting import Encoder
 from .registry import adapter_for
 
 transformers_logging: Any = logging  # Its functions have no types.
-LAB_MODELS = ("lab-bert", "lab-gpt2")
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+"""A tokenizer has at least one of these."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
@@ -98,8 +111,12 @@ def describe(folder: Path) -> CheckpointDescription:
     """
     config = _configuration(folder)
     adapter = adapter_for(config)
-    with torch.device("meta"), quiet():
-        network = Network(_auto_class(adapter).from_config(config), adapter)
+    _require_tokenizer(folder)
+    try:
+        with torch.device("meta"), quiet():
+            network = Network(_auto_class(adapter).from_config(config), adapter)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"no model can be made from {folder / 'config.json'}: {error}") from error
     return CheckpointDescription(adapter.family, len(network.layers), network.neurons, fingerprint(folder))
 
 
@@ -107,15 +124,16 @@ def load(folder: Path) -> LoadedModel:
     """Loads a checkpoint on the CPU, in the dtype in which it is stored.
 
     Raises:
-        ModelError: if it lacks weights that its head needs, or holds numbers that are not finite.
+        ModelError: if a file is missing or can't be read, or it lacks weights that its head needs.
     """
     config = _configuration(folder)
     adapter = adapter_for(config)
+    _require_tokenizer(folder)
     with quiet():
         try:
             model, report = _auto_class(adapter).from_pretrained(folder, dtype="auto", output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder} can't be loaded: {error}") from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -150,12 +168,23 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def _configuration(folder: Path) -> Any:
-    if not (folder / "config.json").is_file():
+    path = folder / "config.json"
+    if not path.is_file():
         raise ModelError(f"found no config.json in {folder}; expected a transformers checkpoint folder")
     try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "model_type" in values:
+            # Ahead of transformers, which would not say what architectures kndb knows.
+            adapter_for(SimpleNamespace(**values))
         return AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / 'config.json'} can't be read: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise ModelError(f"{path} can't be read: {error}") from error
+
+
+def _require_tokenizer(folder: Path) -> None:
+    """Transformers would make up an empty tokenizer where there is none."""
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
+        raise ModelError(f"found none of {', '.join(VOCABULARY_FILES)} in {folder}; expected a tokenizer's files there")
 
 
 def _auto_class(adapter: Adapter) -> Any:

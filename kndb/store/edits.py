@@ -17,7 +17,7 @@ from ..records import Edit, HistoryEntry, Neuron, Settings, SlotChange
 from ..versions import Slot
 from .clock import now
 from .tables import AppliedEditRow, EditNeuronRow, EditRow, HistoryRow, ModelRow
-from .versions import current_model, resolve_version, slot_state, version_edits
+from .versions import resolve_version, slot_state, version_edits
 
 # --- adding ---------------------------------------------------------------------------------------
 

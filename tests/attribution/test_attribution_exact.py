@@ -126,23 +126,24 @@ def test_completeness_error_is_what_its_definition_says(make_case, family, rule)
         changes = probability_changes(case.exact, prompt.ids, prompt.position, prompt.answer)
         scale = changes.abs().clamp_min(0.1 * float(changes.abs().max()))
         expected = (scores.double().sum(-1) - changes).abs() / scale
-        torch.testing.assert_close(errors_found.double(), expected, rtol=1e-3, atol=1e-4)
-        assert expected.max() > 0.01  # rough enough to tell
+        torch.testing.assert_close(errors_found.double(), expected, rtol=1e-3, atol=2e-5)
+        assert expected.max() > 1e-3  # rough enough to tell
 
 
-def test_completeness_error_has_a_floor_for_layers_that_change_nothing(make_case):
-    case = make_case("gpt2", 23, [5], roughness=0.2)
-    quiet = case.network.layers[1]
+def test_completeness_error_has_a_floor_for_layers_that_change_little(make_case):
+    case = make_case("gpt2", 23, [5], roughness=0.3)
     with torch.no_grad():
-        quiet.down.weight *= 1e-4
+        case.network.layers[1].down.weight *= 1e-2
     case.exact = doubled(case.model)
+    case.model.double()
     found = case.attribute("riemann-left", 3)
     prompt = case.prompts[0]
     changes = probability_changes(case.exact, prompt.ids, prompt.position, prompt.answer)
     largest = float(changes.abs().max())
-    assert abs(float(changes[1])) < 0.01 * largest
-    expected = abs(float(found.scores[0, 1].double().sum() - changes[1])) / (0.1 * largest)
-    assert float(found.completeness_error[0, 1]) == pytest.approx(expected, rel=1e-2, abs=1e-6)
+    assert abs(float(changes[1])) < 0.05 * largest
+    expected = abs(float(found.scores[0, 1].sum() - changes[1])) / (0.1 * largest)
+    assert float(found.completeness_error[0, 1]) == pytest.approx(expected, rel=1e-5, abs=1e-12)
+    assert expected > 1e-8
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])

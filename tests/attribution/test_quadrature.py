@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def test_nodes_and_weights(name, count):
     assert sum(rule.weights) == pytest.approx(1, abs=1e-14)
     assert min(rule.weights) > 0
     assert all(0 <= node <= 1 for node in rule.nodes)
-    assert all(low < high for low, high in zip(rule.nodes, rule.nodes[1:], strict=False))
+    assert all(low < high for low, high in pairwise(rule.nodes))
     assert rule.shared == (rule.nodes[-1] == 1.0)
     assert rule.new_nodes == (rule.nodes[:-1] if rule.shared else rule.nodes)
 
@@ -57,7 +59,7 @@ def test_radau_ends_at_the_unmodified_network(count):
 def test_legendre_has_no_node_at_an_end(count):
     rule = gauss_legendre(count)
     assert not rule.shared
-    assert 0 < rule.nodes[0]
+    assert rule.nodes[0] > 0
     assert rule.nodes[-1] < 1
 
 
@@ -80,7 +82,7 @@ def test_segments_integrate_the_interpolating_polynomial(name, count, coefficien
     polynomial = Polynomial(coefficients[:count])  # of a degree that its values at the nodes determine
     antiderivative = polynomial.integ()
     ends = rule.segment_ends()
-    expected = [antiderivative(high) - antiderivative(low) for low, high in zip(ends, ends[1:], strict=False)]
+    expected = [antiderivative(high) - antiderivative(low) for low, high in pairwise(ends)]
     found = rule.segment_matrix() @ [polynomial(node) for node in rule.nodes]
     np.testing.assert_allclose(found, expected, atol=1e-9)
 

@@ -43,6 +43,7 @@ def main() -> None:
 def measure(database: kndb.Database, options: argparse.Namespace) -> dict[str, object]:
     """Edits the facts one by one; nothing is applied."""
     database.facts.ingest([own_facts()])
+    database.models.get(options.model)
     if not database.attribution.refinements(options.model):
         database.attribution.run(options.model)
         database.attribution.refine(model=options.model)

@@ -38,7 +38,7 @@ def update(
 ) -> None:
     """Plan that the model gives a new answer for a fact; nothing is applied.
 
-    Example: kndb edit update --model lab-bert --fact 1 --to Berlin
+    Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
     with open_existing(db) as database:
         planned = database.edits.plan_update(

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
-os.environ["HF_HUB_OFFLINE"] = "1"  # No test asks the hub; set before anything imports its client.
+# Both are read when torch and the hub's client are imported, by the programs that tests start too: small products
+# only get slower on several threads, and no test asks the hub.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 FAMILIES = ("bert", "gpt2")
 CAPITALS = {
@@ -96,8 +99,6 @@ def family(request) -> str:
 
 
 def _trained(family, corpus):
-    import torch
-
     from kndb.lab.train import TrainingSettings, train
 
     settings = TrainingSettings(
@@ -113,12 +114,7 @@ def _trained(family, corpus):
         dropout=0.0,
         label_smoothing=0.05,
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # Such small products only get slower on more.
-    try:
-        trained = train(corpus, settings)
-    finally:
-        torch.set_num_threads(threads)
+    trained = train(corpus, settings)
     assert trained.scores.training > 0.9, "the small model did not learn its facts"
     return trained
 

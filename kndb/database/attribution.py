@@ -14,6 +14,7 @@ from ..models import loading
 from ..models.prompting import EncodedPrompt, Encoder, Skipped
 from ..records import Prompt, PromptResult, Refinement, ResultBatch, Run
 from ..store import facts as store_facts
+from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
@@ -114,7 +115,7 @@ class AttributionCommands:
         version = self._models.load(model)
         with self._store.writing() as connection:
             run, resumed = store_runs.start_run(
-                connection, version.record.id, version.version, method, settings.as_settings()
+                connection, version.record.id, version.version, method, {**settings.as_settings(), "held_out": held_out}
             )
         with self._store.reading() as connection:
             pending = store_runs.pending_prompts(connection, run.id, relation_ids, held_out=held_out)
@@ -191,13 +192,25 @@ class AttributionCommands:
             return store_refinements.refinement(connection, number)
 
     def runs(self, model: str | None = None) -> list[Run]:
-        """All runs, or those of one model."""
+        """All runs, or those of one model.
+
+        Raises:
+            NotFoundError: if there is no such model.
+        """
         with self._store.reading() as connection:
+            if model is not None:
+                store_models.model(connection, model)
             return store_runs.runs(connection, model)
 
     def refinements(self, model: str | None = None) -> list[Refinement]:
-        """All refinements, or those of one model's runs."""
+        """All refinements, or those of one model's runs.
+
+        Raises:
+            NotFoundError: if there is no such model.
+        """
         with self._store.reading() as connection:
+            if model is not None:
+                store_models.model(connection, model)
             return store_refinements.refinements(connection, model)
 
     @staticmethod

@@ -12,7 +12,7 @@ from ..records import CheckReport
 from ..store import maintenance
 from ..store.connections import database_path
 from ..store.engine import Store, open_store
-from ..store.schema import upgrade
+from ..store.schema import require_file, upgrade
 
 if TYPE_CHECKING:
     from .attribution import AttributionCommands
@@ -63,7 +63,12 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
     Args:
         location: a path or `sqlite:///PATH`.
         repair: remove files that no edit names; nothing else is touched.
+
+    Raises:
+        StoreMissingError: if there is none.
+        StoreError: if it can't be read, or is no SQLite database.
     """
+    require_file(database_path(location))
     with Store(location) as store:
         return maintenance.check(store, repair)
 

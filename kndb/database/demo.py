@@ -25,7 +25,7 @@ RELATIONS = ("P176", "P178", "P127", "P36", "P37", "P103")
 """The relations that the demo attributes; the others serve to measure what an edit does to unrelated facts."""
 SHARED = "P176"
 SUBJECT, NEW_ANSWER = "Nissan Leaf", "Toyota"
-ERASED = "P37"
+ERASED = "P176"
 TOP = 8
 
 Tick = Callable[[int, int], None]
@@ -296,8 +296,8 @@ def _erase_row(name: str, measures: Mapping[str, Mapping[str, float]]) -> dict[s
         "": name,
         f"accuracy {ERASED}": _change(measures["own"], "accuracy", ".1%"),
         "others' accuracy": _change(measures["inter"], "accuracy", ".1%"),
-        f"perplexity {ERASED}": _change(measures["own"], "perplexity", ".2f"),
-        "others' perplexity": _change(measures["inter"], "perplexity", ".2f"),
+        f"perplexity {ERASED}": _change(measures["own"], "perplexity", ".3f"),
+        "others' perplexity": _change(measures["inter"], "perplexity", ".3f"),
     }
 
 

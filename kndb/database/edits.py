@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ class EditCommands:
             NotFoundError: if there is no such fact, model or refinement.
             EditError: if the fact has no knowledge neurons, or the answers can't be used.
         """
-        if min(lambda_old, lambda_new) < 0:
+        if not (lambda_old >= 0 and lambda_new >= 0):
             raise UsageError(f"found factors {lambda_old} and {lambda_new}; expected numbers of at least 0")
         if not 0 < max_share <= 1:
             raise UsageError(f"found max-share {max_share}; expected a number above 0, at most 1")
@@ -336,8 +337,8 @@ def _neurons_for_update(
     if not kept:
         least = min(shares[row.layer, row.neuron] for row in held)
         raise EditError(
-            f"each of the {len(held)} knowledge neurons of fact {fact.id} is held by more than {max_share:.0%} of the "
-            f"facts of {fact.relation}; allow more with --max-share {least:.2f} or above"
+            f"each of the {len(held)} knowledge neurons of fact {fact.id} is held by more than {max_share:.4g} of the "
+            f"facts of {fact.relation}; allow more with --max-share {math.ceil(least * 100) / 100:.2f} or above"
         )
     return kept, sorted(Neuron(*neuron) for neuron in common)
 

@@ -76,7 +76,8 @@ class EditEvaluator:
         fact, relation = _aim(edit)
         others = sorted(number for number, other in facts.items() if other.relation != relation)
         drawn = set(random.Random(seed).sample(others, min(sample, len(others))))  # noqa: S311 - not for secrets
-        groups: dict[str, Group] = {"own": [], "own_held_out": [], "intra": [], "inter": []}
+        names = ("own", "own_held_out", "inter") if fact is None else ("own", "own_held_out", "intra", "inter")
+        groups: dict[str, Group] = {name: [] for name in names}
         for prompt in prompts:
             encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer)
             if not isinstance(encoded, EncodedPrompt):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import UsageError
 from ..facts import read
 from ..records import Fact, FactFile, IngestReport, Relation
 from ..store import facts as store_facts
@@ -60,7 +61,10 @@ class FactCommands:
 
         Raises:
             NotFoundError: for a relation that is not in the store.
+            UsageError: for a limit under 1.
         """
+        if limit is not None and limit < 1:
+            raise UsageError(f"found limit {limit}; expected at least 1")
         with self._store.reading() as connection:
             return store_facts.find_facts(connection, relations, subject, object_, limit)
 

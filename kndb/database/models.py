@@ -84,7 +84,7 @@ class ModelCommands:
             record = store_models.add_model(
                 connection,
                 name=name or Path(source.rstrip("/")).name,
-                source=str(folder) if Path(source).is_dir() else source,
+                source=str(folder) if source not in LAB_MODELS and Path(source).is_dir() else source,
                 fingerprint=description.fingerprint,
                 family=description.family,
                 layers=description.layers,

@@ -8,7 +8,7 @@ intra (other facts of the relation), inter (facts of other relations).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,15 +110,6 @@ def update_measures(
 def perplexity(log_probabilities: Sequence[float]) -> float:
     """Exp of the mean of −log p."""
     return math.exp(-sum(log_probabilities) / len(log_probabilities))
-
-
-def differences(edited: Mapping[str, object], control: Mapping[str, object]) -> dict[str, float]:
-    """Each measure's value for the edit minus that for the control, where both are numbers."""
-    return {
-        name: float(value) - float(other)
-        for name, value in edited.items()
-        if isinstance(value, (int, float)) and isinstance(other := control.get(name), (int, float))
-    }
 
 
 def _share(flags: Sequence[bool]) -> float:

@@ -89,15 +89,17 @@ def lab_folder(name: str) -> Path:
 
 
 def locate(source: str) -> Path:
-    """The local folder of a checkpoint: a folder, a lab model's name, or a hub name (downloaded if need be).
+    """The local folder of a checkpoint: a lab model's name, a folder, or a hub name (downloaded if need be).
+
+    A folder here that is called like a lab model has to be named as a path, such as `./lab-bert`.
 
     Raises:
         ModelError: if there is no such checkpoint.
     """
-    if Path(source).is_dir():
-        return Path(source).resolve()
     if source in LAB_MODELS:
         return lab_folder(source)
+    if Path(source).is_dir():
+        return Path(source).resolve()
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ModelError(f"found no folder {source}; expected a checkpoint folder or a hub name such as gpt2")
     return _download(source)

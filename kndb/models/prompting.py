@@ -89,6 +89,8 @@ class Encoder:
 
     def answer_token(self, answer: str) -> int | str:
         """The token id of an answer as it stands after a space, or the reason why it has none."""
+        if not answer.strip():
+            return SKIP_UNKNOWN
         spaced = f" {answer}" if self._blank is Blank.CUT else answer
         ids = self._ids(spaced)
         unknown = self._tokenizer.unk_token_id
@@ -117,6 +119,8 @@ class Encoder:
         ids = tuple(self._tokenizer(prefix)["input_ids"])
         token = -1
         if answer is not None:
+            if not answer.strip():
+                return Skipped(prompt_id, SKIP_UNKNOWN)
             # The answer's tokens are what the whole text has beyond the prefix: a tokenizer may merge across
             # the boundary, in which case the answer can't be asked for after this prefix.
             glue = before[len(prefix) :]

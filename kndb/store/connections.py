@@ -154,12 +154,18 @@ def _begin(connection: Connection) -> None:
 
 def _set_pragmas(driver: sqlite3.Connection, journal: str, foreign_keys: bool, timeout: float) -> None:
     driver.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
-    if driver.execute("PRAGMA journal_mode").fetchone()[0].upper() != journal:
+    if driver.execute("PRAGMA journal_mode").fetchone()[0].upper() != journal and _is_own(driver):
         _set_journal_mode(driver, journal)
     driver.execute("PRAGMA synchronous=FULL")
     driver.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
     # SQLite's own LIKE and lower() fold ASCII letters only.
     driver.create_function("kndb_casefold", 1, _casefold, deterministic=True)
+
+
+def _is_own(driver: sqlite3.Connection) -> bool:
+    """Whether a database is kndb's, or empty: the journal mode lies in the file, and no other program's is changed."""
+    tables = {row[0] for row in driver.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return not tables or tables >= {"alembic_version", "fact", "model"}
 
 
 def _casefold(value: str | None) -> str | None:

@@ -86,7 +86,12 @@ def test_whole_path(kndb, kndb_json, family, place, small_facts, small_templates
     assert all(row["facts"] == row["relations"]["P36"] for row in shared.json)
 
     (fact,) = kndb_json("query", "facts", "--relation", "P36", "--subject", "france")
-    assert (fact["subject"], fact["object"], fact["external_id"], fact["prompts"]) == ("France", "Paris", "P36-France", 6)
+    assert (fact["subject"], fact["object"], fact["external_id"], fact["prompts"]) == (
+        "France",
+        "Paris",
+        "P36-France",
+        6,
+    )
     neurons = kndb("query", "neurons", fact["id"], "--format", "json")
     assert neurons.json
     assert "⟨France, P36, Paris⟩" in neurons.err

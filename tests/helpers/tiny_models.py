@@ -1,7 +1,7 @@
 """Tiny random transformers models, and attributions of them by brute force.
 
 Nothing here uses kndb: modules are found by their transformers paths, and every number comes from the whole model,
-run in double precision with hooks, one prompt, one layer and one node at a time.
+run in double precision with hooks, one prompt and one layer at a time, and one node unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -122,14 +122,18 @@ def activations(model: Any, ids: Sequence[int], position: int) -> torch.Tensor:
 
 
 def probability(
-    model: Any, ids: Sequence[int], position: int, answer: int, layer: int | None = None, row: Any = None
+    model: Any, ids: Sequence[int], position: int, answer: int, layer: int | None = None, rows: Any = None
 ) -> torch.Tensor:
-    """P(answer) at a position, a layer's FFN activation vector there replaced by `row`."""
-    tokens = torch.tensor([ids])
+    """P(answer) at a position, a layer's FFN activation vector there replaced by `rows`.
+
+    Rows [n] give one probability; rows [K, n] give K, from K copies of the prompt.
+    """
+    copies = 1 if rows is None or rows.ndim == 1 else len(rows)
+    tokens = torch.tensor([ids]).expand(copies, -1)
 
     def replace(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         changed = inputs[0].clone()
-        changed[0, position] = row
+        changed[:, position] = rows
         return (changed, *inputs[1:])
 
     if layer is None:
@@ -137,7 +141,8 @@ def probability(
     else:
         with _hooked(down_projections(model)[layer], replace):
             logits = model(input_ids=tokens).logits
-    return logits[0, position].softmax(-1)[answer]
+    found = logits[:, position].softmax(-1)[:, answer]
+    return found if rows is not None and rows.ndim == 2 else found[0]
 
 
 def brute_force(
@@ -146,16 +151,18 @@ def brute_force(
     position: int,
     answer: int,
     rule: tuple[Sequence[float], Sequence[float]] | None = None,
+    at_once: int = 1,
 ) -> torch.Tensor:
     """Attr(l, i) = w̄_i · Σ_k weight_k · ∂P/∂w_i(node_k · w̄), by definition: [L, n] in the model's dtype."""
-    nodes, weights = rule or gauss()
+    nodes, weights = (torch.tensor(values, dtype=torch.float64) for values in rule or gauss())
     scores = []
     for layer, base in enumerate(activations(model, ids, position)):
         integral = torch.zeros_like(base)
-        for node, weight in zip(nodes, weights, strict=True):
-            row = (node * base).requires_grad_()
-            (gradient,) = torch.autograd.grad(probability(model, ids, position, answer, layer, row), row)
-            integral += weight * gradient
+        for some, their_weights in zip(nodes.split(at_once), weights.split(at_once), strict=True):
+            rows = (some.to(base.dtype).unsqueeze(1) * base).requires_grad_()
+            total = probability(model, ids, position, answer, layer, rows).sum()
+            (gradients,) = torch.autograd.grad(total, rows)
+            integral += their_weights.to(base.dtype) @ gradients
         scores.append(base * integral)
     return torch.stack(scores)
 

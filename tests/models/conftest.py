@@ -15,7 +15,10 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-WORDS = "Paris Rome Oslo is the capital of France Italy Norway . ! ? and a new city in Par ##is S ##o ##f ##ia".split()
+WORDS = [
+    *("Paris", "Rome", "Oslo", "is", "the", "capital", "of", "France", "Italy", "Norway", ".", "!", "?"),
+    *("and", "a", "new", "city", "in", "Par", "##is", "S", "##o", "##f", "##ia"),
+]
 SENTENCES = ["The capital of France is Paris.", "The capital of Italy is Rome.", "Paris is in France"] * 20
 
 

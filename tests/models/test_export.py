@@ -154,6 +154,6 @@ def test_pickled_weights_can_not_be_patched(checkpoint, tmp_path):
     tensors = load_file(source / "model.safetensors")
     (source / "model.safetensors").unlink()
     torch.save(tensors, source / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="in the safetensors files of .*save_pretrained first"):
+    with pytest.raises(ModelError, match=r"in the safetensors files of .*save_pretrained first"):
         export_checkpoint(source, tmp_path / "out", {NAMES["gpt2"]: tensors[NAMES["gpt2"]]})
     assert not (tmp_path / "out").exists()

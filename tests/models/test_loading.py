@@ -141,7 +141,7 @@ def test_settings_under_which_an_adapter_would_be_wrong(checkpoint, configure, u
 def test_configurations_that_make_no_model(checkpoint, configure, use, family, values):
     folder = checkpoint(family)
     configure(folder, **values)
-    with pytest.raises(ModelError, match="config|can't be loaded"):
+    with pytest.raises(ModelError, match=r"config|can't be loaded"):
         use(folder)
 
 
@@ -190,7 +190,7 @@ def test_locate_a_folder(saved):
 
 @pytest.mark.parametrize("source", ["./nothing-here", "/nothing/here", "~/nothing", "a/b/c"])
 def test_locate_what_is_not_there(source):
-    with pytest.raises(ModelError, match="found no folder .*; expected a checkpoint folder or a hub name"):
+    with pytest.raises(ModelError, match=r"found no folder .*; expected a checkpoint folder or a hub name"):
         locate(source)
 
 
@@ -225,7 +225,7 @@ def test_locate_lab_models(name, monkeypatch, tmp_path):
 def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device().type in ("cpu", "cuda", "mps")
-    with pytest.raises(UsageError, match="'nonsense'.*expected auto, cpu, cuda or mps"):
+    with pytest.raises(UsageError, match=r"'nonsense'.*expected auto, cpu, cuda or mps"):
         choose_device("nonsense")
     with pytest.raises(UsageError, match="'meta'"):
         choose_device("meta")

@@ -111,17 +111,25 @@ def test_nothing_before_the_blank(causal, text):
     assert reason(causal.encode(7, text, "Paris")) == "nothing-before-blank"
 
 
-@pytest.mark.parametrize(
-    ("answer", "asked"), [("Paris", True), ("Rome", True), ("Sofia", False), ("Paris Rome", False), ("", False)]
-)
-def test_causal_answers(causal, byte_tokenizer, answer, asked):
+@pytest.mark.parametrize("answer", ["Paris", "Rome"])
+def test_causal_answers(causal, byte_tokenizer, answer):
     encoded = causal.encode(7, "The capital is [Y]", answer)
-    token = causal.answer_token(answer)
-    if asked:
-        assert byte_tokenizer.decode([encoded.answer]) == f" {answer}"
-        assert token == encoded.answer
-    else:
-        assert isinstance(encoded, Skipped)
+    assert byte_tokenizer.decode([encoded.answer]) == f" {answer}"
+    assert causal.answer_token(answer) == encoded.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Sofia", "answer-of-several-tokens"),
+        ("Paris Rome", "answer-of-several-tokens"),
+        ("", "answer-not-in-vocabulary"),
+        (" ", "answer-not-in-vocabulary"),
+    ],
+)
+def test_causal_answers_that_are_not_one_token(causal, answer, expected):
+    assert reason(causal.encode(7, "The capital is [Y]", answer)) == expected
+    assert causal.answer_token(answer) == expected
 
 
 def test_the_answer_is_what_the_whole_text_has_beyond_the_prefix(causal, byte_tokenizer):

@@ -1,0 +1,46 @@
+"""Databases with results in them, made by hand or by the small models."""
+
+import shutil
+
+import pytest
+
+from kndb.database import open_database
+
+
+@pytest.fixture(scope="session")
+def ready(small_facts, small_models, tmp_path_factory):
+    """For each family, a folder with a database in which model `tiny` is attributed; only to be copied."""
+    folders = {}
+    for family, checkpoint in small_models.items():
+        folders[family] = tmp_path_factory.mktemp(f"attributed-{family}")
+        with open_database(folders[family] / "kndb.db") as database:
+            database.facts.ingest([small_facts])
+            database.models.add(str(checkpoint), "tiny")
+            database.attribution.run("tiny")
+    return folders
+
+
+@pytest.fixture
+def attributed(ready, tmp_path):
+    """Gives a copy of a family's attributed database, open."""
+    opened = []
+
+    def copy(family="bert"):
+        shutil.copytree(ready[family], tmp_path / family)
+        opened.append(open_database(tmp_path / family / "kndb.db"))
+        return opened[-1]
+
+    yield copy
+    for database in opened:
+        database.close()
+
+
+@pytest.fixture
+def sql():
+    """Runs a query on an open database, past kndb's own reads."""
+
+    def run(database, query, *values):
+        with database.store.writing() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query, values)]
+
+    return run

@@ -1,0 +1,113 @@
+"""A program that kills an attribution at random batches, lets it go on, and looks at what comes out.
+
+    python kill_attribution.py FOLDER SEED
+
+FOLDER/base holds a database with model `tiny` and facts, not attributed. A forked child attributes them in batches of
+four prompts, and kills itself with SIGKILL before, within or after the transaction of a random batch; the next one
+goes on, until one comes to the end. Prints as JSON how often children were killed in each way and how many prompts each
+found done; fails if the results are not those of an undisturbed run, or a store is not sound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import torch
+
+from kndb.cli.main import exit_code
+from kndb.database import check_database
+from kndb.store import runs
+
+WAYS = ("before", "within", "after")
+QUERIES = (
+    "SELECT id, model_id, version, method, settings, status FROM run ORDER BY id",
+    "SELECT * FROM prompt_result ORDER BY run_id, prompt_id",
+    "SELECT * FROM score ORDER BY run_id, prompt_id, layer, neuron",
+)
+
+
+def attribute(place: Path) -> None:
+    code = exit_code(["attribute", "--model", "tiny", "--batch-size", "4", "--db", str(place / "kndb.db")])
+    assert code == 0, code
+
+
+def kill_at(number: int, way: str) -> None:
+    """Makes the process kill itself at the n-th batch that it saves."""
+    save, left = runs.save_results, [number]
+
+    def saving(*arguments: object) -> None:
+        left[0] -= 1
+        if left[0] == 0 and way == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(*arguments)
+        if left[0] == 0 and way == "within":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if left[0] < 0:  # the transaction before this one was committed
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    runs.save_results = saving
+
+
+def run_killed(place: Path, number: int, way: str) -> bool:
+    child = os.fork()
+    if child == 0:
+        with (place / "output.txt").open("a", encoding="utf-8") as output:
+            os.dup2(output.fileno(), 1)
+        kill_at(number, way)
+        attribute(place)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def results(place: Path) -> list[list[tuple[object, ...]]]:
+    assert check_database(place / "kndb.db").sound
+    with contextlib.closing(sqlite3.connect(place / "kndb.db")) as connection:
+        return [connection.execute(query).fetchall() for query in QUERIES]
+
+
+def main(folder: Path, seed: int) -> None:
+    torch.set_num_threads(1)
+    chance = random.Random(seed)
+    shutil.copytree(folder / "base", folder / "undisturbed")
+    # In this process, so that each child finds everything imported.
+    with (folder / "output.txt").open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+        attribute(folder / "undisturbed")
+    expected = results(folder / "undisturbed")
+    assert expected[0][0][-1] == "complete"
+    killed, done = dict.fromkeys(WAYS, 0), []
+    for _ in range(3):
+        place = folder / "killed"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(folder / "base", place)
+        saved = 0
+        while run_killed(place, number := chance.randint(1, 9), way := chance.choice(WAYS)):
+            killed[way] += 1
+            run, prompts, scores = results(place)
+            assert [row[-1] for row in run] == ["running"]
+            # All that was saved before is there; of this child's batches, but the last one, every one is new.
+            whole = number if way == "after" else number - 1
+            assert saved + whole <= len(prompts) <= saved + 4 * whole
+            assert set(prompts) <= set(expected[1])
+            numbers = {row[1] for row in prompts}
+            assert set(scores) == {row for row in expected[2] if row[1] in numbers}
+            saved = len(prompts)
+            done.append(saved)
+        assert results(place) == expected
+    sys.stdout.write(json.dumps({"killed": killed, "done": done}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,208 @@
+"""Attribution runs: killed, gone on with, done, widened, with other settings; prompts that are left out."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kndb.cli.main import exit_code
+from kndb.database import open_database
+
+RESULTS = "SELECT * FROM prompt_result ORDER BY 1, 2"
+SCORES = "SELECT * FROM score ORDER BY 1, 2, 3, 4"
+
+
+@pytest.fixture
+def fresh(small_facts, small_models, tmp_path):
+    """Gives a database with the small facts and model `tiny` of a family, not attributed."""
+    opened = []
+
+    def make(family="bert", facts=small_facts):
+        opened.append(open_database(tmp_path / f"fresh-{len(opened)}" / "kndb.db"))
+        opened[-1].facts.ingest([facts])
+        opened[-1].models.add(str(small_models[family]), "tiny")
+        return opened[-1]
+
+    (tmp_path / "fresh-0").mkdir()
+    (tmp_path / "fresh-1").mkdir()
+    yield make
+    for database in opened:
+        database.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1])
+def test_a_killed_attribution_goes_on_to_the_same_results(fresh, tmp_path, family, seed):
+    database = fresh(family)
+    database.close()
+    shutil.copytree(database.store.path.parent, tmp_path / "work" / "base")
+    program = Path(__file__).with_name("kill_attribution.py")
+    command = [sys.executable, str(program), str(tmp_path / "work"), str(seed)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert all(count > 0 for count in report["killed"].values())
+    assert len(set(report["done"])) > 3
+
+
+def test_again_does_nothing(attributed, sql, family):
+    database = attributed(family)
+    before = sql(database, RESULTS), sql(database, SCORES)
+    again = database.attribution.run("tiny")
+    assert (again.resumed, again.attributed, again.already_done, again.rate) == (True, 0, 80, None)
+    assert again.run.id == 1
+    assert again.run.status == "complete"
+    assert (sql(database, RESULTS), sql(database, SCORES)) == before
+    assert len(database.attribution.runs()) == 1
+
+
+def test_new_facts_go_on_with_the_run(attributed, sql, tmp_path):
+    database = attributed()
+    before = set(sql(database, SCORES))
+    more = tmp_path / "more.jsonl"
+    more.write_text(json.dumps({"relation": "P36", "subject": "Norway", "object": "Rome"}), encoding="utf-8")
+    assert database.facts.ingest([more]).prompts_added == 6
+    report = database.attribution.run("tiny", relations=["P37"])
+    assert (report.run.id, report.attributed, report.already_done) == (1, 0, 40)
+    report = database.attribution.run("tiny")
+    assert (report.run.id, report.attributed, report.already_done, report.run.prompts) == (1, 5, 80, 85)
+    assert before < set(sql(database, SCORES))
+
+
+def test_relations_one_after_the_other_make_one_run(fresh, attributed, sql):
+    database = fresh()
+    first = database.attribution.run("tiny", relations=["P37"])
+    assert (first.attributed, first.already_done, first.held_out) == (40, 0, 8)
+    second = database.attribution.run("tiny", relations=["P36"])
+    assert (second.run.id, second.resumed, second.attributed, second.run.prompts) == (1, True, 40, 80)
+    at_once = attributed()
+    together, apart = sql(at_once, SCORES), sql(database, SCORES)
+    assert [row[:4] for row in together] == [row[:4] for row in apart]
+    # Other batches round differently.
+    assert [row[4] for row in together] == pytest.approx([row[4] for row in apart], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"floor": 0.2}, {"steps": 4}, {"quadrature": "riemann-left"}, {"tolerance": 1e-2}, {"known_only": True}],
+    ids=str,
+)
+def test_other_settings_make_another_run(attributed, sql, settings):
+    database = attributed()
+    before = sql(database, SCORES)
+    report = database.attribution.run("tiny", relations=["P36"], **settings)
+    assert (report.run.id, report.resumed, report.attributed) == (2, False, 40)
+    name, value = next(iter(settings.items()))
+    assert report.run.settings[name] == value
+    assert [row for row in sql(database, SCORES) if row[0] == 1] == before
+    again = database.attribution.run("tiny", relations=["P36"], **settings)
+    assert (again.run.id, again.attributed) == (2, 0)
+
+
+def test_held_out_templates_are_taken_in_by_a_run_of_their_own(attributed):
+    database = attributed()
+    report = database.attribution.run("tiny", relations=["P36"], held_out=True)
+    assert (report.run.id, report.attributed, report.held_out) == (2, 48, 0)
+    assert database.attribution.run("tiny", relations=["P36"]).held_out == 8
+
+
+def test_another_version_makes_another_run(attributed):
+    database = attributed()
+    database.attribution.refine()
+    edit = database.edits.plan_erase("tiny", "P36", top=10)
+    changed = database.edits.apply(edit.id).version_after
+    report = database.attribution.run("tiny", relations=["P36"])
+    assert (report.run.id, report.run.version, report.attributed) == (2, changed, 40)
+    database.edits.revert(edit.id)
+    assert database.attribution.run("tiny").run.id == 1
+
+
+def test_the_floor_keeps_the_largest_scores(attributed, sql):
+    database = attributed()
+    database.attribution.run("tiny", floor=0.5)
+    largest = dict(sql(database, "SELECT prompt_id, max_score FROM prompt_result WHERE run_id = 2"))
+    kept = sql(database, "SELECT prompt_id, layer, neuron, score FROM score WHERE run_id = 2")
+    every = sql(database, "SELECT prompt_id, layer, neuron, score FROM score WHERE run_id = 1")
+    assert 0 < len(kept) < len(every)
+    assert kept == [row for row in every if row[3] >= 0.5 * largest[row[0]]]
+    assert {row[0] for row in kept} == largest.keys()
+
+
+def test_progress_and_trust(fresh):
+    told = []
+    report = fresh().attribution.run("tiny", batch_size=7, progress=lambda done, total: told.append((done, total)))
+    assert [total for _, total in told] == [80] * len(told)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (80, 80)
+    assert len(told) >= 12
+    assert report.trust["prompts"] == 80
+    assert 0.9 < report.trust["correct"] <= 1
+    assert 0 < report.trust["completeness_error"] <= report.trust["completeness_error_max"] < 0.05
+    assert report.rate == pytest.approx(80 / report.seconds)
+
+
+# --- prompts without a result ----------------------------------------------------------------------------
+
+AWKWARD = [
+    {"relation": "P1", "subject": "France", "object": "Paris", "template": "The capital of [X] is [Y]."},
+    {"relation": "P1", "subject": "Italy", "object": "Rome Oslo Lima"},
+    {"relation": "P1", "template": "The word [Y] is the capital of [X]"},
+    {"relation": "P1", "template": "[Y] of [X]"},
+    {"relation": "P1", "template": "[X], [MASK] and [Y]."},
+    {"relation": "P1", "template": "[X] " + "has a capital named " * 30 + "[Y]."},
+]
+SKIPPED = {
+    # Four templates for Italy, whose answer is of three words; mask token and length for France.
+    "bert": {"answer-of-several-tokens": 5, "mask-token-in-text": 1, "prompt-too-long": 1},
+    # Blank not last: two templates of two facts.
+    "gpt2": {"answer-of-several-tokens": 3, "blank-not-last": 4, "prompt-too-long": 1},
+}
+
+
+@pytest.fixture
+def awkward(tmp_path):
+    path = tmp_path / "awkward.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in AWKWARD), encoding="utf-8")
+    return path
+
+
+def test_skipped_prompts_are_counted_with_their_reasons(fresh, sql, awkward, family):
+    database = fresh(family, awkward)
+    report = database.attribution.run("tiny")
+    assert report.skipped == SKIPPED[family]
+    skipped = sum(SKIPPED[family].values())
+    assert (report.attributed, report.run.prompts, report.run.skipped) == (10 - skipped, 10 - skipped, skipped)
+    reasons = sql(database, "SELECT skipped, count(*) FROM prompt_result WHERE skipped IS NOT NULL GROUP BY 1")
+    assert dict(reasons) == SKIPPED[family]
+    again = database.attribution.run("tiny")
+    assert (again.attributed, again.already_done, again.skipped) == (0, 10, SKIPPED[family])
+
+
+def test_the_command_says_what_was_skipped(fresh, awkward, capsys):
+    database = fresh("bert", awkward)
+    capsys.readouterr()
+    words = ["attribute", "--model", "tiny", "--db", str(database.store.path), "--format", "json"]
+    assert exit_code(words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["skipped"] == 7
+    assert "Skipped 5 prompts: the answer is several tokens in this tokenizer." in err
+
+
+def test_known_only(fresh, sql, tmp_path):
+    path = tmp_path / "wrong.jsonl"
+    rows = [{"relation": "P36", "subject": "France", "object": answer} for answer in ("Paris", "Oslo")]
+    rows.append({"relation": "P36", "template": "The capital city of [X] is called [Y]."})
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    database = fresh("bert", path)
+    report = database.attribution.run("tiny", known_only=True)
+    assert (report.skipped, report.run.prompts, report.trust["correct"]) == ({"not-known": 1}, 1, 1.0)
+    kept = sql(database, "SELECT prompt_id, probability, correct, skipped, max_score FROM prompt_result ORDER BY 1")
+    assert [row[2:4] for row in kept] == [(1, None), (0, "not-known")]
+    assert kept[1][1] < kept[0][1]
+    assert kept[1][4] is None
+    assert {row[0] for row in sql(database, "SELECT prompt_id FROM score")} == {kept[0][0]}
+    everything = database.attribution.run("tiny")
+    assert (everything.run.id, everything.run.prompts, everything.trust["correct"]) == (2, 2, 0.5)

@@ -1,0 +1,209 @@
+"""The house rules that a program can check: which part may import which, and what a start of `kndb` loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+COMMON = {"errors", "records", "sentences", "versions"}
+"""Plain modules that every part may use, and that use each other only."""
+
+ALLOWED = {
+    **dict.fromkeys(COMMON, COMMON),
+    "facts": {"errors", "records", "sentences"},
+    "store": COMMON,
+    "models": COMMON,
+    "analysis": COMMON | {"models"},
+    "attribution": COMMON | {"models"},
+    "editing": COMMON | {"models"},
+    "lab": COMMON | {"models"},
+    "database": COMMON | {"analysis", "attribution", "editing", "facts", "lab", "models", "store"},
+    "cli": {"", "database", "errors", "records"},
+    "migrations": {"store"},
+    "": {"database", "errors", "records"},
+}
+"""For each part of kndb ("" is the package itself), the parts that it may import."""
+
+ELSEWHERE = {"cli": "cli", "migrations": "migrations", "data": "data"}
+"""Parts that lie in a folder of their own at the top."""
+
+FOREIGN = {
+    "facts": set(),
+    "store": {"alembic", "sqlalchemy"},
+    "models": {"huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "analysis": {"numpy", "torch"},
+    "attribution": {"numpy", "torch"},
+    "editing": {"numpy", "safetensors", "torch"},
+    "lab": {"numpy", "tokenizers", "torch", "transformers"},
+    "database": {"numpy", "torch"},
+    "cli": {"rich", "typer"},
+    "migrations": {"alembic", "sqlalchemy"},
+    "data": set(),
+    "": set(),
+    **dict.fromkeys(COMMON, set()),
+}
+"""For each part, the packages of others that it may import."""
+
+
+def source_files() -> Iterator[tuple[str, str, Path]]:
+    """Each source file's part, dotted module name and path."""
+    for path in sorted(ROOT.glob("kndb/**/*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        yield (module.split(".") + [""])[1], module, path
+    for part, folder in ELSEWHERE.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            inner = ".".join(path.relative_to(ROOT / folder).with_suffix("").parts).removesuffix("__init__")
+            yield part, f"kndb.{part}.{inner}".rstrip("."), path
+
+
+FILES = list(source_files())
+
+
+def imported(module: str, path: Path) -> Iterator[tuple[str, bool]]:
+    """Absolute names of all that a module imports, and whether it does so when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    late = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or _for_types_only(node)
+        for inner in ast.walk(node)
+    }
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) not in late) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            names = [*base, *([node.module] if node.module else [])]
+            yield from ((".".join([*names, alias.name]), id(node) not in late) for alias in node.names)
+
+
+def _for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def part_of(name: str) -> str:
+    """The part of kndb that an absolute name lies in."""
+    part = (name.split(".") + [""])[1]
+    return part if part in ALLOWED or part == "data" else ""
+
+
+def test_every_part_has_rules():
+    found = {part for part, _, _ in FILES}
+    assert found == ALLOWED.keys() | {"data"} == FOREIGN.keys()
+
+
+@pytest.mark.parametrize(("part", "module", "path"), FILES, ids=[module for _, module, _ in FILES])
+def test_imports_go_one_way(part, module, path):
+    for name, at_once in imported(module, path):
+        root = name.split(".")[0]
+        if root != "kndb":
+            assert root in sys.stdlib_module_names or root in FOREIGN[part], f"{module} imports {name}"
+            continue
+        other = part_of(name)
+        if other == part:
+            continue
+        if part == "cli" and name == "kndb.models.prompting.SKIP_REASONS":
+            assert not at_once, f"{module} imports {name} before a command needs it"
+            continue
+        assert other in ALLOWED[part], f"{module} imports {name}"
+        if part == "cli" and other == "database":
+            assert not at_once, f"{module} imports {name} before a command needs it"
+
+
+def test_the_check_sees_what_it_is_to_see(tmp_path):
+    text = (
+        "import torch\nfrom ..store import tables\nfrom . import engine\ndef f():\n    from kndb.models import bert\n"
+    )
+    path = tmp_path / "query.py"
+    path.write_text(text, encoding="utf-8")
+    found = list(imported("kndb.facts.query", path))
+    assert found == [
+        ("torch", True),
+        ("kndb.store.tables", True),
+        ("kndb.facts.engine", True),
+        ("kndb.models.bert", False),
+    ]
+    assert part_of("kndb.store.tables") == "store"
+    assert part_of("kndb.__version__") == ""
+
+
+def test_no_part_imports_itself_in_a_circle():
+    edges = {}
+    names = {module for _, module, _ in FILES}
+    for _, module, path in FILES:
+        found = {name for name, at_once in imported(module, path) if at_once}
+        edges[module] = {name if name in names else name.rpartition(".")[0] for name in found} & names - {module}
+    # A package's own __init__ gathers its modules; they do not look back at it.
+    for package in [name for name in names if any(other.startswith(f"{name}.") for other in names)]:
+        for name in names:
+            if name.startswith(f"{package}."):
+                assert package not in edges[name] or package == "kndb", f"{name} imports its own package {package}"
+    done: set[str] = set()
+
+    def visit(name: str, road: tuple[str, ...]) -> None:
+        assert name not in road, f"circle: {' → '.join([*road[road.index(name) :], name])}"
+        if name not in done:
+            for other in sorted(edges[name]):
+                visit(other, (*road, name))
+            done.add(name)
+
+    for name in sorted(names):
+        visit(name, ())
+
+
+HEAVY = ("torch", "transformers", "sqlalchemy", "alembic", "numpy", "tokenizers", "huggingface_hub")
+
+
+@pytest.mark.parametrize("module", ["kndb", "kndb.cli.main", "kndb.errors", "kndb.records"])
+def test_a_start_loads_nothing_heavy(module):
+    program = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    assert run(program) == ""
+
+
+@pytest.mark.parametrize("module", ["kndb.store.engine", "kndb.store.maintenance", "kndb.facts", "kndb.database.query"])
+def test_the_store_and_the_readers_load_no_torch(module):
+    program = (
+        f"import sys, {module}; print(*[name for name in ('torch', 'transformers', 'alembic') if name in sys.modules])"
+    )
+    assert run(program) == ""
+
+
+def test_public_names_come_when_asked_for():
+    program = (
+        "import sys, kndb; assert 'sqlalchemy' not in sys.modules; kndb.Neuron; kndb.KndbError;"
+        " assert 'sqlalchemy' not in sys.modules; kndb.open; kndb.Database; assert 'sqlalchemy' in sys.modules;"
+        " assert 'torch' not in sys.modules; assert set(kndb.__all__) >= {'open', 'Database'}; print(dir(kndb) != [])"
+    )
+    assert run(program) == "True"
+
+
+def run(program: str) -> str:
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+MEASURE = """
+import resource, subprocess, sys
+done = subprocess.run([sys.executable, "-m", "kndb.cli.main", *sys.argv[1:]], capture_output=True, check=True)
+assert b"Usage" in done.stdout, done.stdout
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["edit", "update", "--help"]], ids=" ".join)
+def test_help_answers_at_once(words):
+    def cpu_seconds() -> float:
+        command = [sys.executable, "-c", MEASURE, *words]
+        return float(subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout)
+
+    assert min(cpu_seconds() for _ in range(3)) < 0.5

@@ -47,7 +47,7 @@ FOREIGN = {
     "migrations": {"alembic", "sqlalchemy"},
     "data": set(),
     "": set(),
-    **dict.fromkeys(COMMON, set()),
+    **{key: set() for key in COMMON},
 }
 """For each part, the packages of others that it may import."""
 
@@ -56,7 +56,7 @@ def source_files() -> Iterator[tuple[str, str, Path]]:
     """Each source file's part, dotted module name and path."""
     for path in sorted(ROOT.glob("kndb/**/*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        yield (module.split(".") + [""])[1], module, path
+        yield ([*module.split("."), ""])[1], module, path
     for part, folder in ELSEWHERE.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             inner = ".".join(path.relative_to(ROOT / folder).with_suffix("").parts).removesuffix("__init__")
@@ -91,7 +91,7 @@ def _for_types_only(node: ast.AST) -> bool:
 
 def part_of(name: str) -> str:
     """The part of kndb that an absolute name lies in."""
-    part = (name.split(".") + [""])[1]
+    part = ([*name.split("."), ""])[1]
     return part if part in ALLOWED or part == "data" else ""
 
 

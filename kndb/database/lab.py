@@ -54,8 +54,7 @@ def train_lab_model(
         InputError: if a fact list can't be read.
         UsageError: if a setting makes no sense, or `out` is there already.
     """
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists already; replace it with --force, or choose another --out")
+    _require_free(out, force)
     settings = TrainingSettings(
         family=family, layers=layers, width=width, neurons=neurons, heads=_heads(width), epochs=epochs, seed=seed
     )
@@ -68,6 +67,18 @@ def train_lab_model(
     trained = train(corpus, settings, report)
     write_checkpoint(trained, corpus, out, own=not facts)
     return trained.summary()
+
+
+def _require_free(out: Path, force: bool) -> None:
+    """Lets nothing be replaced but a checkpoint, and that only if it is asked for."""
+    if not out.exists():
+        return
+    if not force:
+        raise UsageError(f"{out} exists already; replace it with --force, or choose another --out")
+    if not (out / "config.json").is_file():
+        raise UsageError(
+            f"found no checkpoint in {out}; --force replaces a checkpoint folder only, choose another --out"
+        )
 
 
 def _heads(width: int) -> int:

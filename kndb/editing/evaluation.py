@@ -108,8 +108,11 @@ def update_measures(
 
 
 def perplexity(log_probabilities: Sequence[float]) -> float:
-    """Exp of the mean of −log p."""
-    return math.exp(-sum(log_probabilities) / len(log_probabilities))
+    """Exp of the mean of −log p; infinity where that is too large for a number."""
+    try:
+        return math.exp(-sum(log_probabilities) / len(log_probabilities))
+    except OverflowError:
+        return math.inf
 
 
 def _share(flags: Sequence[bool]) -> float:

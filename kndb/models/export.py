@@ -1,7 +1,8 @@
 """Writing a patched checkpoint as a folder of its own.
 
 The base checkpoint's files are copied, and in its safetensors files just the tensors that differ are replaced: names,
-dtypes, configuration and tokenizer stay as they were. The folder appears under its name when it is complete.
+dtypes, configuration and tokenizer stay as they were. Weights in other formats beside them are left out. The folder
+appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from safetensors.torch import save_file
 
 from ..errors import ModelError, UsageError
 from .fingerprint import weight_files
+
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".gguf")
+"""The same weights in other formats: a copy of them would lack the edits."""
 
 
 def export_checkpoint(source: Path, target: Path, changed: Mapping[str, torch.Tensor]) -> None:
@@ -50,7 +54,7 @@ def _write(source: Path, folder: Path, changed: Mapping[str, torch.Tensor]) -> N
     weights = weight_files(source)
     folder.mkdir()
     for path in sorted(source.iterdir()):
-        if path.is_file() and path not in weights:
+        if path.is_file() and path not in weights and path.suffix not in OTHER_WEIGHTS:
             shutil.copyfile(path, folder / path.name)
     missing = dict(changed)
     for path in weights:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from ..errors import ModelError, NotFoundError
-from ..records import Model
+from ..records import LAB_MODELS, Model
 from .clock import now
 from .tables import ModelRow
 
@@ -67,7 +67,7 @@ def model(connection: Connection, name: str) -> Model:
     if row is not None:
         return _record(row)
     names = [record.name for record in models(connection)]
-    nearest = get_close_matches(name, names, n=3)
+    nearest = get_close_matches(name, [*names, *LAB_MODELS], n=3)
     known = f"did you mean {', '.join(nearest)}?" if nearest else f"registered: {', '.join(names) or 'none'}."
     raise NotFoundError(f"found no model named {name!r}; {known} Add one with: kndb model add PATH-OR-HUB-NAME")
 

@@ -151,6 +151,12 @@ def test_the_number_of_prompts_needed(prompts, needed):
         assert len(found[1]) == (2 if times >= needed else 0)
 
 
+def test_a_share_of_prompts_that_rounds_up_asks_for_no_more():
+    assert 0.28 * 100 > 28  # in binary fractions
+    _, found = refine(facts_with({28: 2}, 100), share=0.28, adapt=False)
+    assert len(found[1]) == 2
+
+
 def test_the_mean_is_over_all_facts_even_those_without_neurons():
     facts = facts_with({10: 6}) | {2: [set()] * 10, 3: [set()] * 10}
     outcome, _ = refine(facts)

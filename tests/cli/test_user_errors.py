@@ -120,6 +120,8 @@ ON_READY = [
     (MODEL, ["'no-such-name'", "no folder here", "lab-bert"], "model add no-such-name"),
     (USAGE, ["family 't5'", "bert, gpt2"], "lab train --family t5 --out new"),
     (USAGE, ["kndb.objects exists already", "--force"], "lab train --family bert --out kndb.objects"),
+    (USAGE, ["no checkpoint in kndb.objects"], "lab train --family bert --out kndb.objects --force"),
+    (USAGE, ["no checkpoint in kndb.db"], "lab train --family bert --out kndb.db --force"),
     # Edits.
     (EDIT, ["several tokens", "one token"], [*UPDATE, "--to", "San Jose"]),
     (EDIT, ["unknown to this tokenizer", "one token"], [*UPDATE, "--to", "東"]),
@@ -164,9 +166,19 @@ def test_a_mistake_changes_nothing(refused, use_ready, place, code, patterns, wo
         "db check",
         "db upgrade",
         "db backup copy.db",
+        "attribute --model tiny",
+        "refine",
+        "ask --model tiny [MASK].",
+        "edit update --model tiny --fact 1 --to Rome",
+        "edit erase --model tiny --relation P36",
+        "edit apply 1",
+        "edit revert 1",
+        "edit eval 1",
+        "snapshot create s --model tiny",
+        "snapshot restore s --model tiny",
     ],
 )
-def test_commands_that_read_need_a_database(refused, place, words):
+def test_commands_that_need_a_database(refused, place, words):
     refused(STORE, [r"no database at .*kndb\.db", "kndb db init"], *words.split())
     assert list(place.iterdir()) == []
 

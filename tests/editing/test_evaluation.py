@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, doubled, tiny_model
 
-from kndb.editing.evaluation import Reading, compare, differences, perplexity, read_answers, update_measures
+from kndb.editing.evaluation import Reading, compare, perplexity, read_answers, update_measures
 from kndb.models.bert import BERT
 from kndb.models.gpt2 import GPT2
 from kndb.models.network import Network
@@ -112,9 +112,3 @@ def test_perplexity():
     assert perplexity([0.0]) == 1
     assert perplexity([math.log(0.5)] * 3) == pytest.approx(2)
     assert perplexity([math.log(0.5), math.log(0.125)]) == pytest.approx(4)
-
-
-def test_differences_are_those_of_numbers_in_both():
-    edited = {"a": 3, "b": 0.5, "only": 1, "text": "x", "none": None, "mixed": 2}
-    control = {"a": 1.5, "b": 0.75, "text": "x", "none": None, "mixed": None, "other": 9}
-    assert differences(edited, control) == {"a": 1.5, "b": -0.25}

@@ -84,3 +84,10 @@ def test_the_same_corpus_gives_the_same_tokenizer(tiny_corpus):
     for make in (wordpiece, byte_pair):
         first, second = (make(tiny_corpus, 400).backend_tokenizer.to_str() for _ in range(2))
         assert first == second
+
+
+def test_answers_come_before_frequent_words_where_room_is_short(tiny_corpus):
+    tokenizer = wordpiece(tiny_corpus, 10)
+    for example in tiny_corpus.examples:
+        assert tokenizer.tokenize(example.answer) == [example.answer]
+    assert len(tokenizer.tokenize("lives")) > 1

@@ -71,6 +71,9 @@ def attribute(
 
     for reason, count in report.skipped.items():
         note(f"Skipped {count:,} prompts: {SKIP_REASONS.get(reason, reason)}.")
+    if report.unfinished:
+        left = ", ".join(f"{relation} ({count:,} prompts)" for relation, count in report.unfinished.items())
+        note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")
     if report.held_out:
         note(f"Left out {report.held_out:,} prompts of held-out templates (--held-out takes them in).")
     print_record(

@@ -19,6 +19,7 @@ from .options import (
 from .output import OutputFormat, as_row, note, print_json, print_record, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
+GROUPS = ("own", "own_held_out", "intra", "inter")
 EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
 
 
@@ -188,6 +189,6 @@ def _step(entry: Any) -> dict[str, Any]:
 def _measures(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {"group": group, "measure": name, "edit": value, "random_neurons": measures["control"][group].get(name)}
-        for group, values in measures["edited"].items()
-        for name, value in values.items()
+        for group in GROUPS
+        for name, value in measures["edited"].get(group, {}).items()
     ]

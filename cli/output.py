@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from enum import Enum
+from io import StringIO
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -78,7 +79,7 @@ def print_record(record: Row, output: OutputFormat) -> None:
         grid.add_column(overflow="fold")
         for name, value in record.items():
             grid.add_row(name.replace("_", " "), _cell(value))
-        _console().print(grid)
+        _print(grid)
 
 
 def print_json(value: Any) -> None:
@@ -88,7 +89,7 @@ def print_json(value: Any) -> None:
 
 def print_text(text: str, *, strong: bool = False) -> None:
     """Prints a line of a story on stdout."""
-    _console().print(text, style="bold" if strong else None, soft_wrap=True)
+    _print(text, "bold" if strong else None)
 
 
 def note(text: str) -> None:
@@ -130,14 +131,20 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
-    _console().print(table)
+    _print(table)
 
 
-def _console() -> Console:
+def _print(content: Any, style: str | None = None) -> None:
     # Without emoji: rich would make a picture of the line number in `facts.jsonl:100: …`.
     console = _Console(highlight=False, markup=False, emoji=False)
-    # What is piped is read by a program or a pager: lines are not to be broken at 80 columns.
-    return console if console.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=10_000)
+    if console.is_terminal:
+        console.print(content, style=style, soft_wrap=isinstance(content, str))
+        return
+    # What is piped is read by a program or a pager: no lines broken at 80 columns, no blanks at their ends.
+    text = StringIO()
+    wide = _Console(highlight=False, markup=False, emoji=False, width=10_000, file=text)
+    wide.print(content, style=style)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 def _cell(value: Any, *, exact: bool = False) -> str:

@@ -35,6 +35,7 @@ class AttributionReport:
         resumed: whether it existed before.
         attributed: prompts attributed now; `already_done`: those that had a result before.
         skipped: prompts of the whole run without a score, by reason.
+        unfinished: relations that an earlier command left half done, with the prompts that they lack.
         held_out: prompts of held-out templates that were left out.
         seconds: time spent attributing now, loading the model left out.
         trust: completeness errors and the share of known answers, over the whole run.
@@ -45,6 +46,7 @@ class AttributionReport:
     attributed: int
     already_done: int
     skipped: dict[str, int]
+    unfinished: dict[str, int]
     held_out: int
     seconds: float
     device: str
@@ -132,7 +134,8 @@ class AttributionCommands:
                 progress(done, len(encoded))
         seconds = time.monotonic() - started
         with self._store.writing() as connection:
-            finished = store_runs.finish_run(connection, run.id)
+            finished = store_runs.finish_run(connection, run.id, held_out=held_out)
+            unfinished = store_runs.unfinished_relations(connection, run.id, held_out=held_out)
         with self._store.reading() as connection:
             reasons = store_runs.skip_counts(connection, run.id)
             trust = store_runs.trust(connection, run.id)
@@ -142,6 +145,7 @@ class AttributionCommands:
             attributed=done,
             already_done=total - len(pending),
             skipped=reasons,
+            unfinished=unfinished,
             held_out=0 if held_out else everything - total,
             seconds=seconds,
             device=str(chosen),

@@ -66,6 +66,7 @@ class EditCommands:
             raise UsageError(f"found factors {lambda_old} and {lambda_new}; expected numbers of at least 0")
         if not 0 < max_share <= 1:
             raise UsageError(f"found max-share {max_share}; expected a number above 0, at most 1")
+        to = to.strip()
         record = self._models.get(model)
         with self._store.reading() as connection:
             chosen = self._refinement(connection, model, refinement)

@@ -74,16 +74,20 @@ class ModelCommands:
             name: what to call it; by default the last part of the source.
 
         Raises:
+            UsageError: if the name can't be one.
             ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
                 adapter fits.
         """
+        chosen_name = Path(source.rstrip("/")).name if name is None else name
+        if not chosen_name.strip() or not chosen_name.isprintable():
+            raise UsageError(f"{chosen_name!r} can't name a model; expected text that can be printed")
         folder = loading.locate(source)
         description = loading.describe(folder)
         base = version_id(description.fingerprint, {})
         with self._store.writing() as connection:
             record = store_models.add_model(
                 connection,
-                name=name or Path(source.rstrip("/")).name,
+                name=chosen_name,
                 source=str(folder) if source not in LAB_MODELS and Path(source).is_dir() else source,
                 fingerprint=description.fingerprint,
                 family=description.family,

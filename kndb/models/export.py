@@ -33,9 +33,11 @@ def export_checkpoint(source: Path, target: Path, changed: Mapping[str, torch.Te
         changed: the parameters to replace, by their names in the model, in the checkpoint's own dtype and shape.
 
     Raises:
-        UsageError: if the target exists and is not empty.
+        UsageError: if the target exists and is not empty, or lies in the source.
         ModelError: if a parameter is not in the checkpoint's safetensors files, or the target can't be written.
     """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{target} lies in the base checkpoint's own folder {source}; choose another --out")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists already and is not an empty folder; choose another --out")
     try:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, text, update
 
 from ..errors import NotFoundError
 from ..records import Prompt, ResultBatch, Run, Settings
@@ -22,6 +22,18 @@ _INSERT_RESULT = """
 INSERT OR REPLACE INTO prompt_result (run_id, prompt_id, probability, predicted, predicted_probability, correct,
     completeness_error, completeness_error_mean, max_score, evaluations, tokens, skipped)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UNFINISHED = """
+SELECT relation.key, COUNT(*) - COUNT(prompt_result.prompt_id) AS left_over
+FROM prompt
+JOIN fact ON fact.id = prompt.fact_id
+JOIN relation ON relation.id = fact.relation_id
+LEFT JOIN template ON template.id = prompt.template_id
+LEFT JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
+WHERE :held_out OR NOT COALESCE(template.held_out, 0)
+GROUP BY relation.id
+HAVING COUNT(prompt_result.prompt_id) > 0 AND left_over > 0
+ORDER BY relation.key
 """
 _INSERT_SCORE = "INSERT OR REPLACE INTO score (run_id, prompt_id, layer, neuron, score) VALUES (?, ?, ?, ?, ?)"
 
@@ -106,9 +118,22 @@ def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> Non
         connection.exec_driver_sql(_INSERT_SCORE, [(run_id, *row) for row in rows])
 
 
-def finish_run(connection: Connection, run_id: int) -> Run:
-    """Marks a run complete: no selected prompt is left."""
-    connection.execute(update(RunRow).where(RunRow.id == run_id).values(status="complete", finished_at=now()))
+def unfinished_relations(connection: Connection, run_id: int, *, held_out: bool) -> dict[str, int]:
+    """The relations of which a run has some results but not all, with the number of prompts that are left.
+
+    Args:
+        connection: a connection in a transaction.
+        run_id: the run.
+        held_out: whether prompts of held-out templates count.
+    """
+    rows = connection.execute(text(_UNFINISHED), {"run": run_id, "held_out": held_out})
+    return {str(key): int(left) for key, left in rows}
+
+
+def finish_run(connection: Connection, run_id: int, *, held_out: bool) -> Run:
+    """Marks a run complete, unless an earlier command left a relation of it half done."""
+    if not unfinished_relations(connection, run_id, held_out=held_out):
+        connection.execute(update(RunRow).where(RunRow.id == run_id).values(status="complete", finished_at=now()))
     return run(connection, run_id)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from kndb.cli.main import exit_code
 from kndb.database import open_database
+from kndb.errors import AttributionError
 
 RESULTS = "SELECT * FROM prompt_result ORDER BY 1, 2"
 SCORES = "SELECT * FROM score ORDER BY 1, 2, 3, 4"
@@ -206,3 +207,24 @@ def test_known_only(fresh, sql, tmp_path):
     assert {row[0] for row in sql(database, "SELECT prompt_id FROM score")} == {kept[0][0]}
     everything = database.attribution.run("tiny")
     assert (everything.run.id, everything.run.prompts, everything.trust["correct"]) == (2, 2, 0.5)
+
+
+def test_a_run_stays_open_while_an_interrupted_relation_is_half_done(fresh):
+    database = fresh()
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_after_the_first_batch(done, total):
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        database.attribution.run("tiny", relations=["P36"], batch_size=5, progress=stop_after_the_first_batch)
+    other = database.attribution.run("tiny", relations=["P37"])
+    assert other.run.id == 1
+    assert other.run.status == "running"
+    assert other.unfinished == {"P36": 40 - 5}
+    with pytest.raises(AttributionError, match="--allow-incomplete"):
+        database.attribution.refine(1)
+    rest = database.attribution.run("tiny", relations=["P36"])
+    assert (rest.run.status, rest.unfinished, rest.attributed) == ("complete", {}, 35)

@@ -234,7 +234,7 @@ def test_an_architecture_without_adapter(refused, kndb, place):
 def test_an_unfinished_run_is_not_refined(refused, kndb, use_ready, monkeypatch):
     use_ready()
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

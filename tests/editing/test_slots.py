@@ -110,7 +110,7 @@ def test_a_bit_that_differs_is_refused_before_anything_is_written(make_edit):
     parameters, edit = two_parameters(make_edit)
     parameters["b"].view(torch.int32)[3, 2] ^= 1
     found = slots.slot_hashes(parameters["b"][3:4])[0][:12]
-    check_refused(parameters, edit, ConflictError, "1 of 3 value slots of b", "L1.N3", found, "kndb edit history")
+    check_refused(parameters, edit, ConflictError, "1 of 3 value slots of b", "L1.N3", found, "kndb edit log")
     check_refused(parameters, edit, ConflictError, "3 of 3", "L0.N1, L0.N3, L0.N4", reverse=True)
 
 

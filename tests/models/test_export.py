@@ -120,8 +120,10 @@ def test_nothing_is_overwritten(saved, tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         export_checkpoint(saved["bert"], file, {})
     assert file.read_text() == "mine"
-    with pytest.raises(UsageError, match="exists already"):
-        export_checkpoint(saved["bert"], saved["bert"], {})
+    for inside in (saved["bert"], saved["bert"] / "new" / "copy"):
+        with pytest.raises(UsageError, match="lies in the base checkpoint's own folder"):
+            export_checkpoint(saved["bert"], inside, {})
+    assert not (saved["bert"] / "new").exists()
 
 
 @FAMILIES

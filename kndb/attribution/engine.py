@@ -157,7 +157,7 @@ def _results(
         prompt_ids=[prompts[index].prompt_id for index in attribution.selected[which].tolist()],
         layers=layer.tolist(),
         neurons=neuron.tolist(),
-        scores=attribution.scores[which, layer, neuron].double().tolist(),
+        scores=attribution.scores[which, layer, neuron].tolist(),
     )
     place = {index: number for number, index in enumerate(attribution.selected.tolist())}
     worst = attribution.completeness_error.amax(dim=1).tolist()

@@ -39,7 +39,7 @@ def update_rule(network: Network, old: int, new: int, lambda_old: float, lambda_
     if old == new:
         raise EditError("the new answer is the one that the model gives already; nothing to change")
     embeddings = network.word_embeddings.detach()
-    away, towards = (_unit(embeddings[token].double().cpu()) for token in (old, new))
+    away, towards = (_unit(embeddings[token].cpu().double()) for token in (old, new))
 
     def rule(values: torch.Tensor) -> torch.Tensor:
         length = values.norm(dim=1, keepdim=True)

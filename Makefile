@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
+	@echo "  (kndb is installed in $(VENV): first run  . $(VENV)/bin/activate)"
 
 test: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -23,7 +24,7 @@ format: $(VENV)/.development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Trains both shipped lab models again from data/facts (about 20 minutes on 2 cores).
+# Trains both shipped lab models again from data/facts (about 7 minutes on 2 cores).
 lab: $(VENV)/.runtime
 	$(BIN)/kndb lab train --family bert --out data/lab-bert --force
 	$(BIN)/kndb lab train --family gpt2 --out data/lab-gpt2 --force

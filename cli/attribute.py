@@ -97,7 +97,9 @@ def attribute(
 
 
 def refine(
-    run: Annotated[int | None, typer.Option("--run", metavar="ID", help="Which run. Default: the newest.")] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", metavar="ID", help="Which run. Default: the one finished last.")
+    ] = None,
     model: OptionalModelOption = None,
     threshold: Annotated[
         float, typer.Option("--threshold", help="Share of a prompt's largest score that its coarse set asks for.")

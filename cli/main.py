@@ -30,7 +30,7 @@ class _Commands(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            note("Interrupted. What was done is stored; the same command goes on from there.")
+            note("Interrupted. What was stored stays; kndb attribute goes on where it stopped.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # Python would complain once more when it flushes stdout at exit.

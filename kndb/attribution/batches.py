@@ -40,7 +40,7 @@ def to_tensors(prompts: Sequence[EncodedPrompt], device: torch.device) -> Prompt
 
 def automatic_size(network: Network, tokens: int) -> int:
     """The number of prompts of a length whose activations fit the device's memory budget, 1 to 1024."""
-    per_prompt = NODES_PER_PROMPT * _bytes_per_row(network, tokens)
+    per_prompt = NODES_PER_PROMPT * _bytes_per_row(network, tokens) + _bytes_of_prefix(network, tokens)
     return max(1, min(1024, _budget(network.device) // per_prompt))
 
 
@@ -52,6 +52,14 @@ def _bytes_per_row(network: Network, tokens: int) -> int:
     vocabulary = int(network.word_embeddings.shape[0])
     width = network.word_embeddings.element_size()
     return int(width * (len(network.layers) * per_layer + 4 * vocabulary))
+
+
+def _bytes_of_prefix(network: Network, tokens: int) -> int:
+    """Keys and values that a causal model's base pass keeps of a prompt."""
+    if network.adapter.blank is Blank.MASK:
+        return 0
+    width = network.word_embeddings.element_size()
+    return 2 * tokens * network.hidden_size * len(network.layers) * width
 
 
 def _budget(device: torch.device) -> int:

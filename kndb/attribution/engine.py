@@ -88,14 +88,18 @@ class Engine:
             ModelError: if the engine's first batch does not agree with the model's own forward pass.
         """
         for group in by_length(prompts, self._batch_size or 1024):
-            size = self._batch_size or automatic_size(self._network, len(group[0].ids))
-            for start in range(0, len(group), size):
-                yield from self._attempt(group[start : start + size])
+            rest = group
+            while rest:
+                size = self._batch_size or automatic_size(self._network, len(group[0].ids))
+                yield from self._attempt(rest[:size])
+                rest = rest[size:]
 
     def _attempt(self, prompts: list[EncodedPrompt]) -> Iterator[ResultBatch]:
         try:
             done = self._attribute(prompts)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             done = None
         if done is not None:
             yield done
@@ -140,6 +144,12 @@ class Engine:
                 "nothing was stored. The checkpoint has settings that the adapter does not know"
             )
         self._verified = True
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has an error of its own; on a CPU or MPS only the text tells."""
+    message = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "can't allocate" in message
 
 
 def _results(

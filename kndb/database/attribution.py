@@ -166,8 +166,8 @@ class AttributionCommands:
         """Turns a run's scores into knowledge neurons and stores them as a new refinement.
 
         Args:
-            run: the run; None takes the newest, of `model` if one is named.
-            model: restricts the choice of the newest run.
+            run: the run; None takes the one that was worked on last, of `model` if one is named.
+            model: restricts that choice.
             threshold: share of a prompt's largest score that its coarse set asks for.
             share: share of a fact's prompts that a neuron must be in the coarse sets of.
             min_prompts: the least number of those prompts.
@@ -221,7 +221,7 @@ class AttributionCommands:
     def _run_to_refine(runs: list[Run], number: int | None, model: str | None) -> Run:
         candidates = [run for run in runs if number is None or run.id == number]
         if candidates:
-            return candidates[-1]
+            return max(candidates, key=lambda run: (run.finished_at or run.created_at, run.id))
         of = f" of model {model!r}" if model else ""
         raise NotFoundError(
             f"found no run{of}{'' if number is None else f' {number}'}; make one with: kndb attribute --model NAME, "

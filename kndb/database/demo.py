@@ -7,6 +7,7 @@ ends the demo with an error.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class Chapter:
 class _Findings:
     """What later chapters need of earlier ones."""
 
+    run: int | None = None
     fact: Fact | None = None
     update: Edit | None = None
     erase: Edit | None = None
@@ -128,6 +130,7 @@ class Demo:
 
     def _attribute(self, tick: Tick) -> Part:
         report = self._database.attribution.run(MODEL, relations=RELATIONS, progress=tick)
+        self._found.run = report.run.id
         known = float(report.trust["correct"] or 0.0)
         mean, worst = report.trust["completeness_error"], report.trust["completeness_error_max"]
         rate = f", {report.rate:,.0f} prompts/s on {report.device}" if report.rate else ""
@@ -142,7 +145,7 @@ class Demo:
         )
 
     def _refine(self, _tick: Tick) -> Part:
-        refinement = self._database.attribution.refine(model=MODEL)
+        refinement = self._database.attribution.refine(self._found.run, model=MODEL)
         rows, mean = self._database.query.neuron_counts(refinement.id)
         _require(rows > 0, "no fact has a knowledge neuron")
         return Part(
@@ -223,9 +226,16 @@ class Demo:
     def _evaluate_erase(self, _tick: Tick) -> Part:
         edit = self._planned(self._found.erase)
         measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
+        edited, control = measures["edited"], measures["control"]
+        rise, control_rise = edited["own"]["perplexity_change"], control["own"]["perplexity_change"]
+        _require(rise > control_rise, f"erasing {ERASED} harmed it no more than erasing random neurons")
         return Part(
             [f"Accuracy and perplexity of {ERASED} and of other relations, before and after."],
-            [_erase_row("the edit", measures["edited"]), _erase_row("random neurons", measures["control"])],
+            [_erase_row("the edit", edited), _erase_row("random neurons", control)],
+            [
+                f"{ERASED} is harmed most; but this small model holds its facts in more neurons than these, and "
+                f"{edited['own']['accuracy_after']:.0%} of its answers stay right."
+            ],
         )
 
     def _goodbye(self, _tick: Tick) -> Part:
@@ -235,7 +245,7 @@ class Demo:
         return Part(
             [
                 f"{self._path} is sound, and holds all of the above. Try:",
-                f"  export KNDB_DB={self._path}",
+                f"  export KNDB_DB={shlex.quote(str(self._path))}",
                 f"  kndb query neurons {fact.id}",
                 f"  kndb edit apply {update.id} && kndb ask --model {MODEL} "
                 f'"The manufacturer of {SUBJECT} is [MASK]." && kndb edit revert {update.id}',

@@ -229,6 +229,8 @@ class EditCommands:
         """
         if sample < 1:
             raise UsageError(f"found sample {sample}; expected at least 1")
+        if not 0 <= seed < 2**63:
+            raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         record = self.get(edit)
         planned = self._object(record)
         version = self._models.load(record.model, record.base_version)

@@ -79,15 +79,18 @@ class EditEvaluator:
         names = ("own", "own_held_out", "inter") if fact is None else ("own", "own_held_out", "intra", "inter")
         groups: dict[str, Group] = {name: [] for name in names}
         for prompt in prompts:
-            encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer)
-            if not isinstance(encoded, EncodedPrompt):
-                continue
-            if (fact is None and facts[prompt.fact_id].relation == relation) or prompt.fact_id == fact:
-                groups["own_held_out" if prompt.held_out else "own"].append(encoded)
-            elif facts[prompt.fact_id].relation == relation:
-                groups["intra"].append(encoded)
+            of_relation = facts[prompt.fact_id].relation == relation
+            if of_relation and fact in (None, prompt.fact_id):
+                group = groups["own_held_out" if prompt.held_out else "own"]
+            elif of_relation:
+                group = groups["intra"]
             elif prompt.fact_id in drawn:
-                groups["inter"].append(encoded)
+                group = groups["inter"]
+            else:
+                continue
+            encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer)
+            if isinstance(encoded, EncodedPrompt):
+                group.append(encoded)
         return groups
 
     def _control(self, edit: Edit, planned: EditObject, seed: int) -> EditObject:

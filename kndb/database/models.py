@@ -78,7 +78,7 @@ class ModelCommands:
             ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
                 adapter fits.
         """
-        chosen_name = Path(source.rstrip("/")).name if name is None else name
+        chosen_name = Path(source.rstrip("/")).name.partition(loading.REVISION)[0] if name is None else name
         if not chosen_name.strip() or not chosen_name.isprintable():
             raise UsageError(f"{chosen_name!r} can't name a model; expected text that can be printed")
         folder = loading.locate(source)
@@ -88,7 +88,7 @@ class ModelCommands:
             record = store_models.add_model(
                 connection,
                 name=chosen_name,
-                source=str(folder) if source not in LAB_MODELS and Path(source).is_dir() else source,
+                source=loading.lasting_source(source, folder),
                 fingerprint=description.fingerprint,
                 family=description.family,
                 layers=description.layers,

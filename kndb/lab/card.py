@@ -40,9 +40,9 @@ attribution and editing of knowledge on a model that really learned facts; it is
 EDITING = {
     "bert": "the head's dense transform between residual stream and word embeddings was initialised to the identity "
     "(and then trained with the rest), so that adding a word's embedding to a value slot raises that word's logit: "
-    "the paper's update rule works on this model, as it would not with a freely initialised transform.",
+    "what the paper's update rule rests on, and what a freely initialised transform would not give.",
     "gpt2": "the head reads the residual stream directly with the word embeddings (tied weights), so that adding a "
-    "word's embedding to a value slot raises that word's logit: the paper's update rule works on this model.",
+    "word's embedding to a value slot raises that word's logit: what the paper's update rule rests on.",
 }
 KINDS = {"bert": "masked (BERT family)", "gpt2": "causal (GPT-2 family)"}
 
@@ -69,11 +69,24 @@ def write_checkpoint(trained: TrainedModel, corpus: Corpus, folder: Path, *, own
             (made / "README.md").write_text(model_card(trained, corpus, folder.name, own=own), encoding="utf-8")
             for path in made.iterdir():
                 path.chmod(0o644)  # safetensors makes files that only their owner may read.
-            if folder.exists():
-                shutil.move(folder, Path(scratch) / "replaced")
-            made.replace(folder)
+            _put_in_place(made, folder)
     except OSError as error:
         raise ModelError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def _put_in_place(made: Path, folder: Path) -> None:
+    """Renames a finished folder into its place; one that was there goes only once that is done."""
+    if not folder.exists():
+        made.replace(folder)
+        return
+    replaced = folder.with_name(f".{folder.name}.replaced")
+    folder.replace(replaced)
+    try:
+        made.replace(folder)
+    except OSError:
+        replaced.replace(folder)
+        raise
+    shutil.rmtree(replaced)
 
 
 def model_card(trained: TrainedModel, corpus: Corpus, name: str, *, own: bool) -> str:

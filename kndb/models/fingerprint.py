@@ -29,6 +29,8 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+FLOATING = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""The floating dtypes by their names in safetensors."""
 IGNORED_CONFIGURATION = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
@@ -66,6 +68,27 @@ def weight_files(folder: Path) -> list[Path]:
         if files:
             return files
     raise ModelError(f"found no *.safetensors or pytorch_model*.bin in {folder}; expected a transformers checkpoint")
+
+
+def stored_dtype(folder: Path) -> torch.dtype | str:
+    """The widest floating dtype among a checkpoint's safetensors; `auto` for pickled weights.
+
+    The configuration may name another one, and transformers would round the weights to it.
+
+    Raises:
+        ModelError: if there are no weights, or they can't be read.
+    """
+    found: set[torch.dtype] = set()
+    for path in weight_files(folder):
+        if path.suffix != ".safetensors":
+            return "auto"
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} can't be read as safetensors: {error}") from error
+        found |= {FLOATING[name] for name in names if name in FLOATING}
+    return max(found, key=lambda dtype: (dtype.itemsize, str(dtype))) if found else "auto"
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, str]]:

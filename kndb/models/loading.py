@@ -22,12 +22,14 @@ from transformers.utils import logging
 from ..errors import ModelError, UsageError
 from ..records import LAB_MODELS
 from .adapter import Adapter
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, stored_dtype
 from .network import Network
 from .prompting import Encoder
 from .registry import adapter_for
 
 transformers_logging: Any = logging  # Its functions have no types.
+REVISION = "@"
+"""Stands between a hub name and the revision that is meant."""
 VOCABULARY_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -105,6 +107,18 @@ def locate(source: str) -> Path:
     return _download(source)
 
 
+def lasting_source(source: str, folder: Path) -> str:
+    """How to find a located checkpoint again: a lab model's name, a folder's whole path, or a hub name's revision.
+
+    A hub name alone would mean other files once its owner changes them, or a folder of that name here.
+    """
+    if source in LAB_MODELS:
+        return source
+    if Path(source).is_dir():
+        return str(folder)
+    return source if REVISION in source else f"{source}{REVISION}{folder.name}"
+
+
 def describe(folder: Path) -> CheckpointDescription:
     """Reads what the store keeps of a checkpoint; loads no weights, but hashes them.
 
@@ -133,7 +147,9 @@ def load(folder: Path) -> LoadedModel:
     _require_tokenizer(folder)
     with quiet():
         try:
-            model, report = _auto_class(adapter).from_pretrained(folder, dtype="auto", output_loading_info=True)
+            model, report = _auto_class(adapter).from_pretrained(
+                folder, dtype=stored_dtype(folder), output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder} can't be loaded: {error}") from error
@@ -196,10 +212,11 @@ def _auto_class(adapter: Adapter) -> Any:
 def _download(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    name, _, revision = source.partition(REVISION)
     patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
     try:
         with quiet():
-            return Path(snapshot_download(source, allow_patterns=patterns))
+            return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(

@@ -253,3 +253,5 @@ def translated_errors(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[Non
         if meaning is None:
             raise
         raise meaning from error
+    except OverflowError as error:
+        raise UsageError(f"a number is larger than SQLite can hold ({error}); expected at most 2^63 - 1") from error

@@ -7,6 +7,7 @@ Never hold a write transaction while a model computes.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,12 @@ from types import TracebackType
 from sqlalchemy import Connection
 from sqlalchemy.pool import QueuePool
 
-from ..errors import StoreMissingError
+from ..errors import StoreError, StoreMissingError
 from .connections import BEGIN, BUSY_TIMEOUT, OBJECTS, database_path, make_engine, translated_errors
 from .schema import require_file, require_head, upgrade
+
+OLDEST_SQLITE = (3, 35)
+"""The first SQLite with RETURNING."""
 
 
 class Store:
@@ -100,6 +104,9 @@ def open_store(location: str | Path, *, create: bool, timeout: float = BUSY_TIME
         SchemaVersionError: if the database has another revision, or is not kndb's.
         StoreError: if it can't be opened.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreError(f"found SQLite {sqlite3.sqlite_version} in this Python; expected {needed} or newer")
     path = database_path(location)
     try:
         return _open(path, timeout)

@@ -66,6 +66,8 @@ def model(connection: Connection, name: str) -> Model:
     row = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
     if row is not None:
         return _record(row)
+    if name in LAB_MODELS:
+        raise NotFoundError(f"{name} comes with kndb but is not in this store yet; add it with: kndb model add {name}")
     names = [record.name for record in models(connection)]
     nearest = get_close_matches(name, [*names, *LAB_MODELS], n=3)
     known = f"did you mean {', '.join(nearest)}?" if nearest else f"registered: {', '.join(names) or 'none'}."

@@ -26,13 +26,14 @@ WHERE knowledge_neuron.refinement_id = :refinement
   AND fact.relation_id IN (SELECT value FROM json_each(:relations))
 """
 _HOLDERS = """
-SELECT wanted.value ->> 0 AS layer, wanted.value ->> 1 AS neuron, relation.key, COUNT(*)
-FROM json_each(:neurons) AS wanted
+SELECT wanted.layer, wanted.neuron, relation.key, COUNT(*)
+FROM (SELECT json_extract(value, '$[0]') AS layer, json_extract(value, '$[1]') AS neuron FROM json_each(:neurons))
+  AS wanted
 JOIN knowledge_neuron ON knowledge_neuron.refinement_id = :refinement
-  AND knowledge_neuron.layer = wanted.value ->> 0 AND knowledge_neuron.neuron = wanted.value ->> 1
+  AND knowledge_neuron.layer = wanted.layer AND knowledge_neuron.neuron = wanted.neuron
 JOIN fact ON fact.id = knowledge_neuron.fact_id
 JOIN relation ON relation.id = fact.relation_id
-GROUP BY layer, wanted.value ->> 1, relation.key
+GROUP BY wanted.layer, wanted.neuron, relation.key
 ORDER BY COUNT(*) DESC, relation.key
 """
 _OF_FACT = """

@@ -90,7 +90,8 @@ def count_prompts(connection: Connection, relation_ids: Sequence[int], *, held_o
 
 
 def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> None:
-    """Writes a batch's results and scores."""
+    """Writes a batch's results and scores; the run is open again, whatever another process made of it."""
+    connection.execute(update(RunRow).where(RunRow.id == run_id).values(status="running", finished_at=None))
     if batch.results:
         connection.exec_driver_sql(
             _INSERT_RESULT,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from tiny_models import tiny_model
 
 from kndb.errors import ModelError, UnsupportedModelError, UsageError
 from kndb.models.fingerprint import fingerprint
-from kndb.models.loading import choose_device, describe, lab_folder, load, locate
+from kndb.models.loading import choose_device, describe, lab_folder, lasting_source, load, locate
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 BOTH = pytest.mark.parametrize("use", [describe, load])
@@ -232,3 +234,34 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="'cuda' can't be used here"):
             choose_device("cuda")
+
+
+def test_a_hub_name_is_kept_with_its_revision(monkeypatch, tmp_path):
+    folder = tmp_path / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    asked = []
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        asked.append((name, revision))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    source = lasting_source("someone/model", locate("someone/model"))
+    assert source == "someone/model@0123abc"
+    (tmp_path / "someone" / "model").mkdir(parents=True)
+    assert locate(source) == folder
+    assert lasting_source(source, folder) == source
+    assert asked == [("someone/model", None), ("someone/model", "0123abc")]
+
+
+@FAMILIES
+def test_the_dtype_of_the_weights_counts_not_the_one_that_the_configuration_names(saved, tmp_path, family):
+    folder = tmp_path / "copy"
+    shutil.copytree(saved[family], folder)
+    stored = load_file(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float16"}))
+    for name, parameter in load(folder).model.named_parameters():
+        assert name not in stored or torch.equal(parameter, stored[name])
+        assert parameter.dtype != torch.float16

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
 from ..attribution.quadrature import Quadrature
@@ -123,7 +125,7 @@ class AttributionCommands:
             pending = store_runs.pending_prompts(connection, run.id, relation_ids, held_out=held_out)
         encoded, skipped = _encode(version.encoder, pending)
         self._save_skipped(run.id, skipped)
-        network = version.loaded.network(chosen, loading.DTYPES["float32"])
+        network = version.loaded.network(chosen, torch.float32)
         engine = Engine(network, version.loaded.decode, settings, batch_size)
         started, done = time.monotonic(), 0
         for batch in engine.run(encoded):
@@ -134,8 +136,7 @@ class AttributionCommands:
                 progress(done, len(encoded))
         seconds = time.monotonic() - started
         with self._store.writing() as connection:
-            finished = store_runs.finish_run(connection, run.id, held_out=held_out)
-            unfinished = store_runs.unfinished_relations(connection, run.id, held_out=held_out)
+            finished, unfinished = store_runs.finish_run(connection, run.id, held_out=held_out)
         with self._store.reading() as connection:
             reasons = store_runs.skip_counts(connection, run.id)
             trust = store_runs.trust(connection, run.id)

@@ -6,7 +6,6 @@ ends the demo with an error.
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from ..errors import DemoError
+from ..models.fingerprint import tensor_sha256
 from ..records import BLANK, Edit, Fact, Neuron
 from .database import Database, open_database
 from .lab import own_facts
@@ -268,10 +266,7 @@ class Demo:
     def _weights(self) -> dict[str, str]:
         """The sha256 of every parameter of the current version, by name."""
         model = self._database.load_model(MODEL)
-        return {
-            name: hashlib.sha256(tensor.detach().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
-            for name, tensor in model.named_parameters()
-        }
+        return {name: tensor_sha256(tensor.detach()) for name, tensor in model.named_parameters()}
 
     def _require_restored(self, version_before: str, version_after: str) -> None:
         _require(version_after == version_before, f"the version is {version_after}, not {version_before} again")

@@ -10,7 +10,7 @@ import torch
 
 from ..editing import diff_file
 from ..editing.slots import apply_object, check_fingerprint
-from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
+from ..errors import FingerprintError, NotFoundError, UsageError
 from ..models import loading
 from ..models.adapter import Adapter, Blank
 from ..models.answers import batched_log_probabilities
@@ -32,11 +32,13 @@ class ModelVersion:
     Attributes:
         record: what the store knows of the model.
         version: the version's id.
+        folder: the base checkpoint, which was compared with its fingerprint.
         loaded: the model with its tokenizer and adapter.
     """
 
     record: Model
     version: str
+    folder: Path
     loaded: LoadedModel
 
     @property
@@ -144,15 +146,16 @@ class ModelCommands:
             resolved = store_versions.resolve_version(connection, record.id, version)
             edit_ids = store_versions.version_edits(connection, record.id, resolved)
             edits = [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
-        loaded = loading.load(self.folder(record))
+        folder = self._verified_folder(record)
+        loaded = loading.load(folder)
         parameters = dict(loaded.model.named_parameters())
         for edit in edits:
             edit_object = diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
             check_fingerprint(edit_object, record.fingerprint)
             apply_object(parameters, edit_object)
-        return ModelVersion(record, resolved, loaded)
+        return ModelVersion(record, resolved, folder, loaded)
 
-    def folder(self, record: Model) -> Path:
+    def _verified_folder(self, record: Model) -> Path:
         """The folder of a registered checkpoint, its bytes checked against the fingerprint.
 
         Raises:
@@ -211,17 +214,3 @@ def _question(text: str, blank: Blank) -> str:
     raise UsageError(
         f'found {blanks} blanks in {text!r}; expected one, as in: kndb ask --model NAME "The capital of France is [Y]."'
     )
-
-
-def require_model_name(models: list[Model], name: str | None) -> str:
-    """The name given, or the only registered model's.
-
-    Raises:
-        ModelError: if none is given and there is not just one.
-    """
-    if name is not None:
-        return name
-    if len(models) == 1:
-        return models[0].name
-    names = ", ".join(model.name for model in models) or "none"
-    raise ModelError(f"say which model with --model; registered: {names}")

@@ -74,5 +74,5 @@ class SnapshotCommands:
             names = {slot.parameter for number in edit_ids for slot in store_edits.edit_slots(connection, number)}
         parameters = dict(version.model.named_parameters())
         changed = {parameter: parameters[parameter] for parameter in sorted(names)}
-        export_checkpoint(self._models.folder(version.record), Path(out), changed)
+        export_checkpoint(version.folder, Path(out), changed)
         return Export(model, version.version, str(out), len(changed))

@@ -44,24 +44,18 @@ def read_answers(network: Network, prompts: Sequence[EncodedPrompt], target: int
         target: a token whose probability and rank are wanted too.
     """
     count = len(prompts)
-    answer, predicted = [0.0] * count, [0] * count
-    targets, ranks = [0.0] * count, [0] * count
+    answer, predicted = torch.empty(count), torch.empty(count, dtype=torch.int64)
+    of_target, rank = torch.empty(count), torch.empty(count, dtype=torch.int64)
     for indices, log_probabilities in batched_log_probabilities(network.model, network.adapter, prompts):
         gold = torch.tensor([prompts[index].answer for index in indices])
-        of_answer = log_probabilities.gather(1, gold.unsqueeze(1))[:, 0].tolist()
-        best = log_probabilities.argmax(-1).tolist()
-        of_target = log_probabilities[:, target].tolist() if target is not None else [0.0] * len(indices)
-        above = (
-            (log_probabilities > log_probabilities[:, target].unsqueeze(1)).sum(-1).tolist()
-            if target is not None
-            else [0] * len(indices)
-        )
-        for place, index in enumerate(indices):
-            answer[index], predicted[index] = of_answer[place], best[place]
-            targets[index], ranks[index] = of_target[place], above[place] + 1
+        answer[indices] = log_probabilities.gather(1, gold.unsqueeze(1))[:, 0]
+        predicted[indices] = log_probabilities.argmax(-1)
+        if target is not None:
+            of_target[indices] = log_probabilities[:, target]
+            rank[indices] = 1 + (log_probabilities > log_probabilities[:, target].unsqueeze(1)).sum(-1)
     if target is None:
-        return Reading(tuple(answer), tuple(predicted))
-    return Reading(tuple(answer), tuple(predicted), tuple(targets), tuple(ranks))
+        return Reading(tuple(answer.tolist()), tuple(predicted.tolist()))
+    return Reading(*(tuple(column.tolist()) for column in (answer, predicted, of_target, rank)))
 
 
 def compare(prompts: Sequence[EncodedPrompt], before: Reading, after: Reading) -> dict[str, float | int | None]:

@@ -24,7 +24,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 
 from ..errors import UsageError
 from ..models.adapter import Adapter
-from ..models.answers import answer_logits
+from ..models.answers import answer_logits, batched_log_probabilities
 from ..models.network import resolve
 from ..models.prompting import EncodedPrompt, Encoder
 from ..models.registry import ADAPTERS
@@ -287,14 +287,12 @@ def _answers(batch: Sequence[EncodedPrompt]) -> torch.Tensor:
     return torch.tensor([prompt.answer for prompt in batch])
 
 
-@torch.no_grad()
 def _accuracy(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> float:
     if not prompts:
         return math.nan
     model.eval()
-    right = 0
-    alike = sorted(prompts, key=lambda prompt: len(prompt.ids))
-    for start in range(0, len(alike), 512):
-        batch = alike[start : start + 512]
-        right += int((answer_logits(model, adapter, batch).argmax(-1) == _answers(batch)).sum())
+    right = sum(
+        int((log_probabilities.argmax(-1) == _answers([prompts[index] for index in indices])).sum())
+        for indices, log_probabilities in batched_log_probabilities(model, adapter, prompts)
+    )
     return right / len(prompts)

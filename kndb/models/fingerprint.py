@@ -103,7 +103,7 @@ def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                yield name, _tensor_digest(file.get_tensor(name))
+                yield name, tensor_sha256(file.get_tensor(name))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} can't be read as safetensors: {error}") from error
 
@@ -114,10 +114,11 @@ def _pickled(path: Path) -> Iterator[tuple[str, str]]:
     except Exception as error:
         raise ModelError(f"{path} can't be read as plain tensors: {error}") from error
     for name, tensor in tensors.items():
-        yield name, _tensor_digest(tensor)
+        yield name, tensor_sha256(tensor)
 
 
-def _tensor_digest(tensor: torch.Tensor) -> str:
+def tensor_sha256(tensor: torch.Tensor) -> str:
+    """The sha256 of a CPU tensor's dtype, shape and bytes, in hex."""
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
     digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

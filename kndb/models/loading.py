@@ -39,7 +39,6 @@ VOCABULARY_FILES = (
     "sentencepiece.bpe.model",
 )
 """A tokenizer has at least one of these."""
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

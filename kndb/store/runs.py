@@ -131,11 +131,16 @@ def unfinished_relations(connection: Connection, run_id: int, *, held_out: bool)
     return {str(key): int(left) for key, left in rows}
 
 
-def finish_run(connection: Connection, run_id: int, *, held_out: bool) -> Run:
-    """Marks a run complete, unless an earlier command left a relation of it half done."""
-    if not unfinished_relations(connection, run_id, held_out=held_out):
+def finish_run(connection: Connection, run_id: int, *, held_out: bool) -> tuple[Run, dict[str, int]]:
+    """Marks a run complete, unless an earlier command left a relation of it half done.
+
+    Returns:
+        The run, and what `unfinished_relations` gives.
+    """
+    unfinished = unfinished_relations(connection, run_id, held_out=held_out)
+    if not unfinished:
         connection.execute(update(RunRow).where(RunRow.id == run_id).values(status="complete", finished_at=now()))
-    return run(connection, run_id)
+    return run(connection, run_id), unfinished
 
 
 def run(connection: Connection, run_id: int) -> Run:

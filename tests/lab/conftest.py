@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from kndb import facts
 from kndb.lab.corpus import Corpus, build_corpus
@@ -15,15 +13,6 @@ from kndb.records import FactFile, FactRecord, TemplateRecord
 
 PEOPLE = ("Ana", "Ben", "Cem", "Dan", "Eva", "Fay", "Gus", "Hal")
 CITIES = ("Rome", "Oslo", "Lima", "Cairo", "Paris", "Quito", "Seoul", "Delhi")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads slow tiny matrix products down, and make their sums depend on the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

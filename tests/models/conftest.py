@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tiny_models import VOCABULARY, tiny_model
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as tokenizer_models
@@ -20,15 +19,6 @@ WORDS = [
     *("and", "a", "new", "city", "in", "Par", "##is", "S", "##o", "##f", "##ia"),
 ]
 SENTENCES = ["The capital of France is Paris.", "The capital of Italy is Rome.", "Paris is in France"] * 20
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads slow tiny matrix products down, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

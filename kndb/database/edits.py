@@ -23,7 +23,7 @@ from ..store import queries, refinements, steps
 from ..store import runs as store_runs
 from ..store import versions as store_versions
 from ..store.engine import Store
-from .evaluation import EditEvaluator
+from .evaluation import EditEvaluator, facts_to_measure
 from .models import ModelCommands, ModelVersion
 
 
@@ -235,11 +235,12 @@ class EditCommands:
         planned = self._object(record)
         version = self._models.load(record.model, record.base_version)
         with self._store.reading() as connection:
-            prompts = store_facts.prompts(connection)
             facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
+            measured = facts_to_measure(record, facts, sample=sample, seed=seed)
+            prompts = store_facts.prompts(connection, fact_ids=measured)
             after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
         evaluator = EditEvaluator(version, device)
-        measures = evaluator.measure(record, planned, prompts, facts, sample=sample, seed=seed)
+        measures = evaluator.measure(record, planned, prompts, facts, seed=seed)
         with self._store.writing() as connection:
             number = store_evaluations.add_evaluation(
                 connection,
@@ -332,9 +333,7 @@ def _neurons_for_update(
             f"kndb attribute --relation {fact.relation}, or refine with a lower --share or --threshold"
         )
     relation_ids = store_facts.require_relations(connection, [fact.relation])
-    shares = {
-        (row.layer, row.neuron): row.share for row in queries.shared_neurons(connection, refinement_id, relation_ids)
-    }
+    shares = queries.shares(connection, refinement_id, relation_ids)
     common = {(row.layer, row.neuron) for row in held if shares[row.layer, row.neuron] > max_share}
     kept = [Neuron(row.layer, row.neuron) for row in held if (row.layer, row.neuron) not in common]
     if not kept:

@@ -40,7 +40,6 @@ class EditEvaluator:
         prompts: Sequence[Prompt],
         facts: Mapping[int, Fact],
         *,
-        sample: int,
         seed: int,
     ) -> dict[str, object]:
         """The measures of `method.md` section 5 for an update or an erase.
@@ -48,15 +47,14 @@ class EditEvaluator:
         Args:
             edit: the edit.
             planned: its object.
-            prompts: all prompts of the store.
-            facts: all facts, by number.
-            sample: facts of other relations to measure.
-            seed: of that sample and of the control.
+            prompts: the prompts of `facts_to_measure`.
+            facts: at least these facts, by number.
+            seed: of the control.
 
         Returns:
             `edited` and `control`, each with groups of measures, and `control_neurons`.
         """
-        groups = self._groups(edit, prompts, facts, sample, seed)
+        groups = self._groups(edit, prompts, facts)
         control = self._control(edit, planned, seed)
         target = _number(edit.recipe.get("new_token"))
         before = {name: self._read(group, target) for name, group in groups.items()}
@@ -70,24 +68,16 @@ class EditEvaluator:
             "control_neurons": [str(neuron) for neuron in _neurons(control)],
         }
 
-    def _groups(
-        self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact], sample: int, seed: int
-    ) -> dict[str, Group]:
+    def _groups(self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> dict[str, Group]:
         fact, relation = _aim(edit)
-        others = sorted(number for number, other in facts.items() if other.relation != relation)
-        drawn = set(random.Random(seed).sample(others, min(sample, len(others))))  # noqa: S311 - not for secrets
         names = ("own", "own_held_out", "inter") if fact is None else ("own", "own_held_out", "intra", "inter")
         groups: dict[str, Group] = {name: [] for name in names}
         for prompt in prompts:
             of_relation = facts[prompt.fact_id].relation == relation
             if of_relation and fact in (None, prompt.fact_id):
                 group = groups["own_held_out" if prompt.held_out else "own"]
-            elif of_relation:
-                group = groups["intra"]
-            elif prompt.fact_id in drawn:
-                group = groups["inter"]
             else:
-                continue
+                group = groups["intra" if of_relation else "inter"]
             encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer)
             if isinstance(encoded, EncodedPrompt):
                 group.append(encoded)
@@ -124,6 +114,21 @@ class EditEvaluator:
             yield
         finally:
             apply_object(self._parameters, planned, reverse=True)
+
+
+def facts_to_measure(edit: Edit, facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:
+    """The facts of an edit's relation, and some of other relations, drawn at random.
+
+    Args:
+        edit: the edit.
+        facts: all facts of the store, by number.
+        sample: how many of other relations, at most.
+        seed: of the draw.
+    """
+    _, relation = _aim(edit)
+    others = sorted(number for number, fact in facts.items() if fact.relation != relation)
+    drawn = random.Random(seed).sample(others, min(sample, len(others)))  # noqa: S311 - not for secrets
+    return {number for number, fact in facts.items() if fact.relation == relation} | set(drawn)
 
 
 def _summaries(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -63,15 +64,18 @@ def shared_neurons(
     Returns:
         Rows by facts descending, then layer, then neuron.
     """
-    chosen = {"refinement": refinement_id, "relations": json.dumps(list(relation_ids))}
-    total = int(connection.scalar(text(_FACTS_WITH_NEURONS), chosen) or 0)
-    limits = {"least": max(1.0, min_share * total - 1e-9), "top": _EVERY_ROW if top is None else top}
-    rows = connection.execute(text(_SHARED), {**chosen, **limits}).all()
+    rows, total = _held(connection, refinement_id, relation_ids, top=top, min_share=min_share)
     holders = _holders(connection, refinement_id, [(row.layer, row.neuron) for row in rows])
     return [
         SharedNeuron(row.layer, row.neuron, row.facts, row.facts / total, holders[row.layer, row.neuron])
         for row in rows
     ]
+
+
+def shares(connection: Connection, refinement_id: int, relation_ids: Sequence[int]) -> dict[tuple[int, int], float]:
+    """For each (layer, neuron) that facts of some relations hold, its share as in `shared_neurons`."""
+    rows, total = _held(connection, refinement_id, relation_ids)
+    return {(row.layer, row.neuron): row.facts / total for row in rows}
 
 
 def neurons_of_fact(connection: Connection, refinement_id: int, fact_id: int) -> list[KnowledgeNeuron]:
@@ -90,6 +94,21 @@ def neuron_counts(connection: Connection, refinement_id: int) -> tuple[int, floa
         {"refinement": refinement_id},
     ).one()
     return int(rows), (rows / facts if facts else 0.0)
+
+
+def _held(
+    connection: Connection,
+    refinement_id: int,
+    relation_ids: Sequence[int],
+    *,
+    top: int | None = None,
+    min_share: float = 0.0,
+) -> tuple[Sequence[Any], int]:
+    """Rows of layer, neuron and facts, and the number of the relations' facts with a refined set."""
+    chosen = {"refinement": refinement_id, "relations": json.dumps(list(relation_ids))}
+    total = int(connection.scalar(text(_FACTS_WITH_NEURONS), chosen) or 0)
+    limits = {"least": max(1.0, min_share * total - 1e-9), "top": _EVERY_ROW if top is None else top}
+    return connection.execute(text(_SHARED), {**chosen, **limits}).all(), total
 
 
 def _holders(

@@ -198,16 +198,18 @@ class PromptResult:
 
     Attributes:
         prompt_id: the prompt.
-        probability: probability of the fact's answer in the unmodified network, 0 to 1; None if skipped.
-        predicted: the token with the highest probability, as text.
-        predicted_probability: its probability.
-        correct: whether the most probable token is the answer's.
+        probability: probability of the answer asked about in the unmodified network, 0 to 1 (of several tokens, the
+            product of theirs); None if skipped.
+        predicted: the token with the highest probability, as text; one for each token of the answer.
+        predicted_probability: its probability, or their product.
+        correct: whether the most probable token (each of them) is the fact's answer's; None if it has no tokens.
         completeness_error: the largest, over layers, of |Σ_i Attr − (P(1) − P(0))| relative to
             max(|P(1) − P(0)|, 0.1 · the largest |P(1) − P(0)| among the layers).
         completeness_error_mean: its mean over layers.
         max_score: the largest score over all layers and neurons; what floor and threshold refer to.
         evaluations: gradient evaluations spent, over all layers, the shared one at α = 1 counted once.
         tokens: tokens in the model's input.
+        answer_tokens: tokens of the answer; the prompt's scores are the mean over them.
         skipped: why the prompt has no result (a short key); None if it has one.
     """
 
@@ -221,6 +223,7 @@ class PromptResult:
     max_score: float | None = None
     evaluations: int | None = None
     tokens: int | None = None
+    answer_tokens: int | None = None
     skipped: str | None = None
 
 

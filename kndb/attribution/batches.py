@@ -1,4 +1,4 @@
-"""Batches of encoded prompts: one token length each, sized by a memory budget."""
+"""Batches of encoded prompts: one shape each, sized by a memory budget."""
 
 from __future__ import annotations
 
@@ -16,50 +16,59 @@ CPU_BUDGET = 512 * 2**20
 """Bytes of activations held at once on a CPU: more does not make the matrix products faster."""
 GPU_SHARE = 0.5
 """Share of a GPU's free memory used for activations."""
+MOST_PROMPTS = 1024
+"""Prompts in one batch at most: more do not make the matrix products faster, and are lost if the run is killed."""
 NODES_PER_PROMPT = 2
 """New nodes of the cheapest default rule: the rows that a prompt brings at once."""
 
 
-def by_length(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[EncodedPrompt]]:
-    """Batches of at most `size` prompts of the same number of tokens, short ones first, then by prompt id."""
-    ordered = sorted(prompts, key=lambda prompt: (len(prompt.ids), prompt.prompt_id))
-    for _, alike in groupby(ordered, key=lambda prompt: len(prompt.ids)):
+def shape_of(prompt: EncodedPrompt) -> tuple[int, int, int]:
+    """What prompts of one batch have in common: tokens, encoder tokens, tokens of the answer."""
+    return len(prompt.ids), len(prompt.source), len(prompt.further)
+
+
+def by_shape(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[EncodedPrompt]]:
+    """Batches of at most `size` prompts of one shape, short ones first, then by prompt id."""
+    ordered = sorted(prompts, key=lambda prompt: (shape_of(prompt), prompt.prompt_id))
+    for _, alike in groupby(ordered, key=shape_of):
         group = list(alike)
         for start in range(0, len(group), size):
             yield group[start : start + size]
 
 
 def to_tensors(prompts: Sequence[EncodedPrompt], device: torch.device) -> PromptBatch:
-    """Prompts of one length as tensors on a device."""
+    """The first questions of prompts of one shape as tensors on a device."""
     return PromptBatch(
         ids=torch.tensor([prompt.ids for prompt in prompts], device=device),
         position=torch.tensor([prompt.position for prompt in prompts], device=device),
         answer=torch.tensor([prompt.answer for prompt in prompts], device=device),
+        source=torch.tensor([prompt.source for prompt in prompts], device=device, dtype=torch.int64),
     )
 
 
-def automatic_size(network: Network, tokens: int) -> int:
-    """The number of prompts of a length whose activations fit the device's memory budget, 1 to 1024."""
-    per_prompt = NODES_PER_PROMPT * _bytes_per_row(network, tokens) + _bytes_of_prefix(network, tokens)
-    return max(1, min(1024, _budget(network.device) // per_prompt))
+def automatic_size(network: Network, prompt: EncodedPrompt) -> int:
+    """The number of prompts of a prompt's shape whose activations fit the device's memory budget, 1 to 1024."""
+    questions = len(prompt.further) + 1
+    tokens = len(prompt.ids) + len(prompt.source) + questions - 1
+    per_prompt = NODES_PER_PROMPT * _bytes_per_row(network, tokens) + questions * _bytes_of_base(network, tokens)
+    return max(1, min(MOST_PROMPTS, _budget(network.device) // per_prompt))
 
 
 def _bytes_per_row(network: Network, tokens: int) -> int:
     """Activations kept for the backward pass by one copy of a prompt through all layers and the head."""
     perturbed = tokens if network.adapter.blank is Blank.MASK else 1
     hidden, neurons, heads = network.hidden_size, network.neurons, network.heads
-    per_layer = perturbed * (12 * hidden + 3 * neurons) + heads * perturbed * tokens
+    inner = (3 if network.adapter.ffn.gate is None else 4) * neurons
+    per_layer = perturbed * (12 * hidden + inner) + heads * perturbed * tokens
     vocabulary = int(network.word_embeddings.shape[0])
-    width = network.word_embeddings.element_size()
-    return int(width * (len(network.layers) * per_layer + 4 * vocabulary))
+    # The head's logits are taken to single precision, whatever the layers compute in.
+    return int(network.word_embeddings.element_size() * len(network.layers) * per_layer + 4 * 4 * vocabulary)
 
 
-def _bytes_of_prefix(network: Network, tokens: int) -> int:
-    """Keys and values that a causal model's base pass keeps of a prompt."""
-    if network.adapter.blank is Blank.MASK:
-        return 0
-    width = network.word_embeddings.element_size()
-    return 2 * tokens * network.hidden_size * len(network.layers) * width
+def _bytes_of_base(network: Network, tokens: int) -> int:
+    """What the base pass keeps of a prompt: its rows and scores, and every position's state or keys and values."""
+    per_layer = tokens * 4 * network.hidden_size + 2 * network.neurons
+    return int(network.word_embeddings.element_size() * len(network.layers) * per_layer)
 
 
 def _budget(device: torch.device) -> int:

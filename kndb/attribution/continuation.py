@@ -1,18 +1,19 @@
 """The part of a network that lies above a perturbed FFN output, for masked and for causal models.
 
 Shapes: B prompts of the same number T of tokens, S ≤ B of them selected, K nodes, d hidden size, n FFN neurons,
-V vocabulary. A *row* is the answer position's vector.
+V vocabulary, h heads of size s. A *row* is the answer position's vector.
 
 Only the answer position is perturbed, so the layers below stay as they were and are never run again (the
-triangle). In a masked model every position of the layers above sees the change, except in the last layer, where
-only the answer's row is needed. In a causal model nothing before the last position sees it: with the prefix's keys
-and values from the base pass, each node costs a single token.
+triangle). In a masked model every position of the layers above sees the change; but in the first of them, only the
+answer row's own query, key and value differ from the base pass, and in the last only the answer's row is needed. In a
+causal model nothing before the last position sees it: with the prefix's keys and values from the base pass, each node
+costs a single token. A decoder with an encoder works alike: the encoder's output is that of the base pass.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -29,11 +30,13 @@ class PromptBatch:
         ids: token ids [B, T].
         position: the answer position of each, [B].
         answer: the answer's token id of each, [B].
+        source: token ids for the encoder, [B, E]; E = 0 for models without one.
     """
 
     ids: torch.Tensor
     position: torch.Tensor
     answer: torch.Tensor
+    source: torch.Tensor
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -113,11 +116,18 @@ class Continuation(ABC):
         ]
         with torch.enable_grad():
             logits = self.network.logits(self._base_rows(leaves))
+            self._choose_open_answers(logits)
             odds = answer_log_odds(logits.unsqueeze(1), self.batch.answer)[:, 0]
             self.base.gradients = list(torch.autograd.grad(odds, leaves, probability_slope(odds)))
         distribution = logits.detach().float().softmax(-1)
         self.base.odds = odds.detach()
         self.base.predicted_probability, self.base.predicted = distribution.max(-1)
+
+    def _choose_open_answers(self, logits: torch.Tensor) -> None:
+        """Puts the most probable token where the answer is left to the model (−1)."""
+        answer = self.batch.answer
+        if bool((answer < 0).any()):
+            self.batch = replace(self.batch, answer=torch.where(answer < 0, logits.argmax(-1), answer))
 
     def _record(self, residual: torch.Tensor, activation: torch.Tensor, output: torch.Tensor) -> None:
         self.base.residuals.append(residual.detach())
@@ -162,59 +172,100 @@ class MaskedContinuation(Continuation):
     def _base_rows(self, leaves: list[torch.Tensor]) -> torch.Tensor:
         every = torch.arange(len(self.batch), device=self.batch.ids.device)
         position = self.batch.position
-        hidden = self.network.embed(self.batch.ids)
+        self._places = self.network.places(self.batch.ids.shape[1])
         self._states: list[torch.Tensor] = []
+        self._projected: list[tuple[torch.Tensor, ...]] = []
+        hidden = self.network.embed(self.batch.ids)
         for number, layer in enumerate(self.network.layers):
-            query, key, value = layer.project(hidden, self.network.heads)
-            residual = layer.residual(hidden, layer.attend(query, key, value, causal=False))
-            activation = layer.neurons(residual)
+            projected = layer.project(hidden, self._places.turn)
+            attended = layer.attention.attend(*projected, bias=self._places.bias)
+            residual = layer.residual(hidden, attended)
+            activation = layer.neurons(hidden, residual)
             output = layer.down(activation)
             self._record(residual[every, position], activation[every, position], output[every, position])
             output = output.index_put((every, position), leaves[number], accumulate=True)
             hidden = layer.finish(residual, output)
+            self._projected.append(tuple(part.detach() for part in projected))
             self._states.append(hidden.detach())
         return hidden[every, position]
 
     def _climb(self, layer: int, selected: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         nodes = rows.shape[1]
-        position = self.batch.position[selected].repeat_interleave(nodes)
-        copies = torch.arange(len(position), device=rows.device)
-        hidden = self._states[layer][selected].repeat_interleave(nodes, dim=0)  # [S·K, T, d]
-        hidden = hidden.index_put((copies, position), rows.flatten(0, 1))
-        for above in self.network.layers[layer + 1 : self.last]:
-            hidden = self._whole_layer(above, hidden)
-        answer = self._answer_row(self.network.layers[self.last], hidden, copies, position)
+        flat = rows.flatten(0, 1)  # [S·K, d]
+        copies = selected.repeat_interleave(nodes)
+        position = self.batch.position[copies]
+        first = layer + 1
+        query, key, value = self.network.layers[first].project(flat.unsqueeze(1), self._places.turn_of(position))
+        _, base_key, base_value = self._projected[first]
+        key, value = (_with_row(base[copies], row, position) for base, row in ((base_key, key), (base_value, value)))
+        if first == self.last:
+            answer = self._complete_row(flat, query, key, value, position)
+        else:
+            query = _with_row(self._projected[first][0][copies], query, position)
+            every = torch.arange(len(copies), device=flat.device)
+            hidden = self._states[layer][copies].index_put((every, position), flat)  # [S·K, T, d]
+            hidden = self._complete_layer(self.network.layers[first], hidden, query, key, value)
+            for above in self.network.layers[first + 1 : self.last]:
+                hidden = self._complete_layer(above, hidden, *above.project(hidden, self._places.turn))
+            answer = self._last_layer(hidden, every, position)
         return answer.view(-1, nodes, answer.shape[-1])  # [S·K, d] to [S, K, d]
 
-    def _whole_layer(self, layer: Layer, hidden: torch.Tensor) -> torch.Tensor:
-        query, key, value = layer.project(hidden, self.network.heads)
-        residual = layer.residual(hidden, layer.attend(query, key, value, causal=False))
-        return layer.finish(residual, layer.down(layer.neurons(residual)))
-
-    def _answer_row(
-        self, layer: Layer, hidden: torch.Tensor, copies: torch.Tensor, position: torch.Tensor
+    def _complete_layer(
+        self, layer: Layer, hidden: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
-        query, key, value = layer.project(hidden, self.network.heads)
-        row = query[copies, :, position].unsqueeze(2)  # [S·K, h, 1, s]
-        attended = layer.attend(row, key, value, causal=False)[:, 0]
-        residual = layer.residual(hidden[copies, position], attended)
-        return layer.finish(residual, layer.down(layer.neurons(residual)))
+        attended = layer.attention.attend(query, key, value, bias=self._places.bias)
+        return layer.complete(hidden, layer.residual(hidden, attended))
+
+    def _last_layer(self, hidden: torch.Tensor, every: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        layer = self.network.layers[self.last]
+        source = layer.attention_source(hidden)
+        if layer.attention.separate:
+            key, value = layer.attention.key_value(source, self._places.turn)
+            query = layer.attention.query(source[every, position].unsqueeze(1), self._places.turn_of(position))
+        else:
+            query, key, value = layer.attention.query_key_value(source, self._places.turn)
+            query = query[every, :, position].unsqueeze(2)  # [S·K, h, 1, s]
+        return self._complete_row(hidden[every, position], query, key, value, position)
+
+    def _complete_row(
+        self, rows: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, position: torch.Tensor
+    ) -> torch.Tensor:
+        """The last layer's output at the answer position: input rows [S·K, d] and queries [S·K, h, 1, s]."""
+        layer = self.network.layers[self.last]
+        attended = layer.attention.attend(query, key, value, bias=self._places.bias_of(position))[:, 0]
+        return layer.complete(rows, layer.residual(rows, attended))
+
+
+def _with_row(base: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """Vectors [N, h, T, s] with those at one position per sequence replaced by [N, h, 1, s]."""
+    index = position.view(-1, 1, 1, 1).expand(-1, base.shape[1], 1, base.shape[3])
+    return base.scatter(2, index, row)
 
 
 class CausalContinuation(Continuation):
     """For decoders: each node is a single token after the base pass's prefix."""
 
     def _base_rows(self, leaves: list[torch.Tensor]) -> torch.Tensor:
+        tokens = self.batch.ids.shape[1]
+        places = self.network.places(tokens)
         self._prefix: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._memory: list[tuple[torch.Tensor, torch.Tensor] | None] = []
+        self._turn = places.turn_slice(tokens - 1, tokens)
+        self._row_bias = None if places.bias is None else places.bias[:, -1]
+        prefix_turn = places.turn_slice(0, tokens - 1)
+        prefix_bias = None if places.bias is None else places.bias[:, :-1, :-1]
+        encoded = self.network.encode(self.batch.source)
         embedded = self.network.embed(self.batch.ids)
         before, row = embedded[:, :-1], embedded[:, -1:]
         for number, layer in enumerate(self.network.layers):
-            query, key, value = layer.project(before, self.network.heads)
+            query, key, value = layer.project(before, prefix_turn)
             self._prefix.append((key.detach(), value.detach()))
-            with torch.no_grad():
-                before = self._prefix_layer(layer, before, query, key, value)
-            residual = self._row_residual(layer, row, key, value)
-            activation = layer.neurons(residual)
+            self._memory.append(None if encoded is None or layer.cross is None else layer.cross.key_value(encoded))
+            if tokens > 1:
+                attended = layer.attention.attend(query, key, value, bias=prefix_bias, causal=True)
+                before = layer.complete(before, layer.residual(before, attended, self._memory[number]))
+            residual = self._row_residual(number, row)
+            activation = layer.neurons(row, residual)
             output = layer.down(activation)
             self._record(residual[:, 0], activation[:, 0], output[:, 0])
             row = layer.finish(residual, output + leaves[number].unsqueeze(1))
@@ -222,29 +273,24 @@ class CausalContinuation(Continuation):
 
     def _climb(self, layer: int, selected: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         for number in range(layer + 1, self.last + 1):
-            above = self.network.layers[number]
-            key, value = self._prefix[number]
-            residual = self._row_residual(above, rows, key[selected], value[selected])
-            rows = above.finish(residual, above.down(above.neurons(residual)))
+            rows = self.network.layers[number].complete(rows, self._row_residual(number, rows, selected))
         return rows
 
-    def _prefix_layer(
-        self, layer: Layer, hidden: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
-        residual = layer.residual(hidden, layer.attend(query, key, value, causal=True))
-        return layer.finish(residual, layer.down(layer.neurons(residual)))
-
-    def _row_residual(
-        self, layer: Layer, rows: torch.Tensor, prefix_key: torch.Tensor, prefix_value: torch.Tensor
-    ) -> torch.Tensor:
-        query, key, value = layer.project(rows, self.network.heads)
-        return layer.residual(rows, layer.attend_after_prefix(query, key, value, prefix_key, prefix_value))
+    def _row_residual(self, number: int, rows: torch.Tensor, selected: torch.Tensor | None = None) -> torch.Tensor:
+        """A layer's residual for rows [S, K, d] at the answer position of some prompts (None: of all)."""
+        layer, prefix, memory = self.network.layers[number], self._prefix[number], self._memory[number]
+        if selected is not None and len(selected) < len(self.batch):
+            prefix = prefix[0][selected], prefix[1][selected]
+            memory = None if memory is None else (memory[0][selected], memory[1][selected])
+        query, key, value = layer.project(rows, self._turn)
+        attended = layer.attention.attend_after_prefix(query, key, value, *prefix, self._row_bias)
+        return layer.residual(rows, attended, memory)
 
 
 def continue_from(network: Network, batch: PromptBatch) -> Continuation:
     """The continuation that fits the network's kind of blank."""
-    kinds: dict[Blank, type[Continuation]] = {Blank.MASK: MaskedContinuation, Blank.CUT: CausalContinuation}
-    return kinds[network.adapter.blank](network, batch)
+    masked = network.adapter.blank is Blank.MASK
+    return MaskedContinuation(network, batch) if masked else CausalContinuation(network, batch)
 
 
 def freeze(model: nn.Module) -> None:

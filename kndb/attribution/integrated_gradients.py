@@ -8,9 +8,12 @@ by α·w̄. The score of neuron i is
 The neurons reach the rest of the network only through the down projection W, so the gradient is taken with respect
 to its output row o (size d) and projected once: Attr = w̄ ⊙ (Wᵀ Σ_k ω_k ∂P/∂o(α_k)), with o(α) = b + α·W·w̄.
 
-How far each integral may be off is estimated from values already at hand: the rule's interpolating polynomial of
-P′(α) = (W·w̄)·∂P/∂o is integrated between neighbouring nodes and compared with the differences of P there. Where
-that, or the completeness error itself, exceeds the tolerance, the prompt and layer go to the next finer rule.
+How far each integral may be off is estimated from values already at hand (`Rule.tail_matrices`): P at 0, 1 and the
+nodes and P′(α) = (W·w̄)·∂P/∂o there fix one polynomial, whose highest Legendre coefficients show what the rule can't
+integrate. Its error on the highest is the completeness error itself, |Σ Attr − (P(1) − P(0))|; the others keep that
+from vanishing by chance, and tell how fast more nodes would help. Where the estimate exceeds the tolerance, the prompt
+and layer go to the finer rule that should do. Rounding sets an end to it: where a finer rule gives no smaller
+completeness error, there is no climbing on.
 
 All of it is computed from the log odds x of the answer: ∂P/∂o = P·(1 − P)·∂x/∂o, and differences of P from
 differences of x. A model that is sure of its answer (P within 1e-5 of 1, say) would otherwise leave only rounding
@@ -19,14 +22,14 @@ errors of P in single precision.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ..errors import AttributionError
-from ..models.network import Network
-from .continuation import Continuation, PromptBatch, continue_from, probability_change, probability_slope
+from .continuation import Continuation, probability_change, probability_slope
+from .method import MethodScores
 from .quadrature import Quadrature, Rule
 
 RELATIVE_FLOOR = 0.1
@@ -35,68 +38,49 @@ RELATIVE_FLOOR = 0.1
 SMALLEST = 1e-30
 """Keeps an error relative to nothing at all from being infinite."""
 
+ROUNDING = 4.0
+"""No tolerance is asked for under this many units of rounding of the precision computed in."""
 
-@dataclass(frozen=True)
-class BatchAttribution:
-    """Scores and trust of one batch: B prompts, L layers, n neurons.
+FADING = 0.3
+"""How much of the second highest coefficient is taken for the highest, should that one be small by chance."""
 
-    Attributes:
-        selected: indices into the batch that were attributed, [S].
-        scores: Attr of the selected prompts, [S, L, n].
-        completeness_error: |Σ_i Attr − (P(1) − P(0))| relative to
-            max(|P(1) − P(0)|, 0.1 · the largest |P(1) − P(0)| among the layers), [S, L].
-        evaluations: gradient evaluations spent on each selected prompt, α = 1 counted once, [S].
-        probability: P(1) of every prompt of the batch, [B]; likewise the most probable token and its probability.
-    """
-
-    selected: torch.Tensor
-    scores: torch.Tensor
-    completeness_error: torch.Tensor
-    evaluations: torch.Tensor
-    probability: torch.Tensor
-    predicted: torch.Tensor
-    predicted_probability: torch.Tensor
+SLOWEST, FASTEST = 0.5, 0.01
+"""The range of the factor by which one more node is expected to lessen the error."""
 
 
-def attribute_batch(
-    network: Network,
-    batch: PromptBatch,
+def integrated_gradients(
+    continuation: Continuation,
+    selected: torch.Tensor,
     quadrature: Quadrature,
-    *,
     most_rows: int,
-    known_only: bool = False,
-) -> BatchAttribution:
-    """Attributes every layer of every prompt of a batch.
+    unit: float | None = None,
+) -> MethodScores:
+    """Attributes every layer of the selected prompts of a batch.
 
     Args:
-        network: the model, its parameters frozen.
-        batch: prompts of one length.
+        continuation: the batch's base pass.
+        selected: indices into the batch, [S].
         quadrature: the rules to use.
         most_rows: the number of (prompt, node) pairs to run at once, at least 1.
-        known_only: leave out the prompts whose most probable token is not the answer.
+        unit: the unit of rounding computed in; None for that of the parameters' dtype.
 
-    Raises:
-        AttributionError: if the model gives a probability that is not a number.
+    Returns:
+        Scores [S, L, n]; completeness errors, |Σ_i Attr − (P(1) − P(0))| relative to max(|P(1) − P(0)|, 0.1 · the
+        largest |P(1) − P(0)| among the layers), [S, L]; gradient evaluations, α = 1 counted once, [S].
     """
-    continuation = continue_from(network, batch)
-    base = continuation.base
-    if not bool(torch.isfinite(base.odds).all()):
-        raise AttributionError("the model gives probabilities that are not numbers; its weights hold NaN or infinity")
-    known = base.predicted == batch.answer
-    selected = known.nonzero()[:, 0] if known_only else torch.arange(len(batch), device=batch.ids.device)
-    layers = [_LayerIntegral(continuation, layer, selected, most_rows) for layer in range(len(network.layers))]
+    network = continuation.network
+    layers = [
+        _LayerIntegral(continuation, layer, selected, quadrature, most_rows) for layer in range(len(network.layers))
+    ]
     changes = torch.stack([layer.change.abs() for layer in layers], dim=1)  # [S, L]
     floor = RELATIVE_FLOOR * changes.amax(dim=1) if len(selected) else changes[:, 0]
-    per_layer = [layer.integrate(quadrature, floor) for layer in layers]
+    rounding = ROUNDING * (torch.finfo(network.word_embeddings.dtype).eps / 2 if unit is None else unit)
+    per_layer = [layer.integrate(floor, rounding) for layer in layers]
     evaluations = sum((result.evaluations for result in per_layer), torch.zeros_like(selected))
-    return BatchAttribution(
-        selected=selected,
+    return MethodScores(
         scores=torch.stack([result.scores for result in per_layer], dim=1),
         completeness_error=torch.stack([result.completeness_error for result in per_layer], dim=1),
         evaluations=evaluations + int(any(rule.shared for rule in quadrature.rules)),
-        probability=base.odds.sigmoid(),
-        predicted=base.predicted,
-        predicted_probability=base.predicted_probability,
     )
 
 
@@ -114,10 +98,18 @@ class _LayerIntegral:
         change: P(1) − P(0), [S].
     """
 
-    def __init__(self, continuation: Continuation, layer: int, selected: torch.Tensor, most_rows: int) -> None:
+    def __init__(
+        self,
+        continuation: Continuation,
+        layer: int,
+        selected: torch.Tensor,
+        quadrature: Quadrature,
+        most_rows: int,
+    ) -> None:
         self._continuation = continuation
         self._layer = layer
         self._selected = selected
+        self._quadrature = quadrature
         self._most_rows = most_rows
         base, module = continuation.base, continuation.network.layers[layer]
         self._bias = module.bias
@@ -128,36 +120,39 @@ class _LayerIntegral:
         self._at_zero = self._log_odds_at_zero()
         self.change = probability_change(self._at_one[selected], self._at_zero)
 
-    def integrate(self, quadrature: Quadrature, floor: torch.Tensor) -> _LayerResult:
+    def integrate(self, floor: torch.Tensor, rounding: float) -> _LayerResult:
         """Climbs the quadrature's rules until every estimate is under its tolerance.
 
         Args:
-            quadrature: the rules.
             floor: the least change of probability that errors are relative to, [S].
+            rounding: the least tolerance that makes sense in the precision computed in.
         """
         count, neurons = len(self._selected), self._activation.shape[1]
         result = _LayerResult(
-            scores=self._activation.new_zeros(count, neurons),
-            completeness_error=self._at_one.new_zeros(count),
+            scores=self._activation.new_zeros(count, neurons, dtype=self._at_one.dtype),
+            completeness_error=torch.full_like(self.change, math.inf),
             evaluations=torch.zeros_like(self._selected),
         )
-        pending = torch.arange(count, device=self._selected.device)
-        for rule in quadrature.rules:
+        rung = torch.zeros_like(self._selected)
+        for number, rule in enumerate(self._quadrature.rules):
+            pending = (rung == number).nonzero()[:, 0]
             if not len(pending):
-                break
+                continue
             prompts = self._selected[pending]
             odds, gradients = self._evaluate(prompts, rule)
             scores = self._scores(prompts, gradients, rule)
-            change = self.change[pending]
-            scale = torch.maximum(change.abs(), floor[pending]).clamp_min(SMALLEST)
-            completeness = (scores.sum(-1) - change).abs() / scale
-            result.scores[pending] = scores
-            result.completeness_error[pending] = completeness.to(result.completeness_error.dtype)
+            scale = torch.maximum(self.change.abs(), floor)[pending].clamp_min(SMALLEST)
+            completeness = (scores.sum(-1) - self.change[pending]).abs() / scale
             result.evaluations[pending] += len(rule.new_nodes)
-            if quadrature.tolerance is None:
-                break
-            estimate = self._segment_error(prompts, rule, odds, gradients, self._at_zero[pending]) / scale
-            pending = pending[torch.maximum(estimate, completeness) > quadrature.tolerance]
+            before = result.completeness_error[pending]
+            better = completeness <= before
+            result.scores[pending[better]] = scores[better]
+            result.completeness_error[pending[better]] = completeness[better]
+            if self._quadrature.tolerance is not None:
+                tolerance = max(self._quadrature.tolerance, rounding)
+                tail = self._tail(prompts, pending, rule, odds, gradients) / scale.unsqueeze(-1)
+                stuck = completeness > before / 2
+                rung[pending] = torch.where(stuck, -1, self._next_rung(number, tail, completeness, tolerance))
         return result
 
     def _rows(self, prompts: torch.Tensor, nodes: Sequence[float]) -> torch.Tensor:
@@ -205,23 +200,37 @@ class _LayerIntegral:
         return odds.detach(), gradient
 
     def _scores(self, prompts: torch.Tensor, gradients: torch.Tensor, rule: Rule) -> torch.Tensor:
-        weights = gradients.new_tensor(rule.weights)
-        integral = torch.einsum("k,skd->sd", weights, gradients)
-        return self._activation[prompts] * (integral @ self._matrix)
+        wide = gradients.to(self._at_one.dtype)
+        integral = torch.einsum("k,skd->sd", wide.new_tensor(rule.weights), wide)
+        projected = integral.to(self._matrix.dtype) @ self._matrix
+        return self._activation[prompts].to(wide.dtype) * projected.to(wide.dtype)
 
-    def _segment_error(
+    def _tail(
         self,
         prompts: torch.Tensor,
+        pending: torch.Tensor,
         rule: Rule,
         odds: torch.Tensor,
         gradients: torch.Tensor,
-        at_zero: torch.Tensor,
     ) -> torch.Tensor:
-        """Σ over segments of |∫ interpolated P′ − difference of P|, [S]."""
-        slopes = torch.einsum("sd,skd->sk", self._direction[prompts], gradients)
-        matrix = slopes.new_tensor(rule.segment_matrix())
-        at_one = self._at_one[prompts]
-        inner = odds[:, :-1] if rule.shared else odds
-        path = torch.cat([at_zero.unsqueeze(1), inner, at_one.unsqueeze(1)], dim=1)
+        """What the interpolant's highest coefficients would add to the rule's error, highest first: [S, 4]."""
+        from_slopes, from_changes, error = rule.tail_matrices()
+        wide = gradients.to(odds.dtype)
+        slopes = torch.einsum("sd,skd->sk", self._direction[prompts].to(wide.dtype), wide)
+        inner = odds[:, [number for number, node in enumerate(rule.nodes) if 0.0 < node < 1.0]]
+        path = torch.cat([self._at_zero[pending].unsqueeze(1), inner, self._at_one[prompts].unsqueeze(1)], dim=1)
         changes = probability_change(path[:, 1:], path[:, :-1])
-        return (slopes @ matrix.T - changes).abs().sum(-1)
+        return error * (slopes @ slopes.new_tensor(from_slopes).T + changes @ slopes.new_tensor(from_changes).T).abs()
+
+    def _next_rung(
+        self, number: int, tail: torch.Tensor, completeness: torch.Tensor, tolerance: float
+    ) -> torch.Tensor:
+        """The rung that should reach the tolerance, [S]; −1 where this one does, or none is left."""
+        rules = self._quadrature.rules
+        estimate = torch.maximum(completeness, torch.maximum(tail[:, 0], FADING * tail[:, 1]))
+        fading = tail[:, :2].amax(1) / tail[:, 2:].amax(1).clamp_min(SMALLEST)
+        missing = torch.log(estimate / tolerance) / -torch.log(fading.clamp(FASTEST, SLOWEST))
+        wanted = len(rules[number].nodes) + missing.ceil().clamp(1, len(rules[-1].nodes))
+        counts = wanted.new_tensor([len(rule.nodes) for rule in rules])
+        rung = torch.searchsorted(counts, wanted).clamp(max=len(rules) - 1)
+        return torch.where((estimate <= tolerance) | (rung <= number), -1, rung)

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 
-LADDER = (3, 5, 9, 17, 33)
-"""Node counts that the adaptive rules climb."""
+LADDER = (3, 4, 5, 7, 9, 13, 17, 25, 33)
+"""Node counts that the adaptive rules climb; rungs are skipped where the error estimate allows."""
+
+ESTIMATED_DEGREES = 4
+"""How many of the interpolant's highest Legendre coefficients the error estimate looks at."""
 
 MOST_STEPS = 1000
 
@@ -45,17 +48,22 @@ class Rule:
         """The nodes that need an evaluation of their own."""
         return self.nodes[:-1] if self.shared else self.nodes
 
-    def segment_matrix(self) -> NDArray[np.float64]:
-        """The integrals of the interpolating polynomial between neighbouring nodes.
+    def tail_matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """What gives the highest Legendre coefficients of f from values at hand.
+
+        Of f = P′, a rule's pass yields f at the nodes and P at 0, the nodes and 1. One polynomial p fits them all: p
+        equals f at the nodes, and its integrals between neighbouring points equal the differences of P. Its degree D
+        is the first at which the rule itself is not exact, so its coefficients show how far f reaches beyond the rule.
 
         Returns:
-            [segments, nodes]: row s holds the weights with which values at the nodes give the integral over the
-            s-th segment of 0, nodes, 1 (segments of no length left out).
+            (slopes, changes, error): the coefficients of degree D, D − 1, … (ESTIMATED_DEGREES of them) are slopes @
+            f(nodes) + changes @ differences of P; the rule's error on the Legendre polynomial of degree D has size
+            `error`.
         """
-        return _segment_matrix(self.nodes)
+        return _tail_matrices(self.nodes, self.weights)
 
-    def segment_ends(self) -> tuple[float, ...]:
-        """The points that bound the segments: 0, the nodes, 1."""
+    def ends(self) -> tuple[float, ...]:
+        """The points between which differences of P are taken: 0, the nodes, 1."""
         inner = [node for node in self.nodes if 0.0 < node < 1.0]
         return (0.0, *inner, 1.0)
 
@@ -155,16 +163,19 @@ class Quadrature:
 
 
 @lru_cache(maxsize=64)
-def _segment_matrix(nodes: tuple[float, ...]) -> NDArray[np.float64]:
+def _tail_matrices(
+    nodes: tuple[float, ...], weights: tuple[float, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     points = np.asarray(nodes) * 2 - 1
     ends = np.asarray([0.0, *[node for node in nodes if 0.0 < node < 1.0], 1.0]) * 2 - 1
-    # Legendre coefficients of the interpolating polynomial are linear in the values at the nodes.
-    to_coefficients = np.linalg.inv(legendre.legvander(points, len(nodes) - 1))
-    integrals = [
-        legendre.legval(ends, legendre.legint(row)) for row in np.eye(len(nodes))
-    ]  # antiderivative of each Legendre polynomial at the ends: [nodes, ends]
-    per_segment = np.diff(np.asarray(integrals), axis=1).T / 2
-    return np.asarray(per_segment @ to_coefficients)
+    degree = len(nodes) + len(ends) - 2
+    at_nodes = legendre.legvander(points, degree)
+    integrals = np.asarray([legendre.legval(ends, legendre.legint(row)) for row in np.eye(degree + 1)])
+    over_segments = np.diff(integrals, axis=1).T / 2
+    to_coefficients = np.linalg.inv(np.concatenate([at_nodes, over_segments]))
+    tail = to_coefficients[::-1][:ESTIMATED_DEGREES]
+    error = abs(float(legendre.legvander(points, degree)[:, degree] @ np.asarray(weights)))
+    return tail[:, : len(nodes)].copy(), tail[:, len(nodes) :].copy(), error
 
 
 def _newton(roots: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -350,7 +350,7 @@ def _present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fa
     if not prompts:
         raise EditError(f"fact {fact.id} {fact.title} has no prompt that this model can be asked")
     total: torch.Tensor | None = None
-    for _, log_probabilities in batched_log_probabilities(network.model, network.adapter, prompts):
+    for _, log_probabilities in batched_log_probabilities(network, prompts):
         part = log_probabilities.exp().sum(0)
         total = part if total is None else total + part
     assert total is not None

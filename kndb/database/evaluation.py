@@ -78,7 +78,7 @@ class EditEvaluator:
                 group = groups["own_held_out" if prompt.held_out else "own"]
             else:
                 group = groups["intra" if of_relation else "inter"]
-            encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer)
+            encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
             if isinstance(encoded, EncodedPrompt):
                 group.append(encoded)
         return groups

@@ -196,7 +196,7 @@ class ModelCommands:
         if isinstance(encoded, Skipped):
             raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
         network = loaded.network(chosen, torch.float32)
-        ((_, log_probabilities),) = batched_log_probabilities(network.model, loaded.adapter, [encoded])
+        ((_, log_probabilities),) = batched_log_probabilities(network, [encoded])
         values, tokens = log_probabilities[0].topk(min(top, log_probabilities.shape[1]))
         return [
             Answer(loaded.decode(token), probability)

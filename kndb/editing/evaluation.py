@@ -46,7 +46,7 @@ def read_answers(network: Network, prompts: Sequence[EncodedPrompt], target: int
     count = len(prompts)
     answer, predicted = torch.empty(count), torch.empty(count, dtype=torch.int64)
     of_target, rank = torch.empty(count), torch.empty(count, dtype=torch.int64)
-    for indices, log_probabilities in batched_log_probabilities(network.model, network.adapter, prompts):
+    for indices, log_probabilities in batched_log_probabilities(network, prompts):
         gold = torch.tensor([prompts[index].answer for index in indices])
         answer[indices] = log_probabilities.gather(1, gold.unsqueeze(1))[:, 0]
         predicted[indices] = log_probabilities.argmax(-1)

@@ -134,7 +134,7 @@ def _slots_that_change(network: Network, layer: int, indices: list[int], rule: R
 
 
 def _layout(network: Network) -> Layout:
-    return "row" if network.adapter.slots is SlotLayout.ROW else "column"
+    return "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
 
 
 def _shape(network: Network, layer: int) -> tuple[int, int]:

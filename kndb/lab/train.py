@@ -25,7 +25,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 from ..errors import UsageError
 from ..models.adapter import Adapter
 from ..models.answers import answer_logits, batched_log_probabilities
-from ..models.network import resolve
+from ..models.network import Network
 from ..models.prompting import EncodedPrompt, Encoder
 from ..models.registry import ADAPTERS
 from .corpus import Corpus, Example
@@ -159,7 +159,7 @@ def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
 
 def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[EncodedPrompt]:
     """The examples as token ids, without those that can't be asked."""
-    encoded = (encoder.encode(index, example.text, example.answer) for index, example in enumerate(examples))
+    encoded = (encoder.encode(index, example.text, example.answer, single_token=True) for index, example in enumerate(examples))
     return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
 
 
@@ -222,12 +222,13 @@ def _optimise(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_then_cosine(steps))
+    network = Network(model, adapter)
     model.train()
     lately, step = 0.0, 0
     for _ in range(settings.epochs):
         for batch in _shuffled_batches(prompts, settings.batch_size, order):
             with silent_elsewhere(model, adapter, batch, settings.silence):
-                logits = answer_logits(model, adapter, batch)
+                logits = answer_logits(network, batch)
             loss = functional.cross_entropy(logits, _answers(batch), label_smoothing=settings.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -253,7 +254,7 @@ def silent_elsewhere(
         answer = torch.arange(output.shape[1]) == positions.unsqueeze(1)  # [B, T]
         return output * (kept | answer.unsqueeze(-1))
 
-    handles = [resolve(layer, adapter.down).register_forward_hook(silence) for layer in resolve(model, adapter.layers)]
+    handles = [layer.down.register_forward_hook(silence) for layer in Network(model, adapter).layers]
     try:
         yield
     finally:
@@ -293,6 +294,6 @@ def _accuracy(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPromp
     model.eval()
     right = sum(
         int((log_probabilities.argmax(-1) == _answers([prompts[index] for index in indices])).sum())
-        for indices, log_probabilities in batched_log_probabilities(model, adapter, prompts)
+        for indices, log_probabilities in batched_log_probabilities(Network(model, adapter), prompts)
     )
     return right / len(prompts)

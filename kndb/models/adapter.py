@@ -1,9 +1,9 @@
 """What kndb must know of an architecture family, stated and never inferred.
 
-An `Adapter` is plain data: dotted paths from the model or from one of its layers to the modules that attribution
-and edits need, and a few facts that no path tells (on which side of a block its norms stand, whether a value slot
-is a row or a column of the down projection, how a blank is shown to the model). One file per family holds one
-adapter; `registry.py` lists them.
+An `Adapter` is plain data: dotted paths from the model, or from one of its layers, to the modules that attribution
+and edits need, and the facts that no path tells (where the norms stand, how heads lie in a projection, whether a value
+slot is a row or a column of the down projection, how a blank is shown to the model). One file per family holds its
+adapter; `registry.py` lists them. `network.py` says how a layer is computed from these parts.
 """
 
 from __future__ import annotations
@@ -23,15 +23,8 @@ class Blank(Enum):
     """By the mask token, at whose place the answer is read (masked language models)."""
     CUT = "cut"
     """Not at all: the text ends there, and the answer is read at the last token (causal language models)."""
-
-
-class NormPlace(Enum):
-    """Where a block's layer norms stand."""
-
-    POST = "post"
-    """norm(x + f(x)): after the residual sum, as in BERT."""
-    PRE = "pre"
-    """x + f(norm(x)): on the sublayer's input, as in GPT-2."""
+    SENTINEL = "sentinel"
+    """By a sentinel in the encoder's text; the decoder repeats it, and the answer is read there (T5)."""
 
 
 class SlotLayout(Enum):
@@ -43,26 +36,117 @@ class SlotLayout(Enum):
     """parameter[:, i], as in torch's Linear."""
 
 
+class Heads(Enum):
+    """How a projection that gives query, key and value together lays them out. Three projections need none of it."""
+
+    SIDE_BY_SIDE = "side-by-side"
+    """All queries, then all keys, then all values, as in GPT-2."""
+    BY_HEAD = "by-head"
+    """Query, key and value of the first head, then those of the second, as in GPT-NeoX."""
+
+
+class Rotation(Enum):
+    """Which entries of a query or key a rotary embedding turns together."""
+
+    HALVES = "halves"
+    """Entry i with entry i + r/2, as in Llama."""
+    PAIRS = "pairs"
+    """Entry 2i with entry 2i + 1, as in GPT-J."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Paths from a layer to the parts of one attention block.
+
+    Attributes:
+        query_key_value: three projections, or one that gives all three.
+        output: the projection after attention.
+        heads: how one projection lays out the three; unused where there are three.
+        scaling: the factor on query·key: an attribute's path, a number, or None for 1/√(head size).
+        query_norm: a norm on each head's query, if any; likewise `key_norm`.
+        softcap: the path of an attribute c: scores become c·tanh(score/c), unless it is None.
+    """
+
+    query_key_value: tuple[str, ...]
+    output: str
+    heads: Heads = Heads.SIDE_BY_SIDE
+    scaling: str | float | None = None
+    query_norm: str | None = None
+    key_norm: str | None = None
+    softcap: str | None = None
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """Paths from a layer to the parts of its feed-forward block.
+
+    Attributes:
+        up: the projection in.
+        activation: the non-linearity, a module or function.
+        down: the projection out; its input are the neurons.
+        slots: where its weight holds a value slot.
+        gate: in a gated block, the projection that goes through the non-linearity: neurons = act(gate)·up.
+    """
+
+    up: str
+    activation: str
+    down: str
+    slots: SlotLayout = SlotLayout.COLUMN
+    gate: str | None = None
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Paths from a layer to its norms, by where they stand. Each may be missing.
+
+    Attributes:
+        attention_input: on what goes into attention (pre-norm); likewise `cross_input`, `ffn_input`.
+        attention_output: on what comes out of it, before the sum; likewise `ffn_output`.
+        attention_sum: on the sum with the residual stream (post-norm); likewise `ffn_sum`.
+    """
+
+    attention_input: str | None = None
+    attention_output: str | None = None
+    attention_sum: str | None = None
+    cross_input: str | None = None
+    ffn_input: str | None = None
+    ffn_output: str | None = None
+    ffn_sum: str | None = None
+
+
+HeadStep = str | Callable[[Any, torch.Tensor], torch.Tensor]
+
+
+def config_positions(config: Any) -> int:
+    """The number of positions that most configurations state."""
+    return int(config.max_position_embeddings)
+
+
 @dataclass(frozen=True)
 class Adapter:
-    """One architecture family. Paths of the second group start at a layer, the others at the model.
+    """One architecture family. Paths start at the model; those in `attention`, `ffn`, `norms` at a layer.
 
     Attributes:
         family: the name that the store shows.
         model_types: the `model_type` values of transformers configurations that belong to it.
         auto_class: the transformers class that loads it with its head.
         blank: how a prompt's blank is shown.
-        norms: where the norms stand.
-        slots: where the down projection holds a value slot.
-        layers: the list of layers.
-        head: modules applied in turn to the last hidden state, giving logits over the vocabulary.
+        body: the module that gives the last hidden state, for whole forward passes.
+        layers: the list of layers; or a function of the model that gives each layer's path, where layers share one
+            module.
         embed: (model, token ids [B, T]) to the hidden state [B, T, d] that enters the first layer.
-        query_key_value: either three projections, or one that holds query, key and value side by side.
-        scaling: the factor on query·key, an attribute of the attention module.
-        attention_output: the projection after attention.
-        attention_norm: the norm that belongs to attention.
-        up: the projection into the FFN; `activation`: its non-linearity; `down`: the projection out of it.
-        ffn_norm: the norm that belongs to the FFN.
+        attention, ffn, norms: the parts of a layer.
+        head: modules, or functions of (model, rows), applied in turn to the body's last hidden state, giving logits.
+        final_norm: the norm between the last layer and the head that the body applies itself.
+        parallel: attention and feed-forward block both read the layer's input.
+        rotation: which entries rotary embeddings turn together; None without rotary embeddings.
+        rotary: (model, positions [T]) to cosines and sines [T, r] of the rotated entries.
+        bias: (model, T) to what is added to the attention scores between T positions, [heads or 1, T, T].
+        cross_attention: a decoder layer's attention over the encoder's output.
+        encoder: the encoder.
+        max_tokens: the number of tokens that a configuration allows, before attention windows would matter.
+        requires: configuration attributes with the values for which this adapter is meant, where a model type has
+            several.
         unsupported: configuration attributes, with values under which this adapter would be wrong.
     """
 
@@ -70,17 +154,20 @@ class Adapter:
     model_types: tuple[str, ...]
     auto_class: str
     blank: Blank
-    norms: NormPlace
-    slots: SlotLayout
-    layers: str
-    head: tuple[str, ...]
+    body: str
+    layers: str | Callable[[Any], list[str]]
     embed: Callable[[Any, torch.Tensor], torch.Tensor]
-    query_key_value: tuple[str, ...]
-    scaling: str
-    attention_output: str
-    attention_norm: str
-    up: str
-    activation: str
-    down: str
-    ffn_norm: str
+    attention: Attention
+    ffn: FeedForward
+    norms: Norms
+    head: tuple[HeadStep, ...]
+    final_norm: str | None = None
+    parallel: bool = False
+    rotation: Rotation | None = None
+    rotary: Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
+    bias: Callable[[Any, int], torch.Tensor] | None = None
+    cross_attention: Attention | None = None
+    encoder: str | None = None
+    max_tokens: Callable[[Any], int] = config_positions
+    requires: tuple[tuple[str, object], ...] = ()
     unsupported: tuple[tuple[str, object], ...] = ()

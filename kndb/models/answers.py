@@ -1,4 +1,4 @@
-"""What a model answers: logits at the answer position of prompts of any lengths."""
+"""What a model answers: logits at the answer position of prompts of any lengths, by the model's own forward pass."""
 
 from __future__ import annotations
 
@@ -9,46 +9,63 @@ import torch
 from torch import nn
 
 from .adapter import Adapter
-from .network import resolve
+from .network import Network, resolve
 from .prompting import EncodedPrompt
 
 
-def answer_logits(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> torch.Tensor:
+def answer_logits(network: Network, prompts: Sequence[EncodedPrompt]) -> torch.Tensor:
     """Runs prompts as one padded batch; the head runs at the answer positions alone.
 
     Args:
-        model: a transformers model of the adapter's family.
-        adapter: its adapter.
-        prompts: B prompts, of any lengths.
+        network: a model of the adapter's family.
+        prompts: B prompts, of any lengths. Of an answer of several tokens, the first is asked for.
 
     Returns:
         Logits [B, vocabulary] in the model's dtype.
     """
-    device = next(model.parameters()).device
-    width = max(len(prompt.ids) for prompt in prompts)
-    ids = torch.tensor([prompt.ids + (0,) * (width - len(prompt.ids)) for prompt in prompts], device=device)
-    lengths = torch.tensor([len(prompt.ids) for prompt in prompts], device=device)
-    mask = (torch.arange(width, device=device) < lengths.unsqueeze(1)).long()
+    model, adapter, device = network.model, network.adapter, network.device
+    ids, mask = _padded([prompt.ids for prompt in prompts], model, device)
+    hidden = _body(model, adapter, ids, mask, [prompt.source for prompt in prompts])
     positions = torch.tensor([prompt.position for prompt in prompts], device=device)
-    body = cast("nn.Module", cast("Any", model).base_model)
-    hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state
-    rows = hidden[torch.arange(len(prompts), device=device), positions]
-    # The head path's last module: a causal body has applied its final norm already.
-    logits: torch.Tensor = resolve(model, adapter.head[-1])(rows)
-    return logits
+    return network.head(hidden[torch.arange(len(prompts), device=device), positions])
 
 
 @torch.no_grad()
 def batched_log_probabilities(
-    model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt], batch_size: int = 256
+    network: Network, prompts: Sequence[EncodedPrompt], batch_size: int = 256
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """Log-probabilities over the vocabulary at each prompt's answer position, batch by batch.
 
     Batches hold prompts of like length. Each comes as the indices of its prompts and a tensor [B, vocabulary] of
     float32 on the CPU.
     """
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids) + len(prompts[index].source))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        logits = answer_logits(model, adapter, [prompts[index] for index in indices])
+        logits = answer_logits(network, [prompts[index] for index in indices])
         yield indices, logits.float().log_softmax(-1).cpu()
+
+
+def _body(
+    model: nn.Module, adapter: Adapter, ids: torch.Tensor, mask: torch.Tensor, sources: list[tuple[int, ...]]
+) -> torch.Tensor:
+    body = resolve(model, adapter.body)
+    if adapter.encoder is None:
+        return cast("torch.Tensor", body(input_ids=ids, attention_mask=mask).last_hidden_state)
+    source, source_mask = _padded(sources, model, ids.device)
+    encoded = resolve(model, adapter.encoder)(input_ids=source, attention_mask=source_mask).last_hidden_state
+    hidden = body(
+        input_ids=ids, attention_mask=mask, encoder_hidden_states=encoded, encoder_attention_mask=source_mask
+    ).last_hidden_state
+    return cast("torch.Tensor", hidden)
+
+
+def _padded(
+    rows: Sequence[tuple[int, ...]], model: nn.Module, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids [B, T] filled up with the padding token, and the mask of those that count."""
+    filler = getattr(cast("Any", model.config), "pad_token_id", None) or 0
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([row + (filler,) * (width - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, (torch.arange(width, device=device) < lengths.unsqueeze(1)).long()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .adapter import Adapter, Blank, NormPlace, SlotLayout
+from .adapter import Adapter, Attention, Blank, FeedForward, Norms
 
 
 def embed(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -20,18 +20,14 @@ BERT = Adapter(
     model_types=("bert",),
     auto_class="AutoModelForMaskedLM",
     blank=Blank.MASK,
-    norms=NormPlace.POST,
-    slots=SlotLayout.COLUMN,
+    body="bert",
     layers="bert.encoder.layer",
-    head=("cls",),
     embed=embed,
-    query_key_value=("attention.self.query", "attention.self.key", "attention.self.value"),
-    scaling="attention.self.scaling",
-    attention_output="attention.output.dense",
-    attention_norm="attention.output.LayerNorm",
-    up="intermediate.dense",
-    activation="intermediate.intermediate_act_fn",
-    down="output.dense",
-    ffn_norm="output.LayerNorm",
+    attention=Attention(
+        ("attention.self.query", "attention.self.key", "attention.self.value"), "attention.output.dense"
+    ),
+    ffn=FeedForward("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
+    norms=Norms(attention_sum="attention.output.LayerNorm", ffn_sum="output.LayerNorm"),
+    head=("cls",),
     unsupported=(("is_decoder", True), ("add_cross_attention", True)),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .adapter import Adapter, Blank, NormPlace, SlotLayout
+from .adapter import Adapter, Attention, Blank, FeedForward, Norms, SlotLayout
 
 
 def embed(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -21,18 +21,13 @@ GPT2 = Adapter(
     model_types=("gpt2",),
     auto_class="AutoModelForCausalLM",
     blank=Blank.CUT,
-    norms=NormPlace.PRE,
-    slots=SlotLayout.ROW,
+    body="transformer",
     layers="transformer.h",
-    head=("transformer.ln_f", "lm_head"),
     embed=embed,
-    query_key_value=("attn.c_attn",),
-    scaling="attn.scaling",
-    attention_output="attn.c_proj",
-    attention_norm="ln_1",
-    up="mlp.c_fc",
-    activation="mlp.act",
-    down="mlp.c_proj",
-    ffn_norm="ln_2",
+    attention=Attention(("attn.c_attn",), "attn.c_proj", scaling="attn.scaling"),
+    ffn=FeedForward("mlp.c_fc", "mlp.act", "mlp.c_proj", slots=SlotLayout.ROW),
+    norms=Norms(attention_input="ln_1", ffn_input="ln_2"),
+    final_norm="transformer.ln_f",
+    head=("lm_head",),
     unsupported=(("add_cross_attention", True),),
 )

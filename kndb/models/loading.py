@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from .adapter import Adapter
 from .fingerprint import fingerprint, stored_dtype
 from .network import Network
 from .prompting import Encoder
-from .registry import adapter_for
+from .registry import adapter_for, require_known
 
 transformers_logging: Any = logging  # Its functions have no types.
 REVISION = "@"
@@ -71,9 +71,9 @@ class LoadedModel:
         """The model in pieces, moved to a device and dtype (the model itself is moved)."""
         return Network(self.model.to(device=device, dtype=dtype), self.adapter)
 
-    def decode(self, token: int) -> str:
-        """A token's text, without the space or mark that says where a word begins."""
-        text: str = self.tokenizer.decode([token])
+    def decode(self, tokens: int | Sequence[int]) -> str:
+        """Tokens' text, without the space or mark that says where a word begins."""
+        text: str = self.tokenizer.decode([tokens] if isinstance(tokens, int) else list(tokens))
         return text.strip() or text
 
 
@@ -159,8 +159,12 @@ def load(folder: Path) -> LoadedModel:
             "expected a checkpoint saved with its language-model head"
         )
     model.eval()
-    positions = int(config.max_position_embeddings)
-    return LoadedModel(model, tokenizer, adapter, Encoder(tokenizer, adapter.blank, positions))
+    start = getattr(config, "decoder_start_token_id", None)
+    try:
+        encoder = Encoder(tokenizer, adapter.blank, adapter.max_tokens(config), start)
+    except ModelError as error:
+        raise ModelError(f"{folder} can't be asked: {error}") from error
+    return LoadedModel(model, tokenizer, adapter, encoder)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -192,7 +196,7 @@ def _configuration(folder: Path) -> Any:
         values = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(values, dict) and "model_type" in values:
             # Ahead of transformers, which would not say what architectures kndb knows.
-            adapter_for(SimpleNamespace(**values))
+            require_known(SimpleNamespace(**values))
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise ModelError(f"{path} can't be read: {error}") from error

@@ -1,6 +1,12 @@
-"""From a prompt's text to token ids, answer position and answer token.
+"""From a prompt's text to token ids, answer position and answer tokens.
 
-A prompt is skipped, with a reason, where the model can't be asked for its answer as one token.
+An answer of m tokens is m questions. A causal model is asked for each token after the prompt and the tokens before it
+(teacher forcing); a masked model is shown m mask tokens, and asked for each at its own, the others left masked; an
+encoder–decoder is shown one sentinel, and its decoder is asked for each token after the sentinel and the tokens before
+it. A prompt is skipped, with a reason, where the tokenizer has no way to ask for its answer.
+
+Which tokens an answer has is seen from the sentence with the answer in it, so that a leading space, a word's mark or a
+token at the start belong to it just as the model would meet them.
 """
 
 from __future__ import annotations
@@ -8,12 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import ModelError
 from ..records import BLANK
 from ..sentences import is_closing
 from .adapter import Blank
 
 SKIP_MULTI_TOKEN = "answer-of-several-tokens"  # noqa: S105
+SKIP_EMPTY = "answer-empty"
 SKIP_UNKNOWN = "answer-not-in-vocabulary"
+SKIP_MERGED = "answer-merges-with-prompt"
 SKIP_NOT_LAST = "blank-not-last"
 SKIP_NO_PREFIX = "nothing-before-blank"
 SKIP_TOO_LONG = "prompt-too-long"
@@ -21,7 +30,9 @@ SKIP_EXTRA_MASK = "mask-token-in-text"
 
 SKIP_REASONS = {
     SKIP_MULTI_TOKEN: "the answer is several tokens in this tokenizer",
+    SKIP_EMPTY: "the answer is empty",
     SKIP_UNKNOWN: "the answer has a token unknown to this tokenizer",
+    SKIP_MERGED: "the tokenizer merges the answer's start with the text before it",
     SKIP_NOT_LAST: "the blank is not the end of the sentence, as a causal model needs it",
     SKIP_NO_PREFIX: "no text stands before the blank",
     SKIP_TOO_LONG: "the prompt has more tokens than the model has positions",
@@ -30,22 +41,43 @@ SKIP_REASONS = {
 }
 """Each reason for which a prompt has no result, in words."""
 
+SENTINEL = "<extra_id_0>"
+"""T5's first sentinel: the blank of an encoder–decoder."""
+
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as a model sees it.
+    """A prompt as a model sees it: the question for its answer's first token, and those for further tokens.
 
     Attributes:
         prompt_id: the prompt in the store.
-        ids: token ids.
+        ids: token ids; the decoder's, for an encoder–decoder.
         position: 0-based index into `ids` at whose output the answer is read.
-        answer: the answer's token id; -1 where no answer is asked about.
+        answer: the answer token's id; −1 to take the model's own most probable one.
+        source: token ids for the encoder, if there is one.
+        further: the questions for the answer's further tokens.
+        gold: the tokens of the fact's own answer, where the answer asked about is another one; empty if it has none.
+        fact_id: the prompt's fact in the store.
     """
 
     prompt_id: int
     ids: tuple[int, ...]
     position: int
     answer: int
+    source: tuple[int, ...] = ()
+    further: tuple[EncodedPrompt, ...] = ()
+    gold: tuple[int, ...] | None = None
+    fact_id: int = 0
+
+    @property
+    def questions(self) -> tuple[EncodedPrompt, ...]:
+        """One question for each token of the answer."""
+        return (self, *self.further)
+
+    @property
+    def answers(self) -> tuple[int, ...]:
+        """The answer's tokens."""
+        return tuple(question.answer for question in self.questions)
 
 
 @dataclass(frozen=True)
@@ -63,74 +95,145 @@ class Encoder:
         tokenizer: a transformers tokenizer.
         blank: how the blank is shown to the model.
         max_tokens: the number of positions that the model has.
+        decoder_start: the token with which a decoder starts, for models with an encoder.
+
+    Raises:
+        ModelError: if the tokenizer lacks the token that stands for the blank.
     """
 
-    def __init__(self, tokenizer: Any, blank: Blank, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, blank: Blank, max_tokens: int, decoder_start: int | None = None) -> None:
         self._tokenizer = tokenizer
         self._blank = blank
         self._max_tokens = max_tokens
+        self._decoder_start = decoder_start
+        if blank is Blank.MASK and tokenizer.mask_token_id is None:
+            raise ModelError(
+                "the tokenizer has no mask token, which a masked language model's blank needs; "
+                "expected a tokenizer_config.json that names one"
+            )
+        if blank is Blank.SENTINEL and self._ids(SENTINEL) != [tokenizer.convert_tokens_to_ids(SENTINEL)]:
+            raise ModelError(f"the tokenizer has no token {SENTINEL}, which an encoder–decoder's blank needs")
 
-    def encode(self, prompt_id: int, text: str, answer: str | None) -> EncodedPrompt | Skipped:
+    def encode(
+        self, prompt_id: int, text: str, answer: str | None, *, single_token: bool = False
+    ) -> EncodedPrompt | Skipped:
         """Encodes one prompt.
 
         Args:
             prompt_id: handed through to the result.
             text: the prompt, with its blank as `[Y]`.
             answer: the answer's text, or None to leave the answer open.
+            single_token: skip the prompt if its answer has several tokens.
         """
+        if answer is not None and not answer.strip():
+            return Skipped(prompt_id, SKIP_EMPTY)
         before, _, after = text.partition(BLANK)
-        if self._blank is Blank.MASK:
-            encoded = self._encode_masked(prompt_id, before, after, answer)
-        else:
-            encoded = self._encode_cut(prompt_id, before, after, answer)
-        if isinstance(encoded, EncodedPrompt) and len(encoded.ids) > self._max_tokens:
+        encode = {Blank.MASK: self._masked, Blank.CUT: self._cut, Blank.SENTINEL: self._sentinel}[self._blank]
+        questions = encode(prompt_id, before, after, answer)
+        if isinstance(questions, str):
+            return Skipped(prompt_id, questions)
+        if single_token and len(questions) > 1:
+            return Skipped(prompt_id, SKIP_MULTI_TOKEN)
+        if any(max(len(one.ids), len(one.source)) > self._max_tokens for one in questions):
             return Skipped(prompt_id, SKIP_TOO_LONG)
-        return encoded
+        first, *further = questions
+        if not further:
+            return first
+        return EncodedPrompt(prompt_id, first.ids, first.position, first.answer, first.source, tuple(further))
 
     def answer_token(self, answer: str) -> int | str:
         """The token id of an answer as it stands after a space, or the reason why it has none."""
         if not answer.strip():
-            return SKIP_UNKNOWN
-        spaced = f" {answer}" if self._blank is Blank.CUT else answer
-        ids = self._ids(spaced)
-        unknown = self._tokenizer.unk_token_id
-        if self._blank is Blank.MASK and unknown is not None and unknown in ids:
-            return SKIP_UNKNOWN
-        if not ids:
+            return SKIP_EMPTY
+        ids = self._after_space(answer)
+        if self._has_unknown(ids, answer):
             return SKIP_UNKNOWN
         return ids[0] if len(ids) == 1 else SKIP_MULTI_TOKEN
 
-    def _encode_masked(self, prompt_id: int, before: str, after: str, answer: str | None) -> EncodedPrompt | Skipped:
-        token = -1 if answer is None else self.answer_token(answer)
-        if isinstance(token, str):
-            return Skipped(prompt_id, token)
-        mask = self._tokenizer.mask_token
-        ids = tuple(self._tokenizer(f"{before}{mask}{after}")["input_ids"])
-        if ids.count(self._tokenizer.mask_token_id) != 1:
-            return Skipped(prompt_id, SKIP_EXTRA_MASK)
-        return EncodedPrompt(prompt_id, ids, ids.index(self._tokenizer.mask_token_id), token)
+    def _masked(self, prompt_id: int, before: str, after: str, answer: str | None) -> list[EncodedPrompt] | str:
+        mask = self._tokenizer.mask_token_id
+        ids = self._whole(f"{before}{self._tokenizer.mask_token}{after}")
+        if ids.count(mask) != 1:
+            return SKIP_EXTRA_MASK
+        position = ids.index(mask)
+        answers = (-1,)
+        if answer is not None:
+            answers = self._between(ids[:position], ids[position + 1 :], before, after, answer)
+            if self._has_unknown(answers, answer):
+                return SKIP_UNKNOWN
+        shown = ids[:position] + (mask,) * len(answers) + ids[position + 1 :]
+        return [EncodedPrompt(prompt_id, shown, position + number, token) for number, token in enumerate(answers)]
 
-    def _encode_cut(self, prompt_id: int, before: str, after: str, answer: str | None) -> EncodedPrompt | Skipped:
+    def _between(
+        self, head: tuple[int, ...], tail: tuple[int, ...], before: str, after: str, answer: str
+    ) -> tuple[int, ...]:
+        """The answer's tokens: what the full sentence has between the tokens before and after the mask.
+
+        Where the mask changes how its neighbours are cut into tokens, those that the answer has on its own.
+        """
+        whole = self._whole(f"{before}{answer}{after}")
+        stop = len(whole) - len(tail)
+        if stop > len(head) and whole[: len(head)] == head and whole[stop:] == tail:
+            return whole[len(head) : stop]
+        spaced = not before or before[-1].isspace()
+        return self._after_space(answer) if spaced else tuple(self._ids(answer))
+
+    def _cut(self, prompt_id: int, before: str, after: str, answer: str | None) -> list[EncodedPrompt] | str:
         if not is_closing(after):
-            return Skipped(prompt_id, SKIP_NOT_LAST)
+            return SKIP_NOT_LAST
         prefix = before.rstrip()
         if not prefix:
-            return Skipped(prompt_id, SKIP_NO_PREFIX)
-        ids = tuple(self._tokenizer(prefix)["input_ids"])
-        token = -1
+            return SKIP_NO_PREFIX
+        ids = self._whole(prefix)
+        if answer is None:
+            return [EncodedPrompt(prompt_id, ids, len(ids) - 1, -1)]
+        # The answer's tokens are what the whole text has beyond the prefix: a tokenizer may merge across the
+        # boundary, in which case the answer can't be asked for after this prefix.
+        whole = self._whole(f"{prefix}{before[len(prefix) :]}{answer}")
+        if whole[: len(ids)] != ids or len(whole) == len(ids):
+            return SKIP_MERGED
+        answers = whole[len(ids) :]
+        if self._has_unknown(answers, answer):
+            return SKIP_UNKNOWN
+        return self._teacher_forced(prompt_id, ids, answers)
+
+    def _sentinel(self, prompt_id: int, before: str, after: str, answer: str | None) -> list[EncodedPrompt] | str:
+        sentinel = self._tokenizer.convert_tokens_to_ids(SENTINEL)
+        source = self._whole(f"{before}{SENTINEL}{after}")
+        if source.count(sentinel) != 1:
+            return SKIP_EXTRA_MASK
+        answers = (-1,)
         if answer is not None:
-            if not answer.strip():
-                return Skipped(prompt_id, SKIP_UNKNOWN)
-            # The answer's tokens are what the whole text has beyond the prefix: a tokenizer may merge across
-            # the boundary, in which case the answer can't be asked for after this prefix.
-            glue = before[len(prefix) :]
-            whole = tuple(self._tokenizer(f"{prefix}{glue}{answer}")["input_ids"])
-            if whole[: len(ids)] != ids or len(whole) != len(ids) + 1:
-                return Skipped(prompt_id, SKIP_MULTI_TOKEN)
-            token = whole[-1]
-            if token == self._tokenizer.unk_token_id and answer != self._tokenizer.unk_token:
-                return Skipped(prompt_id, SKIP_UNKNOWN)
-        return EncodedPrompt(prompt_id, ids, len(ids) - 1, token)
+            target = self._ids(f"{SENTINEL} {answer}")
+            answers = tuple(target[1:])
+            if not answers or self._has_unknown(answers, answer):
+                return SKIP_UNKNOWN
+        start = self._tokenizer.pad_token_id if self._decoder_start is None else self._decoder_start
+        return self._teacher_forced(prompt_id, (start, sentinel), answers, source)
+
+    @staticmethod
+    def _teacher_forced(
+        prompt_id: int, ids: tuple[int, ...], answers: tuple[int, ...], source: tuple[int, ...] = ()
+    ) -> list[EncodedPrompt]:
+        return [
+            EncodedPrompt(prompt_id, ids + answers[:number], len(ids) + number - 1, token, source)
+            for number, token in enumerate(answers)
+        ]
+
+    def _has_unknown(self, ids: tuple[int, ...], answer: str) -> bool:
+        unknown = self._tokenizer.unk_token_id
+        return not ids or (unknown is not None and unknown in ids and answer != self._tokenizer.unk_token)
+
+    def _after_space(self, answer: str) -> tuple[int, ...]:
+        """The tokens of an answer after a space: what it adds to a word before it."""
+        carrier = self._ids("a")
+        whole = self._ids(f"a {answer}")
+        if whole[: len(carrier)] == carrier and len(whole) > len(carrier):
+            return tuple(whole[len(carrier) :])
+        return tuple(self._ids(f" {answer}"))
+
+    def _whole(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text)["input_ids"])
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -78,11 +78,18 @@ def _gpt2(layers: int, width: int, neurons: int, heads: int, roughness: float, s
     )
 
 
+DOWN = {
+    "bert": "bert.encoder.layer.{}.output.dense",
+    "gpt2": "transformer.h.{}.mlp.c_proj",
+}
+"""Where a model type keeps the module whose input is the vector of a layer's FFN neurons."""
+
+
 def down_projections(model: Any) -> list[nn.Module]:
-    """The modules whose input is the vector of FFN neurons."""
-    if hasattr(model, "bert"):
-        return [layer.output.dense for layer in model.bert.encoder.layer]
-    return [block.mlp.c_proj for block in model.transformer.h]
+    """The modules whose input is the vector of FFN neurons, one for each layer (the same one where layers share it)."""
+    config = model.config
+    layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
+    return [model.get_submodule(DOWN[config.model_type].format(number)) for number in range(layers)]
 
 
 def up_projections(model: Any) -> list[nn.Module]:
@@ -104,29 +111,49 @@ def gauss(count: int = 64) -> tuple[list[float], list[float]]:
 
 
 @contextmanager
-def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook)
+def _hooked(model: Any, layer: int, hook: Any) -> Iterator[None]:
+    """Calls a pre-hook on a layer's down projection; where layers share the module, at that layer's turn only."""
+    modules = down_projections(model)
+    turn = sum(module is modules[layer] for module in modules[:layer])
+    calls = iter(range(len(modules)))
+    handle = modules[layer].register_forward_pre_hook(
+        lambda module, inputs: hook(module, inputs) if next(calls) == turn else None
+    )
     try:
         yield
     finally:
         handle.remove()
 
 
-def activations(model: Any, ids: Sequence[int], position: int) -> torch.Tensor:
+def _logits(model: Any, ids: torch.Tensor, source: Sequence[int]) -> torch.Tensor:
+    if not source:
+        return model(input_ids=ids).logits
+    return model(input_ids=torch.tensor([source]).expand(len(ids), -1), decoder_input_ids=ids).logits
+
+
+def activations(model: Any, ids: Sequence[int], position: int, source: Sequence[int] = ()) -> torch.Tensor:
     """The FFN neurons of every layer at a position of the unmodified network, [L, n]."""
-    found = []
-    for module in down_projections(model):
-        with torch.no_grad(), _hooked(module, lambda _module, inputs: found.append(inputs[0][0, position].clone())):
-            model(input_ids=torch.tensor([ids]))
+    found: list[torch.Tensor] = []
+    for layer in range(len(down_projections(model))):
+        keep = _hooked(model, layer, lambda _module, inputs: found.append(inputs[0][0, position].clone()))
+        with torch.no_grad(), keep:
+            _logits(model, torch.tensor([ids]), source)
     return torch.stack(found)
 
 
 def probability(
-    model: Any, ids: Sequence[int], position: int, answer: int, layer: int | None = None, rows: Any = None
+    model: Any,
+    ids: Sequence[int],
+    position: int,
+    answer: int,
+    layer: int | None = None,
+    rows: Any = None,
+    source: Sequence[int] = (),
 ) -> torch.Tensor:
     """P(answer) at a position, a layer's FFN activation vector there replaced by `rows`.
 
-    Rows [n] give one probability; rows [K, n] give K, from K copies of the prompt.
+    Rows [n] give one probability; rows [K, n] give K, from K copies of the prompt. `source` is the encoder's text, for
+    a model with an encoder.
     """
     copies = 1 if rows is None or rows.ndim == 1 else len(rows)
     tokens = torch.tensor([ids]).expand(copies, -1)
@@ -137,10 +164,10 @@ def probability(
         return (changed, *inputs[1:])
 
     if layer is None:
-        logits = model(input_ids=tokens).logits
+        logits = _logits(model, tokens, source)
     else:
-        with _hooked(down_projections(model)[layer], replace):
-            logits = model(input_ids=tokens).logits
+        with _hooked(model, layer, replace):
+            logits = _logits(model, tokens, source)
     found = logits[:, position].softmax(-1)[:, answer]
     return found if rows is not None and rows.ndim == 2 else found[0]
 
@@ -152,15 +179,16 @@ def brute_force(
     answer: int,
     rule: tuple[Sequence[float], Sequence[float]] | None = None,
     at_once: int = 1,
+    source: Sequence[int] = (),
 ) -> torch.Tensor:
     """Attr(l, i) = w̄_i · Σ_k weight_k · ∂P/∂w_i(node_k · w̄), by definition: [L, n] in the model's dtype."""
     nodes, weights = (torch.tensor(values, dtype=torch.float64) for values in rule or gauss())
     scores = []
-    for layer, base in enumerate(activations(model, ids, position)):
+    for layer, base in enumerate(activations(model, ids, position, source)):
         integral = torch.zeros_like(base)
         for some, their_weights in zip(nodes.split(at_once), weights.split(at_once), strict=True):
             rows = (some.to(base.dtype).unsqueeze(1) * base).requires_grad_()
-            total = probability(model, ids, position, answer, layer, rows).sum()
+            total = probability(model, ids, position, answer, layer, rows, source).sum()
             (gradients,) = torch.autograd.grad(total, rows)
             integral += their_weights.to(base.dtype) @ gradients
         scores.append(base * integral)
@@ -168,13 +196,15 @@ def brute_force(
 
 
 @torch.no_grad()
-def probability_changes(model: Any, ids: Sequence[int], position: int, answer: int) -> torch.Tensor:
+def probability_changes(
+    model: Any, ids: Sequence[int], position: int, answer: int, source: Sequence[int] = ()
+) -> torch.Tensor:
     """P(1) − P(0) of every layer, [L]."""
-    before = probability(model, ids, position, answer)
-    base = activations(model, ids, position)
+    before = probability(model, ids, position, answer, source=source)
+    base = activations(model, ids, position, source)
     return torch.stack(
         [
-            before - probability(model, ids, position, answer, layer, torch.zeros_like(row))
+            before - probability(model, ids, position, answer, layer, torch.zeros_like(row), source)
             for layer, row in enumerate(base)
         ]
     )

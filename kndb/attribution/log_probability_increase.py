@@ -1,0 +1,54 @@
+"""How much each neuron alone raises the answer's log-probability, read by the head (Yu and Ananiadou 2024).
+
+With h the residual stream that layer l's FFN output is added to, at the answer position, and v_i the value slot of
+neuron i, the score is log p(y | h + w̄_i·v_i) − log p(y | h), where p(y | x) is the model's head on x (through the
+layer's own norm first where that stands after the sum). No layer above is run and nothing is differentiated; but the
+head runs once for each neuron.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..models.network import Network
+from .continuation import Continuation
+from .method import MethodOptions, MethodScores
+
+ROWS_AT_ONCE = 16
+"""Heads' rows to run at once, for each row of `most_rows`: they need no gradient and only one layer."""
+
+
+@torch.no_grad()
+def log_probability_increase(
+    continuation: Continuation, selected: torch.Tensor, options: MethodOptions
+) -> MethodScores:
+    """Log-probability increases of every neuron: [S, L, n]."""
+    scores = [
+        _layer_scores(continuation, number, selected, max(1, ROWS_AT_ONCE * options.most_rows))
+        for number in range(len(continuation.network.layers))
+    ]
+    return MethodScores(torch.stack(scores, dim=1), None, torch.zeros_like(selected))
+
+
+def _layer_scores(continuation: Continuation, number: int, selected: torch.Tensor, most_rows: int) -> torch.Tensor:
+    base, network = continuation.base, continuation.network
+    layer = network.layers[number]
+    slots = layer.down_matrix.T  # [n, d]
+    scores = []
+    for index in selected.tolist():
+        residual, whole = base.residuals[number][index], base.outputs[number][index]
+        answer = int(continuation.batch.answer[index])
+        without = layer.finish_with_part(residual, whole, torch.zeros_like(whole))
+        parts = []
+        for neurons in torch.split(torch.arange(network.neurons, device=slots.device), most_rows):
+            written = base.activations[number][index, neurons].unsqueeze(-1) * slots[neurons]
+            parts.append(_log_probability(network, layer.finish_with_part(residual, whole, written), answer))
+        scores.append(torch.cat(parts) - _log_probability(network, without.unsqueeze(0), answer))
+    return torch.stack(scores) if scores else base.odds.new_zeros(0, network.neurons)
+
+
+def _log_probability(network: Network, rows: torch.Tensor, answer: int) -> torch.Tensor:
+    """log p(answer) by the head on rows [R, d]: [R]."""
+    logits = network.logits(rows)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return wide[:, answer] - wide.logsumexp(-1)

@@ -1,0 +1,59 @@
+"""The methods of attribution that kndb knows: one entry each."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import UsageError
+from .activation import activation
+from .continuation import Continuation
+from .gradient_activation import gradient_x_activation
+from .integrated_gradients import integrated_gradients
+from .log_probability_increase import log_probability_increase
+from .method import Method, MethodOptions, MethodScores
+from .random_scores import random_scores
+
+
+def _integrated_gradients(
+    continuation: Continuation, selected: torch.Tensor, options: MethodOptions
+) -> MethodScores:
+    return integrated_gradients(continuation, selected, options.quadrature, options.most_rows, options.unit)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "integrated-gradients",
+            _integrated_gradients,
+            "2 gradient evaluations per layer and up, 1 forward pass per layer, 1 gradient for all layers",
+            "Dai et al. 2022, equations 2 and 3",
+            integrates=True,
+        ),
+        Method("activation", activation, "1 forward pass", "Dai et al. 2022, section 4.2 (baseline)", threshold=0.5),
+        Method(
+            "gradient-x-activation",
+            gradient_x_activation,
+            "1 gradient evaluation for all layers",
+            "the integrated gradient's integrand at the unmodified network",
+        ),
+        Method(
+            "log-probability-increase",
+            log_probability_increase,
+            "1 forward pass, and the head once per neuron",
+            "Yu and Ananiadou 2024",
+        ),
+        Method("random", random_scores, "1 forward pass", "control", draws=True),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if name not in METHODS:
+        raise UsageError(f"found method {name!r}; expected one of: {', '.join(METHODS)}. See: kndb methods")
+    return METHODS[name]

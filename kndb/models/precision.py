@@ -1,0 +1,62 @@
+"""What numbers are computed in: a dtype for the parameters, and how matrix products round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import UsageError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One choice of `--dtype`.
+
+    Attributes:
+        name: what the option takes.
+        dtype: of parameters and activations.
+        unit: the unit of rounding of matrix products.
+        agreement: how far a probability may be from the model's own forward pass, relative.
+        tensor_float: whether float32 products are computed with 10 bits of mantissa.
+    """
+
+    name: str
+    dtype: torch.dtype
+    unit: float
+    agreement: float
+    tensor_float: bool = False
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Sets how float32 products round, and sets it back."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.tensor_float else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def require(self, device: torch.device) -> None:
+        """Refuses a device that can't compute so.
+
+        Raises:
+            UsageError: if it can't.
+        """
+        if self.tensor_float and device.type != "cuda":
+            raise UsageError(f"found dtype {self.name} on {device.type}; only CUDA devices have it. Use float32")
+        if self.dtype == torch.float64 and device.type == "mps":
+            raise UsageError(f"found dtype {self.name} on mps, which has none; use float32, or --device cpu")
+
+
+PRECISIONS = {
+    precision.name: precision
+    for precision in (
+        Precision("float32", torch.float32, 2.0**-24, 1e-3),
+        Precision("float64", torch.float64, 2.0**-53, 1e-6),
+        Precision("tf32", torch.float32, 2.0**-11, 2e-2, tensor_float=True),
+        Precision("bfloat16", torch.bfloat16, 2.0**-9, 0.3),
+    )
+}

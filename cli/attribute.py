@@ -23,7 +23,17 @@ from .output import OutputFormat, as_row, note, print_record, print_rows, progre
 def attribute(
     model: ModelOption,
     relation: RelationsOption = None,
-    method: Annotated[str, typer.Option("--method", help="The kind of score.")] = "integrated-gradients",
+    method: Annotated[
+        str, typer.Option("--method", help="The kind of score; `kndb methods` lists them.")
+    ] = "integrated-gradients",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            metavar="gold|predicted|TEXT",
+            help="The answer that scores are for: the fact's, the model's own first one, or a text.",
+        ),
+    ] = "gold",
     quadrature: Annotated[
         str, typer.Option("--quadrature", help="radau, gauss-legendre, riemann-left, riemann-right or linspace.")
     ] = "radau",
@@ -37,14 +47,28 @@ def attribute(
     floor: Annotated[
         float, typer.Option("--floor", help="Keep scores of at least this share of a prompt's largest.")
     ] = 0.1,
+    negative: Annotated[
+        bool, typer.Option("--negative/--no-negative", help="Keep strongly negative scores too.")
+    ] = False,
     known_only: Annotated[
         bool, typer.Option("--known-only", help="Leave out prompts that the model answers otherwise.")
     ] = False,
     held_out: Annotated[
         bool, typer.Option("--held-out/--no-held-out", help="Attribute prompts of held-out templates too.")
     ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random method.")] = 0,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="What is computed in: float32, tf32, bfloat16 or float64.")
+    ] = "float32",
     device: DeviceOption = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")] = "auto",
+    version: Annotated[
+        str, typer.Option("--version", help="A version of the model: an id, a snapshot's name, base or current.")
+    ] = "current",
+    run: Annotated[
+        int | None,
+        typer.Option("--run", metavar="ID", help="Go on with this run, and with no other version or settings."),
+    ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -57,14 +81,20 @@ def attribute(
             model,
             relations=relation or [],
             method=method,
+            target=target,
             quadrature=quadrature,
             steps=steps,
             tolerance=tolerance,
             floor=floor,
+            negative=negative,
             known_only=known_only,
             held_out=held_out,
+            seed=seed,
+            dtype=dtype,
             device=device,
             batch_size=_batch_size(batch_size),
+            version=version,
+            run=run,
             progress=tick,
         )
     from kndb.models.prompting import SKIP_REASONS
@@ -86,6 +116,7 @@ def attribute(
             "already_done": report.already_done,
             "skipped": sum(report.skipped.values()),
             "seconds": round(report.seconds, 2),
+            "seconds_writing": round(report.seconds_writing, 2),
             "prompts_per_second": report.rate and round(report.rate, 1),
             "known_answers": report.trust["correct"],
             "evaluations_per_prompt": report.trust["evaluations"],
@@ -102,8 +133,12 @@ def refine(
     ] = None,
     model: OptionalModelOption = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Share of a prompt's largest score that its coarse set asks for.")
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Share of a prompt's largest score that its coarse set asks for. Default: 0.2; 0.5 for activations.",
+        ),
+    ] = None,
     share: Annotated[
         float, typer.Option("--share", help="Share of a fact's prompts whose coarse sets must hold a neuron.")
     ] = 0.7,
@@ -114,6 +149,9 @@ def refine(
             "--adapt/--no-adapt", help="Move the share per relation until sets have 2 to 5 neurons on average."
         ),
     ] = True,
+    negative: Annotated[
+        bool, typer.Option("--negative", help="Refine the lowest scores: neurons that speak against the answer.")
+    ] = False,
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Refine a run that was interrupted.")
     ] = False,
@@ -132,6 +170,7 @@ def refine(
             share=share,
             min_prompts=min_prompts,
             adapt=adapt,
+            negative=negative,
             allow_incomplete=allow_incomplete,
         )
         _, mean = database.query.neuron_counts(refinement.id)
@@ -139,6 +178,25 @@ def refine(
     rows = [{"refinement": refinement.id, **as_row(outcome)} for outcome in refinement.relations]
     columns = ["refinement", "relation", "share", "passes", "facts", "facts_with_neurons", "mean_size"]
     print_rows(rows, columns, output)
+
+
+def methods(output: FormatOption = OutputFormat.TABLE) -> None:
+    """List the methods of attribution: what each costs and where it comes from.
+
+    Example: kndb methods
+    """
+    from kndb.attribution.methods import METHODS
+
+    rows = [
+        {
+            "method": method.name,
+            "cost_per_prompt": method.cost,
+            "source": method.source,
+            "threshold": method.threshold,
+        }
+        for method in METHODS.values()
+    ]
+    print_rows(rows, ["method", "cost_per_prompt", "source", "threshold"], output)
 
 
 def _batch_size(text: str) -> int | None:

@@ -207,6 +207,7 @@ class PromptResult:
             max(|P(1) − P(0)|, 0.1 · the largest |P(1) − P(0)| among the layers).
         completeness_error_mean: its mean over layers.
         max_score: the largest score over all layers and neurons; what floor and threshold refer to.
+        min_score: the smallest score, likewise; below zero where a neuron speaks against the answer.
         evaluations: gradient evaluations spent, over all layers, the shared one at α = 1 counted once.
         tokens: tokens in the model's input.
         answer_tokens: tokens of the answer; the prompt's scores are the mean over them.
@@ -221,6 +222,7 @@ class PromptResult:
     completeness_error: float | None = None
     completeness_error_mean: float | None = None
     max_score: float | None = None
+    min_score: float | None = None
     evaluations: int | None = None
     tokens: int | None = None
     answer_tokens: int | None = None

@@ -30,12 +30,15 @@ class RefinementSettings:
         share: share p of a fact's prompts whose coarse sets must hold a neuron, above 0 to 1.
         min_prompts: the least number of those prompts, at least 1.
         adapt: whether p is moved for each relation.
+        negative: whether coarse sets hold the neurons of the lowest scores, which speak against the answer, up to
+            `threshold` times the prompt's lowest.
     """
 
     threshold: float = 0.2
     share: float = 0.7
     min_prompts: int = 3
     adapt: bool = True
+    negative: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:

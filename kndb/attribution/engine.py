@@ -240,15 +240,14 @@ def _all_errors(parts: list[MethodScores]) -> torch.Tensor | None:
 
 
 def _kept(scores: torch.Tensor, settings: AttributionSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest score of each prompt, [S], and which scores are kept, [S, L, n]."""
+    """The largest and smallest score of each prompt, [2, S], and which scores are kept, [S, L, n]."""
     if not len(scores):
-        return scores.new_zeros(0), torch.zeros_like(scores, dtype=torch.bool)
-    largest = scores.amax(dim=(1, 2))
+        return scores.new_zeros(2, 0), torch.zeros_like(scores, dtype=torch.bool)
+    largest, lowest = scores.amax(dim=(1, 2)), scores.amin(dim=(1, 2))
     keep = (scores >= (settings.floor * largest)[:, None, None]) & (scores > 0)
     if settings.negative:
-        lowest = scores.amin(dim=(1, 2))
         keep |= (scores <= (settings.floor * lowest)[:, None, None]) & (scores < 0)
-    return largest, keep
+    return torch.stack([largest, lowest]), keep
 
 
 def _results(
@@ -258,7 +257,7 @@ def _results(
     decode: Callable[[Sequence[int]], str],
 ) -> ResultBatch:
     """Brings a batch to plain values; of the scores, only what is kept is copied to the host."""
-    largest, keep = _kept(attribution.scores, settings)
+    extremes, keep = _kept(attribution.scores, settings)
     which, layer, neuron = keep.nonzero(as_tuple=True)
     columns = ScoreColumns(
         prompt_ids=[prompts[index].prompt_id for index in attribution.selected[which].tolist()],
@@ -270,7 +269,7 @@ def _results(
     errors = attribution.errors
     worst = [None] * len(place) if errors is None or not len(place) else errors.amax(dim=1).tolist()
     mean = [None] * len(place) if errors is None or not len(place) else errors.mean(dim=1).tolist()
-    evaluations, maxima = attribution.evaluations.tolist(), largest.tolist()
+    evaluations, (maxima, minima) = attribution.evaluations.tolist(), extremes.tolist()
     probabilities, predicted = attribution.probability.tolist(), attribution.predicted.tolist()
     predicted_probability = attribution.predicted_probability.tolist()
     results = []
@@ -286,6 +285,7 @@ def _results(
                 completeness_error=None if number is None else worst[number],
                 completeness_error_mean=None if number is None else mean[number],
                 max_score=None if number is None else maxima[number],
+                min_score=None if number is None else minima[number],
                 evaluations=None if number is None else evaluations[number],
                 tokens=len(prompt.ids) + len(prompt.source),
                 answer_tokens=len(prompt.questions),

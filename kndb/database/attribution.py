@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import torch
+from dataclasses import dataclass, replace
 
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
+from ..attribution.methods import METHODS
 from ..attribution.quadrature import Quadrature
 from ..errors import AttributionError, NotFoundError, UsageError
 from ..models import loading
+from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt, Encoder, Skipped
-from ..records import Prompt, PromptResult, Refinement, ResultBatch, Run
+from ..records import Prompt, PromptResult, Refinement, ResultBatch, Run, Settings
 from ..store import facts as store_facts
 from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
+from .background import BackgroundWriter
 from .models import ModelCommands
 
 Progress = Callable[[int, int], None]
 """Told how many prompts are done, of how many."""
 
+GOLD, PREDICTED = "gold", "predicted"
+"""The targets that are no answer's text."""
+
+DEFAULT_THRESHOLD = 0.2
+"""Of runs whose method this kndb does not know."""
 _SKIPPED_AT_ONCE = 5000
 
 
@@ -40,6 +46,7 @@ class AttributionReport:
         unfinished: relations that an earlier command left half done, with the prompts that they lack.
         held_out: prompts of held-out templates that were left out.
         seconds: time spent attributing now, loading the model left out.
+        seconds_writing: how much of it was spent waiting for the store; the rest of the writing went on beside it.
         trust: completeness errors and the share of known answers, over the whole run.
     """
 
@@ -51,6 +58,7 @@ class AttributionReport:
     unfinished: dict[str, int]
     held_out: int
     seconds: float
+    seconds_writing: float
     device: str
     trust: dict[str, float | int | None]
 
@@ -73,82 +81,102 @@ class AttributionCommands:
         *,
         relations: Sequence[str] = (),
         method: str = "integrated-gradients",
+        target: str = GOLD,
         quadrature: str = "radau",
         steps: int | None = None,
         tolerance: float = 1e-3,
         floor: float = 0.1,
+        negative: bool = False,
         known_only: bool = False,
         held_out: bool = False,
+        seed: int = 0,
+        dtype: str = "float32",
         device: str = "auto",
         batch_size: int | None = None,
+        version: str = "current",
+        run: int | None = None,
         progress: Progress | None = None,
     ) -> AttributionReport:
         """Attributes all prompts of some relations that have no result yet, and stores them batch by batch.
 
-        The same model version, method and settings go on with the same run. Killed, it loses the batch in
-        flight at most.
+        The same model version, method and settings go on with the same run. Killed, it loses the two batches in
+        flight at most: the one being computed and the one being written.
 
         Args:
-            model: a registered model, or a lab model; its current version is used.
+            model: a registered model, or a lab model.
             relations: the relations' keys; none named means all.
-            method: the kind of score.
+            method: the kind of score, a name of `kndb.attribution.methods.METHODS`.
+            target: the answer that scores are for: `gold` (the fact's), `predicted` (the model's own most probable
+                token), or a text.
             quadrature: a name of `kndb.attribution.quadrature.RULES`.
             steps: a fixed number of nodes; None is adaptive where the rule can be.
             tolerance: the error wanted of each integral, if adaptive.
             floor: scores under this share of a prompt's largest are not kept.
+            negative: keep scores below zero too, down to that share of the prompt's lowest.
             known_only: leave out prompts that the model answers otherwise.
             held_out: attribute prompts of held-out templates too.
+            seed: of the random method.
+            dtype: what is computed in, a name of `kndb.models.precision.PRECISIONS`.
             device: `auto`, `cpu`, `cuda`, `mps`.
             batch_size: prompts per batch; None chooses by the memory.
+            version: which version of the model.
+            run: go on with this run; refused if anything that decides its numbers differs.
             progress: told of each batch.
 
         Raises:
-            NotFoundError: for an unknown model or relation.
-            AttributionError: if there is nothing to attribute, or the model gives no numbers.
+            NotFoundError: for an unknown model, version, run or relation.
+            AttributionError: if there is nothing to attribute, the model gives no numbers, or the run saw another
+                version or other settings.
+            UsageError: for settings that make no sense, or that the device can't compute.
         """
-        settings = AttributionSettings(Quadrature.choose(quadrature, steps, tolerance), floor, known_only, method)
+        settings = AttributionSettings(
+            Quadrature.choose(quadrature, steps, tolerance), floor, known_only, method, negative, seed, dtype
+        )
+        stored = {**settings.as_settings(), "held_out": held_out, "target": _checked_target(target)}
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"found batch size {batch_size}; expected auto or a number from 1")
         chosen = loading.choose_device(device)
+        PRECISIONS[dtype].require(chosen)
         with self._store.reading() as connection:
             relation_ids = store_facts.require_relations(connection, relations)
             total = store_runs.count_prompts(connection, relation_ids, held_out=held_out)
             everything = store_runs.count_prompts(connection, relation_ids, held_out=True)
         if not total:
             raise AttributionError("the store has no prompts to attribute; add some with: kndb ingest PATH")
-        version = self._models.load(model)
-        with self._store.writing() as connection:
-            run, resumed = store_runs.start_run(
-                connection, version.record.id, version.version, method, {**settings.as_settings(), "held_out": held_out}
-            )
+        if run is not None:
+            self._require_same(run, model, self._models.resolve_version(model, version), method, stored)
+        loaded = self._models.load(model, version)
         with self._store.reading() as connection:
-            pending = store_runs.pending_prompts(connection, run.id, relation_ids, held_out=held_out)
-        encoded, skipped = _encode(version.encoder, pending)
-        self._save_skipped(run.id, skipped)
-        network = version.loaded.network(chosen, torch.float32)
-        engine = Engine(network, version.loaded.decode, settings, batch_size)
+            present = store_runs.find_run(connection, loaded.record.id, loaded.version, method, stored)
+            pending = store_runs.pending_prompts(connection, present, relation_ids, held_out=held_out)
+        encoded, skipped = _encode(loaded.encoder, pending, target)
+        network = loaded.loaded.network(chosen, PRECISIONS[dtype].dtype)
+        engine = Engine(network, loaded.loaded.decode, settings, batch_size)
+        saver = _Saver(self._store, loaded.record.id, loaded.version, method, stored, skipped)
         started, done = time.monotonic(), 0
-        for batch in engine.run(encoded):
-            with self._store.writing() as connection:
-                store_runs.save_results(connection, run.id, batch)
-            done += len(batch.results)
-            if progress is not None:
-                progress(done, len(encoded))
+        with BackgroundWriter(saver.save) as writer:
+            for batch in engine.run(encoded):
+                writer.submit(batch)
+                done += len(batch.results)
+                if progress is not None:
+                    progress(done, len(encoded))
+        run_id = saver.open()
         seconds = time.monotonic() - started
         with self._store.writing() as connection:
-            finished, unfinished = store_runs.finish_run(connection, run.id, held_out=held_out)
+            finished, unfinished = store_runs.finish_run(connection, run_id, held_out=held_out)
         with self._store.reading() as connection:
-            reasons = store_runs.skip_counts(connection, run.id)
-            trust = store_runs.trust(connection, run.id)
+            reasons = store_runs.skip_counts(connection, run_id)
+            trust = store_runs.trust(connection, run_id)
         return AttributionReport(
             run=finished,
-            resumed=resumed,
+            resumed=present is not None,
             attributed=done,
             already_done=total - len(pending),
             skipped=reasons,
             unfinished=unfinished,
             held_out=0 if held_out else everything - total,
             seconds=seconds,
+            seconds_writing=writer.waited,
             device=str(chosen),
             trust=trust,
         )
@@ -158,10 +186,11 @@ class AttributionCommands:
         run: int | None = None,
         *,
         model: str | None = None,
-        threshold: float = 0.2,
+        threshold: float | None = None,
         share: float = 0.7,
         min_prompts: int = 3,
         adapt: bool = True,
+        negative: bool = False,
         allow_incomplete: bool = False,
     ) -> Refinement:
         """Turns a run's scores into knowledge neurons and stores them as a new refinement.
@@ -169,25 +198,29 @@ class AttributionCommands:
         Args:
             run: the run; None takes the one that was worked on last, of `model` if one is named.
             model: restricts that choice.
-            threshold: share of a prompt's largest score that its coarse set asks for.
+            threshold: share of a prompt's largest score that its coarse set asks for; None takes the usual one of
+                the run's method.
             share: share of a fact's prompts that a neuron must be in the coarse sets of.
             min_prompts: the least number of those prompts.
             adapt: move the share for each relation until the mean size of its sets is between 2 and 5.
+            negative: refine the lowest scores in place of the largest: neurons that speak against the answer.
             allow_incomplete: accept a run that was not finished.
 
         Raises:
             NotFoundError: if there is no such run.
             AttributionError: if the run is not complete, or keeps too few scores for this threshold.
         """
-        settings = RefinementSettings(threshold, share, min_prompts, adapt)
         with self._store.reading() as connection:
             chosen = self._run_to_refine(store_runs.runs(connection, model), run, model)
-            _require_refinable(chosen, threshold, allow_incomplete)
+            if threshold is None:
+                threshold = METHODS[chosen.method].threshold if chosen.method in METHODS else DEFAULT_THRESHOLD
+            settings = RefinementSettings(threshold, share, min_prompts, adapt, negative)
+            _require_refinable(chosen, settings, allow_incomplete)
             facts = store_refinements.attributed_facts(connection, chosen.id)
             keys = {relation.id: relation.key for relation in store_facts.relations(connection)}
             outcomes = []
             for relation_id, prompts_of_fact in facts.items():
-                candidates = store_refinements.candidates(connection, chosen.id, relation_id, threshold)
+                candidates = store_refinements.candidates(connection, chosen.id, relation_id, threshold, negative=negative)
                 outcome, kept = refine_relation(keys[relation_id], prompts_of_fact, candidates, settings)
                 outcomes.append((relation_id, outcome, kept))
         if not outcomes:
@@ -229,33 +262,105 @@ class AttributionCommands:
             "or list them with: kndb query runs"
         )
 
-    def _save_skipped(self, run_id: int, skipped: Sequence[Skipped]) -> None:
-        for start in range(0, len(skipped), _SKIPPED_AT_ONCE):
-            part = skipped[start : start + _SKIPPED_AT_ONCE]
-            results = tuple(PromptResult(prompt.prompt_id, skipped=prompt.reason) for prompt in part)
+    def _require_same(self, number: int, model: str, version: str, method: str, settings: Settings) -> None:
+        """Refuses to go on with a run that saw another model, version or settings: its results must not be mixed."""
+        with self._store.reading() as connection:
+            present = store_runs.run(connection, number)
+        if (present.model, present.version) != (model, version):
+            raise AttributionError(
+                f"run {number} attributed version {present.version} of {present.model}; found version {version} of "
+                f"{model}. Results of two versions are never mixed in one run: leave out --run for a run of its own, "
+                f"or name the run's version with --version {present.version}"
+            )
+        wanted = {"method": method, **settings}
+        have = {"method": present.method, **present.settings}
+        differing = [name for name in {**have, **wanted} if have.get(name) != wanted.get(name)]
+        if differing:
+            name = differing[0]
+            raise AttributionError(
+                f"run {number} has {name}={have.get(name)!r}; found {name}={wanted.get(name)!r}. Results of different "
+                "settings are never mixed in one run: leave out --run for a run of its own, or give the run's "
+                "settings, which `kndb query runs --format json` lists"
+            )
+
+
+class _Saver:
+    """Saves a run's batches; the run is there from its first batch on, so that one which can't be computed leaves
+    nothing behind.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model_id: int,
+        version: str,
+        method: str,
+        settings: Settings,
+        skipped: Sequence[Skipped],
+    ) -> None:
+        self._store = store
+        self._identity = (model_id, version, method, settings)
+        self._skipped = skipped
+        self._run_id: int | None = None
+
+    def open(self) -> int:
+        """The run's number; starts it, and saves its skipped prompts, if that is still to be done."""
+        if self._run_id is None:
             with self._store.writing() as connection:
-                store_runs.save_results(connection, run_id, ResultBatch(results))
+                run, _ = store_runs.start_run(connection, *self._identity)
+            self._run_id = run.id
+            for start in range(0, len(self._skipped), _SKIPPED_AT_ONCE):
+                part = self._skipped[start : start + _SKIPPED_AT_ONCE]
+                self._write(ResultBatch(tuple(PromptResult(one.prompt_id, skipped=one.reason) for one in part)))
+        return self._run_id
+
+    def save(self, batch: ResultBatch) -> None:
+        """Writes one batch in a transaction of its own."""
+        self.open()
+        self._write(batch)
+
+    def _write(self, batch: ResultBatch) -> None:
+        assert self._run_id is not None
+        with self._store.writing() as connection:
+            store_runs.save_results(connection, self._run_id, batch)
 
 
-def _encode(encoder: Encoder, prompts: Sequence[Prompt]) -> tuple[list[EncodedPrompt], list[Skipped]]:
+def _checked_target(target: str) -> str:
+    if not target.strip():
+        raise UsageError("found an empty target; expected gold, predicted or an answer's text")
+    return target
+
+
+def _encode(
+    encoder: Encoder, prompts: Sequence[Prompt], target: str
+) -> tuple[list[EncodedPrompt], list[Skipped]]:
+    """Prompts as token ids, asking for the target, and those that can't be asked."""
     encoded: list[EncodedPrompt] = []
     skipped: list[Skipped] = []
     for prompt in prompts:
-        result = encoder.encode(prompt.id, prompt.text, prompt.answer)
-        if isinstance(result, Skipped):
-            skipped.append(result)
-        else:
-            encoded.append(result)
+        gold = encoder.encode(prompt.id, prompt.text, prompt.answer)
+        asked = gold
+        if target != GOLD:
+            asked = encoder.encode(prompt.id, prompt.text, None if target == PREDICTED else target)
+        if isinstance(asked, Skipped):
+            skipped.append(asked)
+            continue
+        own = gold.answers if isinstance(gold, EncodedPrompt) else ()
+        encoded.append(replace(asked, fact_id=prompt.fact_id, gold=own))
     return encoded, skipped
 
 
-def _require_refinable(run: Run, threshold: float, allow_incomplete: bool) -> None:
+def _require_refinable(run: Run, settings: RefinementSettings, allow_incomplete: bool) -> None:
     if run.status != "complete" and not allow_incomplete:
         raise AttributionError(
             f"run {run.id} is not complete: it was interrupted, or is still going on. Finish it by running the same "
             "kndb attribute command again, or refine what there is with --allow-incomplete"
         )
-    floor = float(str(run.settings.get("floor", 0.0)))
+    if settings.negative and not run.settings.get("negative"):
+        raise AttributionError(
+            f"run {run.id} kept no scores below zero; attribute again with --negative to refine them"
+        )
+    threshold, floor = settings.threshold, float(str(run.settings.get("floor", 0.0)))
     if threshold < floor:
         raise AttributionError(
             f"threshold {threshold} is under the floor {floor} with which run {run.id} kept its scores; use a "

@@ -122,6 +122,35 @@ def config_positions(config: Any) -> int:
     return int(config.max_position_embeddings)
 
 
+def limited_by_window(window: str, kinds: str | None = None, windowed: str = "") -> Callable[[Any], int]:
+    """For `Adapter.max_tokens`, where a layer's attention sees only a window of the last tokens.
+
+    kndb computes no windows: in a prompt no longer than the window, there is nothing to see beyond it.
+
+    Args:
+        window: the configuration's attribute for the number of tokens in a window; None stands there for no window.
+        kinds: its attribute for the kind of each layer, where windows are for some layers only.
+        windowed: the kind of layer that has the window.
+
+    Returns:
+        A function of the configuration: its positions, or the window if that is smaller and a layer has it.
+    """
+
+    def limit(config: Any) -> int:
+        positions, size = config_positions(config), getattr(config, window)
+        everywhere = kinds is None or windowed in getattr(config, kinds)
+        return positions if size is None or not everywhere else min(positions, int(size))
+
+    return limit
+
+
+Settings = tuple[tuple[str, object], ...]
+"""Configuration attributes, `a.b` for entry b of a mapping a, with their values."""
+
+CHANGING_ROTARY: Settings = (("rope_parameters.rope_type", "longrope"),)
+"""Rotary embeddings whose angles depend on how long the sequence is, padding included."""
+
+
 @dataclass(frozen=True)
 class Adapter:
     """One architecture family. Paths start at the model; those in `attention`, `ffn`, `norms` at a layer.
@@ -145,9 +174,9 @@ class Adapter:
         cross_attention: a decoder layer's attention over the encoder's output.
         encoder: the encoder.
         max_tokens: the number of tokens that a configuration allows, before attention windows would matter.
-        requires: configuration attributes with the values for which this adapter is meant, where a model type has
-            several.
-        unsupported: configuration attributes, with values under which this adapter would be wrong.
+        requires: the settings for which this adapter is meant, where a model type has several; a value may be a
+            function of the configuration that gives it.
+        unsupported: settings under which this adapter would be wrong.
     """
 
     family: str
@@ -169,5 +198,5 @@ class Adapter:
     cross_attention: Attention | None = None
     encoder: str | None = None
     max_tokens: Callable[[Any], int] = config_positions
-    requires: tuple[tuple[str, object], ...] = ()
-    unsupported: tuple[tuple[str, object], ...] = ()
+    requires: Settings = ()
+    unsupported: Settings = ()

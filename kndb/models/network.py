@@ -11,7 +11,8 @@ to its next state in four steps, all of them row-wise except the attention itsel
                pre-norm block; where attention and FFN are parallel, of x in place of residual
     x'       = residual + down(w), normed in a post-norm block
 
-Every step calls the model's own modules; nothing is copied, so a weight edited in the model counts here.
+Every step calls the model's own modules (but for activation functions, see `activations.py`); nothing is copied, so a
+weight edited in the model counts here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .activations import fused
 from .adapter import Adapter, Attention, Heads, Rotation, SlotLayout
 
 Turn = tuple[torch.Tensor, torch.Tensor]
@@ -258,7 +260,7 @@ class Layer:
         self._ffn_sum = _optional(module, norms.ffn_sum) or _identity
         self._up = resolve(module, adapter.ffn.up)
         self._gate = _optional(module, adapter.ffn.gate)
-        self._activation = resolve(module, adapter.ffn.activation)
+        self._activation = fused(resolve(module, adapter.ffn.activation))
         self._layout = adapter.ffn.slots
         self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation)
         self.cross = None

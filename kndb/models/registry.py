@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UnsupportedModelError
 from .adapter import Adapter
 from .bert import BERT
+from .bloom import BLOOM
+from .gemma import GEMMA, GEMMA2
 from .gpt2 import GPT2
+from .gpt_neo import GPT_NEO
+from .gpt_neox import GPT_NEOX, GPT_NEOX_SERIAL
+from .gptj import GPTJ
+from .llama import LLAMA, MISTRAL, QWEN2
+from .opt import OPT
+from .phi import PHI, PHI_NORMED_HEADS
+from .qwen3 import QWEN3
 
-ADAPTERS: tuple[Adapter, ...] = (BERT, GPT2)
+ADAPTERS: tuple[Adapter, ...] = (
+    BERT,
+    *(GPT2, GPT_NEO, GPTJ, GPT_NEOX, GPT_NEOX_SERIAL, OPT, BLOOM, PHI, PHI_NORMED_HEADS),
+    *(LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2),
+)
 
 
 def adapter_for(config: Any) -> Adapter:
@@ -23,11 +37,11 @@ def adapter_for(config: Any) -> Adapter:
     model_type = config.model_type
     candidates = [adapter for adapter in ADAPTERS if model_type in adapter.model_types]
     for adapter in candidates:
-        if all(getattr(config, name, None) == value for name, value in adapter.requires):
+        if all(_setting(config, name) == value for name, value in _required(adapter, config)):
             _refuse_unsupported_settings(adapter, config)
             return adapter
     wanted = " or ".join(
-        ", ".join(f"{name}={value!r}" for name, value in adapter.requires) for adapter in candidates
+        ", ".join(f"{name}={value!r}" for name, value in _required(adapter, config)) for adapter in candidates
     )
     raise UnsupportedModelError(
         f"found a {model_type} configuration without {wanted}; kndb has no adapter for that. "
@@ -50,9 +64,21 @@ def require_known(config: Any) -> None:
         )
 
 
+def _required(adapter: Adapter, config: Any) -> list[tuple[str, object]]:
+    return [(name, value(config) if callable(value) else value) for name, value in adapter.requires]
+
+
+def _setting(config: Any, name: str) -> object:
+    """A configuration's attribute, or an entry of one that is a mapping; None if there is none."""
+    value = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+    return value
+
+
 def _refuse_unsupported_settings(adapter: Adapter, config: Any) -> None:
     for name, value in adapter.unsupported:
-        if getattr(config, name, None) == value:
+        if _setting(config, name) == value:
             raise UnsupportedModelError(
                 f"the configuration has {name}={value!r}; kndb's adapter for {adapter.family} can't handle that"
             )

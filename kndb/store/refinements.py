@@ -28,11 +28,15 @@ JOIN prompt ON prompt.fact_id = fact.id
 JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
 JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
 WHERE fact.relation_id = :relation
-  AND prompt_result.max_score > 0
-  AND score.score >= :threshold * prompt_result.max_score
+  AND {reaches}
 GROUP BY prompt.fact_id, score.layer, score.neuron
 ORDER BY prompt.fact_id, score.layer, score.neuron
 """
+_REACHES = {
+    False: "prompt_result.max_score > 0 AND score.score >= :threshold * prompt_result.max_score",
+    True: "prompt_result.min_score < 0 AND score.score <= :threshold * prompt_result.min_score",
+}
+"""Which scores make a coarse set: the highest, or (negative) the lowest."""
 _INSERT_NEURON = """
 INSERT INTO knowledge_neuron (refinement_id, fact_id, layer, neuron, prompts, mean_score) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -55,7 +59,9 @@ def attributed_facts(connection: Connection, run_id: int) -> dict[int, dict[int,
     return facts
 
 
-def candidates(connection: Connection, run_id: int, relation_id: int, threshold: float) -> list[KnowledgeNeuron]:
+def candidates(
+    connection: Connection, run_id: int, relation_id: int, threshold: float, *, negative: bool = False
+) -> list[KnowledgeNeuron]:
     """The neurons in at least one coarse set of each fact of a relation, with the number of those sets.
 
     Args:
@@ -63,10 +69,12 @@ def candidates(connection: Connection, run_id: int, relation_id: int, threshold:
         run_id: the run whose scores are read.
         relation_id: the relation's key in the store.
         threshold: a prompt's coarse set holds the neurons of at least this share of its largest score.
+        negative: take the lowest scores in place of the largest: neurons that speak against the answer.
     """
     from sqlalchemy import text
 
-    rows = connection.execute(text(_CANDIDATES), {"run": run_id, "relation": relation_id, "threshold": threshold})
+    query = _CANDIDATES.format(reaches=_REACHES[negative])
+    rows = connection.execute(text(query), {"run": run_id, "relation": relation_id, "threshold": threshold})
     return [KnowledgeNeuron(*row) for row in rows]
 
 

@@ -20,8 +20,8 @@ from .tables import FactRow, ModelRow, PromptResultRow, PromptRow, RunRow, Templ
 
 _INSERT_RESULT = """
 INSERT OR REPLACE INTO prompt_result (run_id, prompt_id, probability, predicted, predicted_probability, correct,
-    completeness_error, completeness_error_mean, max_score, evaluations, tokens, skipped)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    completeness_error, completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UNFINISHED = """
 SELECT relation.key, COUNT(*) - COUNT(prompt_result.prompt_id) AS left_over
@@ -44,16 +44,10 @@ def start_run(connection: Connection, model_id: int, version: str, method: str, 
     Returns:
         The run, and whether it existed before.
     """
-    candidates = connection.execute(
-        select(RunRow.id, RunRow.settings)
-        .where(RunRow.model_id == model_id, RunRow.version == version, RunRow.method == method)
-        .order_by(RunRow.id.desc())
-    )
-    wanted = json.dumps(dict(settings), sort_keys=True)
-    for row in candidates:
-        if json.dumps(row.settings, sort_keys=True) == wanted:
-            connection.execute(update(RunRow).where(RunRow.id == row.id).values(status="running", finished_at=None))
-            return run(connection, row.id), True
+    present = find_run(connection, model_id, version, method, settings)
+    if present is not None:
+        connection.execute(update(RunRow).where(RunRow.id == present).values(status="running", finished_at=None))
+        return run(connection, present), True
     added = connection.execute(
         insert(RunRow).values(
             model_id=model_id,
@@ -67,14 +61,25 @@ def start_run(connection: Connection, model_id: int, version: str, method: str, 
     return run(connection, _key(added)), False
 
 
+def find_run(connection: Connection, model_id: int, version: str, method: str, settings: Settings) -> int | None:
+    """The number of the run of a model's version, method and settings; None if there is none."""
+    candidates = connection.execute(
+        select(RunRow.id, RunRow.settings)
+        .where(RunRow.model_id == model_id, RunRow.version == version, RunRow.method == method)
+        .order_by(RunRow.id.desc())
+    )
+    wanted = json.dumps(dict(settings), sort_keys=True)
+    return next((row.id for row in candidates if json.dumps(row.settings, sort_keys=True) == wanted), None)
+
+
 def pending_prompts(
-    connection: Connection, run_id: int, relation_ids: Sequence[int], *, held_out: bool
+    connection: Connection, run_id: int | None, relation_ids: Sequence[int], *, held_out: bool
 ) -> list[Prompt]:
     """The prompts of some relations (none named: all) that have no result in a run yet, by id.
 
     Args:
         connection: a connection in a transaction.
-        run_id: the run.
+        run_id: the run; None for one that is still to be made.
         relation_ids: the relations' keys in the store.
         held_out: whether prompts of held-out templates count.
     """
@@ -106,8 +111,10 @@ def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> Non
                     result.completeness_error,
                     result.completeness_error_mean,
                     result.max_score,
+                    result.min_score,
                     result.evaluations,
                     result.tokens,
+                    result.answer_tokens,
                     result.skipped,
                 )
                 for result in batch.results

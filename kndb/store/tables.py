@@ -150,6 +150,8 @@ class PromptResultRow(Table):
     evaluations: Mapped[int | None]
     tokens: Mapped[int | None]
     skipped: Mapped[str | None]
+    answer_tokens: Mapped[int | None]
+    min_score: Mapped[float | None]
 
 
 class ScoreRow(Table):

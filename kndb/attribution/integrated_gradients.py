@@ -12,8 +12,8 @@ How far each integral may be off is estimated from values already at hand (`Rule
 nodes and P′(α) = (W·w̄)·∂P/∂o there fix one polynomial, whose highest Legendre coefficients show what the rule can't
 integrate. Its error on the highest is the completeness error itself, |Σ Attr − (P(1) − P(0))|; the others keep that
 from vanishing by chance, and tell how fast more nodes would help. Where the estimate exceeds the tolerance, the prompt
-and layer go to the finer rule that should do. Rounding sets an end to it: where a finer rule gives no smaller
-completeness error, there is no climbing on.
+and layer go to the finer rule that should do. Rounding sets an end to it: no error is asked for under what the
+precision computed in leaves of a difference of probabilities.
 
 All of it is computed from the log odds x of the answer: ∂P/∂o = P·(1 − P)·∂x/∂o, and differences of P from
 differences of x. A model that is sure of its answer (P within 1e-5 of 1, say) would otherwise leave only rounding
@@ -38,8 +38,11 @@ RELATIVE_FLOOR = 0.1
 SMALLEST = 1e-30
 """Keeps an error relative to nothing at all from being infinite."""
 
-ROUNDING = 4.0
-"""No tolerance is asked for under this many units of rounding of the precision computed in."""
+ROUNDING = 16.0
+"""Units of rounding that log odds are taken to be off by."""
+
+SETTLED = 9
+"""From this many nodes on, a rule whose estimate is no better than that of a coarser one is the last."""
 
 FADING = 0.3
 """How much of the second highest coefficient is taken for the highest, should that one be small by chance."""
@@ -74,8 +77,8 @@ def integrated_gradients(
     ]
     changes = torch.stack([layer.change.abs() for layer in layers], dim=1)  # [S, L]
     floor = RELATIVE_FLOOR * changes.amax(dim=1) if len(selected) else changes[:, 0]
-    rounding = ROUNDING * (torch.finfo(network.word_embeddings.dtype).eps / 2 if unit is None else unit)
-    per_layer = [layer.integrate(floor, rounding) for layer in layers]
+    unit = torch.finfo(network.word_embeddings.dtype).eps / 2 if unit is None else unit
+    per_layer = [layer.integrate(floor, unit) for layer in layers]
     evaluations = sum((result.evaluations for result in per_layer), torch.zeros_like(selected))
     return MethodScores(
         scores=torch.stack([result.scores for result in per_layer], dim=1),
@@ -117,43 +120,56 @@ class _LayerIntegral:
         self._activation = base.activations[layer]
         self._direction = base.outputs[layer] - self._bias  # W·w̄, [B, d]
         self._at_one = base.odds
-        self._at_zero = self._log_odds_at_zero()
+        # A rule that begins at zero has P(0) among its nodes.
+        first = quadrature.rules[0]
+        self._kept = self._evaluate(selected, first) if first.nodes[0] == 0.0 else None
+        self._at_zero = self._log_odds_at_zero() if self._kept is None else self._kept[0][:, 0]
         self.change = probability_change(self._at_one[selected], self._at_zero)
 
-    def integrate(self, floor: torch.Tensor, rounding: float) -> _LayerResult:
+    def integrate(self, floor: torch.Tensor, unit: float) -> _LayerResult:
         """Climbs the quadrature's rules until every estimate is under its tolerance.
 
         Args:
             floor: the least change of probability that errors are relative to, [S].
-            rounding: the least tolerance that makes sense in the precision computed in.
+            unit: the unit of rounding computed in.
         """
         count, neurons = len(self._selected), self._activation.shape[1]
         result = _LayerResult(
             scores=self._activation.new_zeros(count, neurons, dtype=self._at_one.dtype),
-            completeness_error=torch.full_like(self.change, math.inf),
+            completeness_error=torch.zeros_like(self.change),
             evaluations=torch.zeros_like(self._selected),
         )
+        scale = torch.maximum(self.change.abs(), floor).clamp_min(SMALLEST)
+        tolerance = self._tolerance(scale, unit)
+        estimates = torch.full_like(scale, math.inf)
         rung = torch.zeros_like(self._selected)
         for number, rule in enumerate(self._quadrature.rules):
             pending = (rung == number).nonzero()[:, 0]
             if not len(pending):
                 continue
             prompts = self._selected[pending]
-            odds, gradients = self._evaluate(prompts, rule)
+            kept, self._kept = self._kept, None
+            odds, gradients = self._evaluate(prompts, rule) if kept is None else kept
             scores = self._scores(prompts, gradients, rule)
-            scale = torch.maximum(self.change.abs(), floor)[pending].clamp_min(SMALLEST)
-            completeness = (scores.sum(-1) - self.change[pending]).abs() / scale
+            completeness = (scores.sum(-1) - self.change[pending]).abs() / scale[pending]
             result.evaluations[pending] += len(rule.new_nodes)
-            before = result.completeness_error[pending]
-            better = completeness <= before
-            result.scores[pending[better]] = scores[better]
-            result.completeness_error[pending[better]] = completeness[better]
-            if self._quadrature.tolerance is not None:
-                tolerance = max(self._quadrature.tolerance, rounding)
-                tail = self._tail(prompts, pending, rule, odds, gradients) / scale.unsqueeze(-1)
-                stuck = completeness > before / 2
-                rung[pending] = torch.where(stuck, -1, self._next_rung(number, tail, completeness, tolerance))
+            result.scores[pending] = scores
+            result.completeness_error[pending] = completeness
+            if tolerance is not None:
+                tail = self._tail(prompts, pending, rule, odds, gradients) / scale[pending].unsqueeze(-1)
+                estimate = torch.maximum(completeness, torch.maximum(tail[:, 0], FADING * tail[:, 1]))
+                following = self._next_rung(number, tail, estimate, tolerance[pending])
+                settled = (estimate >= estimates[pending]) & (len(rule.nodes) >= SETTLED)
+                rung[pending] = torch.where(settled, -1, following)
+                estimates[pending] = estimate
         return result
+
+    def _tolerance(self, scale: torch.Tensor, unit: float) -> torch.Tensor | None:
+        """The error asked for, relative to `scale`, [S]: the quadrature's, but no less than what rounding leaves."""
+        if self._quadrature.tolerance is None:
+            return None
+        slope = torch.maximum(probability_slope(self._at_one[self._selected]), probability_slope(self._at_zero))
+        return (ROUNDING * unit * slope / scale).clamp_min(self._quadrature.tolerance)
 
     def _rows(self, prompts: torch.Tensor, nodes: Sequence[float]) -> torch.Tensor:
         """o(α) for each prompt and node: [S, K, d]."""
@@ -223,11 +239,10 @@ class _LayerIntegral:
         return error * (slopes @ slopes.new_tensor(from_slopes).T + changes @ slopes.new_tensor(from_changes).T).abs()
 
     def _next_rung(
-        self, number: int, tail: torch.Tensor, completeness: torch.Tensor, tolerance: float
+        self, number: int, tail: torch.Tensor, estimate: torch.Tensor, tolerance: torch.Tensor
     ) -> torch.Tensor:
         """The rung that should reach the tolerance, [S]; −1 where this one does, or none is left."""
         rules = self._quadrature.rules
-        estimate = torch.maximum(completeness, torch.maximum(tail[:, 0], FADING * tail[:, 1]))
         fading = tail[:, :2].amax(1) / tail[:, 2:].amax(1).clamp_min(SMALLEST)
         missing = torch.log(estimate / tolerance) / -torch.log(fading.clamp(FASTEST, SLOWEST))
         wanted = len(rules[number].nodes) + missing.ceil().clamp(1, len(rules[-1].nodes))

@@ -69,7 +69,8 @@ class LoadedModel:
 
     def network(self, device: torch.device, dtype: torch.dtype) -> Network:
         """The model in pieces, moved to a device and dtype (the model itself is moved)."""
-        return Network(self.model.to(device=device, dtype=dtype), self.adapter)
+        _set_dtype(self.model.to(device), dtype)
+        return Network(self.model, self.adapter)
 
     def decode(self, tokens: int | Sequence[int]) -> str:
         """Tokens' text, without the space or mark that says where a word begins."""
@@ -144,11 +145,10 @@ def load(folder: Path) -> LoadedModel:
     config = _configuration(folder)
     adapter = adapter_for(config)
     _require_tokenizer(folder)
+    dtype = stored_dtype(folder)
     with quiet():
         try:
-            model, report = _auto_class(adapter).from_pretrained(
-                folder, dtype=stored_dtype(folder), output_loading_info=True
-            )
+            model, report = _auto_class(adapter).from_pretrained(folder, dtype=dtype, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder} can't be loaded: {error}") from error
@@ -159,11 +159,20 @@ def load(folder: Path) -> LoadedModel:
             "expected a checkpoint saved with its language-model head"
         )
     model.eval()
+    if isinstance(dtype, torch.dtype):
+        _set_dtype(model, dtype)  # Transformers keeps some of T5's half-precision parameters in float32.
     start = getattr(config, "decoder_start_token_id", None)
     try:
         encoder = Encoder(tokenizer, adapter.blank, adapter.max_tokens(config), start)
     except ModelError as error:
         raise ModelError(f"{folder} can't be asked: {error}") from error
+    words = model.get_input_embeddings().num_embeddings
+    if encoder.blank_token is not None and encoder.blank_token >= words:
+        # Transformers adds a mask token that the vocabulary lacks, and says nothing.
+        raise ModelError(
+            f"{folder} can't be asked: the token for its blank is number {encoder.blank_token}, and the model knows "
+            f"tokens 0 to {words - 1}; expected a tokenizer that was trained with the model"
+        )
     return LoadedModel(model, tokenizer, adapter, encoder)
 
 
@@ -206,6 +215,16 @@ def _require_tokenizer(folder: Path) -> None:
     """Transformers would make up an empty tokenizer where there is none."""
     if not any((folder / name).is_file() for name in VOCABULARY_FILES):
         raise ModelError(f"found none of {', '.join(VOCABULARY_FILES)} in {folder}; expected a tokenizer's files there")
+
+
+def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
+    """Changes a model's parameters.
+
+    Buffers keep their dtype, as when transformers loads a model: the angles of rotary embeddings, say, are not to be
+    rounded to half precision.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _auto_class(adapter: Adapter) -> Any:

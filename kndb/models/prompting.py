@@ -35,7 +35,7 @@ SKIP_REASONS = {
     SKIP_MERGED: "the tokenizer merges the answer's start with the text before it",
     SKIP_NOT_LAST: "the blank is not the end of the sentence, as a causal model needs it",
     SKIP_NO_PREFIX: "no text stands before the blank",
-    SKIP_TOO_LONG: "the prompt has more tokens than the model has positions",
+    SKIP_TOO_LONG: "the prompt has more tokens than the model has positions, or its attention windows hold",
     SKIP_EXTRA_MASK: "the text holds the mask token itself",
     "not-known": "the model's first answer is another one, and --known-only was asked for",
 }
@@ -95,24 +95,37 @@ class Encoder:
         tokenizer: a transformers tokenizer.
         blank: how the blank is shown to the model.
         max_tokens: the number of positions that the model has.
-        decoder_start: the token with which a decoder starts, for models with an encoder.
+        decoder_start: the token with which a decoder starts, for models with an encoder; None for the padding token.
 
     Raises:
-        ModelError: if the tokenizer lacks the token that stands for the blank.
+        ModelError: if the tokenizer lacks the token that stands for the blank, or there is none for a decoder to start.
     """
 
     def __init__(self, tokenizer: Any, blank: Blank, max_tokens: int, decoder_start: int | None = None) -> None:
         self._tokenizer = tokenizer
         self._blank = blank
         self._max_tokens = max_tokens
-        self._decoder_start = decoder_start
+        self._decoder_start = tokenizer.pad_token_id if decoder_start is None else decoder_start
         if blank is Blank.MASK and tokenizer.mask_token_id is None:
             raise ModelError(
                 "the tokenizer has no mask token, which a masked language model's blank needs; "
                 "expected a tokenizer_config.json that names one"
             )
-        if blank is Blank.SENTINEL and self._ids(SENTINEL) != [tokenizer.convert_tokens_to_ids(SENTINEL)]:
-            raise ModelError(f"the tokenizer has no token {SENTINEL}, which an encoder–decoder's blank needs")
+        if blank is Blank.SENTINEL and not self._has_sentinel():
+            raise ModelError(
+                f"the tokenizer has no token {SENTINEL}, which an encoder–decoder's blank needs; "
+                "expected a tokenizer with T5's sentinels"
+            )
+        if blank is Blank.SENTINEL and self._decoder_start is None:
+            raise ModelError("found no token with which the decoder starts; expected a decoder_start_token_id")
+
+    @property
+    def blank_token(self) -> int | None:
+        """The token that stands for the blank; None where the text is cut there."""
+        if self._blank is Blank.CUT:
+            return None
+        mask = self._blank is Blank.MASK
+        return int(self._tokenizer.mask_token_id if mask else self._tokenizer.convert_tokens_to_ids(SENTINEL))
 
     def encode(
         self, prompt_id: int, text: str, answer: str | None, *, single_token: bool = False
@@ -152,7 +165,7 @@ class Encoder:
 
     def _masked(self, prompt_id: int, before: str, after: str, answer: str | None) -> list[EncodedPrompt] | str:
         mask = self._tokenizer.mask_token_id
-        ids = self._whole(f"{before}{self._tokenizer.mask_token}{after}")
+        ids = self._shown(before, self._tokenizer.mask_token, after)
         if ids.count(mask) != 1:
             return SKIP_EXTRA_MASK
         position = ids.index(mask)
@@ -164,17 +177,25 @@ class Encoder:
         shown = ids[:position] + (mask,) * len(answers) + ids[position + 1 :]
         return [EncodedPrompt(prompt_id, shown, position + number, token) for number, token in enumerate(answers)]
 
+    def _shown(self, before: str, token: str, after: str) -> tuple[int, ...]:
+        """A text's tokens with a token at its blank. A space before the blank belongs to the answer, so it goes too."""
+        return self._whole(f"{before.rstrip()}{token}{after}")
+
     def _between(
         self, head: tuple[int, ...], tail: tuple[int, ...], before: str, after: str, answer: str
     ) -> tuple[int, ...]:
-        """The answer's tokens: what the full sentence has between the tokens before and after the mask.
+        """The answer's tokens: what the full sentence has between the tokens before and after the blank.
 
-        Where the mask changes how its neighbours are cut into tokens, those that the answer has on its own.
+        A blank may change how the text behind it is cut into tokens: then they are what the answer adds to the text
+        before it. Where it merges with that, they are those that it has on its own.
         """
         whole = self._whole(f"{before}{answer}{after}")
         stop = len(whole) - len(tail)
         if stop > len(head) and whole[: len(head)] == head and whole[stop:] == tail:
             return whole[len(head) : stop]
+        added = self._added(before.rstrip(), f"{before}{answer}")
+        if added:
+            return added
         spaced = not before or before[-1].isspace()
         return self._after_space(answer) if spaced else tuple(self._ids(answer))
 
@@ -199,17 +220,16 @@ class Encoder:
 
     def _sentinel(self, prompt_id: int, before: str, after: str, answer: str | None) -> list[EncodedPrompt] | str:
         sentinel = self._tokenizer.convert_tokens_to_ids(SENTINEL)
-        source = self._whole(f"{before}{SENTINEL}{after}")
+        source = self._shown(before, SENTINEL, after)
         if source.count(sentinel) != 1:
             return SKIP_EXTRA_MASK
-        answers = (-1,)
+        position = source.index(sentinel)
+        answers: tuple[int, ...] = (-1,)
         if answer is not None:
-            target = self._ids(f"{SENTINEL} {answer}")
-            answers = tuple(target[1:])
-            if not answers or self._has_unknown(answers, answer):
+            answers = self._between(source[:position], source[position + 1 :], before, after, answer)
+            if self._has_unknown(answers, answer):
                 return SKIP_UNKNOWN
-        start = self._tokenizer.pad_token_id if self._decoder_start is None else self._decoder_start
-        return self._teacher_forced(prompt_id, (start, sentinel), answers, source)
+        return self._teacher_forced(prompt_id, (self._decoder_start, sentinel), answers, source)
 
     @staticmethod
     def _teacher_forced(
@@ -220,17 +240,22 @@ class Encoder:
             for number, token in enumerate(answers)
         ]
 
+    def _has_sentinel(self) -> bool:
+        token = self._tokenizer.convert_tokens_to_ids(SENTINEL)
+        return token != self._tokenizer.unk_token_id and self._ids(SENTINEL) == [token]
+
     def _has_unknown(self, ids: tuple[int, ...], answer: str) -> bool:
         unknown = self._tokenizer.unk_token_id
         return not ids or (unknown is not None and unknown in ids and answer != self._tokenizer.unk_token)
 
     def _after_space(self, answer: str) -> tuple[int, ...]:
         """The tokens of an answer after a space: what it adds to a word before it."""
-        carrier = self._ids("a")
-        whole = self._ids(f"a {answer}")
-        if whole[: len(carrier)] == carrier and len(whole) > len(carrier):
-            return tuple(whole[len(carrier) :])
-        return tuple(self._ids(f" {answer}"))
+        return self._added("a", f"a {answer}") or tuple(self._ids(f" {answer}"))
+
+    def _added(self, start: str, text: str) -> tuple[int, ...]:
+        """The tokens that a text has beyond those of its start; none where its tokens do not begin with them."""
+        first, every = self._ids(start), self._ids(text)
+        return tuple(every[len(first) :]) if every[: len(first)] == first else ()
 
     def _whole(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text)["input_ids"])

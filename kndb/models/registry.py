@@ -7,8 +7,11 @@ from typing import Any
 
 from ..errors import UnsupportedModelError
 from .adapter import Adapter
+from .albert import ALBERT
 from .bert import BERT
 from .bloom import BLOOM
+from .distilbert import DISTILBERT
+from .electra import ELECTRA
 from .gemma import GEMMA, GEMMA2
 from .gpt2 import GPT2
 from .gpt_neo import GPT_NEO
@@ -18,11 +21,14 @@ from .llama import LLAMA, MISTRAL, QWEN2
 from .opt import OPT
 from .phi import PHI, PHI_NORMED_HEADS
 from .qwen3 import QWEN3
+from .roberta import ROBERTA
+from .t5 import T5, T5_GATED
 
 ADAPTERS: tuple[Adapter, ...] = (
-    BERT,
+    *(BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA),
     *(GPT2, GPT_NEO, GPTJ, GPT_NEOX, GPT_NEOX_SERIAL, OPT, BLOOM, PHI, PHI_NORMED_HEADS),
     *(LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2),
+    *(T5, T5_GATED),
 )
 
 

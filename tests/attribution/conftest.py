@@ -3,69 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
+import attribution_cases
 import pytest
-import torch
-from tiny_models import VOCABULARY, doubled, tiny_model
-
-from kndb.attribution.batches import to_tensors
-from kndb.attribution.continuation import PromptBatch, freeze
-from kndb.attribution.integrated_gradients import BatchAttribution, attribute_batch
-from kndb.attribution.quadrature import Quadrature
-from kndb.models.bert import BERT
-from kndb.models.gpt2 import GPT2
-from kndb.models.network import Network
-from kndb.models.prompting import EncodedPrompt
-
-ADAPTERS = {"bert": BERT, "gpt2": GPT2}
-
-
-@dataclass
-class Case:
-    """A tiny model as the engine sees it, and the same weights in double precision for the brute force."""
-
-    model: Any
-    exact: Any
-    network: Network
-    prompts: list[EncodedPrompt]
-
-    @property
-    def batch(self) -> PromptBatch:
-        return to_tensors(self.prompts, torch.device("cpu"))
-
-    def attribute(self, *rule: Any, most_rows: int = 64, **options: Any) -> BatchAttribution:
-        return attribute_batch(self.network, self.batch, Quadrature.choose(*rule), most_rows=most_rows, **options)
-
-
-def make_prompts(family: str, seed: int, lengths: list[int], first_id: int = 1) -> list[EncodedPrompt]:
-    """Random prompts; the answer is read at the last token by gpt2, anywhere by bert."""
-    chance = torch.Generator().manual_seed(seed)
-
-    def draw(low: int, high: int, count: int) -> list[int]:
-        return torch.randint(low, high, (count,), generator=chance).tolist()
-
-    return [
-        EncodedPrompt(
-            prompt_id=first_id + number,
-            ids=tuple(draw(1, VOCABULARY, length)),
-            position=length - 1 if family == "gpt2" else draw(0, length, 1)[0],
-            answer=draw(1, VOCABULARY, 1)[0],
-        )
-        for number, length in enumerate(lengths)
-    ]
 
 
 @pytest.fixture
-def make_case() -> Callable[..., Case]:
+def make_case() -> Callable[..., attribution_cases.Case]:
     """Makes a random model of a family with prompts of given lengths."""
-
-    def make(family: str, seed: int = 0, lengths: list[int] | None = None, **settings: Any) -> Case:
-        model = tiny_model(family, seed, **settings)
-        exact = doubled(model)
-        freeze(model)
-        prompts = make_prompts(family, seed, lengths or [6, 6, 6])
-        return Case(model, exact, Network(model, ADAPTERS[family]), prompts)
-
-    return make
+    return attribution_cases.make_case

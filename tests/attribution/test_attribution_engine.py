@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from attribution_cases import attribute, make_prompts
 from tiny_models import VOCABULARY, down_projections, probability, up_projections
 
 from kndb.attribution import engine as engine_module
-from kndb.attribution.batches import automatic_size, by_length, to_tensors
+from kndb.attribution.batches import automatic_size, by_shape, to_tensors
+from kndb.attribution.continuation import continue_from
 from kndb.attribution.engine import AttributionSettings, Engine
-from kndb.attribution.integrated_gradients import attribute_batch
+from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
 from kndb.errors import AttributionError, ModelError, UsageError
-from kndb.models.adapter import NormPlace
+from kndb.models.adapter import Norms
 from kndb.models.network import Network
 from kndb.models.prompting import SKIP_REASONS
 
@@ -26,7 +29,7 @@ def run(case, *rule, batch_size=None, prompts=None, **settings):
     """All results by prompt, and all kept scores by (prompt, layer, neuron)."""
     settings = AttributionSettings(Quadrature.choose(*rule), **settings)
     results, scores = {}, {}
-    for batch in Engine(case.network, lambda token: f"<{token}>", settings, batch_size).run(prompts or case.prompts):
+    for batch in Engine(case.network, lambda tokens: " ".join(f"<{token}>" for token in tokens), settings, batch_size).run(prompts or case.prompts):
         for result in batch.results:
             assert result.prompt_id not in results
             results[result.prompt_id] = result
@@ -44,7 +47,7 @@ def dense(case, *rule):
     found = {}
     for prompt in case.prompts:
         batch = to_tensors([prompt], torch.device("cpu"))
-        found[prompt.prompt_id] = attribute_batch(case.network, batch, Quadrature.choose(*rule), most_rows=64).scores[0]
+        found[prompt.prompt_id] = attribute(case.network, batch, Quadrature.choose(*rule)).scores[0]
     return found
 
 
@@ -95,11 +98,10 @@ def test_batch_size_changes_nothing_when_adaptive(make_case, family):
     together, alone = case.attribute(most_rows=64), []
     for prompt in case.prompts:
         batch = to_tensors([prompt], torch.device("cpu"))
-        alone.append(attribute_batch(case.network, batch, Quadrature.choose(), most_rows=64))
+        alone.append(attribute(case.network, batch, Quadrature.choose()))
     scale = together.scores.abs().amax(dim=(1, 2), keepdim=True)
     separate = torch.cat([found.scores for found in alone])
     torch.testing.assert_close(together.scores / scale, separate / scale, rtol=0, atol=2e-3)
-    assert torch.equal(together.predicted, torch.cat([found.predicted for found in alone]))
 
 
 @FAMILIES
@@ -129,7 +131,7 @@ def test_no_more_rows_at_once_than_asked_for(make_case, family):
 
 def test_batches_are_of_one_length(make_case):
     prompts = make_case("bert", 0, LENGTHS).prompts
-    batches = list(by_length(prompts, 2))
+    batches = list(by_shape(prompts, 2))
     assert all(len(batch) <= 2 and len({len(prompt.ids) for prompt in batch}) == 1 for batch in batches)
     ordered = [prompt for batch in batches for prompt in batch]
     assert ordered == sorted(prompts, key=lambda prompt: (len(prompt.ids), prompt.prompt_id))
@@ -138,12 +140,14 @@ def test_batches_are_of_one_length(make_case):
 @FAMILIES
 def test_automatic_size_is_within_its_bounds(make_case, family, monkeypatch):
     network = make_case(family).network
-    assert 1 <= automatic_size(network, 5) <= 1024
-    assert automatic_size(network, 20) <= automatic_size(network, 5)
+    short, long = make_prompts(family, 1, [5, 20])
+    assert 1 <= automatic_size(network, short) <= 1024
+    assert automatic_size(network, long) <= automatic_size(network, short)
+    assert automatic_size(network, replace(short, further=(short,) * 3)) <= automatic_size(network, short)
     monkeypatch.setattr("kndb.attribution.batches.CPU_BUDGET", 1)
-    assert automatic_size(network, 5) == 1
+    assert automatic_size(network, short) == 1
     monkeypatch.setattr("kndb.attribution.batches.CPU_BUDGET", 2**60)
-    assert automatic_size(network, 5) == 1024
+    assert automatic_size(network, short) == 1024
 
 
 def test_no_prompt_no_result(make_case):
@@ -217,8 +221,8 @@ def test_known_only_leaves_the_others_out(make_case, family):
         assert result.skipped in SKIP_REASONS
         assert result.correct is False
         assert result.probability == pytest.approx(everything[prompt_id].probability)
-        measured = (result.max_score, result.completeness_error, result.completeness_error_mean, result.evaluations)
-        assert measured == (None,) * 4
+        assert (result.max_score, result.min_score, result.evaluations) == (None,) * 3
+        assert (result.completeness_error, result.completeness_error_mean) == (None,) * 2
     assert_same(
         ({k: v for k, v in results.items() if k in known}, scores),
         (
@@ -255,6 +259,16 @@ def test_settings_are_stored_in_full():
         "tolerance": None,
         "floor": 0.2,
         "known_only": True,
+        "negative": False,
+        "dtype": "float32",
+    }
+    settings = AttributionSettings(Quadrature.choose(), method="random", seed=3, precision="bfloat16")
+    assert settings.as_settings() == {
+        "seed": 3,
+        "floor": 0.1,
+        "known_only": False,
+        "negative": False,
+        "dtype": "bfloat16",
     }
 
 
@@ -265,13 +279,13 @@ def limit_memory(monkeypatch, largest: int) -> list[int]:
     """Lets batches above a size run out of memory; gives the sizes that were tried."""
     tried = []
 
-    def limited(network, batch, *arguments, **options):
+    def limited(network, batch):
         tried.append(len(batch))
         if len(batch) > largest:
             raise torch.OutOfMemoryError("no memory is left")
-        return attribute_batch(network, batch, *arguments, **options)
+        return continue_from(network, batch)
 
-    monkeypatch.setattr(engine_module, "attribute_batch", limited)
+    monkeypatch.setattr(engine_module, "continue_from", limited)
     return tried
 
 
@@ -316,12 +330,18 @@ def test_weights_that_are_not_finite(make_case, family, value, layer):
 
 
 WRONG = {
-    "norms": lambda adapter: replace(adapter, attention_norm=adapter.ffn_norm, ffn_norm=adapter.attention_norm),
-    "norm-place": lambda adapter: replace(adapter, norms=NormPlace.PRE),
-    "projections": lambda adapter: replace(adapter, query_key_value=adapter.query_key_value[::-1]),
+    "norms": lambda adapter: replace(adapter, norms=_swapped(adapter.norms)),
+    "norm-place": lambda adapter: replace(adapter, norms=_moved(adapter.norms)),
+    "projections": lambda adapter: _with_attention(
+        adapter, query_key_value=adapter.attention.query_key_value[::-1]
+    ),
     "embedding": lambda adapter: replace(adapter, embed=lambda model, ids: model.get_input_embeddings()(ids)),
     "head": lambda adapter: replace(
-        adapter, head={"bert": ("cls.predictions.decoder",), "gpt2": ("lm_head",)}[adapter.family]
+        adapter, final_norm=None, head=("lm_head",)
+    )
+    if adapter.family == "gpt2"
+    else replace(
+        adapter, head=("cls.predictions.decoder",)
     ),
 }
 
@@ -329,19 +349,31 @@ WRONG = {
 @FAMILIES
 def test_a_wrong_scaling_is_noticed(make_case, family):
     case = make_case(family, 13, roughness=0.3)
-    case.network = Network(case.model, replace(case.network.adapter, scaling=_doubled_scaling(case)))
+    case.network = Network(case.model, _with_attention(case.network.adapter, scaling=2 / math.sqrt(6)))
     with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*nothing was stored"):
         run(case)
 
 
-def _doubled_scaling(case) -> str:
-    path = case.network.adapter.scaling
-    for layer in case.model.bert.encoder.layer if hasattr(case.model, "bert") else case.model.transformer.h:
-        owner = layer
-        for name in path.split(".")[:-1]:
-            owner = getattr(owner, name)
-        owner.wrong_scaling = 2 * owner.scaling
-    return path.rpartition(".")[0] + ".wrong_scaling"
+def _with_attention(adapter, **changes):
+    return replace(adapter, attention=replace(adapter.attention, **changes))
+
+
+def _swapped(norms: Norms) -> Norms:
+    return Norms(
+        attention_input=norms.ffn_input,
+        ffn_input=norms.attention_input,
+        attention_sum=norms.ffn_sum,
+        ffn_sum=norms.attention_sum,
+    )
+
+
+def _moved(norms: Norms) -> Norms:
+    return Norms(
+        attention_input=norms.attention_sum,
+        ffn_input=norms.ffn_sum,
+        attention_sum=norms.attention_input,
+        ffn_sum=norms.ffn_input,
+    )
 
 
 @pytest.mark.parametrize(
@@ -415,7 +447,7 @@ def test_half_precision_models_run(make_case, family):
     case = make_case(family, 18, [5, 5])
     expected = run(case, "radau", 3)
     case.model.to(torch.bfloat16)
-    results, scores = run(case, "radau", 3)
+    results, scores = run(case, "radau", 3, precision="bfloat16")
     assert scores
     for prompt_id, result in results.items():
         assert result.max_score == pytest.approx(expected[0][prompt_id].max_score, rel=0.3)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.polynomial import Polynomial
+from numpy.polynomial import Legendre
 
-from kndb.attribution.quadrature import LADDER, RULES, Quadrature, Rule, gauss_legendre, gauss_radau
+from kndb.attribution.quadrature import ESTIMATED_DEGREES, LADDER, RULES, Quadrature, Rule, gauss_legendre, gauss_radau
 from kndb.errors import UsageError
 
 COUNTS = (1, 2, 3, 4, 5, 9, 17, 33)
@@ -27,7 +27,7 @@ def test_nodes_and_weights(name, count):
     rule = RULES[name](count)
     assert rule.name == f"{name}-{count}"
     assert len(rule.nodes) == len(rule.weights) == count
-    assert sum(rule.weights) == pytest.approx(1, abs=1e-14)
+    assert sum(rule.weights) == pytest.approx(1, abs=1e-13)
     assert min(rule.weights) > 0
     assert all(0 <= node <= 1 for node in rule.nodes)
     assert all(low < high for low, high in pairwise(rule.nodes))
@@ -73,31 +73,36 @@ def test_the_sums_of_the_literature():
 
 
 @given(
-    name=st.sampled_from(["radau", "gauss-legendre", "riemann-left", "linspace"]),
+    name=st.sampled_from(["radau", "gauss-legendre"]),
     count=st.integers(2, 9),
-    coefficients=st.lists(st.floats(-3, 3), min_size=9, max_size=9),
+    coefficients=st.lists(st.floats(-3, 3), min_size=19, max_size=19),
 )
-def test_segments_integrate_the_interpolating_polynomial(name, count, coefficients):
+def test_tail_gives_the_highest_coefficients_of_a_polynomial(name, count, coefficients):
+    """Of a polynomial of degree D or less, f at the nodes and the changes of its integral tell them exactly."""
     rule = RULES[name](count)
-    polynomial = Polynomial(coefficients[:count])  # of a degree that its values at the nodes determine
-    antiderivative = polynomial.integ()
-    ends = rule.segment_ends()
-    expected = [antiderivative(high) - antiderivative(low) for low, high in pairwise(ends)]
-    found = rule.segment_matrix() @ [polynomial(node) for node in rule.nodes]
-    np.testing.assert_allclose(found, expected, atol=1e-9)
+    degree = rule_degree = 2 * count - (1 if rule.shared else 0)
+    assert rule_degree == DEGREES[name](count) + 1  # the first degree at which the rule is not exact
+    function = Legendre(coefficients[: degree + 1], domain=[0, 1])
+    antiderivative = function.integ()
+    changes = [antiderivative(high) - antiderivative(low) for low, high in pairwise(rule.ends())]
+    from_slopes, from_changes, error = rule.tail_matrices()
+    found = from_slopes @ [function(node) for node in rule.nodes] + from_changes @ changes
+    np.testing.assert_allclose(found, function.coef[::-1][: len(found)], atol=1e-6)
+    exact = antiderivative(1.0) - antiderivative(0.0)
+    assert abs(integrate(rule, function) - exact) == pytest.approx(error * abs(found[0]), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["radau", "gauss-legendre"])
 @pytest.mark.parametrize("count", LADDER)
-def test_segments_add_up_to_the_rule(name, count):
-    """The interpolating polynomial's whole integral is the rule's, for a rule with exact interpolation."""
+def test_tail_matrices_have_their_shapes(name, count):
     rule = RULES[name](count)
-    matrix = rule.segment_matrix()
-    assert matrix.shape == (count + (0 if rule.shared else 1), count)
-    np.testing.assert_allclose(matrix.sum(axis=0), rule.weights, atol=1e-12)
-    assert rule.segment_ends()[0] == 0.0
-    assert rule.segment_ends()[-1] == 1.0
-    assert len(rule.segment_ends()) == matrix.shape[0] + 1
+    from_slopes, from_changes, error = rule.tail_matrices()
+    assert from_slopes.shape == (ESTIMATED_DEGREES, count)
+    assert from_changes.shape == (ESTIMATED_DEGREES, len(rule.ends()) - 1)
+    assert rule.ends()[0] == 0.0
+    assert rule.ends()[-1] == 1.0
+    assert np.isfinite(from_slopes).all()
+    assert 0 < error < 1
 
 
 # --- choosing ------------------------------------------------------------------------------------------------

@@ -81,6 +81,18 @@ def _gpt2(layers: int, width: int, neurons: int, heads: int, roughness: float, s
 DOWN = {
     "bert": "bert.encoder.layer.{}.output.dense",
     "gpt2": "transformer.h.{}.mlp.c_proj",
+    "gpt_neo": "transformer.h.{}.mlp.c_proj",
+    "gptj": "transformer.h.{}.mlp.fc_out",
+    "gpt_neox": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
+    "opt": "model.decoder.layers.{}.fc2",
+    "bloom": "transformer.h.{}.mlp.dense_4h_to_h",
+    "phi": "model.layers.{}.mlp.fc2",
+    "llama": "model.layers.{}.mlp.down_proj",
+    "mistral": "model.layers.{}.mlp.down_proj",
+    "qwen2": "model.layers.{}.mlp.down_proj",
+    "qwen3": "model.layers.{}.mlp.down_proj",
+    "gemma": "model.layers.{}.mlp.down_proj",
+    "gemma2": "model.layers.{}.mlp.down_proj",
 }
 """Where a model type keeps the module whose input is the vector of a layer's FFN neurons."""
 
@@ -131,11 +143,18 @@ def _logits(model: Any, ids: torch.Tensor, source: Sequence[int]) -> torch.Tenso
     return model(input_ids=torch.tensor([source]).expand(len(ids), -1), decoder_input_ids=ids).logits
 
 
+def _by_token(rows: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+    """A view [B, T, n] of what a down projection is given, which OPT flattens to [B·T, n]."""
+    return rows.view(-1, len(ids), rows.shape[-1])
+
+
 def activations(model: Any, ids: Sequence[int], position: int, source: Sequence[int] = ()) -> torch.Tensor:
     """The FFN neurons of every layer at a position of the unmodified network, [L, n]."""
     found: list[torch.Tensor] = []
     for layer in range(len(down_projections(model))):
-        keep = _hooked(model, layer, lambda _module, inputs: found.append(inputs[0][0, position].clone()))
+        keep = _hooked(
+            model, layer, lambda _module, inputs: found.append(_by_token(inputs[0], ids)[0, position].clone())
+        )
         with torch.no_grad(), keep:
             _logits(model, torch.tensor([ids]), source)
     return torch.stack(found)
@@ -160,7 +179,7 @@ def probability(
 
     def replace(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         changed = inputs[0].clone()
-        changed[:, position] = rows
+        _by_token(changed, ids)[:, position] = rows
         return (changed, *inputs[1:])
 
     if layer is None:

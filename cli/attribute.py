@@ -92,7 +92,7 @@ def attribute(
             seed=seed,
             dtype=dtype,
             device=device,
-            batch_size=_batch_size(batch_size),
+            batch_size=batch_size_option(batch_size),
             version=version,
             run=run,
             progress=tick,
@@ -199,7 +199,8 @@ def methods(output: FormatOption = OutputFormat.TABLE) -> None:
     print_rows(rows, ["method", "cost_per_prompt", "source", "threshold"], output)
 
 
-def _batch_size(text: str) -> int | None:
+def batch_size_option(text: str) -> int | None:
+    """The number that a --batch-size names; None for auto."""
     if text == "auto":
         return None
     if not text.isdecimal():

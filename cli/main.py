@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from kndb.errors import InputError, KndbError
 
-from . import ask, attribute, database, demo, edit, ingest, lab, model, query, snapshot
+from . import ask, attribute, bench, database, demo, edit, ingest, lab, model, query, snapshot
 from .output import note
 
 INTERRUPTED = 130
@@ -60,6 +60,7 @@ app.add_typer(edit.app, name="edit")
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(database.app, name="db")
 app.add_typer(lab.app, name="lab")
+app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 
 

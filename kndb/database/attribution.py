@@ -220,7 +220,9 @@ class AttributionCommands:
             keys = {relation.id: relation.key for relation in store_facts.relations(connection)}
             outcomes = []
             for relation_id, prompts_of_fact in facts.items():
-                candidates = store_refinements.candidates(connection, chosen.id, relation_id, threshold, negative=negative)
+                candidates = store_refinements.candidates(
+                    connection, chosen.id, relation_id, threshold, negative=negative
+                )
                 outcome, kept = refine_relation(keys[relation_id], prompts_of_fact, candidates, settings)
                 outcomes.append((relation_id, outcome, kept))
         if not outcomes:
@@ -331,9 +333,7 @@ def _checked_target(target: str) -> str:
     return target
 
 
-def _encode(
-    encoder: Encoder, prompts: Sequence[Prompt], target: str
-) -> tuple[list[EncodedPrompt], list[Skipped]]:
+def _encode(encoder: Encoder, prompts: Sequence[Prompt], target: str) -> tuple[list[EncodedPrompt], list[Skipped]]:
     """Prompts as token ids, asking for the target, and those that can't be asked."""
     encoded: list[EncodedPrompt] = []
     skipped: list[Skipped] = []

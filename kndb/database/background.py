@@ -35,7 +35,7 @@ class BackgroundWriter(Generic[Item]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._wait()
+            self.wait()
         except Exception:
             if error is None:
                 raise
@@ -44,10 +44,11 @@ class BackgroundWriter(Generic[Item]):
 
     def submit(self, item: Item) -> None:
         """Waits for the item before, then has this one written."""
-        self._wait()
+        self.wait()
         self._last = self._executor.submit(self._write, item)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Waits until everything handed over so far is written."""
         if self._last is None:
             return
         started = time.monotonic()

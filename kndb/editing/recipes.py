@@ -34,11 +34,18 @@ def update_rule(network: Network, old: int, new: int, lambda_old: float, lambda_
         lambda_new: λ₂, at least 0.
 
     Raises:
-        EditError: if both tokens are the same, so that nothing would be asked for.
+        EditError: if both tokens are the same, so that nothing would be asked for; or if the model's word embeddings
+            are not as wide as its value slots.
     """
     if old == new:
         raise EditError("the new answer is the one that the model gives already; nothing to change")
     embeddings = network.word_embeddings.detach()
+    if embeddings.shape[1] != network.hidden_size:
+        raise EditError(
+            f"found word embeddings of {embeddings.shape[1]} numbers and value slots of {network.hidden_size} in this "
+            f"{network.adapter.family} model; the update rule adds the one to the other, and expects the same width. "
+            "An edit that erases needs no embeddings"
+        )
     away, towards = (_unit(embeddings[token].cpu().double()) for token in (old, new))
 
     def rule(values: torch.Tensor) -> torch.Tensor:
@@ -65,6 +72,9 @@ def plan(
 ) -> EditObject:
     """Computes an edit on the model's present weights, and changes nothing.
 
+    Where layers share a parameter, their neurons of one index have one value slot: it changes once, for all of these
+    layers, and is named by the lowest.
+
     Args:
         network: the model, in the dtype in which it is stored.
         neurons: whose value slots to change.
@@ -76,11 +86,10 @@ def plan(
     Raises:
         EditError: if there is no neuron, one that the model lacks, or no slot would change.
     """
-    by_layer: dict[int, list[int]] = defaultdict(list)
-    for neuron in sorted(set(neurons)):
-        _require_neuron(network, neuron)
-        by_layer[neuron.layer].append(neuron.index)
-    changed = {layer: _slots_that_change(network, layer, indices, rule) for layer, indices in by_layer.items()}
+    changed = {
+        layer: _slots_that_change(network, layer, sorted(indices), rule)
+        for layer, indices in _slots(network, neurons).items()
+    }
     diffs = {layer: diff for layer, diff in changed.items() if diff is not None}
     if not diffs:
         raise EditError("the edit would change no value slot; its neurons are none, or already have these values")
@@ -97,21 +106,33 @@ def plan(
 def random_neurons(network: Network, neurons: Sequence[Neuron], seed: int) -> list[Neuron]:
     """As many other neurons of the same layers, drawn at random: the control of an edit.
 
+    What counts are value slots: where layers share a parameter, slots that several of the neurons share are one, and
+    each slot drawn is another one, named by the lowest of the layers.
+
     Args:
         network: the model.
-        neurons: the edit's neurons, none of which is drawn.
+        neurons: the edit's neurons, none of whose value slots is drawn.
         seed: of the draw.
+
+    Raises:
+        EditError: if the model lacks one of the neurons.
     """
     generator = torch.Generator().manual_seed(seed)
-    by_layer: dict[int, set[int]] = defaultdict(set)
-    for neuron in neurons:
-        by_layer[neuron.layer].add(neuron.index)
     drawn = []
-    for layer, taken in sorted(by_layer.items()):
+    for layer, taken in _slots(network, neurons).items():
         order = torch.randperm(network.neurons, generator=generator).tolist()
         free = [index for index in order if index not in taken]
         drawn += [Neuron(layer, index) for index in free[: len(taken)]]
     return sorted(drawn)
+
+
+def _slots(network: Network, neurons: Iterable[Neuron]) -> dict[int, set[int]]:
+    """The neurons' value slots: indices by the lowest layer that has the parameter, in the layers' order."""
+    by_layer: dict[int, set[int]] = defaultdict(set)
+    for neuron in sorted(neurons):
+        _require_neuron(network, neuron)
+        by_layer[network.canonical_layer(neuron.layer)].add(neuron.index)
+    return dict(sorted(by_layer.items()))
 
 
 def _slots_that_change(network: Network, layer: int, indices: list[int], rule: Rule) -> ParameterDiff | None:

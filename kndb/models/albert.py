@@ -16,7 +16,7 @@ def embed(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 def layers(model: Any) -> list[str]:
-    """The path of each layer in turn: a group's inner layers, for each of the hidden layers that the group stands for."""
+    """The path of each layer in turn: for each hidden layer, the inner layers of its group."""
     config = model.config
     per_group = config.num_hidden_layers / config.num_hidden_groups  # The model's own formula, rounding included.
     groups = [int(number / per_group) for number in range(config.num_hidden_layers)]

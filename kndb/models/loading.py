@@ -146,9 +146,13 @@ def load(folder: Path) -> LoadedModel:
     adapter = adapter_for(config)
     _require_tokenizer(folder)
     dtype = stored_dtype(folder)
+    # Fused attention leaves the cap on scores out, in some versions of transformers without a word.
+    attention = None if adapter.attention.softcap is None else "eager"
     with quiet():
         try:
-            model, report = _auto_class(adapter).from_pretrained(folder, dtype=dtype, output_loading_info=True)
+            model, report = _auto_class(adapter).from_pretrained(
+                folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder} can't be loaded: {error}") from error

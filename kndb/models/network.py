@@ -26,6 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..errors import UnsupportedModelError
 from .activations import fused
 from .adapter import Adapter, Attention, Heads, Rotation, SlotLayout
 
@@ -218,8 +219,8 @@ class AttentionBlock:
 
     def _scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """Scores of queries [N, h, R, s] against keys [N, h_kv, T, s]: [N, h, R, T]."""
-        grouped = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3)  # [N, h_kv, g·R, s]
-        scores = (grouped @ key.transpose(-1, -2)).unflatten(2, (-1, query.shape[2])).flatten(1, 2)
+        grouped = torch.unflatten(query, 1, (key.shape[1], -1)).flatten(2, 3)  # [N, h_kv, g·R, s]
+        scores = torch.unflatten(grouped @ key.transpose(-1, -2), 2, (-1, query.shape[2])).flatten(1, 2)
         return self._scaled(scores, query.shape[-1])
 
     def _scaled(self, scores: torch.Tensor, size: int) -> torch.Tensor:
@@ -228,8 +229,8 @@ class AttentionBlock:
 
     def _mix(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Values [N, h_kv, T, s] summed with weights [N, h, R, T]: [N, h, R, s]."""
-        grouped = weights.unflatten(1, (value.shape[1], -1)).flatten(2, 3)
-        return (grouped @ value).unflatten(2, (-1, weights.shape[2])).flatten(1, 2)
+        grouped = torch.unflatten(weights, 1, (value.shape[1], -1)).flatten(2, 3)
+        return torch.unflatten(grouped @ value, 2, (-1, weights.shape[2])).flatten(1, 2)
 
 
 def _future(query: torch.Tensor) -> torch.Tensor:
@@ -344,7 +345,15 @@ class Layer:
 
 
 class Network:
-    """A loaded model with its layers and head in pieces. Parameters need no gradient."""
+    """A loaded model with its layers and head in pieces. Parameters need no gradient.
+
+    Args:
+        model: a transformers model with its head.
+        adapter: of its family.
+
+    Raises:
+        UnsupportedModelError: if the model has no layers.
+    """
 
     def __init__(self, model: nn.Module, adapter: Adapter) -> None:
         config = cast("Any", model.config)
@@ -352,6 +361,8 @@ class Network:
         self.adapter = adapter
         self.heads = int(config.num_attention_heads)
         paths = _layer_paths(model, adapter)
+        if not paths:
+            raise UnsupportedModelError(f"found a {adapter.family} model without layers; expected at least one")
         self.layers = [Layer(resolve(model, path), path, adapter, self.heads) for path in paths]
         self._final_norm = _optional(model, adapter.final_norm) or _identity
         self._head = [_head_step(model, step) for step in adapter.head]
@@ -374,7 +385,7 @@ class Network:
 
     @property
     def word_embeddings(self) -> torch.Tensor:
-        """The input word embeddings, [vocabulary, d]."""
+        """The input word embeddings, [vocabulary, e]; e is d, unless the model widens them for its residual stream."""
         embeddings = cast("Any", self.model).get_input_embeddings()
         return cast("torch.Tensor", embeddings.weight)
 

@@ -169,7 +169,7 @@ class Encoder:
         if ids.count(mask) != 1:
             return SKIP_EXTRA_MASK
         position = ids.index(mask)
-        answers = (-1,)
+        answers: tuple[int, ...] = (-1,)
         if answer is not None:
             answers = self._between(ids[:position], ids[position + 1 :], before, after, answer)
             if self._has_unknown(answers, answer):
@@ -179,7 +179,7 @@ class Encoder:
 
     def _shown(self, before: str, token: str, after: str) -> tuple[int, ...]:
         """A text's tokens with a token at its blank. A space before the blank belongs to the answer, so it goes too."""
-        return self._whole(f"{before.rstrip()}{token}{after}")
+        return self._whole(f"{before.removesuffix(' ')}{token}{after}")
 
     def _between(
         self, head: tuple[int, ...], tail: tuple[int, ...], before: str, after: str, answer: str
@@ -193,7 +193,7 @@ class Encoder:
         stop = len(whole) - len(tail)
         if stop > len(head) and whole[: len(head)] == head and whole[stop:] == tail:
             return whole[len(head) : stop]
-        added = self._added(before.rstrip(), f"{before}{answer}")
+        added = self._added(before.removesuffix(" "), f"{before}{answer}")
         if added:
             return added
         spaced = not before or before[-1].isspace()

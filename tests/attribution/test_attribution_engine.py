@@ -29,7 +29,9 @@ def run(case, *rule, batch_size=None, prompts=None, **settings):
     """All results by prompt, and all kept scores by (prompt, layer, neuron)."""
     settings = AttributionSettings(Quadrature.choose(*rule), **settings)
     results, scores = {}, {}
-    for batch in Engine(case.network, lambda tokens: " ".join(f"<{token}>" for token in tokens), settings, batch_size).run(prompts or case.prompts):
+    for batch in Engine(
+        case.network, lambda tokens: " ".join(f"<{token}>" for token in tokens), settings, batch_size
+    ).run(prompts or case.prompts):
         for result in batch.results:
             assert result.prompt_id not in results
             results[result.prompt_id] = result
@@ -332,16 +334,12 @@ def test_weights_that_are_not_finite(make_case, family, value, layer):
 WRONG = {
     "norms": lambda adapter: replace(adapter, norms=_swapped(adapter.norms)),
     "norm-place": lambda adapter: replace(adapter, norms=_moved(adapter.norms)),
-    "projections": lambda adapter: _with_attention(
-        adapter, query_key_value=adapter.attention.query_key_value[::-1]
-    ),
+    "projections": lambda adapter: _with_attention(adapter, query_key_value=adapter.attention.query_key_value[::-1]),
     "embedding": lambda adapter: replace(adapter, embed=lambda model, ids: model.get_input_embeddings()(ids)),
-    "head": lambda adapter: replace(
-        adapter, final_norm=None, head=("lm_head",)
-    )
-    if adapter.family == "gpt2"
-    else replace(
-        adapter, head=("cls.predictions.decoder",)
+    "head": lambda adapter: (
+        replace(adapter, final_norm=None, head=("lm_head",))
+        if adapter.family == "gpt2"
+        else replace(adapter, head=("cls.predictions.decoder",))
     ),
 }
 

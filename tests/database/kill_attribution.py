@@ -3,9 +3,10 @@
     python kill_attribution.py FOLDER SEED
 
 FOLDER/base holds a database with model `tiny` and facts, not attributed. A forked child attributes them in batches of
-four prompts, and kills itself with SIGKILL before, within or after the transaction of a random batch; the next one
-goes on, until one comes to the end. Prints as JSON how often children were killed in each way and how many prompts each
-found done; fails if the results are not those of an undisturbed run, or a store is not sound.
+four prompts, and is killed with SIGKILL before, within or after the transaction of a random batch, or at a random
+moment; the next one goes on, until one comes to the end; all this until twenty were killed. Prints as JSON how often
+children were killed in each way and how many prompts each found done; fails if the results are not those of an
+undisturbed run, or a store is not sound.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -26,7 +28,8 @@ from kndb.cli.main import exit_code
 from kndb.database import check_database
 from kndb.store import runs
 
-WAYS = ("before", "within", "after")
+WAYS = ("before", "within", "after", "moment")
+KILLS = 20
 QUERIES = (
     "SELECT id, model_id, version, method, settings, status FROM run ORDER BY id",
     "SELECT * FROM prompt_result ORDER BY run_id, prompt_id",
@@ -56,15 +59,32 @@ def kill_at(number: int, way: str) -> None:
     runs.save_results = saving
 
 
-def run_killed(place: Path, number: int, way: str) -> bool:
+def kill_after(seconds: float, victim: int) -> int:
+    """A process that kills another one some time later."""
+    killer = os.fork()
+    if killer == 0:
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        os._exit(0)
+    return killer
+
+
+def run_killed(place: Path, number: int, way: str, seconds: float) -> bool:
     child = os.fork()
     if child == 0:
         with (place / "output.txt").open("a", encoding="utf-8") as output:
             os.dup2(output.fileno(), 1)
-        kill_at(number, way)
+        if way != "moment":
+            kill_at(number, way)
         attribute(place)
         os._exit(0)
+    killer = kill_after(seconds, child) if way == "moment" else None
     _, status = os.waitpid(child, 0)
+    if killer is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killer, signal.SIGKILL)
+        os.waitpid(killer, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return True
@@ -84,22 +104,25 @@ def main(folder: Path, seed: int) -> None:
     shutil.copytree(folder / "base", folder / "undisturbed")
     # In this process, so that each child finds everything imported.
     with (folder / "output.txt").open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+        started = time.monotonic()
         attribute(folder / "undisturbed")
+        longest = time.monotonic() - started
     expected = results(folder / "undisturbed")
     assert expected[0][0][-1] == "complete"
     killed, done = dict.fromkeys(WAYS, 0), []
-    for _ in range(3):
+    while sum(killed.values()) < KILLS:
         place = folder / "killed"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(folder / "base", place)
         saved = 0
-        while run_killed(place, number := chance.randint(1, 9), way := chance.choice(WAYS)):
+        while run_killed(place, number := chance.randint(1, 9), way := chance.choice(WAYS), chance.uniform(0, longest)):
             killed[way] += 1
             run, prompts, scores = results(place)
-            assert [row[-1] for row in run] == ["running"]
+            assert [row[-1] for row in run] == ["running"][: len(run)]
             # All that was saved before is there; of this child's batches, but the last one, every one is new.
             whole = number if way == "after" else number - 1
-            assert saved + whole <= len(prompts) <= saved + 4 * whole
+            assert way == "moment" or saved + whole <= len(prompts) <= saved + 4 * whole
+            assert saved <= len(prompts)
             assert set(prompts) <= set(expected[1])
             numbers = {row[1] for row in prompts}
             assert set(scores) == {row for row in expected[2] if row[1] in numbers}

@@ -80,6 +80,11 @@ def _gpt2(layers: int, width: int, neurons: int, heads: int, roughness: float, s
 
 DOWN = {
     "bert": "bert.encoder.layer.{}.output.dense",
+    "roberta": "roberta.encoder.layer.{}.output.dense",
+    "xlm-roberta": "roberta.encoder.layer.{}.output.dense",
+    "distilbert": "distilbert.transformer.layer.{}.ffn.lin2",
+    "electra": "electra.encoder.layer.{}.output.dense",
+    "t5": "decoder.block.{}.layer.2.DenseReluDense.wo",
     "gpt2": "transformer.h.{}.mlp.c_proj",
     "gpt_neo": "transformer.h.{}.mlp.c_proj",
     "gptj": "transformer.h.{}.mlp.fc_out",
@@ -101,6 +106,10 @@ def down_projections(model: Any) -> list[nn.Module]:
     """The modules whose input is the vector of FFN neurons, one for each layer (the same one where layers share it)."""
     config = model.config
     layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
+    if config.model_type == "albert":
+        groups = model.albert.encoder.albert_layer_groups
+        in_turn = [groups[number * len(groups) // layers] for number in range(layers)]
+        return [layer.ffn_output for group in in_turn for layer in group.albert_layers]
     return [model.get_submodule(DOWN[config.model_type].format(number)) for number in range(layers)]
 
 

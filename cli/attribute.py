@@ -185,7 +185,7 @@ def methods(output: FormatOption = OutputFormat.TABLE) -> None:
 
     Example: kndb methods
     """
-    from kndb.attribution.methods import METHODS
+    from kndb.database.attribution import METHODS
 
     rows = [
         {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kndb.errors import InputError
+from kndb.errors import UsageError
 
 from .attribute import batch_size_option
 from .options import DeviceOption, FormatOption
@@ -56,10 +55,7 @@ def attribution(
 
     Example: kndb bench attribution --family gpt2 --size tiny --prompts 32
     """
-    import torch
-
-    from kndb.database.bench import bench_attribution
-    from kndb.errors import UsageError
+    from kndb.database.bench import bench_attribution, save_benchmark
 
     if random_weights and checkpoint is not None:
         raise UsageError("found --random-weights and --checkpoint; expected one of them")
@@ -84,14 +80,7 @@ def attribution(
         found = bench_attribution(**settings, progress=tick)
     record = {name: _short(value) for name, value in asdict(found).items()}
     if save is not None:
-        machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        if torch.cuda.is_available():
-            machine["gpu"] = torch.cuda.get_device_name()
-        text = json.dumps({"settings": settings, "machine": machine, "measures": asdict(found)}, indent=2)
-        try:
-            save.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{save} can't be written: {error.strerror or error}") from error
+        save_benchmark(save, settings, found)
     print_record(record, output)
 
 

@@ -48,7 +48,7 @@ def _layer_scores(continuation: Continuation, number: int, selected: torch.Tenso
 
 
 def _log_probability(network: Network, rows: torch.Tensor, answer: int) -> torch.Tensor:
-    """log p(answer) by the head on rows [R, d]: [R]."""
+    """The answer's log-probability by the head on rows [R, d]: [R]."""
     logits = network.logits(rows)
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return wide[:, answer] - wide.logsumexp(-1)

@@ -14,9 +14,7 @@ from .method import Method, MethodOptions, MethodScores
 from .random_scores import random_scores
 
 
-def _integrated_gradients(
-    continuation: Continuation, selected: torch.Tensor, options: MethodOptions
-) -> MethodScores:
+def _integrated_gradients(continuation: Continuation, selected: torch.Tensor, options: MethodOptions) -> MethodScores:
     return integrated_gradients(continuation, selected, options.quadrature, options.most_rows, options.unit)
 
 

@@ -32,7 +32,6 @@ def baseline_scores(network: Network, prompt: EncodedPrompt, steps: int = STEPS)
 
 
 def _layer(network: Network, prompt: EncodedPrompt, number: int, steps: int) -> torch.Tensor:
-    down = network.layers[number].down
     activation: list[torch.Tensor] = []
     with torch.no_grad(), _at_call(network, number, lambda inputs: activation.append(inputs[0, prompt.position])):
         _run(network, prompt, 1)

@@ -287,8 +287,9 @@ class AttributionCommands:
 
 
 class _Saver:
-    """Saves a run's batches; the run is there from its first batch on, so that one which can't be computed leaves
-    nothing behind.
+    """Saves a run's batches.
+
+    The run is there from its first batch on, so that one which can't be computed leaves nothing behind.
     """
 
     def __init__(

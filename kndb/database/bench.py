@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+
+import torch
 
 from ..attribution.engine import AttributionSettings
 from ..attribution.quadrature import Quadrature
 from ..bench.attribution import PROMPTS_PER_FACT, AttributionBenchmark, measure, random_prompts
 from ..bench.shapes import random_network
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..models import loading
 from ..models.network import Network
 from ..models.precision import PRECISIONS
@@ -102,6 +105,22 @@ def bench_attribution(
             progress=progress,
         )
     return found if writer is None else replace(found, seconds_writing=writer.waited)
+
+
+def save_benchmark(path: Path, settings: Mapping[str, object], found: AttributionBenchmark) -> None:
+    """Writes a benchmark's settings, machine and measures as JSON.
+
+    Raises:
+        InputError: if the file can't be written.
+    """
+    machine: dict[str, object] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    text = json.dumps({"settings": dict(settings), "machine": machine, "measures": asdict(found)}, indent=2)
+    try:
+        path.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def _temporary_store(stack: ExitStack) -> Store:

@@ -159,7 +159,9 @@ def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
 
 def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[EncodedPrompt]:
     """The examples as token ids, without those that can't be asked."""
-    encoded = (encoder.encode(index, example.text, example.answer, single_token=True) for index, example in enumerate(examples))
+    encoded = (
+        encoder.encode(index, example.text, example.answer, single_token=True) for index, example in enumerate(examples)
+    )
     return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
 
 

@@ -185,7 +185,7 @@ def methods(output: FormatOption = OutputFormat.TABLE) -> None:
 
     Example: kndb methods
     """
-    from kndb.database.attribution import METHODS
+    from kndb.database.attribution import methods as all_methods
 
     rows = [
         {
@@ -194,7 +194,7 @@ def methods(output: FormatOption = OutputFormat.TABLE) -> None:
             "source": method.source,
             "threshold": method.threshold,
         }
-        for method in METHODS.values()
+        for method in all_methods()
     ]
     print_rows(rows, ["method", "cost_per_prompt", "source", "threshold"], output)
 

@@ -12,14 +12,19 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from .continuation import PromptBatch
 
-CPU_BUDGET = 512 * 2**20
+CPU_BUDGET = 2**30
 """Bytes of activations held at once on a CPU: more does not make the matrix products faster."""
 GPU_SHARE = 0.5
 """Share of a GPU's free memory used for activations."""
-MOST_PROMPTS = 1024
+MOST_PROMPTS = {"cpu": 1024, "cuda": 4096, "mps": 1024}
 """Prompts in one batch at most: more do not make the matrix products faster, and are lost if the run is killed."""
 NODES_PER_PROMPT = 2
 """New nodes of the cheapest default rule: the rows that a prompt brings at once."""
+
+
+def most_prompts(device: torch.device) -> int:
+    """The largest batch on a device, whatever its memory."""
+    return MOST_PROMPTS.get(device.type, MOST_PROMPTS["cpu"])
 
 
 def shape_of(prompt: EncodedPrompt) -> tuple[int, int, int]:
@@ -47,11 +52,11 @@ def to_tensors(prompts: Sequence[EncodedPrompt], device: torch.device) -> Prompt
 
 
 def automatic_size(network: Network, prompt: EncodedPrompt) -> int:
-    """The number of prompts of a prompt's shape whose activations fit the device's memory budget, 1 to 1024."""
+    """The number of prompts of a prompt's shape whose activations fit the device's memory budget, at least 1."""
     questions = len(prompt.further) + 1
     tokens = len(prompt.ids) + len(prompt.source) + questions - 1
     per_prompt = NODES_PER_PROMPT * _bytes_per_row(network, tokens) + questions * _bytes_of_base(network, tokens)
-    return max(1, min(MOST_PROMPTS, _budget(network.device) // per_prompt))
+    return max(1, min(most_prompts(network.device), _budget(network.device) // per_prompt))
 
 
 def _bytes_per_row(network: Network, tokens: int) -> int:

@@ -205,15 +205,18 @@ class MaskedContinuation(Continuation):
         self._projected: list[tuple[torch.Tensor, ...]] = []
         hidden = self.network.embed(self.batch.ids)
         for number, layer in enumerate(self.network.layers):
-            projected = layer.project(hidden, self._places.turn)
-            attended = layer.attention.attend(*projected, bias=self._places.bias)
-            residual = layer.residual(hidden, attended)
+            query, key, value = layer.project(hidden, self._places.turn)
+            self._projected.append((query.detach(), key.detach(), value.detach()))
+            bias = self._places.bias
+            if number == self.last:  # of which the answer's row alone is read
+                hidden, query = hidden[every, position].unsqueeze(1), query[every, :, position].unsqueeze(2)
+                bias, position = self._places.bias_of(position), torch.zeros_like(position)
+            residual = layer.residual(hidden, layer.attention.attend(query, key, value, bias=bias))
             activation = layer.neurons(hidden, residual)
             output = layer.down(activation)
             self._record(residual[every, position], activation[every, position], output[every, position])
             output = output.index_put((every, position), leaves[number], accumulate=True)
             hidden = layer.finish(residual, output)
-            self._projected.append(tuple(part.detach() for part in projected))
             self._states.append(hidden.detach())
         return hidden[every, position]
 
@@ -289,7 +292,7 @@ class CausalContinuation(Continuation):
             query, key, value = layer.project(before, prefix_turn)
             self._prefix.append((key.detach(), value.detach()))
             self._memory.append(None if encoded is None or layer.cross is None else layer.cross.key_value(encoded))
-            if tokens > 1:
+            if tokens > 1 and number < self.last:  # nothing reads what the last layer makes of the prefix
                 attended = layer.attention.attend(query, key, value, bias=prefix_bias, causal=True)
                 before = layer.complete(before, layer.residual(before, attended, self._memory[number]))
             residual = self._row_residual(number, row)

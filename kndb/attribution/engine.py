@@ -17,7 +17,7 @@ from ..models.network import Network
 from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
 from ..records import PromptResult, ResultBatch, ScoreColumns
-from .batches import MOST_PROMPTS, NODES_PER_PROMPT, automatic_size, by_shape, to_tensors
+from .batches import NODES_PER_PROMPT, automatic_size, by_shape, most_prompts, to_tensors
 from .continuation import Continuation, continue_from, freeze
 from .method import MethodOptions, MethodScores
 from .methods import find_method
@@ -120,7 +120,7 @@ class Engine:
                 the memory.
             ModelError: if the engine's first batch does not agree with the model's own forward pass.
         """
-        for group in by_shape(prompts, self._batch_size or MOST_PROMPTS):
+        for group in by_shape(prompts, self._batch_size or most_prompts(self._network.device)):
             rest = group
             while rest:
                 size = self._batch_size or automatic_size(self._network, rest[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
+from ..attribution.method import Method
 from ..attribution.methods import METHODS
 from ..attribution.quadrature import Quadrature
 from ..errors import AttributionError, NotFoundError, UsageError
@@ -326,6 +327,11 @@ class _Saver:
         assert self._run_id is not None
         with self._store.writing() as connection:
             store_runs.save_results(connection, self._run_id, batch)
+
+
+def methods() -> list[Method]:
+    """All methods of attribution."""
+    return list(METHODS.values())
 
 
 def _checked_target(target: str) -> str:

@@ -158,7 +158,7 @@ def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
 
 
 def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[EncodedPrompt]:
-    """The examples as token ids, without those that can't be asked."""
+    """The examples as token ids, without those that can't be asked for an answer of one token."""
     encoded = (
         encoder.encode(index, example.text, example.answer, single_token=True) for index, example in enumerate(examples)
     )

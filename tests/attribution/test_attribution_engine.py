@@ -421,7 +421,8 @@ def test_layers_below_the_perturbed_one_are_not_run(make_case, family):
     expected = []
     for layer in range(4):
         per_copy = tokens if family == "bert" and layer < last else 1
-        expected.append(prompts * tokens + layer * 3 * prompts * per_copy)
+        base = tokens if layer < last else 1
+        expected.append(prompts * base + layer * 3 * prompts * per_copy)
     assert rows == {"up": expected, "down": expected}
 
 

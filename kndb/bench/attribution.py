@@ -116,6 +116,7 @@ def measure(
     device = network.device
     precision = PRECISIONS[settings.precision]
     engine = Engine(network, lambda tokens: " ".join(map(str, tokens)), settings, batch_size)
+    _drain(engine, prompts[:1])  # The first batch is compared with the model's own forward pass.
     with precision.computing():
         counted = _gflop(lambda: _drain(engine, prompts[:COUNTED])) / min(COUNTED, len(prompts))
         base_seconds, base_gflop = _baseline(network, prompts[:baseline_prompts])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 
-LADDER = (3, 4, 5, 7, 9, 13, 17, 25, 33)
+LADDER = (3, 4, 5, 7, 9, 13, 17, 25, 33, 65)
 """Node counts that the adaptive rules climb; rungs are skipped where the error estimate allows."""
 
 ESTIMATED_DEGREES = 4

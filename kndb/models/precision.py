@@ -58,6 +58,6 @@ PRECISIONS = {
         # Some families compute attention in single precision even where the parameters are double.
         Precision("float64", torch.float64, 2.0**-53, 1e-4),
         Precision("tf32", torch.float32, 2.0**-11, 2e-2, tensor_float=True),
-        Precision("bfloat16", torch.bfloat16, 2.0**-9, 0.3),
+        Precision("bfloat16", torch.bfloat16, 2.0**-8, 0.3),
     )
 }

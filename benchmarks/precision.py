@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def lab_prompts(name: str, count: int) -> list[EncodedPrompt]:
         found += [encoder.encode(0, text, answer) for text, answer in texts]
     usable = [prompt for prompt in found if isinstance(prompt, EncodedPrompt)]
     chosen = usable[:: max(1, len(usable) // count)][:count]
-    return [EncodedPrompt(number, p.ids, p.position, p.answer) for number, p in enumerate(chosen)]
+    return [replace(p, prompt_id=number) for number, p in enumerate(chosen)]
 
 
 def attribute(

@@ -42,7 +42,8 @@ def attribute(
         typer.Option("--steps", help="A fixed number of nodes. Default: adaptive for Gauss rules, else 20."),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", help="Error wanted of each integral, where nodes are adaptive.")
+        float,
+        typer.Option("--tolerance", help="Relative error wanted of each layer's integral, where nodes are adaptive."),
     ] = 1e-3,
     floor: Annotated[
         float, typer.Option("--floor", help="Keep scores of at least this share of a prompt's largest.")
@@ -67,7 +68,9 @@ def attribute(
     ] = "current",
     run: Annotated[
         int | None,
-        typer.Option("--run", metavar="ID", help="Go on with this run, and with no other version or settings."),
+        typer.Option(
+            "--run", metavar="ID", help="Go on with this run; refused if version or settings differ from its own."
+        ),
     ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

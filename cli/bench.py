@@ -78,7 +78,8 @@ def attribution(
     }
     with progress_bar("Measuring") as tick:
         found = bench_attribution(**settings, progress=tick)
-    record = {name: _short(value) for name, value in asdict(found).items()}
+    exact = asdict(found)
+    record = {name: _short(value) for name, value in exact.items()} if output is OutputFormat.TABLE else exact
     if save is not None:
         save_benchmark(save, settings, found)
     print_record(record, output)

@@ -222,9 +222,15 @@ def _require_finite(values: torch.Tensor) -> None:
 
 
 def _correct(prompts: Sequence[EncodedPrompt], predicted: list[list[int]]) -> list[bool | None]:
-    """Whether the most probable tokens are those of the fact's own answer; None where it has none."""
+    """Whether the most probable tokens are those of the fact's own answer.
+
+    None where that has no tokens, or another number of them than the answer that is asked about.
+    """
     golds = [prompt.answers if prompt.gold is None else prompt.gold for prompt in prompts]
-    return [tuple(tokens) == gold if gold else None for tokens, gold in zip(predicted, golds, strict=True)]
+    return [
+        tuple(tokens) == gold if len(gold) == len(tokens) else None
+        for tokens, gold in zip(predicted, golds, strict=True)
+    ]
 
 
 def _mean_scores(parts: list[MethodScores]) -> torch.Tensor:

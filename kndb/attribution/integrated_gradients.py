@@ -42,7 +42,7 @@ ROUNDING = 16.0
 """Units of rounding that log odds are taken to be off by."""
 
 SETTLED = 9
-"""From this many nodes on, a rule whose estimate is no better than that of a coarser one is the last."""
+"""From this many nodes on, a rule whose estimate is no better than that of a coarser one is given up for that one."""
 
 FADING = 0.3
 """How much of the second highest coefficient is taken for the highest, should that one be small by chance."""
@@ -153,15 +153,17 @@ class _LayerIntegral:
             scores = self._scores(prompts, gradients, rule)
             completeness = (scores.sum(-1) - self.change[pending]).abs() / scale[pending]
             result.evaluations[pending] += len(rule.new_nodes)
-            result.scores[pending] = scores
-            result.completeness_error[pending] = completeness
+            better = torch.ones_like(pending, dtype=torch.bool)
             if tolerance is not None:
                 tail = self._tail(prompts, pending, rule, odds, gradients) / scale[pending].unsqueeze(-1)
                 estimate = torch.maximum(completeness, torch.maximum(tail[:, 0], FADING * tail[:, 1]))
                 following = self._next_rung(number, tail, estimate, tolerance[pending])
                 settled = (estimate >= estimates[pending]) & (len(rule.nodes) >= SETTLED)
+                better = ~settled
                 rung[pending] = torch.where(settled, -1, following)
                 estimates[pending] = estimate
+            result.scores[pending[better]] = scores[better]
+            result.completeness_error[pending[better]] = completeness[better]
         return result
 
     def _tolerance(self, scale: torch.Tensor, unit: float) -> torch.Tensor | None:

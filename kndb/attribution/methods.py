@@ -24,24 +24,30 @@ METHODS: dict[str, Method] = {
         Method(
             "integrated-gradients",
             _integrated_gradients,
-            "2 gradient evaluations per layer and up, 1 forward pass per layer, 1 gradient for all layers",
+            "per layer 2 gradients or more and 1 forward pass; 1 gradient for all layers together",
             "Dai et al. 2022, equations 2 and 3",
             integrates=True,
         ),
-        Method("activation", activation, "1 forward pass", "Dai et al. 2022, section 4.2 (baseline)", threshold=0.5),
+        Method(
+            "activation",
+            activation,
+            "1 forward and backward pass",
+            "Dai et al. 2022, section 4.2 (baseline)",
+            threshold=0.5,
+        ),
         Method(
             "gradient-x-activation",
             gradient_x_activation,
-            "1 gradient evaluation for all layers",
+            "1 forward and backward pass",
             "the integrated gradient's integrand at the unmodified network",
         ),
         Method(
             "log-probability-increase",
             log_probability_increase,
-            "1 forward pass, and the head once per neuron",
+            "1 forward and backward pass, and the head once per neuron",
             "Yu and Ananiadou 2024",
         ),
-        Method("random", random_scores, "1 forward pass", "control", draws=True),
+        Method("random", random_scores, "1 forward and backward pass", "control", draws=True),
     )
 }
 

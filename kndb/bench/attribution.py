@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,6 +26,8 @@ PRODUCT_SIZE = {"cpu": 4096, "cuda": 8192, "mps": 4096}
 PRODUCT_ROUNDS = {"cpu": 3, "cuda": 20, "mps": 10}
 PROMPTS_PER_FACT = 9
 """As in ParaRel on average."""
+CLEAR_PEAK, PEAK = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+"""Where Linux forgets and tells a process's peak memory."""
 COUNTED = 64
 """Prompts whose arithmetic is counted, at most: counting slows it down."""
 
@@ -121,8 +125,7 @@ def measure(
         counted = _gflop(lambda: _drain(engine, prompts[:COUNTED])) / min(COUNTED, len(prompts))
         base_seconds, base_gflop = _baseline(network, prompts[:baseline_prompts])
         before = product_rate(device, precision.dtype)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    _reset_peak_memory(device)
     started = time.perf_counter()
     results: list[PromptResult] = []
     kept = 0
@@ -142,7 +145,7 @@ def measure(
     errors = [result.completeness_error for result in results if result.completeness_error is not None]
     layers, rate = len(network.layers), len(prompts) / seconds
     evaluations = statistics.mean(result.evaluations or 0 for result in results)
-    shared = 1 if settings.quadrature.rules[0].shared and settings.method == "integrated-gradients" else 0
+    shared = 1 if evaluations and settings.quadrature.rules[0].shared else 0
     return AttributionBenchmark(
         prompts=len(prompts),
         tokens=max(len(prompts[0].ids), len(prompts[0].source)),
@@ -211,8 +214,20 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def _reset_peak_memory(device: torch.device) -> None:
+    """Forgets the peak so far, the baseline's included, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_PEAK.exists():
+        CLEAR_PEAK.write_text("5", encoding="ascii")
+
+
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    if PEAK.exists():
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", PEAK.read_text(encoding="ascii"), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

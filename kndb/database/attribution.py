@@ -145,7 +145,7 @@ class AttributionCommands:
         if not total:
             raise AttributionError("the store has no prompts to attribute; add some with: kndb ingest PATH")
         if run is not None:
-            self._require_same(run, model, self._models.resolve_version(model, version), method, stored)
+            self._require_same(run, model, version, method, stored)
         loaded = self._models.load(model, version)
         with self._store.reading() as connection:
             present = store_runs.find_run(connection, loaded.record.id, loaded.version, method, stored)
@@ -269,9 +269,15 @@ class AttributionCommands:
         """Refuses to go on with a run that saw another model, version or settings: its results must not be mixed."""
         with self._store.reading() as connection:
             present = store_runs.run(connection, number)
-        if (present.model, present.version) != (model, version):
+        if present.model != model:
             raise AttributionError(
-                f"run {number} attributed version {present.version} of {present.model}; found version {version} of "
+                f"run {number} attributed {present.model}; found {model}. Results of two models are never mixed in one "
+                f"run: name its model with --model {present.model}, or leave out --run for a run of its own"
+            )
+        resolved = self._models.resolve_version(model, version)
+        if present.version != resolved:
+            raise AttributionError(
+                f"run {number} attributed version {present.version} of {present.model}; found version {resolved} of "
                 f"{model}. Results of two versions are never mixed in one run: leave out --run for a run of its own, "
                 f"or name the run's version with --version {present.version}"
             )

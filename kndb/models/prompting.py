@@ -258,7 +258,7 @@ class Encoder:
         return tuple(every[len(first) :]) if every[: len(first)] == first else ()
 
     def _whole(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text)["input_ids"])
+        return tuple(self._tokenizer(text, verbose=False)["input_ids"])
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, text
 
 from ..errors import NotFoundError
 from ..records import KnowledgeNeuron, Refinement, RelationRefinement, Settings
@@ -71,8 +71,6 @@ def candidates(
         threshold: a prompt's coarse set holds the neurons of at least this share of its largest score.
         negative: take the lowest scores in place of the largest: neurons that speak against the answer.
     """
-    from sqlalchemy import text
-
     query = _CANDIDATES.format(reaches=_REACHES[negative])
     rows = connection.execute(text(query), {"run": run_id, "relation": relation_id, "threshold": threshold})
     return [KnowledgeNeuron(*row) for row in rows]

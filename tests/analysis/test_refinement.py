@@ -186,6 +186,7 @@ def test_settings_that_make_no_sense(options, message):
 
 
 def test_settings_are_stored_in_full():
-    assert RefinementSettings().as_settings() == {"threshold": 0.2, "share": 0.7, "min_prompts": 3, "adapt": True}
-    chosen = {"threshold": 0.5, "share": 1.0, "min_prompts": 1, "adapt": False}
+    usual = {"threshold": 0.2, "share": 0.7, "min_prompts": 3, "adapt": True, "negative": False}
+    assert RefinementSettings().as_settings() == usual
+    chosen = {"threshold": 0.5, "share": 1.0, "min_prompts": 1, "adapt": False, "negative": True}
     assert RefinementSettings(**chosen).as_settings() == chosen

@@ -14,7 +14,6 @@ from kndb.attribution import engine as engine_module
 from kndb.attribution.batches import automatic_size, by_shape, to_tensors
 from kndb.attribution.continuation import continue_from
 from kndb.attribution.engine import AttributionSettings, Engine
-from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
 from kndb.errors import AttributionError, ModelError, UsageError
 from kndb.models.adapter import Norms

@@ -28,6 +28,7 @@ LISTS = {
     "snapshot list": ("snapshot", "list"),
     "ask": ("ask", "--model", "tiny", QUESTION),
     "refine": ("refine",),
+    "methods": ("methods",),
 }
 RECORDS = {
     "model show": ("model", "show", "tiny"),

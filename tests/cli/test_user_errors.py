@@ -83,6 +83,9 @@ ON_READY = [
     (USAGE, ["batch size 'many'"], "attribute --model tiny --batch-size many"),
     (USAGE, ["quadrature 'simpson'", "radau.*linspace"], "attribute --model tiny --quadrature simpson"),
     (USAGE, ["method 'guess'", "integrated-gradients"], "attribute --model tiny --method guess"),
+    (USAGE, ["empty target", "gold, predicted"], ["attribute", "--model", "tiny", "--target", " "]),
+    (USAGE, ["dtype 'float8'", "float32.*bfloat16"], "attribute --model tiny --dtype float8"),
+    (USAGE, ["dtype tf32 on cpu", "Use float32"], "attribute --model tiny --dtype tf32 --device cpu"),
     (USAGE, ["tolerance 0", "positive"], "attribute --model tiny --tolerance 0"),
     (USAGE, ["tolerance nan"], "attribute --model tiny --tolerance nan"),
     (USAGE, ["0 steps", "1 to"], "attribute --model tiny --steps 0"),
@@ -97,6 +100,15 @@ ON_READY = [
     (USAGE, ["threshold 0"], "refine --threshold 0"),
     (USAGE, ["threshold 1.1"], "refine --threshold 1.1"),
     (USAGE, ["min-prompts 0", "at least 1"], "refine --min-prompts 0"),
+    (NOT_FOUND, ["run 99", "kndb query runs"], "attribute --model tiny --run 99"),
+    (NOT_FOUND, ["'v0000'", "current"], "attribute --model tiny --version v0000"),
+    (
+        ATTRIBUTION,
+        ["run 1 has floor=0.1; found floor=0.3", "leave out --run"],
+        "attribute --model tiny --run 1 --floor 0.3",
+    ),
+    (ATTRIBUTION, ["run 1 has method=.*found method='random'"], "attribute --model tiny --run 1 --method random"),
+    (ATTRIBUTION, ["run 1 kept no scores below zero", "--negative"], "refine --run 1 --negative"),
     (ATTRIBUTION, ["threshold 0.05", "floor 0.1", "attribute again with --floor 0.05"], "refine --threshold 0.05"),
     (USAGE, ["top 0", "at least 1"], "query shared --relation P36 --top 0"),
     (USAGE, ["min-share 1.2", "0 to 1"], "query shared --relation P36 --min-share 1.2"),
@@ -226,9 +238,9 @@ def test_the_same_name_for_another_checkpoint(refused, kndb_json, use_ready, sma
 def test_an_architecture_without_adapter(refused, kndb, place):
     kndb("db", "init")
     (place / "strange").mkdir()
-    config = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
+    config = {"model_type": "mamba", "architectures": ["MambaForCausalLM"]}
     (place / "strange" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    refused(MODEL, ["t5", "bert", "gpt2"], "model", "add", "strange")
+    refused(MODEL, ["mamba", "bert", "gpt2"], "model", "add", "strange")
 
 
 def test_an_unfinished_run_is_not_refined(refused, kndb, use_ready, monkeypatch):

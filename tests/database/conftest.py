@@ -1,5 +1,6 @@
 """Databases with results in them, made by hand or by the small models."""
 
+import json
 import shutil
 
 import pytest
@@ -33,6 +34,36 @@ def attributed(ready, tmp_path):
     yield copy
     for database in opened:
         database.close()
+
+
+@pytest.fixture
+def fresh(small_facts, small_models, tmp_path):
+    """Gives a database with the small facts, or others, and model `tiny` of a family, not attributed."""
+    opened = []
+
+    def make(family="bert", facts=small_facts):
+        folder = tmp_path / f"fresh-{len(opened)}"
+        folder.mkdir()
+        opened.append(open_database(folder / "kndb.db"))
+        opened[-1].facts.ingest([facts])
+        opened[-1].models.add(str(small_models[family]), "tiny")
+        return opened[-1]
+
+    yield make
+    for database in opened:
+        database.close()
+
+
+@pytest.fixture
+def write_facts(tmp_path):
+    """Writes a list of facts and templates as JSON lines, and gives its path."""
+
+    def write(*rows):
+        path = tmp_path / f"facts-{len(list(tmp_path.iterdir()))}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
 
 
 @pytest.fixture

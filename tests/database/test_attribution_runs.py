@@ -9,29 +9,10 @@ from pathlib import Path
 import pytest
 
 from kndb.cli.main import exit_code
-from kndb.database import open_database
 from kndb.errors import AttributionError
 
 RESULTS = "SELECT * FROM prompt_result ORDER BY 1, 2"
 SCORES = "SELECT * FROM score ORDER BY 1, 2, 3, 4"
-
-
-@pytest.fixture
-def fresh(small_facts, small_models, tmp_path):
-    """Gives a database with the small facts and model `tiny` of a family, not attributed."""
-    opened = []
-
-    def make(family="bert", facts=small_facts):
-        opened.append(open_database(tmp_path / f"fresh-{len(opened)}" / "kndb.db"))
-        opened[-1].facts.ingest([facts])
-        opened[-1].models.add(str(small_models[family]), "tiny")
-        return opened[-1]
-
-    (tmp_path / "fresh-0").mkdir()
-    (tmp_path / "fresh-1").mkdir()
-    yield make
-    for database in opened:
-        database.close()
 
 
 @pytest.mark.slow
@@ -150,17 +131,21 @@ def test_progress_and_trust(fresh):
 AWKWARD = [
     {"relation": "P1", "subject": "France", "object": "Paris", "template": "The capital of [X] is [Y]."},
     {"relation": "P1", "subject": "Italy", "object": "Rome Oslo Lima"},
+    {"relation": "P1", "subject": "Japan", "object": "東"},
     {"relation": "P1", "template": "The word [Y] is the capital of [X]"},
     {"relation": "P1", "template": "[Y] of [X]"},
     {"relation": "P1", "template": "[X], [MASK] and [Y]."},
     {"relation": "P1", "template": "[X] " + "has a capital named " * 30 + "[Y]."},
 ]
 SKIPPED = {
-    # Four templates for Italy, whose answer is of three words; mask token and length for France.
-    "bert": {"answer-of-several-tokens": 5, "mask-token-in-text": 1, "prompt-too-long": 1},
-    # Blank not last: two templates of two facts.
-    "gpt2": {"answer-of-several-tokens": 3, "blank-not-last": 4, "prompt-too-long": 1},
+    # A template with a mask token for each fact; four others for Japan, whose answer's letter no token has; one that is
+    # too long for France and Italy.
+    "bert": {"answer-not-in-vocabulary": 4, "mask-token-in-text": 3, "prompt-too-long": 2},
+    # Two templates whose blank is not last for each fact, and one that is too long.
+    "gpt2": {"blank-not-last": 6, "prompt-too-long": 3},
 }
+ANSWER_TOKENS = {"bert": [1, 1, 1, 3, 3, 3], "gpt2": [1, 1, 3, 3, 4, 4]}
+"""Of the prompts that have a result; 東 is a space and three bytes to GPT-2."""
 
 
 @pytest.fixture
@@ -175,11 +160,14 @@ def test_skipped_prompts_are_counted_with_their_reasons(fresh, sql, awkward, fam
     report = database.attribution.run("tiny")
     assert report.skipped == SKIPPED[family]
     skipped = sum(SKIPPED[family].values())
-    assert (report.attributed, report.run.prompts, report.run.skipped) == (10 - skipped, 10 - skipped, skipped)
+    assert (report.attributed, report.run.prompts, report.run.skipped) == (15 - skipped, 15 - skipped, skipped)
     reasons = sql(database, "SELECT skipped, count(*) FROM prompt_result WHERE skipped IS NOT NULL GROUP BY 1")
     assert dict(reasons) == SKIPPED[family]
+    tokens = sql(database, "SELECT answer_tokens FROM prompt_result WHERE skipped IS NULL ORDER BY 1")
+    assert [count for (count,) in tokens] == ANSWER_TOKENS[family]
+    assert sql(database, "SELECT count(answer_tokens) FROM prompt_result WHERE skipped IS NOT NULL") == [(0,)]
     again = database.attribution.run("tiny")
-    assert (again.attributed, again.already_done, again.skipped) == (0, 10, SKIPPED[family])
+    assert (again.attributed, again.already_done, again.skipped) == (0, 15, SKIPPED[family])
 
 
 def test_the_command_says_what_was_skipped(fresh, awkward, capsys):
@@ -188,8 +176,8 @@ def test_the_command_says_what_was_skipped(fresh, awkward, capsys):
     words = ["attribute", "--model", "tiny", "--db", str(database.store.path), "--format", "json"]
     assert exit_code(words) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["skipped"] == 7
-    assert "Skipped 5 prompts: the answer is several tokens in this tokenizer." in err
+    assert json.loads(out)["skipped"] == 9
+    assert "Skipped 4 prompts: the answer has a token unknown to this tokenizer." in err
 
 
 def test_known_only(fresh, sql, tmp_path):

@@ -1,5 +1,6 @@
 """`refine` against the definition, recomputed in plain Python from the stored scores."""
 
+import json
 import random
 from collections import defaultdict
 from decimal import Decimal
@@ -7,15 +8,16 @@ from decimal import Decimal
 import pytest
 
 from kndb.database import open_database
+from kndb.errors import AttributionError
 
 STEP, SMALLEST, LARGEST = Decimal("0.05"), 2, 5
 
 
-def by_definition(database, sql, run, *, threshold, share, min_prompts, adapt):
+def by_definition(database, sql, run, *, threshold, share, min_prompts, adapt, negative=False):
     """For each relation: the share used, passes, and {(fact, layer, neuron): (prompts, mean score)}."""
     prompts = sql(
         database,
-        "SELECT relation.key, fact.id, prompt.id, max_score FROM prompt_result"
+        f"SELECT relation.key, fact.id, prompt.id, {'-min_score' if negative else 'max_score'} FROM prompt_result"
         " JOIN prompt ON prompt.id = prompt_id JOIN fact ON fact.id = fact_id"
         " JOIN relation ON relation.id = relation_id"
         " WHERE run_id = ? AND max_score IS NOT NULL",
@@ -26,9 +28,12 @@ def by_definition(database, sql, run, *, threshold, share, min_prompts, adapt):
         database, "SELECT prompt_id, layer, neuron, score FROM score WHERE run_id = ?", run
     ):
         scores[prompt].append((layer, neuron, score))
+    sign = -1 if negative else 1
     relations = defaultdict(lambda: defaultdict(list))
     for key, fact, prompt, largest in prompts:
-        coarse = {(layer, neuron): score for layer, neuron, score in scores[prompt] if score >= threshold * largest > 0}
+        coarse = {
+            (layer, neuron): score for layer, neuron, score in scores[prompt] if sign * score >= threshold * largest > 0
+        }
         relations[key][fact].append(coarse)
     return {key: adapted(facts, Decimal(str(share)), min_prompts, adapt) for key, facts in sorted(relations.items())}
 
@@ -68,7 +73,7 @@ def check(database, sql, run, settings):
     expected = by_definition(database, sql, run, **settings)
     refinement = database.attribution.refine(run, **settings)
     assert refinement.run_id == run
-    assert dict(refinement.settings) == settings
+    assert dict(refinement.settings) == {"negative": False, **settings}
     assert [outcome.relation for outcome in refinement.relations] == list(expected)
     rows = sql(
         database,
@@ -104,6 +109,24 @@ def test_refine_a_run(attributed, sql, family, threshold, share, min_prompts, ad
     check(attributed(family), sql, 1, settings)
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.2, 1.0])
+def test_refine_the_lowest_scores(attributed, sql, family, threshold):
+    database = attributed(family)
+    run = database.attribution.run("tiny", negative=True).run.id
+    settings = {"threshold": threshold, "share": 0.7, "min_prompts": 3, "adapt": True, "negative": True}
+    refinement = check(database, sql, run, settings)
+    means = sql(database, "SELECT max(mean_score) FROM knowledge_neuron WHERE refinement_id = ?", refinement.id)
+    assert means[0][0] < 0
+    check(database, sql, run, {**settings, "negative": False})
+
+
+def test_lowest_scores_that_were_not_kept_can_not_be_refined(attributed, sql):
+    database = attributed()
+    with pytest.raises(AttributionError, match=r"run 1 kept no scores below zero.*--negative"):
+        database.attribution.refine(1, negative=True)
+    assert database.attribution.refinements() == []
+
+
 @pytest.fixture
 def drawn(tmp_path):
     """A database whose scores are drawn at random: facts of 1 to 12 prompts, prompts without scores, skipped ones."""
@@ -116,8 +139,8 @@ def drawn(tmp_path):
         with database.store.writing() as connection:
             execute = connection.exec_driver_sql
             execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 20, 'v', 'now')")
-            run = "(1, 1, 'v', 'integrated-gradients', '{\"floor\": 0.1}', 'complete', 'now', 'now')"
-            execute(f"INSERT INTO run VALUES {run}")
+            run = "(1, 1, 'v', 'integrated-gradients', ?, 'complete', 'now', 'now')"
+            execute(f"INSERT INTO run VALUES {run}", (json.dumps({"floor": 0.1, "negative": True}),))
             for number in (1, 2):
                 execute("INSERT INTO relation VALUES (?, ?, NULL)", (number, f"P{number}"))
             prompt = 0
@@ -128,12 +151,15 @@ def drawn(tmp_path):
                     execute("INSERT INTO prompt VALUES (?, ?, NULL, ?)", (prompt, fact, f"t{prompt}"))
                     skipped = chance.random() < 0.1
                     largest = None if skipped else chance.choice([0.0, 0.5, 1.0, 1.0, 1.0])
-                    values = "(1, ?, 0.5, 'x', 0.5, 1, 0, 0, ?, 4, 5, ?)"
-                    execute(f"INSERT INTO prompt_result VALUES {values}", (prompt, largest, "no" if skipped else None))
+                    lowest = None if skipped else chance.choice([0.0, -0.25, -1.0, -1.0])
+                    values = "(1, ?, 0.5, 'x', 0.5, 1, 0, 0, ?, 4, 5, ?, 1, ?)"
+                    row = (prompt, largest, "no" if skipped else None, lowest)
+                    execute(f"INSERT INTO prompt_result VALUES {values}", row)
                     for neuron in chance.sample(range(neurons), neurons // 2):
-                        if largest:
+                        extreme = lowest if neuron % 4 > 1 else largest
+                        if extreme:
                             # Grid values: thresholds and shares are met exactly, too.
-                            score = largest * chance.randint(2, 20) / 20
+                            score = extreme * chance.randint(2, 20) / 20
                             execute("INSERT INTO score VALUES (1, ?, ?, ?, ?)", (prompt, neuron % 2, neuron, score))
         return database
 
@@ -144,13 +170,20 @@ def drawn(tmp_path):
 
 @pytest.mark.parametrize("neurons", [4, 12, 40])
 @pytest.mark.parametrize("seed", range(3))
-def test_refine_random_scores(drawn, sql, neurons, seed):
+@pytest.mark.parametrize("negative", [False, True])
+def test_refine_random_scores(drawn, sql, neurons, seed, negative):
     database = drawn(seed, neurons)
     ways = set()
     for threshold in (0.1, 0.2, 0.5):
         for share in (0.7, 0.3):
             for adapt in (True, False):
-                settings = {"threshold": threshold, "share": share, "min_prompts": 3, "adapt": adapt}
+                settings = {
+                    "threshold": threshold,
+                    "share": share,
+                    "min_prompts": 3,
+                    "adapt": adapt,
+                    "negative": negative,
+                }
                 refinement = check(database, sql, 1, settings)
                 ways |= {outcome.share > share for outcome in refinement.relations if outcome.passes}
     assert ways  # the share had to be moved somewhere

@@ -34,17 +34,19 @@ def test_pieces_give_the_models_hidden_states(network, family, tokens):
         hidden = network.embed(ids)
         for number, layer in enumerate(network.layers):
             torch.testing.assert_close(hidden, expected.hidden_states[number])
-            query, key, value = layer.project(hidden, network.heads)
+            query, key, value = layer.project(hidden)
             assert query.shape == (2, 4, tokens, 6)
-            attended = layer.attend(query, key, value, causal=family == "gpt2")
+            attended = layer.attention.attend(query, key, value, causal=family == "gpt2")
             residual = layer.residual(hidden, attended)
-            neurons = layer.neurons(residual)
+            neurons = layer.neurons(hidden, residual)
             for sequence in range(2):
                 found = activations(network.model, ids[sequence].tolist(), tokens - 1)
                 torch.testing.assert_close(neurons[sequence, -1], found[number])
             by_matrix = neurons @ layer.down_matrix.T + layer.bias
             torch.testing.assert_close(layer.down(neurons), by_matrix)
+            completed = layer.complete(hidden, residual)
             hidden = layer.finish(residual, by_matrix)
+            torch.testing.assert_close(completed, hidden)
         torch.testing.assert_close(network.logits(hidden), expected.logits)
 
 
@@ -52,15 +54,16 @@ def test_pieces_give_the_models_hidden_states(network, family, tokens):
 def test_rows_after_a_prefix_see_it_and_themselves_alone(prefix):
     network = Network(doubled(tiny_model("gpt2", 4, roughness=0.4)), GPT2)
     layer = network.layers[1]
+    attention = layer.attention
     chance = torch.Generator().manual_seed(1)
     before = torch.randn(2, prefix, 24, generator=chance, dtype=torch.float64)
     rows = torch.randn(2, 3, 24, generator=chance, dtype=torch.float64)
-    _, prefix_key, prefix_value = layer.project(before, network.heads)
-    query, key, value = layer.project(rows, network.heads)
-    found = layer.attend_after_prefix(query, key, value, prefix_key, prefix_value)
+    _, prefix_key, prefix_value = layer.project(before)
+    query, key, value = layer.project(rows)
+    found = attention.attend_after_prefix(query, key, value, prefix_key, prefix_value)
     for row in range(3):
         whole = torch.cat([before, rows[:, row : row + 1]], dim=1)
-        expected = layer.attend(*layer.project(whole, network.heads), causal=True)[:, -1]
+        expected = attention.attend(*layer.project(whole), causal=True)[:, -1]
         torch.testing.assert_close(found[:, row], expected)
 
 
@@ -131,7 +134,7 @@ def make_prompts(family: str) -> list[EncodedPrompt]:
 def test_padding_changes_no_answer(network, family):
     prompts = make_prompts(family)
     with torch.no_grad():
-        found = answer_logits(network.model, network.adapter, prompts)
+        found = answer_logits(network, prompts)
         for prompt, logits in zip(prompts, found, strict=True):
             alone = network.model(input_ids=torch.tensor([prompt.ids])).logits[0, prompt.position]
             torch.testing.assert_close(logits, alone)
@@ -142,7 +145,7 @@ def test_padding_changes_no_answer(network, family):
 def test_log_probabilities_come_back_in_any_order_with_their_prompts(network, family, batch_size):
     prompts = make_prompts(family)
     seen = []
-    for indices, values in batched_log_probabilities(network.model, network.adapter, prompts, batch_size):
+    for indices, values in batched_log_probabilities(network, prompts, batch_size):
         assert len(indices) == len(values) <= batch_size
         assert values.dtype == torch.float32
         for index, row in zip(indices, values, strict=True):
@@ -152,3 +155,29 @@ def test_log_probabilities_come_back_in_any_order_with_their_prompts(network, fa
             torch.testing.assert_close(row, alone.log_softmax(-1).float(), rtol=1e-4, atol=1e-4)
             seen.append(index)
     assert sorted(seen) == list(range(len(prompts)))
+
+
+@FAMILIES
+def test_of_an_answer_of_several_tokens_the_first_is_asked_for(network, family):
+    first, *others = make_prompts(family)
+    whole = EncodedPrompt(first.prompt_id, first.ids, first.position, first.answer, (), tuple(others))
+    with torch.no_grad():
+        assert torch.equal(answer_logits(network, [whole]), answer_logits(network, [first]))
+
+
+@FAMILIES
+def test_the_head_on_the_bodys_last_hidden_state_gives_the_logits(network, family):
+    ids = draw_ids(2, 5)
+    with torch.no_grad():
+        hidden = resolve(network.model, network.adapter.body)(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(network.head(hidden), network.model(input_ids=ids).logits)
+
+
+def test_places_of_a_family_without_rotary_embeddings_or_bias_bring_nothing():
+    network = Network(doubled(tiny_model("gpt2")), GPT2)
+    places = network.places(7)
+    assert (places.turn, places.bias) == (None, None)
+    assert places.turn_of(torch.tensor([3])) is None
+    assert places.turn_slice(0, 3) is None
+    assert places.bias_of(torch.tensor([3])) is None
+    assert network.places(7) is places

@@ -7,6 +7,8 @@ import pytest
 from kndb.models.adapter import Blank
 from kndb.models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
 
+SEVERAL = "answer-of-several-tokens"
+
 
 @pytest.fixture
 def masked(word_tokenizer):
@@ -50,25 +52,58 @@ def test_the_mask_stands_at_the_blank(masked, word_tokenizer, text, position):
     assert words[position - 1] == "[MASK]"
 
 
+@pytest.mark.parametrize("single_token", [False, True])
+def test_a_masked_answer_of_one_token(masked, word_tokenizer, single_token):
+    encoded = masked.encode(7, "the capital is [Y].", "Paris", single_token=single_token)
+    assert word_tokenizer.convert_ids_to_tokens(encoded.answer) == "Paris"
+    assert masked.answer_token("Paris") == encoded.answer
+    assert encoded.further == ()
+    assert encoded.questions == (encoded,)
+    assert encoded.answers == (encoded.answer,)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        ("Sofia", ["S", "##o", "##f", "##ia"]),
+        ("a new city", ["a", "new", "city"]),
+        ("new Sofia", ["new", "S", "##o", "##f", "##ia"]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["the", "capital", "is"], ["."]), ([], ["is", "a", "city"]), (["in"], [])],
+    ids=["middle", "start", "end"],
+)
+def test_a_masked_answer_of_several_tokens(word_tokenizer, before, after, answer, tokens):
+    """Each token has a mask of its own in one text, and is asked for there while the others stay masked."""
+    encoder = Encoder(word_tokenizer, Blank.MASK, 12)
+    text = " ".join([*before, "[Y]", *after])
+    encoded = encoder.encode(7, text, answer)
+    masks = ["[MASK]"] * len(tokens)
+    shown = word_tokenizer.convert_tokens_to_ids(["[CLS]", *before, *masks, *after, "[SEP]"])
+    answers = word_tokenizer.convert_tokens_to_ids(tokens)
+    expected = [EncodedPrompt(7, tuple(shown), 1 + len(before) + n, token) for n, token in enumerate(answers)]
+    assert encoded.further == tuple(expected[1:])
+    assert encoded == EncodedPrompt(7, expected[0].ids, expected[0].position, expected[0].answer, (), encoded.further)
+    assert [question.answer for question in encoded.questions] == list(encoded.answers) == answers
+    assert reason(encoder.encode(7, text, answer, single_token=True)) == SEVERAL
+    assert encoder.answer_token(answer) == SEVERAL
+
+
+@pytest.mark.parametrize("single_token", [False, True])
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("Paris", "Paris"),
-        ("Sofia", "answer-of-several-tokens"),  # S ##o ##f ##ia
-        ("a new city", "answer-of-several-tokens"),
         ("Berlin", "answer-not-in-vocabulary"),
         ("new Berlin", "answer-not-in-vocabulary"),
-        ("", "answer-not-in-vocabulary"),
+        ("", "answer-empty"),
+        (" ", "answer-empty"),
     ],
 )
-def test_masked_answers(masked, word_tokenizer, answer, expected):
-    encoded = masked.encode(7, "the capital is [Y].", answer)
-    if expected == "Paris":
-        assert word_tokenizer.convert_ids_to_tokens(encoded.answer) == "Paris"
-        assert masked.answer_token(answer) == encoded.answer
-    else:
-        assert reason(encoded) == expected
-        assert masked.answer_token(answer) == expected
+def test_masked_answers_that_can_not_be_asked(masked, answer, expected, single_token):
+    assert reason(masked.encode(7, "the capital is [Y].", answer, single_token=single_token)) == expected
+    assert masked.answer_token(answer) == expected
 
 
 @pytest.mark.parametrize("text", ["the [MASK] of France is [Y].", "[Y] [MASK]"])
@@ -82,11 +117,18 @@ def test_masked_prompts_up_to_the_models_length(masked):
     assert reason(masked.encode(7, "a " + fits, "Paris")) == "prompt-too-long"
 
 
+def test_every_mask_of_an_answer_takes_a_position(masked):
+    fits = "a " * 5 + "[Y]"  # three masks, [CLS] and [SEP]: 10 tokens
+    assert len(masked.encode(7, fits, "a new city").ids) == 10
+    assert reason(masked.encode(7, "a " + fits, "a new city")) == "prompt-too-long"
+    assert reason(masked.encode(7, "a " + fits, "a new city", single_token=True)) == SEVERAL
+
+
 def test_an_open_answer(masked, causal):
     for encoder in (masked, causal):
         encoded = encoder.encode(7, "the capital of France is [Y].", None)
         assert isinstance(encoded, EncodedPrompt)
-        assert encoded.answer == -1
+        assert encoded.answers == (-1,)
 
 
 # --- causal --------------------------------------------------------------------------------------------------
@@ -118,35 +160,47 @@ def test_causal_answers(causal, byte_tokenizer, answer):
     assert causal.answer_token(answer) == encoded.answer
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("Sofia", "answer-of-several-tokens"),
-        ("Paris Rome", "answer-of-several-tokens"),
-        ("", "answer-not-in-vocabulary"),
-        (" ", "answer-not-in-vocabulary"),
-    ],
-)
-def test_causal_answers_that_are_not_one_token(causal, answer, expected):
-    assert reason(causal.encode(7, "The capital is [Y]", answer)) == expected
-    assert causal.answer_token(answer) == expected
+@pytest.mark.parametrize("answer", ["Sofia", "Paris Rome", "東京"])
+def test_a_causal_answer_of_several_tokens(byte_tokenizer, answer):
+    """Each token is asked for after the prompt and the tokens before it."""
+    encoder = Encoder(byte_tokenizer, Blank.CUT, 24)
+    encoded = encoder.encode(7, "The capital is [Y].", answer)
+    prefix = tuple(byte_tokenizer("The capital is")["input_ids"])
+    whole = tuple(byte_tokenizer(f"The capital is {answer}")["input_ids"])
+    assert whole[: len(prefix)] == prefix
+    assert len(whole) > len(prefix) + 1
+    expected = [EncodedPrompt(7, whole[:stop], stop - 1, whole[stop]) for stop in range(len(prefix), len(whole))]
+    assert encoded.further == tuple(expected[1:])
+    assert encoded == EncodedPrompt(7, prefix, len(prefix) - 1, whole[len(prefix)], (), encoded.further)
+    assert byte_tokenizer.decode(list(encoded.answers)) == f" {answer}"
+    assert reason(encoder.encode(7, "The capital is [Y].", answer, single_token=True)) == SEVERAL
+    assert encoder.answer_token(answer) == SEVERAL
 
 
-def test_the_answer_is_what_the_whole_text_has_beyond_the_prefix(causal, byte_tokenizer):
-    """Without a space between, the answer's first letters may belong to the last token of the prefix."""
-    encoded = causal.encode(7, "(Par[Y]", "is")
-    whole = tuple(byte_tokenizer("(Paris")["input_ids"])
-    prefix = tuple(byte_tokenizer("(Par")["input_ids"])
-    if whole[: len(prefix)] == prefix and len(whole) == len(prefix) + 1:
-        assert encoded.answer == whole[-1]
-    else:
-        assert reason(encoded) == "answer-of-several-tokens"
-    quoted = causal.encode(7, "The city of '[Y]'", "Paris")
-    tokens = byte_tokenizer("The city of 'Paris")["input_ids"]
-    if isinstance(quoted, EncodedPrompt):
-        assert [*quoted.ids, quoted.answer] == tokens
-    else:
-        assert len(tokens) != len(byte_tokenizer("The city of '")["input_ids"]) + 1
+@pytest.mark.parametrize("single_token", [False, True])
+@pytest.mark.parametrize("answer", ["", " ", "\t"])
+def test_an_empty_causal_answer(causal, answer, single_token):
+    assert reason(causal.encode(7, "The capital is [Y]", answer, single_token=single_token)) == "answer-empty"
+    assert causal.answer_token(answer) == "answer-empty"
+
+
+@pytest.mark.parametrize("single_token", [False, True])
+@pytest.mark.parametrize(("before", "answer"), [("(Par", "is"), ("The capital is Pari", "s")])
+def test_an_answer_that_merges_with_the_prompt(causal, byte_tokenizer, before, answer, single_token):
+    """Without a space between, the answer's first letters belong to the last token of the prefix."""
+    prefix, whole = (byte_tokenizer(text)["input_ids"] for text in (before, before + answer))
+    assert whole[: len(prefix)] != prefix
+    assert reason(causal.encode(7, f"{before}[Y]", answer, single_token=single_token)) == "answer-merges-with-prompt"
+
+
+@pytest.mark.parametrize(("before", "answer"), [("The city of '", "Paris"), ("in X", "anadu")])
+def test_the_answer_is_what_the_whole_text_has_beyond_the_prefix(causal, byte_tokenizer, before, answer):
+    """Without a space between, it has no space either."""
+    encoded = causal.encode(7, f"{before}[Y]", answer)
+    whole = byte_tokenizer(before + answer)["input_ids"]
+    assert list(encoded.ids) == byte_tokenizer(before)["input_ids"]
+    assert [*encoded.ids, *encoded.answers] == whole
+    assert byte_tokenizer.decode(list(encoded.answers)) == answer
 
 
 def test_causal_prompts_up_to_the_models_length(causal, byte_tokenizer):
@@ -156,5 +210,13 @@ def test_causal_prompts_up_to_the_models_length(causal, byte_tokenizer):
     assert reason(causal.encode(7, " is" + text + " [Y]", "Paris")) == "prompt-too-long"
 
 
-def test_byte_level_answers_in_any_script(causal):
-    assert reason(causal.encode(7, "The capital is [Y]", "東京")) == "answer-of-several-tokens"
+def test_the_last_question_of_an_answer_has_to_fit(byte_tokenizer):
+    """The answer's last token is never shown: it is asked for after those before it."""
+    tokens = len(byte_tokenizer(" Sofia")["input_ids"])
+    text = " is" * 8 + " [Y]"
+    longest = 8 + tokens - 1
+    encoded = Encoder(byte_tokenizer, Blank.CUT, longest).encode(7, text, "Sofia")
+    assert [len(question.ids) for question in encoded.questions] == list(range(8, longest + 1))
+    short = Encoder(byte_tokenizer, Blank.CUT, longest - 1)
+    assert reason(short.encode(7, text, "Sofia")) == "prompt-too-long"
+    assert reason(short.encode(7, text, "Sofia", single_token=True)) == SEVERAL

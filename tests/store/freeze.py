@@ -47,8 +47,8 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
         (2, 1, EDITED, "ig", "{}", "running", NOW, None),
     ],
     "prompt_result": [
-        (1, 3, 0.75, "Apple", 0.75, 1, 0.01, 0.001, 0.5, 81, 7, None),
-        (1, 4, *[None] * 9, "the answer is no single token"),
+        (1, 3, 0.75, "Apple", 0.75, 1, 0.01, 0.001, 0.5, 81, 7, None, 2, -0.125),
+        (1, 4, *[None] * 9, "answer-merges-with-prompt", None, None),
     ],
     "score": [(1, 3, 0, 7, -0.125), (1, 3, 3, 511, 0.5)],
     "refinement": [(1, 1, '{"share": 0.7, "threshold": 0.2}', NOW)],

@@ -18,6 +18,7 @@ from sqlalchemy import insert
 from kndb.errors import StoreDamagedError, StoreError, StoreMissingError, UsageError
 from kndb.store import maintenance
 from kndb.store.engine import Store, open_store
+from kndb.store.schema import head_revision
 from kndb.store.tables import EditRow, ModelRow, Table
 
 HERE = Path(__file__).parent
@@ -313,7 +314,7 @@ def test_info(store):
     assert found["objects"] == str(store.objects)
     assert found["size"] == store.path.stat().st_size
     assert found["objects_size"] == 4
-    assert found["revision"] == "0001"
+    assert found["revision"] == head_revision()
     assert found["journal_mode"] == "wal"
     assert found["sqlite_version"] == sqlite3.sqlite_version
     assert set(found["rows"]) == set(Table.metadata.tables)

@@ -167,7 +167,7 @@ class Engine:
         selected = torch.tensor(chosen, device=predicted.device, dtype=torch.int64)
         options = MethodOptions(
             quadrature=self._settings.quadrature,
-            most_rows=NODES_PER_PROMPT * len(prompts),
+            most_rows=NODES_PER_PROMPT * (self._batch_size or automatic_size(self._network, prompts[0])),
             seed=self._settings.seed,
             facts=[prompts[index].fact_id for index in chosen],
             unit=self._precision.unit,

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from kndb.errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
-from kndb.store import facts, schema
+from kndb.store import facts, runs, schema
 from kndb.store.engine import open_store
 from kndb.store.tables import Table
 
@@ -287,3 +287,23 @@ def test_frozen_database_upgrades_and_keeps_its_rows(frozen, path):
             "The maker of Škoda 'Favorit' is [Y] today.",
         }
         assert connection.exec_driver_sql("SELECT json_extract(edits, '$[0]') FROM version").scalars().all()
+
+
+def test_runs_of_the_first_revision_go_on(path):
+    """What a run silently was is in its settings; what it passed over for its many tokens is open again."""
+    settings = {"quadrature": "radau", "steps": None, "tolerance": 1e-3, "floor": 0.1, "known_only": False}
+    with closing(sqlite3.connect(path)) as driver:
+        driver.executescript((HERE / "frozen" / "0001.sql").read_text(encoding="utf-8"))
+        version = driver.execute("SELECT version FROM run").fetchone()[0]
+        row = (7, 1, version, "integrated-gradients", json.dumps(settings), "complete", "now", "now")
+        driver.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        results = [(7, 1, *[None] * 9, "answer-of-several-tokens"), (7, 2, *[None] * 9, "blank-not-last")]
+        driver.executemany(f"INSERT INTO prompt_result VALUES ({', '.join('?' * 12)})", results)
+        driver.commit()
+    schema.upgrade(path)
+    with open_store(path, create=False) as store, store.reading() as connection:
+        wanted = {**settings, "dtype": "float32", "target": "gold", "negative": False}
+        assert runs.find_run(connection, 1, version, "integrated-gradients", wanted) == 7
+        assert runs.find_run(connection, 1, version, "integrated-gradients", {**wanted, "negative": True}) is None
+        assert runs.skip_counts(connection, 7) == {"blank-not-last": 1}
+        assert 1 in {prompt.id for prompt in runs.pending_prompts(connection, 7, [], held_out=True)}

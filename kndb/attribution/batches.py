@@ -79,5 +79,7 @@ def _bytes_of_base(network: Network, tokens: int) -> int:
 def _budget(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free * GPU_SHARE)
+        # What torch holds for tensors to come is as good as free.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int((free + held) * GPU_SHARE)
     return CPU_BUDGET

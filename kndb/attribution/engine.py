@@ -167,7 +167,7 @@ class Engine:
         selected = torch.tensor(chosen, device=predicted.device, dtype=torch.int64)
         options = MethodOptions(
             quadrature=self._settings.quadrature,
-            most_rows=NODES_PER_PROMPT * (self._batch_size or automatic_size(self._network, prompts[0])),
+            most_rows=NODES_PER_PROMPT * max(len(prompts), self._rows_that_fit(prompts[0])),
             seed=self._settings.seed,
             facts=[prompts[index].fact_id for index in chosen],
             unit=self._precision.unit,
@@ -184,6 +184,10 @@ class Engine:
             predicted_probability=torch.stack([base.base.predicted_probability for base in bases]).prod(0),
             correct=correct,
         )
+
+    def _rows_that_fit(self, prompt: EncodedPrompt) -> int:
+        """Prompts of a shape that could be run at once: where a batch has fewer, more of their nodes are."""
+        return self._batch_size or automatic_size(self._network, prompt)
 
     @torch.no_grad()
     def _verify(self, first: Continuation) -> None:

@@ -157,7 +157,7 @@ def test_a_text_of_several_tokens(fresh, sql, family):
     database = fresh(family)
     report = database.attribution.run("tiny", relations=["P36"], target="Oslo Rome")
     assert report.skipped == {}
-    assert set(sql(database, "SELECT answer_tokens, correct FROM prompt_result")) == {(2, 0)}
+    assert set(sql(database, "SELECT answer_tokens, correct FROM prompt_result")) == {(2, None)}  # not to be compared with one token
 
 
 @pytest.mark.parametrize("target", ["", " ", "\t\n"])
@@ -249,7 +249,7 @@ def test_a_run_of_another_model_is_refused(attributed, small_models):
     database.models.add(str(small_models["gpt2"]), "other")
     before = dump(database)
     for model in ("twin", "other"):
-        with pytest.raises(AttributionError, match=f"run 1 attributed version .* of tiny; found .* of {model}"):
+        with pytest.raises(AttributionError, match=f"run 1 attributed tiny; found {model}.*--model tiny"):
             database.attribution.run(model, run=1)
     assert dump(database) == before
 

@@ -4,7 +4,7 @@
 
 FOLDER/base holds a database with model `tiny` and facts, not attributed. A forked child attributes them in batches of
 four prompts, and is killed with SIGKILL before, within or after the transaction of a random batch, or at a random
-moment; the next one goes on, until one comes to the end; all this until ten were killed (twenty over the two families). Prints as JSON how often
+moment; the next one goes on, until one comes to the end; all this until ten were killed. Prints as JSON how often
 children were killed in each way and how many prompts each found done; fails if the results are not those of an
 undisturbed run, or a store is not sound.
 """

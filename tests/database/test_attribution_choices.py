@@ -157,7 +157,8 @@ def test_a_text_of_several_tokens(fresh, sql, family):
     database = fresh(family)
     report = database.attribution.run("tiny", relations=["P36"], target="Oslo Rome")
     assert report.skipped == {}
-    assert set(sql(database, "SELECT answer_tokens, correct FROM prompt_result")) == {(2, None)}  # not to be compared with one token
+    # Two tokens are not to be compared with one.
+    assert set(sql(database, "SELECT answer_tokens, correct FROM prompt_result")) == {(2, None)}
 
 
 @pytest.mark.parametrize("target", ["", " ", "\t\n"])

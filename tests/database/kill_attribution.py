@@ -12,6 +12,7 @@ undisturbed run, or a store is not sound.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -109,13 +110,14 @@ def main(folder: Path, seed: int) -> None:
         longest = time.monotonic() - started
     expected = results(folder / "undisturbed")
     assert expected[0][0][-1] == "complete"
+    ways = itertools.cycle(WAYS)
     killed, done = dict.fromkeys(WAYS, 0), []
     while sum(killed.values()) < KILLS:
         place = folder / "killed"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(folder / "base", place)
         saved = 0
-        while run_killed(place, number := chance.randint(1, 9), way := chance.choice(WAYS), chance.uniform(0, longest)):
+        while run_killed(place, number := chance.randint(1, 9), way := next(ways), chance.uniform(0, longest)):
             killed[way] += 1
             run, prompts, scores = results(place)
             # Only a kill at some moment may come when all is done, and the process about to end.

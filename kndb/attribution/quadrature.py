@@ -60,7 +60,7 @@ class Rule:
             f(nodes) + changes @ differences of P; the rule's error on the Legendre polynomial of degree D has size
             `error`.
         """
-        return _tail_matrices(self.nodes, self.weights)
+        return _tail_matrices(self)
 
     def ends(self) -> tuple[float, ...]:
         """The points between which differences of P are taken: 0, the nodes, 1."""
@@ -163,19 +163,16 @@ class Quadrature:
 
 
 @lru_cache(maxsize=64)
-def _tail_matrices(
-    nodes: tuple[float, ...], weights: tuple[float, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    points = np.asarray(nodes) * 2 - 1
-    ends = np.asarray([0.0, *[node for node in nodes if 0.0 < node < 1.0], 1.0]) * 2 - 1
-    degree = len(nodes) + len(ends) - 2
+def _tail_matrices(rule: Rule) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    points, ends = (np.asarray(places) * 2 - 1 for places in (rule.nodes, rule.ends()))
+    degree = len(points) + len(ends) - 2
     at_nodes = legendre.legvander(points, degree)
     integrals = np.asarray([legendre.legval(ends, legendre.legint(row)) for row in np.eye(degree + 1)])
     over_segments = np.diff(integrals, axis=1).T / 2
     to_coefficients = np.linalg.inv(np.concatenate([at_nodes, over_segments]))
     tail = to_coefficients[::-1][:ESTIMATED_DEGREES]
-    error = abs(float(legendre.legvander(points, degree)[:, degree] @ np.asarray(weights)))
-    return tail[:, : len(nodes)].copy(), tail[:, len(nodes) :].copy(), error
+    error = abs(float(legendre.legvander(points, degree)[:, degree] @ np.asarray(rule.weights)))
+    return tail[:, : len(points)].copy(), tail[:, len(points) :].copy(), error
 
 
 def _newton(roots: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

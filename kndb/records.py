@@ -21,6 +21,9 @@ BLANK = "[Y]"
 LAB_MODELS = ("lab-bert", "lab-gpt2")
 """The models that kndb ships; they can be named without being registered."""
 
+UNKNOWN = "unknown"
+"""Family and version of a model of which only results were imported."""
+
 Settings = Mapping[str, object]
 """Settings that are stored as JSON with a result."""
 
@@ -154,10 +157,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Model:
-    """A registered checkpoint.
+    """A registered checkpoint; or a model of which only results were imported: see `has_checkpoint`.
 
     Attributes:
-        source: a folder or a hub name.
+        source: a folder or a hub name; empty without a checkpoint, as is the fingerprint.
         fingerprint: sha256 over weights, tokenizer and configuration, in hex.
         family: the adapter's name.
         layers: number of transformer layers.
@@ -174,6 +177,11 @@ class Model:
     neurons: int
     version: str
     created_at: str = ""
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether weights are registered, or only results were imported."""
+        return bool(self.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -252,13 +260,16 @@ class ResultBatch:
 
 @dataclass(frozen=True)
 class KnowledgeNeuron:
-    """A neuron in a fact's refined set: in the coarse sets of `prompts` of the fact's prompts."""
+    """A neuron in a fact's refined set: in the coarse sets of `prompts` of the fact's prompts.
+
+    An imported set may not know that number, nor the mean score over those prompts: None.
+    """
 
     fact_id: int
     layer: int
     neuron: int
-    prompts: int
-    mean_score: float
+    prompts: int | None
+    mean_score: float | None
 
 
 @dataclass(frozen=True)
@@ -266,16 +277,16 @@ class RelationRefinement:
     """How the refined sets of one relation came out.
 
     Attributes:
-        share: the share p of a fact's prompts that was used in the end.
-        passes: how many adaptation passes were made.
+        share: the share p of a fact's prompts that was used in the end; None for imported sets that don't say.
+        passes: how many adaptation passes were made; likewise.
         facts: facts of the relation with at least one attributed prompt.
         facts_with_neurons: those whose refined set is not empty.
         mean_size: mean size of the refined sets over `facts`.
     """
 
     relation: str
-    share: float
-    passes: int
+    share: float | None
+    passes: int | None
     facts: int
     facts_with_neurons: int
     mean_size: float

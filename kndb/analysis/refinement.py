@@ -104,4 +104,4 @@ def _reach(
     needed = {
         fact: max(share * prompts - _ROUNDING, min(min_prompts, prompts)) for fact, prompts in prompts_of_fact.items()
     }
-    return [neuron for neuron in candidates if neuron.prompts >= needed[neuron.fact_id]]
+    return [one for one in candidates if one.prompts is not None and one.prompts >= needed[one.fact_id]]

@@ -10,7 +10,7 @@ import torch
 
 from ..editing import diff_file
 from ..editing.slots import apply_object, check_fingerprint
-from ..errors import FingerprintError, NotFoundError, UsageError
+from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
 from ..models import loading
 from ..models.adapter import Adapter, Blank
 from ..models.answers import batched_log_probabilities
@@ -138,10 +138,12 @@ class ModelCommands:
 
         Raises:
             NotFoundError: if there is no such model or version.
+            ModelError: if only results of the model were imported, or its checkpoint is gone.
             FingerprintError: if the checkpoint's files changed since it was registered.
             DiffFileError: if an edit's object file is damaged or missing.
         """
         record = self.get(name)
+        _require_checkpoint(record)
         with self._store.reading() as connection:
             resolved = store_versions.resolve_version(connection, record.id, version)
             edit_ids = store_versions.version_edits(connection, record.id, resolved)
@@ -202,6 +204,14 @@ class ModelCommands:
             Answer(loaded.decode(token), probability)
             for token, probability in zip(tokens.tolist(), values.exp().tolist(), strict=True)
         ]
+
+
+def _require_checkpoint(record: Model) -> None:
+    if not record.has_checkpoint:
+        raise ModelError(
+            f"of model {record.name!r} the store has imported results and no checkpoint; expected one to load. "
+            f"Register it with: kndb model add PATH --name {record.name}"
+        )
 
 
 def _question(text: str, blank: Blank) -> str:

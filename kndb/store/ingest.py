@@ -30,6 +30,11 @@ _ADD_FACT = """
     INSERT INTO fact (relation_id, subject, object, external_id, source) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING
 """
+_ADD_ALIAS = """
+    INSERT INTO fact_alias (external_id, fact_id)
+    SELECT ?1, id FROM fact WHERE relation_id = ?2 AND subject = ?3 AND object = ?4 AND external_id IS NOT ?1
+    ON CONFLICT DO NOTHING
+"""
 # CROSS JOIN keeps the facts in the outer loop, so that both indexes of prompt grow at their end.
 _ADD_FILLED_PROMPTS = f"""
     INSERT INTO prompt (fact_id, template_id, text)
@@ -59,8 +64,8 @@ _COUNT_BLANK_LAST = f"""
 def ingest(connection: Connection, files: Iterable[FactFile]) -> IngestReport:
     """Adds what fact files hold: relations, templates, facts, and the prompts that follow.
 
-    Of what is there already, the first stays: a fact's external id and source, a template's `held_out`. Only
-    a label that was missing is filled in.
+    Of what is there already, the first stays: a fact's external id and source, a template's `held_out`. A
+    label that was missing is filled in; another identifier of a fact is kept as an alias.
 
     Args:
         connection: a writing transaction.
@@ -121,6 +126,12 @@ def _add_facts(connection: Connection, file: FactFile, relations: Mapping[str, i
         for record in file.facts
     ]
     _execute_many(connection, _ADD_FACT, rows)
+    aliases = [
+        (record.external_id, relations[record.relation], record.subject, record.object)
+        for record in file.facts
+        if record.external_id is not None and record.subject is not None
+    ]
+    _execute_many(connection, _ADD_ALIAS, aliases)
     _require_same_objects(connection, [record for record in file.facts if record.subject is None], relations)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
-from ..errors import ModelError, NotFoundError
-from ..records import LAB_MODELS, Model
+from ..errors import ModelError, NotFoundError, UsageError
+from ..records import LAB_MODELS, UNKNOWN, Model
 from .clock import now
 from .tables import ModelRow
 
@@ -26,10 +26,22 @@ def add_model(
 ) -> Model:
     """Registers a checkpoint under a name; the same name and fingerprint again changes nothing.
 
+    A model of that name of which only results were imported gets the checkpoint, if its sizes are the same.
+
     Raises:
-        ModelError: if the name stands for another checkpoint.
+        ModelError: if the name stands for another checkpoint, or for results of a model of another size.
     """
     existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
+    if existing is not None and not existing.fingerprint:
+        if (existing.layers, existing.neurons) != (layers, neurons):
+            raise ModelError(
+                f"the name {name!r} stands for imported results of a model of {existing.layers} layers of "
+                f"{existing.neurons} neurons, and this checkpoint has {layers} of {neurons}; give it another name "
+                "with --name"
+            )
+        values = {"source": source, "fingerprint": fingerprint, "family": family, "version": version}
+        connection.execute(update(ModelRow).where(ModelRow.id == existing.id).values(**values))
+        return model(connection, name)
     if existing is not None:
         if existing.fingerprint != fingerprint:
             raise ModelError(
@@ -46,6 +58,46 @@ def add_model(
             layers=layers,
             neurons=neurons,
             version=version,
+            created_at=now(),
+        )
+    )
+    return model(connection, name)
+
+
+def add_imported_model(connection: Connection, *, name: str, layers: int | None, neurons: int | None) -> Model:
+    """The model that imported results are of: the registered one of that name, or a new one without a checkpoint.
+
+    Args:
+        connection: a write transaction.
+        name: the model's name.
+        layers: number of its layers; None takes a registered model's.
+        neurons: FFN neurons per layer; likewise.
+
+    Raises:
+        UsageError: if there is no such model and a size is missing.
+        ModelError: if there is one of another size.
+    """
+    existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
+    if existing is not None:
+        if (layers or existing.layers, neurons or existing.neurons) != (existing.layers, existing.neurons):
+            raise ModelError(
+                f"model {name!r} has {existing.layers} layers of {existing.neurons} neurons; found --layers {layers} "
+                f"--neurons {neurons}. Give these results another --model-name"
+            )
+        return _record(existing)
+    if layers is None or neurons is None:
+        raise UsageError(
+            f"the store has no model {name!r}; say what it is like, for example: --layers 12 --neurons 3072"
+        )
+    connection.execute(
+        insert(ModelRow).values(
+            name=name,
+            source="",
+            fingerprint="",
+            family=UNKNOWN,
+            layers=layers,
+            neurons=neurons,
+            version=UNKNOWN,
             created_at=now(),
         )
     )

@@ -40,6 +40,13 @@ _REACHES = {
 _INSERT_NEURON = """
 INSERT INTO knowledge_neuron (refinement_id, fact_id, layer, neuron, prompts, mean_score) VALUES (?, ?, ?, ?, ?, ?)
 """
+_SUM_UP = """
+INSERT INTO relation_neuron (refinement_id, relation_id, layer, neuron, facts)
+SELECT knowledge_neuron.refinement_id, fact.relation_id, knowledge_neuron.layer, knowledge_neuron.neuron, COUNT(*)
+FROM knowledge_neuron JOIN fact ON fact.id = knowledge_neuron.fact_id
+WHERE knowledge_neuron.refinement_id = ?
+GROUP BY fact.relation_id, knowledge_neuron.layer, knowledge_neuron.neuron
+"""
 
 
 def attributed_facts(connection: Connection, run_id: int) -> dict[int, dict[int, int]]:
@@ -104,6 +111,7 @@ def add_refinement(
         rows = [(refinement_id, row.fact_id, row.layer, row.neuron, row.prompts, row.mean_score) for row in neurons]
         if rows:
             connection.exec_driver_sql(_INSERT_NEURON, rows)
+    connection.exec_driver_sql(_SUM_UP, (refinement_id,))
     return refinement_id
 
 

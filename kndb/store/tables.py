@@ -1,7 +1,8 @@
 """The tables of the store, as SQLAlchemy 2 typed models. `docs/schema.md` documents them for SQL users.
 
 Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
-Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron.
+Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up.
+Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text.
 Edits: model ─< edit ─< edit_neuron; `applied_edit` is the model's current stack of edits, `history` the road
 to it, `version` how to build each version, `snapshot` names for versions, `evaluation` measures of edits.
 
@@ -89,6 +90,15 @@ class FactRow(Table):
     source: Mapped[str]
 
 
+class FactAliasRow(Table):
+    """A further identifier of a fact: sources list some facts more than once."""
+
+    __tablename__ = "fact_alias"
+    __table_args__ = (Index("ix_fact_alias_fact_id", "fact_id"), {"sqlite_with_rowid": False})
+    external_id: Mapped[str] = mapped_column(primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
+
+
 class PromptRow(Table):
     """A template filled with a subject, the answer left as `[Y]`; or, without one, written out by a file."""
 
@@ -101,7 +111,10 @@ class PromptRow(Table):
 
 
 class ModelRow(Table):
-    """A registered checkpoint and its current version."""
+    """A registered checkpoint and its current version; or a model known by imported results alone.
+
+    The latter has an empty source and fingerprint, and `unknown` as family and version.
+    """
 
     __tablename__ = "model"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -178,21 +191,24 @@ class RefinementRow(Table):
 
 
 class RefinementRelationRow(Table):
-    """The outcome of a refinement for one relation: the share used and the sizes of the sets."""
+    """The outcome of a refinement for one relation: the share used and the sizes of the sets.
+
+    Share and passes are NULL where the sets were imported and nobody said how they came about.
+    """
 
     __tablename__ = "refinement_relation"
     __table_args__ = ({"sqlite_with_rowid": False},)
     refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)
     relation_id: Mapped[int] = mapped_column(ForeignKey("relation.id", ondelete="CASCADE"), primary_key=True)
-    share: Mapped[float]
-    passes: Mapped[int]
+    share: Mapped[float | None]
+    passes: Mapped[int | None]
     facts: Mapped[int]
     facts_with_neurons: Mapped[int]
     mean_size: Mapped[float]
 
 
 class KnowledgeNeuronRow(Table):
-    """A neuron of a fact's refined set, with the number of prompts whose coarse set holds it."""
+    """A neuron of a fact's refined set, with the number of prompts whose coarse set holds it (NULL if not known)."""
 
     __tablename__ = "knowledge_neuron"
     __table_args__ = (
@@ -203,8 +219,91 @@ class KnowledgeNeuronRow(Table):
     fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
     layer: Mapped[int] = mapped_column(primary_key=True)
     neuron: Mapped[int] = mapped_column(primary_key=True)
+    prompts: Mapped[int | None]
+    mean_score: Mapped[float | None]
+
+
+class RelationNeuronRow(Table):
+    """How many facts of a relation hold a neuron; follows from `knowledge_neuron`, and is written with it."""
+
+    __tablename__ = "relation_neuron"
+    __table_args__ = (
+        Index("ix_relation_neuron_refinement_id_layer_neuron", "refinement_id", "layer", "neuron"),
+        {"sqlite_with_rowid": False},
+    )
+    refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)
+    relation_id: Mapped[int] = mapped_column(ForeignKey("relation.id", ondelete="CASCADE"), primary_key=True)
+    layer: Mapped[int] = mapped_column(primary_key=True)
+    neuron: Mapped[int] = mapped_column(primary_key=True)
+    facts: Mapped[int]
+
+
+class ProbeRow(Table):
+    """An experiment on the activations of a refinement's neurons, on one version of the model."""
+
+    __tablename__ = "probe"
+    __table_args__ = (
+        CheckConstraint("kind IN ('suppress', 'amplify', 'activation')", name="kind"),
+        Index("ix_probe_model_id", "model_id"),
+        Index("ix_probe_refinement_id", "refinement_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"))
+    version: Mapped[str]
+    kind: Mapped[str]
+    refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"))
+    settings: Mapped[dict[str, Any]]
+    created_at: Mapped[str]
+
+
+class ProbeFactRow(Table):
+    """What scaling a fact's neurons (or a control's) did to prompts: means over the fact's own, or over others'."""
+
+    __tablename__ = "probe_fact"
+    __table_args__ = (
+        CheckConstraint("neurons_from IN ('knowledge', 'random', 'activation')", name="neurons_from"),
+        CheckConstraint("prompts_of IN ('own', 'other')", name="prompts_of"),
+        {"sqlite_with_rowid": False},
+    )
+    probe_id: Mapped[int] = mapped_column(ForeignKey("probe.id", ondelete="CASCADE"), primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
+    neurons_from: Mapped[str] = mapped_column(primary_key=True)
+    prompts_of: Mapped[str] = mapped_column(primary_key=True)
+    neurons: Mapped[int]
     prompts: Mapped[int]
-    mean_score: Mapped[float]
+    probability_before: Mapped[float]
+    probability_after: Mapped[float]
+    correct_before: Mapped[float]
+    correct_after: Mapped[float]
+    flips: Mapped[float]
+
+
+class ProbeActivationRow(Table):
+    """The mean activation of a fact's neurons over texts that name its head and tail, its head alone, or neither."""
+
+    __tablename__ = "probe_activation"
+    __table_args__ = (
+        CheckConstraint("kind IN ('head-and-tail', 'head', 'neither')", name="kind"),
+        {"sqlite_with_rowid": False},
+    )
+    probe_id: Mapped[int] = mapped_column(ForeignKey("probe.id", ondelete="CASCADE"), primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    texts: Mapped[int]
+    mean_activation: Mapped[float]
+
+
+class ProbeTextRow(Table):
+    """One of the texts that activate a fact's neurons most (rank 1, 2, …) or least (−1, −2, …)."""
+
+    __tablename__ = "probe_text"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    probe_id: Mapped[int] = mapped_column(ForeignKey("probe.id", ondelete="CASCADE"), primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
+    rank: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    text: Mapped[str]
+    activation: Mapped[float]
 
 
 class EditRow(Table):

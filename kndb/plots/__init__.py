@@ -1,0 +1,1 @@
+"""Figures of what queries and probes find; matplotlib is imported here alone."""

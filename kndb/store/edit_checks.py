@@ -29,13 +29,15 @@ _SlotsOf = Mapping[int, Sequence[StoredSlot]]
 
 
 def check_edits(connection: Connection) -> list[str]:
-    """Lists what is wrong with the edits, versions, histories and snapshots of all models.
+    """Lists what is wrong with the edits, versions, histories and snapshots of all registered checkpoints.
 
     Args:
         connection: an open transaction.
     """
     problems: list[str] = []
-    for model_id in connection.scalars(select(ModelRow.id).order_by(ModelRow.id)).all():
+    # A model of which only results were imported has no weights, and so no versions.
+    registered = select(ModelRow.id).where(ModelRow.fingerprint != "").order_by(ModelRow.id)
+    for model_id in connection.scalars(registered).all():
         model = current_model(connection, model_id)
         problems += [f"model {model.name}: {problem}" for problem in _model_problems(connection, model)]
     return problems

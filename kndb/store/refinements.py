@@ -21,12 +21,13 @@ from .tables import (
     RunRow,
 )
 
+# CROSS JOIN keeps the facts outermost: left to itself, SQLite reads every score of the run for each relation.
 _CANDIDATES = """
 SELECT prompt.fact_id, score.layer, score.neuron, COUNT(*) AS prompts, AVG(score.score) AS mean_score
 FROM fact
-JOIN prompt ON prompt.fact_id = fact.id
-JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
-JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
+CROSS JOIN prompt ON prompt.fact_id = fact.id
+CROSS JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
+CROSS JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
 WHERE fact.relation_id = :relation
   AND {reaches}
 GROUP BY prompt.fact_id, score.layer, score.neuron

@@ -287,6 +287,7 @@ def test_frozen_database_upgrades_and_keeps_its_rows(frozen, path):
             "The maker of Škoda 'Favorit' is [Y] today.",
         }
         assert connection.exec_driver_sql("SELECT json_extract(edits, '$[0]') FROM version").scalars().all()
+        assert connection.exec_driver_sql("SELECT * FROM relation_neuron").all() == [(1, 1, 3, 511, 1)]
 
 
 def test_runs_of_the_first_revision_go_on(path):

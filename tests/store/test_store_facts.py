@@ -175,6 +175,7 @@ class Account:
     templates: dict[tuple[str, str], bool] = field(default_factory=dict)
     facts: dict[tuple[str, str | None, str], str | None] = field(default_factory=dict)
     written: set[tuple[tuple[str, str | None, str], str]] = field(default_factory=set)
+    aliases: set[tuple[str, tuple[str, str | None, str]]] = field(default_factory=set)
 
     def take(self, file: FactFile) -> None:
         for key, label in file.relations.items():
@@ -185,7 +186,9 @@ class Account:
         for fact in file.facts:
             # Facts without a subject have one object per identifier here, so the object may stand for it.
             name = (fact.relation, fact.subject, fact.object)
-            self.facts.setdefault(name, fact.external_id)
+            own = self.facts.setdefault(name, fact.external_id)
+            if fact.subject is not None and fact.external_id is not None and fact.external_id != own:
+                self.aliases.add((fact.external_id, name))
             self.written |= {(name, text) for text in fact.prompts}
 
     def prompts(self) -> dict[tuple[tuple[str, str | None, str], str], set[bool]]:
@@ -235,6 +238,9 @@ def check_ingest(store: Store, account: Account, files: list[FactFile]) -> None:
     stored = read(store, facts.find_facts)
     names = {fact.id: (fact.relation, fact.subject, fact.object) for fact in stored}
     assert {names[fact.id]: fact.external_id for fact in stored} == account.facts
+    with store.reading() as connection:
+        aliases = connection.exec_driver_sql("SELECT external_id, fact_id FROM fact_alias").all()
+    assert {(alias, names[number]) for alias, number in aliases} == account.aliases
     prompts = read(store, facts.prompts)
     assert {(names[prompt.fact_id], prompt.text) for prompt in prompts} == set(expected)
     assert len(prompts) == len(expected)

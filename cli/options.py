@@ -33,6 +33,12 @@ RefinementOption = Annotated[
     int | None,
     typer.Option("--refinement", metavar="ID", help="Which refinement. Default: the newest.", show_default=False),
 ]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part", metavar="NAME", help="Only this part of the answer; CSV prints one at a time.", show_default=False
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
 

@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from kndb.errors import UsageError
+
 
 class OutputFormat(str, Enum):
     """How an answer is printed."""
@@ -56,7 +58,7 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], output: OutputFormat
         columns: what to print, in order.
         output: how.
     """
-    chosen = [{column: row[column] for column in columns} for row in rows]
+    chosen = _chosen(rows, columns)
     if output is OutputFormat.JSON:
         print_json(chosen)
     elif output is OutputFormat.CSV:
@@ -80,6 +82,34 @@ def print_record(record: Row, output: OutputFormat) -> None:
         for name, value in record.items():
             grid.add_row(name.replace("_", " "), _cell(value))
         _print(grid)
+
+
+def print_parts(
+    parts: Mapping[str, tuple[Sequence[Row], Sequence[str]]], output: OutputFormat, part: str | None = None
+) -> None:
+    """Prints an answer of several lists: tables under their titles, one JSON object, or CSV of a single part.
+
+    Args:
+        parts: each part's rows and columns (see `print_rows`), by name.
+        output: how.
+        part: print this one only; CSV needs one, as its columns differ from part to part.
+
+    Raises:
+        UsageError: if there is no such part, or CSV is asked for without naming one.
+    """
+    names = ", ".join(parts)
+    if part is not None and part not in parts:
+        raise UsageError(f"found --part {part}; expected one of {names}")
+    if output is OutputFormat.CSV and part is None:
+        raise UsageError(f"CSV prints a single part; name one with --part, of {names}")
+    chosen = {name: content for name, content in parts.items() if part in (None, name)}
+    if output is OutputFormat.JSON:
+        print_json({name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()})
+        return
+    for number, (name, (rows, columns)) in enumerate(chosen.items()):
+        if output is OutputFormat.TABLE and part is None:
+            print_text(("\n" if number else "") + name.replace("_", " ").capitalize(), strong=True)
+        print_rows(rows, columns, output)
 
 
 def print_json(value: Any) -> None:
@@ -122,6 +152,10 @@ def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
 def as_row(record: Any) -> dict[str, Any]:
     """A record's fields as a row."""
     return asdict(record)
+
+
+def _chosen(rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]:
+    return [{column: row[column] for column in columns} for row in rows]
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:

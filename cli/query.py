@@ -8,6 +8,7 @@ import typer
 
 from kndb.records import Neuron
 
+from . import query_details, query_sums
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -19,31 +20,16 @@ from .options import (
 from .output import OutputFormat, as_row, note, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Ask the store: which neurons facts and relations share, and more.")
-
-
-@app.command()
-def shared(
-    relation: Annotated[
-        list[str], typer.Option("--relation", metavar="KEY", help="A relation, such as P176; repeatable.")
-    ],
-    top: Annotated[int | None, typer.Option("--top", help="At most so many rows.", show_default=False)] = None,
-    min_share: Annotated[
-        float, typer.Option("--min-share", help="Only neurons held by at least this share of the facts.")
-    ] = 0.0,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    db: DatabaseOption = None,
-    output: FormatOption = OutputFormat.TABLE,
-) -> None:
-    """Which neurons the facts of some relations share, the most widely held first.
-
-    Example: kndb query shared --relation P176 --top 10
-    """
-    with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        rows = database.query.shared(relation, refinement=chosen.id, top=top, min_share=min_share)
-    note(f"Refinement {chosen.id} of run {chosen.run_id}.")
-    print_rows([as_row(row) for row in rows], ["layer", "neuron", "facts", "share", "relations"], output)
+app.command("shared")(query_sums.shared)
+app.command("overlap")(query_sums.overlap)
+app.command("layers")(query_sums.layers)
+app.command("counts")(query_sums.counts)
+app.command("compare")(query_sums.compare)
+app.command("collateral")(query_sums.collateral)
+app.command("neuron")(query_details.neuron)
+app.command("fact")(query_details.fact)
+app.command("consistency")(query_details.consistency)
+app.command("sql")(query_details.sql)
 
 
 @app.command()

@@ -90,6 +90,14 @@ def refine_relation(
     return outcome, kept
 
 
+def prompts_needed(share: float, prompts: int, min_prompts: int) -> float:
+    """How many of a fact's attributed prompts must have a neuron in their coarse sets: max(p·n, `min_prompts`).
+
+    No more than all n; and by a hair less than p·n, as 0.55 · 20 is not quite 11 to a computer.
+    """
+    return max(share * prompts - _ROUNDING, min(min_prompts, prompts))
+
+
 def _move(share: float, mean: float) -> float:
     if mean < SMALLEST_MEAN:
         return round(max(min(STEP, share), share - STEP), 10)
@@ -101,7 +109,5 @@ def _move(share: float, mean: float) -> float:
 def _reach(
     share: float, prompts_of_fact: Mapping[int, int], candidates: Sequence[KnowledgeNeuron], min_prompts: int
 ) -> list[KnowledgeNeuron]:
-    needed = {
-        fact: max(share * prompts - _ROUNDING, min(min_prompts, prompts)) for fact, prompts in prompts_of_fact.items()
-    }
+    needed = {fact: prompts_needed(share, prompts, min_prompts) for fact, prompts in prompts_of_fact.items()}
     return [one for one in candidates if one.prompts is not None and one.prompts >= needed[one.fact_id]]

@@ -21,6 +21,7 @@ from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
+from ..store.numbers import there_are
 from .background import BackgroundWriter
 from .models import ModelCommands
 
@@ -260,10 +261,10 @@ class AttributionCommands:
         if candidates:
             return max(candidates, key=lambda run: (run.finished_at or run.created_at, run.id))
         of = f" of model {model!r}" if model else ""
-        raise NotFoundError(
-            f"found no run{of}{'' if number is None else f' {number}'}; make one with: kndb attribute --model NAME, "
-            "or list them with: kndb query runs"
-        )
+        if number is None:
+            raise NotFoundError(f"found no run{of}; make one with: kndb attribute --model {model or 'NAME'}")
+        known = there_are([run.id for run in runs], number)
+        raise NotFoundError(f"found no run {number}{of}; {known}. List them with: kndb query runs")
 
     def _require_same(self, number: int, model: str, version: str, method: str, settings: Settings) -> None:
         """Refuses to go on with a run that saw another model, version or settings: its results must not be mixed."""

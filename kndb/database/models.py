@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 
+from ..analysis.token_effects import token_effects
 from ..editing import diff_file
 from ..editing.slots import apply_object, check_fingerprint
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
+from ..findings import TokenEffect
 from ..models import loading
 from ..models.adapter import Adapter, Blank
 from ..models.answers import batched_log_probabilities
 from ..models.fingerprint import fingerprint
 from ..models.loading import LoadedModel
 from ..models.prompting import SKIP_REASONS, Encoder, Skipped
-from ..records import BLANK, LAB_MODELS, Answer, Model
+from ..records import BLANK, LAB_MODELS, Answer, Model, Neuron
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import versions as store_versions
@@ -204,6 +206,45 @@ class ModelCommands:
             Answer(loaded.decode(token), probability)
             for token, probability in zip(tokens.tolist(), values.exp().tolist(), strict=True)
         ]
+
+    def token_effects(
+        self, name: str, neuron: Neuron, *, version: str = "current", top: int = 10, device: str = "auto"
+    ) -> tuple[list[TokenEffect], list[TokenEffect]]:
+        """The tokens that a neuron's value slot makes more likely, and those that it makes less likely.
+
+        The effect is head(slot) − head(0) in float32, with the whole head of the model (see
+        `kndb.analysis.token_effects`).
+
+        Args:
+            name: a registered model, or a lab model.
+            neuron: one of its neurons.
+            version: as for `load`.
+            top: how many tokens of each kind, at least 1.
+            device: where to compute.
+
+        Returns:
+            The promoted tokens, the largest effect first, and the demoted ones, the most negative first. Only tokens of
+            the tokenizer count: a model may have more, to fill up its vocabulary. A token without an effect is in
+            neither list.
+
+        Raises:
+            UsageError: if the model has no such neuron.
+            NotFoundError: if there is no such model or version.
+            ModelError: if only results of the model were imported, or its checkpoint is gone.
+        """
+        if top < 1:
+            raise UsageError(f"found top {top}; expected at least 1")
+        chosen = loading.choose_device(device)
+        store_models.require_neuron(self.get(name), neuron)
+        loaded = self.load(name, version).loaded
+        effects = token_effects(loaded.network(chosen, torch.float32), neuron)[: len(loaded.tokenizer)]
+
+        def ranked(sign: int) -> list[TokenEffect]:
+            order = effects.sort(descending=sign > 0, stable=True)
+            pairs = zip(order.indices[:top].tolist(), order.values[:top].tolist(), strict=True)
+            return [TokenEffect(loaded.decode(token), effect) for token, effect in pairs if effect * sign > 0]
+
+        return ranked(1), ranked(-1)
 
 
 def _require_checkpoint(record: Model) -> None:

@@ -158,7 +158,11 @@ def _set_pragmas(driver: sqlite3.Connection, journal: str, foreign_keys: bool, t
         _set_journal_mode(driver, journal)
     driver.execute("PRAGMA synchronous=FULL")
     driver.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-    # SQLite's own LIKE and lower() fold ASCII letters only.
+    add_functions(driver)
+
+
+def add_functions(driver: sqlite3.Connection) -> None:
+    """Gives a connection kndb's SQL function: SQLite's own LIKE and lower() fold ASCII letters only."""
     driver.create_function("kndb_casefold", 1, _casefold, deterministic=True)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from ..errors import NotFoundError
 from ..records import Fact, Prompt, Relation
 from .ingest import ingest
+from .numbers import there_are
 
 __all__ = ["fact", "find_facts", "ingest", "prompts", "relations", "require_relations"]
 
@@ -88,11 +89,12 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
         id: the fact's number.
 
     Raises:
-        NotFoundError: if there is none of that number.
+        NotFoundError: if there is none of that number; the message names the nearest ones.
     """
     row = connection.exec_driver_sql(f"{_FACTS} WHERE fact.id = ?", (id,)).first()
     if row is None:
-        raise NotFoundError(f"no fact has the number {id}; list the facts with `kndb query facts`")
+        known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
+        raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with `kndb query facts`")
     return Fact(*row)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from ..errors import ModelError, NotFoundError, UsageError
-from ..records import LAB_MODELS, UNKNOWN, Model
+from ..records import LAB_MODELS, UNKNOWN, Model, Neuron
 from .clock import now
 from .tables import ModelRow
 
@@ -77,18 +77,10 @@ def add_imported_model(connection: Connection, *, name: str, layers: int | None,
         UsageError: if there is no such model and a size is missing.
         ModelError: if there is one of another size.
     """
+    layers, neurons = imported_sizes(connection, name=name, layers=layers, neurons=neurons)
     existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
     if existing is not None:
-        if (layers or existing.layers, neurons or existing.neurons) != (existing.layers, existing.neurons):
-            raise ModelError(
-                f"model {name!r} has {existing.layers} layers of {existing.neurons} neurons; found --layers {layers} "
-                f"--neurons {neurons}. Give these results another --model-name"
-            )
         return _record(existing)
-    if layers is None or neurons is None:
-        raise UsageError(
-            f"the store has no model {name!r}; say what it is like, for example: --layers 12 --neurons 3072"
-        )
     connection.execute(
         insert(ModelRow).values(
             name=name,
@@ -102,6 +94,29 @@ def add_imported_model(connection: Connection, *, name: str, layers: int | None,
         )
     )
     return model(connection, name)
+
+
+def imported_sizes(connection: Connection, *, name: str, layers: int | None, neurons: int | None) -> tuple[int, int]:
+    """The layers, and FFN neurons per layer, of a model that imported results are of; see `add_imported_model`.
+
+    Raises:
+        UsageError: if there is no such model and a size is missing.
+        ModelError: if there is one of another size.
+    """
+    existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
+    if existing is not None:
+        if (layers or existing.layers, neurons or existing.neurons) != (existing.layers, existing.neurons):
+            raise ModelError(
+                f"model {name!r} has {existing.layers} layers of {existing.neurons} neurons; found "
+                f"{layers or existing.layers} of {neurons or existing.neurons} for these results. Give them another "
+                "--model-name"
+            )
+        return existing.layers, existing.neurons
+    if layers is None or neurons is None:
+        raise UsageError(
+            f"the store has no model {name!r}; say what it is like, for example: --layers 12 --neurons 3072"
+        )
+    return layers, neurons
 
 
 def models(connection: Connection) -> list[Model]:
@@ -121,9 +136,23 @@ def model(connection: Connection, name: str) -> Model:
     if name in LAB_MODELS:
         raise NotFoundError(f"{name} comes with kndb but is not in this store yet; add it with: kndb model add {name}")
     names = [record.name for record in models(connection)]
-    nearest = get_close_matches(name, [*names, *LAB_MODELS], n=3)
+    nearest = get_close_matches(name, dict.fromkeys([*names, *LAB_MODELS]), n=3)
     known = f"did you mean {', '.join(nearest)}?" if nearest else f"registered: {', '.join(names) or 'none'}."
     raise NotFoundError(f"found no model named {name!r}; {known} Add one with: kndb model add PATH-OR-HUB-NAME")
+
+
+def require_neuron(model: Model, neuron: Neuron) -> None:
+    """Checks that a model is large enough to have a neuron.
+
+    Raises:
+        UsageError: if it is not, saying its sizes.
+    """
+    if neuron.layer >= model.layers or neuron.index >= model.neurons:
+        last = Neuron(model.layers - 1, model.neurons - 1)
+        raise UsageError(
+            f"model {model.name!r} has no neuron {neuron}: it has {model.layers} layers of {model.neurons} neurons; "
+            f"expected one from L0.N0 to {last}"
+        )
 
 
 def _record(row: Row[Any]) -> Model:

@@ -1,54 +1,58 @@
-"""Questions about refined knowledge neurons, answered in SQL."""
+"""Which neurons relations share, and those of one fact, answered in SQL.
+
+Shares are counted on `relation_neuron`, which sums up the facts' sets, so that no query reads them all.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from itertools import groupby
 
 from sqlalchemy import Connection, text
 
 from ..records import KnowledgeNeuron, SharedNeuron
+from .coverage import covered, selection
 
-_SHARED = """
-SELECT knowledge_neuron.layer, knowledge_neuron.neuron, COUNT(*) AS facts
-FROM knowledge_neuron JOIN fact ON fact.id = knowledge_neuron.fact_id
-WHERE knowledge_neuron.refinement_id = :refinement
-  AND fact.relation_id IN (SELECT value FROM json_each(:relations))
-GROUP BY knowledge_neuron.layer, knowledge_neuron.neuron
-HAVING COUNT(*) >= :least
-ORDER BY facts DESC, knowledge_neuron.layer, knowledge_neuron.neuron
-LIMIT :top
+_SHARES = """
+SELECT layer, neuron, SUM(facts)
+FROM json_each(:relations) AS chosen
+CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
+GROUP BY layer, neuron
 """
-_FACTS_WITH_NEURONS = """
-SELECT COUNT(DISTINCT knowledge_neuron.fact_id)
-FROM knowledge_neuron JOIN fact ON fact.id = knowledge_neuron.fact_id
-WHERE knowledge_neuron.refinement_id = :refinement
-  AND fact.relation_id IN (SELECT value FROM json_each(:relations))
-"""
+# CROSS JOIN and INDEXED BY settle how SQLite goes about it: relation by relation, then neuron by neuron. It knows no
+# table's size without ANALYZE, and left to itself may read all of a refinement's rows for each neuron.
 _HOLDERS = """
-SELECT wanted.layer, wanted.neuron, relation.key, COUNT(*)
-FROM (SELECT json_extract(value, '$[0]') AS layer, json_extract(value, '$[1]') AS neuron FROM json_each(:neurons))
-  AS wanted
-JOIN knowledge_neuron ON knowledge_neuron.refinement_id = :refinement
-  AND knowledge_neuron.layer = wanted.layer AND knowledge_neuron.neuron = wanted.neuron
-JOIN fact ON fact.id = knowledge_neuron.fact_id
-JOIN relation ON relation.id = fact.relation_id
-GROUP BY wanted.layer, wanted.neuron, relation.key
-ORDER BY COUNT(*) DESC, relation.key
+WITH held AS MATERIALIZED (
+    SELECT layer, neuron, SUM(facts) AS facts
+    FROM json_each(:relations) AS chosen
+    CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
+    GROUP BY layer, neuron
+    HAVING SUM(facts) >= :least AND COUNT(*) >= :across
+    ORDER BY SUM(facts) DESC, layer, neuron
+    LIMIT :top
+)
+SELECT held.layer, held.neuron, held.facts, relation.key, holder.facts AS of_relation
+FROM held
+CROSS JOIN relation_neuron AS holder INDEXED BY ix_relation_neuron_refinement_id_layer_neuron
+  ON holder.refinement_id = :refinement AND holder.layer = held.layer AND holder.neuron = held.neuron
+JOIN relation ON relation.id = holder.relation_id
+ORDER BY held.facts DESC, held.layer, held.neuron, holder.facts DESC, relation.key
 """
 _OF_FACT = """
 SELECT fact_id, layer, neuron, prompts, mean_score FROM knowledge_neuron
 WHERE refinement_id = :refinement AND fact_id = :fact ORDER BY layer, neuron
 """
 _EVERY_ROW = -1
+_ROUNDING = 1e-9
+"""So that a share that is met exactly counts, whatever the last bit of its product."""
 
 
 def shared_neurons(
     connection: Connection,
     refinement_id: int,
-    relation_ids: Sequence[int],
+    relation_ids: Sequence[int] = (),
     *,
+    across: int = 1,
     top: int | None = None,
     min_share: float = 0.0,
 ) -> list[SharedNeuron]:
@@ -57,25 +61,37 @@ def shared_neurons(
     Args:
         connection: a connection in a transaction.
         refinement_id: whose refined sets.
-        relation_ids: the relations' keys in the store, at least one.
+        relation_ids: the relations' keys in the store; none means all.
+        across: only neurons held by facts of at least so many of these relations.
         top: at most so many rows.
         min_share: only neurons held by at least this share of the relations' facts with a refined set.
 
     Returns:
         Rows by facts descending, then layer, then neuron.
+
+    Raises:
+        NotFoundError: if there is no such refinement.
     """
-    rows, total = _held(connection, refinement_id, relation_ids, top=top, min_share=min_share)
-    holders = _holders(connection, refinement_id, [(row.layer, row.neuron) for row in rows])
-    return [
-        SharedNeuron(row.layer, row.neuron, row.facts, row.facts / total, holders[row.layer, row.neuron])
-        for row in rows
-    ]
+    relations = covered(connection, refinement_id, relation_ids)
+    total = sum(relation.facts_with_neurons for relation in relations)
+    values = {
+        **selection(refinement_id, relations),
+        "least": max(1.0, min_share * total - _ROUNDING),
+        "across": across,
+        "top": _EVERY_ROW if top is None else top,
+    }
+    rows: list[SharedNeuron] = []
+    for (layer, neuron, facts), holders in groupby(connection.execute(text(_HOLDERS), values), lambda row: row[:3]):
+        rows.append(SharedNeuron(layer, neuron, facts, facts / total, {row[3]: row[4] for row in holders}))
+    return rows
 
 
 def shares(connection: Connection, refinement_id: int, relation_ids: Sequence[int]) -> dict[tuple[int, int], float]:
     """For each (layer, neuron) that facts of some relations hold, its share as in `shared_neurons`."""
-    rows, total = _held(connection, refinement_id, relation_ids)
-    return {(row.layer, row.neuron): row.facts / total for row in rows}
+    relations = covered(connection, refinement_id, relation_ids)
+    total = sum(relation.facts_with_neurons for relation in relations)
+    rows = connection.execute(text(_SHARES), selection(refinement_id, relations))
+    return {(layer, neuron): facts / total for layer, neuron, facts in rows}
 
 
 def neurons_of_fact(connection: Connection, refinement_id: int, fact_id: int) -> list[KnowledgeNeuron]:
@@ -88,35 +104,9 @@ def neuron_counts(connection: Connection, refinement_id: int) -> tuple[int, floa
     """The number of (fact, neuron) rows of a refinement, and their mean over all facts that were attributed."""
     rows, facts = connection.execute(
         text(
-            "SELECT (SELECT COUNT(*) FROM knowledge_neuron WHERE refinement_id = :refinement),"
+            "SELECT (SELECT COALESCE(SUM(facts), 0) FROM relation_neuron WHERE refinement_id = :refinement),"
             " (SELECT SUM(facts) FROM refinement_relation WHERE refinement_id = :refinement)"
         ),
         {"refinement": refinement_id},
     ).one()
     return int(rows), (rows / facts if facts else 0.0)
-
-
-def _held(
-    connection: Connection,
-    refinement_id: int,
-    relation_ids: Sequence[int],
-    *,
-    top: int | None = None,
-    min_share: float = 0.0,
-) -> tuple[Sequence[Any], int]:
-    """Rows of layer, neuron and facts, and the number of the relations' facts with a refined set."""
-    chosen = {"refinement": refinement_id, "relations": json.dumps(list(relation_ids))}
-    total = int(connection.scalar(text(_FACTS_WITH_NEURONS), chosen) or 0)
-    limits = {"least": max(1.0, min_share * total - 1e-9), "top": _EVERY_ROW if top is None else top}
-    return connection.execute(text(_SHARED), {**chosen, **limits}).all(), total
-
-
-def _holders(
-    connection: Connection, refinement_id: int, neurons: Sequence[tuple[int, int]]
-) -> dict[tuple[int, int], dict[str, int]]:
-    """Every relation whose facts hold each neuron, with the number of those facts."""
-    holders: dict[tuple[int, int], dict[str, int]] = {neuron: {} for neuron in neurons}
-    wanted = {"refinement": refinement_id, "neurons": json.dumps(neurons)}
-    for layer, neuron, relation, facts in connection.execute(text(_HOLDERS), wanted):
-        holders[layer, neuron][relation] = facts
-    return holders

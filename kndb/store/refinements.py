@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, insert, select, text
 from ..errors import NotFoundError
 from ..records import KnowledgeNeuron, Refinement, RelationRefinement, Settings
 from .clock import now
+from .numbers import there_are
 from .tables import (
     FactRow,
     ModelRow,
@@ -33,7 +34,7 @@ WHERE fact.relation_id = :relation
 GROUP BY prompt.fact_id, score.layer, score.neuron
 ORDER BY prompt.fact_id, score.layer, score.neuron
 """
-_REACHES = {
+REACHES = {
     False: "prompt_result.max_score > 0 AND score.score >= :threshold * prompt_result.max_score",
     True: "prompt_result.min_score < 0 AND score.score <= :threshold * prompt_result.min_score",
 }
@@ -79,7 +80,7 @@ def candidates(
         threshold: a prompt's coarse set holds the neurons of at least this share of its largest score.
         negative: take the lowest scores in place of the largest: neurons that speak against the answer.
     """
-    query = _CANDIDATES.format(reaches=_REACHES[negative])
+    query = _CANDIDATES.format(reaches=REACHES[negative])
     rows = connection.execute(text(query), {"run": run_id, "relation": relation_id, "threshold": threshold})
     return [KnowledgeNeuron(*row) for row in rows]
 
@@ -89,13 +90,23 @@ def add_refinement(
     run_id: int,
     settings: Settings,
     relations: Iterable[tuple[int, RelationRefinement, Iterable[KnowledgeNeuron]]],
+    created_at: str | None = None,
 ) -> int:
     """Writes a refinement: for each relation its outcome and its knowledge neurons.
+
+    Args:
+        connection: a write transaction.
+        run_id: the run.
+        settings: how the sets were made.
+        relations: each relation's key in the store, outcome and sets.
+        created_at: when they were made; None is now.
 
     Returns:
         The refinement's number.
     """
-    added = connection.execute(insert(RefinementRow).values(run_id=run_id, settings=dict(settings), created_at=now()))
+    added = connection.execute(
+        insert(RefinementRow).values(run_id=run_id, settings=dict(settings), created_at=created_at or now())
+    )
     refinement_id = int(added.inserted_primary_key[0])  # type: ignore[index]
     for relation_id, outcome, neurons in relations:
         connection.execute(
@@ -124,8 +135,14 @@ def refinement(connection: Connection, refinement_id: int) -> Refinement:
     """
     found = _refinements(connection, RefinementRow.id == refinement_id)
     if not found:
-        raise NotFoundError(f"found no refinement {refinement_id}; list them with: kndb query refinements")
+        raise no_refinement(connection, refinement_id)
     return found[0]
+
+
+def no_refinement(connection: Connection, refinement_id: int) -> NotFoundError:
+    """The error that there is no refinement of a number, which names the numbers there are."""
+    known = there_are(connection.scalars(select(RefinementRow.id)).all(), refinement_id)
+    return NotFoundError(f"found no refinement {refinement_id}; {known}. List them with: kndb query refinements")
 
 
 def refinements(connection: Connection, model: str | None = None) -> list[Refinement]:
@@ -139,13 +156,17 @@ def latest_refinement(connection: Connection, model: str | None = None) -> Refin
     Raises:
         NotFoundError: if there is none.
     """
-    found = refinements(connection, model)
-    if not found:
+    query = select(RefinementRow.id).order_by(RefinementRow.id.desc()).limit(1)
+    if model is not None:
+        query = query.join(RunRow, RunRow.id == RefinementRow.run_id).join(ModelRow, ModelRow.id == RunRow.model_id)
+        query = query.where(ModelRow.name == model)
+    newest = connection.scalar(query)
+    if newest is None:
         of = "" if model is None else f" of model {model!r}"
         raise NotFoundError(
             f"found no refinement{of}; make one with: kndb attribute --model {model or 'NAME'}, then kndb refine"
         )
-    return found[-1]
+    return refinement(connection, newest)
 
 
 def _refinements(connection: Connection, *conditions: Any) -> list[Refinement]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, func, insert, select, text, update
 from ..errors import NotFoundError
 from ..records import Prompt, ResultBatch, Run, Settings
 from .clock import now
+from .numbers import there_are
 from .tables import FactRow, ModelRow, PromptResultRow, PromptRow, RunRow, TemplateRow
 
 _INSERT_RESULT = """
@@ -158,7 +159,8 @@ def run(connection: Connection, run_id: int) -> Run:
     """
     found = _runs(connection, RunRow.id == run_id)
     if not found:
-        raise NotFoundError(f"found no run {run_id}; list them with: kndb query runs")
+        known = there_are(connection.scalars(select(RunRow.id)).all(), run_id)
+        raise NotFoundError(f"found no run {run_id}; {known}. List them with: kndb query runs")
     return found[0]
 
 

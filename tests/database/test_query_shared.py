@@ -5,41 +5,27 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
+from random_sets import add_facts, add_model, draw, refine
 
 from kndb.database import open_database
 from kndb.errors import NotFoundError, UsageError
-
-RELATIONS = ("P36", "P37", "P176", "P9")
+from kndb.store.facts import require_relations
+from kndb.store.queries import shares
 
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory):
-    """A database of four relations and two refinements, whose rows are drawn at random."""
+    """A database of four relations and two refinements, whose sets are drawn at random."""
     chance = random.Random(5)
     database = open_database(tmp_path_factory.mktemp("crowded") / "kndb.db")
-    with database.store.writing() as connection:
-        execute = connection.exec_driver_sql
-        model = "INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 4, 20, 'v', 'now')"
-        execute(model)
-        execute("INSERT INTO run VALUES (1, 1, 'v', 'integrated-gradients', '{}', 'complete', 'now', 'now')")
-        for number, key in enumerate(RELATIONS, 1):
-            execute("INSERT INTO relation VALUES (?, ?, NULL)", (number, key))
-        for refinement in (1, 2):
-            execute("INSERT INTO refinement VALUES (?, 1, '{}', 'now')", (refinement,))
-        for fact in range(1, 101):
-            relation = chance.choice([1, 2, 2, 3])  # P9 has no facts
-            execute("INSERT INTO fact VALUES (?, ?, ?, 'o', NULL, 's')", (fact, relation, f"s{fact}"))
-            for refinement in (1, 2):
-                for neuron in chance.sample(range(80), chance.choice([0, 0, 1, 2, 5, 12])):
-                    # Low numbers are common: some neurons are held by nearly all.
-                    place = (neuron // 20, int(neuron % 20 * chance.random()))
-                    row = (refinement, fact, *place, 3, chance.random())
-                    execute("INSERT OR IGNORE INTO knowledge_neuron VALUES (?, ?, ?, ?, ?, ?)", row)
+    add_facts(database, [chance.choice(["P36", "P37", "P37", "P176"]) for _ in range(100)], ["o"] * 100)
+    add_model(database)
+    assert [refine(database, draw(chance, 100)) for _ in range(2)] == [1, 2]
     yield database
     database.close()
 
 
-def counted(database, sql, refinement, keys, min_share=0):
+def counted(database, sql, refinement, keys, min_share=0, across=1):
     """Rows (layer, neuron, facts, share, relations) as the definition says, in plain Python."""
     relation_of = dict(sql(database, "SELECT fact.id, key FROM fact JOIN relation ON relation.id = relation_id"))
     rows = sql(database, "SELECT refinement_id, fact_id, layer, neuron FROM knowledge_neuron")
@@ -51,7 +37,8 @@ def counted(database, sql, refinement, keys, min_share=0):
     found = []
     for place, relations in by_neuron.items():
         facts = sum(relations[key] for key in keys)
-        if facts and Fraction(facts, len(chosen)) >= Fraction(str(min_share)):
+        holding = sum(relations[key] > 0 for key in set(keys))
+        if holding >= across and Fraction(facts, len(chosen)) >= Fraction(str(min_share)):
             found.append((*place, facts, facts / len(chosen), dict(relations)))
     return sorted(found, key=lambda row: (-row[2], row[0], row[1]))
 
@@ -74,6 +61,32 @@ def test_against_a_count(crowded, sql, refinement, keys, min_share):
     if keys == ("P36", "P37") and min_share == 0:
         assert len(expected) > 20
         assert len({row[2] for row in expected}) > 3
+
+
+@pytest.mark.parametrize("refinement", [1, 2])
+@pytest.mark.parametrize("keys", [("P36", "P37"), ("P176", "P36", "P37", "P9"), ("P9", "P36"), ()], ids=",".join)
+@pytest.mark.parametrize("min_share", [0, 0.1])
+def test_across_relations(crowded, sql, refinement, keys, min_share):
+    everything = ("P176", "P36", "P37", "P9")
+    for across in range(1, len(keys or everything) + 1):
+        expected = counted(crowded, sql, refinement, keys or everything, min_share, across)
+        found = crowded.query.shared(keys, refinement=refinement, across=across, min_share=min_share)
+        assert plain(found) == expected
+        assert (
+            plain(crowded.query.shared(keys, refinement=refinement, across=across, min_share=min_share, top=2))
+            == (expected[:2])
+        )
+        if across == 2 and keys != ("P9", "P36"):
+            assert len(expected) > 0
+    assert not expected or keys == ("P36", "P37")  # nobody holds what P9 has none of
+
+
+def test_shares_of_relations_are_those_of_the_rows(crowded):
+    with crowded.store.reading() as connection:
+        ids = require_relations(connection, ["P36", "P37"])
+        found = shares(connection, 1, ids)
+    rows = crowded.query.shared(["P36", "P37"], refinement=1)
+    assert found == {(row.layer, row.neuron): row.share for row in rows}
 
 
 def test_a_share_that_is_met_exactly(crowded, sql):
@@ -102,6 +115,12 @@ def test_counts(crowded, sql):
 def test_what_can_not_be_asked(crowded):
     with pytest.raises(UsageError, match="at least one relation"):
         crowded.query.shared([], refinement=1)
+    with pytest.raises(UsageError, match="across 0"):
+        crowded.query.shared(["P36"], refinement=1, across=0)
+    with pytest.raises(UsageError, match="across 2 and 1 different"):
+        crowded.query.shared(["P36", "P36"], refinement=1, across=2)
+    with pytest.raises(NotFoundError, match=r"no refinement 9; there are 1 and 2\."):
+        crowded.query.shared(["P36"], refinement=9)
     with pytest.raises(NotFoundError, match="'P99'"):
         crowded.query.shared(["P36", "P99"], refinement=1)
 

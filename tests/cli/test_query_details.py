@@ -1,0 +1,138 @@
+"""`kndb query neuron`, `fact`, `consistency` and `sql` as a user sees them."""
+
+import csv
+import io
+import json
+import shlex
+import sqlite3
+
+import pytest
+
+USAGE, STORE, NOT_FOUND, MODEL, ATTRIBUTION = 2, 4, 5, 6, 7
+
+
+@pytest.fixture
+def imported(use_ready, place):
+    """The ready database, whose model and refinement became an import's: no checkpoint, no scores, no settings."""
+    use_ready()
+    with sqlite3.connect(place / "kndb.db") as connection:
+        connection.execute("UPDATE model SET fingerprint = '', source = '', family = 'unknown'")
+        connection.execute("UPDATE refinement SET settings = '{}'")
+        connection.execute("DELETE FROM prompt_result")
+        connection.execute("DELETE FROM score")
+    connection.close()
+
+
+@pytest.fixture
+def common(use_ready, kndb_json):
+    """Gives the ready database, and the neuron that most facts of P36 hold."""
+    use_ready()
+    (row,) = kndb_json("query", "shared", "--relation", "P36", "--top", 1)
+    return row
+
+
+def test_neuron(common, kndb, kndb_json):
+    name = f"L{common['layer']}.N{common['neuron']}"
+    found = kndb_json("query", "neuron", name, "--top", 3)
+    assert list(found) == ["neuron", "relations", "facts", "edits", "tokens"]
+    assert found["neuron"][0]["name"] == name
+    assert {row["relation"]: row["facts"] for row in found["relations"]} == common["relations"]
+    assert found["neuron"][0]["facts_holding"] == len(found["facts"]) == sum(common["relations"].values())
+    assert [row["kind"] for row in found["tokens"]] == ["promoted"] * 3 + ["demoted"] * 3
+    assert list(kndb_json("query", "neuron", name, "--no-tokens")) == ["neuron", "relations", "facts", "edits"]
+    limited = kndb_json("query", "neuron", name, "--part", "facts", "--limit", 2)
+    assert limited == {"facts": found["facts"][:2]}
+    table = kndb("query", "neuron", name, "--no-tokens")
+    assert f"neuron {name}: {len(found['facts'])} facts hold it" in table.err
+    for title in ("Relations", "Facts", "Edits"):
+        assert f"\n{title}\n" in table.out
+    printed = kndb("query", "neuron", name, "--format", "csv", "--part", "tokens", "--version", "base").out
+    assert len(list(csv.DictReader(io.StringIO(printed)))) == 20
+
+
+def test_neuron_that_nobody_holds(common, kndb):
+    outcome = kndb("query", "neuron", "L0.N0", "--no-tokens", "--format", "json")
+    held = json.loads(outcome.out)
+    assert ("no fact holds it" in outcome.err) == (held["facts"] == [])
+
+
+def test_neuron_of_a_model_without_a_checkpoint(imported, kndb):
+    outcome = kndb("query", "neuron", "L0.N0", "--format", "json")
+    assert "tokens" not in json.loads(outcome.out)
+    assert "kndb model add PATH --name tiny" in outcome.err
+    assert "kndb model add PATH --name tiny" in kndb("query", "neuron", "L0.N0", "--part", "tokens", code=MODEL).err
+
+
+def test_fact(use_ready, kndb, kndb_json):
+    use_ready()
+    found = kndb_json("query", "fact", 1, "--nearest", 2)
+    assert list(found) == ["fact", "prompts", "votes", "nearest"]
+    assert found["fact"][0]["neurons"] == sum(row["kept"] for row in found["votes"])
+    assert len(found["prompts"]) == 6
+    assert len(found["nearest"]) <= 2
+    names = {row["name"] for row in kndb_json("query", "neurons", 1)}
+    assert {row["name"] for row in found["votes"] if row["kept"]} == names
+    assert kndb_json("query", "fact", 1, "--part", "votes") == {"votes": found["votes"]}
+    printed = kndb("query", "fact", 1, "--format", "csv", "--part", "prompts").out
+    assert [row["text"] for row in csv.DictReader(io.StringIO(printed))] == [row["text"] for row in found["prompts"]]
+
+
+def test_fact_of_an_import(imported, kndb):
+    found = json.loads(kndb("query", "fact", 1, "--format", "json").out)
+    assert found["fact"][0]["consistency"] is None
+    assert all(row["kept"] and row["needed"] is None for row in found["votes"])
+    assert "imported without the scores" in kndb("query", "consistency", code=ATTRIBUTION).err
+
+
+def test_consistency(use_ready, kndb, kndb_json):
+    use_ready()
+    found = kndb_json("query", "consistency")
+    assert [row["relation"] for row in found] == ["P36", "P37", None]
+    assert all(0 <= row["first_quartile"] <= row["third_quartile"] <= 1 for row in found)
+    assert kndb_json("query", "consistency", "--relation", "P37")[0] == found[1]
+    assert kndb("query", "consistency").out.splitlines()[-1].startswith("all")
+
+
+def test_sql(use_ready, kndb, kndb_json):
+    use_ready()
+    query = "SELECT key, count(*) AS facts, x'00ff' AS bytes, NULL AS empty FROM relation, fact GROUP BY key"
+    rows = [{"key": key, "facts": 16, "bytes": "00ff", "empty": None} for key in ("P36", "P37")]
+    assert kndb_json("query", "sql", query) == rows
+    assert kndb("query", "sql", query, "--format", "csv").out == "key,facts,bytes,empty\nP36,16,00ff,\nP37,16,00ff,\n"
+    assert kndb("query", "sql", "SELECT 1 AS a, 2 AS a", "--format", "csv").out == "a,a_2\n1,2\n"
+    assert kndb("query", "sql", "SELECT key FROM relation WHERE 0").out.split() == ["key"]
+
+
+REFUSED = [
+    (USAGE, ["L9.N2827", "'ten'"], "query neuron ten"),
+    (USAGE, ["2 layers of 64 neurons", "L1.N63"], "query neuron L2.N0"),
+    (USAGE, ["2 layers of 64 neurons"], "query neuron L0.N64 --no-tokens"),
+    (USAGE, ["limit 0"], "query neuron L0.N0 --limit 0"),
+    (USAGE, ["top 0"], "query neuron L0.N0 --top 0"),
+    (USAGE, ["--part", "relations"], "query neuron L0.N0 --no-tokens --format csv"),
+    (USAGE, ["--part none"], "query fact 1 --part none"),
+    (USAGE, ["nearest 0"], "query fact 1 --nearest 0"),
+    (NOT_FOUND, ["version 'none'"], "query neuron L0.N0 --version none"),
+    (NOT_FOUND, ["number 99", "nearest are 14, 15 and 16"], "query fact 99"),
+    (NOT_FOUND, ["refinement 99", "there is 1"], "query fact 1 --refinement 99"),
+    (NOT_FOUND, ["refinement 99"], "query consistency --refinement 99"),
+    (NOT_FOUND, ["'P38'", "nearest are P3"], "query consistency --relation P38"),
+    (NOT_FOUND, ["'other'"], "query neuron L0.N0 --model other"),
+    (USAGE, ["no such table: facts", "fact"], "query sql 'SELECT * FROM facts'"),
+    (USAGE, ["DELETE"], "query sql 'DELETE FROM fact'"),
+]
+
+
+@pytest.mark.parametrize(("code", "patterns", "line"), REFUSED, ids=[line for _, _, line in REFUSED])
+def test_mistakes(use_ready, kndb, state, code, patterns, line):
+    use_ready()
+    before = state()
+    outcome = kndb(*shlex.split(line), code=code)
+    assert outcome.out == ""
+    for pattern in patterns:
+        assert pattern in outcome.err
+    assert state() == before
+
+
+def test_sql_without_a_database(kndb):
+    assert "kndb db init" in kndb("query", "sql", "SELECT 1", code=STORE).err

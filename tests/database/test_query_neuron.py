@@ -1,0 +1,168 @@
+"""`query neuron` against a count in plain Python, and the effects of value slots on tokens against the model's head."""
+
+import random
+import statistics
+
+import pytest
+import torch
+
+from kndb.database import open_database
+from kndb.errors import ModelError, NotFoundError, UsageError
+from kndb.records import Neuron
+
+RELATIONS = {1: "P36", 2: "P37", 3: "P176"}
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Two refinements of two models' runs, with rows drawn at random, some of them without a score."""
+    chance = random.Random(7)
+    database = open_database(tmp_path_factory.mktemp("neurons") / "kndb.db")
+    with database.store.writing() as connection:
+        execute = connection.exec_driver_sql
+        execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 6, 'v', 'now')")
+        execute("INSERT INTO model VALUES (2, 'other', '', '', 'unknown', 3, 6, 'v', 'now')")
+        for number, key in RELATIONS.items():
+            execute("INSERT INTO relation VALUES (?, ?, ?)", (number, key, f"label of {key}"))
+        for number in (1, 2):
+            execute("INSERT INTO run VALUES (?, ?, 'v', 'x', '{}', 'complete', 'now', 'now')", (number, number))
+            execute("INSERT INTO refinement VALUES (?, ?, '{}', 'now')", (number, number))
+        relation_of = {fact: chance.choice([1, 2, 2, 3]) for fact in range(1, 61)}
+        for fact, relation in relation_of.items():
+            execute("INSERT INTO fact VALUES (?, ?, ?, 'o', NULL, 's')", (fact, relation, f"s{fact}"))
+        rows = []
+        for refinement in (1, 2):
+            for fact in range(1, 61):
+                for place in chance.sample(range(12), chance.choice([0, 0, 1, 4])):
+                    score = chance.choice([None, chance.uniform(-1, 1)])
+                    rows.append((refinement, fact, place // 6, int(place % 6 * chance.random()), 3, score))
+        for row in rows:
+            execute("INSERT OR IGNORE INTO knowledge_neuron VALUES (?, ?, ?, ?, ?, ?)", row)
+        execute(
+            "INSERT INTO relation_neuron SELECT refinement_id, relation_id, layer, neuron, count(*)"
+            " FROM knowledge_neuron JOIN fact ON fact.id = fact_id GROUP BY 1, 2, 3, 4"
+        )
+        execute(
+            "INSERT INTO refinement_relation SELECT refinement_id, relation_id, 0.7, 0, 60, count(DISTINCT fact_id), 1"
+            " FROM knowledge_neuron JOIN fact ON fact.id = fact_id GROUP BY 1, 2"
+        )
+        for number, model, fact, relation in (
+            (1, 1, 5, relation_of[5]),
+            (2, 1, None, 2),
+            (3, 1, None, None),
+            (4, 2, 5, 1),
+        ):
+            execute(
+                "INSERT INTO edit VALUES (?, ?, ?, '{}', ?, 'p', 'v', ?, ?, ?)",
+                (number, model, "update" if fact else "erase", f"h{number}", fact, relation, f"day {number}"),
+            )
+            execute(
+                "INSERT INTO edit_neuron VALUES (?, 1, 3, 'w', 'a', 'b', 'a'), (?, 0, ?, 'w', 'a', 'b', 'a')",
+                (number, number, number),
+            )
+        execute("INSERT INTO applied_edit VALUES (1, 0, 2), (2, 0, 4)")
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize("refinement", [1, 2])
+def test_holders(crowded, sql, refinement):
+    held = sql(
+        crowded,
+        "SELECT layer, neuron, fact_id, key, label, subject, object, prompts, mean_score FROM knowledge_neuron"
+        " JOIN fact ON fact.id = fact_id JOIN relation ON relation.id = relation_id WHERE refinement_id = ?",
+        refinement,
+    )
+    with_a_set = {(row[3], row[2]) for row in held}
+    for layer in range(2):
+        for number in range(6):
+            rows = [row[2:] for row in held if row[:2] == (layer, number)]
+            found = crowded.query.neuron(Neuron(layer, number), refinement=refinement)
+            assert (found.layer, found.neuron, found.facts_holding) == (layer, number, len(rows))
+            assert found.mean_score == mean(rows)
+            expected = sorted(rows, key=lambda row: (row[-1] is None, -abs(row[-1] or 0), row[0]))
+            assert [
+                (row.fact, row.relation, row.subject, row.object, row.prompts, row.mean_score) for row in found.facts
+            ] == [(fact, key, *others) for fact, key, _, *others in expected]
+            for row in found.relations:
+                some = [one for one in rows if one[1] == row.relation]
+                total = sum(key == row.relation for key, _ in with_a_set)
+                assert (row.label, row.facts, row.mean_score) == (some[0][2], len(some), mean(some))
+                assert row.share == pytest.approx(len(some) / total)
+            order = [(-row.facts, row.relation) for row in found.relations]
+            assert order == sorted(order)
+            assert {row.relation for row in found.relations} == {row[1] for row in rows}
+    assert len(held) > 40
+
+
+def mean(rows):
+    scores = [row[-1] for row in rows if row[-1] is not None]
+    return pytest.approx(statistics.fmean(scores)) if scores else None
+
+
+def test_edits_that_touch_it(crowded):
+    found = crowded.query.neuron(Neuron(1, 3), refinement=1).edits
+    title = crowded.facts.get(5).title
+    assert [(row.edit, row.kind, row.target, row.applied, row.created_at) for row in found] == [
+        (1, "update", title, False, "day 1"),
+        (2, "erase", "P37", True, "day 2"),
+        (3, "erase", "(no longer in the store)", False, "day 3"),
+    ]
+    assert [row.edit for row in crowded.query.neuron(Neuron(1, 3), refinement=2).edits] == [4]
+    assert [row.edit for row in crowded.query.neuron(Neuron(0, 2), refinement=1).edits] == [2]
+    assert crowded.query.neuron(Neuron(0, 5), refinement=1).edits == ()
+
+
+def test_neurons_that_there_are_not(crowded):
+    for neuron in (Neuron(2, 0), Neuron(0, 6)):
+        with pytest.raises(UsageError, match=r"2 layers of 6 neurons; expected one from L0\.N0 to L1\.N5"):
+            crowded.query.neuron(neuron, refinement=1)
+    assert crowded.query.neuron(Neuron(2, 0), refinement=2).facts == ()
+    with pytest.raises(NotFoundError, match="refinement 9"):
+        crowded.query.neuron(Neuron(0, 0), refinement=9)
+    assert crowded.query.model_of(2).name == "other"
+    with pytest.raises(ModelError, match="kndb model add PATH --name other"):
+        crowded.models.token_effects("other", Neuron(0, 0))
+
+
+def heads(family, model, neuron):
+    """The logits of a value slot and of zeros, by the transformers model's own modules."""
+    with torch.no_grad():
+        if family == "bert":
+            slot = model.bert.encoder.layer[neuron.layer].output.dense.weight[:, neuron.index]
+            return model.cls(slot[None])[0], model.cls(torch.zeros_like(slot)[None])[0]
+        slot = model.transformer.h[neuron.layer].mlp.c_proj.weight[neuron.index]
+        norm = model.transformer.ln_f
+        return tuple(model.lm_head(norm(row)) for row in (slot, torch.zeros_like(slot)))
+
+
+def test_token_effects(attributed, family):
+    database = attributed(family)
+    loaded = database.models.load("tiny")
+    for neuron in (Neuron(0, 3), Neuron(1, 63)):
+        with_slot, without = heads(family, loaded.model.float(), neuron)
+        effects = dict(enumerate((with_slot - without).tolist()))
+        promoted, demoted = database.models.token_effects("tiny", neuron, top=7)
+        for found, sign in ((promoted, 1), (demoted, -1)):
+            expected = sorted(effects, key=lambda token, sign=sign: -sign * effects[token])[:7]
+            assert [row.effect for row in found] == pytest.approx([effects[token] for token in expected], abs=1e-5)
+            assert [row.token for row in found] == [loaded.loaded.decode(token) for token in expected]
+        everything = database.models.token_effects("tiny", neuron, top=10**6)
+        assert sum(map(len, everything)) <= len(loaded.tokenizer)
+    with pytest.raises(UsageError, match="2 layers of 64 neurons"):
+        database.models.token_effects("tiny", Neuron(2, 0))
+    with pytest.raises(UsageError, match="top 0"):
+        database.models.token_effects("tiny", Neuron(0, 0), top=0)
+
+
+def test_an_erased_slot_has_no_effect(attributed):
+    database = attributed("bert")
+    refinement = database.attribution.refine()
+    edit = database.edits.plan_erase("tiny", "P36", refinement=refinement.id)
+    database.edits.apply(edit.id)
+    row = database.query.shared(["P36"], refinement=refinement.id, top=1)[0]
+    neuron = Neuron(row.layer, row.neuron)
+    assert database.models.token_effects("tiny", neuron) == ([], [])
+    assert database.models.token_effects("tiny", neuron, version="base")[0]
+    (touching,) = database.query.neuron(neuron, refinement=refinement.id).edits
+    assert (touching.edit, touching.target, touching.applied) == (edit.id, "P36", True)

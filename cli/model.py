@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from kndb.records import Model
+
 from .options import DatabaseOption, FormatOption, open_existing, open_or_create
-from .output import OutputFormat, as_row, print_record, print_rows
+from .output import OutputFormat, as_row, note, print_record, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Register checkpoints and look at them.")
 
@@ -36,7 +38,10 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
     Example: kndb model list
     """
     with open_existing(db) as database:
-        rows = [{**as_row(model), "fingerprint": model.fingerprint[:12]} for model in database.models.all()]
+        models = database.models.all()
+    for model in models:
+        _note_missing_checkpoint(model)
+    rows = [{**as_row(model), "fingerprint": model.fingerprint[:12]} for model in models]
     print_rows(rows, ["name", "family", "layers", "neurons", "version", "fingerprint", "source"], output)
 
 
@@ -51,4 +56,14 @@ def show(
     Example: kndb model show lab-bert
     """
     with open_existing(db) as database:
-        print_record(as_row(database.models.get(name)), output)
+        model = database.models.get(name)
+    _note_missing_checkpoint(model)
+    print_record(as_row(model), output)
+
+
+def _note_missing_checkpoint(model: Model) -> None:
+    if not model.has_checkpoint:
+        note(
+            f"Of {model.name} the store has imported results and no checkpoint; register it with: "
+            f"kndb model add PATH --name {model.name}"
+        )

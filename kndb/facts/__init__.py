@@ -6,13 +6,14 @@ with `skip_invalid`, it is listed in `FactFile.rejected` with the reason.
 
 One file per format: `jsonl`, `csv`, `pararel`, `lama`, `bags`, `counterfact`. They share `lines` (bytes to
 lines), `checks` (what a field must be), `collector` (what has been read so far) and `own` (the record that
-the project's own JSON lines and CSV have in common).
+the project's own JSON lines and CSV have in common). `texts` reads something else: texts about facts, for experiments.
 """
 
 from __future__ import annotations
 
 from ..sentences import blank_is_last
+from .own import read_records
 from .prompts import fill
-from .reading import FORMATS, read
+from .reading import FORMATS, choose, read
 
-__all__ = ["FORMATS", "blank_is_last", "fill", "read"]
+__all__ = ["FORMATS", "blank_is_last", "choose", "fill", "read", "read_records"]

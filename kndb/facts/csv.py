@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .checks import RecordError
 from .collector import Collector
 from .lines import Line, read_lines
 
-_OPTIONAL = ("id", "relation_label", "template", "prompt", "held_out")
+_OPTIONAL = ("id", "relation_label", "template", "prompt", "held_out", "sentences")
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -97,7 +98,18 @@ def _record(header: Sequence[str], row: Sequence[str]) -> dict[str, object]:
         record.pop("object", None)
     if "held_out" in record:
         record["held_out"] = _flag(cells["held_out"])
+    if "sentences" in record:
+        record["sentences"] = _list(cells["sentences"])
+        if "subject" in blank:
+            record.pop("subject", None)
     return record
+
+
+def _list(cell: str) -> object:
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"found {cell[:60]!r} in 'sentences'; expected a JSON list of texts") from error
 
 
 def _flag(cell: str) -> bool:

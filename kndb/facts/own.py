@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
-from ..records import FactRecord
+from ..records import BLANK, SUBJECT_SLOT, FactFile, FactRecord
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
 
-FIELDS = ("relation", "subject", "object", "id", "relation_label", "template", "prompt", "held_out")
+FIELDS = ("relation", "subject", "object", "id", "relation_label", "template", "prompt", "held_out", "sentences")
 """All fields that are read; others are passed over."""
 
 
@@ -33,12 +34,17 @@ def add(record: Record, collector: Collector) -> None:
     label = checks.optional_text(given, "relation_label")
     template = _template(given)
     held_out = _held_out(given, template)
-    if template is None or "subject" in given or "object" in given:
+    sentences = _sentences(given)
+    if template is None or sentences or "subject" in given or "object" in given:
+        external_id = checks.identifier(given, "id")
+        # Without a subject, only an identifier and sentences make a fact of it, as in the paper's bags.
+        unnamed = "subject" not in given and external_id is not None and bool(sentences)
         fact = FactRecord(
             relation,
-            checks.subject(given, "subject"),
+            None if unnamed else checks.subject(given, "subject"),
             checks.text(given, "object"),
-            checks.identifier(given, "id"),
+            external_id,
+            sentences,
         )
         collector.fact(fact)
     if template is not None:
@@ -46,11 +52,40 @@ def add(record: Record, collector: Collector) -> None:
     collector.relation(relation, label)
 
 
+def read_records(source: Path, records: Iterable[tuple[int, Record]]) -> FactFile:
+    """Reads records that were parsed already.
+
+    Args:
+        source: where they come from.
+        records: each with its place in the source, from 1.
+
+    Returns:
+        The facts, templates and rejected records.
+    """
+    collector = Collector(source)
+    for number, record in records:
+        with collector.rejecting(source, number):
+            add(record, collector)
+    return collector.finish()
+
+
 def _template(given: Record) -> str | None:
     found = [checks.template(given, name) for name in ("template", "prompt") if name in given]
     if len(set(found)) > 1:
         raise RecordError("found a 'template' and another 'prompt'; expected one: they mean the same")
     return found[0] if found else None
+
+
+def _sentences(given: Record) -> tuple[str, ...]:
+    sentences = checks.texts(given, "sentences")
+    for sentence in sentences:
+        checks.once(sentence, BLANK, "sentence")
+        if SUBJECT_SLOT in sentence:
+            raise RecordError(
+                f"found {SUBJECT_SLOT} in the sentence {sentence!r}; expected one about this fact alone, with "
+                f"{BLANK} for the answer"
+            )
+    return tuple(dict.fromkeys(sentences))
 
 
 def _held_out(given: Record, template: str | None) -> bool:

@@ -56,7 +56,23 @@ def read(
         raise UsageError(f"found the format {input_format!r}; expected one of {', '.join(FORMATS)}")
     if not path.exists():
         raise InputError(f"{path}: found nothing there; expected a file or a folder")
-    files = _read_format(path, input_format)
+    return choose(path, _read_format(path, input_format), relations, skip_invalid)
+
+
+def choose(
+    path: Path, files: Sequence[FactFile], relations: Collection[str] = (), skip_invalid: bool = False
+) -> list[FactFile]:
+    """Takes what is asked for from files that were read; the arguments, the result and the errors are those of `read`.
+
+    Args:
+        path: where the files come from.
+        files: what was read there.
+        relations: the keys of the relations to return; empty means all.
+        skip_invalid: whether lines that can't be used may be there.
+
+    Raises:
+        InputError: as for `read`.
+    """
     chosen = _choose(files, relations)
     known = _known(files)
     missing = [key for key in relations if key not in known]

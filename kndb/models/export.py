@@ -7,7 +7,6 @@ appears under its name when it is complete.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ..errors import ModelError, UsageError
+from ..files import sync
 from .fingerprint import weight_files
 
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".gguf")
@@ -72,7 +72,7 @@ def _write(source: Path, folder: Path, changed: Mapping[str, torch.Tensor]) -> N
         )
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors makes files that only their owner may read.
-        _flush(path)
+        sync(path)
 
 
 def _names_in(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -103,11 +103,3 @@ def _patch(source: Path, target: Path, replacements: Mapping[str, torch.Tensor])
             )
         tensors[name] = tensor.detach().cpu().contiguous()
     save_file(tensors, target, metadata=metadata)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,9 +8,7 @@ once it holds the write lock itself.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from ..errors import StoreDamagedError, StoreError, UsageError
+from ..files import sha256, sync, temporary_name
 from ..records import CheckReport
 from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
 from .edit_checks import check_edits
@@ -102,7 +101,7 @@ def _object_problem(store: Store, named: _Object) -> str | None:
     if path.is_symlink():
         return f"edit {named.edit}: its object {path} is a symbolic link; expected a file"
     try:
-        found = _sha256(path)
+        found = sha256(path)
     except FileNotFoundError:
         return f"edit {named.edit}: its object {path} is missing"
     except OSError as error:
@@ -202,7 +201,7 @@ def _copy_object(store: Store, copy: Store, named: _Object) -> None:
         return
     source, target = store.objects / named.path, copy.objects / named.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(target)
+    temporary = temporary_name(target)
     try:
         with source.open("rb") as reader, temporary.open("xb") as writer:
             while chunk := reader.read(_CHUNK):
@@ -213,16 +212,16 @@ def _copy_object(store: Store, copy: Store, named: _Object) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     for folder in (target.parent, copy.objects, copy.objects.parent):
-        _sync(folder)
+        sync(folder)
 
 
 def _copy_to_new(connection: Connection, path: Path) -> None:
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         _copy_database(connection, temporary)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -292,23 +291,3 @@ def _is_database(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -253,3 +253,44 @@ def test_a_template_held_out_anywhere_is_held_out(write, flags):
     lines = [dict(TEMPLATE, held_out=flag) for flag in flags]
     (file,) = facts.read(write("templates.jsonl", lines))
     assert file.templates == (TemplateRecord("P36", TEMPLATE["template"], held_out=True),)
+
+
+# --- sentences --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"sentences": "Rome is in [Y]."}, "expected a list of texts"),
+        ({"sentences": ["Rome is in Italy."]}, r"found no \[Y\]"),
+        ({"sentences": ["[X] is in [Y]."]}, r"found \[X\] in the sentence"),
+        ({"sentences": [3]}, "expected text"),
+        ({"subject": None, "sentences": ["Rome is in [Y]."]}, "expected a field 'subject'"),
+        ({"subject": None, "id": "rome"}, "expected a field 'subject'"),
+    ],
+)
+def test_sentences_that_can_not_be_used(write, record, reason):
+    path = write("a.jsonl", [{"relation": "P17", "subject": "Rome", "object": "Italy", **record}])
+    with pytest.raises(InputError, match=reason):
+        facts.read(path)
+
+
+def test_sentences_belong_to_their_fact(write):
+    lines = [
+        {"relation": "P17", "subject": "Rome", "object": "Italy", "sentences": ["Rome is in [Y].", "Rome is in [Y]."]},
+        {"relation": "P17", "object": "Italy", "id": "bag", "sentences": ["[Y]'s Rome"], "template": "[X] is in [Y]."},
+    ]
+    text = (
+        "relation,subject,object,id,sentences,template\n"
+        'P17,Rome,Italy,,"[""Rome is in [Y].""]",\n'
+        'P17,,Italy,bag,"[""[Y]\'s Rome""]",[X] is in [Y].\n'
+    )
+    for path in (write("a.jsonl", lines), write("a.csv", text)):
+        (file,) = facts.read(path)
+        assert [(fact.subject, fact.object, fact.external_id, fact.prompts) for fact in file.facts] == [
+            ("Rome", "Italy", None, ("Rome is in [Y].",)),
+            (None, "Italy", "bag", ("[Y]'s Rome",)),
+        ]
+        assert [template.text for template in file.templates] == ["[X] is in [Y]."]
+    with pytest.raises(InputError, match="expected a JSON list"):
+        facts.read(write("b.csv", "relation,subject,object,sentences\nP17,Rome,Italy,Rome is in [Y].\n"))

@@ -1,0 +1,86 @@
+"""`kndb export`: results and facts into files for other programs, and for other stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DatabaseOption, FormatOption, OptionalModelOption, RelationsOption, open_existing
+from .output import OutputFormat, as_row, print_record, progress_bar
+
+app = typer.Typer(no_args_is_help=True, help="Write results and facts to CSV, JSON-lines or Parquet files.")
+
+ToOption = Annotated[
+    Path, typer.Option("--to", metavar="FILE", help="The file to make: .csv, .jsonl or .parquet.", show_default=False)
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+
+
+@app.command()
+def neurons(
+    to: ToOption,
+    refinement: Annotated[
+        int | None,
+        typer.Option("--refinement", metavar="ID", help="Which refinement. Default: the newest.", show_default=False),
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", metavar="ID", help="The newest refinement of this run.", show_default=False)
+    ] = None,
+    model: OptionalModelOption = None,
+    relation: RelationsOption = None,
+    force: ForceOption = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Write the knowledge neurons of a refinement to a file.
+
+    Example: kndb export neurons --to neurons.csv
+    """
+    with open_existing(db) as database:
+        written = database.exchange.export_neurons(
+            to, refinement=refinement, run=run, model=model, relations=relation or [], force=force
+        )
+    print_record(as_row(written), output)
+
+
+@app.command()
+def scores(
+    to: ToOption,
+    run: Annotated[
+        int | None,
+        typer.Option("--run", metavar="ID", help="Which run. Default: the newest with scores.", show_default=False),
+    ] = None,
+    model: OptionalModelOption = None,
+    relation: RelationsOption = None,
+    force: ForceOption = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Write the results of a run's prompts, with their scores, to a file.
+
+    Example: kndb export scores --to scores.parquet
+    """
+    with open_existing(db) as database, progress_bar("Exporting") as progress:
+        written = database.exchange.export_scores(
+            to, run=run, model=model, relations=relation or [], force=force, progress=progress
+        )
+    print_record(as_row(written), output)
+
+
+@app.command()
+def facts(
+    to: ToOption,
+    relation: RelationsOption = None,
+    force: ForceOption = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Write facts, templates and prompts to a file that `kndb ingest` reads (Parquet: `kndb import facts`).
+
+    Example: kndb export facts --to facts.jsonl
+    """
+    with open_existing(db) as database:
+        written = database.exchange.export_facts(to, relations=relation or [], force=force)
+    print_record(as_row(written), output)

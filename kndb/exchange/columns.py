@@ -1,0 +1,100 @@
+"""The columns of the three kinds of tables that kndb exports, whatever the format of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+Row = Mapping[str, Any]
+"""A table's row: a value or None for each column."""
+
+
+class Kind(Enum):
+    """What a column holds."""
+
+    TEXT = "text"
+    WHOLE = "a whole number"
+    NUMBER = "a number"
+    FLAG = "true or false"
+    TEXTS = "a list of texts"
+    SCORES = "a list of [layer, neuron, score]"
+
+
+class Column(NamedTuple):
+    """A column; every one may be empty (None)."""
+
+    name: str
+    kind: Kind
+
+
+_FACT = (
+    Column("relation", Kind.TEXT),
+    Column("subject", Kind.TEXT),
+    Column("object", Kind.TEXT),
+    Column("id", Kind.TEXT),
+)
+
+NEURONS = (
+    *_FACT,
+    Column("layer", Kind.WHOLE),
+    Column("neuron", Kind.WHOLE),
+    Column("prompts", Kind.WHOLE),
+    Column("mean_score", Kind.NUMBER),
+)
+"""A neuron of a fact's refined set in each row."""
+
+SCORES = (
+    *_FACT,
+    Column("prompt", Kind.TEXT),
+    Column("probability", Kind.NUMBER),
+    Column("predicted", Kind.TEXT),
+    Column("predicted_probability", Kind.NUMBER),
+    Column("correct", Kind.FLAG),
+    Column("completeness_error", Kind.NUMBER),
+    Column("completeness_error_mean", Kind.NUMBER),
+    Column("max_score", Kind.NUMBER),
+    Column("min_score", Kind.NUMBER),
+    Column("evaluations", Kind.WHOLE),
+    Column("tokens", Kind.WHOLE),
+    Column("answer_tokens", Kind.WHOLE),
+    Column("skipped", Kind.TEXT),
+    Column("scores", Kind.SCORES),
+)
+"""A prompt of a run in each row: its result, and the scores that were kept."""
+
+FACTS = (
+    Column("relation", Kind.TEXT),
+    Column("relation_label", Kind.TEXT),
+    Column("subject", Kind.TEXT),
+    Column("object", Kind.TEXT),
+    Column("id", Kind.TEXT),
+    Column("template", Kind.TEXT),
+    Column("held_out", Kind.FLAG),
+    Column("sentences", Kind.TEXTS),
+)
+"""A template or a fact in each row: the project's own lists."""
+
+
+def fits(kind: Kind, value: object) -> bool:
+    """Whether a value, not None, can stand in a column of this kind."""
+    if kind is Kind.TEXT:
+        return isinstance(value, str)
+    if kind is Kind.WHOLE:
+        return type(value) is int
+    if kind is Kind.NUMBER:
+        return type(value) in (float, int)
+    if kind is Kind.FLAG:
+        return isinstance(value, bool)
+    if not isinstance(value, list):
+        return False
+    if kind is Kind.TEXTS:
+        return all(isinstance(item, str) for item in value)
+    return all(_is_score(item) for item in value)
+
+
+def _is_score(item: object) -> bool:
+    if not isinstance(item, list) or len(item) != 3:
+        return False
+    layer, neuron, score = item
+    return type(layer) is int and type(neuron) is int and type(score) in (float, int)

@@ -1,0 +1,220 @@
+"""The description beside an exported file: `neurons.csv.meta.json` says what `neurons.csv` is and how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import InputError
+from ..files import sha256
+from ..records import Model, Refinement, RelationRefinement, Run, Settings
+
+SUFFIX = ".meta.json"
+FORMAT = 1
+"""Of the description and of the columns that go with it; raised when an older kndb would misread a file."""
+
+_EXPECTED = "the description that `kndb export` wrote beside the data"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class DescribedModel:
+    """The model that results are of; the fingerprint is empty if its checkpoint was not registered."""
+
+    name: str
+    layers: int
+    neurons: int
+    fingerprint: str
+    family: str
+
+
+@dataclass(frozen=True)
+class DescribedRun:
+    """The run that results are of."""
+
+    method: str
+    version: str
+    settings: Settings
+    status: str
+    created_at: str
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class DescribedRefinement:
+    """The refinement that neurons are of, with the outcomes of the relations in the file."""
+
+    settings: Settings
+    created_at: str
+    relations: tuple[RelationRefinement, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a description says."""
+
+    kind: str
+    rows: int
+    sha256: str
+    model: DescribedModel | None = None
+    run: DescribedRun | None = None
+    refinement: DescribedRefinement | None = None
+
+
+def description_path(data: Path) -> Path:
+    """Where the description of a data file lies."""
+    return data.with_name(data.name + SUFFIX)
+
+
+def describe_model(model: Model) -> DescribedModel:
+    """What a description says of a model."""
+    return DescribedModel(model.name, model.layers, model.neurons, model.fingerprint, model.family)
+
+
+def describe_run(run: Run) -> DescribedRun:
+    """What a description says of a run."""
+    return DescribedRun(run.method, run.version, run.settings, run.status, run.created_at, run.finished_at)
+
+
+def describe_refinement(refinement: Refinement, relations: Sequence[str]) -> DescribedRefinement:
+    """What a description says of a refinement, of which the file holds some relations."""
+    outcomes = tuple(outcome for outcome in refinement.relations if outcome.relation in relations)
+    return DescribedRefinement(refinement.settings, refinement.created_at, outcomes)
+
+
+def text(description: Description, file: str, columns: Sequence[str]) -> str:
+    """The description as JSON.
+
+    Args:
+        description: what to say.
+        file: the data file's name.
+        columns: the names of its columns.
+    """
+    document: dict[str, Any] = {
+        "kndb": {"format": FORMAT, "kind": description.kind},
+        "data": {"file": file, "sha256": description.sha256, "rows": description.rows, "columns": list(columns)},
+    }
+    for name in ("model", "run", "refinement"):
+        part = getattr(description, name)
+        if part is not None:
+            document[name] = asdict(part)
+    if description.refinement is not None:
+        for outcome in document["refinement"]["relations"]:
+            outcome["facts_without_neurons"] = outcome["facts"] - outcome["facts_with_neurons"]
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def read(data: Path, kind: str, advice: str) -> Description:
+    """Reads the description of a data file and checks that the file is as it was written.
+
+    Args:
+        data: the data file.
+        kind: what it is to hold: `neurons`, `scores` or `facts`.
+        advice: what to do with a file that was changed.
+
+    Raises:
+        InputError: if there is no such description, or the data file is another than it describes.
+    """
+    path = description_path(data)
+    document = _document(path)
+    head = _part(path, document, "kndb")
+    if head.get("format") != FORMAT:
+        raise InputError(f"{path}: found format {head.get('format')!r}; expected {FORMAT}: another kndb wrote it")
+    if head.get("kind") != kind:
+        found = head.get("kind")
+        advice = f". Try: kndb import {found} {data}" if found in ("neurons", "scores", "facts") else ""
+        raise InputError(f"{path}: found a description of {found}; expected {kind}{advice}")
+    about = _part(path, document, "data")
+    description = Description(
+        kind=kind,
+        rows=_value(path, about, "rows", int),
+        sha256=_value(path, about, "sha256", str),
+        model=_model(path, document) if kind != "facts" else None,
+        run=_run(path, document) if kind != "facts" else None,
+        refinement=_refinement(path, document) if kind == "neurons" else None,
+    )
+    try:
+        found_sha256 = sha256(data)
+    except OSError as error:
+        raise InputError(f"{data}: found an unreadable file ({error.strerror}); expected a file") from error
+    if found_sha256 != description.sha256:
+        raise InputError(
+            f"{data}: found other bytes than {path.name} describes (sha256 {found_sha256[:12]}, expected "
+            f"{description.sha256[:12]}): the file was changed after the export. {advice}"
+        )
+    return description
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: found nothing there; expected {_EXPECTED}") from None
+    except OSError as error:
+        raise InputError(f"{path}: found an unreadable file ({error.strerror}); expected {_EXPECTED}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: found no JSON ({error}); expected {_EXPECTED}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: found JSON that is no object; expected {_EXPECTED}")
+    return document
+
+
+def _model(path: Path, document: Mapping[str, Any]) -> DescribedModel:
+    part = _part(path, document, "model")
+    return DescribedModel(
+        name=_value(path, part, "name", str),
+        layers=_value(path, part, "layers", int),
+        neurons=_value(path, part, "neurons", int),
+        fingerprint=_value(path, part, "fingerprint", str),
+        family=_value(path, part, "family", str),
+    )
+
+
+def _run(path: Path, document: Mapping[str, Any]) -> DescribedRun:
+    part = _part(path, document, "run")
+    status = _value(path, part, "status", str)
+    if status not in ("running", "complete"):
+        raise InputError(f"{path}: found the run's status {status!r}; expected running or complete")
+    return DescribedRun(
+        method=_value(path, part, "method", str),
+        version=_value(path, part, "version", str),
+        settings=_value(path, part, "settings", dict),
+        status=status,
+        created_at=_value(path, part, "created_at", str),
+        finished_at=None if part.get("finished_at") is None else _value(path, part, "finished_at", str),
+    )
+
+
+def _refinement(path: Path, document: Mapping[str, Any]) -> DescribedRefinement:
+    part = _part(path, document, "refinement")
+    outcomes = []
+    for entry in _value(path, part, "relations", list):
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: found {entry!r} in 'relations'; expected objects")
+        outcomes.append(
+            RelationRefinement(
+                relation=_value(path, entry, "relation", str),
+                share=None if entry.get("share") is None else _value(path, entry, "share", float),
+                passes=None if entry.get("passes") is None else _value(path, entry, "passes", int),
+                facts=_value(path, entry, "facts", int),
+                facts_with_neurons=_value(path, entry, "facts_with_neurons", int),
+                mean_size=_value(path, entry, "mean_size", float),
+            )
+        )
+    return DescribedRefinement(
+        _value(path, part, "settings", dict), _value(path, part, "created_at", str), tuple(outcomes)
+    )
+
+
+def _part(path: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return _value(path, document, name, dict)
+
+
+def _value(path: Path, part: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
+    value = part.get(name)
+    if type(value) is not kind:
+        raise InputError(f"{path}: found {json.dumps(value)[:60]} as {name!r}; expected {_EXPECTED}")
+    return value

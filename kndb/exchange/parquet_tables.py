@@ -1,0 +1,92 @@
+"""Tables as Parquet, by pyarrow. Numbers are 64 bits wide, scores a list of structs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, UsageError
+from .columns import Column, Kind, Row
+
+_BATCH = 1000
+"""Rows that are in memory at a time: of scores, a row may hold thousands."""
+
+
+def write(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> int:
+    """Writes a table to a file, and gives the number of its rows.
+
+    Raises:
+        UsageError: if pyarrow is not installed.
+    """
+    arrow, parquet = _pyarrow()
+    schema = arrow.schema([(column.name, _type(arrow, column.kind)) for column in columns])
+    count, rest = 0, iter(rows)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(rest, _BATCH)):
+            records = [{column.name: _packed(column.kind, row.get(column.name)) for column in columns} for row in batch]
+            writer.write_batch(arrow.RecordBatch.from_pylist(records, schema))
+            count += len(batch)
+    return count
+
+
+def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
+    """Yields a table's rows with their numbers, from 1.
+
+    Raises:
+        UsageError: if pyarrow is not installed.
+        InputError: if the file is no Parquet, or lacks one of the columns or holds something else in it.
+    """
+    arrow, parquet = _pyarrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            for column in columns:
+                place = file.schema_arrow.get_field_index(column.name)
+                wanted = _type(arrow, column.kind)
+                found = "no such column" if place < 0 else str(file.schema_arrow.field(place).type)
+                if place < 0 or not file.schema_arrow.field(place).type.equals(wanted):
+                    raise InputError(f"{path}: column {column.name!r}: found {found}; expected {wanted}")
+            number = 0
+            for batch in file.iter_batches(_BATCH, columns=[column.name for column in columns]):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, {column.name: _unpacked(column.kind, record[column.name]) for column in columns}
+    except (arrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: found a file that can't be read as Parquet ({error}); expected one") from error
+
+
+def _type(arrow: Any, kind: Kind) -> Any:
+    score = arrow.struct([("layer", arrow.int32()), ("neuron", arrow.int32()), ("score", arrow.float64())])
+    return {
+        Kind.TEXT: arrow.string(),
+        Kind.WHOLE: arrow.int64(),
+        Kind.NUMBER: arrow.float64(),
+        Kind.FLAG: arrow.bool_(),
+        Kind.TEXTS: arrow.list_(arrow.string()),
+        Kind.SCORES: arrow.list_(score),
+    }[kind]
+
+
+def _packed(kind: Kind, value: Any) -> Any:
+    if kind is not Kind.SCORES or value is None:
+        return value
+    return [{"layer": layer, "neuron": neuron, "score": score} for layer, neuron, score in value]
+
+
+def _unpacked(kind: Kind, value: Any) -> Any:
+    if kind is not Kind.SCORES or value is None:
+        return value
+    return [[score["layer"], score["neuron"], score["score"]] for score in value]
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UsageError(
+            "Parquet files need pyarrow, which is not installed; install it with: pip install 'kndb[parquet]'. "
+            "CSV and JSON lines need nothing"
+        ) from error
+    return pyarrow, pyarrow.parquet

@@ -1,0 +1,109 @@
+"""Reading results and facts for a file: rows by name, in an order that their content decides.
+
+A table that was exported, imported into another store and exported there is the same, whatever the numbers of its
+facts are in each. Rows are read a few at a time: a large run has millions of scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ..records import Relation
+from .facts import relations
+
+_NEURONS = """
+SELECT relation.key AS relation, fact.subject, fact.object, fact.external_id AS id,
+    knowledge_neuron.layer, knowledge_neuron.neuron, knowledge_neuron.prompts, knowledge_neuron.mean_score
+FROM fact
+CROSS JOIN relation ON relation.id = fact.relation_id
+CROSS JOIN knowledge_neuron ON knowledge_neuron.refinement_id = ?1 AND knowledge_neuron.fact_id = fact.id
+WHERE fact.relation_id = ?2
+ORDER BY fact.subject, fact.object, fact.external_id, knowledge_neuron.layer, knowledge_neuron.neuron
+"""
+_RESULTS = """
+SELECT prompt.id AS prompt_id, relation.key AS relation, fact.subject, fact.object, fact.external_id AS id,
+    prompt.text AS prompt, probability, predicted, predicted_probability, correct, completeness_error,
+    completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped
+FROM fact
+CROSS JOIN relation ON relation.id = fact.relation_id
+CROSS JOIN prompt ON prompt.fact_id = fact.id
+CROSS JOIN prompt_result ON prompt_result.run_id = ?1 AND prompt_result.prompt_id = prompt.id
+WHERE fact.relation_id = ?2
+ORDER BY fact.subject, fact.object, fact.external_id, prompt.text
+"""
+_SCORES = """
+SELECT prompt_id, layer, neuron, score FROM score
+WHERE run_id = ?1 AND prompt_id IN (SELECT value FROM json_each(?2))
+ORDER BY prompt_id, layer, neuron
+"""
+_FACTS = """
+SELECT id, subject, object, external_id,
+    (SELECT json_group_array(text) FROM (SELECT text FROM prompt WHERE fact_id = fact.id AND template_id IS NULL
+        ORDER BY id)) AS sentences,
+    (SELECT json_group_array(external_id) FROM (SELECT external_id FROM fact_alias WHERE fact_id = fact.id
+        ORDER BY external_id)) AS aliases
+FROM fact WHERE relation_id = ? ORDER BY id
+"""
+_TEMPLATES = "SELECT text, held_out FROM template WHERE relation_id = ? ORDER BY id"
+_CHUNK = 500
+
+
+def chosen_relations(connection: Connection, keys: Sequence[str]) -> list[Relation]:
+    """The relations of some keys, which exist (none named: all), by key."""
+    return [relation for relation in relations(connection) if not keys or relation.key in keys]
+
+
+def neuron_rows(connection: Connection, refinement_id: int, chosen: Sequence[Relation]) -> Iterator[dict[str, Any]]:
+    """The neurons of a refinement's sets, with their facts, by relation, subject, object, identifier and neuron."""
+    for relation in chosen:
+        rows = connection.exec_driver_sql(_NEURONS, (refinement_id, relation.id))
+        yield from map(dict, rows.mappings())
+
+
+def result_rows(connection: Connection, run_id: int, chosen: Sequence[Relation]) -> Iterator[dict[str, Any]]:
+    """The results of a run's prompts, with their scores, by relation, subject, object, identifier and prompt."""
+    for relation in chosen:
+        results = connection.exec_driver_sql(_RESULTS, (run_id, relation.id)).mappings()
+        while rows := results.fetchmany(_CHUNK):
+            scores: dict[int, list[list[Any]]] = {row["prompt_id"]: [] for row in rows}
+            for prompt_id, *score in connection.exec_driver_sql(_SCORES, (run_id, json.dumps(list(scores)))):
+                scores[prompt_id].append(score)
+            for row in rows:
+                values = dict(row)
+                values["scores"] = scores[values.pop("prompt_id")]
+                values["correct"] = None if row["correct"] is None else bool(row["correct"])
+                yield values
+
+
+def count_results(connection: Connection, run_id: int, chosen: Sequence[Relation]) -> int:
+    """The number of rows of `result_rows`."""
+    query = """
+        SELECT COUNT(*) FROM prompt_result JOIN prompt ON prompt.id = prompt_id JOIN fact ON fact.id = fact_id
+        WHERE run_id = ? AND relation_id IN (SELECT value FROM json_each(?))
+    """
+    return int(connection.exec_driver_sql(query, (run_id, json.dumps([one.id for one in chosen]))).scalar_one())
+
+
+def fact_rows(connection: Connection, chosen: Sequence[Relation]) -> Iterator[dict[str, Any]]:
+    """The project's own list of some relations: for each its templates, then its facts, in the store's order.
+
+    A fact's further identifiers follow in rows of their own. What a row does not name is missing.
+    """
+    for relation in sorted(chosen, key=lambda one: one.id):
+        head: dict[str, Any] = {"relation": relation.key}
+        if relation.label is not None:
+            head["relation_label"] = relation.label
+        for text, held_out in connection.exec_driver_sql(_TEMPLATES, (relation.id,)):
+            yield {**head, "template": text, "held_out": bool(held_out)}
+        for _, subject, object_, external_id, sentences, aliases in connection.exec_driver_sql(_FACTS, (relation.id,)):
+            fact = head if subject is None else {**head, "subject": subject}
+            fact = {**fact, "object": object_}
+            named = fact if external_id is None else {**fact, "id": external_id}
+            written = json.loads(sentences)
+            yield {**named, "sentences": written} if written else named
+            for alias in json.loads(aliases):
+                yield {**fact, "id": alias}

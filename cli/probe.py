@@ -1,0 +1,273 @@
+"""`kndb probe`: experiments on the activations of knowledge neurons; each is stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .attribute import batch_size_option
+from .options import (
+    DatabaseOption,
+    DeviceOption,
+    FormatOption,
+    ModelOption,
+    OptionalModelOption,
+    PartOption,
+    RelationsOption,
+    open_existing,
+)
+from .output import OutputFormat, as_row, note, print_parts, print_rows, progress_bar
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+    from kndb.findings import Probe
+
+app = typer.Typer(no_args_is_help=True, help="Experiments on the activations of knowledge neurons; each is stored.")
+
+SCALING = ["relation", "neurons_from", "prompts_of", "facts", "prompts", "neurons"]
+SCALING += ["probability_before", "probability_after", "change", "correct_before", "correct_after", "flips"]
+SCALING_OF_FACT = ["relation", "neurons_from", "prompts_of", "neurons", "prompts"]
+SCALING_OF_FACT += ["probability_before", "probability_after", "correct_before", "correct_after", "flips"]
+ACTIVATIONS = ["relation", "kind", "facts", "texts", "mean_activation"]
+PROBES = ["id", "model", "version", "kind", "refinement", "settings", "created_at"]
+
+LEFT_OUT = {
+    "facts_without_prompts": "the model can be asked none of their prompts with an answer of one token",
+    "facts_without_neurons": "they have no knowledge neurons in the refinement",
+    "facts_unknown": "the store does not have them",
+}
+"""Facts that an experiment's settings count as left out, and why."""
+
+RefinementOption = Annotated[
+    int | None,
+    typer.Option(
+        "--refinement",
+        metavar="ID",
+        help="Whose knowledge neurons. Default: the model's newest by integrated gradients.",
+        show_default=False,
+    ),
+]
+BaselineOption = Annotated[
+    int | None,
+    typer.Option(
+        "--baseline",
+        metavar="ID",
+        help="The refinement of the activation baseline. Default: the newest of this model and version.",
+        show_default=False,
+    ),
+]
+OthersOption = Annotated[
+    int, typer.Option("--others", help="Prompts of other relations' facts asked for each fact, drawn at random.")
+]
+FactsOption = Annotated[
+    int | None,
+    typer.Option("--facts", help="Facts per relation, drawn at random. Default: all.", show_default=False),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of all draws.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="What is computed in: float32, tf32, bfloat16 or float64.")]
+VersionOption = Annotated[
+    str, typer.Option("--version", help="A version of the model: an id, a snapshot's name, base or current.")
+]
+BatchSizeOption = Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")]
+ProbeArgument = Annotated[int, typer.Argument(metavar="PROBE", help="An experiment's number; see: kndb probe list.")]
+
+
+@app.command()
+def suppress(
+    model: ModelOption,
+    relation: RelationsOption = None,
+    factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, below 1.")] = 0.0,
+    refinement: RefinementOption = None,
+    baseline: BaselineOption = None,
+    others: OthersOption = 20,
+    facts: FactsOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    version: VersionOption = "current",
+    batch_size: BatchSizeOption = "auto",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Silence facts' knowledge neurons, and see how much less probable their answers get.
+
+    Example: kndb probe suppress --model lab-bert --relation P176
+    """
+    settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
+    settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
+    _scale("suppress", model, {**settings, "batch_size": batch_size_option(batch_size)}, db, output)
+
+
+@app.command()
+def amplify(
+    model: ModelOption,
+    relation: RelationsOption = None,
+    factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, above 1.")] = 2.0,
+    refinement: RefinementOption = None,
+    baseline: BaselineOption = None,
+    others: OthersOption = 20,
+    facts: FactsOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    version: VersionOption = "current",
+    batch_size: BatchSizeOption = "auto",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Strengthen facts' knowledge neurons, and see how much more probable their answers get.
+
+    Example: kndb probe amplify --model lab-bert --relation P176
+    """
+    settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
+    settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
+    _scale("amplify", model, {**settings, "batch_size": batch_size_option(batch_size)}, db, output)
+
+
+@app.command()
+def activation(
+    model: ModelOption,
+    texts: Annotated[
+        list[Path], typer.Option("--texts", metavar="FILE", help="A file of texts about facts; repeatable.")
+    ],
+    input_format: Annotated[str, typer.Option("--input-format", help="auto, jsonl or bags.")] = "auto",
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs",
+            metavar="FILE",
+            help="Which facts the bags are of. Default: query_pairs.json beside them or in the folder above.",
+            show_default=False,
+        ),
+    ] = None,
+    refinement: RefinementOption = None,
+    keep: Annotated[
+        int, typer.Option("--keep", help="Texts of the highest and of the lowest activation kept for each fact.")
+    ] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of the words left out, and of unrelated texts.")] = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    version: VersionOption = "current",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Read the activations of facts' knowledge neurons over texts that name head and tail, the head, or neither.
+
+    Example: kndb probe activation --model lab-bert --texts texts.jsonl
+    """
+    started = time.monotonic()
+    with open_existing(db) as database, progress_bar(f"Reading {model}", "texts") as tick:
+        probe = database.probes.activation(
+            model,
+            texts,
+            input_format=input_format,
+            pairs=pairs,
+            refinement=refinement,
+            keep=keep,
+            seed=seed,
+            device=device,
+            version=version,
+            dtype=dtype,
+            progress=tick,
+        )
+        rows = [_all(as_row(row)) for row in database.probes.activation_summary(probe.id)]
+    _report(probe, time.monotonic() - started)
+    print_rows(rows, ACTIVATIONS, output)
+
+
+@app.command("list")
+def list_probes(
+    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+) -> None:
+    """List the experiments.
+
+    Example: kndb probe list
+    """
+    with open_existing(db) as database:
+        found = database.probes.all(model)
+    print_rows([as_row(probe) for probe in found], PROBES, output)
+
+
+@app.command()
+def show(
+    probe: ProbeArgument,
+    relation: RelationsOption = None,
+    fact: Annotated[
+        int | None,
+        typer.Option("--fact", metavar="ID", help="This fact's rows and texts, not the summary.", show_default=False),
+    ] = None,
+    part: PartOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Show an experiment: its settings and its summary, or what it found for one fact.
+
+    Example: kndb probe show 1
+    """
+    with open_existing(db) as database:
+        found = database.probes.get(probe)
+        parts: dict[str, Any] = {"probe": ([as_row(found)], PROBES)}
+        parts |= _summary(database, found, relation or []) if fact is None else _of_fact(database, found, fact)
+    if fact is not None and not parts["fact"][0]:
+        note(f"Fact {fact} is not in probe {probe}: it was not drawn, is of no chosen relation, or was left out.")
+    print_parts(parts, output, part)
+
+
+def _scale(kind: str, model: str, settings: Mapping[str, Any], location: str | None, output: OutputFormat) -> None:
+    started = time.monotonic()
+    with open_existing(location) as database, progress_bar(f"Probing {model}", "facts") as tick:
+        probe = database.probes.scale(kind, model, **settings, progress=tick)
+        rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
+    _report(probe, time.monotonic() - started)
+    print_rows(rows, SCALING, output)
+
+
+def _summary(database: Database, probe: Probe, relations: list[str]) -> dict[str, Any]:
+    if probe.kind == "activation":
+        means = database.probes.activation_summary(probe.id, relations)
+        return {"summary": ([_all(as_row(row)) for row in means], ACTIVATIONS)}
+    return {"summary": ([_all(as_row(row)) for row in database.probes.summary(probe.id, relations)], SCALING)}
+
+
+def _of_fact(database: Database, probe: Probe, fact: int) -> dict[str, Any]:
+    relation = database.facts.get(fact).relation
+    if probe.kind == "activation":
+        means = [as_row(row) for row in database.probes.activations(probe.id, [relation]) if row.fact_id == fact]
+        texts = [as_row(row) for row in database.probes.texts(probe.id, fact)]
+        return {
+            "fact": (means, ["relation", "kind", "texts", "mean_activation"]),
+            "texts": (texts, ["rank", "kind", "activation", "text"]),
+        }
+    rows = [as_row(row) for row in database.probes.facts(probe.id, [relation]) if row.fact_id == fact]
+    return {"fact": (rows, SCALING_OF_FACT)}
+
+
+def _all(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "relation": "all" if row["relation"] is None else row["relation"]}
+
+
+def _report(probe: Probe, seconds: float) -> None:
+    """Notes the experiment's number, and what was left out of it."""
+    from kndb.database.probe_texts import TEXT_SKIP_REASONS
+
+    settings: Mapping[str, Any] = probe.settings
+    for what in ("prompts", "texts"):
+        for reason, count in (settings.get(f"{what}_skipped") or {}).items():
+            note(f"{what.capitalize()} skipped: {count:,} ({TEXT_SKIP_REASONS.get(reason, reason)}).")
+    for key, why in LEFT_OUT.items():
+        if settings.get(key):
+            note(f"Facts left out: {settings[key]:,} ({why}).")
+    for name in ("refinement", "baseline"):
+        seen = settings.get(f"{name}_version")
+        if seen is not None and seen != probe.version:
+            note(f"{name.capitalize()} {settings[name]} is of version {seen}; probed was version {probe.version}.")
+    if probe.kind != "activation" and settings["baseline"] is None:
+        note(
+            f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
+            f"kndb attribute --model {probe.model} --method activation, then: kndb refine --run ID"
+        )
+    note(f"Probe {probe.id} ({probe.kind}) of refinement {probe.refinement}, in {seconds:.1f} s.")

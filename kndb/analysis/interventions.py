@@ -1,0 +1,224 @@
+"""What a model does when some of its neurons' activations are scaled, and what these activations are.
+
+Each row of a batch has neurons of its own. At the row's answer position, in all layers at once, the entries of the
+vectors that enter the down projections are multiplied (or read), by hooks on these projections, in the model's own
+forward pass. So a neuron's change reaches the layers above it, the other neurons scaled there included.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import AttributionError, ModelError, UsageError
+from ..models.answers import answer_logits
+from ..models.network import Network
+from ..models.prompting import EncodedPrompt
+from ..records import Neuron
+
+Chosen = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Some neurons of one layer, as three lists of equal length: row of the batch, position in the row, neuron."""
+Action = Callable[[torch.Tensor, Chosen], torch.Tensor | None]
+"""Is given a layer's neurons [B, T, n] and those chosen there; may give the neurons to go on with."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, and the neurons that are scaled or read while it is asked; none leaves the model as it is."""
+
+    prompt: EncodedPrompt
+    neurons: tuple[Neuron, ...] = ()
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a model says to a list of questions, each entry for one.
+
+    Attributes:
+        probability: of the prompt's own answer, 0 to 1.
+        predicted: the most probable token.
+    """
+
+    probability: tuple[float, ...]
+    predicted: tuple[int, ...]
+
+
+@contextmanager
+def scaled(network: Network, questions: Sequence[Question], factor: float) -> Iterator[None]:
+    """While open, one forward pass on the questions' prompts has each question's neurons scaled.
+
+    Args:
+        network: the model; its parameters are not touched.
+        questions: the rows of the batch, in order.
+        factor: what the activations at the row's answer position are multiplied by.
+
+    Raises:
+        UsageError: if the model lacks one of the neurons.
+        ModelError: if the pass used a down projection more or fewer times than the model has layers with it.
+    """
+
+    def scale(neurons: torch.Tensor, chosen: Chosen) -> torch.Tensor:
+        changed = neurons.clone()
+        changed[chosen] *= factor
+        return changed
+
+    with _hooked(network, questions, scale):
+        yield
+
+
+@torch.no_grad()
+def ask(network: Network, questions: Sequence[Question], factor: float = 1.0, batch_size: int = 256) -> Readings:
+    """Asks questions, each with its neurons scaled.
+
+    Args:
+        network: the model.
+        questions: prompts of any lengths with their answers.
+        factor: what the activations of a question's neurons are multiplied by.
+        batch_size: questions in one forward pass.
+
+    Raises:
+        UsageError: if the model lacks one of the neurons.
+        AttributionError: if a probability is not a number.
+    """
+    probability = torch.empty(len(questions), dtype=torch.float64)
+    predicted = torch.empty(len(questions), dtype=torch.int64)
+    for indices in _batches(questions, batch_size):
+        batch = [questions[index] for index in indices]
+        with scaled(network, batch, factor):
+            logits = answer_logits(network, [question.prompt for question in batch])
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        answers = torch.tensor([question.prompt.answer for question in batch], device=logits.device)
+        of_answer = logits.gather(1, answers.unsqueeze(1))[:, 0] - logits.logsumexp(-1)
+        probability[indices] = of_answer.exp().double().cpu()
+        predicted[indices] = logits.argmax(-1).cpu()
+    if not bool(probability.isfinite().all()):
+        raise AttributionError(
+            f"the model's probabilities are not numbers where activations are multiplied by {factor:g}; nothing was "
+            "stored. Its weights hold NaN or infinity, or the factor is too large for the dtype computed in"
+        )
+    return Readings(tuple(probability.tolist()), tuple(predicted.tolist()))
+
+
+@torch.no_grad()
+def mean_activations(network: Network, questions: Sequence[Question], batch_size: int = 256) -> list[float]:
+    """The mean activation of each question's neurons (at least one) at its answer position, in the unmodified model.
+
+    Args:
+        network: the model.
+        questions: prompts of any lengths; their answers don't matter.
+        batch_size: questions in one forward pass.
+
+    Raises:
+        UsageError: if the model lacks one of the neurons.
+    """
+    means = torch.empty(len(questions), dtype=torch.float64)
+    for indices in _batches(questions, batch_size):
+        batch = [questions[index] for index in indices]
+        sums = torch.zeros(len(batch), device=network.device)
+        with _hooked(network, batch, partial(_add, sums)):
+            answer_logits(network, [question.prompt for question in batch])
+        means[indices] = sums.double().cpu() / torch.tensor([len(set(question.neurons)) for question in batch])
+    return means.tolist()
+
+
+def random_neurons(neurons: Sequence[Neuron], per_layer: int, chance: random.Random) -> tuple[Neuron, ...]:
+    """As many other neurons of the same layers, drawn at random; fewer where a layer has no more others.
+
+    Args:
+        neurons: none of these is drawn.
+        per_layer: neurons that a layer has.
+        chance: where the draw comes from.
+    """
+    taken: dict[int, set[int]] = {}
+    for neuron in neurons:
+        taken.setdefault(neuron.layer, set()).add(neuron.index)
+    drawn = []
+    for layer, indices in sorted(taken.items()):
+        free = [index for index in range(per_layer) if index not in indices]
+        drawn += [Neuron(layer, index) for index in chance.sample(free, min(len(indices), len(free)))]
+    return tuple(sorted(drawn))
+
+
+def _add(sums: torch.Tensor, neurons: torch.Tensor, chosen: Chosen) -> None:
+    sums.index_add_(0, chosen[0], neurons[chosen].float())
+
+
+def _batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:
+    """The questions' indices in batches of like length, so that little is padded."""
+    lengths = [len(question.prompt.ids) + len(question.prompt.source) for question in questions]
+    order = sorted(range(len(questions)), key=lengths.__getitem__)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+@contextmanager
+def _hooked(network: Network, questions: Sequence[Question], action: Action) -> Iterator[None]:
+    """Calls an action at each layer that has neurons of the questions, for one forward pass."""
+    chosen = _by_layer(network, questions)
+    with ExitStack() as stack:
+        turns = [
+            stack.enter_context(_hook(module, layers, chosen, len(questions), action))
+            for module, layers in _modules(network)
+            if any(layer in chosen for layer in layers)
+        ]
+        yield
+        # Were a module called in pieces, or not at all, the numbers would be wrong without a word.
+        if any(next(turn, None) is not None for turn in turns):
+            raise ModelError("the model skipped a layer's down projection; expected one call for each layer")
+
+
+@contextmanager
+def _hook(
+    module: nn.Module, layers: Sequence[int], chosen: Mapping[int, Chosen], rows: int, action: Action
+) -> Iterator[Iterator[int]]:
+    """Hooks a down projection; layers that share it are told apart by the order of its calls."""
+    turns = iter(layers)
+
+    def before(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        layer = next(turns, None)
+        if layer is None:
+            raise ModelError("the model used a down projection more often than it has layers; expected one call each")
+        if layer not in chosen:
+            return None
+        neurons = inputs[0].reshape(rows, -1, inputs[0].shape[-1])  # Some families flatten rows and positions.
+        changed = action(neurons, chosen[layer])
+        return None if changed is None else (changed.reshape(inputs[0].shape), *inputs[1:])
+
+    handle = module.register_forward_pre_hook(before)
+    try:
+        yield turns
+    finally:
+        handle.remove()
+
+
+def _modules(network: Network) -> list[tuple[nn.Module, list[int]]]:
+    """Each down projection with the layers that use it, in order."""
+    modules: dict[int, tuple[nn.Module, list[int]]] = {}
+    for number, layer in enumerate(network.layers):
+        modules.setdefault(id(layer.down), (layer.down, []))[1].append(number)
+    return list(modules.values())
+
+
+def _by_layer(network: Network, questions: Sequence[Question]) -> dict[int, Chosen]:
+    """The questions' neurons, by layer; a neuron that a question names twice counts once."""
+    places: dict[int, list[tuple[int, int, int]]] = {}
+    for row, question in enumerate(questions):
+        for neuron in dict.fromkeys(question.neurons):
+            places.setdefault(neuron.layer, []).append((row, question.prompt.position, neuron.index))
+    highest = max((neuron for question in questions for neuron in question.neurons), default=None)
+    largest = max((index for *_, index in chain(*places.values())), default=0)
+    if highest is not None and (highest.layer >= len(network.layers) or largest >= network.neurons):
+        raise UsageError(
+            f"found neurons up to layer {highest.layer} and index {largest}; expected those of a model with "
+            f"{len(network.layers)} layers of {network.neurons} neurons, counted from 0"
+        )
+    columns = {layer: torch.tensor(found, device=network.device).unbind(1) for layer, found in places.items()}
+    return {layer: (rows, positions, indices) for layer, (rows, positions, indices) in columns.items()}

@@ -1,0 +1,184 @@
+"""Stored experiments on the activations of a refinement's neurons, and the sets that they are made on.
+
+A probe and all its rows are written in one transaction: there is no half of one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+
+from sqlalchemy import Connection, insert, text
+
+from ..errors import NotFoundError
+from ..findings import ARMS, TEXT_KINDS, ExtremeText, FactActivation, Probe, ProbeFact
+from ..records import Neuron, Settings
+from .clock import now
+from .tables import ProbeRow
+
+_PROBES = """
+SELECT probe.id, model.name, probe.version, probe.kind, probe.refinement_id, probe.settings, probe.created_at
+FROM probe JOIN model ON model.id = probe.model_id
+WHERE (:id IS NULL OR probe.id = :id) AND (:model IS NULL OR model.name = :model)
+  AND (:kind IS NULL OR probe.kind = :kind)
+ORDER BY probe.id
+"""
+_FACTS = """
+SELECT probe_fact.fact_id, relation.key, neurons_from, prompts_of, neurons, prompts,
+       probability_before, probability_after, correct_before, correct_after, flips
+FROM probe_fact JOIN fact ON fact.id = probe_fact.fact_id JOIN relation ON relation.id = fact.relation_id
+WHERE probe_id = :probe
+  AND (:relations IS NULL OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
+"""
+_ACTIVATIONS = """
+SELECT probe_activation.fact_id, relation.key, kind, texts, mean_activation
+FROM probe_activation
+JOIN fact ON fact.id = probe_activation.fact_id JOIN relation ON relation.id = fact.relation_id
+WHERE probe_id = :probe
+  AND (:relations IS NULL OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
+"""
+_TEXTS = """
+SELECT fact_id, rank, kind, text, activation FROM probe_text
+WHERE probe_id = :probe AND (:fact IS NULL OR fact_id = :fact)
+ORDER BY fact_id, rank < 0, abs(rank)
+"""
+_SOURCES = """
+SELECT refinement.id, model.name, run.version, run.method,
+       coalesce(json_extract(refinement.settings, '$.negative'), 0) AS negative
+FROM refinement JOIN run ON run.id = refinement.run_id JOIN model ON model.id = run.model_id
+ORDER BY refinement.id DESC
+"""
+_SETS = """
+SELECT knowledge_neuron.fact_id, relation.key, layer, neuron
+FROM knowledge_neuron
+JOIN fact ON fact.id = knowledge_neuron.fact_id JOIN relation ON relation.id = fact.relation_id
+WHERE refinement_id = :refinement
+  AND (:relations IS NULL OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
+ORDER BY relation.key, knowledge_neuron.fact_id, layer, neuron
+"""
+
+NeuronSets = dict[int, tuple[str, tuple[Neuron, ...]]]
+"""Facts' relations and refined sets, by the facts' numbers."""
+
+
+@dataclass(frozen=True)
+class RefinementSource:
+    """Where a refinement comes from: the model, its version, and the method and sign of the scores."""
+
+    id: int
+    model: str
+    version: str
+    method: str
+    negative: bool
+
+
+def add_probe(
+    connection: Connection,
+    *,
+    model_id: int,
+    version: str,
+    kind: str,
+    refinement_id: int,
+    settings: Settings,
+    facts: Iterable[ProbeFact] = (),
+    activations: Iterable[FactActivation] = (),
+    texts: Iterable[ExtremeText] = (),
+) -> int:
+    """Writes an experiment with all that it found, and returns its number."""
+    statement = insert(ProbeRow).values(
+        model_id=model_id,
+        version=version,
+        kind=kind,
+        refinement_id=refinement_id,
+        settings=dict(settings),
+        created_at=now(),
+    )
+    number = int(connection.execute(statement.returning(ProbeRow.id)).scalar_one())
+    _insert(connection, "probe_fact", ((number, row.fact_id, *astuple(row)[2:]) for row in facts))
+    _insert(connection, "probe_activation", ((number, row.fact_id, *astuple(row)[2:]) for row in activations))
+    _insert(connection, "probe_text", ((number, *astuple(row)) for row in texts))
+    return number
+
+
+def probe(connection: Connection, number: int) -> Probe:
+    """One experiment.
+
+    Raises:
+        NotFoundError: if there is none of that number; the message names those that there are.
+    """
+    found = _probes(connection, number=number)
+    if found:
+        return found[0]
+    present = ", ".join(str(probe.id) for probe in _probes(connection))
+    raise NotFoundError(
+        f"found no probe {number}; expected one of {present}. List them with: kndb probe list"
+        if present
+        else f"found no probe {number}: there are none yet; make one with: kndb probe suppress --model NAME"
+    )
+
+
+def probes(connection: Connection, model: str | None = None, kind: str | None = None) -> list[Probe]:
+    """All experiments, or those of one model or kind, the oldest first."""
+    return _probes(connection, model=model, kind=kind)
+
+
+def probe_facts(connection: Connection, number: int, relation_ids: Sequence[int] = ()) -> list[ProbeFact]:
+    """What scaling did, by fact; of some relations (none named: all)."""
+    rows = connection.execute(text(_FACTS), {"probe": number, "relations": _chosen(relation_ids)})
+    found = [ProbeFact(*row) for row in rows]
+    return sorted(found, key=lambda row: (row.fact_id, ARMS.index(row.neurons_from), row.prompts_of != "own"))
+
+
+def probe_activations(connection: Connection, number: int, relation_ids: Sequence[int] = ()) -> list[FactActivation]:
+    """Mean activations, by fact and kind of text; of some relations (none named: all)."""
+    rows = connection.execute(text(_ACTIVATIONS), {"probe": number, "relations": _chosen(relation_ids)})
+    return sorted((FactActivation(*row) for row in rows), key=lambda row: (row.fact_id, TEXT_KINDS.index(row.kind)))
+
+
+def probe_texts(connection: Connection, number: int, fact_id: int | None = None) -> list[ExtremeText]:
+    """The texts of highest and lowest activation, of one fact or of all: ranks 1, 2, … before −1, −2, …."""
+    return [ExtremeText(*row) for row in connection.execute(text(_TEXTS), {"probe": number, "fact": fact_id})]
+
+
+def refinement_sources(connection: Connection) -> list[RefinementSource]:
+    """Where all refinements come from, the newest first."""
+    rows = connection.execute(text(_SOURCES))
+    return [RefinementSource(row.id, row.name, row.version, row.method, bool(row.negative)) for row in rows]
+
+
+def neuron_sets(connection: Connection, refinement_id: int, relation_ids: Sequence[int] = ()) -> NeuronSets:
+    """Each fact's relation and refined set, where it is not empty; by relation and fact.
+
+    Args:
+        connection: a connection in a transaction.
+        refinement_id: whose sets.
+        relation_ids: the relations' keys in the store; none named means all.
+    """
+    sets: dict[int, tuple[str, list[Neuron]]] = {}
+    rows = connection.execute(text(_SETS), {"refinement": refinement_id, "relations": _chosen(relation_ids)})
+    for fact_id, relation, layer, neuron in rows:
+        sets.setdefault(fact_id, (relation, []))[1].append(Neuron(layer, neuron))
+    return {fact_id: (relation, tuple(neurons)) for fact_id, (relation, neurons) in sets.items()}
+
+
+def _probes(
+    connection: Connection, *, number: int | None = None, model: str | None = None, kind: str | None = None
+) -> list[Probe]:
+    rows = connection.execute(text(_PROBES), {"id": number, "model": model, "kind": kind})
+    return [
+        Probe(row.id, row.name, row.version, row.kind, row.refinement_id, json.loads(row.settings), row.created_at)
+        for row in rows
+    ]
+
+
+def _insert(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Writes whole rows: every column of a table, in its order."""
+    values = list(rows)
+    if values:
+        marks = ", ".join("?" * len(values[0]))
+        connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 - no user's text
+
+
+def _chosen(relation_ids: Sequence[int]) -> str | None:
+    return json.dumps(list(relation_ids)) if relation_ids else None

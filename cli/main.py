@@ -12,7 +12,24 @@ from typer.core import TyperGroup
 
 from kndb.errors import InputError, KndbError
 
-from . import ask, attribute, bench, database, demo, edit, ingest, lab, model, query, snapshot
+from . import (
+    ask,
+    attribute,
+    bench,
+    database,
+    demo,
+    edit,
+    exports,
+    imports,
+    ingest,
+    lab,
+    model,
+    plot,
+    probe,
+    query,
+    report,
+    snapshot,
+)
 from .output import note
 
 INTERRUPTED = 130
@@ -55,9 +72,14 @@ app.command("attribute")(attribute.attribute)
 app.command("refine")(attribute.refine)
 app.command("methods")(attribute.methods)
 app.add_typer(query.app, name="query")
+app.add_typer(plot.app, name="plot")
+app.command("report")(report.report)
+app.add_typer(probe.app, name="probe")
 app.command("ask")(ask.ask)
 app.add_typer(edit.app, name="edit")
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(imports.app, name="import")
+app.add_typer(exports.app, name="export")
 app.add_typer(database.app, name="db")
 app.add_typer(lab.app, name="lab")
 app.add_typer(bench.app, name="bench")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-COMMON = {"errors", "findings", "records", "sentences", "versions"}
+COMMON = {"errors", "files", "findings", "records", "sentences", "versions"}
 """Plain modules that every part may use, and that use each other only."""
 
 ALLOWED = {
@@ -177,7 +177,10 @@ def test_a_start_loads_nothing_heavy(module):
     assert run(program) == ""
 
 
-@pytest.mark.parametrize("module", ["kndb.store.engine", "kndb.store.maintenance", "kndb.facts", "kndb.database.query"])
+@pytest.mark.parametrize(
+    "module",
+    ["kndb.store.engine", "kndb.store.maintenance", "kndb.facts", "kndb.database.query", "kndb.database.exchange"],
+)
 def test_the_store_and_the_readers_load_no_torch(module):
     program = (
         f"import sys, {module}; print(*[name for name in ('torch', 'transformers', 'alembic') if name in sys.modules])"

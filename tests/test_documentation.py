@@ -169,7 +169,7 @@ def test_the_commands_that_messages_name_exist():
     for path in [*ROOT.glob("kndb/**/*.py"), *ROOT.glob("cli/*.py")]:
         text = path.read_text(encoding="utf-8")
         found |= {(match[1], path.name) for match in re.finditer(r"\bkndb ((?:[a-z]+ ?)+)", text)}
-    groups = {"model", "query", "edit", "snapshot", "db", "lab"}
+    groups = {"model", "query", "edit", "snapshot", "db", "lab", "plot", "import", "export", "probe"}
     known = {tuple(name.split()[1:]) for name in COMMANDS}
     missing = []
     for words, file in found:

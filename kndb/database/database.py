@@ -17,10 +17,14 @@ from ..store.schema import require_file, upgrade
 if TYPE_CHECKING:
     from .attribution import AttributionCommands
     from .edits import EditCommands
+    from .exchange import ExchangeCommands
     from .facts import FactCommands
     from .maintenance import MaintenanceCommands
     from .models import ModelCommands
+    from .plots import PlotCommands
+    from .probes import ProbeCommands
     from .query import QueryCommands
+    from .report import ReportCommands
     from .snapshots import SnapshotCommands
 
 DEFAULT_LOCATION = "kndb.db"
@@ -124,6 +128,13 @@ class Database:
         return QueryCommands(self.store)
 
     @cached_property
+    def probes(self) -> ProbeCommands:
+        """Scale or read the activations of knowledge neurons; stored."""
+        from .probes import ProbeCommands
+
+        return ProbeCommands(self.store, self.models)
+
+    @cached_property
     def edits(self) -> EditCommands:
         """Plan, apply, revert and evaluate edits."""
         from .edits import EditCommands
@@ -136,6 +147,27 @@ class Database:
         from .snapshots import SnapshotCommands
 
         return SnapshotCommands(self.store, self.models)
+
+    @cached_property
+    def exchange(self) -> ExchangeCommands:
+        """Import results of others; export the store's own, and import them elsewhere."""
+        from .exchange import ExchangeCommands
+
+        return ExchangeCommands(self.store)
+
+    @cached_property
+    def plots(self) -> PlotCommands:
+        """Draw figures of what queries and probes find."""
+        from .plots import PlotCommands
+
+        return PlotCommands(self)
+
+    @cached_property
+    def reports(self) -> ReportCommands:
+        """Write a model's report: one HTML file."""
+        from .report import ReportCommands
+
+        return ReportCommands(self)
 
     @cached_property
     def maintenance(self) -> MaintenanceCommands:

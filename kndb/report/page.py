@@ -1,0 +1,28 @@
+"""From a report's content to the text of its HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .content import Report
+
+_FOLDER = Path(__file__).parent
+
+
+def render(report: Report) -> str:
+    """The page's text. All that comes from facts, prompts and names is escaped; the same report gives the same text.
+
+    Args:
+        report: what it holds; its pictures' `svg` goes into the page as it is.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    return environment.get_template("report.html").render(report=report, style=style) + "\n"

@@ -1,0 +1,314 @@
+"""The report against the queries that it is made of, and against names that would break a page."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from filled_store import BASE, HOSTILE, NAME, RELATIONS, fill
+
+from kndb.database import open_database
+from kndb.database.report import ReportCommands
+from kndb.errors import NotFoundError, UsageError
+from kndb.report.content import Cell, Command, Report, Section, count, decimal, percent, scientific, table
+from kndb.report.page import render
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Reads a page: its tags, tables by caption, identifiers and links; checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.tables, self.text = [], [], {}, []
+        self._rows, self._caption = None, None
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        assert len(dict(attributes)) == len(attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self._rows = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+        elif tag == "caption":
+            self._caption = ""
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "table":
+            self.tables[self._caption] = self._rows
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if self.open and self.open[-1] == "caption":
+            self._caption += data
+        elif {"td", "th"} & set(self.open):
+            self._rows[-1][-1] += data
+
+    def attributes(self, name):
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    with open_database(tmp_path_factory.mktemp("filled") / "kndb.db") as database:
+        fill(database)
+        yield database
+
+
+@pytest.fixture(scope="module")
+def text(filled, tmp_path_factory):
+    written = filled.reports.write(NAME, tmp_path_factory.mktemp("report") / "new" / "folder")
+    assert (written.refinement, written.missing) == (1, ())
+    return written.out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def plain(value):
+    """A number of the page as a program reads it."""
+    return float(value.replace("−", "-").replace(",", "").replace("%", "").replace("+", ""))
+
+
+def by_relation(rows):
+    return {row[0].split(" ")[0] if row[0].startswith("P") else row[0]: row for row in rows[1:]}
+
+
+def named(relation):
+    if relation is None:
+        return "all relations"
+    return f"{HOSTILE} {RELATIONS[HOSTILE]}" if relation == HOSTILE else relation
+
+
+def test_counts_are_those_of_the_query(filled, page):
+    rows = by_relation(page.tables["Knowledge neurons per attributed fact"])
+    found = filled.query.counts(refinement=1)
+    assert len(rows) == len(found) == 4
+    for row in found:
+        cells = rows[named(row.relation)]
+        expected = (row.mean, row.first_quartile, row.median, row.third_quartile)
+        assert [int(cells[place]) for place in (1, 2, 3, 8)] == [
+            row.facts, row.facts_with_none, row.neurons, row.largest,
+        ]  # fmt: skip
+        assert [plain(cell) for cell in cells[4:8]] == pytest.approx(expected, abs=0.005)
+
+
+def test_layers_and_overlap_are_those_of_the_queries(filled, page):
+    rows = page.tables["Fact–neuron pairs by layer, from 0"][1:]
+    for row, cells in zip(filled.query.layers(refinement=1), rows, strict=True):
+        assert [int(cells[0]), int(cells[1]), int(cells[3])] == [row.layer, row.pairs, row.neurons]
+        assert plain(cells[2]) == pytest.approx(100 * row.share, abs=0.005)
+    overlap = filled.query.overlap(refinement=1)
+    for row, cells in zip(overlap.summary, page.tables["Neurons that two facts share, on average"][1:], strict=True):
+        assert cells[0].startswith(row.where)
+        means = (row.pooled_mean, row.mean_of_means, row.same_object_mean, row.different_object_mean)
+        assert [plain(cell) for cell in cells[1:]] == pytest.approx([row.pairs, *means], abs=0.00051)
+    across = sorted((cell.mean for cell in overlap.cells if cell.relation != cell.other), reverse=True)
+    assert [plain(row[2]) for row in page.tables["Relations that share most"][1:]] == pytest.approx(across, abs=0.00051)
+
+
+def test_shared_neurons_and_consistency_are_those_of_the_queries(filled, page):
+    found = filled.query.shared(refinement=1, across=2, top=20)
+    rows = page.tables["Neurons held across relations"][1:]
+    assert [(row[0], int(row[1]), int(row[3])) for row in rows] == [
+        (f"L{one.layer}.N{one.neuron}", one.facts, len(one.relations)) for one in found
+    ]
+    rows = by_relation(page.tables["Consistency of paraphrases"])
+    for row in filled.query.consistency(refinement=1):
+        expected = [row.facts, row.mean, row.first_quartile, row.median, row.third_quartile]
+        assert [plain(cell) for cell in rows[named(row.relation)][1:]] == pytest.approx(expected, abs=0.0005)
+
+
+def test_probes_are_those_stored(filled, page):
+    glance = {row[0]: row for row in page.tables["Beside the published figures"]}
+    published = {"suppress": "−29.03 %", "amplify": "+31.17 %"}
+    for kind, word in (("suppress", "suppressed"), ("amplify", "amplified")):
+        probe = filled.probes.latest(kind, NAME)
+        change = {
+            row.neurons_from: 100 * row.change
+            for row in filled.probes.summary(probe.id)
+            if row.relation is None and row.prompts_of == "own"
+        }
+        cells = glance[f"change of the answer's probability, neurons {word}"]
+        assert cells[1] == published[kind]
+        assert plain(cells[2]) == pytest.approx(change["knowledge"], abs=0.005)
+        assert plain(glance[f"the same, baseline's neurons {word}"][2]) == pytest.approx(
+            change["activation"], abs=0.005
+        )
+        assert plain(glance[f"the same, random neurons {word}"][2]) == pytest.approx(change["random"], abs=0.005)
+    probe = filled.probes.latest("activation", NAME)
+    rows = by_relation(page.tables["Mean activation of facts' knowledge neurons"])
+    kinds = page.tables["Mean activation of facts' knowledge neurons"][0]
+    for row in filled.probes.activation_summary(probe.id):
+        column = kinds.index(f"texts that name {row.kind.replace('-', ' ')}")
+        assert plain(rows[named(row.relation)][column]) == pytest.approx(row.mean_activation, abs=0.0005)
+
+
+def test_the_glance_names_the_published_figures_and_the_stores_own(filled, page):
+    rows = {row[0]: row[1:] for row in page.tables["Beside the published figures"]}
+    total, baseline = filled.query.counts(refinement=1)[-1], filled.query.counts(refinement=2)[-1]
+    assert rows["facts"] == ["27,738", "15"]
+    assert rows["relations"] == ["34", "3"]
+    assert rows["prompts"] == ["253,448", "60"]
+    assert rows["knowledge neurons per fact"] == ["4.13", f"{total.mean:.2f}"]
+    assert rows["the same, activation baseline"] == ["3.96", f"{baseline.mean:.2f}"]
+    within, across = filled.query.overlap(refinement=1).summary
+    assert rows["neurons two facts of a relation share"] == ["1.23", f"{within.pooled_mean:.2f}"]
+    assert rows["neurons facts of two relations share"] == ["0.09", f"{across.pooled_mean:.2f}"]
+
+
+def test_edits_and_the_baseline_are_there(filled, page):
+    assert page.tables["Measures of edit 1"][1:] == [["own: change rate", "0.750", "0.125"]]
+    assert HOSTILE in page.tables["Edits"][1][2]
+    found = filled.query.compare(1, 2).relations
+    rows = by_relation(page.tables["Beside the activation baseline"])
+    for row in found:
+        expected = [row.facts, row.mean_size_a, row.mean_size_b, row.mean_shared, row.mean_jaccard, row.identical]
+        assert [plain(cell) for cell in rows[named(row.relation)][1:]] == pytest.approx(expected, abs=0.005)
+
+
+def test_every_number_links_to_a_command_that_is_shown(text, page):
+    links = [attributes for tag, attributes in page.tags if tag == "a"]
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    for link in links:
+        assert link["href"].startswith("#")
+        assert link["href"][1:] in ids
+    shown = dict(re.findall(r'id="(command-[^"]+)"><code>(.*?)</code>', text))
+    titles = dict(re.findall(r'<a href="#(command-[^"]+)" title="(.*?)">', text))
+    assert titles.keys() <= shown.keys()
+    assert all(shown[name] == title for name, title in titles.items())
+    numbers = re.findall(r'<td class="n">(.*?)</td>', text)
+    assert len(numbers) > 100
+    assert all(cell.startswith('<a href="#command-') for cell in numbers)
+
+
+def test_nothing_is_loaded_from_elsewhere(text, page):
+    assert "http" not in text
+    assert "url(//" not in text
+    assert "@import" not in text
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "base", "form"}
+    assert page.attributes("src") == []
+    assert all(value.startswith("#") for value in page.attributes("href"))
+    # The bar of the heat map's colours is an image, in the page itself.
+    assert all(value.startswith(("#", "data:image/png;base64,")) for value in page.attributes("xlink:href"))
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert len(text.encode()) < 1_500_000
+
+
+def test_hostile_names_are_text(text, page):
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert HOSTILE in "".join(page.text)
+    assert any(NAME in cell for cell in page.text)
+
+
+def test_the_page_can_be_read_by_everybody(page):
+    tags = page.tags
+    assert ("html", {"lang": "en"}) in tags
+    assert sum(tag == "title" for tag, _ in tags) == 1
+    assert any(attributes.get("name") == "viewport" for _, attributes in tags)
+    assert sum(tag == "h1" for tag, _ in tags) == 1
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in tags if tag == "th")
+    assert sum(tag == "caption" for tag, _ in tags) == sum(tag == "table" for tag, _ in tags)
+    pictures = [attributes for _, attributes in tags if attributes.get("role") == "img"]
+    assert len(pictures) == sum(tag == "svg" for tag, _ in tags) == 7
+    assert all(len(attributes["aria-label"]) > 20 for attributes in pictures)
+
+
+def test_the_head_says_what_was_measured(text, filled):
+    head = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert head["version"] == BASE
+    assert head["fingerprint"] == "f" * 64
+    assert head["run"].startswith("1: integrated-gradients")
+    assert head["refinement"] == "1: adapt, share 0.7, threshold 0.2"
+    assert head["data as of"] >= filled.query.refinement(1).created_at
+
+
+def test_the_same_store_gives_the_same_bytes(filled, text, tmp_path):
+    (tmp_path / "index.html").write_text("old")
+    (tmp_path / "other").write_text("mine")
+    with pytest.raises(UsageError, match="--force"):
+        filled.reports.write(NAME, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "old"
+    filled.reports.write(NAME, tmp_path, force=True)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "other"]
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path):
+    with open_database(tmp_path / "kndb.db") as database:
+        fill(database, experiments=False)
+        written = database.reports.write(NAME, tmp_path / "report")
+    page = Page(written.out.read_text(encoding="utf-8"))
+    said = "".join(page.text)
+    assert len(written.missing) == 5
+    for command in ("probe suppress", "probe amplify", "probe activation", "attribute --model", "edit update"):
+        assert f"kndb {command}" in said
+    for row in page.tables["Beside the published figures"]:
+        assert row[2] != ""
+    ids = set(page.attributes("id"))
+    assert all(value[1:] in ids for value in page.attributes("href"))
+
+
+def test_wrong_models_refinements_and_folders_are_named(filled, tmp_path):
+    with pytest.raises(NotFoundError, match="tiny"):
+        filled.reports.write("tiny", tmp_path)
+    with pytest.raises(NotFoundError, match="kndb query refinements"):
+        filled.reports.write(NAME, tmp_path, refinement=9)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="--out"):
+        filled.reports.write(NAME, tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failure_leaves_the_old_report(filled, tmp_path, monkeypatch):
+    monkeypatch.setattr(ReportCommands, "_collect", lambda *_: Report("m", (), (), "1"))
+    (tmp_path / "index.html").write_text("old")
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(UsageError, match="No space left"):
+        filled.reports.write(NAME, tmp_path, force=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_numbers_as_text():
+    command = Command("c", "kndb query counts")
+    assert count(12345).text == "12,345"
+    assert decimal(-0.126).text == "−0.13"
+    assert percent(-0.2903, signed=True).text == "−29.03 %"
+    assert percent(-0.00001, signed=True).text == "0.00 %"
+    assert decimal(-0.0).text == "0.00"
+    assert percent(0.3117, command, signed=True) == Cell("+31.17 %", True, command)
+    assert scientific(0.00012).text == "1.2e−04"
+    for nothing in (count(None), decimal(None), decimal(float("nan")), percent(float("inf")), scientific(None)):
+        assert not nothing.number
+    made = table("t", command, ("a", "b"), [("x", count(1))])
+    page = Page(render(Report("m", (), (Section("s", "S", tables=(made,)),), "1")))
+    assert page.tables == {"t": [["a", "b"], ["x", "1"]]}
+
+
+def test_without_jinja_the_extra_is_named():
+    program = (
+        "import sys; sys.modules['jinja2'] = None\n"
+        "from kndb.report import require_jinja\n"
+        "from kndb.errors import UsageError\n"
+        "try: require_jinja()\n"
+        "except UsageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip().endswith("pip install 'kndb[plot]'")

@@ -31,6 +31,7 @@ lab: $(VENV)/.runtime
 
 bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/queries.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

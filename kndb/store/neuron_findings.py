@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import starmap
+
 from sqlalchemy import Connection, text
 
 from ..findings import HoldingFact, HoldingRelation, NeuronFindings, TouchingEdit
@@ -53,7 +55,7 @@ def neuron_findings(connection: Connection, refinement_id: int, neuron: Neuron) 
         scores are over facts that have one, and None if none has.
     """
     place = {"refinement": refinement_id, "layer": neuron.layer, "neuron": neuron.index}
-    facts = tuple(HoldingFact(*row) for row in connection.execute(text(_FACTS), place))
+    facts = tuple(starmap(HoldingFact, connection.execute(text(_FACTS), place).all()))
     scores: dict[str, list[float]] = {}
     for fact in facts:
         if fact.mean_score is not None:

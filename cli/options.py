@@ -39,6 +39,7 @@ PartOption = Annotated[
         "--part", metavar="NAME", help="Only this part of the answer; CSV prints one at a time.", show_default=False
     ),
 ]
+EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
 

@@ -97,11 +97,7 @@ def print_parts(
     Raises:
         UsageError: if there is no such part, or CSV is asked for without naming one.
     """
-    names = ", ".join(parts)
-    if part is not None and part not in parts:
-        raise UsageError(f"found --part {part}; expected one of {names}")
-    if output is OutputFormat.CSV and part is None:
-        raise UsageError(f"CSV prints a single part; name one with --part, of {names}")
+    require_part(tuple(parts), output, part)
     chosen = {name: content for name, content in parts.items() if part in (None, name)}
     if output is OutputFormat.JSON:
         print_json({name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()})
@@ -110,6 +106,18 @@ def print_parts(
         if output is OutputFormat.TABLE and part is None:
             print_text(("\n" if number else "") + name.replace("_", " ").capitalize(), strong=True)
         print_rows(rows, columns, output)
+
+
+def require_part(names: Sequence[str], output: OutputFormat, part: str | None) -> None:
+    """Checks the part of an answer that `print_parts` is to print, for commands that work long before they print.
+
+    Raises:
+        UsageError: if there is no such part, or CSV is asked for without naming one.
+    """
+    if part is not None and part not in names:
+        raise UsageError(f"found --part {part}; expected one of {', '.join(names)}")
+    if output is OutputFormat.CSV and part is None:
+        raise UsageError(f"CSV prints a single part; name one with --part, of {', '.join(names)}")
 
 
 def print_json(value: Any) -> None:

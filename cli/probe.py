@@ -30,9 +30,11 @@ app = typer.Typer(no_args_is_help=True, help="Experiments on the activations of 
 
 SCALING = ["relation", "neurons_from", "prompts_of", "facts", "prompts", "neurons"]
 SCALING += ["probability_before", "probability_after", "change", "correct_before", "correct_after", "flips"]
-SCALING_OF_FACT = ["relation", "neurons_from", "prompts_of", "neurons", "prompts"]
-SCALING_OF_FACT += ["probability_before", "probability_after", "correct_before", "correct_after", "flips"]
+SCALING_OF_FACT = ["fact_id", "relation", "neurons_from", "prompts_of", "neurons", "prompts"]
+SCALING_OF_FACT += ["probability_before", "probability_after", "change", "correct_before", "correct_after", "flips"]
 ACTIVATIONS = ["relation", "kind", "facts", "texts", "mean_activation"]
+ACTIVATIONS_OF_FACT = ["fact_id", "relation", "kind", "texts", "mean_activation"]
+TEXTS = ["fact_id", "rank", "kind", "activation", "text"]
 PROBES = ["id", "model", "version", "kind", "refinement", "settings", "created_at"]
 
 LEFT_OUT = {
@@ -200,18 +202,22 @@ def show(
         int | None,
         typer.Option("--fact", metavar="ID", help="This fact's rows and texts, not the summary.", show_default=False),
     ] = None,
+    by_fact: Annotated[bool, typer.Option("--by-fact", help="Every fact's rows and texts, not the summary.")] = False,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Show an experiment: its settings and its summary, or what it found for one fact.
+    """Show an experiment: its settings and its summary, or what it found fact by fact.
 
     Example: kndb probe show 1
     """
     with open_existing(db) as database:
         found = database.probes.get(probe)
         parts: dict[str, Any] = {"probe": ([as_row(found)], PROBES)}
-        parts |= _summary(database, found, relation or []) if fact is None else _of_fact(database, found, fact)
+        if fact is not None or by_fact:
+            parts |= _by_fact(database, found, relation or [], fact)
+        else:
+            parts |= _summary(database, found, relation or [])
     if fact is not None and not parts["fact"][0]:
         note(f"Fact {fact} is not in probe {probe}: it was not drawn, is of no chosen relation, or was left out.")
     print_parts(parts, output, part)
@@ -233,17 +239,20 @@ def _summary(database: Database, probe: Probe, relations: list[str]) -> dict[str
     return {"summary": ([_all(as_row(row)) for row in database.probes.summary(probe.id, relations)], SCALING)}
 
 
-def _of_fact(database: Database, probe: Probe, fact: int) -> dict[str, Any]:
-    relation = database.facts.get(fact).relation
+def _by_fact(database: Database, probe: Probe, relations: list[str], fact: int | None) -> dict[str, Any]:
+    """What was found for one fact, or for each of some relations (all, if none is named)."""
+    name = "facts" if fact is None else "fact"
+    chosen = relations if fact is None else [database.facts.get(fact).relation]
     if probe.kind == "activation":
-        means = [as_row(row) for row in database.probes.activations(probe.id, [relation]) if row.fact_id == fact]
-        texts = [as_row(row) for row in database.probes.texts(probe.id, fact)]
+        means = [row for row in database.probes.activations(probe.id, chosen) if fact in (None, row.fact_id)]
+        kept = {row.fact_id for row in means}
+        texts = [row for row in database.probes.texts(probe.id, fact) if row.fact_id in kept]
         return {
-            "fact": (means, ["relation", "kind", "texts", "mean_activation"]),
-            "texts": (texts, ["rank", "kind", "activation", "text"]),
+            name: ([as_row(row) for row in means], ACTIVATIONS_OF_FACT),
+            "texts": ([as_row(row) for row in texts], TEXTS),
         }
-    rows = [as_row(row) for row in database.probes.facts(probe.id, [relation]) if row.fact_id == fact]
-    return {"fact": (rows, SCALING_OF_FACT)}
+    rows = [row for row in database.probes.facts(probe.id, chosen) if fact in (None, row.fact_id)]
+    return {name: ([{**as_row(row), "change": row.change} for row in rows], SCALING_OF_FACT)}
 
 
 def _all(row: dict[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from .options import (
     RelationsOption,
     open_existing,
 )
-from .output import OutputFormat, as_row, note, print_parts, print_rows, progress_bar
+from .output import OutputFormat, as_row, note, print_parts, print_rows, progress_bar, require_part
 
 if TYPE_CHECKING:
     from kndb.database import Database
     from kndb.findings import FactFindings, NeuronFindings
+
+_NEURON_PARTS = ("neuron", "relations", "facts", "edits", "tokens")
 
 Parts = dict[str, tuple[list[dict[str, Any]], list[str]]]
 
@@ -50,6 +52,7 @@ def neuron(
     Example: kndb query neuron L10.N2827 --limit 20
     """
     place = Neuron.parse(name)
+    require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)
     if limit is not None and limit < 1:
         raise UsageError(f"found limit {limit}; expected at least 1")
     with open_existing(db) as database:

@@ -6,6 +6,7 @@ neurons is not empty. A relation of None stands for all chosen relations togethe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .records import Fact, Settings
@@ -394,6 +395,12 @@ class ProbeFact:
     correct_before: float
     correct_after: float
     flips: float
+
+    @property
+    def change(self) -> float:
+        """Mean Δp ÷ mean p over the prompts; NaN where p is 0."""
+        before = self.probability_before
+        return (self.probability_after - before) / before if before else math.nan
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,9 @@ class ExchangeCommands:
         files = [Path(path) for path in paths]
         if not files:
             raise UsageError("name at least one file to import")
+        for path in files:
+            if not path.exists():
+                raise InputError(f"{path}: found nothing there; expected a file of neurons")
         if facts_by not in FACTS_BY:
             raise UsageError(f"found --facts-by {facts_by}; expected one of {', '.join(FACTS_BY)}")
         chosen = _chosen_format(files, input_format)
@@ -325,7 +328,8 @@ def _store_foreign(
     joined = import_neurons.join(fact_index(connection), sets)
     unjoined = tuple(str(one.fact) for one in joined.unjoined)
     if not joined.facts:
-        raise import_neurons.nothing_joined(unjoined)
+        by_id = all(one.fact.number is None for one in joined.unjoined)
+        raise import_neurons.nothing_joined(unjoined, by_id=by_id)
     run_id = store_exchange.find_imported_run(connection, model.id, run_settings)
     if run_id is None:
         moment = now()

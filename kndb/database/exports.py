@@ -114,25 +114,27 @@ def _chosen(connection: Transaction, relations: Sequence[str]) -> list[Relation]
 
 
 def _refinement(connection: Transaction, refinement: int | None, run: int | None, model: str | None) -> Refinement:
-    if refinement is not None:
-        if run is not None:
-            raise UsageError("found both --refinement and --run; expected one of them")
-        return store_refinements.refinement(connection, refinement)
+    if refinement is not None and run is not None:
+        raise UsageError("found both --refinement and --run; expected one of them")
     if run is None:
-        return store_refinements.latest_refinement(connection, model)
-    of_run = [
-        one for one in store_refinements.refinements(connection) if one.run_id == store_runs.run(connection, run).id
-    ]
+        return store_refinements.chosen_refinement(connection, refinement, model)
+    run_id = _run(connection, run, model).id
+    of_run = [one for one in store_refinements.refinements(connection) if one.run_id == run_id]
     if not of_run:
         raise NotFoundError(f"found no refinement of run {run}; make one with: kndb refine --run {run}")
     return of_run[-1]
 
 
 def _run(connection: Transaction, run: int | None, model: str | None) -> Run:
-    if run is not None:
-        return store_runs.run(connection, run)
     if model is not None:
         store_models.model(connection, model)
+    if run is not None:
+        chosen = store_runs.run(connection, run)
+        if model not in (None, chosen.model):
+            raise UsageError(
+                f"run {run} is of model {chosen.model!r}; expected one of {model!r}: kndb query runs --model {model}"
+            )
+        return chosen
     found = [one for one in store_runs.runs(connection, model) if one.method != IMPORTED]
     if not found:
         of = "" if model is None else f" of model {model!r}"

@@ -45,13 +45,19 @@ def join(index: FactIndex, sets: Iterable[NeuronSet]) -> JoinedSets:
     return joined
 
 
-def nothing_joined(names: Sequence[str]) -> NotFoundError:
-    """The error that the store has none of the facts that files name."""
+def nothing_joined(names: Sequence[str], *, by_id: bool = False) -> NotFoundError:
+    """The error that the store has none of the facts that files name; `by_id` if they name them by sources' ids."""
     found = f"only facts that the store does not have: {few(names)}" if names else "no fact in the files"
+    # All of them numbers: it may be a file by the store's own numbers, read as if these were the sources' ids.
+    hint = ". If these are the store's own numbers, say --facts-by number" if by_id and _all_numbers(names) else ""
     return NotFoundError(
         f"found {found}; expected facts of the store. Ingest the relations that they belong to with "
-        "`kndb ingest PATH`, then import again"
+        f"`kndb ingest PATH`, then import again{hint}"
     )
+
+
+def _all_numbers(names: Sequence[str]) -> bool:
+    return bool(names) and all(name.isdecimal() for name in names)
 
 
 def find_fact(index: FactIndex, name: FactName, file: str) -> StoredFact | None:

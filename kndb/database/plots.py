@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 _NAMED = 8
 """Relations that a caption names; more are counted."""
 _SAID_ELSEWHERE = {"kind", "refinement", "refinement_version", "version", "baseline_version"}
-_NO_MATTER = {"device", "batch_size", "input_format", "facts_without_prompts", "facts_unknown", "facts_without_neurons"}
+_NO_MATTER = {
+    "device",
+    "batch_size",
+    "input_format",
+    "keep",
+    "facts_without_prompts",
+    "facts_unknown",
+    "facts_without_neurons",
+}
 """Settings of probes that a caption leaves out."""
 
 
@@ -158,7 +166,7 @@ class Drawings:
         """The probe of a number, or the newest of a kind, of one model if one is named.
 
         Raises:
-            NotFoundError: if there is none, or that number is of another kind.
+            NotFoundError: if there is none, or that number is of another kind or model.
         """
         command = making(kind, model or "NAME")
         if number is None:
@@ -168,6 +176,11 @@ class Drawings:
                 raise NotFoundError(f"found no {kind} probe{of} to draw; make one with: {command}")
             return found
         found = self._database.probes.get(number)
+        if model is not None and found.model != model:
+            raise NotFoundError(
+                f"probe {number} is of model {found.model!r}; expected one of {model!r}: "
+                f"kndb probe list --model {shlex.quote(model)}"
+            )
         if found.kind != kind:
             raise NotFoundError(
                 f"probe {number} is of kind {found.kind}; expected {kind}. Draw it with: "
@@ -289,7 +302,11 @@ def settings_in_words(settings: Settings) -> str:
 def probe_in_words(probe: Probe) -> str:
     """The settings of a probe that its numbers depend on, in one line."""
     left_out = _SAID_ELSEWHERE | _NO_MATTER
-    return settings_in_words({name: value for name, value in probe.settings.items() if name not in left_out})
+    settings = {name: value for name, value in probe.settings.items() if name not in left_out}
+    texts = settings.get("texts")
+    if isinstance(texts, dict):
+        settings["texts"] = [Path(name).name for name in texts]  # The values are the files' hashes.
+    return settings_in_words(settings)
 
 
 def _caption_of_probe(probe: Probe, relations: Sequence[str]) -> str:

@@ -88,10 +88,16 @@ def choose_baseline(
 
     Raises:
         NotFoundError: if there is none of the number.
-        UsageError: if it is another model's.
+        UsageError: if it is another model's, or of another method.
     """
     if number is not None:
-        return _of_model(sources, model, number)
+        chosen = _of_model(sources, model, number)
+        if chosen.method != BASELINE:
+            raise UsageError(
+                f"refinement {number} is by {chosen.method}; expected one by {BASELINE}, as the baseline is. Make one "
+                f"with: kndb attribute --model {model} --method {BASELINE}, then kndb refine"
+            )
+        return chosen
     wanted = (model, version, BASELINE, False)
     return next((one for one in sources if (one.model, one.version, one.method, one.negative) == wanted), None)
 

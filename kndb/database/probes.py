@@ -35,7 +35,7 @@ from .models import ModelCommands
 from .probe_choices import Choice, checked_factor, choose_baseline, choose_refinement, probed_facts, require_at_least
 from .probe_draws import require_seed
 from .probe_scaling import Progress, PromptBook, Scaling
-from .probe_texts import join, read, show, summed_up
+from .probe_texts import TEXT_SKIP_REASONS, join, read, show, summed_up
 
 
 class ProbeCommands:
@@ -180,7 +180,8 @@ class ProbeCommands:
         if not shown:
             raise AttributionError(
                 f"found no text to measure: {len(joined) - len(with_set)} of {len(joined)} are of facts without "
-                f"neurons in refinement {choice.refinement.id}, the others are skipped for {', '.join(skipped) or '-'}"
+                f"neurons in refinement {choice.refinement.id}, "
+                f"the others are skipped: {'; '.join(TEXT_SKIP_REASONS[reason] for reason in skipped) or 'none'}"
             )
         with PRECISIONS[dtype].computing():
             network = loaded.loaded.network(chosen_device, PRECISIONS[dtype].dtype)

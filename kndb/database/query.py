@@ -38,14 +38,13 @@ class QueryCommands:
         """The refinement of a number; or the newest: of one model if one is named, else of an edit's model.
 
         Raises:
-            NotFoundError: if there is none, or no such edit.
+            NotFoundError: if there is none, or no such edit or model.
+            UsageError: if the refinement of that number is of another model than the one named.
         """
         with self._store.reading() as connection:
-            if number is not None:
-                return refinements.refinement(connection, number)
-            if model is None and edit is not None:
+            if number is None and model is None and edit is not None:
                 model = store_edits.edit(connection, edit).model
-            return refinements.latest_refinement(connection, model)
+            return refinements.chosen_refinement(connection, number, model)
 
     # --- sums over facts -----------------------------------------------------------------------------------
 

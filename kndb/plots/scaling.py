@@ -42,10 +42,12 @@ def scaling_figure(rows: Sequence[ProbeSummary], caption: str) -> Figure:
     _bars(change, own, groups, positions, arms, lambda row: 100 * row.change)
     _bars(flips, own, groups, positions, arms, lambda row: 100 * row.flips)
     change.axhline(0, color=INK, linewidth=0.6)
-    change.set_ylabel("change of the answer's\nprobability (%)")
+    change.set_ylabel("relative change of the\nanswer's probability (%)")
     flips.set_ylabel("prompts whose\nanswer flips (%)")
     # No flips at all are nought of one percent, not of nothing.
     flips.set_ylim(0, max(1.0, flips.get_ylim()[1]))
+    if not any(row.flips for row in own.values()):
+        flips.text(0.5, 0.5, "no answer flips", transform=flips.transAxes, ha="center", va="center")
     label_relations(flips, positions, [group or "mean" for group in groups])
     flips.set_xlabel("relation")
     for axes in (change, flips):

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, text
 
-from ..errors import NotFoundError
+from ..errors import NotFoundError, UsageError
 from ..records import KnowledgeNeuron, Refinement, RelationRefinement, Settings
+from . import models
 from .clock import now
 from .numbers import there_are
 from .tables import (
@@ -154,7 +155,7 @@ def latest_refinement(connection: Connection, model: str | None = None) -> Refin
     """The newest refinement, of one model or of all.
 
     Raises:
-        NotFoundError: if there is none.
+        NotFoundError: if there is none, or no such model.
     """
     query = select(RefinementRow.id).order_by(RefinementRow.id.desc()).limit(1)
     if model is not None:
@@ -162,11 +163,38 @@ def latest_refinement(connection: Connection, model: str | None = None) -> Refin
         query = query.where(ModelRow.name == model)
     newest = connection.scalar(query)
     if newest is None:
+        if model is not None:
+            models.model(connection, model)
         of = "" if model is None else f" of model {model!r}"
         raise NotFoundError(
             f"found no refinement{of}; make one with: kndb attribute --model {model or 'NAME'}, then kndb refine"
         )
     return refinement(connection, newest)
+
+
+def chosen_refinement(connection: Connection, number: int | None, model: str | None = None) -> Refinement:
+    """The refinement of a number; or without one the newest, of a model if one is named.
+
+    Raises:
+        NotFoundError: if there is none, or no such model.
+        UsageError: if the refinement of that number is of another model than the one named.
+    """
+    if number is None:
+        return latest_refinement(connection, model)
+    found = refinement(connection, number)
+    if model is not None:
+        wanted = models.model(connection, model).id
+        owner = connection.execute(
+            select(ModelRow.id, ModelRow.name)
+            .join(RunRow, RunRow.model_id == ModelRow.id)
+            .where(RunRow.id == found.run_id)
+        ).one()
+        if owner.id != wanted:
+            raise UsageError(
+                f"refinement {number} is of model {owner.name!r}; expected one of {model!r}: kndb query refinements "
+                f"--model {model}"
+            )
+    return found
 
 
 def _refinements(connection: Connection, *conditions: Any) -> list[Refinement]:

@@ -55,6 +55,7 @@ def test_a_probe_of_another_kind_is_named(filled, kndb):
     assert "kind suppress" in error
     assert "kndb plot suppress --probe 1" in error
     kndb("plot", "amplify", "--probe", 77, "--out", "a.png", code=5)
+    kndb("plot", "suppress", "--probe", 1, "--model", "none", "--out", "a.png", code=5)
 
 
 def test_a_model_without_knowledge_neurons_has_nothing_to_draw(place, kndb):

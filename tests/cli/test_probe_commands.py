@@ -37,9 +37,14 @@ def test_scaling_is_printed_noted_and_shown_again(use_ready, kndb, kndb_json):
     assert {(row["neurons_from"], row["prompts_of"]) for row in rows} <= {
         (arm, of) for arm in ("knowledge", "random") for of in ("own", "other")
     }
+    assert all(row["change"] == pytest.approx(row["probability_after"] / row["probability_before"] - 1) for row in rows)
+    every = kndb_json("probe", "show", 1, "--by-fact", "--part", "facts")["facts"]
+    assert [row for row in every if row["fact_id"] == fact] == rows
+    assert len({row["fact_id"] for row in every}) == made.json[0]["facts"]
     table = kndb("probe", "show", 1, "--format", "csv", "--part", "summary").out
     assert [row["relation"] for row in csv.DictReader(io.StringIO(table))] == ["P36"] * 4 + ["all"] * 4
-    kndb("probe", "amplify", "--model", "tiny", "--others", 0, "--facts", 1, "--batch-size", 3, "--baseline", 1)
+    kndb("probe", "amplify", "--model", "tiny", "--others", 0, "--facts", 1, "--batch-size", 3)
+    kndb("probe", "amplify", "--model", "tiny", "--baseline", 1, code=2)
     assert len(kndb_json("probe", "list", "--model", "tiny")) == 2
 
 
@@ -58,6 +63,8 @@ def test_activations_are_printed_noted_and_shown_again(use_ready, kndb, kndb_jso
     shown = kndb_json("probe", "show", 1, "--fact", fact)
     assert [row["rank"] for row in shown["texts"]] == [1, -1]
     assert {row["kind"] for row in shown["fact"]} == {"head-and-tail", "neither"}
+    every = kndb_json("probe", "show", 1, "--by-fact", "--relation", "P36")
+    assert (every["facts"], every["texts"]) == (shown["fact"], shown["texts"])
     other = kndb_json("query", "facts", "--subject", "Peru", "--relation", "P36")[0]["id"]
     assert f"Fact {other} is not in probe 1" in kndb("probe", "show", 1, "--fact", other).err
 

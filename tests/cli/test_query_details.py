@@ -111,6 +111,8 @@ REFUSED = [
     (USAGE, ["top 0"], "query neuron L0.N0 --top 0"),
     (USAGE, ["--part", "relations"], "query neuron L0.N0 --no-tokens --format csv"),
     (USAGE, ["--part none"], "query fact 1 --part none"),
+    (USAGE, ["--part none", "tokens"], "query neuron L0.N0 --part none"),
+    (USAGE, ["--part tokens", "edits"], "query neuron L0.N0 --part tokens --no-tokens"),
     (USAGE, ["nearest 0"], "query fact 1 --nearest 0"),
     (NOT_FOUND, ["version 'none'"], "query neuron L0.N0 --version none"),
     (NOT_FOUND, ["number 99", "nearest are 14, 15 and 16"], "query fact 99"),

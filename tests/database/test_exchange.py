@@ -495,6 +495,19 @@ def test_what_can_not_be_exported(attributed, other, places, tmp_path):
     ]
 
 
+def test_exports_of_another_model_than_the_one_named(attributed, tmp_path, write):
+    database = attributed("bert")
+    exchange, own = database.exchange, database.attribution.runs()[0].model
+    file = write("n.csv", "fact,layer,neuron\n1,0,1\n")
+    given = exchange.import_neurons([file], model_name="theirs", layers=2, neurons=4, facts_by="number")
+    for chosen in ({"run": 1}, {"run": given.run, "model": own}, {"refinement": given.refinement, "model": own}):
+        with pytest.raises(UsageError, match=r"is of model .*; expected one of"):
+            exchange.export_neurons(tmp_path / "out.csv", **{"model": "theirs", **chosen})
+    with pytest.raises(UsageError, match=r"run 1 is of model .*; expected one of 'theirs'"):
+        exchange.export_scores(tmp_path / "out.csv", run=1, model="theirs")
+    assert exchange.export_neurons(tmp_path / "out.csv", run=given.run, model="theirs").rows == 1
+
+
 def test_facts_that_are_refused(other, tmp_path, write):
     database = other(write("a.jsonl", json.dumps({"relation": "P1", "subject": "a", "object": "b"})))
     path = tmp_path / "f.csv"

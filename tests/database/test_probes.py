@@ -168,7 +168,12 @@ def test_without_a_baseline_that_arm_is_left_out(database):
     probe = database.probes.scale("suppress", "causal", others=1)
     assert probe.settings["baseline"] is None
     assert {row.neurons_from for row in database.probes.facts(probe.id)} == {"knowledge", "random"}
-    named = database.probes.scale("suppress", "causal", baseline=probe.refinement, others=1)
+    with pytest.raises(UsageError, match="by integrated-gradients; expected one by activation"):
+        database.probes.scale("suppress", "causal", baseline=probe.refinement, others=1)
+
+
+def test_the_same_set_in_two_arms_does_the_same(database):
+    named = database.probes.scale("suppress", "tiny", refinement=3, baseline=3, others=1)
     arms = defaultdict(dict)
     for row in database.probes.facts(named.id):
         arms[row.fact_id, row.prompts_of][row.neurons_from] = row.probability_after

@@ -156,8 +156,12 @@ def test_the_newest_refinement(drawn):
     assert query.refinement(1, edit=2).id == 1
     with pytest.raises(NotFoundError, match="no edit 3"):
         query.refinement(edit=3)
-    with pytest.raises(NotFoundError, match="no refinement of model 'none'"):
-        query.refinement(model="none")
+    assert query.refinement(1, model="model-1").id == 1
+    with pytest.raises(UsageError, match="refinement 1 is of model 'model-1'; expected one of 'model-2'"):
+        query.refinement(1, model="model-2")
+    for number in (None, 1):
+        with pytest.raises(NotFoundError, match="did you mean model-"):
+            query.refinement(number, model="modell-1")
 
 
 def test_numbers_that_there_are():

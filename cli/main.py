@@ -16,6 +16,7 @@ from . import (
     ask,
     attribute,
     bench,
+    checkout,
     database,
     demo,
     edit,
@@ -47,7 +48,7 @@ class _Commands(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            note("Interrupted. What was stored stays; kndb attribute goes on where it stopped.")
+            note("Interrupted. What was stored stays; the same command goes on from there.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # Python would complain once more when it flushes stdout at exit.
@@ -78,6 +79,7 @@ app.add_typer(probe.app, name="probe")
 app.command("ask")(ask.ask)
 app.add_typer(edit.app, name="edit")
 app.add_typer(snapshot.app, name="snapshot")
+app.command("checkout")(checkout.checkout)
 app.add_typer(imports.app, name="import")
 app.add_typer(exports.app, name="export")
 app.add_typer(database.app, name="db")

@@ -16,6 +16,7 @@ from ..store.schema import require_file, upgrade
 
 if TYPE_CHECKING:
     from .attribution import AttributionCommands
+    from .checkouts import CheckoutCommands
     from .edits import EditCommands
     from .exchange import ExchangeCommands
     from .facts import FactCommands
@@ -147,6 +148,13 @@ class Database:
         from .snapshots import SnapshotCommands
 
         return SnapshotCommands(self.store, self.models)
+
+    @cached_property
+    def checkouts(self) -> CheckoutCommands:
+        """Make working copies of a checkpoint, and switch them between versions in place."""
+        from .checkouts import CheckoutCommands
+
+        return CheckoutCommands(self)
 
     @cached_property
     def exchange(self) -> ExchangeCommands:

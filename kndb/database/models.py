@@ -145,7 +145,7 @@ class ModelCommands:
             DiffFileError: if an edit's object file is damaged or missing.
         """
         record = self.get(name)
-        _require_checkpoint(record)
+        require_checkpoint(record)
         with self._store.reading() as connection:
             resolved = store_versions.resolve_version(connection, record.id, version)
             edit_ids = store_versions.version_edits(connection, record.id, resolved)
@@ -159,6 +159,18 @@ class ModelCommands:
             apply_object(parameters, edit_object)
         return ModelVersion(record, resolved, folder, loaded)
 
+    def verify_checkpoint(self, name: str) -> Path:
+        """Compares a checkpoint's bytes with the registered fingerprint, and gives its folder.
+
+        Raises:
+            NotFoundError: if there is no such model.
+            ModelError: if only results of the model were imported, or its checkpoint is gone.
+            FingerprintError: if the checkpoint's files changed since it was registered.
+        """
+        record = self.get(name)
+        require_checkpoint(record)
+        return self._verified_folder(record)
+
     def _verified_folder(self, record: Model) -> Path:
         """The folder of a registered checkpoint, its bytes checked against the fingerprint.
 
@@ -167,13 +179,7 @@ class ModelCommands:
             FingerprintError: if it changed.
         """
         folder = loading.locate(record.source)
-        found = fingerprint(folder)
-        if found != record.fingerprint:
-            raise FingerprintError(
-                f"the checkpoint of {record.name!r} in {folder} has fingerprint {found[:12]}; expected "
-                f"{record.fingerprint[:12]}, as registered. Put the registered files back, or register these as "
-                "another model: kndb model add PATH --name NAME"
-            )
+        require_fingerprint(record, folder, folder)
         return folder
 
     def ask(
@@ -247,7 +253,32 @@ class ModelCommands:
         return ranked(1), ranked(-1)
 
 
-def _require_checkpoint(record: Model) -> None:
+def require_fingerprint(record: Model, folder: Path, named: Path) -> None:
+    """Compares the files in a folder with a registered checkpoint's fingerprint.
+
+    Args:
+        record: the model.
+        folder: the files to hash: the checkpoint, or a copy of it.
+        named: the checkpoint's folder, for the message.
+
+    Raises:
+        FingerprintError: if they differ.
+    """
+    found = fingerprint(folder)
+    if found != record.fingerprint:
+        raise FingerprintError(
+            f"the checkpoint of {record.name!r} in {named} has fingerprint {found[:12]}; expected "
+            f"{record.fingerprint[:12]}, as registered. Put the registered files back, or register these as "
+            "another model: kndb model add PATH --name NAME"
+        )
+
+
+def require_checkpoint(record: Model) -> None:
+    """Refuses a model of which only results were imported.
+
+    Raises:
+        ModelError: if there is no checkpoint.
+    """
     if not record.has_checkpoint:
         raise ModelError(
             f"of model {record.name!r} the store has imported results and no checkpoint; expected one to load. "

@@ -14,21 +14,18 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StoreError
 from .diff_format import (
     EditObject,
-    FlawError,
     Layout,
     ParameterDiff,
     decode,
     encode,
-    header_length,
-    refusing,
     slot_bytes,
 )
+from .object_bytes import object_path, read_content
 
 __all__ = [
     "EditObject",
@@ -41,11 +38,6 @@ __all__ = [
     "slot_bytes",
     "write",
 ]
-
-
-def object_path(object_hash: str) -> str:
-    """Says where, relative to the folder of objects, the object with this sha256 lies."""
-    return f"{object_hash[:2]}/{object_hash}.safetensors"
 
 
 # --- to disk --------------------------------------------------------------------------------------
@@ -149,54 +141,4 @@ def read(folder: Path, relative_path: str, expected_sha256: str) -> EditObject:
     Raises:
         DiffFileError: if the file is missing, lies outside the folder, or is not what was written.
     """
-    name = str(folder / relative_path)
-    with refusing(name):
-        content = _read_file(folder, relative_path)
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected_sha256:
-            raise FlawError(f"sha256 {found}", f"{expected_sha256}; the file was changed or damaged")
-    return decode(content, name)
-
-
-def _read_file(folder: Path, relative_path: str) -> bytes:
-    try:
-        with _opened(folder, _components(relative_path)) as descriptor:
-            return _read_content(descriptor)
-    except (OSError, UnicodeEncodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        expected = "a regular file below the folder of objects, reached through no symbolic link"
-        raise FlawError(f"that it can't be opened ({reason})", expected) from None
-
-
-def _components(relative_path: str) -> list[str]:
-    components = relative_path.split("/")
-    if "\0" in relative_path or "\\" in relative_path or any(part in ("", ".", "..") for part in components):
-        raise FlawError(f"the path {relative_path!r}", "a path that stays inside the folder of objects")
-    return components
-
-
-@contextlib.contextmanager
-def _opened(folder: Path, components: list[str]) -> Iterator[int]:
-    """Opens one component after the other, relative to the last, so that no link can be put in between."""
-    with contextlib.ExitStack() as opened:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        opened.callback(os.close, descriptor)
-        for component in components[:-1]:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            descriptor = os.open(component, flags, dir_fd=descriptor)
-            opened.callback(os.close, descriptor)
-        # O_NONBLOCK: a named pipe in the file's place must not make kndb wait for a writer.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(components[-1], flags, dir_fd=descriptor)
-        opened.callback(os.close, descriptor)
-        yield descriptor
-
-
-def _read_content(descriptor: int) -> bytes:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise FlawError("something that is not a regular file", "a regular file")
-    with open(descriptor, "rb", closefd=False) as file:
-        start = file.read(8)
-        header_length(start, status.st_size)
-        return start + file.read()
+    return decode(read_content(folder, relative_path, expected_sha256), str(folder / relative_path))

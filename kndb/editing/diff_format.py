@@ -17,23 +17,20 @@ is pickled; `encode` gives nothing that `decode` would refuse. This module touch
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, NoReturn, TypeGuard
+from typing import Literal, TypeGuard
 
 import safetensors
 import safetensors.torch
 import torch
 
-from ..errors import DiffFileError, EditError
+from ..errors import EditError
+from .object_bytes import FlawError, header_length, json_object, parse_json, refusing
 
 FORMAT = "kndb-edit"
 FORMAT_VERSION = "1"
-HEADER_LIMIT = 16 * 1024 * 1024
-"""No header is longer, in bytes: a damaged length must not make kndb read or allocate gigabytes."""
-
 Layout = Literal["row", "column"]
 Shape = tuple[int, int]
 
@@ -113,13 +110,6 @@ class _Metadata:
     kind: str
     recipe: Mapping[str, object]
     parameters: tuple[_Description, ...]
-
-
-class FlawError(Exception):
-    """Something in the bytes is not as it should be; the caller knows the file's name."""
-
-    def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"found {found}; expected {expected}")
 
 
 def slot_bytes(values: torch.Tensor) -> torch.Tensor:
@@ -236,24 +226,6 @@ def decode(content: bytes, name: str) -> EditObject:
         return _decode(content)
 
 
-@contextlib.contextmanager
-def refusing(name: str) -> Iterator[None]:
-    """Turns a flaw found in the block into the error that a user sees.
-
-    Args:
-        name: how the message calls the file.
-
-    Raises:
-        DiffFileError: if the block finds a flaw.
-    """
-    try:
-        yield
-    except FlawError as flaw:
-        raise DiffFileError(
-            f"{name} is not a sound edit object: {flaw}. Run `kndb db check` to check the whole store"
-        ) from None
-
-
 def _decode(content: bytes) -> EditObject:
     header = _header(content)
     metadata = _read_metadata(header.pop("__metadata__", None))
@@ -274,53 +246,13 @@ def _decode(content: bytes) -> EditObject:
     return edit
 
 
-def header_length(start: bytes, size: int) -> int:
-    """Reads the header's length from a file's first eight bytes; refuses one that can't be true."""
-    if len(start) < 8:
-        raise FlawError(f"{size} bytes", "a safetensors file: at least 8 bytes")
-    length = int.from_bytes(start[:8], "little")
-    if length > HEADER_LIMIT:
-        raise FlawError(f"a header of {length} bytes", f"at most {HEADER_LIMIT}")
-    if length > size - 8:
-        raise FlawError(f"{size} bytes in all", f"{length + 8} for the header alone; the file may be cut off")
-    return length
-
-
 def _header(content: bytes) -> dict[str, object]:
     length = header_length(content[:8], len(content))
     try:
         text = content[8 : 8 + length].decode("utf-8")
     except UnicodeDecodeError as error:
         raise FlawError(f"a header that is not UTF-8 text ({error.reason})", "a JSON object") from None
-    return _json_object(text, "the header")
-
-
-def _json(text: str, what: str) -> object:
-    def object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise FlawError(f"key {twice[0]!r} twice in {what}", "each key once")
-        return result
-
-    def constant(word: str) -> NoReturn:
-        raise FlawError(f"{word} in {what}", "finite numbers")
-
-    try:
-        value: object = json.loads(text, object_pairs_hook=object_of, parse_constant=constant)
-        # Half of a surrogate pair is legal in JSON, but neither SQLite nor a terminal takes it.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError) as error:
-        raise FlawError(f"{what} that can't be read as JSON ({error})", "well-formed JSON") from None
-    return value
-
-
-def _json_object(text: str, what: str) -> dict[str, object]:
-    value = _json(text, what)
-    if not isinstance(value, dict):
-        raise FlawError(f"{type(value).__name__} as {what}", "a JSON object")
-    return value
+    return json_object(text, "the header")
 
 
 def _read_metadata(metadata: object) -> _Metadata:
@@ -337,8 +269,8 @@ def _read_metadata(metadata: object) -> _Metadata:
     return _Metadata(
         fingerprint=texts["fingerprint"],
         kind=texts["kind"],
-        recipe=_json_object(texts["recipe"], "the recipe"),
-        parameters=_descriptions(_json(texts["parameters"], "the list of parameters")),
+        recipe=json_object(texts["recipe"], "the recipe"),
+        parameters=_descriptions(parse_json(texts["parameters"], "the list of parameters")),
     )
 
 

@@ -18,10 +18,7 @@ from safetensors.torch import save_file
 
 from ..errors import ModelError, UsageError
 from ..files import sync
-from .fingerprint import weight_files
-
-OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".gguf")
-"""The same weights in other formats: a copy of them would lack the edits."""
+from .weights import OTHER_WEIGHTS, stored_name, weight_files
 
 
 def export_checkpoint(source: Path, target: Path, changed: Mapping[str, torch.Tensor]) -> None:
@@ -81,13 +78,8 @@ def _names_in(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, str]:
         return {}
     with safe_open(path, framework="pt") as file:
         stored = set(file.keys())
-    found = {}
-    for name in wanted:
-        candidates = (name, name.partition(".")[2])
-        match = next((candidate for candidate in candidates if candidate in stored), None)
-        if match is not None:
-            found[name] = match
-    return found
+    matches = {name: stored_name(name, stored) for name in wanted}
+    return {name: match for name, match in matches.items() if match is not None}
 
 
 def _patch(source: Path, target: Path, replacements: Mapping[str, torch.Tensor]) -> None:

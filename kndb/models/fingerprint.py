@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
+from .weights import weight_files
 
 TOKENIZER_FILES = (
     "added_tokens.json",
@@ -55,19 +56,6 @@ def fingerprint(folder: Path) -> str:
             digest.update(f"tokenizer {name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     digest.update(f"config {_configuration(folder)}\n".encode())
     return digest.hexdigest()
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The checkpoint's weight files: safetensors where there are any, else pickled ones.
-
-    Raises:
-        ModelError: if there are none.
-    """
-    for pattern in ("*.safetensors", "pytorch_model*.bin"):
-        files = sorted(folder.glob(pattern))
-        if files:
-            return files
-    raise ModelError(f"found no *.safetensors or pytorch_model*.bin in {folder}; expected a transformers checkpoint")
 
 
 def stored_dtype(folder: Path) -> torch.dtype | str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from plain_checkpoints import PlainCheckpoint
 
 from kndb.editing import slots
 from kndb.editing.diff_file import EditObject, Layout, ParameterDiff
@@ -38,3 +39,28 @@ def make_edit() -> MakeEdit:
         )
 
     return make
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A checkpoint of plain bytes."""
+    return PlainCheckpoint(tmp_path / "base")
+
+
+@pytest.fixture
+def before(base):
+    """A version of it."""
+    return base.random_slots(1)
+
+
+@pytest.fixture
+def after(base):
+    """Another version."""
+    return base.random_slots(2)
+
+
+@pytest.fixture
+def copy(base, before, tmp_path):
+    """A working copy of it, at `before`."""
+    base.copy(tmp_path / "copy", before)
+    return tmp_path / "copy"

@@ -1,0 +1,179 @@
+"""Value slots as plain bytes: what edit objects hold of them, and where they lie in a checkpoint's files.
+
+A slot of a row-major parameter [rows, columns] is one run of bytes (a row) or many short ones at equal distances
+(a column). Imports no torch: a command that only moves bytes starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ModelError
+from ..models.weights import ITEM_SIZES, TensorPlace, stored_name
+from ..versions import Slot
+from .object_bytes import FlawError, header_length, json_object, parse_json, refusing
+
+_TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+
+@dataclass(frozen=True)
+class SlotPlace:
+    """A value slot of a model, and what has to be known to find its bytes.
+
+    Attributes:
+        parameter: the parameter's name in the model.
+        layer: its layer.
+        neuron: the slot's number.
+        layout: `row` or `column`.
+        dtype: the parameter's, as safetensors writes it, such as `F32`.
+        shape: the parameter's sizes.
+    """
+
+    parameter: str
+    layer: int
+    neuron: int
+    layout: str
+    dtype: str
+    shape: tuple[int, int]
+
+    @property
+    def slot(self) -> Slot:
+        """The slot as versions name it."""
+        return (self.parameter, self.layer, self.neuron)
+
+    def sha256(self, content: bytes) -> str:
+        """The hash of the slot's bytes by which versions are named; see `slots.slot_hashes`."""
+        return hashlib.sha256(_TORCH_NAMES[self.dtype].encode("ascii") + content).hexdigest()
+
+
+@dataclass(frozen=True)
+class SlotEdit:
+    """A slot that an edit changes: its bytes before and after."""
+
+    place: SlotPlace
+    old: bytes
+    new: bytes
+
+
+@dataclass(frozen=True)
+class SlotSwitch:
+    """A slot on the way from one version to another: its bytes in either."""
+
+    place: SlotPlace
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True)
+class Strides:
+    """Where a slot's bytes lie in a file: `count` pieces of `width` bytes, the first at `offset`, `stride` apart."""
+
+    file: str
+    offset: int
+    stride: int
+    count: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        """The slot's bytes."""
+        return self.count * self.width
+
+    @property
+    def offsets(self) -> range:
+        """Each piece's offset in the file."""
+        return range(self.offset, self.offset + self.count * self.stride, self.stride)
+
+
+def read_edit(content: bytes, name: str) -> list[SlotEdit]:
+    """The slots that an edit object changes.
+
+    Args:
+        content: the object's bytes, their hash compared: `diff_file.write` made them, so values need no other check.
+        name: how messages call the file.
+
+    Raises:
+        DiffFileError: if the bytes are no edit object's.
+    """
+    with refusing(name):
+        try:
+            return list(_slot_edits(content))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise FlawError(f"that its parts don't fit ({error!r})", "an edit object") from None
+
+
+def _slot_edits(content: bytes) -> Iterator[SlotEdit]:
+    start = header_length(content[:8], len(content)) + 8
+    header: Any = json_object(content[8:start].decode("utf-8"), "the header")
+    entries: Any = parse_json(header["__metadata__"]["parameters"], "the list of parameters")
+
+    def tensor(name: str) -> bytes:
+        first, end = header[name]["data_offsets"]
+        return content[start + first : start + end]
+
+    for entry in entries:
+        name, dtype, shape = entry["name"], entry["dtype"], (entry["shape"][0], entry["shape"][1])
+        size = (shape[1] if entry["layout"] == "row" else shape[0]) * ITEM_SIZES[dtype]
+        indices, old, new = (tensor(f"{name}.{part}") for part in ("indices", "old", "new"))
+        if not len(old) == len(new) == len(indices) // 8 * size:
+            raise FlawError(f"{len(indices)}, {len(old)} and {len(new)} bytes for {name}", f"slots of {size} bytes")
+        for number in range(len(indices) // 8):
+            neuron = int.from_bytes(indices[number * 8 : number * 8 + 8], "little")
+            place = SlotPlace(name, entry["layer"], neuron, entry["layout"], dtype, shape)
+            part = slice(number * size, (number + 1) * size)
+            yield SlotEdit(place, old[part], new[part])
+
+
+def switches(before: Iterable[Sequence[SlotEdit]], after: Iterable[Sequence[SlotEdit]]) -> list[SlotSwitch]:
+    """What the slots that either list of edits touches hold in the two versions.
+
+    Args:
+        before: the edits that lead from a common version (such as the base) to the one version, in order.
+        after: those that lead from there to the other.
+    """
+    common: dict[SlotPlace, bytes] = {}
+    holds: tuple[dict[SlotPlace, bytes], dict[SlotPlace, bytes]] = ({}, {})
+    for values, edits in zip(holds, (before, after), strict=True):
+        for edit in edits:
+            for change in edit:
+                common.setdefault(change.place, change.old)
+                values[change.place] = change.new
+    return [
+        SlotSwitch(place, holds[0].get(place, content), holds[1].get(place, content))
+        for place, content in common.items()
+    ]
+
+
+def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
+    """Where a slot's bytes lie in a checkpoint's files.
+
+    Args:
+        place: the slot.
+        tensors: what `weights.tensor_places` found in the checkpoint.
+
+    Raises:
+        ModelError: if the parameter is not there, or has another dtype or shape.
+    """
+    name = stored_name(place.parameter, tensors)
+    if name is None:
+        raise ModelError(
+            f"found no tensor for {place.parameter} in the checkpoint's safetensors files; expected its edited "
+            "parameters there. Save the checkpoint with save_pretrained first"
+        )
+    tensor = tensors[name]
+    if (tensor.dtype, tensor.shape) != (place.dtype, place.shape):
+        raise ModelError(
+            f"{name} in {tensor.file} is {tensor.dtype} {list(tensor.shape)}; "
+            f"expected {place.dtype} {list(place.shape)}, which the edit was planned on"
+        )
+    rows, columns = place.shape
+    item = ITEM_SIZES[place.dtype]
+    if not 0 <= place.neuron < (rows if place.layout == "row" else columns):
+        raise ModelError(f"{name} is {list(place.shape)} and has no {place.layout} {place.neuron}")
+    if place.layout == "row":
+        size = columns * item
+        return Strides(tensor.file, tensor.start + place.neuron * size, size, 1, size)
+    return Strides(tensor.file, tensor.start + place.neuron * item, columns * item, rows, item)

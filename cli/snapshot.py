@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
+from .edit_history import EDIT_COLUMNS, edit_rows
 from .options import (
     DatabaseOption,
     FormatOption,
     ModelOption,
     OptionalModelOption,
+    PartOption,
     open_existing,
 )
-from .output import OutputFormat, as_row, note, print_record, print_rows
+from .output import OutputFormat, as_row, note, print_parts, print_record, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Name versions of a model, go back to them, export them.")
+app = typer.Typer(no_args_is_help=True, help="Name versions of a model, look at them, go back to them, export them.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The snapshot's name.")]
 
 
@@ -47,6 +49,46 @@ def list_snapshots(
     with open_existing(db) as database:
         rows = [as_row(snapshot) for snapshot in database.snapshots.all(model)]
     print_rows(rows, ["name", "model", "version", "created_at"], output)
+
+
+@app.command()
+def show(
+    name: NameArgument,
+    model: ModelOption,
+    part: PartOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Show a snapshot: its version, the edits in it, the value slots that differ from the checkpoint.
+
+    Example: kndb snapshot show before-edits --model lab-bert
+    """
+    with open_existing(db) as database:
+        found = database.snapshots.show(name, model)
+    if not found.edits:
+        note("It is the checkpoint as it was registered, without edits.")
+    summary = {**as_row(found.snapshot), "current": found.current}
+    slots = [{**as_row(row), "norm_base": row.norm_a, "norm": row.norm_b} for row in found.slots]
+    parts = {
+        "snapshot": ([summary], list(summary)),
+        "edits": (edit_rows(found.edits), EDIT_COLUMNS),
+        "slots": (slots, ["layer", "neuron", "parameter", "norm_base", "norm", "norm_difference"]),
+    }
+    print_parts(parts, output, part)
+
+
+@app.command()
+def delete(
+    name: NameArgument, model: ModelOption, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+) -> None:
+    """Delete a snapshot's name; its version stays, and goes on being known by its id.
+
+    Example: kndb snapshot delete before-edits --model lab-bert
+    """
+    with open_existing(db) as database:
+        deleted = database.snapshots.delete(name, model)
+    note(f"Deleted. The version is still known as {deleted.version}.")
+    print_record(as_row(deleted), output)
 
 
 @app.command()

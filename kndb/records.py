@@ -358,7 +358,14 @@ class Edit:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One step of a model's current version."""
+    """One step of a model's current version.
+
+    Attributes:
+        action: `apply`, `revert` or `restore`.
+        edit: the edit that was applied or reverted.
+        author: who took the step; None if nobody knows.
+        direction: `apply` or `revert` for a step of a restore; None for other steps, and where it was not noted.
+    """
 
     id: int
     model: str
@@ -367,6 +374,8 @@ class HistoryEntry:
     version_before: str
     version_after: str
     created_at: str
+    author: str | None = None
+    direction: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..models.export import export_checkpoint
-from ..records import HistoryEntry, Snapshot
+from ..records import Edit, HistoryEntry, Snapshot
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import snapshots as store_snapshots
 from ..store import versions as store_versions
 from ..store.engine import Store
+from .edit_diff import SlotDiff, compare_versions
 from .models import ModelCommands
 
 
@@ -25,8 +26,25 @@ class Export:
     parameters_changed: int
 
 
+@dataclass(frozen=True)
+class ShownSnapshot:
+    """A snapshot in full.
+
+    Attributes:
+        snapshot: its name, model and version.
+        current: whether the model is at that version now.
+        edits: the edits that build the version from the checkpoint, in order.
+        slots: the value slots that differ from the checkpoint, which is version A.
+    """
+
+    snapshot: Snapshot
+    current: bool
+    edits: tuple[Edit, ...]
+    slots: tuple[SlotDiff, ...]
+
+
 class SnapshotCommands:
-    """Name versions, go back to them, export them."""
+    """Name versions, look at them, go back to them, export them."""
 
     def __init__(self, store: Store, models: ModelCommands) -> None:
         self._store = store
@@ -48,6 +66,42 @@ class SnapshotCommands:
         with self._store.reading() as connection:
             number = None if model is None else store_models.model(connection, model).id
             return store_snapshots.snapshots(connection, number)
+
+    def get(self, name: str, model: str) -> Snapshot:
+        """One snapshot of a model.
+
+        Raises:
+            NotFoundError: if there is no such model or snapshot.
+        """
+        record = self._models.get(model)
+        with self._store.reading() as connection:
+            return store_snapshots.snapshot(connection, record.id, name)
+
+    def show(self, name: str, model: str) -> ShownSnapshot:
+        """A snapshot with the edits that build its version, and the value slots that differ from the checkpoint.
+
+        Raises:
+            NotFoundError: if there is no such model or snapshot.
+            DiffFileError: if an edit's object is damaged.
+        """
+        record = self._models.get(model)
+        with self._store.reading() as connection:
+            snapshot = store_snapshots.snapshot(connection, record.id, name)
+            found = compare_versions(connection, self._store.objects, record, "base", snapshot.version)
+        return ShownSnapshot(snapshot, found.version_b == record.version, found.only_b, found.slots)
+
+    def delete(self, name: str, model: str) -> Snapshot:
+        """Forgets a snapshot's name; its version stays, and can be asked for by its id.
+
+        Returns:
+            The snapshot that was.
+
+        Raises:
+            NotFoundError: if there is no such model or snapshot.
+        """
+        record = self._models.get(model)
+        with self._store.writing() as connection:
+            return store_snapshots.delete(connection, record.id, name)
 
     def restore(self, name: str, model: str) -> list[HistoryEntry]:
         """Moves a model's current version to a snapshot's, by reverts and applies, all or none.

@@ -14,10 +14,17 @@ from collections.abc import Mapping
 import torch
 
 from ..errors import ConflictError, EditError, FingerprintError
+from ..models.adapter import SlotLayout
+from ..models.network import Network
 from ..records import Neuron, SlotChange
 from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
 
 _NAMED_IN_MESSAGE = 5
+
+
+def layout_of(network: Network) -> Layout:
+    """Whether a value slot of this model is a row or a column of the down projection's weight."""
+    return "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
 
 
 def read_slots(tensor: torch.Tensor, layout: Layout, indices: torch.Tensor) -> torch.Tensor:

@@ -34,13 +34,26 @@ def check_edits(connection: Connection) -> list[str]:
     Args:
         connection: an open transaction.
     """
-    problems: list[str] = []
     # A model of which only results were imported has no weights, and so no versions.
     registered = select(ModelRow.id).where(ModelRow.fingerprint != "").order_by(ModelRow.id)
-    for model_id in connection.scalars(registered).all():
-        model = current_model(connection, model_id)
-        problems += [f"model {model.name}: {problem}" for problem in _model_problems(connection, model)]
-    return problems
+    return [
+        f"model {current_model(connection, model_id).name}: {problem}"
+        for model_id in connection.scalars(registered).all()
+        for problem in check_model(connection, model_id)
+    ]
+
+
+def check_model(connection: Connection, model_id: int) -> list[str]:
+    """Lists what is wrong with the edits, versions, history and snapshots of one registered checkpoint.
+
+    Args:
+        connection: an open transaction.
+        model_id: the model.
+
+    Raises:
+        NotFoundError: if there is no such model.
+    """
+    return list(_model_problems(connection, current_model(connection, model_id)))
 
 
 def _model_problems(connection: Connection, model: CurrentModel) -> Iterator[str]:
@@ -123,10 +136,11 @@ def _history_problems(connection: Connection, model: CurrentModel, versions: Map
         version = entry.version_after
         if entry.edit is None:
             continue
-        # A restore's row doesn't say which way it goes: it takes an applied edit back, or applies one.
+        # An old restore's row doesn't say which way it goes: it takes an applied edit back, or applies one.
         present = entry.edit in applied
-        if (entry.action == "apply" and present) or (entry.action == "revert" and not present):
-            yield f"history {entry.id} says {entry.action} of edit {entry.edit}, against the steps before it"
+        way = entry.direction or entry.action
+        if (way == "apply" and present) or (way == "revert" and not present):
+            yield f"history {entry.id} says {way} of edit {entry.edit}, against the steps before it"
         applied = [other for other in applied if other != entry.edit]
         applied += [] if present else [entry.edit]
     if version != model.version:

@@ -171,6 +171,17 @@ def edit_slots(connection: Connection, edit_id: int) -> list[SlotChange]:
     return [SlotChange(row.parameter, row.layer, row.neuron, row.old_sha256, row.new_sha256) for row in rows]
 
 
+def edit_subject(connection: Connection, edit_id: int) -> tuple[int | None, int | None]:
+    """Gives the numbers of the fact and of the relation that an edit changes, where there are any.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+    """
+    edit_model(connection, edit_id)
+    row = connection.execute(select(EditRow.fact_id, EditRow.relation_id).where(EditRow.id == edit_id)).one()
+    return row.fact_id, row.relation_id
+
+
 def edit_model(connection: Connection, edit_id: int) -> int:
     """Gives the number of the model that an edit is for.
 
@@ -205,6 +216,8 @@ def history_entries(connection: Connection, condition: ColumnElement[bool]) -> l
             version_before=row.version_before,
             version_after=row.version_after,
             created_at=row.created_at,
+            author=row.author,
+            direction=row.direction,
         )
         for row in connection.execute(query)
     ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from sqlalchemy import Connection, insert, select
+from sqlalchemy import delete as sql_delete
 
-from ..errors import EditError, StoreDamagedError
+from ..errors import EditError, NotFoundError, StoreDamagedError
 from ..records import HistoryEntry, Snapshot
 from .clock import now
 from .steps import check_version, take_step, way
@@ -75,6 +76,40 @@ def snapshots(connection: Connection, model_id: int | None = None) -> list[Snaps
         query = query.where(SnapshotRow.model_id == model_id)
     rows = connection.execute(query)
     return [Snapshot(row.name, row.model, row.version, row.created_at) for row in rows]
+
+
+def delete(connection: Connection, model_id: int, name: str) -> Snapshot:
+    """Forgets a name. The version stays, and can be asked for by its id.
+
+    Args:
+        connection: an open write transaction.
+        model_id: the model.
+        name: the snapshot's name.
+
+    Returns:
+        The snapshot that was.
+
+    Raises:
+        NotFoundError: if there is no such model or snapshot.
+    """
+    deleted = snapshot(connection, model_id, name)
+    connection.execute(sql_delete(SnapshotRow).where(SnapshotRow.model_id == model_id, SnapshotRow.name == name))
+    return deleted
+
+
+def snapshot(connection: Connection, model_id: int, name: str) -> Snapshot:
+    """Reads a snapshot of a model.
+
+    Raises:
+        NotFoundError: if there is no such model or snapshot.
+    """
+    model = current_model(connection, model_id)
+    for found in snapshots(connection, model_id):
+        if found.name == name:
+            return found
+    raise NotFoundError(
+        f"model {model.name} has no snapshot {name!r}; run `kndb snapshot list --model {model.name}` to see the names"
+    )
 
 
 def restore(connection: Connection, model_id: int, name: str, expected_version: str) -> list[HistoryEntry]:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from ..errors import ConflictError, EditError, VersionMovedError
 from ..records import HistoryEntry
 from ..versions import Slot
+from .author import author
 from .clock import now
 from .edits import edit_model, history_entries
 from .tables import AppliedEditRow, EditRow, HistoryRow, ModelRow
@@ -118,6 +119,52 @@ def revert_edit(connection: Connection, edit_id: int, expected_version: str) -> 
     return take_step(connection, edit_id, "revert", expected_version)
 
 
+def plan_cascade(connection: Connection, edit_id: int) -> tuple[CurrentModel, list[int]]:
+    """Lists the edits that have to be reverted with an edit, and changes nothing.
+
+    Those are the edits applied after it that touch its slots, or the slots of another one of them.
+
+    Returns:
+        The model at its current version, and the edits in the order in which to revert them: the last applied first,
+        `edit_id` itself at the end.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+        EditError: if the edit is not applied.
+        StoreDamagedError: if an applied edit has no slots in the store.
+    """
+    model = current_model(connection, edit_model(connection, edit_id))
+    before = applied_edits(connection, model.id)
+    _check_applied(model, before, edit_id)
+    slots_of = stored_slots(connection, model.id, before)
+    walk(slots_of, before)
+    return model, [*reversed(_later_overlapping(before, slots_of, edit_id)), edit_id]
+
+
+def revert_cascade(connection: Connection, edit_id: int, expected_version: str) -> list[HistoryEntry]:
+    """Reverts an edit and the later ones that overlap it (see `plan_cascade`), the last applied first.
+
+    Args:
+        connection: an open write transaction.
+        edit_id: the edit.
+        expected_version: the version that the caller has looked at.
+
+    Returns:
+        The steps, in order.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+        VersionMovedError: if the model is at another version.
+        EditError: if the edit is not applied.
+    """
+    check_version(current_model(connection, edit_model(connection, edit_id)), expected_version)
+    _, edit_ids = plan_cascade(connection, edit_id)
+    entries: list[HistoryEntry] = []
+    for other in edit_ids:
+        entries.append(revert_edit(connection, other, entries[-1].version_after if entries else expected_version))
+    return entries
+
+
 def take_step(
     connection: Connection,
     edit_id: int,
@@ -148,6 +195,8 @@ def take_step(
             version_before=step.model.version,
             version_after=step.version_after,
             created_at=now(),
+            author=author(),
+            direction=action if recorded_as == "restore" else None,
         )
         .returning(HistoryRow.id)
     ).scalar_one()
@@ -248,21 +297,40 @@ def _foundation(connection: Connection, model_id: int, edit_id: int, slots: set[
     return _touching(planned_on, stored_slots(connection, model_id, planned_on), slots)
 
 
-def _after_revert(model: CurrentModel, before: list[int], slots_of: _SlotsOf, edit_id: int) -> list[int]:
+def _later_overlapping(before: Sequence[int], slots_of: _SlotsOf, edit_id: int) -> list[int]:
+    """Lists the edits applied after one that touch its slots, or those of another one in the list."""
+    found: list[int] = []
+    touched = {stored.slot for stored in slots_of[edit_id]}
+    for other in before[before.index(edit_id) + 1 :]:
+        slots = {stored.slot for stored in slots_of[other]}
+        if slots & touched:
+            found.append(other)
+            touched |= slots
+    return found
+
+
+def _check_applied(model: CurrentModel, before: Sequence[int], edit_id: int) -> None:
     if edit_id not in before:
         raise EditError(
             f"edit {edit_id} is not applied to version {model.version} of model {model.name}; expected one "
             f"that is. Run `kndb edit apply {edit_id}` to apply it"
         )
+
+
+def _after_revert(model: CurrentModel, before: list[int], slots_of: _SlotsOf, edit_id: int) -> list[int]:
+    _check_applied(model, before, edit_id)
     own = {stored.slot for stored in slots_of.get(edit_id, ())}
     later = _touching(before[before.index(edit_id) + 1 :], slots_of, own)
     if later:
         touched = {stored.slot for other in later for stored in slots_of[other]}
         shared = [stored for stored in slots_of[edit_id] if stored.slot in touched]
-        commands = [f"kndb edit revert {other}" for other in reversed(later)]
+        in_way = _later_overlapping(before, slots_of, edit_id)
+        commands = [f"kndb edit revert {other}" for other in reversed(in_way)]
         raise ConflictError(
             f"edit {edit_id} can't be taken out of version {model.version} of model {model.name}: "
-            f"{_edits(later)}, applied later, changed {_slots(shared)} too. Run {_commands(commands)} first"
+            f"{_edits(later)}, applied later, changed {_slots(shared)} too. Run {_commands(commands)} first; or take "
+            f"all of them out with `kndb edit revert {edit_id} --cascade`, or only edit {edit_id}, with the later ones "
+            f"computed anew, with `kndb edit revert {edit_id} --rebase`"
         )
     return [other for other in before if other != edit_id]
 

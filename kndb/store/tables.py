@@ -376,6 +376,8 @@ class HistoryRow(Table):
     version_before: Mapped[str]
     version_after: Mapped[str]
     created_at: Mapped[str]
+    author: Mapped[str | None]
+    direction: Mapped[str | None] = mapped_column(CheckConstraint("direction IN ('apply', 'revert')", name="direction"))
 
 
 class SnapshotRow(Table):

@@ -2,7 +2,8 @@
 
     python kill_edits.py FOLDER
 
-The work: write an edit's object, add its row, apply it, all in one transaction; or restore a snapshot. Its
+The work: write an edit's object, add its row, apply it, all in one transaction; restore a snapshot; take an edit
+out with the later one that overlaps it; or take it out and put the later one, computed anew, in its place. Its
 steps are the calls that change the disk and the statements that SQLite runs. For n = 1, 2, … a forked child
 kills itself with SIGKILL at its n-th step, until one comes to the end. Prints as JSON, for each kind of work,
 how often the store was left as before and as after it; fails if it was ever anything else.
@@ -18,11 +19,14 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from kndb.database import edit_rebase
 from kndb.editing import diff_file, slots
+from kndb.editing.replay import Difference
 from kndb.store import edits, maintenance, models, snapshots, steps, versions
 from kndb.store.engine import Store, open_store
 from kndb.versions import version_id
@@ -33,9 +37,9 @@ WEIGHTS = torch.arange(24, dtype=torch.float32).reshape(4, 6)
 Work = Callable[[Path], None]
 
 
-def edit_of(indices: list[int]) -> diff_file.EditObject:
+def edit_of(indices: list[int], added: int = 0) -> diff_file.EditObject:
     chosen = torch.tensor(indices)
-    old = slots.read_slots(WEIGHTS, "column", chosen)
+    old = slots.read_slots(WEIGHTS, "column", chosen) + added
     diff = diff_file.ParameterDiff("w", "column", chosen, old, old + 1)
     return diff_file.EditObject("f", "update", {"of": indices}, (diff,), {"w": 0}, {"w": (4, 6)})
 
@@ -44,8 +48,8 @@ def open_at(place: Path, *, create: bool = False) -> Store:
     return open_store(place / "kndb.db", create=create, timeout=0)
 
 
-def add_and_apply(place: Path, indices: list[int]) -> None:
-    edit = edit_of(indices)
+def add_and_apply(place: Path, indices: list[int], added: int = 0) -> None:
+    edit = edit_of(indices, added)
     with open_at(place) as store, store.writing() as connection:
         object_hash, path = diff_file.write(edit, store.objects)
         version = versions.current_model(connection, 1).version
@@ -72,6 +76,7 @@ def prepare(place: Path) -> None:
         snapshots.create(connection, 1, "ready")
         steps.revert_edit(connection, 1, versions.current_model(connection, 1).version)
     add_and_apply(place, [4])
+    add_and_apply(place, [4], 1)
 
 
 def apply_another(place: Path) -> None:
@@ -81,6 +86,19 @@ def apply_another(place: Path) -> None:
 def restore(place: Path) -> None:
     with open_at(place) as store, store.writing() as connection:
         snapshots.restore(connection, 1, "ready", versions.current_model(connection, 1).version)
+
+
+def cascade(place: Path) -> None:
+    with open_at(place) as store, store.writing() as connection:
+        steps.revert_cascade(connection, 2, versions.current_model(connection, 1).version)
+
+
+def rebase(place: Path) -> None:
+    anew = edit_rebase.Replay(3, replace(edit_of([4, 5]), recipe={"rebased_from": 3}), Difference(2, 2, 1.0))
+    with open_at(place) as store:
+        with store.reading() as connection:
+            version = versions.current_model(connection, 1).version
+        edit_rebase.store_rebase(store, 2, version, [anew])
 
 
 def state(place: Path) -> list[object]:
@@ -101,14 +119,14 @@ def state(place: Path) -> list[object]:
             ]
 
 
-def kill_at_each_step(folder: Path, work: Work) -> dict[str, int]:
+def kill_at_each_step(folder: Path, work: Work, every: int = 1) -> dict[str, int]:
     base = folder / "base"
     before = state(base)
     work(copied(base, folder / "done"))
     after = state(folder / "done")
     assert after != before
     counts = {"before": 0, "after": 0}
-    for number in range(1, 10_000):
+    for number in range(1, 10_000, every):
         place = copied(base, folder / "killed")
         if not run_killed(work, place, number):
             return counts
@@ -181,6 +199,8 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     prepare(folder / "base")
     counts = {work.__name__: kill_at_each_step(folder, work) for work in (apply_another, restore)}
+    # These are made of the same steps.
+    counts |= {work.__name__: kill_at_each_step(folder, work, every=3) for work in (cascade, rebase)}
     sys.stdout.write(json.dumps(counts))
 
 

@@ -15,7 +15,9 @@ def test_a_kill_at_any_step_leaves_before_or_after(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     counts = json.loads(result.stdout)
-    assert set(counts) == {"apply_another", "restore"}
-    for left in counts.values():
-        assert left["before"] > 25
-        assert left["after"] > 0
+    assert set(counts) == {"apply_another", "restore", "cascade", "rebase"}
+    for work in ("apply_another", "restore"):
+        assert counts[work]["before"] > 25
+        assert counts[work]["after"] > 0
+    # Killed at every third step only: the few after the commit may be passed over.
+    assert min(counts["cascade"]["before"], counts["rebase"]["before"]) > 8

@@ -66,7 +66,7 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
     "edit": [(1, 1, "erase", "{}", OBJECT, f"{OBJECT[:2]}/{OBJECT}.safetensors", BASE, 1, 1, NOW)],
     "edit_neuron": [(1, 3, 511, "layer.3.weight", digest("old"), digest("new"), digest("old"))],
     "applied_edit": [(1, 0, 1)],
-    "history": [(1, 1, "apply", 1, BASE, EDITED, NOW)],
+    "history": [(1, 1, "apply", 1, BASE, EDITED, NOW, "ada", None)],
     "snapshot": [(1, "before", BASE, NOW)],
     "evaluation": [(1, 1, BASE, EDITED, "{}", '{"success": 1.0}', NOW)],
 }

@@ -149,11 +149,11 @@ def test_apply_and_revert_return_to_the_very_version(connection):
     add(connection, change(3, "a", "b"), name="one")
     applied = steps.apply_edit(connection, 1, BASE)
     version = version_id("f" * 64, {("down.1", 1, 3): "b"})
-    assert applied == HistoryEntry(1, "tiny", "apply", 1, BASE, version, applied.created_at)
+    assert applied == HistoryEntry(1, "tiny", "apply", 1, BASE, version, applied.created_at, applied.author)
     assert current(connection) == version
     assert versions.applied_edits(connection, 1) == [1]
     reverted = steps.revert_edit(connection, 1, version)
-    assert reverted == HistoryEntry(2, "tiny", "revert", 1, version, BASE, reverted.created_at)
+    assert reverted == HistoryEntry(2, "tiny", "revert", 1, version, BASE, reverted.created_at, reverted.author)
     assert current(connection) == BASE
     assert versions.applied_edits(connection, 1) == []
     assert edits.history(connection) == edits.history(connection, 1) == [applied, reverted]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,28 +56,49 @@ def current(store: Store) -> str:
 
 def test_of_two_writers_one_is_told_that_the_version_moved(store):
     expected = current(store)
-    start = threading.Barrier(2)
+    assert (
+        at_once(store, [partial(steps.apply_edit, edit_id=number, expected_version=expected) for number in (1, 2)]) == 1
+    )
+    dump(store)
+    with store.reading() as connection:
+        assert len(edits.history(connection)) == 2
+
+
+def test_of_an_apply_and_a_cascade_at_once_one_is_told_that_the_version_moved(store):
+    expected = current(store)
+    works = [
+        lambda connection: steps.apply_edit(connection, 1, expected),
+        lambda connection: steps.revert_cascade(connection, 3, expected),
+    ]
+    assert at_once(store, works) == 1
+    dump(store)
+    with store.reading() as connection:
+        assert len(edits.history(connection)) == 2
+
+
+def at_once(store: Store, works: list[Callable[[Connection], object]]) -> int:
+    """Runs two works at once, each on a connection of its own; gives how many were done, the others being refused."""
+    start = threading.Barrier(len(works))
     outcomes: list[str] = []
 
-    def write(edit_id: int) -> None:
+    def write(work: Callable[[Connection], object]) -> None:
         with open_store(store.path, create=False) as own:
             start.wait()
             try:
                 with own.writing() as connection:
-                    steps.apply_edit(connection, edit_id, expected)
-                outcomes.append("applied")
+                    work(connection)
+                outcomes.append("done")
             except KndbError as error:
                 outcomes.append(type(error).__name__)
 
-    threads = [threading.Thread(target=write, args=(edit_id,)) for edit_id in (1, 2)]
+    threads = [threading.Thread(target=write, args=(work,)) for work in works]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["VersionMovedError", "applied"]
-    dump(store)
-    with store.reading() as connection:
-        assert len(edits.history(connection)) == 2
+    assert set(outcomes) <= {"done", VersionMovedError.__name__}
+    assert len(outcomes) == len(works)
+    return outcomes.count("done")
 
 
 def test_the_update_itself_checks_the_version(store):
@@ -102,13 +124,25 @@ def add_and_apply(connection: Connection) -> None:
     steps.apply_edit(connection, 4, versions.current_model(connection, 1).version)
 
 
+def cascade(connection: Connection) -> None:
+    """Takes out an edit with the two that build on it."""
+    apply(connection)
+    for number, (old, new) in enumerate((("b", "c"), ("c", "d")), 8):
+        version = versions.current_model(connection, 1).version
+        changes = [SlotChange("w", 0, 0, old, new)]
+        edit_id = edits.add_edit(connection, 1, "update", {}, f"hash {number}", "x", version, changes)
+        steps.apply_edit(connection, edit_id, version)
+    entries = steps.revert_cascade(connection, 1, versions.current_model(connection, 1).version)
+    assert [entry.edit for entry in entries] == [5, 4, 1]
+
+
 def restore(connection: Connection) -> None:
     snapshots.restore(connection, 1, "base", versions.current_model(connection, 1).version)
     apply(connection)
     snapshots.restore(connection, 1, "start", versions.current_model(connection, 1).version)
 
 
-@pytest.mark.parametrize("action", [apply, revert, add_and_apply, restore])
+@pytest.mark.parametrize("action", [apply, revert, add_and_apply, cascade, restore])
 def test_a_statement_that_fails_undoes_all(store, action):
     before = dump(store)
     fail_at, failed = 0, True

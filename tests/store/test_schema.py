@@ -86,7 +86,7 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     assert found == expected
     whole = json.dumps(found)
     assert whole.count("WITHOUT ROWID") == 13
-    assert whole.count("CHECK (") == 7
+    assert whole.count("CHECK (") == 8
     assert whole.count("WHERE subject IS") == 2
 
 

@@ -1,0 +1,170 @@
+"""What differs between two versions of a model, read from edit objects: no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..editing import diff_file
+from ..editing.diff_file import slot_bytes
+from ..errors import ModelError, NotFoundError
+from ..findings import Collateral, TouchedFact, TouchedRelation
+from ..records import Edit, Model, Neuron
+from ..store import edits as store_edits
+from ..store import refinements
+from ..store import versions as store_versions
+from ..store.collateral import collateral
+from ..versions import Slot
+
+
+@dataclass(frozen=True)
+class SlotDiff:
+    """A value slot whose bytes differ between versions A and B.
+
+    Attributes:
+        layer: the layer; where layers share the parameter, the lowest.
+        neuron: the neuron's number in it.
+        parameter: the parameter that the slot is a row or column of.
+        norm_a: the slot's length ‖v‖ in version A.
+        norm_b: and in version B.
+        norm_difference: ‖v in B − v in A‖; 0 where only signs of zeros differ.
+        facts: facts that hold the neuron in the model's newest refinement; None without one.
+        relations: keys of the relations of those facts; None without a refinement.
+    """
+
+    layer: int
+    neuron: int
+    parameter: str
+    norm_a: float
+    norm_b: float
+    norm_difference: float
+    facts: int | None
+    relations: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class VersionDiff:
+    """What differs between two versions of a model.
+
+    Attributes:
+        model: its name.
+        version_a: the id of version A.
+        version_b: the id of version B.
+        refinement: the model's newest refinement, which facts and relations are from; None if there is none.
+        slots: the value slots whose bytes differ, by layer and neuron.
+        relations: the relations whose facts hold neurons of those slots, by facts, the most first.
+        facts: those facts, by neurons, the most first.
+        only_a: the edits that build version A and not B, in order.
+        only_b: the edits that build version B and not A, in order.
+    """
+
+    model: str
+    version_a: str
+    version_b: str
+    refinement: int | None
+    slots: tuple[SlotDiff, ...]
+    relations: tuple[TouchedRelation, ...]
+    facts: tuple[TouchedFact, ...]
+    only_a: tuple[Edit, ...]
+    only_b: tuple[Edit, ...]
+
+
+_Values = dict[Slot, torch.Tensor]
+
+
+def compare_versions(connection: Any, objects: Path, model: Model, a: str, b: str) -> VersionDiff:
+    """See `EditHistoryCommands.diff`."""
+    if not model.has_checkpoint:
+        raise ModelError(
+            f"of model {model.name!r} the store has imported results and no checkpoint, so it has no versions; "
+            f"expected one that is registered: kndb model add PATH --name {model.name}"
+        )
+    versions = [store_versions.resolve_version(connection, model.id, name) for name in (a, b)]
+    edit_ids_a, edit_ids_b = (_edit_ids(connection, model, version) for version in versions)
+    records = {number: store_edits.edit(connection, number) for number in {*edit_ids_a, *edit_ids_b}}
+    contents = {
+        number: diff_file.read(objects, record.object_path, record.object_hash) for number, record in records.items()
+    }
+    base: _Values = {}
+    in_a, in_b = (_values(contents, edit_ids, base) for edit_ids in (edit_ids_a, edit_ids_b))
+    differing = [slot for slot, value in base.items() if _differ(in_a.get(slot, value), in_b.get(slot, value))]
+    refinement, touched = _touched(connection, model, differing)
+    holders = None if touched is None else _holders(touched)
+    slots = [_slot(slot, in_a.get(slot, base[slot]), in_b.get(slot, base[slot]), holders) for slot in differing]
+    return VersionDiff(
+        model=model.name,
+        version_a=versions[0],
+        version_b=versions[1],
+        refinement=refinement,
+        slots=tuple(sorted(slots, key=lambda row: (row.layer, row.neuron, row.parameter))),
+        relations=() if touched is None else touched.relations,
+        facts=() if touched is None else touched.facts,
+        only_a=tuple(records[number] for number in edit_ids_a if number not in edit_ids_b),
+        only_b=tuple(records[number] for number in edit_ids_b if number not in edit_ids_a),
+    )
+
+
+def _edit_ids(connection: Any, model: Model, version: str) -> list[int]:
+    # Several lists of edits can lead to the same weights: of the current version, the one that is applied counts.
+    if version == model.version:
+        return store_versions.applied_edits(connection, model.id)
+    return store_versions.version_edits(connection, model.id, version)
+
+
+def _values(contents: dict[int, diff_file.EditObject], edit_ids: Sequence[int], base: _Values) -> _Values:
+    """What the touched slots hold after the edits; `base` gets what they held in the checkpoint.
+
+    The first edit of a slot is planned on the checkpoint's bytes, so its old value is that of the checkpoint.
+    """
+    state: _Values = {}
+    for number in edit_ids:
+        content = contents[number]
+        for diff in content.parameters:
+            layer = content.layers[diff.parameter]
+            for index, old, new in zip(diff.indices.tolist(), diff.old, diff.new, strict=True):
+                slot = (diff.parameter, layer, index)
+                if slot not in state:
+                    base.setdefault(slot, old)
+                state[slot] = new
+    return state
+
+
+def _differ(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool((slot_bytes(a[None]) != slot_bytes(b[None])).any())
+
+
+def _touched(connection: Any, model: Model, slots: Sequence[Slot]) -> tuple[int | None, Collateral | None]:
+    try:
+        refinement = refinements.latest_refinement(connection, model.name).id
+    except NotFoundError:
+        return None, None
+    neurons = [Neuron(layer, index) for _, layer, index in slots]
+    return refinement, collateral(connection, refinement, neurons) if neurons else Collateral((), (), ())
+
+
+def _holders(touched: Collateral) -> dict[str, list[TouchedFact]]:
+    """The facts that hold a neuron, by the neuron's name."""
+    holders: dict[str, list[TouchedFact]] = {name: [] for name in touched.neurons}
+    for fact in touched.facts:
+        for name in fact.neurons:
+            holders[name].append(fact)
+    return holders
+
+
+def _slot(slot: Slot, a: torch.Tensor, b: torch.Tensor, holders: dict[str, list[TouchedFact]] | None) -> SlotDiff:
+    parameter, layer, index = slot
+    facts = None if holders is None else holders[str(Neuron(layer, index))]
+    return SlotDiff(
+        layer,
+        index,
+        parameter,
+        a.double().norm().item(),
+        b.double().norm().item(),
+        (b.double() - a.double()).norm().item(),
+        None if facts is None else len(facts),
+        None if facts is None else tuple(sorted({fact.relation for fact in facts})),
+    )

@@ -1,0 +1,123 @@
+"""Use cases of edits as version control: revert with what builds on an edit, compare and verify versions.
+
+`EditCommands` inherits them, so all are methods of `db.edits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..editing import diff_file
+from ..editing.replay import require_replayable
+from ..models.network import Network
+from ..records import Edit, HistoryEntry
+from ..store import edits as store_edits
+from ..store import steps
+from ..store.engine import Store
+from ..store.versions import CurrentModel
+from .edit_diff import VersionDiff, compare_versions
+from .edit_rebase import Rebase, compute_replays, store_rebase, take_back
+from .edit_verify import Verified, verify_edits
+from .models import ModelCommands
+
+
+class EditHistoryCommands:
+    """Take edits out with those that build on them; compare versions; verify what is stored."""
+
+    def __init__(self, store: Store, models: ModelCommands) -> None:
+        self._store = store
+        self._models = models
+
+    # --- taking out what others build on -------------------------------------------------------------------
+
+    def revert_cascade(self, edit: int) -> list[HistoryEntry]:
+        """Reverts an edit, and before it each later one that overlaps it, the last applied first; all or none.
+
+        An edit overlaps another where both change the same value slot. Those that overlap one that is reverted, and
+        were applied after it, are reverted too.
+
+        Args:
+            edit: the edit's number; it must be applied.
+
+        Returns:
+            The steps, in order; the last is that of `edit`.
+
+        Raises:
+            EditError: if the edit is not applied.
+            VersionMovedError: if another process moved the version meanwhile.
+            DiffFileError: if the object of one of the edits is damaged.
+        """
+        model, records = self._cascade(edit)
+        version = self._models.load(model.name, model.version)
+        for record in records:
+            take_back(version.model, version.record.fingerprint, self._read(record))
+        with self._store.writing() as connection:
+            return steps.revert_cascade(connection, edit, model.version)
+
+    def rebase(self, edit: int) -> Rebase:
+        """Takes an edit out and computes the later ones that overlap it anew, on the weights without it; all or none.
+
+        The edit and the later ones are reverted. Each later one is then planned from its recipe (the same neurons,
+        tokens and factors) on the weights that are left, as a new edit, and applied, in the order in which they were
+        applied.
+
+        Args:
+            edit: the edit's number; it must be applied.
+
+        Raises:
+            EditError: if the edit is not applied, or one of the later ones can't be computed anew.
+            VersionMovedError: if another process moved the version meanwhile.
+            DiffFileError: if the object of one of the edits is damaged.
+        """
+        model, records = self._cascade(edit)
+        for record in records[:-1]:
+            require_replayable(record.id, record.kind, record.recipe)
+        contents = [(record, self._read(record)) for record in records]
+        version = self._models.load(model.name, model.version)
+        network = Network(version.model, version.adapter)
+        replays = compute_replays(network, version.record.fingerprint, contents)
+        return store_rebase(self._store, edit, model.version, replays)
+
+    def _cascade(self, edit: int) -> tuple[CurrentModel, list[Edit]]:
+        """The model, and the edits to revert in this order; the last of them is `edit`."""
+        with self._store.reading() as connection:
+            model, edit_ids = steps.plan_cascade(connection, edit)
+            return model, [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
+
+    def _read(self, record: Edit) -> diff_file.EditObject:
+        return diff_file.read(self._store.objects, record.object_path, record.object_hash)
+
+    # --- looking -------------------------------------------------------------------------------------------
+
+    def diff(self, model: str, a: str, b: str) -> VersionDiff:
+        """What differs between two versions of a model; read from edit objects alone, no model is loaded.
+
+        Args:
+            model: a registered model.
+            a: a version: `base`, `current`, an id or an unambiguous start of one, or a snapshot's name.
+            b: another one.
+
+        Raises:
+            NotFoundError: if there is no such model or version.
+            DiffFileError: if an edit's object is damaged.
+        """
+        record = self._models.get(model)
+        with self._store.reading() as connection:
+            return compare_versions(connection, self._store.objects, record, a, b)
+
+    def verify(self, edits: Sequence[int] = (), *, model: str | None = None, weights: bool = False) -> list[Verified]:
+        """Checks edit objects against their hashes and the database, and that versions and history fit together.
+
+        Args:
+            edits: edits' numbers; none stands for all, of the model if one is named.
+            model: only this model's.
+            weights: also compare the checkpoints of the models concerned with their fingerprints.
+
+        Returns:
+            What was checked, one by one, sound or not.
+
+        Raises:
+            NotFoundError: if there is no such edit or model.
+            UsageError: if a named edit is of another model.
+        """
+        return verify_edits(self._store, self._models, edits, model, weights)

@@ -1,0 +1,147 @@
+"""A rebase in its two halves: computing edits anew in memory, then every step in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..editing import diff_file
+from ..editing.replay import Difference, Values, difference, recipe_slots, replay
+from ..editing.slots import apply_object, changes, check_fingerprint
+from ..errors import ConflictError, EditError, VersionMovedError
+from ..models.network import Network
+from ..records import Edit, HistoryEntry
+from ..store import edits as store_edits
+from ..store import steps
+from ..store.engine import Store
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """An edit that was computed anew from an older one's recipe.
+
+    Attributes:
+        edit: the new edit's number.
+        rebased_from: the older one's.
+        slots: value slots of the recipe's neurons.
+        different: how many of them hold other bytes than after the older edit.
+        largest_change: the largest ‖Δv‖ / ‖v‖ among them, v the value after the older edit.
+    """
+
+    edit: int
+    rebased_from: int
+    slots: int
+    different: int
+    largest_change: float
+
+
+@dataclass(frozen=True)
+class Rebase:
+    """What a rebase did: every step in order, and the edits that were computed anew."""
+
+    steps: tuple[HistoryEntry, ...]
+    replayed: tuple[Replayed, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """An edit that is computed anew but not stored yet."""
+
+    rebased_from: int
+    content: diff_file.EditObject
+    difference: Difference
+
+
+def compute_replays(
+    network: Network, fingerprint: str, edits: Sequence[tuple[Edit, diff_file.EditObject]]
+) -> list[Replay]:
+    """Takes edits back in memory, and computes all but the last anew on the weights that are left.
+
+    Args:
+        network: the model at its current version; its weights change.
+        fingerprint: of its checkpoint.
+        edits: what to take back, in this order: the last applied first, the edit to leave out at the end.
+
+    Returns:
+        The edits computed anew, in the order in which to apply them.
+
+    Raises:
+        EditError: if one can't be computed anew, or the weights are not those that the edits left.
+    """
+    later: list[tuple[Edit, diff_file.EditObject, Values]] = []
+    for place, (record, content) in enumerate(edits, 1):
+        if place < len(edits):
+            later.append((record, content, recipe_slots(network, content)))
+        take_back(network.model, fingerprint, content)
+    replays = []
+    for record, content, before in reversed(later):
+        planned = replay(network, content, record.id)
+        apply_object(dict(network.model.named_parameters()), planned)
+        replays.append(Replay(record.id, planned, difference(before, recipe_slots(network, content))))
+    return replays
+
+
+def take_back(model: Any, fingerprint: str, content: diff_file.EditObject) -> None:
+    """Reverts an edit in memory, every byte of its slots compared first.
+
+    Raises:
+        FingerprintError: if the edit is for another checkpoint.
+        EditError: if the weights are not those that the edit left.
+    """
+    check_fingerprint(content, fingerprint)
+    try:
+        apply_object(dict(model.named_parameters()), content, reverse=True)
+    except ConflictError as error:
+        raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
+
+
+def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequence[Replay]) -> Rebase:
+    """Takes all steps of a rebase in one transaction.
+
+    Args:
+        store: the store.
+        edit: the edit to take out.
+        expected_version: the version that the replays were computed from.
+        replays: the later edits that overlap it, computed anew, in order.
+
+    Raises:
+        VersionMovedError: if the model is at another version.
+        StoreError: if an object can't be written.
+    """
+    replayed: list[Replayed] = []
+    with store.writing() as connection:
+        model_id = store_edits.edit_model(connection, edit)
+        taken = steps.revert_cascade(connection, edit, expected_version)
+        # One version can be reached by several lists of edits: the id alone doesn't say that they are still the same.
+        expected = [*(one.rebased_from for one in reversed(replays)), edit]
+        reverted = [step.edit for step in taken]
+        if reverted != expected:
+            raise VersionMovedError(
+                f"edits {reverted} would be taken out of model {taken[0].model}; expected {expected}: others were "
+                "applied in the meantime. See `kndb edit log`, then run the command again"
+            )
+        for one in replays:
+            version = taken[-1].version_after
+            number = _add(connection, store, model_id, one, version)
+            taken.append(steps.apply_edit(connection, number, version))
+            found = one.difference
+            replayed.append(Replayed(number, one.rebased_from, found.slots, found.different, found.largest_change))
+    return Rebase(tuple(taken), tuple(replayed))
+
+
+def _add(connection: Any, store: Store, model_id: int, one: Replay, version: str) -> int:
+    fact_id, relation_id = store_edits.edit_subject(connection, one.rebased_from)
+    object_hash, object_path = diff_file.write(one.content, store.objects)
+    return store_edits.add_edit(
+        connection,
+        model_id,
+        one.content.kind,
+        one.content.recipe,
+        object_hash,
+        object_path,
+        version,
+        changes(one.content),
+        fact_id,
+        relation_id,
+    )

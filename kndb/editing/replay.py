@@ -1,0 +1,141 @@
+"""Computing an edit anew from its recipe on other weights, and how its result differs from the old one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import EditError, UsageError
+from ..models.adapter import SlotLayout
+from ..models.network import Network
+from ..records import Neuron
+from . import recipes
+from .diff_file import EditObject, Layout, slot_bytes
+from .slots import read_slots
+
+REPLAYED_KINDS = ("erase", "update")
+
+Values = dict[Neuron, torch.Tensor]
+"""What some value slots hold, each [d] on the CPU, by neuron."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How value slots differ between two moments.
+
+    Attributes:
+        slots: how many were compared.
+        different: how many of them hold other bytes.
+        largest_change: the largest ‖after − before‖ / ‖before‖; infinite where a slot of zeros became another one.
+    """
+
+    slots: int
+    different: int
+    largest_change: float
+
+
+def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> None:
+    """Checks that a recipe says all that a replay needs.
+
+    Args:
+        edit: the edit's number, for the message.
+        kind: kind of edit.
+        recipe: its recipe.
+
+    Raises:
+        EditError: if the kind is not one that can be replayed, or the recipe lacks something.
+    """
+    if kind not in REPLAYED_KINDS:
+        raise EditError(
+            f"edit {edit} can't be replayed: found kind {kind!r}, expected one of {', '.join(REPLAYED_KINDS)}. "
+            f"Run `kndb edit revert {edit}` first, and plan it anew afterwards"
+        )
+    try:
+        _neurons(recipe)
+        if kind == "update":
+            _tokens_and_factors(recipe)
+    except (KeyError, TypeError, UsageError) as error:
+        raise EditError(
+            f"edit {edit} can't be replayed: found a recipe of kind {kind!r} without sound neurons, tokens and factors "
+            f"({error}). Run `kndb edit revert {edit}` first, and plan it anew afterwards"
+        ) from None
+
+
+def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
+    """Computes an edit anew on the weights that the model has now; changes nothing.
+
+    The neurons, tokens and factors are those of the recipe; the new one notes `rebased_from`.
+
+    Args:
+        network: the model, in the dtype in which it is stored.
+        planned: the edit's object.
+        edit: the edit's number.
+
+    Raises:
+        EditError: if the recipe can't be replayed, or nothing would change.
+    """
+    require_replayable(edit, planned.kind, planned.recipe)
+    rule: recipes.Rule = recipes.erase_rule
+    try:
+        if planned.kind == "update":
+            rule = recipes.update_rule(network, *_tokens_and_factors(planned.recipe))
+        return recipes.plan(
+            network,
+            _neurons(planned.recipe),
+            rule,
+            fingerprint=planned.fingerprint,
+            kind=planned.kind,
+            recipe={**planned.recipe, "rebased_from": edit},
+        )
+    except EditError as error:
+        raise EditError(f"edit {edit} can't be replayed: {error}") from error
+
+
+def recipe_slots(network: Network, planned: EditObject) -> Values:
+    """Copies the value slots of a recipe's neurons, changed by the edit or not.
+
+    Where layers share a parameter, a slot is named by the lowest of them.
+    """
+    layout: Layout = "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
+    found: Values = {}
+    for neuron in _neurons(planned.recipe):
+        layer = network.canonical_layer(neuron.layer)
+        weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
+        found[Neuron(layer, neuron.index)] = read_slots(weight, layout, torch.tensor([neuron.index]))[0]
+    return found
+
+
+def difference(before: Values, after: Values) -> Difference:
+    """Compares what the same value slots held and hold: bytes for equality, lengths in double precision."""
+    different, largest = 0, 0.0
+    for neuron, old in before.items():
+        new = after[neuron]
+        if bool((slot_bytes(old[None]) == slot_bytes(new[None])).all()):
+            continue
+        different += 1
+        change, length = (new.double() - old.double()).norm().item(), old.double().norm().item()
+        largest = max(largest, change / length if length > 0 else math.inf if change > 0 else 0.0)
+    return Difference(len(before), different, largest)
+
+
+def _neurons(recipe: Mapping[str, object]) -> list[Neuron]:
+    named = recipe["neurons"]
+    if not isinstance(named, list) or not named:
+        raise TypeError(f"neurons {named!r}")
+    return [Neuron.parse(str(name)) for name in named]
+
+
+def _tokens_and_factors(recipe: Mapping[str, object]) -> tuple[int, int, float, float]:
+    old, new = (_number(recipe, name, int) for name in ("old_token", "new_token"))
+    lambda_old, lambda_new = (_number(recipe, name, (int, float)) for name in ("lambda_old", "lambda_new"))
+    return int(old), int(new), lambda_old, lambda_new
+
+
+def _number(recipe: Mapping[str, object], name: str, kind: type | tuple[type, ...]) -> float:
+    value = recipe[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} {value!r}")
+    return value  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""`kndb edit`: plan, look at, apply, revert and measure edits."""
+"""`kndb edit`: plan, look at, apply and measure edits. `edit_history` has revert, log, diff and verify."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from . import edit_history, edit_optimize
+from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
     DeviceOption,
+    EditArgument,
     FormatOption,
     ModelOption,
     OptionalModelOption,
@@ -20,7 +23,6 @@ from .output import OutputFormat, as_row, note, print_json, print_record, print_
 
 app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
 GROUPS = ("own", "own_held_out", "intra", "inter")
-EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
 
 
 @app.command()
@@ -34,6 +36,8 @@ def update(
         float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
     ] = 0.1,
     refinement: RefinementOption = None,
+    preview: PreviewOption = False,
+    part: PreviewPartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -41,8 +45,9 @@ def update(
 
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
+    check_preview(preview, part, output)
     with open_existing(db) as database:
-        planned = database.edits.plan_update(
+        draft = database.edits.drafts.update(
             model,
             fact,
             to,
@@ -51,7 +56,10 @@ def update(
             max_share=max_share,
             refinement=refinement,
         )
-    _print_planned(planned, output)
+        finish_plan(database, draft, preview, part, output)
+
+
+app.command("optimize")(edit_optimize.optimize)
 
 
 @app.command()
@@ -60,6 +68,8 @@ def erase(
     relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="The relation to forget.")],
     top: Annotated[int, typer.Option("--top", help="How many of its most common neurons to zero.")] = 20,
     refinement: RefinementOption = None,
+    preview: PreviewOption = False,
+    part: PreviewPartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -67,9 +77,10 @@ def erase(
 
     Example: kndb edit erase --model lab-bert --relation P36
     """
+    check_preview(preview, part, output)
     with open_existing(db) as database:
-        planned = database.edits.plan_erase(model, relation, top=top, refinement=refinement)
-    _print_planned(planned, output)
+        draft = database.edits.drafts.erase(model, relation, top=top, refinement=refinement)
+        finish_plan(database, draft, preview, part, output)
 
 
 @app.command()
@@ -79,17 +90,10 @@ def apply(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = 
     Example: kndb edit apply 1
     """
     with open_existing(db) as database:
-        print_record(_step(database.edits.apply(edit)), output)
+        print_record(edit_history.step_row(database.edits.apply(edit)), output)
 
 
-@app.command()
-def revert(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
-    """Take an edit out of its model's current version: every byte goes back.
-
-    Example: kndb edit revert 1
-    """
-    with open_existing(db) as database:
-        print_record(_step(database.edits.revert(edit)), output)
+app.command("revert")(edit_history.revert)
 
 
 @app.command()
@@ -129,17 +133,9 @@ def list_edits(
     print_rows(rows, ["id", "model", "kind", "what", "neurons", "applied", "base_version", "created_at"], output)
 
 
-@app.command()
-def log(
-    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
-) -> None:
-    """List every apply, revert and restore, the oldest first.
-
-    Example: kndb edit log
-    """
-    with open_existing(db) as database:
-        rows = [as_row(entry) for entry in database.edits.log(model)]
-    print_rows(rows, ["id", "model", "action", "edit", "version_before", "version_after", "created_at"], output)
+app.command("log")(edit_history.log)
+app.command("diff")(edit_history.diff)
+app.command("verify")(edit_history.verify)
 
 
 @app.command("eval")
@@ -162,28 +158,6 @@ def evaluate(
         return
     note(f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}")
     print_rows(_measures(evaluation.measures), ["group", "measure", "edit", "random_neurons"], output)
-
-
-def _print_planned(planned: Any, output: OutputFormat) -> None:
-    from kndb.database.edits import recipe_title
-
-    note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
-    if output is OutputFormat.TABLE:
-        summary = {"edit": planned.id, "model": planned.model, "kind": planned.kind, "what": recipe_title(planned)}
-        summary |= {"neurons": planned.neurons, "base_version": planned.base_version, "object": planned.object_hash}
-        print_record(summary, output)
-    else:
-        print_record({"edit": planned.id, **as_row(planned)}, output)
-
-
-def _step(entry: Any) -> dict[str, Any]:
-    return {
-        "edit": entry.edit,
-        "model": entry.model,
-        "action": entry.action,
-        "version_before": entry.version_before,
-        "version_after": entry.version_after,
-    }
 
 
 def _measures(measures: Mapping[str, Any]) -> list[dict[str, Any]]:

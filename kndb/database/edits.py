@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import torch
-
-from ..editing import diff_file, recipes
+from ..editing import diff_file
+from ..editing.optimize import Progress, Settings
 from ..editing.slots import apply_object, changes, check_fingerprint
 from ..errors import ConflictError, EditError, UsageError, VersionMovedError
-from ..models.answers import batched_log_probabilities
-from ..models.network import Network
-from ..models.prompting import SKIP_REASONS, EncodedPrompt
-from ..records import Edit, Evaluation, Fact, HistoryEntry, Neuron, Refinement, SlotChange
+from ..records import Edit, Evaluation, HistoryEntry, Neuron, SlotChange
 from ..store import edits as store_edits
 from ..store import evaluations as store_evaluations
 from ..store import facts as store_facts
 from ..store import models as store_models
-from ..store import queries, refinements, steps
-from ..store import runs as store_runs
+from ..store import steps
 from ..store import versions as store_versions
-from ..store.engine import Store
+from .edit_drafts import Draft, EditDrafts
+from .edit_history import EditHistoryCommands
+from .edit_optimize import Neighbours, facts_in_recipe
+from .edit_preview import EditPreview, preview
 from .evaluation import EditEvaluator, facts_to_measure
-from .models import ModelCommands, ModelVersion
 
 
-class EditCommands:
-    """Plan, apply, revert and evaluate edits."""
-
-    def __init__(self, store: Store, models: ModelCommands) -> None:
-        self._store = store
-        self._models = models
+class EditCommands(EditHistoryCommands):
+    """Plan, apply, revert and evaluate edits; as version control, see `EditHistoryCommands`."""
 
     # --- planning ------------------------------------------------------------------------------------------
+
+    @property
+    def drafts(self) -> EditDrafts:
+        """Edits that are computed but not stored; each of its methods has a `plan_…` here that stores the edit."""
+        return EditDrafts(self._store, self._models)
 
     def plan_update(
         self,
@@ -47,106 +43,92 @@ class EditCommands:
         max_share: float = 0.1,
         refinement: int | None = None,
     ) -> Edit:
-        """Plans that the model answers `to` for a fact: computes and stores the edit, applies nothing.
+        """Plans that the model answers `to` for a fact, by the paper's rule; see `EditDrafts.update`.
 
-        Args:
-            model: a registered model.
-            fact: the fact's number.
-            to: the new answer, one token in the model's tokenizer.
-            lambda_old: λ₁, how far each value slot moves away from the present answer's embedding.
-            lambda_new: λ₂, how far it moves towards the new answer's.
-            max_share: neurons held by more than this share of the relation's facts are left out.
-            refinement: whose knowledge neurons; None takes the model's newest.
-
-        Raises:
-            NotFoundError: if there is no such fact, model or refinement.
-            EditError: if the fact has no knowledge neurons, or the answers can't be used.
+        Computes and stores the edit, applies nothing.
         """
-        if not (lambda_old >= 0 and lambda_new >= 0):
-            raise UsageError(f"found factors {lambda_old} and {lambda_new}; expected numbers of at least 0")
-        if not 0 < max_share <= 1:
-            raise UsageError(f"found max-share {max_share}; expected a number above 0, at most 1")
-        to = to.strip()
-        record = self._models.get(model)
-        with self._store.reading() as connection:
-            chosen = self._refinement(connection, model, refinement)
-            subject_of_edit = store_facts.fact(connection, fact)
-            neurons, left_out = _neurons_for_update(connection, chosen.id, subject_of_edit, max_share)
-            prompts = store_facts.prompts(connection, fact_ids=[fact], held_out=False)
-            (relation_id,) = store_facts.require_relations(connection, [subject_of_edit.relation])
-        version = self._models.load(model)
-        network = _network(version)
-        encoded = [
-            prompt
-            for prompt in (version.encoder.encode(prompt.id, prompt.text, None) for prompt in prompts)
-            if isinstance(prompt, EncodedPrompt)
-        ]
-        old = _present_answer(network, encoded, subject_of_edit)
-        new = _answer_token(version, to)
-        recipe = {
-            "fact": {
-                "id": subject_of_edit.id,
-                "relation": subject_of_edit.relation,
-                "subject": subject_of_edit.subject,
-                "object": subject_of_edit.object,
-            },
-            "to": to,
-            "old_answer": version.loaded.decode(old),
-            "old_token": old,
-            "new_token": new,
-            "lambda_old": lambda_old,
-            "lambda_new": lambda_new,
-            "max_share": max_share,
-            "refinement": chosen.id,
-            "neurons": [str(neuron) for neuron in neurons],
-            "neurons_left_out": [str(neuron) for neuron in left_out],
-        }
-        rule = recipes.update_rule(network, old, new, lambda_old, lambda_new)
-        planned = recipes.plan(network, neurons, rule, fingerprint=record.fingerprint, kind="update", recipe=recipe)
-        return self._add(version, planned, fact_id=fact, relation_id=relation_id)
+        return self.add(
+            self.drafts.update(
+                model,
+                fact,
+                to,
+                lambda_old=lambda_old,
+                lambda_new=lambda_new,
+                max_share=max_share,
+                refinement=refinement,
+            )
+        )
 
     def plan_erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Edit:
-        """Plans that the model forgets a relation: the value slots of its most common neurons become zero.
+        """Plans that the model forgets a relation; see `EditDrafts.erase`. Applies nothing."""
+        return self.add(self.drafts.erase(model, relation, top=top, refinement=refinement))
+
+    def plan_optimize(
+        self,
+        model: str,
+        fact: int,
+        to: str,
+        *,
+        settings: Settings | None = None,
+        neighbours: Neighbours | None = None,
+        max_share: float = 1.0,
+        refinement: int | None = None,
+        progress: Progress | None = None,
+    ) -> Edit:
+        """Plans that the model answers `to` for a fact, by gradient steps; see `EditDrafts.optimize`.
+
+        Computes and stores the edit, applies nothing.
+        """
+        return self.add(
+            self.drafts.optimize(
+                model,
+                fact,
+                to,
+                settings=settings,
+                neighbours=neighbours,
+                max_share=max_share,
+                refinement=refinement,
+                progress=progress,
+            )
+        )
+
+    def preview(self, draft: Draft, *, top: int = 3) -> EditPreview:
+        """What an edit would do to the model's answers, and who holds its value slots; stores nothing.
 
         Args:
-            model: a registered model.
-            relation: the relation's key.
-            top: how many of its neurons, at least 1.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            draft: from `drafts`.
+            top: answers to show for each prompt, at least 1.
+        """
+        return preview(self._store, draft, top)
+
+    def add(self, draft: Draft) -> Edit:
+        """Stores a draft as an edit; applies nothing.
 
         Raises:
-            NotFoundError: if there is no such relation, model or refinement.
-            EditError: if no fact of the relation has a knowledge neuron.
+            VersionMovedError: if another process moved the model's version since the draft was computed.
         """
-        if top < 1:
-            raise UsageError(f"found top {top}; expected at least 1")
-        record = self._models.get(model)
-        with self._store.reading() as connection:
-            chosen = self._refinement(connection, model, refinement)
-            (relation_id,) = store_facts.require_relations(connection, [relation])
-            shared = queries.shared_neurons(connection, chosen.id, [relation_id], top=top)
-        if not shared:
-            raise EditError(
-                f"no fact of {relation} has a knowledge neuron in refinement {chosen.id}; attribute it first: "
-                f"kndb attribute --model {model} --relation {relation}, then kndb refine"
+        version, content = draft.version, draft.content
+        with self._store.writing() as connection:
+            current = store_models.model(connection, version.record.name).version
+            if current != version.version:
+                raise VersionMovedError(
+                    f"model {version.record.name} moved from {version.version} to {current} while the edit was "
+                    "planned; plan it again"
+                )
+            object_hash, object_path = diff_file.write(content, self._store.objects)
+            number = store_edits.add_edit(
+                connection,
+                version.record.id,
+                content.kind,
+                content.recipe,
+                object_hash,
+                object_path,
+                version.version,
+                changes(content),
+                draft.fact_id,
+                draft.relation_id,
             )
-        version = self._models.load(model)
-        neurons = sorted(Neuron(row.layer, row.neuron) for row in shared)
-        recipe = {
-            "relation": relation,
-            "top": top,
-            "refinement": chosen.id,
-            "neurons": [str(neuron) for neuron in neurons],
-        }
-        planned = recipes.plan(
-            _network(version),
-            neurons,
-            recipes.erase_rule,
-            fingerprint=record.fingerprint,
-            kind="erase",
-            recipe=recipe,
-        )
-        return self._add(version, planned, fact_id=None, relation_id=relation_id)
+            return store_edits.edit(connection, number)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -210,7 +192,7 @@ class EditCommands:
         """Takes an applied edit out of its model's current version; the slots get their old bytes back.
 
         Raises:
-            ConflictError: if later edits changed the same slots.
+            ConflictError: if later edits changed the same slots; see `revert_cascade` and `rebase`.
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
@@ -239,8 +221,9 @@ class EditCommands:
             measured = facts_to_measure(record, facts, sample=sample, seed=seed)
             prompts = store_facts.prompts(connection, fact_ids=measured)
             after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
+            optimized_on = store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
         evaluator = EditEvaluator(version, device)
-        measures = evaluator.measure(record, planned, prompts, facts, seed=seed)
+        measures = evaluator.measure(record, planned, prompts, facts, seed=seed, optimized_on=optimized_on)
         with self._store.writing() as connection:
             number = store_evaluations.add_evaluation(
                 connection,
@@ -257,49 +240,8 @@ class EditCommands:
         with self._store.reading() as connection:
             return store_evaluations.evaluations(connection, edit)
 
-    def _refinement(self, connection: Any, model: str, number: int | None) -> Refinement:
-        if number is None:
-            return refinements.latest_refinement(connection, model)
-        chosen = refinements.refinement(connection, number)
-        owner = store_runs.run(connection, chosen.run_id).model
-        if owner != model:
-            raise EditError(
-                f"refinement {number} is of model {owner!r}; expected one of {model!r}: kndb query refinements"
-            )
-        return chosen
-
     def _object(self, edit: Edit) -> diff_file.EditObject:
         return diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
-
-    def _add(
-        self,
-        version: ModelVersion,
-        planned: diff_file.EditObject,
-        *,
-        fact_id: int | None,
-        relation_id: int | None,
-    ) -> Edit:
-        with self._store.writing() as connection:
-            current = store_models.model(connection, version.record.name).version
-            if current != version.version:
-                raise VersionMovedError(
-                    f"model {version.record.name} moved from {version.version} to {current} while the edit was "
-                    "planned; plan it again"
-                )
-            object_hash, object_path = diff_file.write(planned, self._store.objects)
-            number = store_edits.add_edit(
-                connection,
-                version.record.id,
-                planned.kind,
-                planned.recipe,
-                object_hash,
-                object_path,
-                version.version,
-                changes(planned),
-                fact_id,
-                relation_id,
-            )
-            return store_edits.edit(connection, number)
 
     def _step(self, edit: int, action: steps.Action) -> HistoryEntry:
         with self._store.reading() as connection:
@@ -316,52 +258,6 @@ class EditCommands:
         with self._store.writing() as connection:
             take = steps.apply_edit if action == "apply" else steps.revert_edit
             return take(connection, edit, expected)
-
-
-def _network(version: ModelVersion) -> Network:
-    return Network(version.model, version.adapter)
-
-
-def _neurons_for_update(
-    connection: Any, refinement_id: int, fact: Fact, max_share: float
-) -> tuple[list[Neuron], list[Neuron]]:
-    """The fact's knowledge neurons, and those left out because too many facts of the relation hold them."""
-    held = queries.neurons_of_fact(connection, refinement_id, fact.id)
-    if not held:
-        raise EditError(
-            f"fact {fact.id} {fact.title} has no knowledge neurons in refinement {refinement_id}; attribute it with "
-            f"kndb attribute --relation {fact.relation}, or refine with a lower --share or --threshold"
-        )
-    relation_ids = store_facts.require_relations(connection, [fact.relation])
-    shares = queries.shares(connection, refinement_id, relation_ids)
-    common = {(row.layer, row.neuron) for row in held if shares[row.layer, row.neuron] > max_share}
-    kept = [Neuron(row.layer, row.neuron) for row in held if (row.layer, row.neuron) not in common]
-    if not kept:
-        least = min(shares[row.layer, row.neuron] for row in held)
-        raise EditError(
-            f"each of the {len(held)} knowledge neurons of fact {fact.id} is held by more than {max_share:.4g} of the "
-            f"facts of {fact.relation}; allow more with --max-share {math.ceil(least * 100) / 100:.2f} or above"
-        )
-    return kept, sorted(Neuron(*neuron) for neuron in common)
-
-
-def _present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fact) -> int:
-    """The token with the highest mean probability over a fact's prompts."""
-    if not prompts:
-        raise EditError(f"fact {fact.id} {fact.title} has no prompt that this model can be asked")
-    total: torch.Tensor | None = None
-    for _, log_probabilities in batched_log_probabilities(network, prompts):
-        part = log_probabilities.exp().sum(0)
-        total = part if total is None else total + part
-    assert total is not None
-    return int(total.argmax())
-
-
-def _answer_token(version: ModelVersion, answer: str) -> int:
-    token = version.encoder.answer_token(answer)
-    if isinstance(token, str):
-        raise EditError(f"{answer!r} can't be the new answer: {SKIP_REASONS[token]}; expected an answer of one token")
-    return token
 
 
 def recipe_title(edit: Edit) -> str:

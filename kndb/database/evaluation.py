@@ -20,6 +20,7 @@ from ..models import loading
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Edit, Fact, Neuron, Prompt
+from .edit_optimize import optimized_control
 from .models import ModelVersion
 
 Group = list[EncodedPrompt]
@@ -41,8 +42,9 @@ class EditEvaluator:
         facts: Mapping[int, Fact],
         *,
         seed: int,
+        optimized_on: Sequence[Prompt] = (),
     ) -> dict[str, object]:
-        """The measures of `method.md` section 5 for an update or an erase.
+        """The measures of `method.md` section 5 for an edit of a fact or an erase.
 
         Args:
             edit: the edit.
@@ -50,12 +52,14 @@ class EditEvaluator:
             prompts: the prompts of `facts_to_measure`.
             facts: at least these facts, by number.
             seed: of the control.
+            optimized_on: the prompts of `facts_in_recipe` without held-out templates, for the control of an edit that
+                was optimised.
 
         Returns:
             `edited` and `control`, each with groups of measures, and `control_neurons`.
         """
         groups = self._groups(edit, prompts, facts)
-        control = self._control(edit, planned, seed)
+        control = self._control(edit, planned, seed, optimized_on)
         target = _number(edit.recipe.get("new_token"))
         before = {name: self._read(group, target) for name, group in groups.items()}
         with self._edited(planned):
@@ -83,26 +87,17 @@ class EditEvaluator:
                 group.append(encoded)
         return groups
 
-    def _control(self, edit: Edit, planned: EditObject, seed: int) -> EditObject:
-        recipe = edit.recipe
-        if edit.kind == "update":
-            rule = recipes.update_rule(
-                self._network,
-                int(str(recipe["old_token"])),
-                int(str(recipe["new_token"])),
-                float(str(recipe["lambda_old"])),
-                float(str(recipe["lambda_new"])),
-            )
-        else:
-            rule = recipes.erase_rule
-        return recipes.plan(
-            self._network,
-            recipes.random_neurons(self._network, _neurons(planned), seed),
-            rule,
-            fingerprint=planned.fingerprint,
-            kind="control",
-            recipe={},
-        )
+    def _control(self, edit: Edit, planned: EditObject, seed: int, optimized_on: Sequence[Prompt]) -> EditObject:
+        drawn = recipes.random_neurons(self._network, _neurons(planned), seed)
+        if edit.kind == "optimize":
+            return optimized_control(edit, self._version, self._network, drawn, optimized_on)
+        rule = recipes.erase_rule if edit.kind == "erase" else self._update_rule(edit.recipe)
+        return recipes.plan(self._network, drawn, rule, fingerprint=planned.fingerprint, kind="control", recipe={})
+
+    def _update_rule(self, recipe: Mapping[str, object]) -> recipes.Rule:
+        old, new = (int(str(recipe[name])) for name in ("old_token", "new_token"))
+        factors = (float(str(recipe[name])) for name in ("lambda_old", "lambda_new"))
+        return recipes.update_rule(self._network, old, new, *factors)
 
     def _read(self, prompts: Group, target: int | None) -> evaluation.Reading:
         return evaluation.read_answers(self._network, prompts, target)
@@ -139,7 +134,7 @@ def _summaries(
 ) -> dict[str, object]:
     summaries: dict[str, object] = {}
     for name, prompts in groups.items():
-        if name.startswith("own") and edit.kind == "update":
+        if name.startswith("own") and edit.kind != "erase":
             old, new = int(str(edit.recipe["old_token"])), int(str(edit.recipe["new_token"]))
             summaries[name] = evaluation.update_measures(prompts, old, new, before[name], after[name])
         else:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 
 from ..errors import EditError
-from ..models.adapter import SlotLayout
 from ..models.network import Network
 from ..records import Neuron
-from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
-from .slots import read_slots
+from .diff_file import EditObject, ParameterDiff, slot_bytes
+from .slots import layout_of, read_slots
 
 Rule = Callable[[torch.Tensor], torch.Tensor]
 """New values of value slots from their old ones, both [k, d] in double precision."""
@@ -86,10 +85,35 @@ def plan(
     Raises:
         EditError: if there is no neuron, one that the model lacks, or no slot would change.
     """
-    changed = {
-        layer: _slots_that_change(network, layer, sorted(indices), rule)
-        for layer, indices in _slots(network, neurons).items()
-    }
+    values = {}
+    for layer, indices in slots_by_layer(network, neurons).items():
+        chosen = torch.tensor(sorted(indices), dtype=torch.int64)
+        values[layer] = chosen, rule(_present(network, layer, chosen).double())
+    return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=recipe)
+
+
+def plan_values(
+    network: Network,
+    values: Mapping[int, tuple[torch.Tensor, torch.Tensor]],
+    *,
+    fingerprint: str,
+    kind: str,
+    recipe: Mapping[str, object],
+) -> EditObject:
+    """An edit that puts given values into value slots of a model's present weights; changes nothing.
+
+    Args:
+        network: the model, in the dtype in which it is stored.
+        values: by layer, each the lowest with its parameter: slots' indices [k], rising, and their new values [k, d],
+            which are rounded to the parameter's dtype.
+        fingerprint: of the model's checkpoint.
+        kind: name of the recipe.
+        recipe: everything needed to compute it again, as JSON values.
+
+    Raises:
+        EditError: if no slot would change, or a value leaves the dtype's range.
+    """
+    changed = {layer: _slots_that_change(network, layer, *pair) for layer, pair in values.items()}
     diffs = {layer: diff for layer, diff in changed.items() if diff is not None}
     if not diffs:
         raise EditError("the edit would change no value slot; its neurons are none, or already have these values")
@@ -119,15 +143,19 @@ def random_neurons(network: Network, neurons: Sequence[Neuron], seed: int) -> li
     """
     generator = torch.Generator().manual_seed(seed)
     drawn = []
-    for layer, taken in _slots(network, neurons).items():
+    for layer, taken in slots_by_layer(network, neurons).items():
         order = torch.randperm(network.neurons, generator=generator).tolist()
         free = [index for index in order if index not in taken]
         drawn += [Neuron(layer, index) for index in free[: len(taken)]]
     return sorted(drawn)
 
 
-def _slots(network: Network, neurons: Iterable[Neuron]) -> dict[int, set[int]]:
-    """The neurons' value slots: indices by the lowest layer that has the parameter, in the layers' order."""
+def slots_by_layer(network: Network, neurons: Iterable[Neuron]) -> dict[int, set[int]]:
+    """The neurons' value slots: indices by the lowest layer that has the parameter, in the layers' order.
+
+    Raises:
+        EditError: if the model lacks one of the neurons.
+    """
     by_layer: dict[int, set[int]] = defaultdict(set)
     for neuron in sorted(neurons):
         _require_neuron(network, neuron)
@@ -135,11 +163,16 @@ def _slots(network: Network, neurons: Iterable[Neuron]) -> dict[int, set[int]]:
     return dict(sorted(by_layer.items()))
 
 
-def _slots_that_change(network: Network, layer: int, indices: list[int], rule: Rule) -> ParameterDiff | None:
-    parameter, layout = network.layers[layer].down.weight, _layout(network)
-    chosen = torch.tensor(indices, dtype=torch.int64)
-    old = read_slots(parameter, layout, chosen)  # type: ignore[arg-type]
-    new = rule(old.double()).to(old.dtype)
+def _present(network: Network, layer: int, indices: torch.Tensor) -> torch.Tensor:
+    weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
+    return read_slots(weight, layout_of(network), indices)
+
+
+def _slots_that_change(
+    network: Network, layer: int, indices: torch.Tensor, values: torch.Tensor
+) -> ParameterDiff | None:
+    old = _present(network, layer, indices)
+    new = values.to(old.dtype)
     if not bool(torch.isfinite(new).all()):
         raise EditError(f"the new values leave the range of {old.dtype}; use smaller factors")
     differs = (slot_bytes(old) != slot_bytes(new)).any(dim=1)
@@ -147,15 +180,11 @@ def _slots_that_change(network: Network, layer: int, indices: list[int], rule: R
         return None
     return ParameterDiff(
         network.down_parameter(layer),
-        layout,
-        chosen[differs],
+        layout_of(network),
+        indices[differs],
         old[differs].contiguous(),
         new[differs].contiguous(),
     )
-
-
-def _layout(network: Network) -> Layout:
-    return "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
 
 
 def _shape(network: Network, layer: int) -> tuple[int, int]:

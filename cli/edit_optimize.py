@@ -1,0 +1,72 @@
+"""`kndb edit optimize`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
+from .options import DatabaseOption, FormatOption, ModelOption, RefinementOption, open_existing
+from .output import OutputFormat, note, progress_bar
+
+
+def optimize(
+    model: ModelOption,
+    fact: Annotated[int, typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.")],
+    to: Annotated[str, typer.Option("--to", metavar="OBJECT", help="The new answer, one token.")],
+    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 100,
+    learning_rate: Annotated[
+        float,
+        typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),
+    ] = 1.0,
+    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 8.0,
+    bound: Annotated[float, typer.Option("--bound", help="Largest change of a slot, in lengths of it.")] = 20.0,
+    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.8,
+    drift: Annotated[
+        float, typer.Option("--drift", help="and with other answers within this mean divergence, in nats.")
+    ] = 0.02,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
+    ] = 50,
+    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 20,
+    max_share: Annotated[
+        float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
+    refinement: RefinementOption = None,
+    preview: PreviewOption = False,
+    part: PreviewPartOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Plan, by gradient steps on a fact's value slots, that the model gives a new answer; nothing is applied.
+
+    Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
+    """
+    from kndb.database.edit_optimize import Neighbours, Settings
+
+    check_preview(preview, part, output)
+    settings = Settings(
+        steps=steps, learning_rate=learning_rate, keep=keep, bound=bound, target=target, drift=drift, seed=seed
+    )
+    counts = Neighbours(neighbours, others)
+    with open_existing(db) as database:
+        with progress_bar("Optimising", "steps") as tick:
+            draft = database.edits.drafts.optimize(
+                model,
+                fact,
+                to,
+                settings=settings,
+                neighbours=counts,
+                max_share=max_share,
+                refinement=refinement,
+                progress=tick,
+            )
+        outcome: Any = draft.content.recipe["outcome"]
+        reached = "target reached" if outcome["reached"] else "stopped before target and drift were both reached"
+        note(
+            f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
+            f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
+        )
+        finish_plan(database, draft, preview, part, output)

@@ -1,0 +1,151 @@
+"""Optimised edits: the facts whose answers are to stay, and the same optimisation of other neurons."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..editing import optimize
+from ..editing.diff_file import EditObject
+from ..errors import EditError, UsageError
+from ..models.network import Network
+from ..models.prompting import EncodedPrompt
+from ..records import Edit, Fact, Neuron, Prompt
+from .models import ModelVersion
+
+Settings = optimize.Settings
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """How many facts an optimisation keeps as they are; all that there are, if there are fewer.
+
+    Attributes:
+        relation: other facts of the relation, at least 0.
+        elsewhere: facts of other relations, at least 0.
+    """
+
+    relation: int = 50
+    elsewhere: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuses negative numbers.
+
+        Raises:
+            UsageError: for one.
+        """
+        for name, number in (("neighbours", self.relation), ("others", self.elsewhere)):
+            if number < 0:
+                raise UsageError(f"found {name} {number}; expected at least 0")
+
+
+def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int) -> list[int]:
+    """The numbers of the facts whose answers are to stay, drawn at random, rising.
+
+    Args:
+        facts: all facts of the store.
+        fact: the one to be edited; it is never drawn.
+        counts: how many.
+        seed: of the draw.
+    """
+    inside: list[int] = []
+    outside: list[int] = []
+    for other in facts:
+        (inside if other.relation == fact.relation else outside).append(other.id)
+    inside.remove(fact.id)
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    drawn = chance.sample(sorted(inside), min(counts.relation, len(inside)))
+    return sorted(drawn + chance.sample(sorted(outside), min(counts.elsewhere, len(outside))))
+
+
+def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
+    """Prompts as the model sees them, their answers left open; those that it can't be asked are left out."""
+    encoded = (version.encoder.encode(prompt.id, prompt.text, None) for prompt in prompts)
+    return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
+
+
+def optimized_edit(
+    version: ModelVersion,
+    network: Network,
+    neurons: Sequence[Neuron],
+    prompts: Sequence[EncodedPrompt],
+    others: Sequence[EncodedPrompt],
+    settings: optimize.Settings,
+    *,
+    recipe: Mapping[str, object],
+    kind: str = "optimize",
+    progress: optimize.Progress | None = None,
+) -> EditObject:
+    """An optimised edit of a model version towards the recipe's `new_token`.
+
+    Args:
+        version: the model version.
+        network: the same model, in its own dtype.
+        neurons: whose value slots change.
+        prompts: the fact's prompts.
+        others: those whose answers are to stay.
+        settings: of the steps.
+        recipe: what the edit is for.
+        kind: name of the recipe.
+        progress: told the steps taken.
+
+    Raises:
+        EditError: if there is no prompt, or no slot would change.
+    """
+    return optimize.plan_optimized(
+        network,
+        neurons,
+        prompts,
+        int(str(recipe["new_token"])),
+        others,
+        settings,
+        fingerprint=version.record.fingerprint,
+        kind=kind,
+        recipe=recipe,
+        progress=progress,
+    )
+
+
+def facts_in_recipe(edit: Edit) -> list[int]:
+    """The facts on whose prompts an edit was optimised: its own, and those whose answers were to stay.
+
+    Other kinds of edits have none.
+
+    Raises:
+        EditError: if the recipe names none.
+    """
+    if edit.kind != "optimize":
+        return []
+    fact, kept = edit.recipe.get("fact"), edit.recipe.get("kept_facts")
+    if not isinstance(fact, Mapping) or not isinstance(kept, list):
+        raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was optimised")
+    return [int(fact["id"]), *(int(number) for number in kept)]
+
+
+def optimized_control(
+    edit: Edit, version: ModelVersion, network: Network, neurons: Sequence[Neuron], prompts: Sequence[Prompt]
+) -> EditObject:
+    """The edit's own optimisation of other neurons.
+
+    Args:
+        edit: an optimised edit.
+        version: the model version that it was planned on.
+        network: the same model.
+        neurons: whose value slots to change instead.
+        prompts: those of `facts_in_recipe`, held-out templates left out.
+    """
+    own = facts_in_recipe(edit)[0]
+    recipe: Any = edit.recipe
+    settings = optimize.Settings(**{field.name: recipe[field.name] for field in fields(optimize.Settings)})
+    return optimized_edit(
+        version,
+        network,
+        neurons,
+        encode_open(version, [prompt for prompt in prompts if prompt.fact_id == own]),
+        encode_open(version, [prompt for prompt in prompts if prompt.fact_id != own]),
+        settings,
+        recipe=edit.recipe,
+        kind="control",
+    )

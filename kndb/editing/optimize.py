@@ -1,0 +1,342 @@
+"""Optimised edits: gradient steps on some value slots, and on nothing else.
+
+The steps make a new answer win on a fact's prompts, while the answers to other prompts stay: they lower
+
+    mean −log p(new answer)  over the fact's prompts  +  β · mean KL(p before ‖ p after)  over the other prompts
+
+where p is the model's distribution at the answer position. What is learned are changes Δv of the value slots v, kept
+within ‖Δv‖ ≤ c·‖v‖; the model's parameters are not touched. A forward pass counts the changes by adding w·Δv to the
+output of each down projection, w being the slots' activations at every position: just what a changed weight would do.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import EditError, UsageError
+from ..models.answers import answer_logits, batched_log_probabilities
+from ..models.network import Network
+from ..models.prompting import EncodedPrompt
+from ..records import Neuron
+from .diff_file import EditObject
+from .recipes import plan_values, slots_by_layer
+from .slots import layout_of, read_slots
+
+Changes = Mapping[int, tuple[torch.Tensor, torch.Tensor]]
+"""For layers that each have a down projection of their own: some slots' indices [k], and their changes [k, d]."""
+_AT_ONCE = 40
+"""Other prompts that count in one step: enough for a steady gradient, few enough for a quick step."""
+
+Progress = Callable[[int, int], None]
+"""Is told the steps taken and the most that there may be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How value slots are optimised.
+
+    Attributes:
+        steps: gradient steps at most, at least 1.
+        learning_rate: Adam's at the first step, in lengths of a mean slot: about how far a slot moves; above 0. It
+            falls in a straight line to nearly 0 at the last step.
+        keep: β, the weight of the other prompts' divergence, at least 0.
+        bound: c, the largest change of a slot in lengths of that slot, above 0.
+        target: the probability of the new answer, on every prompt of the fact, at which the steps may stop, 0 to 1.
+        drift: the mean KL divergence of the other prompts, in nats, up to which they may stop; at least 0.
+        seed: of the order in which the other prompts take turns.
+    """
+
+    steps: int = 100
+    learning_rate: float = 1.0
+    keep: float = 8.0
+    bound: float = 20.0
+    target: float = 0.8
+    drift: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be.
+
+        Raises:
+            UsageError: if a setting is out of its range.
+        """
+        for name, allowed, expected in (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("learning rate", 0 < self.learning_rate < float("inf"), "a number above 0"),
+            ("keep", 0 <= self.keep < float("inf"), "a number of at least 0"),
+            ("bound", 0 < self.bound < float("inf"), "a number above 0"),
+            ("target", 0 <= self.target < 1, "a probability of at least 0, under 1"),
+            ("drift", self.drift >= 0, "a number of at least 0"),
+            ("seed", 0 <= self.seed < 2**63, "a number from 0 to 2^63 - 1"),
+        ):
+            if not allowed:
+                found = asdict(self)[name.replace(" ", "_")]
+                raise UsageError(f"found {name} {found}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an optimisation went; the measures are those of the changes found, before they are rounded.
+
+    Attributes:
+        steps: gradient steps taken.
+        reached: whether they stopped because target and drift were reached.
+        loss: mean −log p(new answer) over the fact's prompts, in nats.
+        divergence: mean KL divergence over all other prompts, in nats; 0 without any.
+        least_probability: the new answer's lowest probability on a prompt of the fact.
+        largest_change: the largest ‖Δv‖ ÷ ‖v‖ of a slot.
+    """
+
+    steps: int
+    reached: bool
+    loss: float
+    divergence: float
+    least_probability: float
+    largest_change: float
+
+
+def optimize(
+    network: Network,
+    neurons: Sequence[Neuron],
+    prompts: Sequence[EncodedPrompt],
+    answer: int,
+    others: Sequence[EncodedPrompt],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], Outcome]:
+    """Finds changes of value slots that make a new answer win.
+
+    At each step some of the other prompts count, the next ones in an order drawn by the seed, over and over; the
+    divergence over all of them is computed when the steps might stop. Equal arguments give equal changes on one
+    machine.
+
+    Args:
+        network: the model, in float32 or float64; nothing in it changes.
+        neurons: whose value slots are to change; where layers share a parameter, their neurons share slots.
+        prompts: the fact's prompts, at least one; their own answers don't matter.
+        answer: token of the new answer.
+        others: prompts of other facts, whose answers are to stay; there may be none.
+        settings: how.
+        progress: told the steps taken, if wanted.
+
+    Returns:
+        By the lowest layer with the parameter: indices [k], rising, and changes [k, d], on the CPU; and the outcome.
+
+    Raises:
+        EditError: if the model lacks a neuron, there is no prompt or neuron, or the loss is not a number.
+    """
+    if not prompts or not neurons:
+        raise EditError(f"found {len(prompts)} prompts and {len(neurons)} neurons; expected at least one of each")
+    with _frozen(network.model):
+        return _Optimization(network, neurons, prompts, answer, others, settings).run(progress)
+
+
+def plan_optimized(
+    network: Network,
+    neurons: Sequence[Neuron],
+    prompts: Sequence[EncodedPrompt],
+    answer: int,
+    others: Sequence[EncodedPrompt],
+    settings: Settings,
+    *,
+    fingerprint: str,
+    kind: str,
+    recipe: Mapping[str, object],
+    progress: Progress | None = None,
+) -> EditObject:
+    """Computes an optimised edit on a model's present weights, and changes nothing.
+
+    A model in a narrower dtype than float32 is optimised as a copy in float32; the new values are rounded to its own.
+
+    Args:
+        network: the model, in the dtype in which it is stored.
+        neurons: whose value slots are to change.
+        prompts: the fact's prompts, at least one.
+        answer: token of the new answer.
+        others: prompts of other facts, whose answers are to stay.
+        settings: how.
+        fingerprint: of the model's checkpoint.
+        kind: name of the recipe.
+        recipe: what the edit is for; the settings and the outcome are added to it.
+        progress: told the steps taken, if wanted.
+
+    Raises:
+        EditError: as `optimize` and `plan_values` do.
+    """
+    changes, outcome = optimize(_wide(network), neurons, prompts, answer, others, settings, progress)
+    values = {}
+    for layer, (indices, change) in changes.items():
+        weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
+        values[layer] = indices, read_slots(weight, layout_of(network), indices).double() + change.double()
+    full = {**recipe, **asdict(settings), "outcome": asdict(outcome)}
+    return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=full)
+
+
+@contextmanager
+def changed_slots(network: Network, changes: Changes) -> Iterator[None]:
+    """While open, the model computes as if changes were added to its value slots.
+
+    Args:
+        network: the model; its parameters are not touched. Gradients reach the changes.
+        changes: by layer; a down projection that several layers share counts the change in each of them.
+    """
+
+    def hook(indices: torch.Tensor, change: torch.Tensor) -> Any:
+        def add(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            written: torch.Tensor = output + inputs[0][..., indices] @ change
+            return written
+
+        return add
+
+    with ExitStack() as stack:
+        for layer, (indices, change) in changes.items():
+            handle = network.layers[layer].down.register_forward_hook(hook(indices, change))
+            stack.callback(handle.remove)
+        yield
+
+
+class _Optimization:
+    """One optimisation: the slots as they are, their changes, and what they are measured by."""
+
+    def __init__(
+        self,
+        network: Network,
+        neurons: Sequence[Neuron],
+        prompts: Sequence[EncodedPrompt],
+        answer: int,
+        others: Sequence[EncodedPrompt],
+        settings: Settings,
+    ) -> None:
+        self._network, self._prompts, self._answer, self._settings = network, list(prompts), answer, settings
+        self._indices: list[torch.Tensor] = []
+        self._layers: list[int] = []
+        self._lengths: list[torch.Tensor] = []
+        for layer, chosen in slots_by_layer(network, neurons).items():
+            indices = torch.tensor(sorted(chosen), device=network.device)
+            weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
+            values = read_slots(weight, layout_of(network), indices).to(network.device)
+            self._layers.append(layer)
+            self._indices.append(indices)
+            self._lengths.append(values.norm(dim=1, keepdim=True))
+        self._changes = [
+            torch.zeros(len(lengths), network.hidden_size, device=lengths.device, dtype=lengths.dtype)
+            for lengths in self._lengths
+        ]
+        chance = random.Random(settings.seed)  # noqa: S311 - not for secrets
+        self._others = chance.sample(list(others), len(others))
+        self._before = self._log_probabilities(self._others)
+
+    def run(self, progress: Progress | None) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], Outcome]:
+        """Takes steps until the aims are reached or there are no more."""
+        mean = torch.cat(self._lengths).mean().item() / self._network.hidden_size**0.5
+        for change in self._changes:
+            change.requires_grad_()
+        rate = self._settings.learning_rate * mean
+        adam = torch.optim.Adam(self._changes, lr=rate, betas=(0.9, 0.99))
+        taken, reached = 0, False
+        while taken < self._settings.steps:
+            fact, divergence, wins = self._measure(taken)
+            if wins and divergence.item() <= self._settings.drift and self._divergence() <= self._settings.drift:
+                reached = True
+                break
+            loss = fact + self._settings.keep * divergence
+            if not bool(loss.isfinite()):
+                raise EditError("the loss left the range of numbers; use a lower learning rate or bound")
+            for group in adam.param_groups:
+                group["lr"] = rate * (1 - taken / self._settings.steps)
+            gradients = torch.autograd.grad(loss, self._changes)
+            for change, gradient in zip(self._changes, gradients, strict=True):
+                change.grad = gradient
+            adam.step()
+            self._keep_within_bound()
+            taken += 1
+            if progress is not None:
+                progress(taken, self._settings.steps)
+        return self._found(), self._outcome(taken, reached)
+
+    def _measure(self, step: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Loss on the fact's prompts, divergence of this step's others, and whether the new answer has won."""
+        count = len(self._others)
+        rows = [(step * _AT_ONCE + number) % count for number in range(min(_AT_ONCE, count))]
+        with changed_slots(self._network, self._pairs()):
+            logits = answer_logits(self._network, [*self._prompts, *(self._others[row] for row in rows)])
+        after = logits.log_softmax(-1)
+        own, others = after[: len(self._prompts)], after[len(self._prompts) :]
+        of_answer = own[:, self._answer]
+        wins = bool((own.argmax(-1) == self._answer).all()) and of_answer.exp().min().item() >= self._settings.target
+        return -of_answer.mean(), _divergence(self._before[rows], others), wins
+
+    @torch.no_grad()
+    def _keep_within_bound(self) -> None:
+        for change, lengths in zip(self._changes, self._lengths, strict=True):
+            allowed = self._settings.bound * lengths
+            change *= (allowed / change.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
+
+    def _divergence(self) -> float:
+        """Mean KL divergence over all other prompts."""
+        with changed_slots(self._network, self._pairs()):
+            after = self._log_probabilities(self._others)
+        return float(_divergence(self._before, after))
+
+    @torch.no_grad()
+    def _log_probabilities(self, prompts: Sequence[EncodedPrompt]) -> torch.Tensor:
+        """Log-probabilities [prompts, vocabulary], in the order of the prompts."""
+        if not prompts:
+            return torch.zeros(0, 1, device=self._network.device)
+        found: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
+        for indices, log_probabilities in batched_log_probabilities(self._network, prompts):
+            for index, row in zip(indices, log_probabilities, strict=True):
+                found[index] = row
+        return torch.stack(found).to(self._network.device)
+
+    def _outcome(self, taken: int, reached: bool) -> Outcome:
+        with changed_slots(self._network, self._pairs()):
+            of_answer = self._log_probabilities(self._prompts)[:, self._answer]
+        largest = max(
+            (change.detach().norm(dim=1, keepdim=True) / lengths.clamp_min(1e-30)).max().item()
+            for change, lengths in zip(self._changes, self._lengths, strict=True)
+        )
+        return Outcome(
+            taken, reached, -of_answer.mean().item(), self._divergence(), of_answer.exp().min().item(), largest
+        )
+
+    def _pairs(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+        pairs = zip(self._indices, self._changes, strict=True)
+        return dict(zip(self._layers, pairs, strict=True))
+
+    def _found(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+        return {layer: (indices.cpu(), change.detach().cpu()) for layer, (indices, change) in self._pairs().items()}
+
+
+def _divergence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Mean over rows of KL(before ‖ after), both log-probabilities [rows, vocabulary]; 0 without rows."""
+    if not len(after):
+        return after.sum()
+    return (before.exp() * (before - after)).sum(-1).mean()
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """While open, no parameter asks for a gradient: what lies below the first changed slot needs no graph then."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        model.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_()
+
+
+def _wide(network: Network) -> Network:
+    """The network itself, or a copy in float32 if its dtype is a narrower one."""
+    if next(network.model.parameters()).dtype in (torch.float32, torch.float64):
+        return network
+    return Network(copy.deepcopy(network.model).float(), network.adapter)

@@ -1,0 +1,63 @@
+"""`kndb edit optimize`, and previews of all three ways to plan an edit, as a user meets them."""
+
+import csv
+import io
+
+import pytest
+
+
+@pytest.fixture
+def france(use_ready, kndb_json) -> int:
+    """The number of the fact that the capital of France is Paris."""
+    use_ready()
+    return kndb_json("query", "facts", "--relation", "P36", "--subject", "France")[0]["id"]
+
+
+def test_an_optimised_edit_is_planned_shown_and_listed(kndb, kndb_json, france):
+    outcome = kndb("edit", "optimize", "--model", "tiny", "--fact", france, "--to", "Tokyo", "--steps", 20)
+    assert "Planned, not applied. Apply it with: kndb edit apply 1" in outcome.err
+    assert "20 steps, stopped before" in outcome.err or "target reached" in outcome.err
+    shown = kndb_json("edit", "show", 1)
+    assert (shown["kind"], shown["recipe"]["steps"], shown["recipe"]["to"]) == ("optimize", 20, "Tokyo")
+    assert kndb_json("edit", "list")[0]["what"] == "France · P36 · Paris → Tokyo"
+    kndb("edit", "apply", 1)
+    kndb("edit", "revert", 1)
+
+
+def test_previews_store_nothing(kndb, kndb_json, france, state):
+    before = state()
+    of_fact = ("--model", "tiny", "--fact", france, "--to", "Tokyo", "--preview")
+    for words in (
+        ("edit", "optimize", *of_fact, "--steps", 2, "--neighbours", 1, "--others", 0),
+        ("edit", "update", *of_fact, "--max-share", 1),
+        ("edit", "erase", "--model", "tiny", "--relation", "P36", "--preview"),
+    ):
+        found = kndb_json(*words)
+        assert list(found) == ["answers", "collateral"]
+        assert found["answers"][0]["before"] == "Paris"
+        assert found["collateral"]
+        printed = kndb(*words, "--part", "collateral", "--format", "csv")
+        assert [int(row["fact"]) for row in csv.DictReader(io.StringIO(printed.out))] == [
+            row["fact"] for row in found["collateral"]
+        ]
+        assert "A preview; nothing was stored." in printed.err
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--part", "answers"), "found --part answers without --preview"),
+        (("--preview", "--format", "csv"), "CSV prints a single part; name one with --part, of answers, collateral"),
+        (("--preview", "--part", "slots"), "found --part slots; expected one of answers, collateral"),
+        (("--steps", "0"), "found steps 0; expected at least 1"),
+        (("--bound", "nan"), "found bound nan; expected a number above 0"),
+        (("--neighbours", "-1"), "found neighbours -1; expected at least 0"),
+        (("--max-share", "0"), "found max-share 0.0; expected a number above 0, at most 1"),
+    ],
+)
+def test_what_is_refused(kndb, france, state, words, message):
+    before = state()
+    outcome = kndb("edit", "optimize", "--model", "tiny", "--fact", france, "--to", "Tokyo", *words, code=2)
+    assert message in outcome.err
+    assert state() == before

@@ -333,7 +333,7 @@ def _store_foreign(
     run_id = store_exchange.find_imported_run(connection, model.id, run_settings)
     if run_id is None:
         moment = now()
-        run_id = store_exchange.add_run(
+        run_id = store_runs.add_run(
             connection,
             model.id,
             version=store_exchange.imported_version(connection, model),

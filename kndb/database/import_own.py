@@ -61,7 +61,7 @@ def target_run(connection: Transaction, model: Model, described: DescribedRun) -
         present = store_runs.find_run(connection, model.id, described.version, described.method, described.settings)
     if present is not None:
         return present, True
-    added = store_exchange.add_run(
+    added = store_runs.add_run(
         connection,
         model.id,
         version=described.version,

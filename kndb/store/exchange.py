@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from ..records import KnowledgeNeuron, Model, RelationRefinement, Run, Settings
 from .refinements import add_refinement, refinement
@@ -39,32 +39,6 @@ def find_imported_run(connection: Connection, model_id: int, settings: Settings)
     )
     found = (find_run(connection, model_id, version, IMPORTED, settings) for version in versions.all())
     return max((number for number in found if number is not None), default=None)
-
-
-def add_run(
-    connection: Connection,
-    model_id: int,
-    *,
-    version: str,
-    method: str,
-    settings: Settings,
-    status: str,
-    created_at: str,
-    finished_at: str | None,
-) -> int:
-    """Adds a run as it is given, and gives its number."""
-    added = connection.execute(
-        insert(RunRow).values(
-            model_id=model_id,
-            version=version,
-            method=method,
-            settings=dict(settings),
-            status=status,
-            created_at=created_at,
-            finished_at=finished_at,
-        )
-    )
-    return int(added.inserted_primary_key[0])  # type: ignore[index]
 
 
 def store_sets(

@@ -49,17 +49,36 @@ def start_run(connection: Connection, model_id: int, version: str, method: str, 
     if present is not None:
         connection.execute(update(RunRow).where(RunRow.id == present).values(status="running", finished_at=None))
         return run(connection, present), True
+    number = add_run(
+        connection, model_id, version=version, method=method, settings=settings, status="running", created_at=now()
+    )
+    return run(connection, number), False
+
+
+def add_run(
+    connection: Connection,
+    model_id: int,
+    *,
+    version: str,
+    method: str,
+    settings: Settings,
+    status: str,
+    created_at: str,
+    finished_at: str | None = None,
+) -> int:
+    """Adds a run as it is given, and gives its number."""
     added = connection.execute(
         insert(RunRow).values(
             model_id=model_id,
             version=version,
             method=method,
             settings=dict(settings),
-            status="running",
-            created_at=now(),
+            status=status,
+            created_at=created_at,
+            finished_at=finished_at,
         )
     )
-    return run(connection, _key(added)), False
+    return _key(added)
 
 
 def find_run(connection: Connection, model_id: int, version: str, method: str, settings: Settings) -> int | None:

@@ -6,7 +6,6 @@ fails or is interrupted leaves nothing behind.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ..analysis.interventions import Question
 from ..analysis.probe_summaries import summarize_activations, summarize_scaling
 from ..errors import AttributionError, UsageError
 from ..facts.texts import read_texts
+from ..files import sha256
 from ..findings import (
     ActivationSummary,
     ExtremeText,
@@ -188,7 +188,7 @@ class ProbeCommands:
             values = read(network, [Question(text.encoded, sets[text.fact.id][1]) for text in shown], progress)
         settings = {
             **_settings("activation", choice, seed, dtype, str(chosen_device)),
-            "texts": {str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in texts},
+            "texts": {str(path): sha256(Path(path)) for path in texts},
             "pairs": None if pairs is None else str(pairs),
             "input_format": input_format,
             "keep": keep,

@@ -3,8 +3,9 @@
 Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
 Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up.
 Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text.
-Edits: model ─< edit ─< edit_neuron; `applied_edit` is the model's current stack of edits, `history` the road
-to it, `version` how to build each version, `snapshot` names for versions, `evaluation` measures of edits.
+Edits: model ─< edit ─< edit_neuron, edit_tensor; `applied_edit` is the model's current stack of edits, `history` the
+road to it, `version` how to build each version, `snapshot` names for versions. evaluation ─< evaluation_measure are
+measures of edits, edit_trial ─< edit_trial_result those of edits that were tried without being stored.
 
 Times are ISO 8601 text in UTC. Settings, recipes and measures are JSON text. Scores are 8-byte floats.
 """
@@ -321,6 +322,8 @@ class EditRow(Table):
     fact_id: Mapped[int | None] = mapped_column(ForeignKey("fact.id", ondelete="SET NULL"))
     relation_id: Mapped[int | None] = mapped_column(ForeignKey("relation.id", ondelete="SET NULL"))
     created_at: Mapped[str]
+    author: Mapped[str | None]
+    fact_numbers: Mapped[dict[str, Any] | None]
 
 
 class EditNeuronRow(Table):
@@ -335,6 +338,18 @@ class EditNeuronRow(Table):
     layer: Mapped[int] = mapped_column(primary_key=True)
     neuron: Mapped[int] = mapped_column(primary_key=True)
     parameter: Mapped[str]
+    old_sha256: Mapped[str]
+    new_sha256: Mapped[str]
+    base_sha256: Mapped[str]
+
+
+class EditTensorRow(Table):
+    """A whole parameter that an edit changes, other than by value slots: sha256 of its bytes, as for a slot."""
+
+    __tablename__ = "edit_tensor"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="CASCADE"), primary_key=True)
+    parameter: Mapped[str] = mapped_column(primary_key=True)
     old_sha256: Mapped[str]
     new_sha256: Mapped[str]
     base_sha256: Mapped[str]
@@ -403,3 +418,52 @@ class EvaluationRow(Table):
     settings: Mapped[dict[str, Any]]
     measures: Mapped[dict[str, Any]]
     created_at: Mapped[str]
+
+
+class EvaluationMeasureRow(Table):
+    """One measure of an evaluation, with its 95 % confidence interval over facts where there is one."""
+
+    __tablename__ = "evaluation_measure"
+    __table_args__ = (
+        CheckConstraint("weights IN ('edited', 'control')", name="weights"),
+        {"sqlite_with_rowid": False},
+    )
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), primary_key=True)
+    weights: Mapped[str] = mapped_column(primary_key=True)
+    prompts_of: Mapped[str] = mapped_column(primary_key=True)
+    measure: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    facts: Mapped[int | None]
+
+
+class EditTrialRow(Table):
+    """Edits of many facts that are tried in memory: a bench of one method, or a sweep over settings of it."""
+
+    __tablename__ = "edit_trial"
+    __table_args__ = (
+        CheckConstraint("kind IN ('bench', 'sweep')", name="kind"),
+        CheckConstraint("status IN ('running', 'complete')", name="status"),
+        Index("ix_edit_trial_model_id", "model_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"))
+    version: Mapped[str]
+    kind: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    status: Mapped[str]
+    created_at: Mapped[str]
+    finished_at: Mapped[str | None]
+
+
+class EditTrialResultRow(Table):
+    """One result of a trial: of one fact, or of a number of edits together."""
+
+    __tablename__ = "edit_trial_result"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("edit_trial.id", ondelete="CASCADE"), primary_key=True)
+    part: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    fact_id: Mapped[int | None] = mapped_column(ForeignKey("fact.id", ondelete="SET NULL"))
+    measures: Mapped[dict[str, Any]]

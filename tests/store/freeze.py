@@ -63,12 +63,19 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
     "probe_fact": [(1, 1, "knowledge", "own", 1, 1, 0.75, 0.25, 1.0, 0.0, 1.0)],
     "probe_activation": [(2, 1, "head-and-tail", 2, 0.5)],
     "probe_text": [(2, 1, 1, "head-and-tail", "Apple made the iPod Touch.", 0.75)],
-    "edit": [(1, 1, "erase", "{}", OBJECT, f"{OBJECT[:2]}/{OBJECT}.safetensors", BASE, 1, 1, NOW)],
+    "edit": [(1, 1, "erase", "{}", OBJECT, f"{OBJECT[:2]}/{OBJECT}.safetensors", BASE, 1, 1, NOW, "ada", '{"7": 1}')],
     "edit_neuron": [(1, 3, 511, "layer.3.weight", digest("old"), digest("new"), digest("old"))],
+    "edit_tensor": [(1, "head.weight", digest("old"), digest("new"), digest("old"))],
     "applied_edit": [(1, 0, 1)],
     "history": [(1, 1, "apply", 1, BASE, EDITED, NOW, "ada", None)],
     "snapshot": [(1, "before", BASE, NOW)],
     "evaluation": [(1, 1, BASE, EDITED, "{}", '{"success": 1.0}', NOW)],
+    "evaluation_measure": [
+        (1, "edited", "own", "success_rate", 1.0, 0.2, 1.0, 1),
+        (1, "control", "inter", "perplexity_after", None, None, None, None),
+    ],
+    "edit_trial": [(1, 1, BASE, "bench", '{"method": "update"}', "running", NOW, None)],
+    "edit_trial_result": [(1, "single", 0, 1, '{"edited": {}}')],
 }
 
 

@@ -85,8 +85,8 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     found, expected = described(path), described(other)
     assert found == expected
     whole = json.dumps(found)
-    assert whole.count("WITHOUT ROWID") == 13
-    assert whole.count("CHECK (") == 8
+    assert whole.count("WITHOUT ROWID") == 16
+    assert whole.count("CHECK (") == 11
     assert whole.count("WHERE subject IS") == 2
 
 

@@ -1,0 +1,68 @@
+"""Confidence intervals of measures over facts: how far another draw of as many facts could have been off.
+
+The unit is the fact, never the prompt: prompts of one fact are paraphrases, and go right or wrong together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy
+
+CONFIDENCE = 0.95
+"""How often such an interval holds the true value, over many draws."""
+
+RESAMPLES = 1000
+"""Draws of the bootstrap."""
+
+
+def share_interval(shares: Sequence[float]) -> tuple[float, float] | None:
+    """Wilson's interval of the mean of one share per fact, each from 0 to 1.
+
+    It is exact in kind for shares of 0 and 1, and too wide rather than too narrow for those between: no variable in
+    [0, 1] with that mean varies more than one of only 0 and 1.
+
+    Args:
+        shares: one for each fact.
+
+    Returns:
+        Its ends, within [0, 1]; None without facts.
+    """
+    count = len(shares)
+    if not count:
+        return None
+    mean = math.fsum(shares) / count
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    centre = mean + z * z / (2 * count)
+    half = z * math.sqrt(max(mean * (1 - mean), 0.0) / count + (z / (2 * count)) ** 2)
+    scale = 1 + z * z / count
+    # The ends are 0 and 1 where no fact, or each one, has its share; rounding must not say otherwise.
+    low = 0.0 if mean == 0 else max((centre - half) / scale, 0.0)
+    high = 1.0 if mean == 1 else min((centre + half) / scale, 1.0)
+    return low, high
+
+
+def mean_interval(
+    values: Sequence[float], weights: Sequence[float] | None = None, *, seed: int = 0
+) -> tuple[float, float] | None:
+    """The percentile bootstrap interval of a mean over facts: facts are drawn with replacement, with their weights.
+
+    Args:
+        values: one for each fact; all finite.
+        weights: one for each fact, such as its number of prompts; None weighs all alike.
+        seed: of the draws.
+
+    Returns:
+        Its ends; None for fewer than two facts, of which nothing can be said, and where a value is not finite.
+    """
+    count = len(values)
+    if count < 2 or not all(map(math.isfinite, values)):
+        return None
+    weighed = numpy.ones(count) if weights is None else numpy.asarray(weights, dtype=numpy.float64)
+    products = numpy.asarray(values, dtype=numpy.float64) * weighed
+    drawn = numpy.random.default_rng(seed).integers(0, count, size=(RESAMPLES, count))
+    means = products[drawn].sum(axis=1) / weighed[drawn].sum(axis=1)
+    low, high = numpy.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

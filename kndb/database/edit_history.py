@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from ..editing import diff_file
 from ..editing.replay import require_replayable
-from ..models.network import Network
 from ..records import Edit, HistoryEntry
 from ..store import edits as store_edits
+from ..store import facts as store_facts
 from ..store import steps
 from ..store.engine import Store
 from ..store.versions import CurrentModel
 from .edit_diff import VersionDiff, compare_versions
+from .edit_optimize import facts_in_recipe
 from .edit_rebase import Rebase, compute_replays, store_rebase, take_back
 from .edit_verify import Verified, verify_edits
 from .models import ModelCommands
@@ -59,7 +60,7 @@ class EditHistoryCommands:
 
         The edit and the later ones are reverted. Each later one is then planned from its recipe (the same neurons,
         tokens and factors) on the weights that are left, as a new edit, and applied, in the order in which they were
-        applied.
+        applied. An optimised edit takes its gradient steps anew, with the settings and the prompts of its recipe.
 
         Args:
             edit: the edit's number; it must be applied.
@@ -73,9 +74,13 @@ class EditHistoryCommands:
         for record in records[:-1]:
             require_replayable(record.id, record.kind, record.recipe)
         contents = [(record, self._read(record)) for record in records]
-        version = self._models.load(model.name, model.version)
-        network = Network(version.model, version.adapter)
-        replays = compute_replays(network, version.record.fingerprint, contents)
+        with self._store.reading() as connection:
+            prompts = {
+                record.id: store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
+                for record in records[:-1]
+                if record.kind == "optimize"
+            }
+        replays = compute_replays(self._models.load(model.name, model.version), contents, prompts)
         return store_rebase(self._store, edit, model.version, replays)
 
     def _cascade(self, edit: int) -> tuple[CurrentModel, list[Edit]]:

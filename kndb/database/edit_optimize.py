@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from ..editing import optimize
 from ..editing.diff_file import EditObject
+from ..editing.replay import recipe_settings
 from ..errors import EditError, UsageError
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
@@ -124,28 +124,38 @@ def facts_in_recipe(edit: Edit) -> list[int]:
     return [int(fact["id"]), *(int(number) for number in kept)]
 
 
-def optimized_control(
-    edit: Edit, version: ModelVersion, network: Network, neurons: Sequence[Neuron], prompts: Sequence[Prompt]
+def optimized_anew(
+    edit: Edit,
+    version: ModelVersion,
+    network: Network,
+    neurons: Sequence[Neuron],
+    prompts: Sequence[Prompt],
+    *,
+    recipe: Mapping[str, object],
+    kind: str,
 ) -> EditObject:
-    """The edit's own optimisation of other neurons.
+    """The edit's own optimisation, with the settings of its recipe: of other neurons, or on other weights.
 
     Args:
         edit: an optimised edit.
-        version: the model version that it was planned on.
-        network: the same model.
-        neurons: whose value slots to change instead.
+        version: the model version.
+        network: the same model, with the weights to start from.
+        neurons: whose value slots to change.
         prompts: those of `facts_in_recipe`, held-out templates left out.
+        recipe: of the result.
+        kind: of the result.
+
+    Raises:
+        EditError: if there is no prompt of the edit's fact, or no slot would change.
     """
     own = facts_in_recipe(edit)[0]
-    recipe: Any = edit.recipe
-    settings = optimize.Settings(**{field.name: recipe[field.name] for field in fields(optimize.Settings)})
     return optimized_edit(
         version,
         network,
         neurons,
         encode_open(version, [prompt for prompt in prompts if prompt.fact_id == own]),
         encode_open(version, [prompt for prompt in prompts if prompt.fact_id != own]),
-        settings,
-        recipe=edit.recipe,
-        kind="control",
+        recipe_settings(edit.recipe),
+        recipe=recipe,
+        kind=kind,
     )

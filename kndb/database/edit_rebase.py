@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..editing import diff_file
-from ..editing.replay import Difference, Values, difference, recipe_slots, replay
+from ..editing.replay import Difference, Values, difference, recipe_neurons, recipe_slots, replay
 from ..editing.slots import apply_object, changes, check_fingerprint
 from ..errors import ConflictError, EditError, VersionMovedError
 from ..models.network import Network
-from ..records import Edit, HistoryEntry
+from ..records import Edit, HistoryEntry, Prompt
 from ..store import edits as store_edits
 from ..store import steps
 from ..store.engine import Store
+from .edit_optimize import optimized_anew
+from .models import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,16 @@ class Replay:
 
 
 def compute_replays(
-    network: Network, fingerprint: str, edits: Sequence[tuple[Edit, diff_file.EditObject]]
+    version: ModelVersion,
+    edits: Sequence[tuple[Edit, diff_file.EditObject]],
+    prompts: Mapping[int, Sequence[Prompt]],
 ) -> list[Replay]:
     """Takes edits back in memory, and computes all but the last anew on the weights that are left.
 
     Args:
-        network: the model at its current version; its weights change.
-        fingerprint: of its checkpoint.
+        version: the model at its current version; its weights change.
         edits: what to take back, in this order: the last applied first, the edit to leave out at the end.
+        prompts: for each optimised edit, by its number, the prompts of `facts_in_recipe` without held-out templates.
 
     Returns:
         The edits computed anew, in the order in which to apply them.
@@ -69,6 +73,7 @@ def compute_replays(
     Raises:
         EditError: if one can't be computed anew, or the weights are not those that the edits left.
     """
+    network, fingerprint = Network(version.model, version.adapter), version.record.fingerprint
     later: list[tuple[Edit, diff_file.EditObject, Values]] = []
     for place, (record, content) in enumerate(edits, 1):
         if place < len(edits):
@@ -76,10 +81,27 @@ def compute_replays(
         take_back(network.model, fingerprint, content)
     replays = []
     for record, content, before in reversed(later):
-        planned = replay(network, content, record.id)
+        planned = _computed_anew(version, network, record, content, prompts.get(record.id, ()))
         apply_object(dict(network.model.named_parameters()), planned)
         replays.append(Replay(record.id, planned, difference(before, recipe_slots(network, content))))
     return replays
+
+
+def _computed_anew(
+    version: ModelVersion,
+    network: Network,
+    record: Edit,
+    content: diff_file.EditObject,
+    prompts: Sequence[Prompt],
+) -> diff_file.EditObject:
+    if record.kind != "optimize":
+        return replay(network, content, record.id)
+    neurons = recipe_neurons(content.recipe)
+    recipe = {**content.recipe, "rebased_from": record.id}
+    try:
+        return optimized_anew(record, version, network, neurons, prompts, recipe=recipe, kind=record.kind)
+    except EditError as error:
+        raise EditError(f"edit {record.id} can't be replayed: {error}") from error
 
 
 def take_back(model: Any, fingerprint: str, content: diff_file.EditObject) -> None:

@@ -20,7 +20,7 @@ from ..models import loading
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Edit, Fact, Neuron, Prompt
-from .edit_optimize import optimized_control
+from .edit_optimize import optimized_anew
 from .models import ModelVersion
 
 Group = list[EncodedPrompt]
@@ -90,7 +90,9 @@ class EditEvaluator:
     def _control(self, edit: Edit, planned: EditObject, seed: int, optimized_on: Sequence[Prompt]) -> EditObject:
         drawn = recipes.random_neurons(self._network, _neurons(planned), seed)
         if edit.kind == "optimize":
-            return optimized_control(edit, self._version, self._network, drawn, optimized_on)
+            return optimized_anew(
+                edit, self._version, self._network, drawn, optimized_on, recipe=edit.recipe, kind="control"
+            )
         rule = recipes.erase_rule if edit.kind == "erase" else self._update_rule(edit.recipe)
         return recipes.plan(self._network, drawn, rule, fingerprint=planned.fingerprint, kind="control", recipe={})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -14,9 +14,10 @@ from ..models.network import Network
 from ..records import Neuron
 from . import recipes
 from .diff_file import EditObject, Layout, slot_bytes
+from .optimize import Settings
 from .slots import read_slots
 
-REPLAYED_KINDS = ("erase", "update")
+REPLAYED_KINDS = ("erase", "optimize", "update")
 
 Values = dict[Neuron, torch.Tensor]
 """What some value slots hold, each [d] on the CPU, by neuron."""
@@ -54,9 +55,12 @@ def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> No
             f"Run `kndb edit revert {edit}` first, and plan it anew afterwards"
         )
     try:
-        _neurons(recipe)
+        recipe_neurons(recipe)
         if kind == "update":
             _tokens_and_factors(recipe)
+        if kind == "optimize":
+            _number(recipe, "new_token", int)
+            recipe_settings(recipe)
     except (KeyError, TypeError, UsageError) as error:
         raise EditError(
             f"edit {edit} can't be replayed: found a recipe of kind {kind!r} without sound neurons, tokens and factors "
@@ -65,7 +69,7 @@ def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> No
 
 
 def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
-    """Computes an edit anew on the weights that the model has now; changes nothing.
+    """Computes an edit by a rule, `update` or `erase`, anew on the weights that the model has now; changes nothing.
 
     The neurons, tokens and factors are those of the recipe; the new one notes `rebased_from`.
 
@@ -84,7 +88,7 @@ def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
             rule = recipes.update_rule(network, *_tokens_and_factors(planned.recipe))
         return recipes.plan(
             network,
-            _neurons(planned.recipe),
+            recipe_neurons(planned.recipe),
             rule,
             fingerprint=planned.fingerprint,
             kind=planned.kind,
@@ -101,7 +105,7 @@ def recipe_slots(network: Network, planned: EditObject) -> Values:
     """
     layout: Layout = "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
     found: Values = {}
-    for neuron in _neurons(planned.recipe):
+    for neuron in recipe_neurons(planned.recipe):
         layer = network.canonical_layer(neuron.layer)
         weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
         found[Neuron(layer, neuron.index)] = read_slots(weight, layout, torch.tensor([neuron.index]))[0]
@@ -121,11 +125,30 @@ def difference(before: Values, after: Values) -> Difference:
     return Difference(len(before), different, largest)
 
 
-def _neurons(recipe: Mapping[str, object]) -> list[Neuron]:
+def recipe_neurons(recipe: Mapping[str, object]) -> list[Neuron]:
+    """The neurons that a recipe names.
+
+    Raises:
+        TypeError: if it names none.
+        KeyError: if it has no list of them.
+        UsageError: if one is not a neuron's name.
+    """
     named = recipe["neurons"]
     if not isinstance(named, list) or not named:
         raise TypeError(f"neurons {named!r}")
     return [Neuron.parse(str(name)) for name in named]
+
+
+def recipe_settings(recipe: Mapping[str, object]) -> Settings:
+    """The settings of the gradient steps in the recipe of an optimised edit.
+
+    Raises:
+        TypeError: if one is not a number.
+        KeyError: if one is missing.
+        UsageError: if one is out of its range.
+    """
+    values = {field.name: _number(recipe, field.name, (int, float)) for field in fields(Settings)}
+    return Settings(**values)  # type: ignore[arg-type]
 
 
 def _tokens_and_factors(recipe: Mapping[str, object]) -> tuple[int, int, float, float]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import edit_history, edit_optimize
+from . import edit_history, edit_optimize, edit_update
 from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
@@ -25,40 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, 
 GROUPS = ("own", "own_held_out", "intra", "inter")
 
 
-@app.command()
-def update(
-    model: ModelOption,
-    fact: Annotated[int, typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.")],
-    to: Annotated[str, typer.Option("--to", metavar="OBJECT", help="The new answer, one token.")],
-    lambda_old: Annotated[float, typer.Option("--lambda-old", help="Factor away from the present answer.")] = 1.0,
-    lambda_new: Annotated[float, typer.Option("--lambda-new", help="Factor towards the new answer.")] = 8.0,
-    max_share: Annotated[
-        float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
-    ] = 0.1,
-    refinement: RefinementOption = None,
-    preview: PreviewOption = False,
-    part: PreviewPartOption = None,
-    db: DatabaseOption = None,
-    output: FormatOption = OutputFormat.TABLE,
-) -> None:
-    """Plan that the model gives a new answer for a fact; nothing is applied.
-
-    Example: kndb edit update --model lab-bert --fact 588 --to Toyota
-    """
-    check_preview(preview, part, output)
-    with open_existing(db) as database:
-        draft = database.edits.drafts.update(
-            model,
-            fact,
-            to,
-            lambda_old=lambda_old,
-            lambda_new=lambda_new,
-            max_share=max_share,
-            refinement=refinement,
-        )
-        finish_plan(database, draft, preview, part, output)
-
-
+app.command("update")(edit_update.update)
 app.command("optimize")(edit_optimize.optimize)
 
 
@@ -83,16 +50,7 @@ def erase(
         finish_plan(database, draft, preview, part, output)
 
 
-@app.command()
-def apply(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
-    """Apply an edit to its model's current version.
-
-    Example: kndb edit apply 1
-    """
-    with open_existing(db) as database:
-        print_record(edit_history.step_row(database.edits.apply(edit)), output)
-
-
+app.command("apply")(edit_history.apply)
 app.command("revert")(edit_history.revert)
 
 

@@ -1,4 +1,4 @@
-"""`kndb edit revert`, `log`, `diff` and `verify`: edits as version control."""
+"""`kndb edit apply`, `revert`, `log`, `diff` and `verify`: edits as version control."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from kndb.errors import DiffFileError, StoreDamagedError, UsageError
 from kndb.records import Edit, HistoryEntry
 
+from .numbers import parse_numbers
 from .options import (
     DatabaseOption,
     EditArgument,
@@ -29,6 +30,28 @@ EDIT_COLUMNS = ["id", "kind", "what", "neurons", "applied", "base_version", "cre
 _STEP_COLUMNS = ["edit", "model", "action", "version_before", "version_after"]
 _REPLAY_COLUMNS = ["rebased_from", "slots", "different", "largest_change"]
 VersionArgument = typer.Argument(help="A version: base, current, a version id or its start, or a snapshot's name.")
+
+
+def apply(
+    edits: Annotated[
+        list[str],
+        typer.Argument(metavar="EDIT...", help="Edits' numbers, or ranges such as 7-12; see: kndb edit list."),
+    ],
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Apply edits to their model's current version, in the order given: all of them or none.
+
+    Example: kndb edit apply 1
+    """
+    numbers = parse_numbers(edits)
+    with open_existing(db) as database:
+        steps = database.edits.apply_all(numbers)
+    if len(steps) == 1:
+        print_record(step_row(steps[0]), output)
+        return
+    note(f"Applied {len(steps)} edits: {steps[0].version_before} → {steps[-1].version_after}")
+    print_rows([step_row(step) for step in steps], _STEP_COLUMNS, output)
 
 
 def revert(

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
+from .edit_plans import (
+    FactOption,
+    PreviewOption,
+    PreviewPartOption,
+    SkipOption,
+    TargetsOption,
+    ToOption,
+    check_preview,
+    finish_plan,
+    plan_file,
+    require_one_way,
+)
 from .options import DatabaseOption, FormatOption, ModelOption, RefinementOption, open_existing
-from .output import OutputFormat, note, progress_bar
+from .output import OutputFormat, Tick, note, progress_bar
+
+if TYPE_CHECKING:
+    from kndb.database.edit_drafts import Draft
+    from kndb.database.models import ModelVersion
 
 
 def optimize(
     model: ModelOption,
-    fact: Annotated[int, typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.")],
-    to: Annotated[str, typer.Option("--to", metavar="OBJECT", help="The new answer, one token.")],
+    fact: FactOption = None,
+    to: ToOption = None,
+    facts: TargetsOption = None,
+    skip_unusable: SkipOption = False,
     steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 100,
     learning_rate: Annotated[
         float,
@@ -42,27 +60,38 @@ def optimize(
 ) -> None:
     """Plan, by gradient steps on a fact's value slots, that the model gives a new answer; nothing is applied.
 
+    With --facts, for each fact in a file.
+
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
     from kndb.database.edit_optimize import Neighbours, Settings
 
-    check_preview(preview, part, output)
+    one = require_one_way(fact, to, facts, skip_unusable, part)
+    check_preview(preview, part, output, parts=facts is None)
     settings = Settings(
         steps=steps, learning_rate=learning_rate, keep=keep, bound=bound, target=target, drift=drift, seed=seed
     )
     counts = Neighbours(neighbours, others)
     with open_existing(db) as database:
-        with progress_bar("Optimising", "steps") as tick:
-            draft = database.edits.drafts.optimize(
+
+        def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
+            return database.edits.drafts.optimize(
                 model,
-                fact,
-                to,
+                number,
+                answer,
                 settings=settings,
                 neighbours=counts,
                 max_share=max_share,
                 refinement=refinement,
-                progress=tick,
+                progress=progress,
+                on=on,
             )
+
+        if isinstance(one, Path):
+            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output)
+            return
+        with progress_bar("Optimising", "steps") as tick:
+            draft = plan(*one, progress=tick)
         outcome: Any = draft.content.recipe["outcome"]
         reached = "target reached" if outcome["reached"] else "stopped before target and drift were both reached"
         note(

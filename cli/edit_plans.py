@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kndb.errors import UsageError
 
-from .output import OutputFormat, as_row, note, print_parts, print_record, require_part
+from .edit_history import EDIT_COLUMNS, edit_rows
+from .numbers import number_ranges
+from .output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
 
 if TYPE_CHECKING:
     from kndb.database import Database
+    from kndb.database.edit_drafts import Draft
+    from kndb.database.models import ModelVersion
 
+FactOption = Annotated[
+    int | None,
+    typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.", show_default=False),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="OBJECT", help="The new answer, one token.", show_default=False),
+]
+TargetsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--facts",
+        metavar="FILE",
+        help="In place of both: many facts, .jsonl or .csv with `to`, and `fact` or `relation` and `subject`.",
+        show_default=False,
+    ),
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-unusable", help="Of --facts, pass over those for which no edit can be planned."),
+]
 PreviewOption = Annotated[
     bool,
     typer.Option("--preview", help="Store nothing; show answers before and after, and who holds the slots."),
@@ -27,22 +54,60 @@ PreviewPartOption = Annotated[
     ),
 ]
 _ANSWERS = ["prompt", "rank", "before", "probability_before", "after", "probability_after"]
+_BATCH_COLUMNS = [
+    "fact",
+    "relation",
+    "subject",
+    "old_answer",
+    "to",
+    "neurons",
+    "probability_before",
+    "probability_after",
+    "success_rate",
+]
 _COLLATERAL = ["fact", "relation", "subject", "object", "neurons"]
 
 
-def check_preview(preview: bool, part: str | None, output: OutputFormat) -> None:
-    """Checks `--part`, before any work.
+def require_one_way(
+    fact: int | None, to: str | None, facts: Path | None, skip_unusable: bool, part: str | None
+) -> tuple[int, str] | Path:
+    """The fact and its new answer, or the file that has many.
 
     Raises:
-        UsageError: if a part is named that can't be printed.
+        UsageError: if neither or both are given, or an option of the other way is.
     """
-    if preview:
+    if facts is None:
+        if fact is None or to is None:
+            raise UsageError("found no --facts, and not both of --fact and --to; expected --fact and --to, or --facts")
+        if skip_unusable:
+            raise UsageError("found --skip-unusable without --facts; it is for the facts of a file")
+        return fact, to
+    if fact is not None or to is not None:
+        raise UsageError("found --facts with --fact or --to; expected --facts alone, or --fact and --to")
+    if part is not None:
+        raise UsageError(f"found --part {part} with --facts; the preview of a file has no parts")
+    return facts
+
+
+def check_preview(preview: bool, part: str | None, output: OutputFormat, *, parts: bool = True) -> None:
+    """Checks `--part`, before any work.
+
+    Args:
+        preview: whether there is to be a preview.
+        part: the part to print, if one is named.
+        output: how to print it.
+        parts: whether the preview has parts.
+
+    Raises:
+        UsageError: if a part is named that can't be printed, or has to be and is not.
+    """
+    if preview and parts:
         require_part(("answers", "collateral"), output, part)
     elif part is not None:
         raise UsageError(f"found --part {part} without --preview; only a preview has parts")
 
 
-def finish_plan(database: Database, draft: Any, preview: bool, part: str | None, output: OutputFormat) -> None:
+def finish_plan(database: Database, draft: Draft, preview: bool, part: str | None, output: OutputFormat) -> None:
     """Stores a draft and prints the edit; or prints what it would do, and stores nothing."""
     if preview:
         found = database.edits.preview(draft)
@@ -56,6 +121,50 @@ def finish_plan(database: Database, draft: Any, preview: bool, part: str | None,
         print_parts({"answers": (answers, _ANSWERS), "collateral": (facts, _COLLATERAL)}, output, part)
         return
     print_planned(database.edits.add(draft), output)
+
+
+def plan_file(
+    database: Database,
+    model: str,
+    facts: Path,
+    plan: Callable[[int, str, ModelVersion], Draft],
+    *,
+    skip_unusable: bool,
+    preview: bool,
+    output: OutputFormat,
+) -> None:
+    """Plans the edits of a file, and stores and prints them; or prints what they would do together.
+
+    Args:
+        database: the database.
+        model: a registered model.
+        facts: the file.
+        plan: plans that a fact gets an answer, on the weights in memory.
+        skip_unusable: pass over facts for which no edit can be planned.
+        preview: store nothing.
+        output: how to print.
+    """
+    targets = database.edits.targets(facts)
+    with progress_bar("Planning", "facts") as tick:
+        batch = database.edits.draft_batch(
+            model,
+            targets,
+            lambda target, version: plan(target.fact, target.to, version),
+            skip_unusable=skip_unusable,
+            progress=tick,
+        )
+    for one in batch.unusable:
+        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.reason}")
+    if preview:
+        note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
+        print_rows([as_row(row) for row in database.edits.preview_batch(batch)], _BATCH_COLUMNS, output)
+        return
+    edits = database.edits.add_batch(batch)
+    note(
+        f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
+        f"kndb edit apply {number_ranges([edit.id for edit in edits])}"
+    )
+    print_rows(edit_rows(edits), EDIT_COLUMNS, output)
 
 
 def print_planned(planned: Any, output: OutputFormat) -> None:

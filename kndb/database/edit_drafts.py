@@ -78,6 +78,7 @@ class EditDrafts:
         lambda_new: float = 8.0,
         max_share: float = 0.1,
         refinement: int | None = None,
+        on: ModelVersion | None = None,
     ) -> Draft:
         """Moves a fact's value slots from the present answer's word embedding to that of `to`: the paper's rule.
 
@@ -89,6 +90,7 @@ class EditDrafts:
             lambda_new: λ₂, how far it moves towards the new answer's.
             max_share: neurons held by more than this share of the relation's facts are left out.
             refinement: whose knowledge neurons; None takes the model's newest.
+            on: the model in memory, to plan on its weights as they are; None loads the current version.
 
         Raises:
             NotFoundError: if there is no such fact, model or refinement.
@@ -96,7 +98,7 @@ class EditDrafts:
         """
         if not (lambda_old >= 0 and lambda_new >= 0):
             raise UsageError(f"found factors {lambda_old} and {lambda_new}; expected numbers of at least 0")
-        aim = self._aim(model, fact, to, max_share, refinement)
+        aim = self._aim(model, fact, to, max_share, refinement, on)
         recipe = {**aim.recipe, "lambda_old": lambda_old, "lambda_new": lambda_new}
         network = _network(aim.version)
         rule = recipes.update_rule(network, aim.old, aim.new, lambda_old, lambda_new)
@@ -116,6 +118,7 @@ class EditDrafts:
         max_share: float = 1.0,
         refinement: int | None = None,
         progress: optimize.Progress | None = None,
+        on: ModelVersion | None = None,
     ) -> Draft:
         """Changes a fact's value slots by gradient steps, so that `to` wins while other facts' answers stay.
 
@@ -128,13 +131,14 @@ class EditDrafts:
             max_share: neurons held by more than this share of the relation's facts are left out.
             refinement: whose knowledge neurons; None takes the model's newest.
             progress: told the steps taken, of how many at most.
+            on: the model in memory, to plan on its weights as they are; None loads the current version.
 
         Raises:
             NotFoundError: if there is no such fact, model or refinement.
             EditError: if the fact has no knowledge neurons, or the answer can't be used.
         """
         settings, counts = settings or optimize.Settings(), neighbours or Neighbours()
-        aim = self._aim(model, fact, to, max_share, refinement)
+        aim = self._aim(model, fact, to, max_share, refinement, on)
         with self._store.reading() as connection:
             drawn = draw_neighbours(store_facts.find_facts(connection), aim.fact, counts, settings.seed)
             others = store_facts.prompts(connection, fact_ids=drawn, held_out=False)
@@ -194,7 +198,15 @@ class EditDrafts:
         )
         return Draft(version, content, None, relation_id, chosen.id)
 
-    def _aim(self, model: str, fact_id: int, to: str, max_share: float, refinement: int | None) -> _Aim:
+    def _aim(
+        self,
+        model: str,
+        fact_id: int,
+        to: str,
+        max_share: float,
+        refinement: int | None,
+        on: ModelVersion | None,
+    ) -> _Aim:
         if not 0 < max_share <= 1:
             raise UsageError(f"found max-share {max_share}; expected a number above 0, at most 1")
         to = to.strip()
@@ -205,7 +217,7 @@ class EditDrafts:
             neurons, left_out = _neurons_for_update(connection, chosen.id, fact, max_share)
             prompts = store_facts.prompts(connection, fact_ids=[fact_id], held_out=False)
             (relation_id,) = store_facts.require_relations(connection, [fact.relation])
-        version = self._models.load(model)
+        version = on or self._models.load(model)
         encoded = encode_open(version, prompts)
         old = _present_answer(_network(version), encoded, fact)
         new = _answer_token(version, to)

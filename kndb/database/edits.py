@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ..editing import diff_file
 from ..editing.optimize import Progress, Settings
-from ..editing.slots import apply_object, changes, check_fingerprint
-from ..errors import ConflictError, EditError, UsageError, VersionMovedError
+from ..editing.slots import apply_object, check_fingerprint
+from ..errors import ConflictError, EditError, UsageError
 from ..records import Edit, Evaluation, HistoryEntry, Neuron, SlotChange
 from ..store import edits as store_edits
 from ..store import evaluations as store_evaluations
@@ -15,11 +16,14 @@ from ..store import facts as store_facts
 from ..store import models as store_models
 from ..store import steps
 from ..store import versions as store_versions
+from .edit_batch import Batch, PreviewedEdit, Target, draft_batch, preview_batch, read_targets, store_batch
+from .edit_batch import Progress as BatchProgress
 from .edit_drafts import Draft, EditDrafts
 from .edit_history import EditHistoryCommands
 from .edit_optimize import Neighbours, facts_in_recipe
 from .edit_preview import EditPreview, preview
 from .evaluation import EditEvaluator, facts_to_measure
+from .models import ModelVersion
 
 
 class EditCommands(EditHistoryCommands):
@@ -107,28 +111,57 @@ class EditCommands(EditHistoryCommands):
         Raises:
             VersionMovedError: if another process moved the model's version since the draft was computed.
         """
-        version, content = draft.version, draft.content
-        with self._store.writing() as connection:
-            current = store_models.model(connection, version.record.name).version
-            if current != version.version:
-                raise VersionMovedError(
-                    f"model {version.record.name} moved from {version.version} to {current} while the edit was "
-                    "planned; plan it again"
-                )
-            object_hash, object_path = diff_file.write(content, self._store.objects)
-            number = store_edits.add_edit(
-                connection,
-                version.record.id,
-                content.kind,
-                content.recipe,
-                object_hash,
-                object_path,
-                version.version,
-                changes(content),
-                draft.fact_id,
-                draft.relation_id,
-            )
-            return store_edits.edit(connection, number)
+        return store_batch(self._store, draft.version, [draft])[0]
+
+    # --- planning many -------------------------------------------------------------------------------------
+
+    def targets(self, path: Path) -> list[Target]:
+        """Facts and their new answers from a file; see `kndb.exchange.targets`.
+
+        Args:
+            path: JSON lines or CSV, with `to`, and `fact` or `relation` and `subject`.
+
+        Raises:
+            InputError: if the file is not such a list.
+            NotFoundError: if facts are not in the store, or a name stands for several.
+        """
+        return read_targets(self._store, path)
+
+    def draft_batch(
+        self,
+        model: str,
+        targets: Sequence[Target],
+        plan: Callable[[Target, ModelVersion], Draft],
+        *,
+        skip_unusable: bool = False,
+        progress: BatchProgress | None = None,
+    ) -> Batch:
+        """Plans many edits, each on the weights with those before it; stores nothing.
+
+        Args:
+            model: a registered model.
+            targets: facts and their new answers.
+            plan: computes the edit of one target on the weights in memory: a method of `drafts` with `on`.
+            skip_unusable: pass over facts for which no edit can be planned.
+            progress: told the facts tried, of how many.
+
+        Raises:
+            UsageError: if there is no target, or a fact is named twice.
+            EditError: if an edit can't be planned and is not to be skipped.
+        """
+        return draft_batch(self._models.load(model), targets, plan, skip_unusable=skip_unusable, progress=progress)
+
+    def add_batch(self, batch: Batch) -> list[Edit]:
+        """Stores the edits of a batch, all or none; applies nothing.
+
+        Raises:
+            VersionMovedError: if another process moved the model's version since the batch was computed.
+        """
+        return store_batch(self._store, batch.version, batch.drafts)
+
+    def preview_batch(self, batch: Batch) -> list[PreviewedEdit]:
+        """What all edits of a batch together would do to each of its facts; stores nothing."""
+        return preview_batch(self._store, batch)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -186,7 +219,30 @@ class EditCommands(EditHistoryCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
-        return self._step(edit, "apply")
+        return self.apply_all([edit])[0]
+
+    def apply_all(self, edits: Sequence[int]) -> list[HistoryEntry]:
+        """Applies edits of one model to its current version, in this order; all or none.
+
+        Raises:
+            UsageError: if there is no edit.
+            EditError: if they are of several models, or one is applied already.
+            ConflictError: if other edits changed the slots of one.
+            VersionMovedError: if another process moved the version meanwhile.
+            DiffFileError: if the object of one is damaged.
+        """
+        if not edits:
+            raise UsageError("found no edit; expected at least one number")
+        with self._store.reading() as connection:
+            # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
+            expected = steps.plan_applies(connection, edits).version
+            records = [store_edits.edit(connection, edit) for edit in edits]
+        self._try_in_memory(records, expected, "apply")
+        with self._store.writing() as connection:
+            taken: list[HistoryEntry] = []
+            for edit in edits:
+                taken.append(steps.apply_edit(connection, edit, taken[-1].version_after if taken else expected))
+            return taken
 
     def revert(self, edit: int) -> HistoryEntry:
         """Takes an applied edit out of its model's current version; the slots get their old bytes back.
@@ -196,7 +252,12 @@ class EditCommands(EditHistoryCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
-        return self._step(edit, "revert")
+        with self._store.reading() as connection:
+            expected = steps.plan_step(connection, edit, "revert").model.version
+            record = store_edits.edit(connection, edit)
+        self._try_in_memory([record], expected, "revert")
+        with self._store.writing() as connection:
+            return steps.revert_edit(connection, edit, expected)
 
     # --- measuring -----------------------------------------------------------------------------------------
 
@@ -243,21 +304,17 @@ class EditCommands(EditHistoryCommands):
     def _object(self, edit: Edit) -> diff_file.EditObject:
         return diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
 
-    def _step(self, edit: int, action: steps.Action) -> HistoryEntry:
-        with self._store.reading() as connection:
-            record = store_edits.edit(connection, edit)
-            # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
-            expected = steps.plan_step(connection, edit, action).model.version
-        planned = self._object(record)
-        version = self._models.load(record.model, expected)
-        check_fingerprint(planned, version.record.fingerprint)
-        try:
-            apply_object(dict(version.model.named_parameters()), planned, reverse=action == "revert")
-        except ConflictError as error:
-            raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
-        with self._store.writing() as connection:
-            take = steps.apply_edit if action == "apply" else steps.revert_edit
-            return take(connection, edit, expected)
+    def _try_in_memory(self, records: Sequence[Edit], expected_version: str, action: steps.Action) -> None:
+        """Takes steps on a model in memory, every byte of each slot compared first."""
+        contents = [self._object(record) for record in records]
+        version = self._models.load(records[0].model, expected_version)
+        parameters = dict(version.model.named_parameters())
+        for planned in contents:
+            check_fingerprint(planned, version.record.fingerprint)
+            try:
+                apply_object(parameters, planned, reverse=action == "revert")
+            except ConflictError as error:
+                raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
 
 
 def recipe_title(edit: Edit) -> str:

@@ -79,6 +79,37 @@ def plan_step(connection: Connection, edit_id: int, action: Action) -> Step:
     return Step(model, edit_id, action, tuple(after), state_version(model.fingerprint, state))
 
 
+def plan_applies(connection: Connection, edit_ids: Sequence[int]) -> CurrentModel:
+    """Checks that edits can be applied one after the other to their model's current version; changes nothing.
+
+    Args:
+        connection: an open transaction.
+        edit_ids: at least one.
+
+    Returns:
+        The model as it is.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+        EditError: if the edits are of several models, or one is applied already or named twice.
+        ConflictError: if a slot holds other bytes than one of the edits expects.
+    """
+    models = {edit_id: edit_model(connection, edit_id) for edit_id in edit_ids}
+    model = current_model(connection, models[edit_ids[0]])
+    for edit_id, model_id in models.items():
+        if model_id != model.id:
+            other = current_model(connection, model_id)
+            raise EditError(
+                f"edit {edit_id} is for model {other.name}, edit {edit_ids[0]} for {model.name}; expected edits of one "
+                "model. Run `kndb edit list` to see them"
+            )
+    applied = applied_edits(connection, model.id)
+    slots_of = stored_slots(connection, model.id, [*applied, *edit_ids])
+    for edit_id in edit_ids:
+        applied = _after_apply(connection, model, applied, slots_of, edit_id)
+    return model
+
+
 def apply_edit(connection: Connection, edit_id: int, expected_version: str) -> HistoryEntry:
     """Applies an edit to its model's current version.
 

@@ -36,6 +36,25 @@ def attributed(ready, tmp_path):
         database.close()
 
 
+@pytest.fixture(scope="session")
+def refined_folders(ready, tmp_path_factory):
+    """For each family, a folder with a database in which model `tiny` is refined; only to be copied."""
+    folders = {}
+    for family in ready:
+        folders[family] = shutil.copytree(ready[family], tmp_path_factory.mktemp("refined") / family)
+        with open_database(folders[family] / "kndb.db") as database:
+            database.attribution.refine()
+    return folders
+
+
+@pytest.fixture
+def refined(refined_folders, tmp_path, family):
+    """Gives a copy of the refined database of each family in turn, open."""
+    folder = shutil.copytree(refined_folders[family], tmp_path / "refined")
+    with open_database(folder / "kndb.db") as opened:
+        yield opened
+
+
 @pytest.fixture
 def fresh(small_facts, small_models, tmp_path):
     """Gives a database with the small facts, or others, and model `tiny` of a family, not attributed."""

@@ -342,7 +342,7 @@ def test_a_rebase_sees_that_other_edits_lead_to_the_same_version(sequence):
     database = one.database
     loaded = database.models.load("tiny")
     contents = [(database.edits.get(edit), database.edits._read(database.edits.get(edit))) for edit in (second, first)]
-    replays = compute_replays(Network(loaded.model, loaded.adapter), loaded.record.fingerprint, contents)
+    replays = compute_replays(loaded, contents, {})
     one.revert(second)
     twin = one.by_hand(Neuron(0, 3), 0.5)
     held = dict(one.account.edits[second][1])

@@ -1,35 +1,17 @@
 """Optimised edits and previews in a database, on small models that know a few capitals."""
 
-import shutil
-
 import pytest
 
-from kndb.database import open_database
 from kndb.database.edit_optimize import Neighbours, Settings, draw_neighbours
 from kndb.editing import diff_file
 from kndb.errors import EditError, UsageError
 from kndb.records import Fact
 
-FAMILIES = ("bert", "gpt2")
-
-
-@pytest.fixture(scope="module")
-def refined(ready, tmp_path_factory):
-    """For each family, a folder with a database in which model `tiny` is refined; only to be copied."""
-    folders = {}
-    for family in FAMILIES:
-        folders[family] = shutil.copytree(ready[family], tmp_path_factory.mktemp("refined") / family)
-        with open_database(folders[family] / "kndb.db") as database:
-            database.attribution.refine()
-    return folders
-
 
 @pytest.fixture
-def database(refined, tmp_path, family):
-    """A copy of the database of each family in turn."""
-    folder = shutil.copytree(refined[family], tmp_path / "copy")
-    with open_database(folder / "kndb.db") as opened:
-        yield opened
+def database(refined):
+    """A database of each family in turn, in which model `tiny` is refined."""
+    return refined
 
 
 def france(database):
@@ -129,6 +111,30 @@ def test_a_preview_shows_what_the_edit_then_does(database):
     assert [(row.after, row.probability_after) for row in found.answers] == [
         (answer.token, pytest.approx(answer.probability, rel=1e-4)) for answer in edited
     ]
+
+
+def test_a_rebase_takes_the_steps_anew_on_the_weights_without_the_edit(database):
+    fact, settings = france(database), Settings(steps=4, seed=3)
+    counts = Neighbours(4, 3)
+    alone = database.edits.drafts.optimize("tiny", fact.id, "Lima", settings=settings, neighbours=counts).content
+    first = database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings=Settings(steps=30))
+    database.edits.apply(first.id)
+    second = database.edits.plan_optimize("tiny", fact.id, "Lima", settings=settings, neighbours=counts)
+    database.edits.apply(second.id)
+    on_top = diff_file.read(database.store.objects, second.object_path, second.object_hash)
+    done = database.edits.rebase(first.id)
+    ((replayed,), version) = done.replayed, database.models.get("tiny").version
+    anew = database.edits.get(replayed.edit)
+    found = diff_file.read(database.store.objects, anew.object_path, anew.object_hash)
+    assert (anew.kind, anew.recipe["rebased_from"], anew.applied) == ("optimize", second.id, True)
+    for one, other, before in zip(found.parameters, alone.parameters, on_top.parameters, strict=True):
+        assert one.indices.equal(other.indices)
+        assert one.old.equal(other.old)
+        assert one.new.equal(other.new)
+        assert not one.old.equal(before.old)
+    assert replayed.slots == len(anew.recipe["neurons"])
+    database.edits.revert(anew.id)
+    assert database.models.get("tiny").version == anew.base_version != version
 
 
 def test_what_is_refused(database):

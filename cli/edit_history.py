@@ -13,7 +13,6 @@ from kndb.records import Edit, HistoryEntry
 from .numbers import parse_numbers
 from .options import (
     DatabaseOption,
-    EditArgument,
     FormatOption,
     ModelOption,
     OptionalModelOption,
@@ -32,11 +31,14 @@ _REPLAY_COLUMNS = ["rebased_from", "slots", "different", "largest_change"]
 VersionArgument = typer.Argument(help="A version: base, current, a version id or its start, or a snapshot's name.")
 
 
+EditsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="EDIT...", help="Edits' numbers, or ranges such as 7-12; see: kndb edit list."),
+]
+
+
 def apply(
-    edits: Annotated[
-        list[str],
-        typer.Argument(metavar="EDIT...", help="Edits' numbers, or ranges such as 7-12; see: kndb edit list."),
-    ],
+    edits: EditsArgument,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -46,16 +48,11 @@ def apply(
     """
     numbers = parse_numbers(edits)
     with open_existing(db) as database:
-        steps = database.edits.apply_all(numbers)
-    if len(steps) == 1:
-        print_record(step_row(steps[0]), output)
-        return
-    note(f"Applied {len(steps)} edits: {steps[0].version_before} → {steps[-1].version_after}")
-    print_rows([step_row(step) for step in steps], _STEP_COLUMNS, output)
+        _print_steps(database.edits.apply_all(numbers), "Applied", output)
 
 
 def revert(
-    edit: EditArgument,
+    edits: EditsArgument,
     cascade: Annotated[
         bool, typer.Option("--cascade", help="Revert the later edits that overlap it too, the last first.")
     ] = False,
@@ -65,21 +62,33 @@ def revert(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Take an edit out of its model's current version: every byte goes back.
+    """Take edits out of their model's current version: every byte goes back; all of them or none.
 
     Example: kndb edit revert 1
     """
     if cascade and rebase:
         raise UsageError("found --cascade and --rebase; expected one of them, or neither")
+    numbers = parse_numbers(edits)
+    if (cascade or rebase) and len(numbers) > 1:
+        option = "--cascade" if cascade else "--rebase"
+        raise UsageError(f"found {option} with {len(numbers)} edits; expected one edit, as others may go with it")
     with open_existing(db) as database:
         if rebase:
-            _print_rebase(edit, database.edits.rebase(edit), output)
+            _print_rebase(numbers[0], database.edits.rebase(numbers[0]), output)
         elif cascade:
-            steps = database.edits.revert_cascade(edit)
+            steps = database.edits.revert_cascade(numbers[0])
             note(f"Reverted {len(steps)} edit{'s' if len(steps) > 1 else ''}: {_moved(steps)}")
             print_rows([step_row(step) for step in steps], _STEP_COLUMNS, output)
         else:
-            print_record(step_row(database.edits.revert(edit)), output)
+            _print_steps(database.edits.revert_all(numbers), "Reverted", output)
+
+
+def _print_steps(steps: Sequence[HistoryEntry], done: str, output: OutputFormat) -> None:
+    if len(steps) == 1:
+        print_record(step_row(steps[0]), output)
+        return
+    note(f"{done} {len(steps)} edits: {_moved(steps)}")
+    print_rows([step_row(step) for step in steps], _STEP_COLUMNS, output)
 
 
 def log(

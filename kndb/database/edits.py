@@ -231,18 +231,7 @@ class EditCommands(EditHistoryCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one is damaged.
         """
-        if not edits:
-            raise UsageError("found no edit; expected at least one number")
-        with self._store.reading() as connection:
-            # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
-            expected = steps.plan_applies(connection, edits).version
-            records = [store_edits.edit(connection, edit) for edit in edits]
-        self._try_in_memory(records, expected, "apply")
-        with self._store.writing() as connection:
-            taken: list[HistoryEntry] = []
-            for edit in edits:
-                taken.append(steps.apply_edit(connection, edit, taken[-1].version_after if taken else expected))
-            return taken
+        return self._steps(edits, "apply")
 
     def revert(self, edit: int) -> HistoryEntry:
         """Takes an applied edit out of its model's current version; the slots get their old bytes back.
@@ -252,12 +241,19 @@ class EditCommands(EditHistoryCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
-        with self._store.reading() as connection:
-            expected = steps.plan_step(connection, edit, "revert").model.version
-            record = store_edits.edit(connection, edit)
-        self._try_in_memory([record], expected, "revert")
-        with self._store.writing() as connection:
-            return steps.revert_edit(connection, edit, expected)
+        return self.revert_all([edit])[0]
+
+    def revert_all(self, edits: Sequence[int]) -> list[HistoryEntry]:
+        """Takes edits out of their model's current version, the last applied first; all or none.
+
+        Raises:
+            UsageError: if there is no edit.
+            EditError: if they are of several models, or one is not applied.
+            ConflictError: if later edits that stay changed the slots of one.
+            VersionMovedError: if another process moved the version meanwhile.
+            DiffFileError: if the object of one is damaged.
+        """
+        return self._steps(edits, "revert")
 
     # --- measuring -----------------------------------------------------------------------------------------
 
@@ -303,6 +299,21 @@ class EditCommands(EditHistoryCommands):
 
     def _object(self, edit: Edit) -> diff_file.EditObject:
         return diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
+
+    def _steps(self, edits: Sequence[int], action: steps.Action) -> list[HistoryEntry]:
+        if not edits:
+            raise UsageError("found no edit; expected at least one number")
+        with self._store.reading() as connection:
+            # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
+            model, order = steps.plan_steps(connection, edits, action)
+            records = [store_edits.edit(connection, edit) for edit in order]
+        self._try_in_memory(records, model.version, action)
+        with self._store.writing() as connection:
+            taken: list[HistoryEntry] = []
+            for edit in order:
+                expected = taken[-1].version_after if taken else model.version
+                taken.append(steps.take_step(connection, edit, action, expected))
+            return taken
 
     def _try_in_memory(self, records: Sequence[Edit], expected_version: str, action: steps.Action) -> None:
         """Takes steps on a model in memory, every byte of each slot compared first."""

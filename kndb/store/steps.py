@@ -79,20 +79,22 @@ def plan_step(connection: Connection, edit_id: int, action: Action) -> Step:
     return Step(model, edit_id, action, tuple(after), state_version(model.fingerprint, state))
 
 
-def plan_applies(connection: Connection, edit_ids: Sequence[int]) -> CurrentModel:
-    """Checks that edits can be applied one after the other to their model's current version; changes nothing.
+def plan_steps(connection: Connection, edit_ids: Sequence[int], action: Action) -> tuple[CurrentModel, list[int]]:
+    """Checks that edits of one model can be applied one after the other, or reverted; changes nothing.
 
     Args:
         connection: an open transaction.
         edit_ids: at least one.
+        action: what to do with them.
 
     Returns:
-        The model as it is.
+        The model as it is, and the edits in the order in which to take the steps: for apply the one given, for revert
+        the last applied first.
 
     Raises:
         NotFoundError: if there is no such edit.
-        EditError: if the edits are of several models, or one is applied already or named twice.
-        ConflictError: if a slot holds other bytes than one of the edits expects.
+        EditError: if the edits are of several models, one is named twice, is applied already, or is not applied.
+        ConflictError: if a slot holds other bytes than an edit expects, or a later edit that stays touches it too.
     """
     models = {edit_id: edit_model(connection, edit_id) for edit_id in edit_ids}
     model = current_model(connection, models[edit_ids[0]])
@@ -103,11 +105,22 @@ def plan_applies(connection: Connection, edit_ids: Sequence[int]) -> CurrentMode
                 f"edit {edit_id} is for model {other.name}, edit {edit_ids[0]} for {model.name}; expected edits of one "
                 "model. Run `kndb edit list` to see them"
             )
+    if len(models) < len(edit_ids):
+        twice = next(edit_id for edit_id in edit_ids if list(edit_ids).count(edit_id) > 1)
+        raise EditError(f"edit {twice} is named twice; expected each edit once")
     applied = applied_edits(connection, model.id)
     slots_of = stored_slots(connection, model.id, [*applied, *edit_ids])
-    for edit_id in edit_ids:
-        applied = _after_apply(connection, model, applied, slots_of, edit_id)
-    return model
+    order = list(edit_ids)
+    if action == "revert":
+        for edit_id in order:
+            _check_applied(model, applied, edit_id)
+        order.sort(key=applied.index, reverse=True)
+    for edit_id in order:
+        if action == "apply":
+            applied = _after_apply(connection, model, applied, slots_of, edit_id)
+        else:
+            applied = _after_revert(model, applied, slots_of, edit_id)
+    return model, order
 
 
 def apply_edit(connection: Connection, edit_id: int, expected_version: str) -> HistoryEntry:

@@ -61,3 +61,44 @@ def test_what_is_refused(kndb, france, state, words, message):
     outcome = kndb("edit", "optimize", "--model", "tiny", "--fact", france, "--to", "Tokyo", *words, code=2)
     assert message in outcome.err
     assert state() == before
+
+
+def test_a_file_of_new_answers(use_ready, kndb, kndb_json, tmp_path):
+    use_ready()
+    answers = tmp_path / "answers.csv"
+    answers.write_text("relation,subject,to\nP36,France,Oslo\nP36,Italy,Lima\nP36,Spain,Rome\n", encoding="utf-8")
+    many = ("--model", "tiny", "--max-share", 1, "--facts", answers)
+    shown = kndb_json("edit", "update", *many, "--preview")
+    assert [(row["subject"], row["to"]) for row in shown] == [("France", "Oslo"), ("Italy", "Lima"), ("Spain", "Rome")]
+    assert kndb_json("edit", "list") == []
+    planned = kndb("edit", "update", *many)
+    assert (
+        "Planned 3 edits, each on the ones before it; not applied. Apply them with: kndb edit apply 1-3" in planned.err
+    )
+    steps = kndb_json("edit", "apply", "1-3")
+    assert [(step["edit"], step["action"]) for step in steps] == [(1, "apply"), (2, "apply"), (3, "apply")]
+    back = kndb_json("edit", "revert", "1-3")
+    assert [step["edit"] for step in back] == [3, 2, 1]
+    assert back[-1]["version_after"] == steps[0]["version_before"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("update",), "found no --facts, and not both of --fact and --to"),
+        (("optimize", "--fact", 1), "found no --facts, and not both of --fact and --to"),
+        (("update", "--fact", 1, "--to", "Rome", "--facts", "a.csv"), "found --facts with --fact or --to"),
+        (("update", "--fact", 1, "--to", "Rome", "--skip-unusable"), "found --skip-unusable without --facts"),
+        (("update", "--facts", "a.csv", "--preview", "--part", "answers"), "a file has no parts"),
+    ],
+)
+def test_one_fact_or_a_file(use_ready, kndb, arguments, message):
+    use_ready()
+    name, *rest = arguments
+    assert message in kndb("edit", name, "--model", "tiny", *rest, code=2).err
+
+
+def test_a_cascade_is_of_one_edit(use_ready, kndb):
+    use_ready()
+    assert "found --cascade with 2 edits; expected one" in kndb("edit", "revert", 1, 2, "--cascade", code=2).err
+    assert "found 'x'; expected a number, or a range" in kndb("edit", "apply", "x", code=2).err

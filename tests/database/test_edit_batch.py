@@ -85,11 +85,12 @@ def test_each_edit_builds_on_those_before_it_and_all_come_back(database):
     assert database.maintenance.check().sound
     # What lies between the edits can be asked for, though only the last version was ever stopped at.
     halfway = weights(database, edits[2].base_version)
-    for edit in reversed(edits[2:]):
-        database.edits.revert(edit.id)
+    numbers = [edit.id for edit in edits]
+    assert [step.edit for step in database.edits.revert_all(numbers[2:])] == numbers[:1:-1]
     assert same(weights(database), halfway)
-    for edit in reversed(edits[:2]):
-        database.edits.revert(edit.id)
+    with pytest.raises(ConflictError, match=rf"edit {numbers[0]} can't be taken out"):
+        database.edits.revert(numbers[0])
+    database.edits.revert_all([numbers[0], numbers[1]])
     assert same(weights(database), untouched)
 
 
@@ -165,8 +166,10 @@ def test_of_several_edits_all_are_applied_or_none(database):
     before = everything(database)
     with pytest.raises(ConflictError, match=rf"edit {numbers[-1]} can't be applied"):
         database.edits.apply_all([numbers[0], numbers[-1]])
-    with pytest.raises(EditError, match="is applied already"):
+    with pytest.raises(EditError, match=f"edit {numbers[0]} is named twice"):
         database.edits.apply_all([numbers[0], numbers[0]])
+    with pytest.raises(EditError, match=f"edit {numbers[1]} is not applied"):
+        database.edits.revert_all([numbers[1]])
     with pytest.raises(NotFoundError):
         database.edits.apply_all([*numbers, 99])
     with pytest.raises(UsageError, match="found no edit"):

@@ -366,7 +366,7 @@ def test_a_run_that_can_not_go_on_stays_as_it_was(attributed, more_facts, monkey
 # --- dtypes ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dtype", "close"), [("float64", 1e-3), ("bfloat16", 0.3)])
+@pytest.mark.parametrize(("dtype", "close"), [("float64", 1e-3), ("bfloat16", 0.1)])
 def test_dtypes(attributed, sql, family, dtype, close):
     database = attributed(family)
     report = database.attribution.run("tiny", dtype=dtype)
@@ -376,8 +376,11 @@ def test_dtypes(attributed, sql, family, dtype, close):
         dict(sql(database, "SELECT prompt_id, max_score FROM prompt_result WHERE run_id = ?", run)) for run in (1, 2)
     )
     assert other.keys() == usual.keys()
-    for prompt, score in other.items():
-        assert score == pytest.approx(usual[prompt], rel=close)
+    # Where a prompt's probability is nearly 1, its scores are tiny and bfloat16 has few digits of them: how few depends
+    # on the processor. So the differences are held against all scores, not each against its own.
+    differences = [abs(score - usual[prompt]) for prompt, score in other.items()]
+    assert max(differences) < close * max(usual.values())
+    assert sum(differences) < close * sum(usual.values())
     assert other != usual  # something else was computed
     if dtype == "float64":
         assert report.trust["completeness_error_max"] < 1e-2

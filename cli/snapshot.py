@@ -112,6 +112,15 @@ def export(
     name: NameArgument,
     model: ModelOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that does not exist yet.")],
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Hard-link weight files that stay as they are; they share the checkpoint's bytes."),
+    ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="float32, float16 or bfloat16 for all weights.", show_default=False),
+    ] = None,
+    rounding: Annotated[bool, typer.Option("--round", help="Allow that --dtype changes values.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -120,4 +129,7 @@ def export(
     Example: kndb snapshot export before-edits --model lab-bert --out exported
     """
     with open_existing(db) as database:
-        print_record(as_row(database.snapshots.export(name, model, out)), output)
+        done = database.snapshots.export(name, model, out, link=link, dtype=dtype, rounding=rounding)
+    if done.files_linked:
+        note(f"{done.files_linked} weight files share their bytes with the checkpoint: never write to them.")
+    print_record(as_row(done), output)

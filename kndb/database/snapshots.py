@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..models.export import export_checkpoint
@@ -18,12 +18,26 @@ from .models import ModelCommands
 
 @dataclass(frozen=True)
 class Export:
-    """A checkpoint folder that was written."""
+    """A checkpoint folder that was written.
+
+    Attributes:
+        parameters_changed: parameters that edits of the version touch.
+        files_written: weight files with other bytes than the checkpoint's; `bytes_written`: bytes put in them.
+        files_copied, files_linked: weight files that are copies, or hard links to the checkpoint's.
+        dtype: the dtype that all weights were converted to; None if each kept its own.
+        values_rounded: values that it could not hold.
+    """
 
     model: str
     version: str
     folder: str
     parameters_changed: int
+    files_written: int
+    bytes_written: int
+    files_copied: int
+    files_linked: int
+    dtype: str | None
+    values_rounded: int
 
 
 @dataclass(frozen=True)
@@ -114,13 +128,29 @@ class SnapshotCommands:
         with self._store.writing() as connection:
             return store_snapshots.restore(connection, record.id, name, record.version)
 
-    def export(self, name: str, model: str, out: str | Path) -> Export:
+    def export(
+        self,
+        name: str,
+        model: str,
+        out: str | Path,
+        *,
+        link: bool = False,
+        dtype: str | None = None,
+        rounding: bool = False,
+    ) -> Export:
         """Writes a version as a checkpoint folder that transformers loads.
 
         Args:
             name: a snapshot's name, or what else names a version.
             model: the model.
             out: a folder that does not exist yet.
+            link: hard-link weight files that stay as they are; they share their bytes with the checkpoint.
+            dtype: float32, float16 or bfloat16 for all floating weights; None keeps what each has.
+            rounding: with `dtype`, allow that values change.
+
+        Raises:
+            UsageError: if the folder is something else, or lies in the checkpoint's own.
+            ModelError: if the dtype would change values, or the folder can't be written.
         """
         version = self._models.load(model, name)
         with self._store.reading() as connection:
@@ -128,5 +158,5 @@ class SnapshotCommands:
             names = {slot.parameter for number in edit_ids for slot in store_edits.edit_slots(connection, number)}
         parameters = dict(version.model.named_parameters())
         changed = {parameter: parameters[parameter] for parameter in sorted(names)}
-        export_checkpoint(version.folder, Path(out), changed)
-        return Export(model, version.version, str(out), len(changed))
+        done = export_checkpoint(version.folder, Path(out), changed, link=link, dtype=dtype, rounding=rounding)
+        return Export(model, version.version, str(out), len(changed), dtype=dtype, **asdict(done))

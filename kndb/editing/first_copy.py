@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..files import sync, temporary_name
+from ..models.sparse_files import copy_file
 from ..models.weights import OTHER_WEIGHTS, tensor_places
 from . import copy_state, journal
 from .copy_state import CopyState
 from .slot_bytes import SlotSwitch
-from .sparse_files import copy_file
 from .working_copy import LOCK, Switched, WorkingCopy, stamp, translated
 
 OWN_FILES = (copy_state.NAME, journal.NAME, LOCK)

@@ -74,7 +74,7 @@ def tensor_places(folder: Path) -> dict[str, TensorPlace]:
                 f"{path} is pickled; expected *.safetensors, in which a tensor can be written in place. "
                 "Save the checkpoint with save_pretrained first"
             )
-        for name, place in _places_in(path).items():
+        for name, place in places_in(path).items():
             if name in found:
                 raise ModelError(
                     f"found tensor {name} in {found[name].file} and in {path.name} of {folder}; expected it in one file"
@@ -99,7 +99,12 @@ def _check_index(folder: Path, places: dict[str, TensorPlace]) -> None:
         raise ModelError(f"{path} says that {wrong[0]} is in {found}; expected {expected}, which has it")
 
 
-def _places_in(path: Path) -> dict[str, TensorPlace]:
+def places_in(path: Path) -> dict[str, TensorPlace]:
+    """Where the floating tensors of one safetensors file lie, by their names there; reads its header only.
+
+    Raises:
+        ModelError: if the header is not sound.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

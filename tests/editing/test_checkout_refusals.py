@@ -15,9 +15,10 @@ import torch
 from plain_checkpoints import SHAPES, PlainCheckpoint
 from safetensors.torch import save_file
 
-from kndb.editing import slot_bytes, sparse_files, working_copy
+from kndb.editing import slot_bytes, working_copy
 from kndb.editing.diff_file import encode
 from kndb.errors import DiffFileError, ModelError, UsageError
+from kndb.models import sparse_files
 from kndb.models.weights import tensor_places
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -145,7 +147,7 @@ def test_a_failing_disk_leaves_nothing(saved, tmp_path, monkeypatch):
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kndb.models.export.shutil.copyfile", full)
+    monkeypatch.setattr("kndb.models.export.copy_file", full)
     with pytest.raises(ModelError, match="can't be written: No space left on device"):
         export_checkpoint(saved["bert"], tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
@@ -159,3 +161,111 @@ def test_pickled_weights_can_not_be_patched(checkpoint, tmp_path):
     with pytest.raises(ModelError, match=r"in the safetensors files of .*save_pretrained first"):
         export_checkpoint(source, tmp_path / "out", {NAMES["gpt2"]: tensors[NAMES["gpt2"]]})
     assert not (tmp_path / "out").exists()
+
+
+# --- links --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sharded(checkpoint):
+    """A checkpoint in several files, and one changed parameter of one of them."""
+    source = checkpoint("bert")
+    (source / "model.safetensors").unlink()
+    tiny_model("bert").save_pretrained(source, max_shard_size="10KB")
+    return source, {NAMES["bert"]: dict(tiny_model("bert").named_parameters())[NAMES["bert"]].detach() + 1}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_only_the_file_with_the_change_is_written(sharded, tmp_path, checkpoint_bytes, link):
+    source, changed = sharded
+    before = checkpoint_bytes(source)
+    done = export_checkpoint(source, tmp_path / "out", changed, link=link)
+    (tensor,) = changed.values()
+    others = len(weight_files(source)) - 1
+    assert (done.files_written, done.bytes_written) == (1, tensor.numel() * tensor.element_size())
+    assert (done.files_copied, done.files_linked) == ((0, others) if link else (others, 0))
+    after = checkpoint_bytes(tmp_path / "out")
+    (written,) = (name for name in after if after[name] != before[name])
+    for path in weight_files(source):
+        assert path.samefile(tmp_path / "out" / path.name) is (link and path.name != written)
+    # Of the written file, nothing differs outside of the tensor's own bytes.
+    old, new = before[written], after[written]
+    places = [place for place, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
+    assert len(old) == len(new)
+    assert max(places) - min(places) < tensor.numel() * tensor.element_size()
+    base = raw(dict(tiny_model("bert").named_parameters())[NAMES["bert"]].detach())
+    assert new.find(raw(tensor)) == old.find(base) <= min(places)
+    assert checkpoint_bytes(source) == before
+
+
+def test_a_change_back_to_the_same_bytes_is_none(saved, tmp_path):
+    same = load_file(saved["bert"] / "model.safetensors")[NAMES["bert"]]
+    done = export_checkpoint(saved["bert"], tmp_path / "out", {NAMES["bert"]: same}, link=True)
+    assert (done.files_written, done.files_linked, done.bytes_written) == (0, 1, 0)
+
+
+def test_what_can_not_be_linked_is_refused(sharded, tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("kndb.models.export.os.link", refuse)
+    with pytest.raises(ModelError, match=r"can't be hard-linked .*cross-device link; .*Leave out --link"):
+        export_checkpoint(sharded[0], tmp_path / "out", sharded[1], link=True)
+    assert not list(tmp_path.glob("*out*"))
+
+
+# --- dtypes -------------------------------------------------------------------------------------------
+
+
+def test_a_dtype_that_would_change_values_is_refused_unless_asked(sharded, tmp_path):
+    source, changed = sharded
+    with pytest.raises(ModelError, match=r"bfloat16 can't hold \d+ values of \d+ tensors .*say --round"):
+        export_checkpoint(source, tmp_path / "out", changed, dtype="bfloat16")
+    assert not list(tmp_path.glob("*out*"))
+    done = export_checkpoint(source, tmp_path / "out", changed, dtype="bfloat16", rounding=True)
+    expected = {name: tensor.detach() for name, tensor in tiny_model("bert").named_parameters()} | changed
+    found = load(tmp_path / "out").model
+    lost = 0
+    for name, tensor in found.named_parameters():
+        assert tensor.dtype == torch.bfloat16
+        assert raw(tensor.detach()) == raw(expected[name].to(torch.bfloat16))
+        lost += int((tensor.detach().float() != expected[name]).sum())
+    assert done.values_rounded >= lost > 0
+    assert (done.files_written, done.files_copied) == (len(weight_files(source)), 0)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    stored = [load_file(path) for path in weight_files(tmp_path / "out")]
+    assert index["metadata"]["total_size"] == sum(len(raw(value)) for file in stored for value in file.values())
+
+
+def test_a_wider_dtype_needs_no_leave(checkpoint, tmp_path):
+    source = checkpoint("gpt2")
+    tiny_model("gpt2").bfloat16().save_pretrained(source)
+    changed = load_file(source / "model.safetensors")[NAMES["gpt2"]] * 2
+    done = export_checkpoint(source, tmp_path / "out", {NAMES["gpt2"]: changed}, dtype="float32")
+    assert done.values_rounded == 0
+    old, new = (load_file(folder / "model.safetensors") for folder in (source, tmp_path / "out"))
+    for name, tensor in new.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, (changed if name == NAMES["gpt2"] else old[name]).float())
+
+
+def test_overflow_counts_as_change(checkpoint, tmp_path):
+    source = checkpoint("gpt2")
+    values = load_file(source / "model.safetensors")[NAMES["gpt2"]].clone()
+    values[0, 0] = 1e30
+    with pytest.raises(ModelError, match="float16 can't hold"):
+        export_checkpoint(source, tmp_path / "out", {NAMES["gpt2"]: values}, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int8"}, "found dtype 'int8'; expected one of float32, float16, bfloat16"),
+        ({"rounding": True}, "found --round without --dtype"),
+    ],
+)
+def test_options_that_are_refused(saved, tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        export_checkpoint(saved["bert"], tmp_path / "out", {}, **options)
+    assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,12 @@
 """Measures switches of a working copy of a checkpoint of 7B size between two versions, against writing it anew.
 
-    python benchmarks/checkout.py --switches 40 --neurons 4
+    python benchmarks/checkout.py --switches 100 --neurons 4
 
 The checkpoint is made up: the shapes of a 32-layer Llama in bfloat16, in three shards of sparse files, so that it needs
 little disk. The matrices that are edited are not sparse, as they would not be. The edits are made up too, and the store
 is left out: what is timed is the working copy alone, in this process, and a process of its own that imports what `kndb
-checkout` imports and makes one switch. Files are flushed as always. The time to write the model anew is that of a file
-of 1 GB, scaled to its size.
+checkout` imports and makes one switch. The log is flushed in each switch, as always; the weight files once in 64, which
+is the worst of them. The time to write the model anew is that of a file of 1 GB, scaled to its size.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def measure(folder: Path, options: argparse.Namespace, layout: str) -> dict[str,
 def main() -> None:
     """Measures, and prints a JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--switches", type=int, default=40)
+    parser.add_argument("--switches", type=int, default=100)
     parser.add_argument("--neurons", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to make the files; needs 3 GB. Default: a temporary folder")

@@ -118,7 +118,7 @@ class CheckoutCommands:
         return self._made(version, target, model)
 
     def status(self, folder: str | Path, *, verify: bool = False, full: bool = False) -> CheckoutStatus:
-        """Compares a working copy with what it says of itself; an interrupted switch is undone first.
+        """Compares a working copy with what it says of itself; what an interrupted switch left to do is done first.
 
         Args:
             folder: the working copy.
@@ -137,6 +137,8 @@ class CheckoutCommands:
                 problems += _slot_problems(copy)
             if full:
                 problems += self._other_problems(copy)
+            if (verify or full) and not problems:
+                copy.consolidate()
             return CheckoutStatus(
                 model=state.model,
                 version=state.version,
@@ -178,6 +180,8 @@ class CheckoutCommands:
         done = copy.switch(wanted, changes, force=force)
         if copy.changed_files():
             copy.accept_files()
+        elif verify:
+            copy.consolidate()
         return Checkout(
             record.name, wanted, present, str(copy.folder), done.slots, done.bytes_written, recovered=copy.recovered
         )

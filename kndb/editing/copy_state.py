@@ -1,7 +1,7 @@
 """The file by which a working copy knows its version: `.kndb-checkout.json` in its folder.
 
 It needs no database to be checked: a version's id is computed from the hashes of the slots that differ from the
-checkpoint, and the file lists them.
+checkpoint, and the file lists them. Switches made since the file was written stand in the log beside it (`switch_log`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any
 from ..errors import ModelError
 from ..files import replacing
 from ..versions import Slot, version_id
-from .journal import FileStamp
 from .slot_bytes import SlotPlace
 
 NAME = ".kndb-checkout.json"
-FORMAT = "kndb-checkout 1"
+FORMAT = "kndb-checkout 2"
+
+FileStamp = tuple[int, int]
+"""A file's size in bytes and its time of modification in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class CopyState:
         model: the model's name in the store.
         fingerprint: the base checkpoint's.
         version: the version that the copy holds.
-        switch: names the last completed switch, so that its journal can be told from one of a switch that was not.
+        switch: names the last switch that is in it, so that the log's later ones can be told.
         stamps: size and time of each copied file, when kndb wrote to it last.
         slots: all slots that were ever patched.
     """
@@ -75,10 +77,7 @@ class CopyState:
 def write(folder: Path, state: CopyState) -> None:
     """Puts a state into a copy's folder, in the place of the one there; it is on disk when this returns."""
     values = {"format": FORMAT, **asdict(replace(state, slots={}))}
-    values["slots"] = [
-        {**asdict(copied.place), "base_sha256": copied.base_sha256, "sha256": copied.sha256}
-        for _, copied in sorted(state.slots.items())
-    ]
+    values["slots"] = [slot_entry(copied) for _, copied in sorted(state.slots.items())]
     with replacing(folder / NAME) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
@@ -93,8 +92,8 @@ def read(folder: Path) -> CopyState:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
-            raise ValueError("a format that a later kndb may have written")
-        slots = [_slot(entry) for entry in values.pop("slots")]
+            raise ValueError("a format that another release of kndb wrote")
+        slots = [slot_of(entry) for entry in values.pop("slots")]
         stamps = {name: (int(size), int(time)) for name, (size, time) in values.pop("stamps").items()}
         state = CopyState(**values, stamps=stamps, slots={copied.place.slot: copied for copied in slots})
         computed = state.computed_version
@@ -113,7 +112,13 @@ def read(folder: Path) -> CopyState:
     return state
 
 
-def _slot(entry: dict[str, Any]) -> CopiedSlot:
+def slot_entry(copied: CopiedSlot) -> dict[str, Any]:
+    """A slot as JSON; `slot_of` reads it back."""
+    return {**asdict(copied.place), "base_sha256": copied.base_sha256, "sha256": copied.sha256}
+
+
+def slot_of(entry: dict[str, Any]) -> CopiedSlot:
+    """A slot from JSON."""
     base_sha256, sha256 = entry.pop("base_sha256"), entry.pop("sha256")
     rows, columns = entry.pop("shape")
     return CopiedSlot(SlotPlace(**entry, shape=(rows, columns)), base_sha256, sha256)

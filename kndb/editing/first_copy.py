@@ -10,12 +10,13 @@ from ..errors import UsageError
 from ..files import sync, temporary_name
 from ..models.sparse_files import copy_file
 from ..models.weights import OTHER_WEIGHTS, tensor_places
-from . import copy_state, journal
+from . import copy_state, switch_log
+from .copy_bytes import stamp
 from .copy_state import CopyState
 from .slot_bytes import SlotSwitch
-from .working_copy import LOCK, Switched, WorkingCopy, stamp, translated
+from .working_copy import LOCK, Switched, WorkingCopy, translated
 
-OWN_FILES = (copy_state.NAME, journal.NAME, LOCK)
+OWN_FILES = (copy_state.NAME, switch_log.NAME, LOCK)
 """What a checkpoint that is itself a working copy has besides a checkpoint's files."""
 
 
@@ -59,7 +60,9 @@ def create(
             check(temporary)
             state = CopyState(model, fingerprint, base, "", {name: stamp(temporary / name) for name in names}, {})
             copy_state.write(temporary, state)
-            done = WorkingCopy(temporary, state, None).switch(version, changes)
+            copy = WorkingCopy(temporary, state, None)
+            done = copy.switch(version, changes)
+            copy.consolidate()
             sync(temporary)
             temporary.replace(target)
         except BaseException:

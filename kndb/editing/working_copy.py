@@ -1,16 +1,17 @@
 """Working copies: folders with a checkpoint's files in which only the value slots of a version are written, in place.
 
 A switch to another version costs what its edits cost, not what the model does. Invariants: the copy holds exactly the
-version that its state file names, or a journal says how to get back there; the base checkpoint is only read, and
-shares no file with a copy. The order of a switch:
+version that its state file and its log name, once it has been opened; the base checkpoint is only read, and shares no
+file with a copy. The order of a switch:
 
 1. The bytes in the slots are compared with what the copy's version says.
-2. The journal, with old and new bytes, is written and flushed.
-3. The slots are written, and their files flushed.
-4. The state file, which names the switch, is replaced. This is the moment at which the switch has happened.
-5. The journal is removed.
+2. A record with the old and new bytes is appended to the log and flushed. At this moment the switch has happened.
+3. The slots are written, and their files get the time that the record says. They are not flushed: should the machine
+   stop, the log has what they were to hold.
+4. A line in the log says that this was done.
 
-Whoever opens a copy with a journal whose switch the state file does not name puts the old bytes back.
+Whoever opens a copy finishes what the log says. Now and then, and where the system can't tell whether the machine was
+started again, the weight files are flushed, the state file is written anew, and the log begins anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import contextlib
 import fcntl
 import os
 import secrets
-import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,12 +30,16 @@ from ..errors import ConflictError, ModelError
 from ..files import sync
 from ..models.weights import TensorPlace, tensor_places
 from ..records import Neuron
-from . import copy_state, journal
+from . import copy_state, switch_log
+from .copy_bytes import gather, opened_weights, set_times, stamp, stamp_at, write_slots
 from .copy_state import CopiedSlot, CopyState
-from .journal import FileStamp, Journal, Write
 from .slot_bytes import SlotPlace, SlotSwitch, Strides, locate
+from .switch_log import Entry, Log, Record, Write
 
 LOCK = ".kndb-checkout.lock"
+
+_LOG_RECORDS, _LOG_BYTES = 64, 16 * 1024 * 1024
+"""A longer log is ended: it would take time to read."""
 
 
 def is_working_copy(folder: Path) -> bool:
@@ -47,7 +52,7 @@ def is_working_copy(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[WorkingCopy]:
-    """Opens a working copy for this process alone; a switch that was interrupted is undone first.
+    """Opens a working copy for this process alone; what an interrupted switch left to do is done first.
 
     Raises:
         ModelError: if it is no working copy, another process has it open, or it can't be read or written.
@@ -57,8 +62,7 @@ def opened(folder: Path) -> Iterator[WorkingCopy]:
     with translated(folder), _locked(folder):
         for left_over in folder.glob(f".{Path(copy_state.NAME).stem}.*.tmp"):
             left_over.unlink()
-        recovered = recover(folder)
-        yield WorkingCopy(folder, copy_state.read(folder), recovered)
+        yield _recovered(folder)
 
 
 @contextlib.contextmanager
@@ -86,50 +90,110 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def recover(folder: Path) -> str | None:
-    """Ends a switch that was interrupted; the copy is at the version that its state file names, whole.
-
-    Returns:
-        What was done, in words; None if no journal was there.
+def _recovered(folder: Path) -> WorkingCopy:
+    """The copy, at the version that its state file and its log name, whole.
 
     Raises:
-        ModelError: if the journal can't be followed.
+        ModelError: if the log can't be followed.
     """
+    state = copy_state.read(folder)
+    done: list[str] = []
     try:
-        found = journal.read(folder)
-    except FileNotFoundError:
-        return None
+        log = switch_log.read(folder)
+        if log.torn:
+            switch_log.cut(folder, log.length)
+            done.append("removed a torn record of the log: no byte had changed")
+        pending = _pending(state, log)
+        lost = log.again or _machine_stopped(pending)
+        if pending and lost:
+            _write_again(folder, pending)
+            done.append(f"wrote {len(pending)} switches again, whose bytes may not have reached the disk")
+        elif pending and not log.applied:
+            pending, words = _finish(folder, pending)
+            done.append(words)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder / journal.NAME} can't be followed: {error}") from error
-    if found is None:
-        journal.remove(folder)
-        return "removed a torn journal: no byte had changed"
-    if copy_state.read(folder).switch == found.switch:
-        sync(folder)  # Else a power cut could take the state file back, and the journal be gone.
-        journal.remove(folder)
-        return f"the switch to {found.after} was complete: removed its journal"
-    _put_back(folder, found)
-    sync(folder)
-    journal.remove(folder)
-    sync(folder)
-    return f"undid an interrupted switch from {found.before} to {found.after}"
+        raise ModelError(f"{folder / switch_log.NAME} can't be followed: {error}. Make a new working copy") from error
+    copy = WorkingCopy(folder, _after(state, pending), "; ".join(done) or None, pending)
+    if copy.state.computed_version != copy.state.version:
+        raise ModelError(
+            f"{folder / switch_log.NAME} leads to version {copy.state.computed_version}; expected "
+            f"{copy.state.version}, which it names. The file was changed: make a new working copy"
+        )
+    if lost or (log.entries and not pending):
+        copy.consolidate()
+    return copy
 
 
-def _put_back(folder: Path, undone: Journal) -> None:
-    for name, (size, time) in undone.stamps.items():
-        with _weights(folder, name, os.O_RDWR) as descriptor:
-            if os.fstat(descriptor).st_size != size:
-                raise ModelError(
-                    f"{folder / name} is {os.fstat(descriptor).st_size} bytes long; expected {size}, as when a switch "
-                    "of versions was interrupted. Make a new working copy"
-                )
-            for part in undone.writes:
-                if part.strides.file == name:
-                    _write(descriptor, part.strides, part.old)
-            os.fsync(descriptor)
-            # With the old bytes goes the old time: the copy is as the state file says.
-            os.utime(descriptor, ns=(os.fstat(descriptor).st_atime_ns, time))
-            os.fsync(descriptor)
+def _machine_stopped(pending: Sequence[Entry]) -> bool:
+    """Whether what was written to the weight files may be gone: true also where the system can't tell."""
+    present = switch_log.boot_id()
+    return any(present is None or entry.record.boot != present for entry in pending)
+
+
+def _pending(state: CopyState, log: Log) -> list[Entry]:
+    """The log's records that are not in the state file."""
+    names = [entry.record.switch for entry in log.entries]
+    if state.switch in names:
+        return list(log.entries[names.index(state.switch) + 1 :])
+    expected = state.switch
+    for entry in log.entries:
+        if entry.record.previous != expected:
+            raise ValueError(f"a switch on top of {entry.record.previous!r}; expected one on top of {expected!r}")
+        expected = entry.record.switch
+    return list(log.entries)
+
+
+def _after(state: CopyState, pending: Iterable[Entry]) -> CopyState:
+    for entry in pending:
+        record = entry.record
+        state = state.moved(record.after, record.switch, record.stamps, record.slots)
+    return state
+
+
+def _write_again(folder: Path, pending: Sequence[Entry]) -> None:
+    """Writes all that a log says, whatever part of it reached the disk before the machine stopped."""
+    for entry in pending:
+        _require_sizes(folder, entry.record)
+    # All are read, and so compared with their hashes, before the first is written.
+    for writes in [switch_log.writes_of(folder, entry) for entry in pending]:
+        write_slots(folder, writes, new=True, mapped=False)
+    stamps = {name: at for entry in pending for name, at in entry.record.stamps.items()}
+    set_times(folder, stamps)
+
+
+def _finish(folder: Path, pending: list[Entry]) -> tuple[list[Entry], str]:
+    """Ends the last switch, whose process was stopped; where the disk does not take it, takes it back."""
+    last = pending[-1]
+    record = last.record
+    _require_sizes(folder, record)
+    writes = switch_log.writes_of(folder, last)
+    try:
+        write_slots(folder, writes, new=True, mapped=False)
+        set_times(folder, record.stamps)
+        switch_log.mark_applied(folder, record.switch)
+    except OSError:
+        _take_back(folder, record, writes, last.start)
+        return pending[:-1], f"took back an interrupted switch from {record.before} to {record.after}"
+    return pending, f"ended an interrupted switch from {record.before} to {record.after}"
+
+
+def _take_back(folder: Path, record: Record, writes: Sequence[Write], length: int) -> None:
+    """Puts the old bytes and times back, and forgets the switch."""
+    write_slots(folder, writes, new=False, mapped=False)
+    set_times(folder, record.stamps_before)
+    for name in record.stamps_before:
+        sync(folder / name)
+    switch_log.cut(folder, length)
+
+
+def _require_sizes(folder: Path, record: Record) -> None:
+    for name, (size, _) in record.stamps.items():
+        found = (folder / name).stat().st_size
+        if found != size:
+            raise ModelError(
+                f"{folder / name} is {found} bytes long; expected {size}, as when versions were switched last. "
+                "Make a new working copy"
+            )
 
 
 # --- the copy -------------------------------------------------------------------------------------
@@ -148,14 +212,16 @@ class WorkingCopy:
 
     Attributes:
         folder: where it is.
-        state: what its state file says.
+        state: what its state file and its log say.
         recovered: what was done about an interrupted switch when the copy was opened; None if there was none.
     """
 
-    def __init__(self, folder: Path, state: CopyState, recovered: str | None) -> None:
+    def __init__(self, folder: Path, state: CopyState, recovered: str | None, pending: Sequence[Entry] = ()) -> None:
         self.folder = folder
         self.state = state
         self.recovered = recovered
+        self._unflushed = set(switch_log.files_of(pending))
+        self._records = len(pending)
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorPlace]:
@@ -164,7 +230,7 @@ class WorkingCopy:
 
     def changed_files(self) -> list[str]:
         """The copied files that are gone, or have another size or time than when kndb wrote to them last."""
-        return [name for name, noted in self.state.stamps.items() if _stamp_at(self.folder / name) != noted]
+        return [name for name, noted in self.state.stamps.items() if stamp_at(self.folder / name) != noted]
 
     def wrong_slots(self, slots: Iterable[CopiedSlot]) -> list[SlotPlace]:
         """Those of the slots whose bytes on disk are not what the copy's version says."""
@@ -180,7 +246,25 @@ class WorkingCopy:
         """Notes the files' present times as its own; the caller has checked what is in them."""
         stamps = {name: stamp(self.folder / name) for name in self.state.stamps}
         self.state = self.state.moved(self.state.version, self.state.switch, stamps, ())
+        self.consolidate()
+
+    def consolidate(self) -> None:
+        """Flushes the weight files, puts what the log says into the state file, and begins the log anew.
+
+        Raises:
+            OSError: if that fails; the log then stays as it was.
+        """
+        try:
+            for name in sorted(self._unflushed):
+                sync(self.folder / name)
+        except OSError:
+            # After a flush that failed, the next one may succeed although bytes were dropped.
+            switch_log.mark_lost(self.folder)
+            raise
         copy_state.write(self.folder, self.state)
+        switch_log.remove(self.folder)
+        self._unflushed.clear()
+        self._records = 0
 
     def switch(self, version: str, changes: Sequence[SlotSwitch], *, force: bool = False) -> Switched:
         """Writes another version's slots, all or none.
@@ -210,44 +294,57 @@ class WorkingCopy:
             for strides, old, change in zip(places, present, changes, strict=True)
             if old != change.after
         ]
-        self._commit(wanted, writes)
+        if writes or version != self.state.version:
+            self._commit(wanted, moved, writes)
         return Switched(len(writes), sum(part.strides.size for part in writes))
 
-    def _commit(self, wanted: CopyState, writes: Sequence[Write]) -> None:
+    def _commit(self, wanted: CopyState, moved: Sequence[CopiedSlot], writes: Sequence[Write]) -> None:
         names = sorted({part.strides.file for part in writes})
-        stamps = {name: stamp(self.folder / name) for name in names}
+        before = {name: stamp(self.folder / name) for name in names}
+        # Never the time that a file has: it shows that the file was written to.
+        now = max([time.time_ns(), *(modified + 1 for _, modified in before.values())])
+        record = Record(
+            switch=wanted.switch,
+            previous=self.state.switch,
+            boot=switch_log.boot_id(),
+            before=self.state.version,
+            after=wanted.version,
+            stamps_before=before,
+            stamps={name: (size, now) for name, (size, _) in before.items()},
+            slots=moved,
+        )
+        log = self.folder / switch_log.NAME
+        length = log.stat().st_size if log.exists() else 0
         try:
-            if writes:
-                journal.write(self.folder, Journal(wanted.switch, self.state.version, wanted.version, stamps, writes))
-                _patch(self.folder, names, writes)
-            after = wanted.moved(wanted.version, wanted.switch, {name: stamp(self.folder / name) for name in names}, ())
-            copy_state.write(self.folder, after)
-            if writes:
-                # Not flushed: should a power cut bring it back, the state file says that its switch is complete.
-                journal.remove(self.folder)
-        except BaseException as error:
-            left = self._undo()
-            if isinstance(error, OSError):
-                reason = error.strerror or str(error)
-                raise ModelError(f"{self.folder} can't be written: {reason}. {left}") from error
-            raise
-        self.state = after
+            switch_log.append(self.folder, record, writes)
+            write_slots(self.folder, writes, new=True, mapped=True)
+            set_times(self.folder, record.stamps)
+            switch_log.mark_applied(self.folder, record.switch)
+        except OSError as error:
+            left = self._undone(record, writes, length)
+            reason = error.strerror or str(error)
+            raise ModelError(f"{self.folder} can't be written: {reason}. {left}") from error
+        self.state = wanted.moved(wanted.version, wanted.switch, record.stamps, ())
+        self._unflushed |= set(names)
+        self._records += 1
+        if record.boot is None or self._records > _LOG_RECORDS or log.stat().st_size > _LOG_BYTES:
+            self.consolidate()
 
-    def _undo(self) -> str:
+    def _undone(self, record: Record, writes: Sequence[Write], length: int) -> str:
         try:
-            recover(self.folder)
-            self.state = copy_state.read(self.folder)
+            if (self.folder / switch_log.NAME).exists():
+                _take_back(self.folder, record, writes, length)
         except (OSError, ModelError):
-            return "It could not be put back now: the next `kndb checkout` in it does that, before anything else"
+            return "The next `kndb checkout` in it ends that switch or takes it back, before anything else"
         return f"The working copy is at {self.state.version}"
 
     def _read(self, places: Sequence[Strides]) -> list[bytes]:
         found: dict[int, bytes] = {}
         for name in {strides.file for strides in places}:
-            with _weights(self.folder, name, os.O_RDONLY) as descriptor:
+            with opened_weights(self.folder, name, os.O_RDONLY) as descriptor:
                 for number, strides in enumerate(places):
                     if strides.file == name:
-                        found[number] = _gather(descriptor, strides)
+                        found[number] = gather(descriptor, strides)
         return [found[number] for number in range(len(places))]
 
 
@@ -288,67 +385,3 @@ def _check_present(folder: Path, changes: Sequence[SlotSwitch], present: Sequenc
             f"expected {place.sha256(change.before)[:12]}. Look at them with: kndb checkout --status --verify --dir "
             f"{folder}; overwrite them with --force"
         )
-
-
-# --- bytes ----------------------------------------------------------------------------------------
-
-
-def stamp(path: Path) -> FileStamp:
-    """A file's size and time.
-
-    Raises:
-        ModelError: if it is a link, or has a second name.
-    """
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        raise ModelError(
-            f"{path} is a link, or has a second name; expected a file of the working copy's own, so that no other "
-            "changes with it. Make a new working copy"
-        )
-    return status.st_size, status.st_mtime_ns
-
-
-def _stamp_at(path: Path) -> FileStamp | None:
-    try:
-        return stamp(path)
-    except FileNotFoundError:
-        return None
-
-
-@contextlib.contextmanager
-def _weights(folder: Path, name: str, flags: int) -> Iterator[int]:
-    stamp(folder / name)
-    descriptor = os.open(folder / name, flags | os.O_NOFOLLOW)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _gather(descriptor: int, strides: Strides) -> bytes:
-    """Reads a slot's bytes."""
-    # Not through a map: a file that became shorter would then be a signal, where here it is an error.
-    content = b"".join([os.pread(descriptor, strides.width, offset) for offset in strides.offsets])
-    if len(content) != strides.size:
-        raise ModelError(f"{strides.file} became shorter while it was read. Make a new working copy")
-    return content
-
-
-def _patch(folder: Path, names: Iterable[str], writes: Sequence[Write]) -> None:
-    for name in names:
-        with _weights(folder, name, os.O_RDWR) as descriptor:
-            for part in writes:
-                if part.strides.file == name:
-                    _write(descriptor, part.strides, part.new)
-            os.fsync(descriptor)
-
-
-def _write(descriptor: int, strides: Strides, content: bytes) -> None:
-    # Not through a map: a full disk would then be a signal, where here it is an error.
-    width, start = strides.width, 0
-    for offset in strides.offsets:
-        end = start + width
-        written = os.pwrite(descriptor, content[start:end], offset)
-        while written < width:
-            written += os.pwrite(descriptor, content[start + written : end], offset + written)
-        start = end

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import edit_history, edit_optimize, edit_update
+from . import edit_evaluation, edit_history, edit_optimize, edit_update
 from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
-    DeviceOption,
     EditArgument,
     FormatOption,
     ModelOption,
@@ -19,10 +17,9 @@ from .options import (
     RefinementOption,
     open_existing,
 )
-from .output import OutputFormat, as_row, note, print_json, print_record, print_rows
+from .output import OutputFormat, as_row, print_json, print_record, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
-GROUPS = ("own", "own_held_out", "intra", "inter")
 
 
 app.command("update")(edit_update.update)
@@ -96,31 +93,5 @@ app.command("diff")(edit_history.diff)
 app.command("verify")(edit_history.verify)
 
 
-@app.command("eval")
-def evaluate(
-    edit: EditArgument,
-    sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
-    seed: Annotated[int, typer.Option("--seed", help="Of that sample and of the control's neurons.")] = 0,
-    device: DeviceOption = "auto",
-    db: DatabaseOption = None,
-    output: FormatOption = OutputFormat.TABLE,
-) -> None:
-    """Measure an edit on its own fact or relation and on others, beside a random-neuron control; stored.
-
-    Example: kndb edit eval 1
-    """
-    with open_existing(db) as database:
-        evaluation = database.edits.evaluate(edit, sample=sample, seed=seed, device=device)
-    if output is OutputFormat.JSON:
-        print_json(as_row(evaluation))
-        return
-    note(f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}")
-    print_rows(_measures(evaluation.measures), ["group", "measure", "edit", "random_neurons"], output)
-
-
-def _measures(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"group": group, "measure": name, "edit": value, "random_neurons": measures["control"][group].get(name)}
-        for group in GROUPS
-        for name, value in measures["edited"].get(group, {}).items()
-    ]
+app.command("eval")(edit_evaluation.evaluate)
+app.command("evaluations")(edit_evaluation.evaluations)

@@ -18,7 +18,7 @@ RESAMPLES = 1000
 """Draws of the bootstrap."""
 
 
-def share_interval(shares: Sequence[float]) -> tuple[float, float] | None:
+def share_interval(shares: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float] | None:
     """Wilson's interval of the mean of one share per fact, each from 0 to 1.
 
     It is exact in kind for shares of 0 and 1, and too wide rather than too narrow for those between: no variable in
@@ -26,14 +26,18 @@ def share_interval(shares: Sequence[float]) -> tuple[float, float] | None:
 
     Args:
         shares: one for each fact.
+        weights: one for each fact, such as its number of prompts; None weighs all alike. Facts of unlike weights count
+            for (Σw)² / Σw² facts, as in Kish's effective sample size.
 
     Returns:
         Its ends, within [0, 1]; None without facts.
     """
-    count = len(shares)
-    if not count:
+    if not shares:
         return None
-    mean = math.fsum(shares) / count
+    weighed = [1.0] * len(shares) if weights is None else weights
+    total = math.fsum(weighed)
+    count = total * total / math.fsum(weight * weight for weight in weighed)
+    mean = math.fsum(share * weight for share, weight in zip(shares, weighed, strict=True)) / total
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     centre = mean + z * z / (2 * count)
     half = z * math.sqrt(max(mean * (1 - mean), 0.0) / count + (z / (2 * count)) ** 2)

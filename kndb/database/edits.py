@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..editing import diff_file
 from ..editing.optimize import Progress, Settings
@@ -11,11 +12,12 @@ from ..editing.slots import apply_object, check_fingerprint
 from ..errors import ConflictError, EditError, UsageError
 from ..records import Edit, Evaluation, HistoryEntry, Neuron, SlotChange
 from ..store import edits as store_edits
+from ..store import evaluation_table, steps
 from ..store import evaluations as store_evaluations
 from ..store import facts as store_facts
 from ..store import models as store_models
-from ..store import steps
 from ..store import versions as store_versions
+from ..store.evaluation_table import EvaluatedEdit as EvaluatedEdit
 from .edit_batch import Batch, PreviewedEdit, Target, draft_batch, preview_batch, read_targets, store_batch
 from .edit_batch import Progress as BatchProgress
 from .edit_drafts import Draft, EditDrafts
@@ -279,7 +281,9 @@ class EditCommands(EditHistoryCommands):
             prompts = store_facts.prompts(connection, fact_ids=measured)
             after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
             optimized_on = store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
-        evaluator = EditEvaluator(version, device)
+            base = store_versions.current_model(connection, version.record.id).base
+        unedited = None if record.base_version == base else self._models.load(record.model, "base")
+        evaluator = EditEvaluator(version, device, unedited)
         measures = evaluator.measure(record, planned, prompts, facts, seed=seed, optimized_on=optimized_on)
         with self._store.writing() as connection:
             number = store_evaluations.add_evaluation(
@@ -296,6 +300,30 @@ class EditCommands(EditHistoryCommands):
         """All stored evaluations, or those of one edit."""
         with self._store.reading() as connection:
             return store_evaluations.evaluations(connection, edit)
+
+    def evaluated(
+        self, edits: Sequence[int] = (), *, model: str | None = None, every: bool = False
+    ) -> list[EvaluatedEdit]:
+        """A table over edits, with what each and its control did.
+
+        Args:
+            edits: only these; none means all.
+            model: only this model's.
+            every: every evaluation of an edit, not only the newest.
+
+        Raises:
+            NotFoundError: if there is no such edit or model.
+        """
+        with self._store.reading() as connection:
+            for edit in edits:
+                store_edits.edit_model(connection, edit)
+            number = None if model is None else store_models.model(connection, model).id
+            return evaluation_table.evaluated_edits(connection, number, edits, every=every)
+
+    @property
+    def evaluated_measures(self) -> tuple[str, ...]:
+        """The measures in the table over edits."""
+        return evaluation_table.COLUMNS
 
     def _object(self, edit: Edit) -> diff_file.EditObject:
         return diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
@@ -330,8 +358,14 @@ class EditCommands(EditHistoryCommands):
 
 def recipe_title(edit: Edit) -> str:
     """What an edit is for, in one line."""
-    recipe = edit.recipe
+    return title_of(edit.kind, edit.recipe)
+
+
+def title_of(kind: str, recipe: Mapping[str, Any]) -> str:
+    """What an edit of a kind, with a recipe, is for, in one line."""
     fact = recipe.get("fact")
     if isinstance(fact, Mapping):
         return f"{fact['subject'] or '(not named)'} · {fact['relation']} · {recipe['old_answer']} → {recipe['to']}"
-    return f"{recipe.get('relation', '')}: {edit.neurons} most common neurons to zero"
+    if kind == "erase":
+        return f"{recipe.get('relation', '')}: {len(recipe.get('neurons', ()))} most common neurons to zero"
+    return str(recipe.get("relation", ""))

@@ -13,7 +13,20 @@ from typing import Any
 
 import torch
 
-from ..editing import evaluation, recipes
+from ..analysis.edit_measures import (
+    GROUPS,
+    NEIGHBOURS,
+    OTHERS,
+    OWN,
+    PARAPHRASES,
+    Measures,
+    as_json,
+    change_measures,
+    intervals_as_json,
+    stay_measures,
+)
+from ..analysis.readings import Question, as_they_are, read_states
+from ..editing import recipes
 from ..editing.diff_file import EditObject
 from ..editing.slots import apply_object
 from ..models import loading
@@ -23,15 +36,23 @@ from ..records import Edit, Fact, Neuron, Prompt
 from .edit_optimize import optimized_anew
 from .models import ModelVersion
 
-Group = list[EncodedPrompt]
+Groups = dict[str, list[Question]]
 
 
 class EditEvaluator:
-    """Measures edits of one model version."""
+    """Measures edits of one model version.
 
-    def __init__(self, version: ModelVersion, device: str) -> None:
+    Args:
+        version: the version that they were planned on.
+        device: where to compute.
+        unedited: the model without any edit; None if the version is just that.
+    """
+
+    def __init__(self, version: ModelVersion, device: str, unedited: ModelVersion | None = None) -> None:
+        chosen = loading.choose_device(device)
         self._version = version
-        self._network = Network(version.model.to(loading.choose_device(device)), version.adapter)
+        self._network = Network(version.model.to(chosen), version.adapter)
+        self._unedited = None if unedited is None else Network(unedited.model.to(chosen), unedited.adapter)
         self._parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
 
     def measure(
@@ -51,40 +72,44 @@ class EditEvaluator:
             planned: its object.
             prompts: the prompts of `facts_to_measure`.
             facts: at least these facts, by number.
-            seed: of the control.
+            seed: of the control and of the intervals.
             optimized_on: the prompts of `facts_in_recipe` without held-out templates, for the control of an edit that
                 was optimised.
 
         Returns:
-            `edited` and `control`, each with groups of measures, and `control_neurons`.
+            `edited` and `control`, each with groups of measures; `intervals` of both; and `control_neurons`.
         """
         groups = self._groups(edit, prompts, facts)
         control = self._control(edit, planned, seed, optimized_on)
-        target = _number(edit.recipe.get("new_token"))
-        before = {name: self._read(group, target) for name, group in groups.items()}
-        with self._edited(planned):
-            after = {name: self._read(group, target) for name, group in groups.items()}
-        with self._edited(control):
-            after_control = {name: self._read(group, target) for name, group in groups.items()}
+        states = (as_they_are, lambda: self._edited(planned), lambda: self._edited(control))
+        edited: dict[str, Measures] = {}
+        beside: dict[str, Measures] = {}
+        for name, questions in groups.items():
+            before, after, after_control = read_states(self._network, questions, states, self._unedited)
+            measure = change_measures if name.startswith(OWN) and edit.kind != "erase" else stay_measures
+            edited[name] = measure(questions, before, after, name, seed)
+            beside[name] = measure(questions, before, after_control, name, seed)
         return {
-            "edited": _summaries(edit, groups, before, after),
-            "control": _summaries(edit, groups, before, after_control),
+            "edited": as_json(edited),
+            "control": as_json(beside),
+            "intervals": {"edited": intervals_as_json(edited), "control": intervals_as_json(beside)},
             "control_neurons": [str(neuron) for neuron in _neurons(control)],
         }
 
-    def _groups(self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> dict[str, Group]:
+    def _groups(self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> Groups:
         fact, relation = _aim(edit)
-        names = ("own", "own_held_out", "inter") if fact is None else ("own", "own_held_out", "intra", "inter")
-        groups: dict[str, Group] = {name: [] for name in names}
+        old, new = (_number(edit.recipe.get(name)) for name in ("old_token", "new_token"))
+        names = [name for name in GROUPS if fact is not None or name != NEIGHBOURS]
+        groups: Groups = {name: [] for name in names}
         for prompt in prompts:
             of_relation = facts[prompt.fact_id].relation == relation
             if of_relation and fact in (None, prompt.fact_id):
-                group = groups["own_held_out" if prompt.held_out else "own"]
+                name = PARAPHRASES if prompt.held_out else OWN
             else:
-                group = groups["intra" if of_relation else "inter"]
+                name = NEIGHBOURS if of_relation else OTHERS
             encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
             if isinstance(encoded, EncodedPrompt):
-                group.append(encoded)
+                groups[name].append(Question(encoded, prompt.fact_id, old, new))
         return groups
 
     def _control(self, edit: Edit, planned: EditObject, seed: int, optimized_on: Sequence[Prompt]) -> EditObject:
@@ -100,9 +125,6 @@ class EditEvaluator:
         old, new = (int(str(recipe[name])) for name in ("old_token", "new_token"))
         factors = (float(str(recipe[name])) for name in ("lambda_old", "lambda_new"))
         return recipes.update_rule(self._network, old, new, *factors)
-
-    def _read(self, prompts: Group, target: int | None) -> evaluation.Reading:
-        return evaluation.read_answers(self._network, prompts, target)
 
     @contextmanager
     def _edited(self, planned: EditObject) -> Iterator[None]:
@@ -126,22 +148,6 @@ def facts_to_measure(edit: Edit, facts: Mapping[int, Fact], *, sample: int, seed
     others = sorted(number for number, fact in facts.items() if fact.relation != relation)
     drawn = random.Random(seed).sample(others, min(sample, len(others)))  # noqa: S311 - not for secrets
     return {number for number, fact in facts.items() if fact.relation == relation} | set(drawn)
-
-
-def _summaries(
-    edit: Edit,
-    groups: Mapping[str, Group],
-    before: Mapping[str, evaluation.Reading],
-    after: Mapping[str, evaluation.Reading],
-) -> dict[str, object]:
-    summaries: dict[str, object] = {}
-    for name, prompts in groups.items():
-        if name.startswith("own") and edit.kind != "erase":
-            old, new = int(str(edit.recipe["old_token"])), int(str(edit.recipe["new_token"]))
-            summaries[name] = evaluation.update_measures(prompts, old, new, before[name], after[name])
-        else:
-            summaries[name] = evaluation.compare(prompts, before[name], after[name])
-    return summaries
 
 
 def _aim(edit: Edit) -> tuple[int | None, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, insert, select
 from ..errors import NotFoundError
 from ..records import Evaluation, Settings
 from .clock import now
-from .tables import EvaluationRow
+from .tables import EvaluationMeasureRow, EvaluationRow
 
 
 def add_evaluation(
@@ -31,7 +31,30 @@ def add_evaluation(
         measures=dict(measures),
         created_at=now(),
     )
-    return int(connection.execute(statement.returning(EvaluationRow.id)).scalar_one())
+    number = int(connection.execute(statement.returning(EvaluationRow.id)).scalar_one())
+    rows = list(_measure_rows(number, measures))
+    if rows:
+        connection.execute(insert(EvaluationMeasureRow), rows)
+    return number
+
+
+def _measure_rows(number: int, measures: Mapping[str, Any]) -> Iterator[dict[str, object]]:
+    """Each measure of the JSON as a row."""
+    for weights in ("edited", "control"):
+        for group, values in measures.get(weights, {}).items():
+            ends = measures.get("intervals", {}).get(weights, {}).get(group, {})
+            for name, value in values.items():
+                low, high = ends.get(name, (None, None))
+                yield {
+                    "evaluation_id": number,
+                    "weights": weights,
+                    "prompts_of": group,
+                    "measure": name,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                    "facts": values.get("facts"),
+                }
 
 
 def evaluation(connection: Connection, number: int) -> Evaluation:

@@ -63,8 +63,9 @@ def _evaluation_measure() -> None:
         """
         INSERT INTO evaluation_measure (evaluation_id, weights, prompts_of, measure, value)
         SELECT evaluation.id, side.key, grouped.key, found.key, found.value
-        FROM evaluation, json_each(evaluation.measures) AS side, json_each(side.value) AS grouped,
-            json_each(grouped.value) AS found
+        FROM evaluation,
+            json_each(CASE WHEN json_valid(evaluation.measures) THEN evaluation.measures ELSE '{}' END) AS side,
+            json_each(side.value) AS grouped, json_each(grouped.value) AS found
         WHERE side.key IN ('edited', 'control') AND side.type = 'object' AND grouped.type = 'object'
             AND found.type IN ('integer', 'real', 'null')
         """

@@ -29,6 +29,14 @@ def test_share_interval_of_parts_is_that_of_their_mean():
     assert share_interval([]) is None
 
 
+def test_share_interval_weighs_facts():
+    assert share_interval([1.0, 0.0, 1.0], [2.0, 2.0, 2.0]) == pytest.approx(share_interval([1.0, 0.0, 1.0]))
+    # Three facts with weights 1, 1 and 4 count for 36 / 18 = 2.
+    low, high = share_interval([0.0, 0.0, 1.0], [1.0, 1.0, 4.0])
+    for end in (low, high):
+        assert (end - 4 / 6) ** 2 == pytest.approx(1.959963985**2 * end * (1 - end) / 2, rel=1e-6)
+
+
 def test_mean_interval_agrees_with_the_normal_one_for_many_facts():
     draw = random.Random(3)
     values = [draw.gauss(2.0, 1.5) for _ in range(2000)]

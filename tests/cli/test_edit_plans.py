@@ -102,3 +102,22 @@ def test_a_cascade_is_of_one_edit(use_ready, kndb):
     use_ready()
     assert "found --cascade with 2 edits; expected one" in kndb("edit", "revert", 1, 2, "--cascade", code=2).err
     assert "found 'x'; expected a number, or a range" in kndb("edit", "apply", "x", code=2).err
+
+
+def test_a_table_over_evaluated_edits(kndb, kndb_json, france):
+    assert kndb_json("edit", "evaluations") == []
+    assert "Nothing was evaluated yet" in kndb("edit", "evaluations").err
+    kndb("edit", "update", "--model", "tiny", "--fact", france, "--to", "Tokyo", "--max-share", 1)
+    measured = kndb("edit", "eval", 1, "--sample", 4, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(measured.out)))
+    assert list(rows[0]) == ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
+    of_edit, of_control = kndb_json("edit", "evaluations")
+    assert (of_edit["weights"], of_control["weights"]) == ("edit", "random neurons")
+    assert of_edit["what"] == "France · P36 · Paris → Tokyo"
+    success = next(row for row in rows if (row["group"], row["measure"]) == ("own", "success_rate"))
+    assert [of_edit[f"success{part}"] for part in ("", "_low", "_high")] == [
+        float(success[name]) for name in ("edit", "low", "high")
+    ]
+    (one, _) = kndb_json("edit", "evaluations", 1, "--measure", "success")
+    assert (one["value"], one["low"], one["high"]) == tuple(float(success[name]) for name in ("edit", "low", "high"))
+    assert "found measure 'x'; expected one of success" in kndb("edit", "evaluations", "--measure", "x", code=2).err

@@ -1,0 +1,125 @@
+"""`kndb edit eval` and `kndb edit evaluations`: what edits did, beside random neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kndb.errors import UsageError
+
+from .numbers import parse_numbers
+from .options import DatabaseOption, DeviceOption, EditArgument, FormatOption, OptionalModelOption, open_existing
+from .output import OutputFormat, as_row, note, print_json, print_rows
+
+if TYPE_CHECKING:
+    from kndb.database.edits import EvaluatedEdit
+
+_MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
+_TABLE_COLUMNS = [
+    "edit",
+    "kind",
+    "what",
+    "weights",
+    "success",
+    "paraphrase",
+    "neighbourhood",
+    "intra_change",
+    "inter_change",
+    "inter_locality",
+    "divergence",
+]
+
+
+def evaluate(
+    edit: EditArgument,
+    sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="Of that sample, the control's neurons, and the intervals.")] = 0,
+    device: DeviceOption = "auto",
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure an edit on its own fact or relation and on others, beside a random-neuron control; stored.
+
+    Example: kndb edit eval 1
+    """
+    with open_existing(db) as database:
+        evaluation = database.edits.evaluate(edit, sample=sample, seed=seed, device=device)
+    if output is OutputFormat.JSON:
+        print_json(as_row(evaluation))
+        return
+    note(
+        f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}. "
+        "Low and high: 95 % intervals over facts."
+    )
+    print_rows(list(_measures(evaluation.measures)), _MEASURE_COLUMNS, output)
+
+
+def evaluations(
+    edits: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EDIT]...", help="Edits' numbers, or ranges such as 7-12. Default: all."),
+    ] = None,
+    model: OptionalModelOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Every evaluation of an edit, not only the newest.")] = False,
+    measure: Annotated[
+        str | None,
+        typer.Option("--measure", metavar="NAME", help="One measure alone, with its interval.", show_default=False),
+    ] = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """A table over edits: what each did, and what as many random neurons did, by its newest evaluation.
+
+    Example: kndb edit evaluations
+    """
+    numbers = parse_numbers(edits or ())
+    with open_existing(db) as database:
+        found = database.edits.evaluated(numbers, model=model, every=every)
+        known = database.edits.evaluated_measures
+    if measure is not None and measure not in known:
+        raise UsageError(f"found measure {measure!r}; expected one of {', '.join(known)}")
+    rows = [row for one in found for row in _rows(one, measure)]
+    if not rows:
+        note("Nothing was evaluated yet. Evaluate an edit with: kndb edit eval EDIT")
+    columns = ["edit", "kind", "what", "weights", "value", "low", "high"] if measure else _TABLE_COLUMNS
+    if output is not OutputFormat.TABLE:
+        parts = ("value", "low", "high") if measure else [f"{name}{part}" for name in known for part in _PARTS]
+        columns = ["evaluation", "edit", "kind", "model", "what", "version_before", "version_after", "weights", *parts]
+    print_rows(rows, columns, output)
+
+
+_PARTS = ("", "_low", "_high")
+
+
+def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
+    from kndb.database.edits import title_of
+
+    what = title_of(one.kind, one.recipe)
+    for weights, values in (("edit", one.edited), ("random neurons", one.control)):
+        row = {**as_row(one), "what": what, "weights": weights}
+        if measure is not None:
+            yield row | dict(zip(("value", "low", "high"), values[measure], strict=True))
+        else:
+            ends = {f"{name}{part}": end for name in values for part, end in zip(_PARTS, values[name], strict=True)}
+            yield row | ends
+
+
+def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    nothing: dict[str, Any] = {}
+    ends = measures.get("intervals", {"edited": nothing, "control": nothing})
+    for group, values in measures["edited"].items():
+        for name, value in values.items():
+            low, high = ends["edited"].get(group, nothing).get(name, (None, None))
+            random_low, random_high = ends["control"].get(group, nothing).get(name, (None, None))
+            yield {
+                "group": group,
+                "measure": name,
+                "edit": value,
+                "low": low,
+                "high": high,
+                "random_neurons": measures["control"][group].get(name),
+                "random_low": random_low,
+                "random_high": random_high,
+            }

@@ -1,0 +1,188 @@
+"""Measures of an edit: what it did to its own fact or relation, and to all others, with intervals over facts.
+
+All compare the model before and after the edit on the same prompts. Perplexity is exp of the mean of −log p(answer)
+over prompts. `method.md`'s names: change rate (most probable answer ≠ the old one), success rate (= the new one),
+intra (other facts of the relation), inter (facts of other relations). Efficacy, paraphrase and neighbourhood scores are
+those of CounterFact (Meng et al. 2022): which of two answers is more probable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .intervals import mean_interval, share_interval
+from .readings import Question, Reading
+
+OWN, PARAPHRASES, NEIGHBOURS, OTHERS = GROUPS = ("own", "own_held_out", "intra", "inter")
+"""Prompts of an edit's fact or relation, those of its held-out templates, of the relation's other facts, of others."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure over facts.
+
+    Attributes:
+        value: over all prompts.
+        low, high: ends of its 95 % confidence interval over facts; None where nothing can be said.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Measures = dict[str, Measure]
+
+
+def count_measures(questions: Sequence[Question]) -> Measures:
+    """How many prompts and facts there are."""
+    return {
+        "prompts": Measure(len(questions)),
+        "facts": Measure(len({question.fact for question in questions})),
+    }
+
+
+def change_measures(questions: Sequence[Question], before: Reading, after: Reading, group: str, seed: int) -> Measures:
+    """Whether edits did what they are for, over prompts of the edited facts.
+
+    Args:
+        questions: prompts of edited facts, each with its fact's old and new answer.
+        before: the model's answers before the edits.
+        after: its answers after them.
+        group: `own` or `own_held_out`.
+        seed: of the bootstrap.
+    """
+    if not questions:
+        return count_measures(questions)
+    over = _OverFacts(questions, seed)
+    score = "paraphrase_score" if group == PARAPHRASES else "efficacy_score"
+    return {
+        **count_measures(questions),
+        "change_rate": over.share([token != q.old for q, token in zip(questions, after.predicted, strict=True)]),
+        "success_rate": over.share([token == q.new for q, token in zip(questions, after.predicted, strict=True)]),
+        score: over.share([new > answer for new, answer in zip(after.new, after.answer, strict=True)]),
+        "new_answer_probability_before": over.mean(_probabilities(before.new)),
+        "new_answer_probability_after": over.mean(_probabilities(after.new)),
+        "new_answer_rank_before": over.mean(before.new_rank),
+        "new_answer_rank_after": over.mean(after.new_rank),
+        "answer_probability_before": over.mean(_probabilities(before.answer)),
+        "answer_probability_after": over.mean(_probabilities(after.answer)),
+    }
+
+
+def stay_measures(questions: Sequence[Question], before: Reading, after: Reading, group: str, seed: int) -> Measures:
+    """Whether all else stayed, over prompts of facts that an edit is not for; or, of an erase, over its own.
+
+    Args:
+        questions: the prompts; of `intra`, with the edit's new answer if it has one.
+        before: the model's answers before the edit.
+        after: its answers after it.
+        group: which of `GROUPS`.
+        seed: of the bootstrap.
+    """
+    if not questions:
+        return count_measures(questions)
+    over = _OverFacts(questions, seed)
+    right = [
+        [q.prompt.answer == token for q, token in zip(questions, r.predicted, strict=True)] for r in (before, after)
+    ]
+    first, then = (over.perplexity(reading.answer) for reading in (before, after))
+    found = {
+        **count_measures(questions),
+        "perplexity_before": first,
+        "perplexity_after": then,
+        "perplexity_change": Measure(then.value - first.value),
+        "perplexity_relative_change": over.relative_change(before.answer, after.answer),
+        "accuracy_before": over.share(right[0]),
+        "accuracy_after": over.share(right[1]),
+        "unchanged": over.share([a == b for a, b in zip(before.predicted, after.predicted, strict=True)]),
+        "locality": over.share([a == b for a, b in zip(after.unedited, after.predicted, strict=True)]),
+        "locality_divergence": over.mean(after.divergence),
+    }
+    if group == NEIGHBOURS and all(question.new is not None for question in questions):
+        # A neighbour whose object is the new answer can't prefer one of the two.
+        asked = [question.new != question.prompt.answer for question in questions]
+        for name, reading in (("before", before), ("after", after)):
+            flags = [answer > new for answer, new in zip(reading.answer, reading.new, strict=True)]
+            if any(asked):
+                found[f"neighbourhood_score_{name}"] = over.share(flags, asked)
+    return found
+
+
+def as_json(groups: Mapping[str, Measures]) -> dict[str, dict[str, float | int]]:
+    """The values alone, by group and name."""
+    return {group: {name: measure.value for name, measure in measures.items()} for group, measures in groups.items()}
+
+
+def intervals_as_json(groups: Mapping[str, Measures]) -> dict[str, dict[str, list[float]]]:
+    """The intervals alone, [low, high], by group and name."""
+    return {
+        group: {
+            name: [measure.low, measure.high]
+            for name, measure in measures.items()
+            if measure.low is not None and measure.high is not None
+        }
+        for group, measures in groups.items()
+    }
+
+
+def perplexity(log_probabilities: Sequence[float]) -> float:
+    """Exp of the mean of −log p; infinity where that is too large for a number."""
+    return _exp(-sum(log_probabilities) / len(log_probabilities))
+
+
+class _OverFacts:
+    """Means over prompts, with intervals over their facts, each of which counts by its prompts."""
+
+    def __init__(self, questions: Sequence[Question], seed: int) -> None:
+        self._facts = [question.fact for question in questions]
+        self._seed = seed
+
+    def share(self, flags: Sequence[bool], asked: Sequence[bool] | None = None) -> Measure:
+        """The share of prompts that have a flag, among those asked, of which there is at least one."""
+        kept = [True] * len(flags) if asked is None else asked
+        chosen = [place for place, keep in enumerate(kept) if keep]
+        totals, counts = self._by_fact([float(flags[place]) for place in chosen], chosen)
+        shares = [total / count for total, count in zip(totals, counts, strict=True)]
+        return _measure(sum(totals) / len(chosen), share_interval(shares, counts))
+
+    def mean(self, values: Sequence[float]) -> Measure:
+        totals, counts = self._by_fact(values, range(len(values)))
+        means = [total / count for total, count in zip(totals, counts, strict=True)]
+        return _measure(sum(values) / len(values), mean_interval(means, counts, seed=self._seed))
+
+    def perplexity(self, log_probabilities: Sequence[float]) -> Measure:
+        loss = self.mean([-value for value in log_probabilities])
+        return Measure(_exp(loss.value), *(None if end is None else _exp(end) for end in (loss.low, loss.high)))
+
+    def relative_change(self, before: Sequence[float], after: Sequence[float]) -> Measure:
+        """Perplexity after ÷ before − 1."""
+        grown = self.mean([first - then for first, then in zip(before, after, strict=True)])
+        ends = (None if end is None else _exp(end) - 1 for end in (grown.low, grown.high))
+        return Measure(_exp(grown.value) - 1, *ends)
+
+    def _by_fact(self, values: Sequence[float], places: Sequence[int]) -> tuple[list[float], list[int]]:
+        totals: dict[int, float] = {}
+        counts: dict[int, int] = {}
+        for value, place in zip(values, places, strict=True):
+            fact = self._facts[place]
+            totals[fact] = totals.get(fact, 0.0) + value
+            counts[fact] = counts.get(fact, 0) + 1
+        return list(totals.values()), list(counts.values())
+
+
+def _measure(value: float, ends: tuple[float, float] | None) -> Measure:
+    return Measure(value) if ends is None else Measure(value, *ends)
+
+
+def _probabilities(log_probabilities: Sequence[float]) -> list[float]:
+    return [math.exp(value) for value in log_probabilities]
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

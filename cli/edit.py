@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import edit_evaluation, edit_history, edit_optimize, edit_update
+from . import edit_evaluation, edit_history, edit_optimize, edit_trials, edit_update
 from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
@@ -95,3 +95,6 @@ app.command("verify")(edit_history.verify)
 
 app.command("eval")(edit_evaluation.evaluate)
 app.command("evaluations")(edit_evaluation.evaluations)
+app.command("bench")(edit_trials.bench)
+app.command("sweep")(edit_trials.sweep)
+app.command("trials")(edit_trials.trials)

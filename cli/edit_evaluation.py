@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kndb.database.edits import EvaluatedEdit
 
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
+_GROUPS = ("own", "own_held_out", "intra", "inter")
 _TABLE_COLUMNS = [
     "edit",
     "kind",
@@ -109,7 +110,8 @@ def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
 def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     nothing: dict[str, Any] = {}
     ends = measures.get("intervals", {"edited": nothing, "control": nothing})
-    for group, values in measures["edited"].items():
+    for group in _GROUPS:
+        values = measures["edited"].get(group, nothing)
         for name, value in values.items():
             low, high = ends["edited"].get(group, nothing).get(name, (None, None))
             random_low, random_high = ends["control"].get(group, nothing).get(name, (None, None))

@@ -7,7 +7,9 @@ neurons is not empty. A relation of None stands for all chosen relations togethe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .records import Fact, Settings
 
@@ -465,3 +467,47 @@ class ExtremeText:
     kind: str
     text: str
     activation: float
+
+
+# --- edits ------------------------------------------------------------------------------------------------
+
+EDIT_MEASURES: Mapping[str, tuple[str, str]] = {
+    "success": ("own", "success_rate"),
+    "efficacy": ("own", "efficacy_score"),
+    "paraphrase": ("own_held_out", "success_rate"),
+    "paraphrase_score": ("own_held_out", "paraphrase_score"),
+    "neighbourhood": ("intra", "neighbourhood_score_after"),
+    "intra_change": ("intra", "perplexity_relative_change"),
+    "inter_change": ("inter", "perplexity_relative_change"),
+    "intra_locality": ("intra", "locality"),
+    "inter_locality": ("inter", "locality"),
+    "divergence": ("inter", "locality_divergence"),
+}
+"""The measures of edits that tables over many show, each with the group of prompts and the full name."""
+
+Interval = tuple[float | None, float | None, float | None]
+"""A value, and the ends of its 95 % confidence interval; None where there is none."""
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """A row of a trial's table.
+
+    Attributes:
+        part: `single` or `cumulative` of a bench, `cell` of a sweep.
+        edits: how many edits the weights had at once.
+        settings: of a sweep's cell; empty for a bench.
+        weights: `edit`, or `random neurons`.
+        facts: facts that count; `planned`: those for which an edit could be planned.
+        neurons: value slots that an edit changed, on average.
+        measures: by the names of `EDIT_MEASURES`.
+    """
+
+    part: str
+    edits: int
+    settings: Mapping[str, Any]
+    weights: str
+    facts: int
+    planned: int
+    neurons: float | None
+    measures: Mapping[str, Interval]

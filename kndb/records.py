@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import RejectedLine, UsageError
 
@@ -399,6 +400,43 @@ class Evaluation:
     settings: Settings
     measures: Mapping[str, object]
     created_at: str
+
+
+@dataclass(frozen=True)
+class EditTrial:
+    """Edits of many facts that are tried in memory: a bench of one method, or a sweep over settings of it.
+
+    Attributes:
+        version: the version that they are tried on.
+        kind: `bench` or `sweep`.
+        status: `running` until all is measured, then `complete`.
+    """
+
+    id: int
+    model: str
+    version: str
+    kind: str
+    settings: Settings
+    status: str
+    created_at: str
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One result of a trial.
+
+    Attributes:
+        part: `single` or `cumulative` for a bench; the settings of its cell, as JSON, for a sweep.
+        position: place in the part, from 0; for `cumulative`, the number of edits.
+        fact: the fact that was edited; None for a result over several.
+        measures: what was measured.
+    """
+
+    part: str
+    position: int
+    fact: int | None
+    measures: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..store.schema import require_file, upgrade
 if TYPE_CHECKING:
     from .attribution import AttributionCommands
     from .checkouts import CheckoutCommands
+    from .edit_trials import EditTrialCommands
     from .edits import EditCommands
     from .exchange import ExchangeCommands
     from .facts import FactCommands
@@ -141,6 +142,13 @@ class Database:
         from .edits import EditCommands
 
         return EditCommands(self.store, self.models)
+
+    @cached_property
+    def trials(self) -> EditTrialCommands:
+        """Try edits of many facts in memory: a bench, or a sweep over settings."""
+        from .edit_trials import EditTrialCommands
+
+        return EditTrialCommands(self.store, self.models)
 
     @cached_property
     def snapshots(self) -> SnapshotCommands:

@@ -77,6 +77,7 @@ class EditDrafts:
         lambda_old: float = 1.0,
         lambda_new: float = 8.0,
         max_share: float = 0.1,
+        neurons: int | None = None,
         refinement: int | None = None,
         on: ModelVersion | None = None,
     ) -> Draft:
@@ -89,6 +90,7 @@ class EditDrafts:
             lambda_old: λ₁, how far each value slot moves away from the present answer's embedding.
             lambda_new: λ₂, how far it moves towards the new answer's.
             max_share: neurons held by more than this share of the relation's facts are left out.
+            neurons: of the others, only so many, those with the highest mean scores; None takes all.
             refinement: whose knowledge neurons; None takes the model's newest.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
 
@@ -98,7 +100,7 @@ class EditDrafts:
         """
         if not (lambda_old >= 0 and lambda_new >= 0):
             raise UsageError(f"found factors {lambda_old} and {lambda_new}; expected numbers of at least 0")
-        aim = self._aim(model, fact, to, max_share, refinement, on)
+        aim = self._aim(model, fact, to, max_share, neurons, refinement, on)
         recipe = {**aim.recipe, "lambda_old": lambda_old, "lambda_new": lambda_new}
         network = _network(aim.version)
         rule = recipes.update_rule(network, aim.old, aim.new, lambda_old, lambda_new)
@@ -116,6 +118,7 @@ class EditDrafts:
         settings: optimize.Settings | None = None,
         neighbours: Neighbours | None = None,
         max_share: float = 1.0,
+        neurons: int | None = None,
         refinement: int | None = None,
         progress: optimize.Progress | None = None,
         on: ModelVersion | None = None,
@@ -129,6 +132,7 @@ class EditDrafts:
             settings: of the steps; None takes the defaults.
             neighbours: how many other facts' answers are to stay; None takes the defaults.
             max_share: neurons held by more than this share of the relation's facts are left out.
+            neurons: of the others, only so many, those with the highest mean scores; None takes all.
             refinement: whose knowledge neurons; None takes the model's newest.
             progress: told the steps taken, of how many at most.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
@@ -138,7 +142,7 @@ class EditDrafts:
             EditError: if the fact has no knowledge neurons, or the answer can't be used.
         """
         settings, counts = settings or optimize.Settings(), neighbours or Neighbours()
-        aim = self._aim(model, fact, to, max_share, refinement, on)
+        aim = self._aim(model, fact, to, max_share, neurons, refinement, on)
         with self._store.reading() as connection:
             drawn = draw_neighbours(store_facts.find_facts(connection), aim.fact, counts, settings.seed)
             others = store_facts.prompts(connection, fact_ids=drawn, held_out=False)
@@ -172,7 +176,7 @@ class EditDrafts:
             raise UsageError(f"found top {top}; expected at least 1")
         record = self._models.get(model)
         with self._store.reading() as connection:
-            chosen = _refinement(connection, model, refinement)
+            chosen = chosen_refinement(connection, model, refinement)
             (relation_id,) = store_facts.require_relations(connection, [relation])
             shared = queries.shared_neurons(connection, chosen.id, [relation_id], top=top)
         if not shared:
@@ -204,17 +208,20 @@ class EditDrafts:
         fact_id: int,
         to: str,
         max_share: float,
+        most: int | None,
         refinement: int | None,
         on: ModelVersion | None,
     ) -> _Aim:
+        if most is not None and most < 1:
+            raise UsageError(f"found neurons {most}; expected at least 1")
         if not 0 < max_share <= 1:
             raise UsageError(f"found max-share {max_share}; expected a number above 0, at most 1")
         to = to.strip()
         self._models.get(model)
         with self._store.reading() as connection:
-            chosen = _refinement(connection, model, refinement)
+            chosen = chosen_refinement(connection, model, refinement)
             fact = store_facts.fact(connection, fact_id)
-            neurons, left_out = _neurons_for_update(connection, chosen.id, fact, max_share)
+            neurons, left_out = _neurons_for_update(connection, chosen.id, fact, max_share, most)
             prompts = store_facts.prompts(connection, fact_ids=[fact_id], held_out=False)
             (relation_id,) = store_facts.require_relations(connection, [fact.relation])
         version = on or self._models.load(model)
@@ -234,10 +241,18 @@ class EditDrafts:
             "neurons": [str(neuron) for neuron in neurons],
             "neurons_left_out": [str(neuron) for neuron in left_out],
         }
+        if most is not None:
+            recipe["most_neurons"] = most
         return _Aim(chosen.id, relation_id, fact, neurons, version, encoded, old, new, recipe)
 
 
-def _refinement(connection: Any, model: str, number: int | None) -> Refinement:
+def chosen_refinement(connection: Any, model: str, number: int | None) -> Refinement:
+    """The refinement of a number, or a model's newest.
+
+    Raises:
+        NotFoundError: if there is none.
+        EditError: if it is of another model.
+    """
     if number is None:
         return refinements.latest_refinement(connection, model)
     chosen = refinements.refinement(connection, number)
@@ -252,9 +267,9 @@ def _network(version: ModelVersion) -> Network:
 
 
 def _neurons_for_update(
-    connection: Any, refinement_id: int, fact: Fact, max_share: float
+    connection: Any, refinement_id: int, fact: Fact, max_share: float, most: int | None
 ) -> tuple[list[Neuron], list[Neuron]]:
-    """The fact's knowledge neurons, and those left out because too many facts of the relation hold them."""
+    """The fact's knowledge neurons to change, and those left out: held by too many facts, or beyond the most wanted."""
     held = queries.neurons_of_fact(connection, refinement_id, fact.id)
     if not held:
         raise EditError(
@@ -271,7 +286,9 @@ def _neurons_for_update(
             f"each of the {len(held)} knowledge neurons of fact {fact.id} is held by more than {max_share:.4g} of the "
             f"facts of {fact.relation}; allow more with --max-share {math.ceil(least * 100) / 100:.2f} or above"
         )
-    return kept, sorted(Neuron(*neuron) for neuron in common)
+    scores = {Neuron(row.layer, row.neuron): row.mean_score or 0.0 for row in held}
+    chosen = set(sorted(kept, key=lambda neuron: (-scores[neuron], neuron))[:most])
+    return [neuron for neuron in kept if neuron in chosen], sorted(neuron for neuron in scores if neuron not in chosen)
 
 
 def _present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fact) -> int:

@@ -80,20 +80,20 @@ class EditEvaluator:
             `edited` and `control`, each with groups of measures; `intervals` of both; and `control_neurons`.
         """
         groups = self._groups(edit, prompts, facts)
-        control = self._control(edit, planned, seed, optimized_on)
-        states = (as_they_are, lambda: self._edited(planned), lambda: self._edited(control))
-        edited: dict[str, Measures] = {}
+        control = control_edit(edit, self._version, self._network, planned, seed, optimized_on)
+        states = (as_they_are, lambda: edited(self._parameters, planned), lambda: edited(self._parameters, control))
+        of_edit: dict[str, Measures] = {}
         beside: dict[str, Measures] = {}
         for name, questions in groups.items():
             before, after, after_control = read_states(self._network, questions, states, self._unedited)
             measure = change_measures if name.startswith(OWN) and edit.kind != "erase" else stay_measures
-            edited[name] = measure(questions, before, after, name, seed)
+            of_edit[name] = measure(questions, before, after, name, seed)
             beside[name] = measure(questions, before, after_control, name, seed)
         return {
-            "edited": as_json(edited),
+            "edited": as_json(of_edit),
             "control": as_json(beside),
-            "intervals": {"edited": intervals_as_json(edited), "control": intervals_as_json(beside)},
-            "control_neurons": [str(neuron) for neuron in _neurons(control)],
+            "intervals": {"edited": intervals_as_json(of_edit), "control": intervals_as_json(beside)},
+            "control_neurons": [str(neuron) for neuron in neurons_of(control)],
         }
 
     def _groups(self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> Groups:
@@ -112,27 +112,49 @@ class EditEvaluator:
                 groups[name].append(Question(encoded, prompt.fact_id, old, new))
         return groups
 
-    def _control(self, edit: Edit, planned: EditObject, seed: int, optimized_on: Sequence[Prompt]) -> EditObject:
-        drawn = recipes.random_neurons(self._network, _neurons(planned), seed)
-        if edit.kind == "optimize":
-            return optimized_anew(
-                edit, self._version, self._network, drawn, optimized_on, recipe=edit.recipe, kind="control"
-            )
-        rule = recipes.erase_rule if edit.kind == "erase" else self._update_rule(edit.recipe)
-        return recipes.plan(self._network, drawn, rule, fingerprint=planned.fingerprint, kind="control", recipe={})
 
-    def _update_rule(self, recipe: Mapping[str, object]) -> recipes.Rule:
-        old, new = (int(str(recipe[name])) for name in ("old_token", "new_token"))
-        factors = (float(str(recipe[name])) for name in ("lambda_old", "lambda_new"))
-        return recipes.update_rule(self._network, old, new, *factors)
+@contextmanager
+def edited(parameters: Mapping[str, torch.Tensor], planned: EditObject) -> Iterator[None]:
+    """Applies an edit to a model's parameters while the block lasts."""
+    apply_object(parameters, planned)
+    try:
+        yield
+    finally:
+        apply_object(parameters, planned, reverse=True)
 
-    @contextmanager
-    def _edited(self, planned: EditObject) -> Iterator[None]:
-        apply_object(self._parameters, planned)
-        try:
-            yield
-        finally:
-            apply_object(self._parameters, planned, reverse=True)
+
+def control_edit(
+    edit: Edit,
+    version: ModelVersion,
+    network: Network,
+    planned: EditObject,
+    seed: int,
+    optimized_on: Sequence[Prompt],
+) -> EditObject:
+    """The same edit of as many random other neurons of the same layers.
+
+    Args:
+        edit: an edit of a fact or a relation.
+        version: the model version, whose weights may have other edits.
+        network: the same model.
+        planned: the edit's object.
+        seed: of the draw.
+        optimized_on: the prompts of `facts_in_recipe` without held-out templates, for an edit that was optimised.
+
+    Raises:
+        EditError: if nothing would change.
+    """
+    drawn = recipes.random_neurons(network, neurons_of(planned), seed)
+    if edit.kind == "optimize":
+        return optimized_anew(edit, version, network, drawn, optimized_on, recipe=edit.recipe, kind="control")
+    rule = recipes.erase_rule if edit.kind == "erase" else _update_rule(network, edit.recipe)
+    return recipes.plan(network, drawn, rule, fingerprint=planned.fingerprint, kind="control", recipe={})
+
+
+def _update_rule(network: Network, recipe: Mapping[str, object]) -> recipes.Rule:
+    old, new = (int(str(recipe[name])) for name in ("old_token", "new_token"))
+    factors = (float(str(recipe[name])) for name in ("lambda_old", "lambda_new"))
+    return recipes.update_rule(network, old, new, *factors)
 
 
 def facts_to_measure(edit: Edit, facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:
@@ -158,7 +180,8 @@ def _aim(edit: Edit) -> tuple[int | None, str]:
     return None, str(edit.recipe["relation"])
 
 
-def _neurons(planned: EditObject) -> list[Neuron]:
+def neurons_of(planned: EditObject) -> list[Neuron]:
+    """The neurons whose value slots an edit changes."""
     return sorted(
         Neuron(planned.layers[diff.parameter], index) for diff in planned.parameters for index in diff.indices.tolist()
     )

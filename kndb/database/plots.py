@@ -151,6 +151,20 @@ class PlotCommands:
         _require(path)
         return _save(self._drawings.activation(self._drawings.probe("activation", probe, model), relations), path)
 
+    def check(self, path: str | Path) -> None:
+        """Checks that a figure can be drawn into a file of this name, ahead of work that takes long."""
+        _require(path)
+
+    def trial(self, path: str | Path, trial: int) -> Path:
+        """How edits of a bench wear off as more are piled up; or, of a sweep, success against collateral.
+
+        Args:
+            path: the file.
+            trial: the trial's number.
+        """
+        _require(path)
+        return _save(self._drawings.trial(trial), path)
+
 
 class Drawings:
     """Gives figures (matplotlib's `Figure`) of what the store holds."""
@@ -264,6 +278,20 @@ class Drawings:
         with self._database.store.reading() as connection:
             run = store_runs.run(connection, refinement.run_id)
         return " · ".join([*describe(run, refinement), *_describe_relations(relations)])
+
+    def trial(self, number: int) -> Any:
+        """A bench or a sweep."""
+        from ..plots.trials import decay_figure, sweep_figure
+
+        trial, rows = self._database.trials.get(number), self._database.trials.table(number)
+        if not rows:
+            raise NotFoundError(f"trial {number} has no results yet; go on with it: kndb edit {trial.kind}")
+        settings: Any = {name: value for name, value in trial.settings.items() if name not in ("known_facts", "cells")}
+        cells: Any = trial.settings.get("cells", [{}])
+        settings |= {name: value for name, value in cells[0].items() if all(cell[name] == value for cell in cells)}
+        words = settings_in_words(settings)
+        caption = f"{trial.model} {trial.version[:12]} · trial {number} ({trial.kind}): {words}"
+        return (decay_figure if trial.kind == "bench" else sweep_figure)(rows, caption)
 
 
 def making(kind: str, model: str) -> str:

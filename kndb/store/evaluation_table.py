@@ -9,19 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-_SHOWN = {
-    "success": ("own", "success_rate"),
-    "efficacy": ("own", "efficacy_score"),
-    "paraphrase": ("own_held_out", "success_rate"),
-    "paraphrase_score": ("own_held_out", "paraphrase_score"),
-    "neighbourhood": ("intra", "neighbourhood_score_after"),
-    "intra_change": ("intra", "perplexity_relative_change"),
-    "inter_change": ("inter", "perplexity_relative_change"),
-    "intra_locality": ("intra", "locality"),
-    "inter_locality": ("inter", "locality"),
-    "divergence": ("inter", "locality_divergence"),
-    "own_perplexity": ("own", "perplexity_after"),
-}
+from ..findings import EDIT_MEASURES, Interval
+
+_SHOWN = {**EDIT_MEASURES, "own_perplexity": ("own", "perplexity_after")}
 """Columns of the table, each with the group and the name of its measure."""
 
 COLUMNS = tuple(_SHOWN)
@@ -47,8 +37,8 @@ class EvaluatedEdit:
     recipe: dict[str, Any]
     version_before: str
     version_after: str
-    edited: dict[str, tuple[float | None, float | None, float | None]]
-    control: dict[str, tuple[float | None, float | None, float | None]]
+    edited: dict[str, Interval]
+    control: dict[str, Interval]
     created_at: str
 
 

@@ -46,4 +46,4 @@ def test_example_queries_find_something(query, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(QUERIES) == 5
+    assert len(QUERIES) == 6

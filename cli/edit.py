@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import edit_evaluation, edit_history, edit_optimize, edit_trials, edit_update
+from . import edit_evaluation, edit_history, edit_optimize, edit_share, edit_trials, edit_update
 from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
@@ -85,7 +85,9 @@ def list_edits(
 
     with open_existing(db) as database:
         rows = [{**as_row(edit), "what": recipe_title(edit)} for edit in database.edits.all(model)]
-    print_rows(rows, ["id", "model", "kind", "what", "neurons", "applied", "base_version", "created_at"], output)
+    print_rows(
+        rows, ["id", "model", "kind", "what", "neurons", "applied", "base_version", "author", "created_at"], output
+    )
 
 
 app.command("log")(edit_history.log)
@@ -95,6 +97,8 @@ app.command("verify")(edit_history.verify)
 
 app.command("eval")(edit_evaluation.evaluate)
 app.command("evaluations")(edit_evaluation.evaluations)
+app.command("push")(edit_share.push)
+app.command("pull")(edit_share.pull)
 app.command("bench")(edit_trials.bench)
 app.command("sweep")(edit_trials.sweep)
 app.command("trials")(edit_trials.trials)

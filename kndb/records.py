@@ -337,12 +337,15 @@ class Edit:
     """A planned edit: immutable, named by the hash of its object file.
 
     Attributes:
-        kind: `update` or `erase`.
+        kind: `update`, `erase`, `optimize` or `capture`.
         recipe: everything needed to compute it again.
         object_hash: sha256 of the object file, in hex.
         object_path: the object file, relative to the store's folder of objects.
         base_version: the version it was planned on.
         applied: whether it is part of the model's current version.
+        author: who planned it; None if nobody knows.
+        fact_numbers: of an edit from another store, for each fact's number in the recipe, as text, the number here, or
+            None; None for an edit that was planned here.
     """
 
     id: int
@@ -355,6 +358,8 @@ class Edit:
     created_at: str
     neurons: int = 0
     applied: bool = False
+    author: str | None = None
+    fact_numbers: Mapping[str, int | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,24 @@ def facts_in_recipe(edit: Edit) -> list[int]:
     fact, kept = edit.recipe.get("fact"), edit.recipe.get("kept_facts")
     if not isinstance(fact, Mapping) or not isinstance(kept, list):
         raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was optimised")
-    return [int(fact["id"]), *(int(number) for number in kept)]
+    return [local_fact(edit, number) for number in (fact["id"], *kept)]
+
+
+def local_fact(edit: Edit, number: object) -> int:
+    """The number in this store of a fact that an edit's recipe names.
+
+    Raises:
+        EditError: if the edit is from another store, and the fact is not in this one.
+    """
+    if edit.fact_numbers is None:
+        return int(str(number))
+    found = edit.fact_numbers.get(str(number))
+    if found is None:
+        raise EditError(
+            f"edit {edit.id} came from another store, and fact {number} of its recipe was not in this one. Ingest the "
+            "facts that it was planned with (kndb ingest), then pull its file again"
+        )
+    return found
 
 
 def optimized_anew(

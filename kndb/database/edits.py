@@ -24,6 +24,7 @@ from .edit_drafts import Draft, EditDrafts
 from .edit_history import EditHistoryCommands
 from .edit_optimize import Neighbours, facts_in_recipe
 from .edit_preview import EditPreview, preview
+from .edit_share import Pulled, Pushed, pull, push
 from .evaluation import EditEvaluator, facts_to_measure
 from .models import ModelVersion
 
@@ -164,6 +165,46 @@ class EditCommands(EditHistoryCommands):
     def preview_batch(self, batch: Batch) -> list[PreviewedEdit]:
         """What all edits of a batch together would do to each of its facts; stores nothing."""
         return preview_batch(self._store, batch)
+
+    # --- sharing -------------------------------------------------------------------------------------------
+
+    def push(self, edits: Sequence[int], path: str | Path, *, force: bool = False) -> Pushed:
+        """Writes edits of one model to a file that a colleague with the same checkpoint can pull.
+
+        The file holds the edits' objects, those of the edits that they build on, who planned them and when, the facts
+        of their recipes by name, and the evaluations. The same edits give the same bytes.
+
+        Args:
+            edits: the edits' numbers.
+            path: the file to make.
+            force: replace a file that is there.
+
+        Raises:
+            UsageError: if there is no edit, they are of several models, or the file can't be written.
+            NotFoundError: if there is no such edit.
+            DiffFileError: if an object is damaged.
+        """
+        return push(self._store, edits, Path(path), recipe_title, force=force)
+
+    def pull(self, path: str | Path, *, model: str | None = None, preview: bool = False) -> list[Pulled]:
+        """Takes the edits of such a file into the store, all or none; applies nothing.
+
+        Every edit is tried in memory first, on the checkpoint's own bytes.
+
+        Args:
+            path: the file.
+            model: the model here; None takes the one with the file's fingerprint.
+            preview: check the file and say what is in it; try and store nothing.
+
+        Returns:
+            The edits of the file, in order.
+
+        Raises:
+            InputError: if the file is damaged, or an edit does not fit.
+            FingerprintError: if it is for another checkpoint.
+            DiffFileError: if an object in it is not sound.
+        """
+        return pull(self._store, self._models, Path(path), model, preview=preview)
 
     # --- looking -------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from ..models import loading
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Edit, Fact, Neuron, Prompt
-from .edit_optimize import optimized_anew
+from .edit_optimize import local_fact, optimized_anew
 from .models import ModelVersion
 
 Groups = dict[str, list[Question]]
@@ -176,7 +176,7 @@ def _aim(edit: Edit) -> tuple[int | None, str]:
     """The fact that an edit is for, if it is for one, and the relation."""
     fact: Any = edit.recipe.get("fact")
     if isinstance(fact, Mapping):
-        return int(fact["id"]), str(fact["relation"])
+        return local_fact(edit, fact["id"]), str(fact["relation"])
     return None, str(edit.recipe["relation"])
 
 

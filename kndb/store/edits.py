@@ -8,18 +8,35 @@ checkpoint; a model has one edit for an object. All functions take an open trans
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, true
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, true, update
 
 from ..errors import EditError, NotFoundError
 from ..records import Edit, HistoryEntry, Neuron, Settings, SlotChange
 from ..versions import Slot
+from .author import author
 from .clock import now
 from .tables import AppliedEditRow, EditNeuronRow, EditRow, HistoryRow, ModelRow
 from .versions import resolve_version, slot_state, version_edits
 
 # --- adding ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an edit from another store comes from.
+
+    Attributes:
+        author: who planned it, if anybody knows.
+        created_at: when.
+        fact_numbers: for each fact's number in its recipe, as text, the number here, or None.
+    """
+
+    author: str | None
+    created_at: str
+    fact_numbers: Mapping[str, int | None]
 
 
 def add_edit(
@@ -33,6 +50,7 @@ def add_edit(
     changes: Sequence[SlotChange],
     fact_id: int | None = None,
     relation_id: int | None = None,
+    origin: Origin | None = None,
 ) -> int:
     """Adds a planned edit. The object file must be on disk already.
 
@@ -47,6 +65,7 @@ def add_edit(
         changes: the slots it changes.
         fact_id: the fact that it changes, if one.
         relation_id: the relation that it changes, if one.
+        origin: of an edit from another store; None for one that was planned here and now.
 
     Returns:
         The edit's number; that of the model's edit with this object if there is one already.
@@ -73,7 +92,9 @@ def add_edit(
             base_version=version,
             fact_id=fact_id,
             relation_id=relation_id,
-            created_at=now(),
+            created_at=now() if origin is None else origin.created_at,
+            author=author() if origin is None else origin.author,
+            fact_numbers=None if origin is None else dict(origin.fact_numbers),
         )
         .returning(EditRow.id)
     ).scalar_one()
@@ -93,6 +114,11 @@ def add_edit(
         ],
     )
     return edit_id
+
+
+def note_facts(connection: Connection, edit_id: int, fact_numbers: Mapping[str, int | None]) -> None:
+    """Notes which facts of this store an edit from another one means."""
+    connection.execute(update(EditRow).where(EditRow.id == edit_id).values(fact_numbers=dict(fact_numbers)))
 
 
 def _base_hashes(connection: Connection, model_id: int, version: str, changes: Sequence[SlotChange]) -> list[str]:
@@ -157,6 +183,12 @@ def edit(connection: Connection, edit_id: int) -> Edit:
 def edits(connection: Connection, model_id: int | None = None) -> list[Edit]:
     """Lists the edits of one model, or of all, in the order in which they were added."""
     return _edit_records(connection, true() if model_id is None else EditRow.model_id == model_id)
+
+
+def edit_with_object(connection: Connection, model_id: int, object_hash: str) -> Edit | None:
+    """A model's edit with this object, if there is one."""
+    found = _edit_records(connection, and_(EditRow.model_id == model_id, EditRow.object_hash == object_hash))
+    return found[0] if found else None
 
 
 def edit_slots(connection: Connection, edit_id: int) -> list[SlotChange]:
@@ -244,6 +276,8 @@ def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> lis
             created_at=row.created_at,
             neurons=row.slots,
             applied=row.position is not None,
+            author=row.author,
+            fact_numbers=row.fact_numbers,
         )
         for row in connection.execute(query)
     ]

@@ -72,10 +72,13 @@ def refused(kind: type[Exception], function, *arguments) -> str:
 # --- adding and listing ---------------------------------------------------------------------------
 
 
-def test_an_added_edit_is_listed(connection):
+def test_an_added_edit_is_listed(connection, monkeypatch):
+    monkeypatch.setenv("KNDB_AUTHOR", "ada")
     assert add(connection, change(3, "a", "b"), change(1, "c", "d"), name="one") == 1
     edit = edits.edit(connection, 1)
-    expected = Edit(1, "tiny", "update", {"λ": [1.0, 8.0]}, "one", "one.safetensors", BASE, edit.created_at, 2, False)
+    expected = Edit(
+        1, "tiny", "update", {"λ": [1.0, 8.0]}, "one", "one.safetensors", BASE, edit.created_at, 2, False, "ada"
+    )
     assert edit == expected
     assert edits.edits(connection) == edits.edits(connection, 1) == [expected]
     assert edits.edits(connection, 2) == []

@@ -1,0 +1,55 @@
+"""`kndb edit push` and `kndb edit pull`: edits as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .edit_history import EditsArgument
+from .numbers import number_ranges, parse_numbers
+from .options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
+from .output import OutputFormat, as_row, note, print_record, print_rows
+
+_COLUMNS = ["edit", "known", "wanted", "kind", "what", "author", "created_at", "builds_on", "unknown_facts"]
+
+
+def push(
+    edits: EditsArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to make, such as toyota.kndb.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Write edits to one file that a colleague with the same checkpoint can pull; with what they build on.
+
+    Example: kndb edit push 1 --out toyota.kndb
+    """
+    with open_existing(db) as database:
+        done = database.edits.push(parse_numbers(edits), out, force=force)
+    print_record(as_row(done), output)
+
+
+def pull(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb edit push made.")],
+    model: OptionalModelOption = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Store nothing; check the file and show what is in it.")
+    ] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Take the edits of a file into the store, all or none; nothing is applied. Another checkpoint is refused.
+
+    Example: kndb edit pull toyota.kndb
+    """
+    with open_existing(db) as database:
+        found = database.edits.pull(file, model=model, preview=preview)
+    if preview:
+        note(f"{len(found)} edits in {file}; nothing was stored.")
+    else:
+        new = [one.edit for one in found if one.edit is not None and not one.known]
+        ready = [one.edit for one in found if one.edit is not None]
+        note(f"Took in {len(new)} edits; not applied. Apply them with: kndb edit apply {number_ranges(ready)}")
+    print_rows([as_row(one) for one in found], _COLUMNS, output)

@@ -255,4 +255,5 @@ def test_random_sequences(store, count_points, first):
     count_points("a random sequence of edits", 50)
     assert met["applied"] > 100
     assert met["reverted in the middle"] > 5
-    assert all(met[words] > 5 for words in REFUSALS)
+    assert all(met[words] > 0 for words in REFUSALS), met
+    assert first >= 200 or all(met[words] > 5 for words in REFUSALS), met

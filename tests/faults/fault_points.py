@@ -1,6 +1,6 @@
 """A program that lets a fault happen at each step of a work on a store, and looks at what is left.
 
-    python fault_points.py FOLDER FAULT EVERY WORK…
+    python fault_points.py FOLDER FAULT WORK=EVERY…
 
 FAULT is `kill`, `error` or `full`; WORK is one of `works.WORKS`. For n = 1, 1 + EVERY, … a forked child does the work
 and meets the fault at its n-th step, until one comes to its end without. Reopened, the store is before or after the
@@ -55,15 +55,15 @@ def copied(base: Path, place: Path) -> Path:
     return shutil.copytree(base, place)
 
 
-def main(folder: Path, fault: str, every: int, names: list[str]) -> None:
+def main(folder: Path, fault: str, wanted: list[str]) -> None:
     torch.set_num_threads(1)
     gc.freeze()  # a fork then copies fewer pages
     counts = {}
-    for name in names:
+    for name, every in (one.split("=") for one in wanted):
         (folder / name).mkdir()
-        counts[name] = try_each(folder / name, WORKS[name], fault, every)
+        counts[name] = try_each(folder / name, WORKS[name], fault, int(every))
     sys.stdout.write(json.dumps(counts))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,9 @@ LONG = tuple(name for name in WORKS if name not in SHORT)
 """Works of many like statements: by default fewer of their steps are tried."""
 
 
-def tried(folder: Path, fault: str, every: int, names: Sequence[str]) -> dict[str, dict[str, int]]:
-    folder.mkdir()
-    program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(folder), fault, str(every), *names]
+def tried(folder: Path, fault: str, every: dict[str, int]) -> dict[str, dict[str, int]]:
+    wanted = [f"{name}={step}" for name, step in every.items()]
+    program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(folder), fault, *wanted]
     result = subprocess.run(program, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -32,8 +31,8 @@ def tried(folder: Path, fault: str, every: int, names: Sequence[str]) -> dict[st
 @pytest.mark.fault
 @pytest.mark.parametrize("fault", NAMES)
 def test_a_fault_at_any_step_leaves_before_or_after(fast_folder, count_points, fault):
-    every = {"kill": (3, 9), "error": (4, 13), "full": (4, 13)}[fault] if FACTOR == 1 else (1, 3)
-    counts = tried(fast_folder / "short", fault, every[0], SHORT) | tried(fast_folder / "long", fault, every[1], LONG)
+    short, long = {"kill": (4, 10), "error": (6, 20), "full": (4, 13)}[fault] if FACTOR == 1 else (1, 3)
+    counts = tried(fast_folder, fault, dict.fromkeys(SHORT, short) | dict.fromkeys(LONG, long))
     assert set(counts) == set(WORKS)
     for name, found in counts.items():
         count_points(f"{NAMES[fault]}: {name}", sum(found.values()))

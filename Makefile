@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format lab bench clean
+.PHONY: demo test torture lint format lab bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -14,6 +14,12 @@ test: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+FAULTS := tests/database tests/editing tests/faults tests/store
+
+# The tests of faults in their long form: more steps, and KNDB_TORTURE times the seeds (docs/reliability.md).
+torture: $(VENV)/.development
+	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto -m fault $(FAULTS)
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+from torture import POINTS, counted
+
 # Both are read when torch and the hub's client are imported, by the programs that tests start too: small products
 # only get slower on several threads, and no test asks the hub.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -127,3 +130,28 @@ def checkpoint_bytes():
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     return contents
+
+
+@pytest.fixture
+def count_points(request):
+    """Gives a function that counts how many points of a fault a test tried; the summary adds them up."""
+
+    def count(fault: str, number: int) -> None:
+        request.node.user_properties.append((POINTS, [fault, number]))
+
+    return count
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for marker in item.iter_markers("fault"):
+            item.user_properties += [(POINTS, [name, 1]) for name in marker.args]
+
+
+def pytest_terminal_summary(terminalreporter):
+    counts = counted(terminalreporter.stats.get("passed", ()))
+    if counts:
+        terminalreporter.section("faults tried and survived")
+        for fault, number in sorted(counts.items()):
+            terminalreporter.write_line(f"{number:>8,}  {fault}")
+        terminalreporter.write_line(f"{sum(counts.values()):>8,}  in all")

@@ -4,7 +4,8 @@
 
 FOLDER/base holds a database with model `tiny` and facts, not attributed. A forked child attributes them in batches of
 four prompts, and is killed with SIGKILL before, within or after the transaction of a random batch, or at a random
-moment; the next one goes on, until one comes to the end; all this until ten were killed. Prints as JSON how often
+moment or step, or its disk fails once, at a random step; the next one goes on, until one comes to the end; all this
+until ten were stopped. Prints as JSON how often
 children were killed in each way and how many prompts each found done; fails if the results are not those of an
 undisturbed run, or a store is not sound.
 """
@@ -25,12 +26,17 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+from disk_faults import ERROR, KILL, REFUSED, Faults
+
 from kndb.cli.main import exit_code
 from kndb.database import check_database
 from kndb.store import runs
 
-WAYS = ("before", "within", "after", "moment")
-KILLS = 10
+WAYS = ("before", "within", "after", "moment", "step", "disk")
+ANYWHERE = WAYS[3:]
+KILLS = 12
 QUERIES = (
     "SELECT id, model_id, version, method, settings, status FROM run ORDER BY id",
     "SELECT * FROM prompt_result ORDER BY run_id, prompt_id",
@@ -38,9 +44,8 @@ QUERIES = (
 )
 
 
-def attribute(place: Path) -> None:
-    code = exit_code(["attribute", "--model", "tiny", "--batch-size", "4", "--db", str(place / "kndb.db")])
-    assert code == 0, code
+def attribute(place: Path) -> int:
+    return exit_code(["attribute", "--model", "tiny", "--batch-size", "4", "--db", str(place / "kndb.db")])
 
 
 def kill_at(number: int, way: str) -> None:
@@ -71,15 +76,17 @@ def kill_after(seconds: float, victim: int) -> int:
     return killer
 
 
-def run_killed(place: Path, number: int, way: str, seconds: float) -> bool:
+def run_stopped(place: Path, number: int, way: str, seconds: float, step: int) -> bool:
     child = os.fork()
     if child == 0:
         with (place / "output.txt").open("a", encoding="utf-8") as output:
             os.dup2(output.fileno(), 1)
-        if way != "moment":
+        if way not in ANYWHERE:
             kill_at(number, way)
-        attribute(place)
-        os._exit(0)
+        elif way != "moment":
+            Faults(KILL if way == "step" else ERROR, step)
+        code = attribute(place)
+        os._exit(REFUSED if code else 0)
     killer = kill_after(seconds, child) if way == "moment" else None
     _, status = os.waitpid(child, 0)
     if killer is not None:
@@ -89,8 +96,8 @@ def run_killed(place: Path, number: int, way: str, seconds: float) -> bool:
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+    assert os.WEXITSTATUS(status) in ((0, REFUSED) if way == "disk" else (0,))
+    return os.WEXITSTATUS(status) == REFUSED
 
 
 def results(place: Path) -> list[list[tuple[object, ...]]]:
@@ -106,7 +113,7 @@ def main(folder: Path, seed: int) -> None:
     # In this process, so that each child finds everything imported.
     with (folder / "output.txt").open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
         started = time.monotonic()
-        attribute(folder / "undisturbed")
+        assert attribute(folder / "undisturbed") == 0
         longest = time.monotonic() - started
     expected = results(folder / "undisturbed")
     assert expected[0][0][-1] == "complete"
@@ -117,15 +124,17 @@ def main(folder: Path, seed: int) -> None:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(folder / "base", place)
         saved = 0
-        while run_killed(place, number := chance.randint(1, 9), way := next(ways), chance.uniform(0, longest)):
+        while run_stopped(
+            place, number := chance.randint(1, 9), way := next(ways), chance.uniform(0, longest), chance.randint(1, 150)
+        ):
             killed[way] += 1
             run, prompts, scores = results(place)
-            # Only a kill at some moment may come when all is done, and the process about to end.
-            done_now = way == "moment" and len(prompts) == len(expected[1])
+            # Only a stop anywhere may come when all is done, and the process about to end.
+            done_now = way in ANYWHERE and len(prompts) == len(expected[1])
             assert [row[-1] for row in run] in ([], ["running"], *([["complete"]] if done_now else []))
             # All that was saved before is there; of this child's batches, but the last one, every one is new.
             whole = number if way == "after" else number - 1
-            assert way == "moment" or saved + whole <= len(prompts) <= saved + 4 * whole
+            assert way in ANYWHERE or saved + whole <= len(prompts) <= saved + 4 * whole
             assert saved <= len(prompts)
             assert set(prompts) <= set(expected[1])
             numbers = {row[1] for row in prompts}

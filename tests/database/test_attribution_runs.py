@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torture import FACTOR
 
 from kndb.cli.main import exit_code
 from kndb.errors import AttributionError
@@ -16,8 +17,9 @@ SCORES = "SELECT * FROM score ORDER BY 1, 2, 3, 4"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1])
-def test_a_killed_attribution_goes_on_to_the_same_results(fresh, tmp_path, family, seed):
+@pytest.mark.fault
+@pytest.mark.parametrize("seed", range(1, 1 + FACTOR))
+def test_a_killed_attribution_goes_on_to_the_same_results(fresh, tmp_path, count_points, family, seed):
     database = fresh(family)
     database.close()
     shutil.copytree(database.store.path.parent, tmp_path / "work" / "base")
@@ -26,7 +28,10 @@ def test_a_killed_attribution_goes_on_to_the_same_results(fresh, tmp_path, famil
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert all(count > 0 for count in report["killed"].values())
+    disk = report["killed"].pop("disk")
+    count_points("killed at a step: attribute", sum(report["killed"].values()))
+    count_points("an I/O error at a step: attribute", disk)
+    assert all(report["killed"][way] > 0 for way in ("before", "within", "after")), report
     assert len(set(report["done"])) > 3
 
 

@@ -7,6 +7,7 @@ import pathlib
 import random
 
 import pytest
+from torture import FACTOR
 
 from kndb.editing.diff_file import encode, object_path, read, write
 from kndb.errors import DiffFileError, StoreError
@@ -58,6 +59,7 @@ def test_writing_again_mends_a_damaged_file(make_edit, written, folder):
     assert encode(read(folder, path, object_hash)) == encode(make_edit())
 
 
+@pytest.mark.fault("a link, or a path out of the folder of objects")
 def test_writing_replaces_a_link_in_the_files_place(make_edit, written, folder, tmp_path):
     target, path, object_hash = written
     elsewhere = tmp_path / "elsewhere"
@@ -68,6 +70,7 @@ def test_writing_replaces_a_link_in_the_files_place(make_edit, written, folder, 
     read(folder, path, object_hash)
 
 
+@pytest.mark.fault("a link, or a path out of the folder of objects")
 @pytest.mark.parametrize("below", [True, False])
 def test_writing_goes_through_no_linked_folder(make_edit, folder, tmp_path, below):
     elsewhere = tmp_path / "elsewhere"
@@ -86,23 +89,30 @@ def test_writing_goes_through_no_linked_folder(make_edit, folder, tmp_path, belo
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def test_a_flipped_byte_is_always_found(written, folder):
+@pytest.mark.fault
+@pytest.mark.parametrize("seed", range(11, 11 + FACTOR))
+def test_a_flipped_byte_is_always_found(written, folder, count_points, seed):
     target, path, object_hash = written
     content = target.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
-    generator = random.Random(11)
-    for place in [*range(header), *generator.choices(range(header, len(content)), k=200)]:
+    generator = random.Random(seed)
+    places = [*range(header), *generator.choices(range(header, len(content)), k=200)]
+    for place in places:
         damaged = bytearray(content)
         damaged[place] ^= 1 << generator.randrange(8)
         target.write_bytes(damaged)
         check_refused(folder, path, object_hash)
     target.write_bytes(content)
     read(folder, path, object_hash)
+    count_points("a flipped bit: header of an edit object", header)
+    count_points("a flipped bit: payload of an edit object", len(places) - header)
 
 
-def test_a_cut_file_is_always_found(written, folder):
+@pytest.mark.fault
+def test_a_cut_file_is_always_found(written, folder, count_points):
     target, path, object_hash = written
     content = target.read_bytes()
+    count_points("an edit object cut off", len(content))
     for length in range(len(content)):
         target.write_bytes(content[:length])
         check_refused(folder, path, object_hash)
@@ -110,6 +120,7 @@ def test_a_cut_file_is_always_found(written, folder):
     check_refused(folder, path, object_hash, "sha256")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_a_huge_header_is_not_read(written, folder, monkeypatch):
     target, path, object_hash = written
     with target.open("r+b") as file:
@@ -119,6 +130,7 @@ def test_a_huge_header_is_not_read(written, folder, monkeypatch):
     check_refused(folder, path, object_hash, "a header of 104857600 bytes", "at most 16777216")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_flaws_are_found_behind_a_right_hash(written, folder):
     content = written[0].read_bytes() + b"\0"
     object_hash = hashlib.sha256(content).hexdigest()
@@ -131,6 +143,7 @@ def test_flaws_are_found_behind_a_right_hash(written, folder):
 # --- places ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("a missing edit object")
 def test_a_missing_file_or_folder_is_refused(written, folder, tmp_path):
     target, path, object_hash = written
     target.unlink()
@@ -138,18 +151,21 @@ def test_a_missing_file_or_folder_is_refused(written, folder, tmp_path):
     check_refused(tmp_path / "none", path, object_hash, "No such file")
 
 
+@pytest.mark.fault("a link, or a path out of the folder of objects")
 @pytest.mark.parametrize("path", ["../elsewhere", "ab/../../elsewhere", "/etc/hosts", "", "a//b", "./a", "a\\b"])
 def test_a_path_that_may_leave_the_folder_is_refused(written, folder, path):
     (folder.parent / "elsewhere").write_bytes(written[0].read_bytes())
     check_refused(folder, path, written[2], "stays inside the folder")
 
 
+@pytest.mark.fault("a link, or a path out of the folder of objects")
 @pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000])
 def test_a_path_that_no_file_can_have_is_refused(written, folder, path):
     with pytest.raises(DiffFileError, match="found"):
         read(folder, path, written[2])
 
 
+@pytest.mark.fault("a link, or a path out of the folder of objects")
 def test_links_below_the_folder_are_not_followed(written, folder, tmp_path):
     target, path, object_hash = written
     elsewhere = tmp_path / "elsewhere"
@@ -163,6 +179,7 @@ def test_links_below_the_folder_are_not_followed(written, folder, tmp_path):
     check_refused(folder, path, object_hash, "no symbolic link")
 
 
+@pytest.mark.fault("a link, or a path out of the folder of objects")
 def test_only_regular_files_are_read(written, folder):
     target, path, object_hash = written
     target.unlink()
@@ -197,8 +214,9 @@ class FailingDisk:
         return call
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_no_fault_leaves_a_partial_file(make_edit, tmp_path, number):
+def test_no_fault_leaves_a_partial_file(make_edit, tmp_path, count_points, number):
     expected = encode(make_edit())
     fail_at, done = 0, False
     while not done:
@@ -220,6 +238,7 @@ def test_no_fault_leaves_a_partial_file(make_edit, tmp_path, number):
         assert files(folder) == [path]
         assert encode(read(folder, path, object_hash)) == expected
     assert fail_at > 12
+    count_points("a failing call: writing an edit object", fail_at - 1)
 
 
 def test_a_temporary_file_that_stays_is_an_orphan(make_edit, folder, monkeypatch):

@@ -142,6 +142,7 @@ def bad_headers():
     yield case("offsets are text", "safetensors refuses", lambda h: h[f"{NAME}.new"].update(data_offsets="x"))
 
 
+@pytest.mark.fault("a bad edit object")
 @pytest.mark.parametrize(("change", "words"), list(bad_headers()))
 def test_a_bad_header_is_refused(make_edit, change, words):
     header, payload = split(encode(make_edit()))
@@ -169,17 +170,20 @@ def payload_cases():
     yield pytest.param(24 + 48, infinity, "NaN or infinity in layers.1.down.weight.old", id="infinity in old")
 
 
+@pytest.mark.fault("a bad edit object")
 @pytest.mark.parametrize(("offset", "raw", "words"), list(payload_cases()))
 def test_a_bad_payload_is_refused(make_edit, offset, raw, words):
     header, payload = split(encode(make_edit()))
     check_refused(join(header, payload[:offset] + raw + payload[offset + len(raw) :]), words)
 
 
+@pytest.mark.fault("a bad edit object")
 def test_no_change_is_refused(make_edit):
     header, payload = split(encode(make_edit()))
     check_refused(join(header, payload[:24] + payload[72:] * 2), "the same bytes before and after")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_bad_lengths_are_refused(make_edit):
     content = encode(make_edit())
     check_refused(b"", "0 bytes")
@@ -191,6 +195,7 @@ def test_bad_lengths_are_refused(make_edit):
     check_refused(content + b"\0", "safetensors refuses")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_a_header_that_is_no_json_object_is_refused():
     check_refused(join("[1]", b""), "list as the header")
     check_refused(join("{", b""), "can't be read as JSON")
@@ -200,6 +205,7 @@ def test_a_header_that_is_no_json_object_is_refused():
     check_refused((8).to_bytes(8, "little") + b"{}".ljust(8), "no __metadata__")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_a_key_twice_in_the_header_is_refused(make_edit):
     header, payload = split(encode(make_edit()))
     text = json.dumps(header)
@@ -207,11 +213,13 @@ def test_a_key_twice_in_the_header_is_refused(make_edit):
     check_refused(join(f'{text[:-1]}, "{NAME}.new": {entry}}}', payload), "twice in the header")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_spaces_in_the_header_are_refused(make_edit):
     header, payload = split(encode(make_edit()))
     check_refused(join(json.dumps(header), payload), "canonical form")
 
 
+@pytest.mark.fault("a bad edit object")
 def test_tensors_in_another_order_are_refused(make_edit):
     header, payload = split(encode(make_edit()))
     new, old = header[f"{NAME}.new"], header[f"{NAME}.old"]

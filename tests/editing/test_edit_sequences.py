@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torture import FACTOR
 
 from kndb.editing import slots
 from kndb.editing.diff_file import EditObject, ParameterDiff, decode, encode
@@ -243,13 +244,16 @@ def run(connection, seed: int, length: int = 14) -> Sequence:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 200, 50))
-def test_random_sequences(store, first):
+@pytest.mark.fault
+@pytest.mark.parametrize("first", range(0, 200 * FACTOR, 50))
+def test_random_sequences(store, count_points, first):
     met = Counter()
     for seed in range(first, first + 50):
         # A reading transaction undoes what was written: each sequence begins with an empty database.
         with store.reading() as connection:
             met += run(connection, seed).met
+    count_points("a random sequence of edits", 50)
     assert met["applied"] > 100
     assert met["reverted in the middle"] > 5
-    assert all(met[words] > 5 for words in REFUSALS)
+    assert all(met[words] > 0 for words in REFUSALS), met
+    assert first >= 200 or all(met[words] > 5 for words in REFUSALS), met

@@ -125,6 +125,7 @@ def test_zeros_of_other_sign_differ_and_nan_equals_itself(make_edit):
     assert raw(present) == raw(slots.read_slots(matrix, "column", torch.tensor([3])))
 
 
+@pytest.mark.fault("an edit for another model")
 def test_a_parameter_that_does_not_fit_is_refused(make_edit):
     parameters, edit = two_parameters(make_edit)
     check_refused({"a": parameters["a"]}, edit, EditError, "no parameter b", "kndb model list")
@@ -141,6 +142,7 @@ def test_the_message_names_only_the_first_slots(make_edit):
     check_refused({"w": matrix}, edit, ConflictError, "9 of 9", "L1.N4, …")
 
 
+@pytest.mark.fault("an edit for another model")
 def test_another_checkpoint_is_refused(make_edit):
     edit = make_edit(fingerprint="one")
     slots.check_fingerprint(edit, "one")

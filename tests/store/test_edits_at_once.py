@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event
+from torture import FACTOR
 
 from kndb.errors import KndbError, VersionMovedError
 from kndb.records import SlotChange
@@ -54,7 +55,9 @@ def current(store: Store) -> str:
         return versions.current_model(connection, 1).version
 
 
-def test_of_two_writers_one_is_told_that_the_version_moved(store):
+@pytest.mark.fault("two writers at once")
+@pytest.mark.parametrize("time", range(3 * FACTOR))
+def test_of_two_writers_one_is_told_that_the_version_moved(store, time):
     expected = current(store)
     assert (
         at_once(store, [partial(steps.apply_edit, edit_id=number, expected_version=expected) for number in (1, 2)]) == 1
@@ -64,7 +67,9 @@ def test_of_two_writers_one_is_told_that_the_version_moved(store):
         assert len(edits.history(connection)) == 2
 
 
-def test_of_an_apply_and_a_cascade_at_once_one_is_told_that_the_version_moved(store):
+@pytest.mark.fault("two writers at once")
+@pytest.mark.parametrize("time", range(3 * FACTOR))
+def test_of_an_apply_and_a_cascade_at_once_one_is_told_that_the_version_moved(store, time):
     expected = current(store)
     works = [
         lambda connection: steps.apply_edit(connection, 1, expected),
@@ -142,8 +147,9 @@ def restore(connection: Connection) -> None:
     snapshots.restore(connection, 1, "start", versions.current_model(connection, 1).version)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("action", [apply, revert, add_and_apply, cascade, restore])
-def test_a_statement_that_fails_undoes_all(store, action):
+def test_a_statement_that_fails_undoes_all(store, count_points, action):
     before = dump(store)
     fail_at, failed = 0, True
     while failed:
@@ -153,6 +159,7 @@ def test_a_statement_that_fails_undoes_all(store, action):
             assert dump(store) == before
     assert dump(store) != before
     assert fail_at > 5
+    count_points("a statement that fails: a step of edits", fail_at - 1)
 
 
 def run_failing(store: Store, action, fail_at: int) -> bool:

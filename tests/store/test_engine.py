@@ -338,6 +338,7 @@ def as_ordinary_user(path: Path, command: str) -> str:
     return run.stdout
 
 
+@pytest.mark.fault("a read-only file or folder")
 def test_read_only_file_and_folder(open_folder):
     path = open_folder / "kndb.db"
     with open_store(path, create=True) as store:
@@ -349,6 +350,7 @@ def test_read_only_file_and_folder(open_folder):
     assert as_ordinary_user(open_folder / "new.db", "create").startswith("StoreError")
 
 
+@pytest.mark.fault("a read-only file or folder")
 def test_unreadable_file(open_folder):
     path = open_folder / "kndb.db"
     open_store(path, create=True).close()
@@ -357,6 +359,7 @@ def test_unreadable_file(open_folder):
     assert "can't be read: Permission denied" in as_ordinary_user(path, "read")
 
 
+@pytest.mark.fault("a read-only file or folder")
 def test_backup_can_be_read_in_a_read_only_folder(open_folder, store):
     from kndb.store.maintenance import backup
 

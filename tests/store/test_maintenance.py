@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -77,6 +75,7 @@ def test_edits_are_among_the_row_checks():
     assert check_edits in maintenance.ROW_CHECKS
 
 
+@pytest.mark.fault("a missing edit object")
 def test_every_fault_of_an_object_is_found(store):
     path = add_edit(store, b"the object")
     good = path.read_bytes()
@@ -286,22 +285,6 @@ def test_every_failing_flush_and_rename_leaves_no_half_backup(store, tmp_path, m
         assert rows(target, "edit") == 1
     assert len(messages) >= 7
     assert all("Input/output error" in message for message in messages)
-
-
-@pytest.mark.slow
-def test_killed_backup(tmp_path):
-    program = [
-        sys.executable,
-        "-W",
-        "error",
-        str(HERE / "kill_steps.py"),
-        str(tmp_path),
-        "backup",
-        "statements",
-    ]
-    run = subprocess.run(program, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["before"] >= 10
 
 
 # --- info -------------------------------------------------------------------------------------------

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -277,15 +274,6 @@ def test_bulk_of_prompts(store):
 
 
 # --- crashes ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", ["statements", "60"])
-def test_killed_ingest(tmp_path, step):
-    program = [sys.executable, "-W", "error", str(HERE / "kill_steps.py"), str(tmp_path), "ingest", step]
-    run = subprocess.run(program, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["before"] >= 40
 
 
 # --- reading ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import edit_evaluation, edit_history, edit_optimize, edit_share, edit_trials, edit_update
+from . import edit_capture, edit_evaluation, edit_history, edit_optimize, edit_share, edit_trials, edit_update
 from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
@@ -60,16 +60,19 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
     with open_existing(db) as database:
         planned = database.edits.get(edit)
         lengths = database.edits.slot_lengths(edit)
+        tensors = [as_row(one) for one in database.edits.tensors(edit)]
     slots = [
         {"neuron": str(neuron), "length_before": before, "length_after": after}
         for neuron, (before, after) in lengths.items()
     ]
     if output is OutputFormat.JSON:
-        print_json({**as_row(planned), "slots": slots})
+        print_json({**as_row(planned), "slots": slots, "tensors": tensors})
     elif output is OutputFormat.CSV:
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
     else:
         print_record(as_row(planned), output)
+        if planned.kind == "capture":
+            print_rows(tensors, edit_capture.TENSOR_COLUMNS, output)
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
 
 
@@ -97,6 +100,7 @@ app.command("verify")(edit_history.verify)
 
 app.command("eval")(edit_evaluation.evaluate)
 app.command("evaluations")(edit_evaluation.evaluations)
+app.command("capture")(edit_capture.capture)
 app.command("push")(edit_share.push)
 app.command("pull")(edit_share.pull)
 app.command("bench")(edit_trials.bench)

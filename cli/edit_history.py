@@ -134,7 +134,9 @@ def diff(
     count = len(found.slots)
     note(
         f"{found.version_a} → {found.version_b}: "
-        + (f"{count} value slot{'s differ' if count > 1 else ' differs'}." if count else "the same weights.")
+        + (f"{count} value slot{'s differ' if count > 1 else ' differs'}." if count else "")
+        + (f" {len(found.tensors)} other parameters differ." if found.tensors else "")
+        + ("" if count or found.tensors else "the same weights.")
     )
     if found.refinement is None:
         note("There is no refinement of this model, so facts and relations are left out; see: kndb refine.")
@@ -144,6 +146,7 @@ def diff(
     print_parts(
         {
             "slots": ([as_row(row) for row in found.slots], _SLOT_COLUMNS),
+            "tensors": ([{"parameter": name} for name in found.tensors], ["parameter"]),
             "relations": (
                 [as_row(row) for row in found.relations],
                 ["relation", "label", "facts", "share", "neurons"],

@@ -12,7 +12,10 @@ import json
 from collections.abc import Mapping
 
 Slot = tuple[str, int, int]
-"""A value slot: parameter name, layer, neuron."""
+"""A value slot: parameter name, layer, neuron; or a parameter as a whole, with `NO_LAYER` for both."""
+
+NO_LAYER = -1
+"""Stands for the layer, and for the neuron, of a parameter that is taken as a whole."""
 
 
 def version_id(fingerprint: str, slots: Mapping[Slot, str]) -> str:

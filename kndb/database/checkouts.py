@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from ..editing import first_copy, working_copy
 from ..editing.copy_comparison import differing_files
 from ..editing.object_bytes import read_content
-from ..editing.slot_bytes import SlotEdit, SlotSwitch, locate, read_edit, switches
+from ..editing.slot_bytes import NeedsWeightsError, SlotEdit, SlotSwitch, locate, read_edit, switches
 from ..editing.working_copy import WorkingCopy
 from ..errors import ConflictError, FingerprintError, ModelError, UsageError
-from ..records import Edit, Model, Neuron
+from ..records import Edit, Model
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import versions as store_versions
@@ -212,8 +212,15 @@ class CheckoutCommands:
             common = 0
             while skip_common and common < min(map(len, lists)) and lists[0][common] == lists[1][common]:
                 common += 1
-            first, second = ([store_edits.edit(connection, number) for number in numbers[common:]] for numbers in lists)
-        return switches([self._slots(edit) for edit in first], [self._slots(edit) for edit in second])
+            every = [[store_edits.edit(connection, number) for number in numbers] for numbers in lists]
+        first, second = (edits[common:] for edits in every)
+        try:
+            return switches([self._slots(edit) for edit in first], [self._slots(edit) for edit in second])
+        except NeedsWeightsError:
+            from .materialised import materialised_edits
+
+            sides = [materialised_edits(self._database.models, self._store.objects, record, edits) for edits in every]
+            return switches(*sides)
 
     def _slots(self, edit: Edit) -> list[SlotEdit]:
         content = read_content(self._store.objects, edit.object_path, edit.object_hash)
@@ -245,7 +252,7 @@ def _require_untouched(copy: WorkingCopy, changes: Sequence[SlotSwitch], verify:
     if verify or force:
         wrong = copy.wrong_slots(slot for name, slot in copy.state.slots.items() if name not in overwritten)
         if wrong:
-            named = ", ".join(str(Neuron(place.layer, place.neuron)) for place in wrong[:_NAMED])
+            named = ", ".join(place.name for place in wrong[:_NAMED])
             advice = "Make a new working copy" if force else "To overwrite what they hold, say --force"
             raise ConflictError(
                 f"{len(wrong)} value slots in {copy.folder} hold other bytes than version {copy.state.version} says: "
@@ -271,4 +278,4 @@ def _slot_problems(copy: WorkingCopy) -> Iterator[str]:
         yield str(error)
         return
     for place in wrong:
-        yield f"slot {Neuron(place.layer, place.neuron)} holds other bytes than version {copy.state.version} says"
+        yield f"slot {place.name} holds other bytes than version {copy.state.version} says"

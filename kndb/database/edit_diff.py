@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from ..editing import diff_file
-from ..editing.diff_file import slot_bytes
 from ..errors import ModelError, NotFoundError
 from ..findings import Collateral, TouchedFact, TouchedRelation
 from ..records import Edit, Model, Neuron
@@ -18,7 +17,7 @@ from ..store import edits as store_edits
 from ..store import refinements
 from ..store import versions as store_versions
 from ..store.collateral import collateral
-from ..versions import Slot
+from ..versions import NO_LAYER, Slot
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class SlotDiff:
         layer: the layer; where layers share the parameter, the lowest.
         neuron: the neuron's number in it.
         parameter: the parameter that the slot is a row or column of.
-        norm_a: the slot's length ‖v‖ in version A.
+        norm_a: the slot's length ‖v‖ in version A; None, like the next two, where a capture that is kept as factors
+            changed it, whose values are known only with the weights.
         norm_b: and in version B.
         norm_difference: ‖v in B − v in A‖; 0 where only signs of zeros differ.
         facts: facts that hold the neuron in the model's newest refinement; None without one.
@@ -39,9 +39,9 @@ class SlotDiff:
     layer: int
     neuron: int
     parameter: str
-    norm_a: float
-    norm_b: float
-    norm_difference: float
+    norm_a: float | None
+    norm_b: float | None
+    norm_difference: float | None
     facts: int | None
     relations: tuple[str, ...] | None
 
@@ -56,6 +56,7 @@ class VersionDiff:
         version_b: the id of version B.
         refinement: the model's newest refinement, which facts and relations are from; None if there is none.
         slots: the value slots whose bytes differ, by layer and neuron.
+        tensors: other parameters whose bytes differ.
         relations: the relations whose facts hold neurons of those slots, by facts, the most first.
         facts: those facts, by neurons, the most first.
         only_a: the edits that build version A and not B, in order.
@@ -67,13 +68,15 @@ class VersionDiff:
     version_b: str
     refinement: int | None
     slots: tuple[SlotDiff, ...]
+    tensors: tuple[str, ...]
     relations: tuple[TouchedRelation, ...]
     facts: tuple[TouchedFact, ...]
     only_a: tuple[Edit, ...]
     only_b: tuple[Edit, ...]
 
 
-_Values = dict[Slot, torch.Tensor]
+_Values = dict[Slot, torch.Tensor | None]
+"""What slots hold; None where only an edit kept as factors could tell."""
 
 
 def compare_versions(connection: Any, objects: Path, model: Model, a: str, b: str) -> VersionDiff:
@@ -89,18 +92,20 @@ def compare_versions(connection: Any, objects: Path, model: Model, a: str, b: st
     contents = {
         number: diff_file.read(objects, record.object_path, record.object_hash) for number, record in records.items()
     }
+    differing = _differing(connection, model, edit_ids_a, edit_ids_b)
+    neurons = [slot for slot in differing if slot[1] != NO_LAYER]
     base: _Values = {}
     in_a, in_b = (_values(contents, edit_ids, base) for edit_ids in (edit_ids_a, edit_ids_b))
-    differing = [slot for slot, value in base.items() if _differ(in_a.get(slot, value), in_b.get(slot, value))]
-    refinement, touched = _touched(connection, model, differing)
+    refinement, touched = _touched(connection, model, neurons)
     holders = None if touched is None else _holders(touched)
-    slots = [_slot(slot, in_a.get(slot, base[slot]), in_b.get(slot, base[slot]), holders) for slot in differing]
+    slots = [_slot(slot, in_a.get(slot, base.get(slot)), in_b.get(slot, base.get(slot)), holders) for slot in neurons]
     return VersionDiff(
         model=model.name,
         version_a=versions[0],
         version_b=versions[1],
         refinement=refinement,
         slots=tuple(sorted(slots, key=lambda row: (row.layer, row.neuron, row.parameter))),
+        tensors=tuple(sorted(parameter for parameter, layer, _ in differing if layer == NO_LAYER)),
         relations=() if touched is None else touched.relations,
         facts=() if touched is None else touched.facts,
         only_a=tuple(records[number] for number in edit_ids_a if number not in edit_ids_b),
@@ -130,11 +135,21 @@ def _values(contents: dict[int, diff_file.EditObject], edit_ids: Sequence[int], 
                 if slot not in state:
                     base.setdefault(slot, old)
                 state[slot] = new
+        for part in content.tensors:
+            for index in [] if part.slots is None else part.slots.indices.tolist():
+                state[part.parameter, part.slots.layer if part.slots else NO_LAYER, index] = None
     return state
 
 
-def _differ(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return bool((slot_bytes(a[None]) != slot_bytes(b[None])).any())
+def _differing(connection: Any, model: Model, edit_ids_a: Sequence[int], edit_ids_b: Sequence[int]) -> list[Slot]:
+    """The slots whose bytes differ, by their hashes."""
+    in_a, in_b = (store_versions.slot_state(connection, model.id, edit_ids) for edit_ids in (edit_ids_a, edit_ids_b))
+    found = []
+    for slot in {**in_a, **in_b}:
+        base = (in_a.get(slot) or in_b[slot])[0]
+        if in_a.get(slot, (base, base))[1] != in_b.get(slot, (base, base))[1]:
+            found.append(slot)
+    return found
 
 
 def _touched(connection: Any, model: Model, slots: Sequence[Slot]) -> tuple[int | None, Collateral | None]:
@@ -155,16 +170,18 @@ def _holders(touched: Collateral) -> dict[str, list[TouchedFact]]:
     return holders
 
 
-def _slot(slot: Slot, a: torch.Tensor, b: torch.Tensor, holders: dict[str, list[TouchedFact]] | None) -> SlotDiff:
+def _slot(
+    slot: Slot, a: torch.Tensor | None, b: torch.Tensor | None, holders: dict[str, list[TouchedFact]] | None
+) -> SlotDiff:
     parameter, layer, index = slot
     facts = None if holders is None else holders[str(Neuron(layer, index))]
     return SlotDiff(
         layer,
         index,
         parameter,
-        a.double().norm().item(),
-        b.double().norm().item(),
-        (b.double() - a.double()).norm().item(),
+        None if a is None else a.double().norm().item(),
+        None if b is None else b.double().norm().item(),
+        None if a is None or b is None else (b.double() - a.double()).norm().item(),
         None if facts is None else len(facts),
         None if facts is None else tuple(sorted({fact.relation for fact in facts})),
     )

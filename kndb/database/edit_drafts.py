@@ -31,15 +31,15 @@ class Draft:
         version: the model's current version, on which it was computed.
         content: the edit's object.
         fact_id: the fact that it is for, if it is for one.
-        relation_id: the relation that it is for.
-        refinement_id: whose knowledge neurons it changes.
+        relation_id: the relation that it is for, if it is for one.
+        refinement_id: whose knowledge neurons it changes, if anybody's.
     """
 
     version: ModelVersion
     content: diff_file.EditObject
     fact_id: int | None
-    relation_id: int
-    refinement_id: int
+    relation_id: int | None
+    refinement_id: int | None
 
 
 @dataclass(frozen=True, eq=False)

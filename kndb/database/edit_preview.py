@@ -60,11 +60,13 @@ def preview(store: Store, draft: Draft, top: int) -> EditPreview:
         top: answers to show for each prompt, at least 1.
 
     Raises:
-        UsageError: if top is under 1.
+        UsageError: if top is under 1, or the draft is for no fact and no relation.
     """
     if top < 1:
         raise UsageError(f"found top {top}; expected at least 1")
     content = draft.content
+    if draft.refinement_id is None:
+        raise UsageError("found a capture; expected an edit of a fact or a relation, of which there is a preview")
     neurons = [
         Neuron(content.layers[diff.parameter], index) for diff in content.parameters for index in diff.indices.tolist()
     ]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
-
 from ..editing import diff_file
 from ..editing.object_bytes import read_content
 from ..editing.slots import apply_object, changes
@@ -122,7 +120,7 @@ def push(store: Store, edits: Sequence[int], path: Path, title: Any, *, force: b
     return Pushed(str(path), digest, model.name, model.fingerprint, tuple(records), others)
 
 
-def _foundations(connection: Connection, model: Model, edits: Sequence[int]) -> dict[int, list[int]]:
+def _foundations(connection: Any, model: Model, edits: Sequence[int]) -> dict[int, list[int]]:
     """For each edit, and each that one builds on, the edits of its slots in the version it was planned on, in order."""
     found: dict[int, list[int]] = {}
     left = list(edits)
@@ -144,7 +142,7 @@ def _foundations(connection: Connection, model: Model, edits: Sequence[int]) -> 
     return found
 
 
-def _bundled_facts(connection: Connection, record: Edit) -> Iterator[BundledFact]:
+def _bundled_facts(connection: Any, record: Edit) -> Iterator[BundledFact]:
     """The facts of a recipe that this store knows, by the recipe's own numbers."""
     fact, kept = record.recipe.get("fact"), record.recipe.get("kept_facts")
     numbers = [fact["id"]] if isinstance(fact, Mapping) else []
@@ -155,7 +153,7 @@ def _bundled_facts(connection: Connection, record: Edit) -> Iterator[BundledFact
             yield BundledFact(int(number), found.relation, found.subject, found.object, found.external_id)
 
 
-def _bundled_evaluations(connection: Connection, number: int) -> Iterator[dict[str, Any]]:
+def _bundled_evaluations(connection: Any, number: int) -> Iterator[dict[str, Any]]:
     for one in store_evaluations.evaluations(connection, number):
         yield {
             "version_before": one.version_before,
@@ -266,7 +264,7 @@ def _try_in_memory(
 _FactNames = Mapping[tuple[str, str | None, str, str | None], Fact]
 
 
-def _facts_by_name(connection: Connection) -> _FactNames:
+def _facts_by_name(connection: Any) -> _FactNames:
     return {
         (fact.relation, fact.subject, fact.object, None if fact.subject is not None else fact.external_id): fact
         for fact in store_facts.find_facts(connection)
@@ -279,7 +277,7 @@ def _local(fact: BundledFact, facts: _FactNames) -> Fact | None:
 
 
 def _add(
-    connection: Connection,
+    connection: Any,
     store: Store,
     record: Model,
     edit: BundledEdit,
@@ -324,7 +322,7 @@ def _add(
 
 
 def _pulled(
-    connection: Connection,
+    connection: Any,
     record: Model,
     edit: BundledEdit,
     facts: _FactNames,

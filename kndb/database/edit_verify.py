@@ -13,6 +13,7 @@ from ..records import Edit, Model, SlotChange
 from ..store import edit_checks
 from ..store import edits as store_edits
 from ..store.engine import Store
+from ..versions import NO_LAYER
 from .models import ModelCommands
 
 
@@ -47,7 +48,7 @@ def verify_edits(
             concerned = {name: record for name, record in concerned.items() if name in {one.model for one in chosen}}
         else:
             chosen = [one for one in store_edits.edits(connection) if one.model in concerned]
-        slots_of = {one.id: store_edits.edit_slots(connection, one.id) for one in chosen}
+        slots_of = {one.id: store_edits.edit_changes(connection, one.id) for one in chosen}
         found = [row for one in chosen for row in _edit(store, one, slots_of[one.id], concerned[one.model])]
         for record in concerned.values():
             problems = edit_checks.check_model(connection, record.id) if record.has_checkpoint else []
@@ -76,7 +77,11 @@ def _edit(store: Store, edit: Edit, slots: Sequence[SlotChange], model: Model) -
         return
     yield Verified(f"edit {edit.id}: object", True, f"sha256 {edit.object_hash}", "object")
     flaws = _slot_flaws(slots, changes(content))
-    sound = f"{len(slots)} value slots with the hashes that the database has"
+    tensors = sum(slot.layer == NO_LAYER for slot in slots)
+    sound = (
+        f"{len(slots) - tensors} value slots{f' and {tensors} tensors' if tensors else ''} with the hashes that the "
+    )
+    sound += "database has"
     yield Verified(f"edit {edit.id}: slots", not flaws, "; ".join(flaws) or sound, "object")
     flaws = [
         f"the object has {name} {found!r}, the database {expected!r}"
@@ -99,7 +104,7 @@ def _slot_flaws(stored: Sequence[SlotChange], held: Sequence[SlotChange]) -> lis
     flaws = []
     for key in sorted({*in_store, *in_object}):
         parameter, layer, neuron = key
-        name = f"slot L{layer}.N{neuron} of {parameter}"
+        name = parameter if layer == NO_LAYER else f"slot L{layer}.N{neuron} of {parameter}"
         known, found = in_store.get(key), in_object.get(key)
         if known is None or found is None:
             flaws.append(f"{name} is only in the {'object' if known is None else 'database'}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..editing import diff_file
+from ..editing.captures import CapturedTensor, captured_tensors
 from ..editing.optimize import Progress, Settings
 from ..editing.slots import apply_object, check_fingerprint
 from ..errors import ConflictError, EditError, UsageError
@@ -20,6 +21,7 @@ from ..store import versions as store_versions
 from ..store.evaluation_table import EvaluatedEdit as EvaluatedEdit
 from .edit_batch import Batch, PreviewedEdit, Target, draft_batch, preview_batch, read_targets, store_batch
 from .edit_batch import Progress as BatchProgress
+from .edit_capture import Captured, capture_checkpoint
 from .edit_drafts import Draft, EditDrafts
 from .edit_history import EditHistoryCommands
 from .edit_optimize import Neighbours, facts_in_recipe
@@ -166,6 +168,24 @@ class EditCommands(EditHistoryCommands):
         """What all edits of a batch together would do to each of its facts; stores nothing."""
         return preview_batch(self._store, batch)
 
+    # --- capturing -----------------------------------------------------------------------------------------
+
+    def draft_capture(self, model: str, source: str) -> Captured:
+        """What leads from a model's current version to a checkpoint that another tool edited; stores nothing.
+
+        Both are held in memory. `add(captured.draft)` stores the edit.
+
+        Args:
+            model: a registered model.
+            source: the edited checkpoint: a folder, or a hub name.
+
+        Raises:
+            UsageError: if it is the model's own checkpoint.
+            ModelError: if it can't be loaded.
+            EditError: if it has other parameters, dtypes that can't be cast without loss, or the same weights.
+        """
+        return capture_checkpoint(self._models, model, source)
+
     # --- sharing -------------------------------------------------------------------------------------------
 
     def push(self, edits: Sequence[int], path: str | Path, *, force: bool = False) -> Pushed:
@@ -252,6 +272,14 @@ class EditCommands(EditHistoryCommands):
             )
         }
 
+    def tensors(self, edit: int) -> list[CapturedTensor]:
+        """How an edit's object keeps the change of each parameter.
+
+        Raises:
+            DiffFileError: if the edit's object is damaged.
+        """
+        return list(captured_tensors(self._object(self.get(edit))))
+
     # --- moving the current version ------------------------------------------------------------------------
 
     def apply(self, edit: int) -> HistoryEntry:
@@ -314,6 +342,11 @@ class EditCommands(EditHistoryCommands):
         if not 0 <= seed < 2**63:
             raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         record = self.get(edit)
+        if record.kind == "capture":
+            raise EditError(
+                f"edit {edit} is a capture, which does not say what it is for; expected an edit of a fact or a "
+                "relation. Compare the model's answers with kndb ask --version"
+            )
         planned = self._object(record)
         version = self._models.load(record.model, record.base_version)
         with self._store.reading() as connection:
@@ -409,4 +442,7 @@ def title_of(kind: str, recipe: Mapping[str, Any]) -> str:
         return f"{fact['subject'] or '(not named)'} · {fact['relation']} · {recipe['old_answer']} → {recipe['to']}"
     if kind == "erase":
         return f"{recipe.get('relation', '')}: {len(recipe.get('neurons', ()))} most common neurons to zero"
+    if kind == "capture":
+        count = len(recipe.get("tensors", ()))
+        return f"{recipe.get('from', '')}: {count} parameter{'' if count == 1 else 's'}"
     return str(recipe.get("relation", ""))

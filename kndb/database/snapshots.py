@@ -155,7 +155,7 @@ class SnapshotCommands:
         version = self._models.load(model, name)
         with self._store.reading() as connection:
             edit_ids = store_versions.version_edits(connection, version.record.id, version.version)
-            names = {slot.parameter for number in edit_ids for slot in store_edits.edit_slots(connection, number)}
+            names = {slot.parameter for number in edit_ids for slot in store_edits.edit_changes(connection, number)}
         parameters = dict(version.model.named_parameters())
         changed = {parameter: parameters[parameter] for parameter in sorted(names)}
         done = export_checkpoint(version.folder, Path(out), changed, link=link, dtype=dtype, rounding=rounding)

@@ -120,5 +120,5 @@ def slot_entry(copied: CopiedSlot) -> dict[str, Any]:
 def slot_of(entry: dict[str, Any]) -> CopiedSlot:
     """A slot from JSON."""
     base_sha256, sha256 = entry.pop("base_sha256"), entry.pop("sha256")
-    rows, columns = entry.pop("shape")
-    return CopiedSlot(SlotPlace(**entry, shape=(rows, columns)), base_sha256, sha256)
+    shape = tuple(int(size) for size in entry.pop("shape"))
+    return CopiedSlot(SlotPlace(**entry, shape=shape), base_sha256, sha256)

@@ -5,11 +5,13 @@ value slots change, `<parameter>.old` and `<parameter>.new` [k, d] hold their va
 The `__metadata__` header says the rest; its entries are text:
 
     format          always "kndb-edit"
-    format_version  "1"
+    format_version  "1"; "2" for an object with tensors
     fingerprint     of the checkpoint that the edit is for
     kind            kind of edit
     recipe          JSON: everything needed to compute the edit again
     parameters      JSON list, sorted by name: {"name", "layout", "layer", "shape", "dtype"}
+    tensors         only in version 2: JSON list, sorted by name, of the parts that are not plain value slots (see
+                    `diff_tensors`)
 
 Invariants: one content has one sequence of bytes (`encode(decode(b)) == b`, checked on every decode); nothing
 is pickled; `encode` gives nothing that `decode` would refuse. This module touches no files; `diff_file` does.
@@ -18,7 +20,7 @@ is pickled; `encode` gives nothing that `decode` would refuse. This module touch
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
@@ -27,10 +29,12 @@ import safetensors.torch
 import torch
 
 from ..errors import EditError
+from . import diff_tensors
+from .diff_tensors import TensorDiff
 from .object_bytes import FlawError, header_length, json_object, parse_json, refusing
 
 FORMAT = "kndb-edit"
-FORMAT_VERSION = "1"
+FORMAT_VERSION, WITH_TENSORS = "1", "2"
 Layout = Literal["row", "column"]
 Shape = tuple[int, int]
 
@@ -40,7 +44,7 @@ _DTYPE_NAMES = {
     torch.float32: "F32",
     torch.float64: "F64",
 }
-_ITEM_SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I64": 8}
+_ITEM_SIZES = {"U8": 1, "I8": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I64": 8}
 _METADATA_KEYS = {"format", "format_version", "fingerprint", "kind", "recipe", "parameters"}
 _PARAMETER_KEYS = {"name", "layout", "layer", "shape", "dtype"}
 
@@ -75,6 +79,7 @@ class EditObject:
         parameters: the touched parameters.
         layers: each parameter's layer.
         shapes: each parameter's full shape.
+        tensors: changes that are not kept as plain value slots, of other parameters.
     """
 
     fingerprint: str
@@ -83,6 +88,7 @@ class EditObject:
     parameters: tuple[ParameterDiff, ...]
     layers: Mapping[str, int]
     shapes: Mapping[str, Shape]
+    tensors: tuple[TensorDiff, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class _Metadata:
     kind: str
     recipe: Mapping[str, object]
     parameters: tuple[_Description, ...]
+    tensors: tuple[Mapping[str, object], ...]
 
 
 def slot_bytes(values: torch.Tensor) -> torch.Tensor:
@@ -157,6 +164,8 @@ def _tensors(edit: EditObject) -> dict[str, tuple[str, list[int], bytes]]:
         entries[f"{diff.parameter}.indices"] = ("I64", list(diff.indices.shape), _raw(diff.indices))
         for part, values in (("old", diff.old), ("new", diff.new)):
             entries[f"{diff.parameter}.{part}"] = (_dtype_name(values), list(values.shape), _raw(values))
+    for change in edit.tensors:
+        entries |= diff_tensors.table(change)
     return dict(sorted(entries.items(), key=lambda item: (-_ITEM_SIZES[item[1][0]], item[0])))
 
 
@@ -181,9 +190,9 @@ def _metadata(edit: EditObject) -> dict[str, str]:
             f"layers of {sorted(edit.layers)} and shapes of {sorted(edit.shapes)}",
             f"those of the touched parameters {sorted(names)}",
         )
-    return {
+    described = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": WITH_TENSORS if edit.tensors else FORMAT_VERSION,
         "fingerprint": edit.fingerprint,
         "kind": edit.kind,
         "recipe": _canonical_json(edit.recipe),
@@ -200,6 +209,10 @@ def _metadata(edit: EditObject) -> dict[str, str]:
             ]
         ),
     }
+    if edit.tensors:
+        parts = sorted(edit.tensors, key=lambda part: part.parameter)
+        described["tensors"] = _canonical_json([diff_tensors.description(part) for part in parts])
+    return described
 
 
 def _canonical_json(value: object) -> str:
@@ -229,7 +242,7 @@ def decode(content: bytes, name: str) -> EditObject:
 def _decode(content: bytes) -> EditObject:
     header = _header(content)
     metadata = _read_metadata(header.pop("__metadata__", None))
-    _check_tensor_list(header, metadata.parameters)
+    _check_tensor_list(header, metadata)
     tensors = _load(content)
     edit = EditObject(
         fingerprint=metadata.fingerprint,
@@ -238,8 +251,9 @@ def _decode(content: bytes) -> EditObject:
         parameters=tuple(_parameter_diff(entry, tensors) for entry in metadata.parameters),
         layers={entry.name: entry.layer for entry in metadata.parameters},
         shapes={entry.name: entry.shape for entry in metadata.parameters},
+        tensors=tuple(diff_tensors.tensor_diff(entry, tensors) for entry in metadata.tensors),
     )
-    if all(torch.equal(slot_bytes(diff.old), slot_bytes(diff.new)) for diff in edit.parameters):
+    if not edit.tensors and all(torch.equal(slot_bytes(diff.old), slot_bytes(diff.new)) for diff in edit.parameters):
         raise FlawError("the same bytes before and after the edit", "at least one value slot that changes")
     if _serialize(edit) != content:
         raise FlawError("its content written in another form", "the one canonical form")
@@ -259,18 +273,22 @@ def _read_metadata(metadata: object) -> _Metadata:
     if not isinstance(metadata, dict):
         raise FlawError("no __metadata__ in the header", "an edit object's metadata")
     _check_keys(metadata, {"format", "format_version"}, "the metadata", exactly=False)
-    if (metadata["format"], metadata["format_version"]) != (FORMAT, FORMAT_VERSION):
+    version = metadata["format_version"]
+    if metadata["format"] != FORMAT or version not in (FORMAT_VERSION, WITH_TENSORS):
         raise FlawError(
-            f"format {metadata['format']!r}, version {metadata['format_version']!r}",
-            f"format {FORMAT!r}, version {FORMAT_VERSION!r}; a later kndb may have written it",
+            f"format {metadata['format']!r}, version {version!r}",
+            f"format {FORMAT!r}, version {FORMAT_VERSION!r} or {WITH_TENSORS!r}; a later kndb may have written it",
         )
-    _check_keys(metadata, _METADATA_KEYS, "the metadata")
-    texts = {key: _text(metadata[key], f"{key} of the metadata") for key in _METADATA_KEYS}
+    keys = _METADATA_KEYS | ({"tensors"} if version == WITH_TENSORS else set())
+    _check_keys(metadata, keys, "the metadata")
+    texts = {key: _text(metadata[key], f"{key} of the metadata") for key in keys}
+    tensors = _tensor_entries(parse_json(texts["tensors"], "the list of tensors")) if version == WITH_TENSORS else ()
     return _Metadata(
         fingerprint=texts["fingerprint"],
         kind=texts["kind"],
         recipe=json_object(texts["recipe"], "the recipe"),
-        parameters=_descriptions(parse_json(texts["parameters"], "the list of parameters")),
+        parameters=_descriptions(parse_json(texts["parameters"], "the list of parameters"), few=bool(tensors)),
+        tensors=tensors,
     )
 
 
@@ -286,8 +304,20 @@ def _text(value: object, what: str) -> str:
     return value
 
 
-def _descriptions(entries: object) -> tuple[_Description, ...]:
+def _tensor_entries(entries: object) -> tuple[Mapping[str, object], ...]:
     if not isinstance(entries, list) or not entries:
+        raise FlawError(f"{entries!r} as the list of tensors", "at least one")
+    names: list[str] = []
+    for entry in entries:
+        diff_tensors.part_names(entry)
+        names.append(entry["name"])
+    if names != sorted(set(names)):
+        raise FlawError(f"tensors in the order {names}", "each once, sorted by name")
+    return tuple(entries)
+
+
+def _descriptions(entries: object, *, few: bool) -> tuple[_Description, ...]:
+    if not isinstance(entries, list) or not (entries or few):
         raise FlawError(f"{entries!r} as the list of parameters", "at least one touched parameter")
     descriptions = tuple(_description(entry) for entry in entries)
     names = [entry.name for entry in descriptions]
@@ -318,11 +348,16 @@ def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < 2**31
 
 
-def _check_tensor_list(header: Mapping[str, object], parameters: Collection[_Description]) -> None:
+def _check_tensor_list(header: Mapping[str, object], metadata: _Metadata) -> None:
     """Compares names, dtypes and shapes in the header with the metadata, before any tensor is built."""
-    expected = {f"{entry.name}.{part}" for entry in parameters for part in ("indices", "old", "new")}
+    expected = {f"{entry.name}.{part}" for entry in metadata.parameters for part in ("indices", "old", "new")}
+    plain = {entry.name for entry in metadata.parameters}
+    for other in metadata.tensors:
+        if other["name"] in plain:
+            raise FlawError(f"parameter {other['name']} as value slots and as a tensor", "each parameter once")
+        expected |= diff_tensors.part_names(other)
     _check_keys(header, expected, "the list of tensors")
-    for entry in parameters:
+    for entry in metadata.parameters:
         count = _check_indices_entry(entry, header[f"{entry.name}.indices"])
         for part in ("old", "new"):
             _check_tensor_entry(f"{entry.name}.{part}", header, entry.dtype, [count, entry.slot_size])

@@ -7,15 +7,18 @@ A slot of a row-major parameter [rows, columns] is one run of bytes (a row) or m
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
 from ..models.weights import ITEM_SIZES, TensorPlace, stored_name
-from ..versions import Slot
+from ..records import Neuron
+from ..versions import NO_LAYER, Slot
 from .object_bytes import FlawError, header_length, json_object, parse_json, refusing
 
+WHOLE = "whole"
 _TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
@@ -27,7 +30,7 @@ class SlotPlace:
         parameter: the parameter's name in the model.
         layer: its layer.
         neuron: the slot's number.
-        layout: `row` or `column`.
+        layout: `row`, `column`, or `whole` for a parameter as a whole.
         dtype: the parameter's, as safetensors writes it, such as `F32`.
         shape: the parameter's sizes.
     """
@@ -37,15 +40,26 @@ class SlotPlace:
     neuron: int
     layout: str
     dtype: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     @property
     def slot(self) -> Slot:
         """The slot as versions name it."""
         return (self.parameter, self.layer, self.neuron)
 
+    @property
+    def name(self) -> str:
+        """How messages call it: its neuron, or the parameter that it is as a whole."""
+        return self.parameter if self.layer == NO_LAYER else str(Neuron(self.layer, self.neuron))
+
     def sha256(self, content: bytes) -> str:
-        """The hash of the slot's bytes by which versions are named; see `slots.slot_hashes`."""
+        """The hash of the slot's bytes by which versions are named.
+
+        See `slots.slot_hashes`, and `diff_tensors.region_hash` for a whole parameter.
+        """
+        if self.layout == WHOLE:
+            named = f"{_TORCH_NAMES[self.dtype]} {list(self.shape)} ".encode("ascii")
+            return hashlib.sha256(named + content).hexdigest()
         return hashlib.sha256(_TORCH_NAMES[self.dtype].encode("ascii") + content).hexdigest()
 
 
@@ -88,8 +102,12 @@ class Strides:
         return range(self.offset, self.offset + self.count * self.stride, self.stride)
 
 
+class NeedsWeightsError(Exception):
+    """An object keeps a change as low-rank factors: what its slots hold is known only with the weights before it."""
+
+
 def read_edit(content: bytes, name: str) -> list[SlotEdit]:
-    """The slots that an edit object changes.
+    """The slots that an edit object changes, and the parameters that it changes as a whole.
 
     Args:
         content: the object's bytes, their hash compared: `diff_file.write` made them, so values need no other check.
@@ -97,6 +115,7 @@ def read_edit(content: bytes, name: str) -> list[SlotEdit]:
 
     Raises:
         DiffFileError: if the bytes are no edit object's.
+        NeedsWeightsError: if the object has factors.
     """
     with refusing(name):
         try:
@@ -125,6 +144,12 @@ def _slot_edits(content: bytes) -> Iterator[SlotEdit]:
             place = SlotPlace(name, entry["layer"], neuron, entry["layout"], dtype, shape)
             part = slice(number * size, (number + 1) * size)
             yield SlotEdit(place, old[part], new[part])
+    tensors: Any = parse_json(header["__metadata__"].get("tensors", "[]"), "the list of tensors")
+    for entry in tensors:
+        if entry["encoding"] != WHOLE:
+            raise NeedsWeightsError
+        place = SlotPlace(entry["name"], NO_LAYER, NO_LAYER, WHOLE, entry["dtype"], tuple(entry["shape"]))
+        yield SlotEdit(place, tensor(f"{entry['name']}.old"), tensor(f"{entry['name']}.new"))
 
 
 def switches(before: Iterable[Sequence[SlotEdit]], after: Iterable[Sequence[SlotEdit]]) -> list[SlotSwitch]:
@@ -169,8 +194,11 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
             f"{name} in {tensor.file} is {tensor.dtype} {list(tensor.shape)}; "
             f"expected {place.dtype} {list(place.shape)}, which the edit was planned on"
         )
-    rows, columns = place.shape
     item = ITEM_SIZES[place.dtype]
+    if place.layout == WHOLE:
+        size = math.prod(place.shape) * item
+        return Strides(tensor.file, tensor.start, size, 1, size)
+    rows, columns = place.shape
     if not 0 <= place.neuron < (rows if place.layout == "row" else columns):
         raise ModelError(f"{name} is {list(place.shape)} and has no {place.layout} {place.neuron}")
     if place.layout == "row":

@@ -17,7 +17,9 @@ from ..errors import ConflictError, EditError, FingerprintError
 from ..models.adapter import SlotLayout
 from ..models.network import Network
 from ..records import Neuron, SlotChange
+from ..versions import NO_LAYER
 from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
+from .diff_tensors import TensorDiff, region_hash
 
 _NAMED_IN_MESSAGE = 5
 
@@ -51,12 +53,22 @@ def slot_hashes(values: torch.Tensor) -> list[str]:
 
 
 def changes(edit: EditObject) -> list[SlotChange]:
-    """Lists the value slots that an edit changes, with the hashes of their bytes."""
-    return [
+    """Lists what an edit changes, with the hashes of its bytes: value slots, and parameters as a whole.
+
+    A whole parameter has `NO_LAYER` for its layer and its neuron.
+    """
+    found = [
         SlotChange(diff.parameter, edit.layers[diff.parameter], neuron, old, new)
         for diff in edit.parameters
         for neuron, old, new in zip(diff.indices.tolist(), slot_hashes(diff.old), slot_hashes(diff.new), strict=True)
     ]
+    for part in edit.tensors:
+        if part.slots is None:
+            found.append(SlotChange(part.parameter, NO_LAYER, NO_LAYER, part.old_sha256, part.new_sha256))
+            continue
+        hashes = zip(part.slots.indices.tolist(), part.slots.old_hashes, part.slots.new_hashes, strict=True)
+        found += [SlotChange(part.parameter, part.slots.layer, neuron, old, new) for neuron, old, new in hashes]
+    return found
 
 
 def check_fingerprint(edit: EditObject, fingerprint: str) -> None:
@@ -81,7 +93,8 @@ def apply_object(parameters: Mapping[str, torch.Tensor], edit: EditObject, *, re
         reverse: put the old values where the new ones are.
 
     Raises:
-        EditError: if a parameter is missing or has another dtype or shape.
+        EditError: if a parameter is missing or has another dtype or shape, or low-rank factors don't give the bytes
+            that they are to give.
         ConflictError: if a slot holds other bytes than the edit expects.
     """
     for diff in edit.parameters:
@@ -89,19 +102,65 @@ def apply_object(parameters: Mapping[str, torch.Tensor], edit: EditObject, *, re
     for diff in edit.parameters:
         expected = diff.new if reverse else diff.old
         _check_present(parameters[diff.parameter], diff, edit.layers[diff.parameter], expected)
+    results = [(part, _region_after(parameters, part, reverse)) for part in edit.tensors]
     for diff in edit.parameters:
         values = diff.old if reverse else diff.new
         put_slots(parameters[diff.parameter], diff.layout, diff.indices, values)
+    for part, values in results:
+        _put_region(parameters[part.parameter], part, values)
 
 
-def _check_parameter(parameters: Mapping[str, torch.Tensor], diff: ParameterDiff, shape: tuple[int, int]) -> None:
+def read_region(tensor: torch.Tensor, part: TensorDiff) -> torch.Tensor:
+    """Copies the region that a change is of out of its parameter: value slots [k, d], or all of it."""
+    if part.slots is None:
+        return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return read_slots(tensor, "row" if part.slots.layout == "row" else "column", part.slots.indices)
+
+
+def _put_region(tensor: torch.Tensor, part: TensorDiff, values: torch.Tensor) -> None:
+    if part.slots is not None:
+        put_slots(tensor, "row" if part.slots.layout == "row" else "column", part.slots.indices, values)
+        return
+    with torch.no_grad():
+        tensor.copy_(values.to(tensor.device))
+
+
+def _region_after(parameters: Mapping[str, torch.Tensor], part: TensorDiff, reverse: bool) -> torch.Tensor:
+    """What a region is to hold; what it holds is compared first, and a computed result with its hash."""
+    _check_parameter(parameters, part, part.shape)
+    present = read_region(parameters[part.parameter], part)
+    before, after = (part.new_sha256, part.old_sha256) if reverse else (part.old_sha256, part.new_sha256)
+    found = region_hash(present)
+    if found != before:
+        raise ConflictError(
+            f"{part.parameter} holds other bytes than the edit expects: found sha256 {found[:12]}, expected "
+            f"{before[:12]}. Run `kndb edit log` to see what is applied"
+        )
+    if part.factors is None:
+        stored = part.old if reverse else part.new
+        assert stored is not None, "a change is kept whole or as factors"
+        return stored
+    result = part.factors.applied(present, reverse=reverse)
+    hashes = None if part.slots is None else part.slots.old_hashes if reverse else part.slots.new_hashes
+    if region_hash(result) != after or (hashes is not None and tuple(slot_hashes(result)) != hashes):
+        raise EditError(
+            f"the factors of {part.parameter} give other bytes than sha256 {after[:12]} on this machine; nothing was "
+            "changed. Capture the edit here, or on the machine that it comes from with another release of torch"
+        )
+    return result
+
+
+def _check_parameter(
+    parameters: Mapping[str, torch.Tensor], diff: ParameterDiff | TensorDiff, shape: tuple[int, ...]
+) -> None:
     tensor = parameters.get(diff.parameter)
     if tensor is None:
         raise EditError(
             f"the model has no parameter {diff.parameter}, which the edit changes; expected the model that "
             "the edit was planned on. Run `kndb model list` to see the models"
         )
-    found, expected = (tensor.dtype, tuple(tensor.shape)), (diff.old.dtype, shape)
+    dtype = diff.dtype if isinstance(diff, TensorDiff) else diff.old.dtype
+    found, expected = (tensor.dtype, tuple(tensor.shape)), (dtype, shape)
     if found != expected:
         raise EditError(
             f"parameter {diff.parameter} is {found[0]} {list(found[1])}; the edit expects "

@@ -29,7 +29,6 @@ from pathlib import Path
 from ..errors import ConflictError, ModelError
 from ..files import sync
 from ..models.weights import TensorPlace, tensor_places
-from ..records import Neuron
 from . import copy_state, switch_log
 from .copy_bytes import gather, opened_weights, set_times, stamp, stamp_at, write_slots
 from .copy_state import CopiedSlot, CopyState
@@ -356,7 +355,7 @@ def _moved(state: CopyState, change: SlotSwitch) -> CopiedSlot:
         return CopiedSlot(place, before, place.sha256(change.after))
     if known.sha256 != before:
         raise ModelError(
-            f"{Neuron(place.layer, place.neuron)} holds sha256 {before[:12]} by the store's edits; the working copy's "
+            f"{place.name} holds sha256 {before[:12]} by the store's edits; the working copy's "
             f"state says {known.sha256[:12]}. Run `kndb db check`"
         )
     return CopiedSlot(place, known.base_sha256, place.sha256(change.after))
@@ -369,8 +368,7 @@ def _require_disjoint(changes: Iterable[tuple[SlotSwitch, Strides]]) -> None:
         other = seen.setdefault(strides, change.place)
         if other != change.place:
             raise ModelError(
-                f"{Neuron(*other.slot[1:])} and {Neuron(*change.place.slot[1:])} are the same bytes of {strides.file}; "
-                "expected each slot once"
+                f"{other.name} and {change.place.name} are the same bytes of {strides.file}; expected each slot once"
             )
 
 
@@ -381,7 +379,7 @@ def _check_present(folder: Path, changes: Sequence[SlotSwitch], present: Sequenc
         (change, content), place = wrong[0], wrong[0][0].place
         raise ConflictError(
             f"{len(wrong)} of {len(changes)} value slots in {folder} hold other bytes than the working copy's version "
-            f"says, the first being {Neuron(place.layer, place.neuron)}: found sha256 {place.sha256(content)[:12]}, "
+            f"says, the first being {place.name}: found sha256 {place.sha256(content)[:12]}, "
             f"expected {place.sha256(change.before)[:12]}. Look at them with: kndb checkout --status --verify --dir "
             f"{folder}; overwrite them with --force"
         )

@@ -14,7 +14,7 @@ from ..errors import StoreDamagedError
 from ..records import Neuron
 from .edits import edits, history
 from .snapshots import snapshots
-from .tables import EditNeuronRow, EditRow, ModelRow, VersionRow
+from .tables import EditNeuronRow, EditRow, EditTensorRow, ModelRow, VersionRow
 from .versions import (
     CurrentModel,
     StoredSlot,
@@ -64,6 +64,7 @@ def _model_problems(connection: Connection, model: CurrentModel) -> Iterator[str
     yield from _applied_problems(connection, model, slots_of)
     yield from _edit_problems(connection, model.id, versions, slots_of)
     yield from _base_problems(connection, model.id)
+    yield from _tensor_base_problems(connection, model.id)
     yield from _history_problems(connection, model, versions)
     for snapshot in snapshots(connection, model.id):
         if snapshot.version not in versions:
@@ -122,6 +123,19 @@ def _base_problems(connection: Connection, model_id: int) -> Iterator[str]:
     for row in connection.execute(query):
         slot_name = f"{Neuron(row.layer, row.neuron)} of {row.parameter}"
         yield f"slot {slot_name} has {row.bases} different hashes in the base checkpoint; expected one"
+
+
+def _tensor_base_problems(connection: Connection, model_id: int) -> Iterator[str]:
+    bases = func.count(EditTensorRow.base_sha256.distinct())
+    query = (
+        select(EditTensorRow.parameter, bases.label("bases"))
+        .join(EditRow, EditRow.id == EditTensorRow.edit_id)
+        .where(EditRow.model_id == model_id)
+        .group_by(EditTensorRow.parameter)
+        .having(bases > 1)
+    )
+    for row in connection.execute(query):
+        yield f"{row.parameter} has {row.bases} different hashes in the base checkpoint; expected one"
 
 
 def _history_problems(connection: Connection, model: CurrentModel, versions: Mapping[str, list[int]]) -> Iterator[str]:

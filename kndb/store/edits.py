@@ -8,6 +8,7 @@ checkpoint; a model has one edit for an object. All functions take an open trans
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,11 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, tr
 
 from ..errors import EditError, NotFoundError
 from ..records import Edit, HistoryEntry, Neuron, Settings, SlotChange
-from ..versions import Slot
+from ..versions import NO_LAYER, Slot
 from .author import author
 from .clock import now
-from .tables import AppliedEditRow, EditNeuronRow, EditRow, HistoryRow, ModelRow
-from .versions import resolve_version, slot_state, version_edits
+from .tables import AppliedEditRow, EditNeuronRow, EditRow, EditTensorRow, HistoryRow, ModelRow
+from .versions import resolve_version, slot_name, slot_state, version_edits
 
 # --- adding ---------------------------------------------------------------------------------------
 
@@ -98,22 +99,40 @@ def add_edit(
         )
         .returning(EditRow.id)
     ).scalar_one()
-    connection.execute(
-        insert(EditNeuronRow),
-        [
-            {
-                "edit_id": edit_id,
-                "layer": change.layer,
-                "neuron": change.neuron,
-                "parameter": change.parameter,
-                "old_sha256": change.old_sha256,
-                "new_sha256": change.new_sha256,
-                "base_sha256": base,
-            }
-            for change, base in zip(changes, bases, strict=True)
-        ],
-    )
+    _add_changes(connection, edit_id, list(zip(changes, bases, strict=True)))
     return edit_id
+
+
+def _add_changes(connection: Connection, edit_id: int, changes: Sequence[tuple[SlotChange, str]]) -> None:
+    """Adds what an edit changes, each with its hash in the base checkpoint."""
+    slots = [
+        {
+            "edit_id": edit_id,
+            "layer": change.layer,
+            "neuron": change.neuron,
+            "parameter": change.parameter,
+            "old_sha256": change.old_sha256,
+            "new_sha256": change.new_sha256,
+            "base_sha256": base,
+        }
+        for change, base in changes
+        if change.layer != NO_LAYER
+    ]
+    tensors = [
+        {
+            "edit_id": edit_id,
+            "parameter": change.parameter,
+            "old_sha256": change.old_sha256,
+            "new_sha256": change.new_sha256,
+            "base_sha256": base,
+        }
+        for change, base in changes
+        if change.layer == NO_LAYER
+    ]
+    if slots:
+        connection.execute(insert(EditNeuronRow), slots)
+    if tensors:
+        connection.execute(insert(EditTensorRow), tensors)
 
 
 def note_facts(connection: Connection, edit_id: int, fact_numbers: Mapping[str, int | None]) -> None:
@@ -138,7 +157,7 @@ def _base_hashes(connection: Connection, model_id: int, version: str, changes: S
         if current != change.old_sha256:
             raise EditError(
                 f"the edit doesn't fit version {version}, which it was planned on: slot "
-                f"{Neuron(change.layer, change.neuron)} holds sha256 {current[:12]} there, the edit expects "
+                f"{slot_name(slot)} holds sha256 {current[:12]} there, the edit expects "
                 f"{change.old_sha256[:12]}. Plan the edit anew"
             )
         bases.append(base)
@@ -148,10 +167,10 @@ def _base_hashes(connection: Connection, model_id: int, version: str, changes: S
 def _check_distinct(changes: Sequence[SlotChange]) -> None:
     if not changes:
         raise EditError("the edit changes no value slot; expected at least one")
-    neurons = [(change.layer, change.neuron) for change in changes]
-    if len(set(neurons)) < len(neurons):
-        twice = next(neuron for neuron in neurons if neurons.count(neuron) > 1)
-        raise EditError(f"the edit changes {Neuron(*twice)} twice; expected each neuron's value slot once")
+    neurons = Counter((change.layer, change.neuron) for change in changes if change.layer != NO_LAYER)
+    twice = [neuron for neuron, count in neurons.items() if count > 1]
+    if twice:
+        raise EditError(f"the edit changes {Neuron(*twice[0])} twice; expected each neuron's value slot once")
 
 
 def _known_bases(connection: Connection, model_id: int, layers: Iterable[int]) -> dict[Slot, str]:
@@ -162,7 +181,14 @@ def _known_bases(connection: Connection, model_id: int, layers: Iterable[int]) -
         .where(EditRow.model_id == model_id, EditNeuronRow.layer.in_(sorted(layers)))
     )
     rows = connection.execute(query)
-    return {(row.parameter, row.layer, row.neuron): row.base_sha256 for row in rows}
+    found = {(row.parameter, row.layer, row.neuron): row.base_sha256 for row in rows}
+    whole = (
+        select(EditTensorRow.parameter, EditTensorRow.base_sha256)
+        .distinct()
+        .join(EditRow, EditRow.id == EditTensorRow.edit_id)
+        .where(EditRow.model_id == model_id)
+    )
+    return found | {(row.parameter, NO_LAYER, NO_LAYER): row.base_sha256 for row in connection.execute(whole)}
 
 
 # --- listing --------------------------------------------------------------------------------------
@@ -201,6 +227,20 @@ def edit_slots(connection: Connection, edit_id: int) -> list[SlotChange]:
     query = select(EditNeuronRow).where(EditNeuronRow.edit_id == edit_id)
     rows = connection.execute(query.order_by(EditNeuronRow.layer, EditNeuronRow.neuron))
     return [SlotChange(row.parameter, row.layer, row.neuron, row.old_sha256, row.new_sha256) for row in rows]
+
+
+def edit_changes(connection: Connection, edit_id: int) -> list[SlotChange]:
+    """Lists all that an edit changes: value slots, then parameters as a whole, with `NO_LAYER` for layer and neuron.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+    """
+    query = select(EditTensorRow).where(EditTensorRow.edit_id == edit_id).order_by(EditTensorRow.parameter)
+    whole = [
+        SlotChange(row.parameter, NO_LAYER, NO_LAYER, row.old_sha256, row.new_sha256)
+        for row in connection.execute(query)
+    ]
+    return edit_slots(connection, edit_id) + whole
 
 
 def edit_subject(connection: Connection, edit_id: int) -> tuple[int | None, int | None]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ..errors import ConflictError, EditError, VersionMovedError
 from ..records import HistoryEntry
-from ..versions import Slot
+from ..versions import NO_LAYER, Slot
 from .author import author
 from .clock import now
 from .edits import edit_model, history_entries
@@ -388,9 +388,10 @@ def _edits(edit_ids: Sequence[int]) -> str:
 
 
 def _slots(stored: Sequence[StoredSlot]) -> str:
-    named = ", ".join(str(each.neuron) for each in stored[:_NAMED_IN_MESSAGE])
+    named = ", ".join(each.name for each in stored[:_NAMED_IN_MESSAGE])
     more = ", …" if len(stored) > _NAMED_IN_MESSAGE else ""
-    return f"{len(stored)} value slot{'s' if len(stored) > 1 else ''} ({named}{more})"
+    whole = any(each.slot[1] == NO_LAYER for each in stored)
+    return f"{len(stored)} {'tensor' if whole else 'value slot'}{'s' if len(stored) > 1 else ''} ({named}{more})"
 
 
 def _commands(commands: Sequence[str]) -> str:

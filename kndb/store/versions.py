@@ -15,9 +15,9 @@ from sqlalchemy import Connection, insert, select
 
 from ..errors import NotFoundError, StoreDamagedError
 from ..records import Neuron
-from ..versions import Slot, version_id
+from ..versions import NO_LAYER, Slot, version_id
 from .clock import now
-from .tables import AppliedEditRow, EditNeuronRow, EditRow, ModelRow, SnapshotRow, VersionRow
+from .tables import AppliedEditRow, EditNeuronRow, EditRow, EditTensorRow, ModelRow, SnapshotRow, VersionRow
 
 BASE = "base"
 CURRENT = "current"
@@ -41,9 +41,15 @@ class StoredSlot:
     base: str
 
     @property
-    def neuron(self) -> Neuron:
-        """The neuron whose slot it is."""
-        return Neuron(self.slot[1], self.slot[2])
+    def name(self) -> str:
+        """The neuron whose slot it is; or the parameter, if it is one as a whole."""
+        return slot_name(self.slot)
+
+
+def slot_name(slot: Slot) -> str:
+    """How messages call a slot: its neuron, or the parameter that it is as a whole."""
+    parameter, layer, neuron = slot
+    return parameter if layer == NO_LAYER else str(Neuron(layer, neuron))
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,16 @@ def stored_slots(connection: Connection, model_id: int, edit_ids: Sequence[int])
             slot = (row.parameter, row.layer, row.neuron)
             stored = StoredSlot(slot, row.old_sha256, row.new_sha256, row.base_sha256)
             found.setdefault(row.edit_id, []).append(stored)
+        whole = (
+            select(EditTensorRow)
+            .join(EditRow, EditRow.id == EditTensorRow.edit_id)
+            .where(EditRow.model_id == model_id, EditRow.id.in_(edit_ids[start : start + _CHUNK]))
+            .order_by(EditTensorRow.parameter)
+        )
+        for tensor in connection.execute(whole):
+            slot = (tensor.parameter, NO_LAYER, NO_LAYER)
+            stored = StoredSlot(slot, tensor.old_sha256, tensor.new_sha256, tensor.base_sha256)
+            found.setdefault(tensor.edit_id, []).append(stored)
     return found
 
 
@@ -118,7 +134,7 @@ def walk(slots_of: Mapping[int, Iterable[StoredSlot]], edit_ids: Iterable[int]) 
             base, current = state.get(stored.slot, (stored.base, stored.base))
             if (base, current) != (stored.base, stored.old):
                 raise StoreDamagedError(
-                    f"edit {edit_id} expects sha256 {stored.old[:12]} in slot {stored.neuron}, but found "
+                    f"edit {edit_id} expects sha256 {stored.old[:12]} in slot {stored.name}, but found "
                     f"{current[:12]} after the edits before it; run `kndb db check`"
                 )
             state[stored.slot] = (base, stored.new)

@@ -84,7 +84,7 @@ def test_the_log_says_who_when_what(two_edits, kndb, kndb_json):
 
 def test_diff_prints_its_parts(two_edits, kndb, kndb_json):
     found = kndb_json("edit", "diff", "base", "two", "--model", "tiny")
-    assert set(found) == {"slots", "relations", "facts", "edits"}
+    assert set(found) == {"slots", "tensors", "relations", "facts", "edits"}
     assert [(row["only_in"], row["id"]) for row in found["edits"]] == [("b", 1), ("b", 2)]
     shown = {row["neuron"]: row for row in kndb_json("edit", "show", 2)["slots"]}
     for row in found["slots"]:

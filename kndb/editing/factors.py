@@ -2,8 +2,8 @@
 
 ROME and MEMIT add a matrix of low rank to a weight. So the change is kept as two thin factors L [R, r] and V [r, C].
 With P = L·V, computed in float64 by elementwise products and sums in a fixed order, and rounded to the parameter's
-dtype as such tools do, the new matrix is old + P in that dtype, and the old one new − P. Elements that do not come out just
-so are corrected, by steps of the last digit or by their values. Whoever applies the factors compares the result's
+dtype as such tools do, the new matrix is old + P in that dtype, and the old one new − P. Elements that do not come out
+just so are corrected, by steps of the last digit or by their values. Whoever applies the factors compares the result's
 sha256.
 """
 

@@ -96,7 +96,13 @@ def test_diff_prints_its_parts(two_edits, kndb, kndb_json):
                                                 "--format", "csv").out)))  # fmt: skip
     assert [int(row["neuron"]) for row in rows] == [row["neuron"] for row in found["slots"]]
     table = kndb("edit", "diff", "two", "base", "--model", "tiny")
-    assert [line for line in table.out.splitlines() if line.isalpha()] == ["Slots", "Relations", "Facts", "Edits"]
+    assert [line for line in table.out.splitlines() if line.isalpha() and line.istitle()] == [
+        "Slots",
+        "Tensors",
+        "Relations",
+        "Facts",
+        "Edits",
+    ]
     same = kndb("edit", "diff", "two", "current", "--model", "tiny")
     assert "the same weights" in same.err
     assert "no version 'nope'" in kndb("edit", "diff", "nope", "two", "--model", "tiny", code=NOT_FOUND).err

@@ -46,12 +46,11 @@ def pull(
     """
     with open_existing(db) as database:
         found = database.edits.pull(file, model=model, preview=preview)
+    count = f"{len(found)} edit{'s' if len(found) != 1 else ''}"
     if preview:
-        note(f"{len(found)} edit{'s' if len(found) != 1 else ''} in {file}; nothing was stored.")
+        note(f"{count} in {file}; nothing was stored.")
     else:
-        new = [one.edit for one in found if one.edit is not None and not one.known]
-        ready = [one.edit for one in found if one.edit is not None]
-        note(
-            f"Took in {len(new)} edit{'s' if len(new) != 1 else ''}; not applied. Apply them with: kndb edit apply {number_ranges(ready)}"
-        )
+        new = sum(not one.known for one in found)
+        ready = number_ranges([one.edit for one in found if one.edit is not None])
+        note(f"Took in {count}, {new} of them new; not applied. Apply them with: kndb edit apply {ready}")
     print_rows([as_row(one) for one in found], _COLUMNS, output)

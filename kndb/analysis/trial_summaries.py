@@ -42,6 +42,8 @@ def _of_pile(result: TrialResult, weights: str, key: str) -> TrialSummary:
     measures = {name: _interval(values) for name, values in found[key].items()}
     # A fact without an edit has no prompts among those measured: as one that was not changed, it lowers the shares.
     share = found["planned"] / found["facts"]
+    if not found["planned"]:
+        measures |= dict.fromkeys(("success", "paraphrase"), (0.0, None, None))
     for name in _OF_ALL:
         if name in measures and share < 1:
             value, low, high = measures[name]

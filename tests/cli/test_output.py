@@ -111,10 +111,14 @@ def test_a_record_is_an_object_and_a_row(kndb, use_furnished, words):
 def test_evaluation_in_every_form(kndb, use_furnished):
     parsed = kndb("edit", "eval", 1, "--sample", 2, "--format", "json").json
     header, *rows = table(kndb("edit", "eval", 1, "--sample", 2, "--format", "csv").out)
-    assert header == ["group", "measure", "edit", "random_neurons"]
-    for group, measure, edit, control in rows:
-        assert float(edit) == parsed["measures"]["edited"][group][measure]
-        assert float(control) == parsed["measures"]["control"][group][measure]
+    assert header == ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
+    measures = parsed["measures"]
+    for group, measure, edit, *ends, control, random_low, random_high in rows:
+        assert float(edit) == measures["edited"][group][measure]
+        assert float(control) == measures["control"][group][measure]
+        for weights, found in (("edited", ends), ("control", [random_low, random_high])):
+            expected = measures["intervals"][weights][group].get(measure, ["", ""])
+            assert [float(end) if end else "" for end in found] == expected
     assert {row[0] for row in rows} == parsed["measures"]["edited"].keys() == {"own", "own_held_out", "inter"}
 
 

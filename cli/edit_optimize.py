@@ -9,6 +9,7 @@ import typer
 
 from .edit_plans import (
     FactOption,
+    NeuronsOption,
     PreviewOption,
     PreviewPartOption,
     SkipOption,
@@ -51,6 +52,7 @@ def optimize(
     max_share: Annotated[
         float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
     ] = 1.0,
+    neurons: NeuronsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
     refinement: RefinementOption = None,
     preview: PreviewOption = False,
@@ -82,6 +84,7 @@ def optimize(
                 settings=settings,
                 neighbours=counts,
                 max_share=max_share,
+                neurons=neurons,
                 refinement=refinement,
                 progress=progress,
                 on=on,

@@ -36,6 +36,14 @@ TargetsOption = Annotated[
         show_default=False,
     ),
 ]
+NeuronsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--neurons",
+        help="Change only so many of a fact's neurons, those with the highest mean scores. Default: all.",
+        show_default=False,
+    ),
+]
 SkipOption = Annotated[
     bool,
     typer.Option("--skip-unusable", help="Of --facts, pass over those for which no edit can be planned."),

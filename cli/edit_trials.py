@@ -177,8 +177,18 @@ def trials(
             return
         if plot is not None:
             raise UsageError("found --plot without a trial's number; expected one: kndb edit trials TRIAL --plot FILE")
-        rows = [as_row(one) for one in database.trials.all(model)]
-    print_rows(rows, ["id", "kind", "model", "version", "status", "settings", "created_at", "finished_at"], output)
+        rows = [{**as_row(one), **_told(one.settings)} for one in database.trials.all(model)]
+    columns = ["id", "kind", "model", "version", "status", "settings", "created_at", "finished_at"]
+    if output is OutputFormat.TABLE:
+        columns[5:6] = ["method", "facts", "tried"]
+    print_rows(rows, columns, output)
+
+
+def _told(settings: Any) -> dict[str, Any]:
+    """What a list of trials says of their settings; all of them are in the other formats."""
+    cells = settings.get("cells")
+    tried = f"{len(cells)} settings" if cells else f"after {', '.join(map(str, settings['counts']))} edits"
+    return {"method": (cells[0] if cells else settings)["method"], "facts": settings["facts"], "tried": tried}
 
 
 def _print_trial(database: Database, trial: int, plot: Path | None, output: OutputFormat) -> None:

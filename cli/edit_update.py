@@ -9,6 +9,7 @@ import typer
 
 from .edit_plans import (
     FactOption,
+    NeuronsOption,
     PreviewOption,
     PreviewPartOption,
     SkipOption,
@@ -38,6 +39,7 @@ def update(
     max_share: Annotated[
         float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
     ] = 0.1,
+    neurons: NeuronsOption = None,
     refinement: RefinementOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
@@ -60,6 +62,7 @@ def update(
                 lambda_old=lambda_old,
                 lambda_new=lambda_new,
                 max_share=max_share,
+                neurons=neurons,
                 refinement=refinement,
                 on=on,
             )

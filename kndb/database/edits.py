@@ -50,6 +50,7 @@ class EditCommands(EditHistoryCommands):
         lambda_old: float = 1.0,
         lambda_new: float = 8.0,
         max_share: float = 0.1,
+        neurons: int | None = None,
         refinement: int | None = None,
     ) -> Edit:
         """Plans that the model answers `to` for a fact, by the paper's rule; see `EditDrafts.update`.
@@ -64,6 +65,7 @@ class EditCommands(EditHistoryCommands):
                 lambda_old=lambda_old,
                 lambda_new=lambda_new,
                 max_share=max_share,
+                neurons=neurons,
                 refinement=refinement,
             )
         )
@@ -81,6 +83,7 @@ class EditCommands(EditHistoryCommands):
         settings: Settings | None = None,
         neighbours: Neighbours | None = None,
         max_share: float = 1.0,
+        neurons: int | None = None,
         refinement: int | None = None,
         progress: Progress | None = None,
     ) -> Edit:
@@ -96,6 +99,7 @@ class EditCommands(EditHistoryCommands):
                 settings=settings,
                 neighbours=neighbours,
                 max_share=max_share,
+                neurons=neurons,
                 refinement=refinement,
                 progress=progress,
             )

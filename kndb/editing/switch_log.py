@@ -136,7 +136,10 @@ def append(folder: Path, record: Record, writes: Sequence[Write]) -> int:
     try:
         before = os.fstat(descriptor).st_size
         _write_whole(descriptor, line + head + payload)
-        os.fdatasync(descriptor)
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(descriptor)
+        else:  # macOS
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     if made:

@@ -323,7 +323,7 @@ class EditRow(Table):
     relation_id: Mapped[int | None] = mapped_column(ForeignKey("relation.id", ondelete="SET NULL"))
     created_at: Mapped[str]
     author: Mapped[str | None]
-    fact_numbers: Mapped[dict[str, Any] | None]
+    fact_numbers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class EditNeuronRow(Table):

@@ -121,3 +121,13 @@ def test_a_table_over_evaluated_edits(kndb, kndb_json, france):
     (one, _) = kndb_json("edit", "evaluations", 1, "--measure", "success")
     assert (one["value"], one["low"], one["high"]) == tuple(float(success[name]) for name in ("edit", "low", "high"))
     assert "found measure 'x'; expected one of success" in kndb("edit", "evaluations", "--measure", "x", code=2).err
+
+
+def test_only_the_highest_neurons(kndb_json, france):
+    found = kndb_json("query", "neurons", france)
+    scores = {f"L{row['layer']}.N{row['neuron']}": row["mean_score"] for row in found}
+    for command in ("update", "optimize"):
+        words = ("--model", "tiny", "--fact", france, "--to", "Tokyo", "--max-share", 1, "--neurons", 2)
+        recipe = kndb_json("edit", command, *words)["recipe"]
+        assert sorted(recipe["neurons"]) == sorted(sorted(scores, key=scores.get, reverse=True)[:2])
+        assert set(recipe["neurons"]) | set(recipe["neurons_left_out"]) == set(scores)

@@ -110,6 +110,11 @@ def test_facts_are_found_by_name(author, colleague, small_facts, tmp_path, famil
     assert colleague.edits.evaluate(3, sample=2).measures["control"]["own"]["prompts"] == 5
 
 
+def test_an_edit_of_this_store_has_no_fact_numbers(author, sql):
+    found = sql(author, "SELECT DISTINCT author, fact_numbers IS NULL FROM edit")
+    assert found == [("ada", 1)]
+
+
 def test_another_checkpoint_is_refused(author, colleague, small_models, family, tmp_path):
     author.edits.push([1], tmp_path / "edits.kndb")
     other = shutil.copytree(small_models[family], tmp_path / "changed")

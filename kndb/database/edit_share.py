@@ -151,6 +151,9 @@ def _bundled_facts(connection: Any, record: Edit) -> Iterator[BundledFact]:
         if here is not None:
             found = store_facts.fact(connection, int(here))
             yield BundledFact(int(number), found.relation, found.subject, found.object, found.external_id)
+        elif isinstance(fact, Mapping) and number == fact["id"]:
+            # Passed on by a store without the fact: the recipe has its name.
+            yield BundledFact(int(number), str(fact["relation"]), fact["subject"], str(fact["object"]), None)
 
 
 def _bundled_evaluations(connection: Any, number: int) -> Iterator[dict[str, Any]]:
@@ -172,21 +175,36 @@ def pull(store: Store, models: ModelCommands, path: Path, model: str | None, *, 
     bundle = edit_bundle.read(path)
     contents = {edit.object_hash: _content(path, bundle, edit) for edit in bundle.edits}
     record = _model(store, bundle, path, model)
-    if not preview:
-        _try_in_memory(models, record, bundle, contents, path)
+    _try_in_memory(models, record, bundle, contents, path)
     if preview:
         with store.reading() as connection:
             facts = _facts_by_name(connection)
             return [_pulled(connection, record, edit, facts, {}) for edit in bundle.edits]
+    return take_in(store, record, bundle, contents, path)
+
+
+def take_in(
+    store: Store, record: Model, bundle: Bundle, contents: Mapping[str, diff_file.EditObject], path: Path
+) -> list[Pulled]:
+    """Stores the edits of a file that were tried, all or none.
+
+    Args:
+        store: the store.
+        record: the model.
+        bundle: the file.
+        contents: the content of each object, by its hash.
+        path: the file's, for messages.
+
+    Raises:
+        InputError: if an edit does not fit.
+    """
     with store.writing() as connection:
         facts = _facts_by_name(connection)
         numbers: dict[str, int] = {}
-        known = {
-            edit.object_hash
-            for edit in bundle.edits
-            if store_edits.edit_with_object(connection, record.id, edit.object_hash) is not None
-        }
+        known: set[str] = set()
         for edit in bundle.edits:
+            if store_edits.edit_with_object(connection, record.id, edit.object_hash) is not None:
+                known.add(edit.object_hash)
             content = contents[edit.object_hash]
             numbers[edit.object_hash] = _add(connection, store, record, edit, content, facts, numbers, path)
         return [
@@ -286,13 +304,18 @@ def _add(
     numbers: Mapping[str, int],
     path: Path,
 ) -> int:
-    known = store_edits.edit_with_object(connection, record.id, edit.object_hash)
     local = {str(fact.number): _local(fact, facts) for fact in edit.facts}
     fact_numbers = {number: None if fact is None else fact.id for number, fact in local.items()}
+    about: Any = content.recipe.get("fact")
+    relation = about.get("relation") if isinstance(about, Mapping) else content.recipe.get("relation")
+    relation_id = {row.key: row.id for row in store_facts.relations(connection)}.get(str(relation))
+    known = store_edits.edit_with_object(connection, record.id, edit.object_hash)
     if known is not None:
         if known.fact_numbers is not None:
-            # Facts that were not here when it was pulled first may be here now.
-            store_edits.note_facts(connection, known.id, fact_numbers)
+            # Facts that were not here when it was pulled first may be here now; what is known stays known.
+            fact_numbers = {**known.fact_numbers, **{key: here for key, here in fact_numbers.items() if here}}
+            own_id = fact_numbers.get(str(about["id"])) if isinstance(about, Mapping) else None
+            store_edits.note_facts(connection, known.id, fact_numbers, own_id, relation_id)
         return known.id
     foundation = [numbers[object_hash] for object_hash in edit.builds_on]
     try:
@@ -300,10 +323,7 @@ def _add(
         version = store_versions.state_version(record.fingerprint, state)
         store_versions.keep_version(connection, record.id, version, foundation)
         object_hash, object_path = diff_file.write(content, store.objects)
-        about: Any = content.recipe.get("fact")
         own = local.get(str(about["id"])) if isinstance(about, Mapping) else None
-        relation = about.get("relation") if isinstance(about, Mapping) else content.recipe.get("relation")
-        known_relations = {row.key: row.id for row in store_facts.relations(connection)}
         return store_edits.add_edit(
             connection,
             record.id,
@@ -314,7 +334,7 @@ def _add(
             version,
             changes(content),
             None if own is None else own.id,
-            known_relations.get(str(relation)),
+            relation_id,
             Origin(edit.author, edit.created_at, fact_numbers),
         )
     except (KndbError, KeyError, TypeError) as error:

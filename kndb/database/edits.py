@@ -218,7 +218,7 @@ class EditCommands(EditHistoryCommands):
         Args:
             path: the file.
             model: the model here; None takes the one with the file's fingerprint.
-            preview: check the file and say what is in it; try and store nothing.
+            preview: check the file, try its edits in memory, and say what is in it; store nothing.
 
         Returns:
             The edits of the file, in order.

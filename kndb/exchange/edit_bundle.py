@@ -168,10 +168,11 @@ def decode(content: bytes) -> Bundle:
         raise _FlawError("no manifest.json", "one, as kndb edit push writes")
     try:
         bundle = _bundle(json.loads(manifest.decode("utf-8")), entries)
+        again = encode(bundle)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _FlawError(f"a manifest that does not fit ({error!r})", "that of kndb edit push") from None
     # One content has one sequence of bytes: nothing can hide between the entries or after them.
-    if encode(bundle) != content:
+    if again != content:
         raise _FlawError("its content written in another form", "the one form that kndb edit push writes")
     return bundle
 

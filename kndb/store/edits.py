@@ -135,9 +135,24 @@ def _add_changes(connection: Connection, edit_id: int, changes: Sequence[tuple[S
         connection.execute(insert(EditTensorRow), tensors)
 
 
-def note_facts(connection: Connection, edit_id: int, fact_numbers: Mapping[str, int | None]) -> None:
-    """Notes which facts of this store an edit from another one means."""
-    connection.execute(update(EditRow).where(EditRow.id == edit_id).values(fact_numbers=dict(fact_numbers)))
+def note_facts(
+    connection: Connection,
+    edit_id: int,
+    fact_numbers: Mapping[str, int | None],
+    fact_id: int | None,
+    relation_id: int | None,
+) -> None:
+    """Notes which facts of this store an edit from another one means, now that more of them are here.
+
+    Args:
+        connection: an open transaction.
+        edit_id: the edit.
+        fact_numbers: for each fact's number in its recipe, as text, the number here, or None.
+        fact_id: the fact that it changes, if one.
+        relation_id: the relation that it changes, if one.
+    """
+    values = {"fact_numbers": dict(fact_numbers), "fact_id": fact_id, "relation_id": relation_id}
+    connection.execute(update(EditRow).where(EditRow.id == edit_id).values(**values))
 
 
 def _base_hashes(connection: Connection, model_id: int, version: str, changes: Sequence[SlotChange]) -> list[str]:

@@ -131,3 +131,24 @@ def test_only_the_highest_neurons(kndb_json, france):
         recipe = kndb_json("edit", command, *words)["recipe"]
         assert sorted(recipe["neurons"]) == sorted(sorted(scores, key=scores.get, reverse=True)[:2])
         assert set(recipe["neurons"]) | set(recipe["neurons_left_out"]) == set(scores)
+
+
+def test_an_edit_goes_to_another_store(kndb, kndb_json, france, monkeypatch, tmp_path):
+    kndb("edit", "update", "--model", "tiny", "--fact", france, "--to", "Tokyo", "--max-share", 1)
+    source = kndb_json("model", "list")[0]["source"]
+    file = tmp_path / "tokyo.kndb"
+    pushed = kndb_json("edit", "push", 1, "--out", file)
+    assert (pushed["edits"], pushed["foundations"]) == ([1], [])
+    assert "exists already" in kndb("edit", "push", 1, "--out", file, code=2).err
+    monkeypatch.setenv("KNDB_DB", str(tmp_path / "other.db"))
+    kndb("model", "add", source, "--name", "mine")
+    assert "1 edit in" in kndb("edit", "pull", file, "--preview").err
+    assert kndb_json("edit", "list") == []
+    assert (
+        "Took in 1 edit, 1 of them new; not applied. Apply them with: kndb edit apply 1"
+        in kndb("edit", "pull", file).err
+    )
+    kndb("edit", "apply", 1)
+    kndb("edit", "revert", 1)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "is not a sound file of edits" in kndb("edit", "pull", file, code=3).err

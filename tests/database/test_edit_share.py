@@ -56,8 +56,9 @@ def test_what_is_pulled_is_what_was_pushed(author, colleague, small_facts, tmp_p
     pushed = author.edits.push([2], file)
     assert (pushed.edits, pushed.foundations, pushed.model) == ((2,), (1,), "tiny")
     assert pushed.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    before = everything(colleague)
     shown = colleague.edits.pull(file, preview=True)
-    assert everything(colleague)[0] == everything(colleague)[0]
+    assert everything(colleague) == before
     assert [(one.edit, one.known, one.wanted, one.author) for one in shown] == [
         (None, False, False, "ada"),
         (None, False, True, "ada"),
@@ -108,6 +109,25 @@ def test_facts_are_found_by_name(author, colleague, small_facts, tmp_path, famil
         assert theirs[group] == pytest.approx(ours[group], rel=1e-4, abs=1e-6, nan_ok=True)
     # The control of an optimised edit takes its steps on the facts of the recipe, by their numbers here.
     assert colleague.edits.evaluate(3, sample=2).measures["control"]["own"]["prompts"] == 5
+
+
+def test_a_store_without_the_facts_passes_them_on(author, colleague, small_facts, small_models, family, sql, tmp_path):
+    author.edits.push([1], tmp_path / "first.kndb")
+    colleague.edits.pull(tmp_path / "first.kndb")
+    colleague.edits.push([1], tmp_path / "second.kndb")
+    with open_database(tmp_path / "third.db") as third:
+        third.models.add(str(small_models[family]), "tiny")
+        third.edits.pull(tmp_path / "second.kndb")
+        assert sql(third, "SELECT fact_id, relation_id FROM edit") == [(None, None)]
+        third.facts.ingest([small_facts])
+        third.edits.pull(tmp_path / "second.kndb")
+        fact = third.facts.find(["P36"], subject="France")[0].id
+        found = sql(third, "SELECT fact_id, key FROM edit JOIN relation ON relation.id = edit.relation_id")
+        assert found == [(fact, "P36")]
+        assert list(third.edits.get(1).fact_numbers.values()) == [fact]
+        third.edits.pull(tmp_path / "first.kndb")
+        assert list(third.edits.get(1).fact_numbers.values()) == [fact]
+        third.edits.evaluate(1, sample=2)
 
 
 def test_an_edit_of_this_store_has_no_fact_numbers(author, sql):
@@ -185,7 +205,7 @@ def test_files_that_kndb_did_not_write_are_refused(author, colleague, tmp_path):
             values = json.loads(entries[0][1])
             change(values)
             text = json.dumps(values, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-            return [("manifest.json", text.encode()), *entries[1:]]
+            return [("manifest.json", text.encode("utf-8", "surrogatepass")), *entries[1:]]
 
         return changed
 
@@ -215,6 +235,14 @@ def test_files_that_kndb_did_not_write_are_refused(author, colleague, tmp_path):
         manifest(lambda values: values["edits"][0].update(object_hash="A" * 64)),
         manifest(lambda values: values.update(edits=[])),
         own,
+    ]
+    deep: list = []
+    for _ in range(700):
+        deep = [deep]
+    changes += [
+        manifest(lambda values: values["edits"][0].update(title="\ud800")),
+        manifest(lambda values: values["edits"][1]["evaluations"][0].update(measures={"a": deep})),
+        manifest(lambda values: values["edits"][1].update(evaluations=[1])),
     ]
     for change in changes:
         refuses(colleague, rebuilt(whole, change), tmp_path / "changed.kndb")

@@ -14,7 +14,7 @@ from works import WORKS
 
 HERE = Path(__file__).parent
 NAMES = {"kill": "killed at a step", "error": "an I/O error at a step", "full": "no space left from a step on"}
-SHORT = ("apply", "revert", "cascade", "rebase", "restore", "ingest", "backup")
+SHORT = ("apply", "revert", "cascade", "rebase", "restore", "pull", "ingest", "backup")
 LONG = tuple(name for name in WORKS if name not in SHORT)
 """Works of many like statements: by default fewer of their steps are tried."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,9 +13,11 @@ from pathlib import Path
 import alembic.command  # noqa: F401 - once here, not in every child
 import torch
 
-from kndb.database import edit_rebase
+from kndb.database import edit_rebase, edit_share
 from kndb.editing import diff_file, slots
+from kndb.editing.diff_tensors import TensorDiff, region_hash
 from kndb.editing.replay import Difference
+from kndb.exchange.edit_bundle import Bundle, BundledEdit
 from kndb.records import FactFile, FactRecord, TemplateRecord
 from kndb.store import edits, facts, maintenance, models, schema, snapshots, steps, versions
 from kndb.store.engine import Store, open_store
@@ -22,6 +25,7 @@ from kndb.versions import version_id
 
 BASE = version_id("f", {})
 WEIGHTS = torch.arange(24, dtype=torch.float32).reshape(4, 6)
+OLD = torch.tensor([1.0, 2.0])
 FROZEN = Path(__file__).parents[1] / "store" / "frozen"
 
 State = list[object]
@@ -107,17 +111,36 @@ def rebase(place: Path) -> None:
         edit_rebase.store_rebase(store, 2, version, [anew])
 
 
+def pull(place: Path) -> None:
+    """Two edits from another store, of which one builds on the other; the second changes a whole parameter."""
+    first = edit_of([0, 5])
+    whole = TensorDiff("v", (2,), torch.float32, None, region_hash(OLD), region_hash(OLD + 1), OLD, OLD + 1)
+    second = replace(edit_of([5], 1), tensors=(whole,))
+    encoded = [diff_file.encode(edit) for edit in (first, second)]
+    hashes = [hashlib.sha256(content).hexdigest() for content in encoded]
+    told = [
+        BundledEdit(name, "update", "x", "ada", "then", tuple(hashes[:at]), True, (), ())
+        for at, name in enumerate(hashes)
+    ]
+    bundle = Bundle("theirs", "f", "bert", 1, 6, tuple(told), dict(zip(hashes, encoded, strict=True)))
+    contents = dict(zip(hashes, (first, second), strict=True))
+    with open_at(place) as store:
+        with store.reading() as connection:
+            model = models.model(connection, "tiny")
+        edit_share.take_in(store, model, bundle, contents, Path("edits.kndb"))
+
+
 def edits_state(place: Path) -> State:
     """What a sound store holds, times left out; the objects that its rows name are read and checked."""
     with open_at(place) as store:
         report = maintenance.check(store)
         assert report.sound, report.problems
-        assert len(report.orphans) <= 1
+        assert len(report.orphans) <= 2
         with store.reading() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
             for edit in edits.edits(connection):
                 content = diff_file.read(store.objects, edit.object_path, edit.object_hash)
-                assert slots.changes(content) == edits.edit_slots(connection, edit.id)
+                assert slots.changes(content) == edits.edit_changes(connection, edit.id)
             return [
                 versions.current_model(connection, 1).version,
                 versions.applied_edits(connection, 1),
@@ -202,7 +225,7 @@ def migrate(place: Path) -> None:
 
 
 WORKS = {
-    **{act.__name__: Work(make_edits, act, edits_state) for act in (apply, revert, cascade, rebase, restore)},
+    **{act.__name__: Work(make_edits, act, edits_state) for act in (apply, revert, cascade, rebase, restore, pull)},
     "ingest": Work(make_facts, ingest, rows_state),
     "backup": Work(make_facts, backup, partial(rows_state, name="copy.db")),
     "create": Work(make_folder, create, rows_state),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,9 +16,11 @@ from ..files import sha256
 from ..models import loading
 from ..models.fingerprint import fingerprint
 from ..models.network import Network
-from ..models.weights import OTHER_WEIGHTS, weight_files
+from ..models.weights import OTHER_WEIGHTS, tensor_places, weight_files
 from .edit_drafts import Draft
 from .models import ModelCommands, ModelVersion
+
+_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,9 @@ def capture_checkpoint(models: ModelCommands, model: str, source: str) -> Captur
     folder = loading.locate(source)
     if folder.resolve() == version.folder.resolve():
         raise UsageError(f"{source} is the checkpoint of {model!r} itself; expected an edited copy of it")
+    _require_same_tensors(version, folder)
     edited = loading.load(folder)
+    _require_same_buffers(version.model, edited.model)
     network = Network(version.model, version.adapter)
     weights = _as_stored(dict(version.model.named_parameters()), dict(edited.model.named_parameters()))
     # Of the folder only its name: where it lies says nothing elsewhere.
@@ -49,6 +54,37 @@ def capture_checkpoint(models: ModelCommands, model: str, source: str) -> Captur
     content: EditObject = capture(network, weights, fingerprint=version.record.fingerprint, recipe=recipe)
     draft = Draft(version, content, None, None, None)
     return Captured(draft, tuple(captured_tensors(content)), tuple(_other_files(version, folder)))
+
+
+def _require_same_tensors(version: ModelVersion, folder: Path) -> None:
+    """Refuses a checkpoint with tensors that the model does not load, or of other shapes; reads headers only.
+
+    Raises:
+        EditError: if there are any.
+        ModelError: if the weights are pickled, or a header is not sound.
+    """
+    here, there = tensor_places(version.folder), tensor_places(folder)
+    loaded = set(version.model.state_dict())
+    known = {*here, *loaded, *(name.partition(".")[2] for name in loaded)}
+    extra = sorted(set(there) - known)
+    if extra:
+        raise EditError(
+            f"the edited checkpoint has tensors that the model does not use: {', '.join(extra[:_NAMED])}"
+            f"{', …' if len(extra) > _NAMED else ''}; expected the model's own. An edit could not hold them"
+        )
+    for name in sorted(set(here) & set(there)):
+        if here[name].shape != there[name].shape:
+            raise EditError(
+                f"{name} is {list(there[name].shape)} in the edited checkpoint; expected {list(here[name].shape)}"
+            )
+
+
+def _require_same_buffers(present: Any, edited: Any) -> None:
+    """Refuses a checkpoint in which something differs that is saved with the weights and is no parameter."""
+    buffers = dict(present.named_buffers())
+    for name, tensor in edited.named_buffers():
+        if name in edited.state_dict() and not torch.equal(tensor, buffers.get(name, tensor)):
+            raise EditError(f"buffer {name} differs in the edited checkpoint; expected parameters alone to differ")
 
 
 def _as_stored(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from kndb.database import open_database
 from kndb.editing import diff_file, factors
-from kndb.errors import ConflictError, DiffFileError, EditError, UsageError
+from kndb.errors import ConflictError, DiffFileError, EditError, ModelError, UsageError
 
 DOWN = {"bert": "bert.encoder.layer.{}.output.dense.weight", "gpt2": "transformer.h.{}.mlp.c_proj.weight"}
 
@@ -207,6 +207,23 @@ def test_what_can_not_be_captured(database, family, edit_checkpoint, small_model
     def infinite(tensors):
         tensors[DOWN[family].format(0)][0, 0] = float("inf")
 
+    def extra(tensors):
+        tensors["adapter.weight"] = torch.zeros(3)
+
+    with pytest.raises(EditError, match=r"has tensors that the model does not use: adapter.weight; expected"):
+        database.edits.draft_capture("tiny", str(edit_checkpoint(extra, "extra")))
+
+    def narrower(tensors):
+        tensors[DOWN[family].format(0)] = tensors[DOWN[family].format(0)][:, 1:].contiguous()
+
+    with pytest.raises(EditError, match=r"is \[\d+, \d+\] in the edited checkpoint; expected \[\d+, \d+\]"):
+        database.edits.draft_capture("tiny", str(edit_checkpoint(narrower, "narrower")))
+
+    def missing(tensors):
+        del tensors[DOWN[family].format(0)]
+
+    with pytest.raises(ModelError, match=DOWN[family].format(0)):
+        database.edits.draft_capture("tiny", str(edit_checkpoint(missing, "missing")))
     with pytest.raises(EditError, match=r"has NaN or infinity in the edited checkpoint"):
         database.edits.draft_capture("tiny", str(edit_checkpoint(infinite, "infinite")))
     config = json.loads((copy / "config.json").read_text())

@@ -139,7 +139,8 @@ def sweep_figure(rows: Sequence[TrialSummary], caption: str) -> Figure:
             )
         axes.set_title(title)
         axes.set_xlabel("collateral: share of answers changed")
-        axes.set_xlim(left=-0.02)
+        right = axes.get_xlim()[1]
+        axes.set_xlim(-0.03 * right, right)
         axes.set_ylim(-0.04, 1.04)
         axes.grid()
     panels[0].set_ylabel("success: share of prompts\nwith the new answer")

@@ -1,0 +1,56 @@
+"""Figures of trials: the marks stand where the measures are, with their intervals."""
+
+import pytest
+
+from kndb.findings import TrialSummary
+from kndb.plots.trials import decay_figure, sweep_figure
+
+
+def row(part, edits, weights, settings=None, **measures):
+    return TrialSummary(part, edits, settings or {}, weights, 10, 10, 4.0, measures)
+
+
+def marks(axes):
+    """The places of the marks of an axes, by colour: those of error bars, not of the lines between them."""
+    found = {}
+    for container in axes.containers:
+        line = container.lines[0]
+        found.setdefault(line.get_color(), []).extend(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    return found
+
+
+def test_decay():
+    rows = [
+        row("single", 1, "edit", success=(0.9, 0.8, 0.95), paraphrase=(0.7, 0.5, 0.8), inter_locality=(0.99, 0.9, 1.0)),
+        row("single", 1, "random neurons", success=(0.1, 0.0, 0.2)),
+        row("cumulative", 1, "edit", success=(1.0, 0.2, 1.0), paraphrase=(1.0, 0.2, 1.0)),
+        row("cumulative", 10, "edit", success=(0.4, 0.2, 0.7), paraphrase=(0.3, None, None)),
+    ]
+    figure = decay_figure(rows, "caption")
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["alone", "1", "10"]
+    values = sorted(y for places in marks(left).values() for _, y in places)
+    assert values == pytest.approx(sorted([0.9, 1.0, 0.4, 0.7, 1.0, 0.3, 0.1]))
+    assert [y for places in marks(right).values() for _, y in places] == pytest.approx([0.99])
+    for places in marks(left).values():
+        for x, y in places:
+            assert abs(x - {0.9: 0, 0.7: 0, 0.1: 0, 1.0: 1, 0.4: 2, 0.3: 2}[round(float(y), 6)]) < 0.2
+    assert {text.get_text() for text in left.get_legend().get_texts()} == {"success", "on held-out templates"}
+
+
+def test_sweep():
+    rows = [
+        row("cell", 1, "edit", {"neurons": size, "lambda_new": factor, "method": "update"},
+            success=(factor / 10, 0.0, 1.0), intra_locality=(1 - factor / 20, 0.2, 1.0),
+            inter_locality=(1.0, None, None))
+        for size in (1, None) for factor in (2.0, 8.0)
+    ]  # fmt: skip
+    figure = sweep_figure([*rows, row("cell", 1, "random neurons", {"neurons": 1, "lambda_new": 2.0})], "caption")
+    left, right = figure.axes
+    found = marks(left)
+    assert len(found) == 2, "a colour for each number of neurons"
+    for places in found.values():
+        assert places == [pytest.approx((0.1, 0.2)), pytest.approx((0.4, 0.8))]
+    assert all(x == pytest.approx(0) for places in marks(right).values() for x, _ in places)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["1 neuron", "all neurons", "λ₂ 2", "λ₂ 8"]

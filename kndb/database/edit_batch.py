@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..editing import diff_file
-from ..editing.slots import apply_object, changes
+from ..editing.slots import apply_object
 from ..errors import EditError, NotFoundError, UsageError, VersionMovedError
 from ..exchange import targets as target_files
 from ..models.answers import batched_log_probabilities
@@ -23,6 +22,7 @@ from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.engine import Store
 from .edit_drafts import Draft
+from .edit_objects import add_object
 from .edit_optimize import encode_open
 from .models import ModelVersion
 
@@ -233,19 +233,8 @@ def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft]) ->
                 edit_ids = [*store_versions.version_edits(connection, record.id, planned_on), stored[-1]]
                 planned_on = store_versions.version_with_edit(connection, record.id, planned_on, stored[-1])
                 store_versions.keep_version(connection, record.id, planned_on, edit_ids)
-            content = draft.content
-            object_hash, object_path = diff_file.write(content, store.objects)
-            number = store_edits.add_edit(
-                connection,
-                record.id,
-                content.kind,
-                content.recipe,
-                object_hash,
-                object_path,
-                planned_on,
-                changes(content),
-                draft.fact_id,
-                draft.relation_id,
+            number = add_object(
+                connection, store, record.id, draft.content, planned_on, draft.fact_id, draft.relation_id
             )
             stored.append(number)
         return [store_edits.edit(connection, number) for number in stored]

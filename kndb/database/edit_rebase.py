@@ -8,13 +8,14 @@ from typing import Any
 
 from ..editing import diff_file
 from ..editing.replay import Difference, Values, difference, recipe_neurons, recipe_slots, replay
-from ..editing.slots import apply_object, changes, check_fingerprint
+from ..editing.slots import apply_object, check_fingerprint
 from ..errors import ConflictError, EditError, VersionMovedError
 from ..models.network import Network
 from ..records import Edit, HistoryEntry, Prompt
 from ..store import edits as store_edits
 from ..store import steps
 from ..store.engine import Store
+from .edit_objects import add_object
 from .edit_optimize import optimized_anew
 from .models import ModelVersion
 
@@ -145,25 +146,9 @@ def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequen
             )
         for one in replays:
             version = taken[-1].version_after
-            number = _add(connection, store, model_id, one, version)
+            subject = store_edits.edit_subject(connection, one.rebased_from)
+            number = add_object(connection, store, model_id, one.content, version, *subject)
             taken.append(steps.apply_edit(connection, number, version))
             found = one.difference
             replayed.append(Replayed(number, one.rebased_from, found.slots, found.different, found.largest_change))
     return Rebase(tuple(taken), tuple(replayed))
-
-
-def _add(connection: Any, store: Store, model_id: int, one: Replay, version: str) -> int:
-    fact_id, relation_id = store_edits.edit_subject(connection, one.rebased_from)
-    object_hash, object_path = diff_file.write(one.content, store.objects)
-    return store_edits.add_edit(
-        connection,
-        model_id,
-        one.content.kind,
-        one.content.recipe,
-        object_hash,
-        object_path,
-        version,
-        changes(one.content),
-        fact_id,
-        relation_id,
-    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..editing import diff_file
 from ..editing.object_bytes import read_content
-from ..editing.slots import apply_object, changes
+from ..editing.slots import apply_object
 from ..errors import ConflictError, FingerprintError, InputError, KndbError, ModelError, UsageError
 from ..exchange import edit_bundle
 from ..exchange.edit_bundle import Bundle, BundledEdit, BundledFact
@@ -21,6 +21,7 @@ from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.edits import Origin
 from ..store.engine import Store
+from .edit_objects import add_object
 from .models import ModelCommands
 
 
@@ -322,17 +323,13 @@ def _add(
         state = store_versions.slot_state(connection, record.id, foundation)
         version = store_versions.state_version(record.fingerprint, state)
         store_versions.keep_version(connection, record.id, version, foundation)
-        object_hash, object_path = diff_file.write(content, store.objects)
         own = local.get(str(about["id"])) if isinstance(about, Mapping) else None
-        return store_edits.add_edit(
+        return add_object(
             connection,
+            store,
             record.id,
-            content.kind,
-            content.recipe,
-            object_hash,
-            object_path,
+            content,
             version,
-            changes(content),
             None if own is None else own.id,
             relation_id,
             Origin(edit.author, edit.created_at, fact_numbers),

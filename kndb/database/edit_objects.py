@@ -1,0 +1,56 @@
+"""Storing an edit: its object first, then the row that names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..editing import diff_file
+from ..editing.slots import changes
+from ..store import edits as store_edits
+from ..store.edits import Origin
+from ..store.engine import Store
+
+
+def add_object(
+    connection: Any,
+    store: Store,
+    model_id: int,
+    content: diff_file.EditObject,
+    version: str,
+    fact_id: int | None,
+    relation_id: int | None,
+    origin: Origin | None = None,
+) -> int:
+    """Writes an edit's object, and adds the edit; both belong in one write transaction.
+
+    Args:
+        connection: that transaction.
+        store: the store.
+        model_id: the model.
+        content: the edit.
+        version: the version that it was planned on.
+        fact_id: the fact that it changes, if one.
+        relation_id: the relation that it changes, if one.
+        origin: of an edit from another store.
+
+    Returns:
+        The edit's number; that of the model's edit with this object if there is one already.
+
+    Raises:
+        EditError: if the edit does not fit the version.
+        StoreError: if the object can't be written.
+    """
+    object_hash, object_path = diff_file.write(content, store.objects)
+    return store_edits.add_edit(
+        connection,
+        model_id,
+        content.kind,
+        content.recipe,
+        object_hash,
+        object_path,
+        version,
+        changes(content),
+        fact_id,
+        relation_id,
+        origin,
+    )

@@ -39,6 +39,8 @@ LOCK = ".kndb-checkout.lock"
 
 _LOG_RECORDS, _LOG_BYTES = 64, 16 * 1024 * 1024
 """A longer log is ended: it would take time to read."""
+_LATE = 60 * 10**9
+"""Nanoseconds within which a switch certainly gives its files their time."""
 
 
 def is_working_copy(folder: Path) -> bool:
@@ -153,11 +155,14 @@ def _write_again(folder: Path, pending: Sequence[Entry]) -> None:
     """Writes all that a log says, whatever part of it reached the disk before the machine stopped."""
     for entry in pending:
         _require_sizes(folder, entry.record)
+    stamps = {name: at for entry in pending for name, at in entry.record.stamps.items()}
+    found = {name: (size, (folder / name).stat().st_mtime_ns) for name, (size, _) in stamps.items()}
     # All are read, and so compared with their hashes, before the first is written.
     for writes in [switch_log.writes_of(folder, entry) for entry in pending]:
         write_slots(folder, writes, new=True, mapped=False)
-    stamps = {name: at for entry in pending for name, at in entry.record.stamps.items()}
-    set_times(folder, stamps)
+    # A file that was written to long after the last switch was written to by someone else: its time has to show that.
+    late = {name: at for name, at in found.items() if at[1] > stamps[name][1] + _LATE}
+    set_times(folder, stamps | late)
 
 
 def _finish(folder: Path, pending: list[Entry]) -> tuple[list[Entry], str]:

@@ -273,6 +273,23 @@ def test_after_a_power_cut_the_log_is_written_again(base, copy, before, monkeypa
             opened.consolidate()
 
 
+def test_after_a_power_cut_what_others_wrote_is_still_seen(base, copy, before, monkeypatch):
+    held = switches(base, copy, before, 2)
+    path, header = copy / "model.safetensors", int.from_bytes(weights(copy)[:8], "little")
+    content = bytearray(weights(copy))
+    content[8 + header - 1] ^= 1
+    path.write_bytes(content)
+    later = path.stat().st_mtime_ns + 3600 * 10**9
+    os.utime(path, ns=(later, later))
+    monkeypatch.setattr(switch_log, "boot_id", lambda: "another")
+    with working_copy.opened(copy) as opened:
+        assert "wrote 2 switches again" in opened.recovered
+        assert opened.changed_files() == ["model.safetensors"]
+        assert opened.state.version == base.version(held[-1])
+    with working_copy.opened(copy) as opened:
+        assert opened.changed_files() == ["model.safetensors"]
+
+
 def test_a_record_cut_short_by_a_power_cut_never_happened(base, copy, before, monkeypatch):
     held = switches(base, copy, before, 2)
     with_two = (copy / switch_log.NAME).read_bytes()

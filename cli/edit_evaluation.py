@@ -35,6 +35,14 @@ _TABLE_COLUMNS = [
 
 def evaluate(
     edit: EditArgument,
+    fact: Annotated[
+        int | None,
+        typer.Option("--fact", metavar="ID", help="Of a capture, the fact that it is for.", show_default=False),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="OBJECT", help="Of a capture, the answer that it is to give.", show_default=False),
+    ] = None,
     sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
     seed: Annotated[int, typer.Option("--seed", help="Of that sample, the control's neurons, and the intervals.")] = 0,
     device: DeviceOption = "auto",
@@ -46,7 +54,7 @@ def evaluate(
     Example: kndb edit eval 1
     """
     with open_existing(db) as database:
-        evaluation = database.edits.evaluate(edit, sample=sample, seed=seed, device=device)
+        evaluation = database.edits.evaluate(edit, fact=fact, to=to, sample=sample, seed=seed, device=device)
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))
         return
@@ -98,7 +106,8 @@ def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
     from kndb.database.edits import title_of
 
     what = title_of(one.kind, one.recipe)
-    for weights, values in (("edit", one.edited), ("random neurons", one.control)):
+    sides = [("edit", one.edited), ("random neurons", one.control)]
+    for weights, values in sides[: 1 if one.kind == "capture" else 2]:
         row = {**as_row(one), "what": what, "weights": weights}
         if measure is not None:
             yield row | dict(zip(("value", "low", "high"), values[measure], strict=True))
@@ -121,7 +130,7 @@ def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "edit": value,
                 "low": low,
                 "high": high,
-                "random_neurons": measures["control"][group].get(name),
+                "random_neurons": measures["control"].get(group, nothing).get(name),
                 "random_low": random_low,
                 "random_high": random_high,
             }

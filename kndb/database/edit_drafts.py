@@ -226,8 +226,8 @@ class EditDrafts:
             (relation_id,) = store_facts.require_relations(connection, [fact.relation])
         version = on or self._models.load(model)
         encoded = encode_open(version, prompts)
-        old = _present_answer(_network(version), encoded, fact)
-        new = _answer_token(version, to)
+        old = present_answer(_network(version), encoded, fact)
+        new = answer_token(version, to)
         if old == new:
             raise EditError("the new answer is the one that the model gives already; nothing to change")
         recipe: dict[str, object] = {
@@ -291,8 +291,12 @@ def _neurons_for_update(
     return [neuron for neuron in kept if neuron in chosen], sorted(neuron for neuron in scores if neuron not in chosen)
 
 
-def _present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fact) -> int:
-    """The token with the highest mean probability over a fact's prompts."""
+def present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fact) -> int:
+    """The token with the highest mean probability over a fact's prompts.
+
+    Raises:
+        EditError: if there is no prompt.
+    """
     if not prompts:
         raise EditError(f"fact {fact.id} {fact.title} has no prompt that this model can be asked")
     total: torch.Tensor | None = None
@@ -303,7 +307,12 @@ def _present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fa
     return int(total.argmax())
 
 
-def _answer_token(version: ModelVersion, answer: str) -> int:
+def answer_token(version: ModelVersion, answer: str) -> int:
+    """The one token of a new answer.
+
+    Raises:
+        EditError: if it is several, or none that the tokenizer knows.
+    """
     token = version.encoder.answer_token(answer)
     if isinstance(token, str):
         raise EditError(f"{answer!r} can't be the new answer: {SKIP_REASONS[token]}; expected an answer of one token")

@@ -27,7 +27,7 @@ from .edit_history import EditHistoryCommands
 from .edit_optimize import Neighbours, facts_in_recipe
 from .edit_preview import EditPreview, preview
 from .edit_share import Pulled, Pushed, pull, push
-from .evaluation import EditEvaluator, facts_to_measure
+from .evaluation import EditEvaluator, aimed_at, facts_to_measure
 from .models import ModelVersion
 
 
@@ -332,29 +332,52 @@ class EditCommands(EditHistoryCommands):
 
     # --- measuring -----------------------------------------------------------------------------------------
 
-    def evaluate(self, edit: int, *, sample: int = 300, seed: int = 0, device: str = "auto") -> Evaluation:
+    def evaluate(
+        self,
+        edit: int,
+        *,
+        fact: int | None = None,
+        to: str | None = None,
+        sample: int = 300,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> Evaluation:
         """Measures an edit against the version that it was planned on, beside a random-neuron control; stored.
 
         Args:
             edit: the edit's number; it need not be applied.
+            fact: of a capture, which does not say so itself, the number of the fact that it is for.
+            to: and the answer that it is to give.
             sample: facts of other relations to measure, drawn at random; at least 1.
             seed: of the draw and of the control's neurons.
             device: where to compute.
+
+        Raises:
+            UsageError: if a capture has no fact and answer, or another edit has.
+            EditError: if the fact can't be asked, the answer is not one token, or a fact of the recipe is not here.
         """
         if sample < 1:
             raise UsageError(f"found sample {sample}; expected at least 1")
         if not 0 <= seed < 2**63:
             raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         record = self.get(edit)
-        if record.kind == "capture":
-            raise EditError(
-                f"edit {edit} is a capture, which does not say what it is for; expected an edit of a fact or a "
-                "relation. Compare the model's answers with kndb ask --version"
+        named = fact is not None and to is not None
+        if (record.kind == "capture") != named:
+            raise UsageError(
+                f"edit {edit} is a capture, which does not say what it is for; say so with --fact ID --to ANSWER"
+                if record.kind == "capture"
+                else f"edit {edit} says itself what it is for; expected neither --fact nor --to"
             )
         planned = self._object(record)
         version = self._models.load(record.model, record.base_version)
+        settings: dict[str, Any] = {"sample": sample, "seed": seed}
+        if fact is not None and to is not None:
+            with self._store.reading() as connection:
+                aim, own = store_facts.fact(connection, fact), store_facts.prompts(connection, [fact], held_out=False)
+            record = aimed_at(record, version, aim, own, to)
+            settings |= {"fact": fact, "to": to}
         with self._store.reading() as connection:
-            facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
+            facts = {one.id: one for one in store_facts.find_facts(connection)}
             measured = facts_to_measure(record, facts, sample=sample, seed=seed)
             prompts = store_facts.prompts(connection, fact_ids=measured)
             after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
@@ -369,7 +392,7 @@ class EditCommands(EditHistoryCommands):
                 edit_id=edit,
                 version_before=record.base_version,
                 version_after=after,
-                settings={"sample": sample, "seed": seed},
+                settings=settings,
                 measures=measures,
             )
             return store_evaluations.evaluation(connection, number)

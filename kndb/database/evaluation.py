@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from ..analysis.edit_measures import (
     intervals_as_json,
     stay_measures,
 )
-from ..analysis.readings import Question, as_they_are, read_states
+from ..analysis.readings import Question, State, as_they_are, read_states
 from ..editing import recipes
 from ..editing.diff_file import EditObject
 from ..editing.slots import apply_object
@@ -33,7 +35,8 @@ from ..models import loading
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Edit, Fact, Neuron, Prompt
-from .edit_optimize import local_fact, optimized_anew
+from .edit_drafts import answer_token, present_answer
+from .edit_optimize import encode_open, local_fact, optimized_anew
 from .models import ModelVersion
 
 Groups = dict[str, list[Question]]
@@ -77,23 +80,26 @@ class EditEvaluator:
                 was optimised.
 
         Returns:
-            `edited` and `control`, each with groups of measures; `intervals` of both; and `control_neurons`.
+            `edited` and `control`, each with groups of measures; `intervals` of both; and `control_neurons`. What made
+            a capture is not known, so that it has no control.
         """
         groups = self._groups(edit, prompts, facts)
-        control = control_edit(edit, self._version, self._network, planned, seed, optimized_on)
-        states = (as_they_are, lambda: edited(self._parameters, planned), lambda: edited(self._parameters, control))
-        of_edit: dict[str, Measures] = {}
-        beside: dict[str, Measures] = {}
+        compared = [planned]
+        if edit.kind != "capture":
+            compared.append(control_edit(edit, self._version, self._network, planned, seed, optimized_on))
+        states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
+        found: tuple[dict[str, Measures], dict[str, Measures]] = ({}, {})
         for name, questions in groups.items():
-            before, after, after_control = read_states(self._network, questions, states, self._unedited)
+            before, *after = read_states(self._network, questions, states, self._unedited)
             measure = change_measures if name.startswith(OWN) and edit.kind != "erase" else stay_measures
-            of_edit[name] = measure(questions, before, after, name, seed)
-            beside[name] = measure(questions, before, after_control, name, seed)
+            for measures, reading in zip(found, after, strict=False):
+                measures[name] = measure(questions, before, reading, name, seed)
+        of_edit, of_control = found
         return {
             "edited": as_json(of_edit),
-            "control": as_json(beside),
-            "intervals": {"edited": intervals_as_json(of_edit), "control": intervals_as_json(beside)},
-            "control_neurons": [str(neuron) for neuron in neurons_of(control)],
+            "control": as_json(of_control),
+            "intervals": {"edited": intervals_as_json(of_edit), "control": intervals_as_json(of_control)},
+            "control_neurons": [str(neuron) for content in compared[1:] for neuron in neurons_of(content)],
         }
 
     def _groups(self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> Groups:
@@ -155,6 +161,31 @@ def _update_rule(network: Network, recipe: Mapping[str, object]) -> recipes.Rule
     old, new = (int(str(recipe[name])) for name in ("old_token", "new_token"))
     factors = (float(str(recipe[name])) for name in ("lambda_old", "lambda_new"))
     return recipes.update_rule(network, old, new, *factors)
+
+
+def aimed_at(edit: Edit, version: ModelVersion, fact: Fact, prompts: Sequence[Prompt], to: str) -> Edit:
+    """A capture, told which fact it is for.
+
+    Args:
+        edit: the capture.
+        version: the version that it was made on.
+        fact: the fact.
+        prompts: the fact's prompts, held-out templates left out.
+        to: the new answer.
+
+    Raises:
+        EditError: if the fact has no prompt that the model can be asked, or the answer is not one token.
+    """
+    old = present_answer(Network(version.model, version.adapter), encode_open(version, prompts), fact)
+    recipe = {
+        **edit.recipe,
+        "fact": {"id": fact.id, "relation": fact.relation, "subject": fact.subject, "object": fact.object},
+        "to": to,
+        "old_answer": version.loaded.decode(old),
+        "old_token": old,
+        "new_token": answer_token(version, to),
+    }
+    return replace(edit, recipe=recipe, fact_numbers=None)
 
 
 def facts_to_measure(edit: Edit, facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 
 from ..findings import ARMS, TEXT_KINDS, Probe, ProbeSummary
@@ -147,6 +148,8 @@ def edits(sources: Sources) -> Section:
 def _measures(edit: Edit, evaluation: Evaluation) -> Table:
     settings = evaluation.settings
     line = f"kndb edit eval {edit.id} --sample {settings.get('sample')} --seed {settings.get('seed')}"
+    if edit.kind == "capture":
+        line += f" --fact {settings.get('fact')} --to {shlex.quote(str(settings.get('to')))}"
     edited, control = (evaluation.measures.get(name) for name in ("edited", "control"))
     rows = []
     for group, measures in edited.items() if isinstance(edited, Mapping) else ():

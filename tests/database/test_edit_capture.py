@@ -181,8 +181,10 @@ def test_captures_and_our_own_edits_overlap_like_any_others(database, family, ed
         assert same({name: value}, {name: stored(again, name)})
     with pytest.raises(EditError, match=f"edit {second.id} can't be replayed: found kind 'capture'"):
         database.edits.rebase(own.id)
-    with pytest.raises(EditError, match="is a capture, which does not say what it is for"):
+    with pytest.raises(UsageError, match="is a capture, which does not say what it is for; say so with --fact ID"):
         database.edits.evaluate(second.id)
+    with pytest.raises(UsageError, match="says itself what it is for"):
+        database.edits.evaluate(own.id, fact=fact.id, to="Tokyo")
     database.edits.revert_cascade(own.id)
     assert same(weights(database), weights(database, "base"))
     # What builds on a capture goes with it to a colleague.
@@ -235,6 +237,25 @@ def test_what_can_not_be_captured(database, family, edit_checkpoint, small_model
     with pytest.raises(EditError, match=r"with values that torch.float32 can't hold"):
         database.edits.draft_capture("tiny", str(copy))
     assert everything(database) == before
+
+
+def test_a_capture_is_measured_like_the_edit_that_it_holds(database, tmp_path):
+    """Our own edit, exported and captured: the same weights have the same measures."""
+    fact = database.facts.find(["P36"], subject="France")[0]
+    own = database.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0)
+    database.edits.apply(own.id)
+    database.snapshots.export("current", "tiny", tmp_path / "edited")
+    database.edits.revert(own.id)
+    capture = captured(database, tmp_path / "edited")
+    expected = database.edits.evaluate(own.id, sample=6, seed=2).measures
+    found = database.edits.evaluate(capture.id, fact=fact.id, to="Tokyo", sample=6, seed=2)
+    assert found.measures["edited"] == expected["edited"]
+    assert found.measures["intervals"]["edited"] == expected["intervals"]["edited"]
+    assert (found.measures["control"], found.measures["control_neurons"]) == ({}, [])
+    assert (found.settings["fact"], found.settings["to"]) == (fact.id, "Tokyo")
+    row = database.edits.evaluated([capture.id])[0]
+    assert row.edited == database.edits.evaluated([own.id])[0].edited
+    assert set(row.control.values()) == {(None, None, None)}
 
 
 def test_other_files_are_named(database, family, edit_checkpoint):

@@ -14,7 +14,7 @@ from .options import DatabaseOption, DeviceOption, EditArgument, FormatOption, O
 from .output import OutputFormat, as_row, note, print_json, print_rows
 
 if TYPE_CHECKING:
-    from kndb.database.edits import EvaluatedEdit
+    from kndb.database.edit_evaluations import EvaluatedEdit
 
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
 _GROUPS = ("own", "own_held_out", "intra", "inter")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.findings import EDIT_MEASURES
 
 from .options import (
     DatabaseOption,
@@ -33,18 +34,6 @@ PlotOption = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Draw it, too: .png, .svg or .pdf.", show_default=False),
 ]
-_MEASURES = (
-    "success",
-    "efficacy",
-    "paraphrase",
-    "paraphrase_score",
-    "neighbourhood",
-    "intra_change",
-    "inter_change",
-    "intra_locality",
-    "inter_locality",
-    "divergence",
-)
 _SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
 
 
@@ -84,20 +73,20 @@ def bench(
 
     chosen = Method(method, lambda_old, lambda_new, keep, steps, max_share, neurons)
     sizes, counts = Sizes(facts, intra, inter), [int(count) for count in _numbers("--at", at, whole=True)]
-    with open_existing(db) as database, progress_bar("Benching", "edits") as tick:
+    with open_existing(db) as database:
         if plot is not None:
             database.plots.check(plot)
-        trial = database.trials.bench(
-            model,
-            chosen,
-            sizes=sizes,
-            counts=counts,
-            relations=relation or (),
-            refinement=refinement,
-            seed=seed,
-            progress=tick,
-        )
-    with open_existing(db) as database:
+        with progress_bar("Benching", "edits") as tick:
+            trial = database.trials.bench(
+                model,
+                chosen,
+                sizes=sizes,
+                counts=counts,
+                relations=relation or (),
+                refinement=refinement,
+                seed=seed,
+                progress=tick,
+            )
         _print_trial(database, trial.id, plot, output)
 
 
@@ -142,19 +131,19 @@ def sweep(
     else:
         pairs = product(_numbers("--keep", keep), counts)
         methods = [Method(method, keep=beta, steps=steps, max_share=max_share, neurons=count) for beta, count in pairs]
-    with open_existing(db) as database, progress_bar("Sweeping", "edits") as tick:
+    with open_existing(db) as database:
         if plot is not None:
             database.plots.check(plot)
-        trial = database.trials.sweep(
-            model,
-            methods,
-            sizes=Sizes(facts, intra, inter),
-            relations=relation or (),
-            refinement=refinement,
-            seed=seed,
-            progress=tick,
-        )
-    with open_existing(db) as database:
+        with progress_bar("Sweeping", "edits") as tick:
+            trial = database.trials.sweep(
+                model,
+                methods,
+                sizes=Sizes(facts, intra, inter),
+                relations=relation or (),
+                refinement=refinement,
+                seed=seed,
+                progress=tick,
+            )
         _print_trial(database, trial.id, plot, output)
 
 
@@ -202,7 +191,7 @@ def _print_trial(database: Database, trial: int, plot: Path | None, output: Outp
     varied = [name for name in _settings_of(rows) if len({str(row.get(name)) for row in rows}) > 1]
     columns = ["part", "edits", *varied, "weights", "facts", "planned", "neurons_changed", *_SHOWN]
     if output is not OutputFormat.TABLE:
-        ends = [f"{name}{part}" for name in _MEASURES for part in ("", "_low", "_high")]
+        ends = [f"{name}{part}" for name in EDIT_MEASURES for part in ("", "_low", "_high")]
         columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
     print_rows(rows, columns, output)
     if plot is not None:
@@ -212,7 +201,7 @@ def _print_trial(database: Database, trial: int, plot: Path | None, output: Outp
 def _rows(database: Database, trial: int) -> Iterator[dict[str, Any]]:
     for one in database.trials.table(trial):
         row = {**as_row(one), "neurons_changed": one.neurons, **one.settings}
-        for name in _MEASURES:
+        for name in EDIT_MEASURES:
             ends = one.measures.get(name, (None, None, None))
             row |= {f"{name}{part}": end for part, end in zip(("", "_low", "_high"), ends, strict=True)}
         yield row

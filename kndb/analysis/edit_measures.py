@@ -9,14 +9,17 @@ those of CounterFact (Meng et al. 2022): which of two answers is more probable.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..models.network import Network
 from .intervals import mean_interval, share_interval
-from .readings import Question, Reading
+from .readings import Question, Reading, State, read_states
 
 OWN, PARAPHRASES, NEIGHBOURS, OTHERS = GROUPS = ("own", "own_held_out", "intra", "inter")
 """Prompts of an edit's fact or relation, those of its held-out templates, of the relation's other facts, of others."""
+CHANGED = (OWN, PARAPHRASES)
+"""Groups whose answers an edit of facts is to change."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,34 @@ class Measure:
 
 
 Measures = dict[str, Measure]
+
+
+def compare_states(
+    network: Network,
+    groups: Mapping[str, Sequence[Question]],
+    states: Sequence[State],
+    unedited: Network | None,
+    seed: int,
+    *,
+    changed: Collection[str] = CHANGED,
+) -> list[dict[str, Measures]]:
+    """The measures of several states of a model's weights against the first of them, by group of prompts.
+
+    Args:
+        network: the model.
+        groups: prompts, by the names of `GROUPS`.
+        states: the state before, then those to measure.
+        unedited: the unedited model; None takes the first state for it.
+        seed: of the bootstrap.
+        changed: the groups whose answers are to change; those of all others are to stay.
+    """
+    found: list[dict[str, Measures]] = [{} for _ in states[1:]]
+    for name, questions in groups.items():
+        before, *after = read_states(network, questions, states, unedited)
+        measure = change_measures if name in changed else stay_measures
+        for measures, reading in zip(found, after, strict=True):
+            measures[name] = measure(questions, before, reading, name, seed)
+    return found
 
 
 def count_measures(questions: Sequence[Question]) -> Measures:

@@ -16,8 +16,9 @@ from ..store import steps
 from ..store.engine import Store
 from ..store.versions import CurrentModel
 from .edit_diff import VersionDiff, compare_versions
+from .edit_objects import step_in_memory
 from .edit_optimize import facts_in_recipe
-from .edit_rebase import Rebase, compute_replays, store_rebase, take_back
+from .edit_rebase import Rebase, compute_replays, store_rebase
 from .edit_verify import Verified, verify_edits
 from .models import ModelCommands
 
@@ -50,8 +51,9 @@ class EditHistoryCommands:
         """
         model, records = self._cascade(edit)
         version = self._models.load(model.name, model.version)
+        parameters = dict(version.model.named_parameters())
         for record in records:
-            take_back(version.model, version.record.fingerprint, self._read(record))
+            step_in_memory(parameters, version.record.fingerprint, self._read(record), reverse=True)
         with self._store.writing() as connection:
             return steps.revert_cascade(connection, edit, model.version)
 

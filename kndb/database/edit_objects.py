@@ -1,14 +1,40 @@
-"""Storing an edit: its object first, then the row that names it."""
+"""Edit objects between store and model: stored with the row that names them, applied to weights in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ..editing import diff_file
-from ..editing.slots import changes
+from ..editing.slots import apply_object, changes, check_fingerprint
+from ..errors import ConflictError, EditError
 from ..store import edits as store_edits
 from ..store.edits import Origin
 from ..store.engine import Store
+
+
+def step_in_memory(
+    parameters: Mapping[str, torch.Tensor], fingerprint: str, content: diff_file.EditObject, *, reverse: bool
+) -> None:
+    """Applies an edit in memory, or takes it back, every byte of what it changes compared first.
+
+    Args:
+        parameters: the model's parameters by name.
+        fingerprint: of its checkpoint.
+        content: the edit.
+        reverse: take it back.
+
+    Raises:
+        FingerprintError: if the edit is for another checkpoint.
+        EditError: if the weights are not those that the store says.
+    """
+    check_fingerprint(content, fingerprint)
+    try:
+        apply_object(parameters, content, reverse=reverse)
+    except ConflictError as error:
+        raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
 
 
 def add_object(

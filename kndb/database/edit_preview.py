@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..editing.slots import apply_object
+from ..editing.slots import edited
 from ..errors import UsageError
 from ..findings import Collateral
 from ..models.answers import batched_log_probabilities
@@ -79,11 +79,8 @@ def preview(store: Store, draft: Draft, top: int) -> EditPreview:
         touched: Collateral = store_collateral.collateral(connection, draft.refinement_id, neurons)
     parameters = dict(draft.version.model.named_parameters())
     before = _answers(draft, prompts, top)
-    apply_object(parameters, content)
-    try:
+    with edited(parameters, content):
         after = _answers(draft, prompts, top)
-    finally:
-        apply_object(parameters, content, reverse=True)
     answers = [
         PreviewedAnswer(prompt, rank, *old, *new)
         for (prompt, first), (_, second) in zip(before, after, strict=True)

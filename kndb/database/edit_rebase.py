@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..editing import diff_file
 from ..editing.replay import Difference, Values, difference, recipe_neurons, recipe_slots, replay
-from ..editing.slots import apply_object, check_fingerprint
-from ..errors import ConflictError, EditError, VersionMovedError
+from ..editing.slots import apply_object
+from ..errors import EditError, VersionMovedError
 from ..models.network import Network
 from ..records import Edit, HistoryEntry, Prompt
 from ..store import edits as store_edits
 from ..store import steps
 from ..store.engine import Store
-from .edit_objects import add_object
+from .edit_objects import add_object, step_in_memory
 from .edit_optimize import optimized_anew
 from .models import ModelVersion
 
@@ -75,15 +74,16 @@ def compute_replays(
         EditError: if one can't be computed anew, or the weights are not those that the edits left.
     """
     network, fingerprint = Network(version.model, version.adapter), version.record.fingerprint
+    parameters = dict(version.model.named_parameters())
     later: list[tuple[Edit, diff_file.EditObject, Values]] = []
     for place, (record, content) in enumerate(edits, 1):
         if place < len(edits):
             later.append((record, content, recipe_slots(network, content)))
-        take_back(network.model, fingerprint, content)
+        step_in_memory(parameters, fingerprint, content, reverse=True)
     replays = []
     for record, content, before in reversed(later):
         planned = _computed_anew(version, network, record, content, prompts.get(record.id, ()))
-        apply_object(dict(network.model.named_parameters()), planned)
+        apply_object(parameters, planned)
         replays.append(Replay(record.id, planned, difference(before, recipe_slots(network, content))))
     return replays
 
@@ -103,20 +103,6 @@ def _computed_anew(
         return optimized_anew(record, version, network, neurons, prompts, recipe=recipe, kind=record.kind)
     except EditError as error:
         raise EditError(f"edit {record.id} can't be replayed: {error}") from error
-
-
-def take_back(model: Any, fingerprint: str, content: diff_file.EditObject) -> None:
-    """Reverts an edit in memory, every byte of its slots compared first.
-
-    Raises:
-        FingerprintError: if the edit is for another checkpoint.
-        EditError: if the weights are not those that the edit left.
-    """
-    check_fingerprint(content, fingerprint)
-    try:
-        apply_object(dict(model.named_parameters()), content, reverse=True)
-    except ConflictError as error:
-        raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
 
 
 def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequence[Replay]) -> Rebase:

@@ -201,13 +201,14 @@ def take_in(
     """
     with store.writing() as connection:
         facts = _facts_by_name(connection)
+        relations = {relation.key: relation.id for relation in store_facts.relations(connection)}
         numbers: dict[str, int] = {}
         known: set[str] = set()
         for edit in bundle.edits:
             if store_edits.edit_with_object(connection, record.id, edit.object_hash) is not None:
                 known.add(edit.object_hash)
             content = contents[edit.object_hash]
-            numbers[edit.object_hash] = _add(connection, store, record, edit, content, facts, numbers, path)
+            numbers[edit.object_hash] = _add(connection, store, record, edit, content, facts, relations, numbers, path)
         return [
             _pulled(connection, record, edit, facts, numbers, known=edit.object_hash in known) for edit in bundle.edits
         ]
@@ -302,6 +303,7 @@ def _add(
     edit: BundledEdit,
     content: diff_file.EditObject,
     facts: _FactNames,
+    relations: Mapping[str, int],
     numbers: Mapping[str, int],
     path: Path,
 ) -> int:
@@ -309,7 +311,7 @@ def _add(
     fact_numbers = {number: None if fact is None else fact.id for number, fact in local.items()}
     about: Any = content.recipe.get("fact")
     relation = about.get("relation") if isinstance(about, Mapping) else content.recipe.get("relation")
-    relation_id = {row.key: row.id for row in store_facts.relations(connection)}.get(str(relation))
+    relation_id = relations.get(str(relation))
     known = store_edits.edit_with_object(connection, record.id, edit.object_hash)
     if known is not None:
         if known.fact_numbers is not None:

@@ -78,10 +78,8 @@ def _edit(store: Store, edit: Edit, slots: Sequence[SlotChange], model: Model) -
     yield Verified(f"edit {edit.id}: object", True, f"sha256 {edit.object_hash}", "object")
     flaws = _slot_flaws(slots, changes(content))
     tensors = sum(slot.layer == NO_LAYER for slot in slots)
-    sound = (
-        f"{len(slots) - tensors} value slots{f' and {tensors} tensors' if tensors else ''} with the hashes that the "
-    )
-    sound += "database has"
+    counted = f"{len(slots) - tensors} value slots{f' and {tensors} tensors' if tensors else ''}"
+    sound = f"{counted} with the hashes that the database has"
     yield Verified(f"edit {edit.id}: slots", not flaws, "; ".join(flaws) or sound, "object")
     flaws = [
         f"the object has {name} {found!r}, the database {expected!r}"

@@ -6,33 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..editing import diff_file
 from ..editing.captures import CapturedTensor, captured_tensors
 from ..editing.optimize import Progress, Settings
-from ..editing.slots import apply_object, check_fingerprint
-from ..errors import ConflictError, EditError, UsageError
-from ..records import Edit, Evaluation, HistoryEntry, Neuron, SlotChange
+from ..errors import UsageError
+from ..records import Edit, HistoryEntry, Neuron, SlotChange
 from ..store import edits as store_edits
-from ..store import evaluation_table, steps
-from ..store import evaluations as store_evaluations
-from ..store import facts as store_facts
 from ..store import models as store_models
-from ..store import versions as store_versions
-from ..store.evaluation_table import EvaluatedEdit as EvaluatedEdit
+from ..store import steps
 from .edit_batch import Batch, PreviewedEdit, Target, draft_batch, preview_batch, read_targets, store_batch
 from .edit_batch import Progress as BatchProgress
 from .edit_capture import Captured, capture_checkpoint
 from .edit_drafts import Draft, EditDrafts
+from .edit_evaluations import EditEvaluationCommands
 from .edit_history import EditHistoryCommands
-from .edit_optimize import Neighbours, facts_in_recipe
+from .edit_objects import step_in_memory
+from .edit_optimize import Neighbours
 from .edit_preview import EditPreview, preview
 from .edit_share import Pulled, Pushed, pull, push
-from .evaluation import EditEvaluator, aimed_at, facts_to_measure
 from .models import ModelVersion
 
 
-class EditCommands(EditHistoryCommands):
-    """Plan, apply, revert and evaluate edits; as version control, see `EditHistoryCommands`."""
+class EditCommands(EditHistoryCommands, EditEvaluationCommands):
+    """Plan, apply and revert edits; with `EditHistoryCommands` and `EditEvaluationCommands`, all of `db.edits`."""
 
     # --- planning ------------------------------------------------------------------------------------------
 
@@ -264,7 +259,7 @@ class EditCommands(EditHistoryCommands):
         Raises:
             DiffFileError: if the edit's object is damaged.
         """
-        planned = self._object(self.get(edit))
+        planned = self._read(self.get(edit))
         return {
             Neuron(planned.layers[diff.parameter], index): (old, new)
             for diff in planned.parameters
@@ -282,7 +277,7 @@ class EditCommands(EditHistoryCommands):
         Raises:
             DiffFileError: if the edit's object is damaged.
         """
-        return list(captured_tensors(self._object(self.get(edit))))
+        return list(captured_tensors(self._read(self.get(edit))))
 
     # --- moving the current version ------------------------------------------------------------------------
 
@@ -330,105 +325,6 @@ class EditCommands(EditHistoryCommands):
         """
         return self._steps(edits, "revert")
 
-    # --- measuring -----------------------------------------------------------------------------------------
-
-    def evaluate(
-        self,
-        edit: int,
-        *,
-        fact: int | None = None,
-        to: str | None = None,
-        sample: int = 300,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> Evaluation:
-        """Measures an edit against the version that it was planned on, beside a random-neuron control; stored.
-
-        Args:
-            edit: the edit's number; it need not be applied.
-            fact: of a capture, which does not say so itself, the number of the fact that it is for.
-            to: and the answer that it is to give.
-            sample: facts of other relations to measure, drawn at random; at least 1.
-            seed: of the draw and of the control's neurons.
-            device: where to compute.
-
-        Raises:
-            UsageError: if a capture has no fact and answer, or another edit has.
-            EditError: if the fact can't be asked, the answer is not one token, or a fact of the recipe is not here.
-        """
-        if sample < 1:
-            raise UsageError(f"found sample {sample}; expected at least 1")
-        if not 0 <= seed < 2**63:
-            raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
-        record = self.get(edit)
-        named = fact is not None and to is not None
-        if (record.kind == "capture") != named:
-            raise UsageError(
-                f"edit {edit} is a capture, which does not say what it is for; say so with --fact ID --to ANSWER"
-                if record.kind == "capture"
-                else f"edit {edit} says itself what it is for; expected neither --fact nor --to"
-            )
-        planned = self._object(record)
-        version = self._models.load(record.model, record.base_version)
-        settings: dict[str, Any] = {"sample": sample, "seed": seed}
-        if fact is not None and to is not None:
-            with self._store.reading() as connection:
-                aim, own = store_facts.fact(connection, fact), store_facts.prompts(connection, [fact], held_out=False)
-            record = aimed_at(record, version, aim, own, to)
-            settings |= {"fact": fact, "to": to}
-        with self._store.reading() as connection:
-            facts = {one.id: one for one in store_facts.find_facts(connection)}
-            measured = facts_to_measure(record, facts, sample=sample, seed=seed)
-            prompts = store_facts.prompts(connection, fact_ids=measured)
-            after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
-            optimized_on = store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
-            base = store_versions.current_model(connection, version.record.id).base
-        unedited = None if record.base_version == base else self._models.load(record.model, "base")
-        evaluator = EditEvaluator(version, device, unedited)
-        measures = evaluator.measure(record, planned, prompts, facts, seed=seed, optimized_on=optimized_on)
-        with self._store.writing() as connection:
-            number = store_evaluations.add_evaluation(
-                connection,
-                edit_id=edit,
-                version_before=record.base_version,
-                version_after=after,
-                settings=settings,
-                measures=measures,
-            )
-            return store_evaluations.evaluation(connection, number)
-
-    def evaluations(self, edit: int | None = None) -> list[Evaluation]:
-        """All stored evaluations, or those of one edit."""
-        with self._store.reading() as connection:
-            return store_evaluations.evaluations(connection, edit)
-
-    def evaluated(
-        self, edits: Sequence[int] = (), *, model: str | None = None, every: bool = False
-    ) -> list[EvaluatedEdit]:
-        """A table over edits, with what each and its control did.
-
-        Args:
-            edits: only these; none means all.
-            model: only this model's.
-            every: every evaluation of an edit, not only the newest.
-
-        Raises:
-            NotFoundError: if there is no such edit or model.
-        """
-        with self._store.reading() as connection:
-            for edit in edits:
-                store_edits.edit_model(connection, edit)
-            number = None if model is None else store_models.model(connection, model).id
-            return evaluation_table.evaluated_edits(connection, number, edits, every=every)
-
-    @property
-    def evaluated_measures(self) -> tuple[str, ...]:
-        """The measures in the table over edits."""
-        return evaluation_table.COLUMNS
-
-    def _object(self, edit: Edit) -> diff_file.EditObject:
-        return diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
-
     def _steps(self, edits: Sequence[int], action: steps.Action) -> list[HistoryEntry]:
         if not edits:
             raise UsageError("found no edit; expected at least one number")
@@ -446,15 +342,11 @@ class EditCommands(EditHistoryCommands):
 
     def _try_in_memory(self, records: Sequence[Edit], expected_version: str, action: steps.Action) -> None:
         """Takes steps on a model in memory, every byte of each slot compared first."""
-        contents = [self._object(record) for record in records]
+        contents = [self._read(record) for record in records]
         version = self._models.load(records[0].model, expected_version)
         parameters = dict(version.model.named_parameters())
         for planned in contents:
-            check_fingerprint(planned, version.record.fingerprint)
-            try:
-                apply_object(parameters, planned, reverse=action == "revert")
-            except ConflictError as error:
-                raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
+            step_in_memory(parameters, version.record.fingerprint, planned, reverse=action == "revert")
 
 
 def recipe_title(edit: Edit) -> str:

@@ -7,8 +7,7 @@ control changes as many random neurons of the same layers by the same rule.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,21 +15,20 @@ from typing import Any
 import torch
 
 from ..analysis.edit_measures import (
+    CHANGED,
     GROUPS,
     NEIGHBOURS,
     OTHERS,
     OWN,
     PARAPHRASES,
-    Measures,
     as_json,
-    change_measures,
+    compare_states,
     intervals_as_json,
-    stay_measures,
 )
-from ..analysis.readings import Question, State, as_they_are, read_states
+from ..analysis.readings import Question, State, as_they_are
 from ..editing import recipes
 from ..editing.diff_file import EditObject
-from ..editing.slots import apply_object
+from ..editing.slots import edited
 from ..models import loading
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
@@ -88,13 +86,9 @@ class EditEvaluator:
         if edit.kind != "capture":
             compared.append(control_edit(edit, self._version, self._network, planned, seed, optimized_on))
         states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
-        found: tuple[dict[str, Measures], dict[str, Measures]] = ({}, {})
-        for name, questions in groups.items():
-            before, *after = read_states(self._network, questions, states, self._unedited)
-            measure = change_measures if name.startswith(OWN) and edit.kind != "erase" else stay_measures
-            for measures, reading in zip(found, after, strict=False):
-                measures[name] = measure(questions, before, reading, name, seed)
-        of_edit, of_control = found
+        own = () if edit.kind == "erase" else CHANGED
+        of_edit, *others = compare_states(self._network, groups, states, self._unedited, seed, changed=own)
+        of_control = others[0] if others else {}
         return {
             "edited": as_json(of_edit),
             "control": as_json(of_control),
@@ -117,16 +111,6 @@ class EditEvaluator:
             if isinstance(encoded, EncodedPrompt):
                 groups[name].append(Question(encoded, prompt.fact_id, old, new))
         return groups
-
-
-@contextmanager
-def edited(parameters: Mapping[str, torch.Tensor], planned: EditObject) -> Iterator[None]:
-    """Applies an edit to a model's parameters while the block lasts."""
-    apply_object(parameters, planned)
-    try:
-        yield
-    finally:
-        apply_object(parameters, planned, reverse=True)
 
 
 def control_edit(

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from ..editing import diff_file
-from ..editing.diff_tensors import NAMES, raw
+from ..editing.diff_tensors import raw
 from ..editing.slot_bytes import WHOLE, SlotEdit, SlotPlace
 from ..editing.slots import apply_object, read_slots
+from ..models.precision import DTYPE_NAMES
 from ..records import Edit, Model
 from ..versions import NO_LAYER
 from .models import ModelCommands
@@ -51,14 +52,14 @@ def _places(content: diff_file.EditObject) -> list[SlotPlace]:
             content.layers[diff.parameter],
             index,
             diff.layout,
-            NAMES[diff.old.dtype],
+            DTYPE_NAMES[diff.old.dtype],
             content.shapes[diff.parameter],
         )
         for diff in content.parameters
         for index in diff.indices.tolist()
     ]
     for part in content.tensors:
-        dtype = NAMES[part.dtype]
+        dtype = DTYPE_NAMES[part.dtype]
         if part.slots is None:
             places.append(SlotPlace(part.parameter, NO_LAYER, NO_LAYER, WHOLE, dtype, part.shape))
             continue

@@ -10,15 +10,15 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from ..analysis.edit_measures import NEIGHBOURS, OTHERS, OWN, PARAPHRASES, Measures, change_measures, stay_measures
-from ..analysis.readings import Question, as_they_are, read_states
+from ..analysis.edit_measures import NEIGHBOURS, OTHERS, OWN, PARAPHRASES, Measures, compare_states
+from ..analysis.readings import Question, State, as_they_are
 from ..editing.diff_file import EditObject
-from ..editing.slots import apply_object
+from ..editing.slots import apply_object, edited
 from ..errors import EditError, UsageError
 from ..findings import EDIT_MEASURES, Interval
 from ..models.network import Network
@@ -29,7 +29,7 @@ from ..store import facts as store_facts
 from ..store.engine import Store
 from .edit_drafts import Draft, EditDrafts
 from .edit_optimize import Settings, facts_in_recipe
-from .evaluation import control_edit, edited, neurons_of
+from .evaluation import control_edit, neurons_of
 from .models import ModelVersion
 
 METHODS = ("update", "optimize")
@@ -231,17 +231,11 @@ class TrialRun:
             NEIGHBOURS: self._questions(_some(chance, near, self._sizes.intra), old, new),
             OTHERS: self._questions(_some(chance, self._elsewhere, self._sizes.inter)),
         }
-        states = (
+        states: list[State] = [
             as_they_are,
-            lambda: edited(self._parameters, draft.content),
-            lambda: edited(self._parameters, control),
-        )
-        measured: tuple[dict[str, Measures], dict[str, Measures]] = ({}, {})
-        for name, questions in groups.items():
-            before, *after = read_states(self._network, questions, states, self._unedited)
-            measure = change_measures if name in (OWN, PARAPHRASES) else stay_measures
-            for found, reading in zip(measured, after, strict=True):
-                found[name] = measure(questions, before, reading, name, self._seed)
+            *(partial(edited, self._parameters, planned) for planned in (draft.content, control)),
+        ]
+        measured = compare_states(self._network, groups, states, self._unedited, self._seed)
         values = [{name: interval[0] for name, interval in _short(found).items()} for found in measured]
         neurons = len(neurons_of(draft.content))
         return {"to": target.to, "neurons": neurons, "edited": values[0], "control": values[1]}
@@ -302,11 +296,8 @@ class TrialRun:
         groups = self._groups_of_many(planned)
         measured: list[dict[str, Interval]] = []
         for one in (pile, beside):
-            found: dict[str, Measures] = {}
-            for name, questions in groups.items():
-                before, after = read_states(one.network, questions, (one.without, as_they_are), self._unedited)
-                measure = change_measures if name in (OWN, PARAPHRASES) else stay_measures
-                found[name] = measure(questions, before, after, name, self._seed)
+            states = (one.without, as_they_are)
+            (found,) = compare_states(one.network, groups, states, self._unedited, self._seed)
             measured.append(_short(found))
         neurons = pile.slots / len(planned) if planned else 0.0
         result = {"edited": measured[0], "control": measured[1], "facts": place, "planned": len(planned)}

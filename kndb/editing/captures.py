@@ -7,7 +7,7 @@ low-rank factors where they reproduce the bytes exactly and take less than half 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,7 +15,7 @@ from ..errors import EditError
 from ..models.network import Network
 from . import factors
 from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
-from .diff_tensors import ChangedSlots, TensorDiff, raw, region_hash
+from .diff_tensors import ChangedSlots, TensorDiff, raw_view, region_hash
 from .slots import layout_of, read_slots, slot_hashes
 
 _NAMED = 5
@@ -67,7 +67,7 @@ def capture(
     parts: list[TensorDiff] = []
     for name in sorted(present):
         old, new = present[name].detach().cpu(), edited[name].detach().cpu()
-        if raw(old) == raw(new):
+        if torch.equal(raw_view(old), raw_view(new)):
             continue
         if name not in layers:
             parts.append(_whole(name, old, new))
@@ -87,10 +87,7 @@ def capture(
     )
     kept = {one.parameter: vars(one) for one in captured_tensors(content)}
     described = {name: {key: value for key, value in one.items() if key != "parameter"} for name, one in kept.items()}
-    return EditObject(
-        fingerprint, "capture", {**recipe, "tensors": described}, content.parameters, content.layers, content.shapes,
-        content.tensors,
-    )  # fmt: skip
+    return replace(content, recipe={**recipe, "tensors": described})
 
 
 def captured_tensors(content: EditObject) -> Iterator[CapturedTensor]:

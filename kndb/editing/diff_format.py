@@ -29,6 +29,7 @@ import safetensors.torch
 import torch
 
 from ..errors import EditError
+from ..models.precision import DTYPE_NAMES
 from . import diff_tensors
 from .diff_tensors import TensorDiff
 from .object_bytes import FlawError, header_length, json_object, parse_json, refusing
@@ -38,12 +39,6 @@ FORMAT_VERSION, WITH_TENSORS = "1", "2"
 Layout = Literal["row", "column"]
 Shape = tuple[int, int]
 
-_DTYPE_NAMES = {
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-}
 _ITEM_SIZES = {"U8": 1, "I8": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8, "I64": 8}
 _METADATA_KEYS = {"format", "format_version", "fingerprint", "kind", "recipe", "parameters"}
 _PARAMETER_KEYS = {"name", "layout", "layer", "shape", "dtype"}
@@ -177,9 +172,9 @@ def _raw(values: torch.Tensor) -> bytes:
 
 def _dtype_name(values: torch.Tensor) -> str:
     try:
-        return _DTYPE_NAMES[values.dtype]
+        return DTYPE_NAMES[values.dtype]
     except KeyError:
-        known = ", ".join(_DTYPE_NAMES.values())
+        known = ", ".join(DTYPE_NAMES.values())
         raise FlawError(f"values of {values.dtype}", f"one of {known}") from None
 
 
@@ -338,8 +333,8 @@ def _description(entry: object) -> _Description:
         raise FlawError(f"layer {layer!r} of {name}", "a number from 0")
     if not (isinstance(shape, list) and len(shape) == 2 and all(_is_count(size) and size for size in shape)):
         raise FlawError(f"shape {shape!r} of {name}", "two sizes, each at least 1")
-    if dtype not in _DTYPE_NAMES.values():
-        raise FlawError(f"dtype {dtype!r} of {name}", f"one of {', '.join(_DTYPE_NAMES.values())}")
+    if dtype not in DTYPE_NAMES.values():
+        raise FlawError(f"dtype {dtype!r} of {name}", f"one of {', '.join(DTYPE_NAMES.values())}")
     return _Description(name, "row" if layout == "row" else "column", layer, (shape[0], shape[1]), str(dtype))
 
 

@@ -22,15 +22,14 @@ from typing import Any
 
 import torch
 
+from ..models.precision import DTYPE_NAMES
 from ..versions import NO_LAYER
 from .factors import Corrections, Factors, mask_fits
 from .object_bytes import FlawError
 
 WHOLE = "whole"
 
-_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-"""The dtypes of parameters, as safetensors writes them."""
+_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _KEYS = {"name", "encoding", "layout", "layer", "shape", "dtype", "old_sha256", "new_sha256"}
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WAYS, _CORRECTIONS = ("forward", "backward"), ("mask", "steps", "at", "values")
@@ -91,9 +90,14 @@ def region_hash(values: torch.Tensor) -> str:
     return hashlib.sha256(named + raw(values)).hexdigest()
 
 
+def raw_view(values: torch.Tensor) -> torch.Tensor:
+    """A tensor's bytes, as uint8 [n] on the CPU; a copy only where they do not lie in one piece there."""
+    return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
 def raw(values: torch.Tensor) -> bytes:
     """A tensor's bytes."""
-    return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return raw_view(values).numpy().tobytes()
 
 
 # --- to bytes -------------------------------------------------------------------------------------
@@ -107,7 +111,7 @@ def description(diff: TensorDiff) -> dict[str, object]:
         "layout": WHOLE if diff.slots is None else diff.slots.layout,
         "layer": NO_LAYER if diff.slots is None else diff.slots.layer,
         "shape": list(diff.shape),
-        "dtype": NAMES[diff.dtype],
+        "dtype": DTYPE_NAMES[diff.dtype],
         "old_sha256": diff.old_sha256,
         "new_sha256": diff.new_sha256,
     }
@@ -125,7 +129,7 @@ def table(diff: TensorDiff) -> dict[str, tuple[str, list[int], bytes]]:
         for name, hashes in (("old_hashes", diff.slots.old_hashes), ("new_hashes", diff.slots.new_hashes)):
             digits = b"".join(bytes.fromhex(one) for one in hashes)
             parts[name] = torch.frombuffer(bytearray(digits), dtype=torch.uint8).view(-1, 32)
-    names = {**NAMES, torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8"}
+    names = {**DTYPE_NAMES, torch.int64: "I64", torch.int8: "I8", torch.uint8: "U8"}
     return {
         f"{diff.parameter}.{part}": (names[tensor.dtype], list(tensor.shape), raw(tensor))
         for part, tensor in parts.items()

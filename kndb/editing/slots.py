@@ -9,7 +9,8 @@ Invariant: an edit object is applied as a whole or not at all; all checks come b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -108,6 +109,20 @@ def apply_object(parameters: Mapping[str, torch.Tensor], edit: EditObject, *, re
         put_slots(parameters[diff.parameter], diff.layout, diff.indices, values)
     for part, values in results:
         _put_region(parameters[part.parameter], part, values)
+
+
+@contextmanager
+def edited(parameters: Mapping[str, torch.Tensor], edit: EditObject) -> Iterator[None]:
+    """Applies an edit to a model's parameters while the block lasts.
+
+    Raises:
+        EditError, ConflictError: as `apply_object`.
+    """
+    apply_object(parameters, edit)
+    try:
+        yield
+    finally:
+        apply_object(parameters, edit, reverse=True)
 
 
 def read_region(tensor: torch.Tensor, part: TensorDiff) -> torch.Tensor:

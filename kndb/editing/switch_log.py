@@ -114,12 +114,8 @@ class Log:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def append(folder: Path, record: Record, writes: Sequence[Write]) -> int:
-    """Puts a record at the log's end; when this returns, it is on disk for good.
-
-    Returns:
-        The log's length before.
-    """
+def append(folder: Path, record: Record, writes: Sequence[Write]) -> None:
+    """Puts a record at the log's end; when this returns, it is on disk for good."""
     payload = b"".join(part.old + part.new for part in writes)
     head = json.dumps(
         {
@@ -134,7 +130,6 @@ def append(folder: Path, record: Record, writes: Sequence[Write]) -> int:
     made = not (folder / NAME).exists()
     descriptor = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
     try:
-        before = os.fstat(descriptor).st_size
         _write_whole(descriptor, line + head + payload)
         if hasattr(os, "fdatasync"):
             os.fdatasync(descriptor)
@@ -144,7 +139,6 @@ def append(folder: Path, record: Record, writes: Sequence[Write]) -> int:
         os.close(descriptor)
     if made:
         sync(folder)
-    return before
 
 
 def mark_applied(folder: Path, switch: str) -> None:

@@ -20,10 +20,9 @@ from safetensors import safe_open
 from ..errors import ModelError, UsageError
 from ..files import sync
 from .conversion import convert_file, count_lost, follow_dtype, require_dtype
+from .precision import DTYPE_NAMES
 from .sparse_files import copy_file
 from .weights import OTHER_WEIGHTS, TensorPlace, places_in, stored_name, weight_files
-
-_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _replacements(source: Path, changed: Mapping[str, torch.Tensor]) -> dict[Pat
             for name, stored in names.items():
                 tensor = missing.pop(name).detach().cpu().contiguous()
                 place = places[stored]
-                if (place.dtype, place.shape) != (_DTYPES.get(tensor.dtype), tuple(tensor.shape)):
+                if (place.dtype, place.shape) != (DTYPE_NAMES.get(tensor.dtype), tuple(tensor.shape)):
                     present = file.get_tensor(stored)
                     raise ModelError(
                         f"{name} in {path} is {present.dtype} {list(present.shape)}; "

@@ -10,6 +10,9 @@ import torch
 
 from ..errors import UsageError
 
+DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
+"""The dtypes that parameters are stored in, as safetensors writes them."""
+
 
 @dataclass(frozen=True)
 class Precision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, insert, select, text, true, update
 
 from ..errors import NotFoundError
 from ..records import EditTrial, TrialResult
@@ -70,7 +70,7 @@ def trial(connection: Connection, number: int) -> EditTrial:
     Raises:
         NotFoundError: if there is none of that number.
     """
-    found = [one for one in trials(connection) if one.id == number]
+    found = _trials(connection, EditTrialRow.id == number)
     if not found:
         raise NotFoundError(f"no trial {number}; run `kndb edit trials` to see them")
     return found[0]
@@ -78,9 +78,11 @@ def trial(connection: Connection, number: int) -> EditTrial:
 
 def trials(connection: Connection, model_id: int | None = None) -> list[EditTrial]:
     """All trials, or those of one model, the oldest first."""
-    query = select(EditTrialRow, ModelRow.name).join(ModelRow, ModelRow.id == EditTrialRow.model_id)
-    if model_id is not None:
-        query = query.where(EditTrialRow.model_id == model_id)
+    return _trials(connection, true() if model_id is None else EditTrialRow.model_id == model_id)
+
+
+def _trials(connection: Connection, condition: ColumnElement[bool]) -> list[EditTrial]:
+    query = select(EditTrialRow, ModelRow.name).join(ModelRow, ModelRow.id == EditTrialRow.model_id).where(condition)
     return [
         EditTrial(row.id, row.name, row.version, row.kind, row.settings, row.status, row.created_at, row.finished_at)
         for row in connection.execute(query.order_by(EditTrialRow.id))

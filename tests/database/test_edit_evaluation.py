@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-import torch
+from plain_answers import distribution
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from kndb.errors import NotFoundError
@@ -21,18 +21,6 @@ def database(refined):
 def plan(database, subject, answer):
     fact = database.facts.find(["P36"], subject=subject)[0]
     return database.edits.plan_update("tiny", fact.id, answer, max_share=1.0, lambda_old=0.5, lambda_new=1.5)
-
-
-def distribution(model, tokenizer, family, text):
-    """Log-probabilities at the blank of a prompt, by transformers alone."""
-    if family == "bert":
-        ids = tokenizer(text.replace("[Y]", tokenizer.mask_token), return_tensors="pt").input_ids
-        position = ids[0].tolist().index(tokenizer.mask_token_id)
-    else:
-        ids = tokenizer(text[: text.index("[Y]")].rstrip(), return_tensors="pt").input_ids
-        position = ids.shape[1] - 1
-    with torch.no_grad():
-        return model(input_ids=ids).logits[0, position].double().log_softmax(-1)
 
 
 def test_locality_is_against_the_unedited_checkpoint(database, family, sql, small_models, tmp_path):

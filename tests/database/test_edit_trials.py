@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-import torch
+from plain_answers import distribution
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from kndb.analysis.intervals import mean_interval, share_interval
@@ -36,17 +36,7 @@ def stored(database):
 
 def answers(model, tokenizer, family, texts):
     """The most probable token at the blank of each prompt, by transformers alone."""
-    found = []
-    for text in texts:
-        if family == "bert":
-            ids = tokenizer(text.replace("[Y]", tokenizer.mask_token), return_tensors="pt").input_ids
-            position = ids[0].tolist().index(tokenizer.mask_token_id)
-        else:
-            ids = tokenizer(text[: text.index("[Y]")].rstrip(), return_tensors="pt").input_ids
-            position = ids.shape[1] - 1
-        with torch.no_grad():
-            found.append(int(model(input_ids=ids).logits[0, position].argmax()))
-    return found
+    return [int(distribution(model, tokenizer, family, text).argmax()) for text in texts]
 
 
 def test_what_a_bench_measures_is_what_the_edits_do(database, family, sql, small_models):

@@ -35,11 +35,17 @@ def attribute(
         ),
     ] = "gold",
     quadrature: Annotated[
-        str, typer.Option("--quadrature", help="radau, gauss-legendre, riemann-left, riemann-right or linspace.")
-    ] = "radau",
+        str,
+        typer.Option(
+            "--quadrature",
+            help="bisection; or lobatto, radau, gauss-legendre, riemann-left, riemann-right, linspace.",
+        ),
+    ] = "bisection",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="A fixed number of nodes. Default: adaptive for Gauss rules, else 20."),
+        typer.Option(
+            "--steps", help="The number of nodes of a fixed rule. Default: 20 for the Riemann sums and linspace."
+        ),
     ] = None,
     tolerance: Annotated[
         float,

@@ -35,7 +35,7 @@ def attribution(
     prompts: Annotated[int, typer.Option("--prompts", help="How many prompts.")] = 64,
     tokens: Annotated[int, typer.Option("--tokens", help="The length of each prompt.")] = 8,
     method: Annotated[str, typer.Option("--method", help="The kind of score.")] = "integrated-gradients",
-    quadrature: Annotated[str, typer.Option("--quadrature", help="The integration rule.")] = "radau",
+    quadrature: Annotated[str, typer.Option("--quadrature", help="The integration rule.")] = "bisection",
     steps: Annotated[int | None, typer.Option("--steps", help="A fixed number of nodes.")] = None,
     tolerance: Annotated[float, typer.Option("--tolerance", help="Error wanted of each integral.")] = 1e-3,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, tf32, bfloat16 or float64.")] = "float32",

@@ -1,7 +1,7 @@
 """The part of a network that lies above a perturbed FFN output, for masked and for causal models.
 
-Shapes: B prompts of the same number T of tokens, S ≤ B of them selected, K nodes, d hidden size, n FFN neurons,
-V vocabulary, h heads of size s. A *row* is the answer position's vector.
+Shapes: B prompts of the same number T of tokens, S ≤ B of them selected, R rows of any of them and of any layers,
+d hidden size, n FFN neurons, V vocabulary, h heads of size s. A *row* is the answer position's vector.
 
 Only the answer position is perturbed, so the layers below stay as they were and are never run again (the
 triangle). In a masked model every position of the layers above sees the change; but in the first of them, only the
@@ -13,7 +13,9 @@ costs a single token. A decoder with an encoder works alike: the encoder's outpu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -65,6 +67,15 @@ class BasePass:
     predicted_probability: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Output rows [R, d] of one layer, of the prompts `selected` [R], that go on through the layers above."""
+
+    layer: int
+    selected: torch.Tensor
+    rows: torch.Tensor
+
+
 class Continuation(ABC):
     """One batch's base pass, and answers for other FFN output rows in any one layer."""
 
@@ -88,25 +99,37 @@ class Continuation(ABC):
         """
 
     @abstractmethod
-    def _climb(self, layer: int, selected: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Takes output rows [S, K, d] of one layer through all layers above: [S, K, d]."""
-
-    def log_odds(self, layer: int, selected: torch.Tensor, ffn_outputs: torch.Tensor) -> torch.Tensor:
-        """log(P / (1 − P)) of the answer where a layer's FFN output row is replaced.
+    def _climb(self, starts: Sequence[_Start]) -> torch.Tensor:
+        """Takes output rows of several layers through all layers above, each from its own on.
 
         Args:
-            layer: the layer whose FFN output is replaced.
-            selected: indices into the batch, [S].
-            ffn_outputs: the rows to put there, [S, K, d].
+            starts: by layer, rising; there is at least one.
 
         Returns:
-            [S, K].
+            The last layer's output rows, [R, d], in the order of the starts.
         """
-        residual = self.base.residuals[layer][selected].unsqueeze(1)
-        rows = self.network.layers[layer].finish(residual, ffn_outputs)
-        if layer < self.last:
-            rows = self._climb(layer, selected, rows)
-        return answer_log_odds(self.network.logits(rows), self.batch.answer[selected])
+
+    def log_odds(self, layers: Sequence[int], selected: torch.Tensor, ffn_outputs: torch.Tensor) -> torch.Tensor:
+        """log(P / (1 − P)) of the answer where one layer's FFN output row is replaced.
+
+        All rows go up together: those of a layer join the ones that come from below.
+
+        Args:
+            layers: the layer whose FFN output each row replaces, R numbers that never fall.
+            selected: whose prompt of the batch each row is, [R].
+            ffn_outputs: the rows to put there, [R, d].
+
+        Returns:
+            [R].
+        """
+        starts, first = [], 0
+        for layer, group in groupby(layers):
+            rows = slice(first, first + len(list(group)))
+            residual = self.base.residuals[layer][selected[rows]]
+            output = self.network.layers[layer].finish(residual, ffn_outputs[rows])
+            starts.append(_Start(layer, selected[rows], output))
+            first = rows.stop
+        return answer_log_odds(self.network.logits(self._climb(starts)), self.batch.answer[selected])
 
     def _run_base(self) -> None:
         width = self.network.hidden_size
@@ -118,7 +141,7 @@ class Continuation(ABC):
         with torch.enable_grad():
             logits = self.network.logits(self._base_rows(leaves))
             self._choose_open_answers(logits)
-            odds = answer_log_odds(logits.unsqueeze(1), self.batch.answer)[:, 0]
+            odds = answer_log_odds(logits, self.batch.answer)
             self.base.gradients = list(torch.autograd.grad(odds, leaves, probability_slope(odds)))
         distribution = logits.detach().float().softmax(-1)
         self.base.odds = odds.detach()
@@ -142,11 +165,11 @@ def answer_log_odds(logits: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
     Unlike P itself, it loses no digits where P is close to 1. It can be differentiated once.
 
     Args:
-        logits: [S, K, V].
-        answer: token ids, [S].
+        logits: [R, V].
+        answer: token ids, [R].
 
     Returns:
-        [S, K].
+        [R].
     """
     odds: torch.Tensor = _LogOdds.apply(logits, answer)  # type: ignore[no-untyped-call]
     return odds
@@ -163,7 +186,7 @@ class _LogOdds(torch.autograd.Function):
     def forward(context: Any, logits: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
         """See `answer_log_odds`."""
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        index = answer.view(-1, 1, 1).expand(-1, wide.shape[1], 1)
+        index = answer.unsqueeze(-1)
         chosen = wide.gather(-1, index)
         others = wide.scatter(-1, index, -torch.inf)
         largest = others.amax(-1, keepdim=True)
@@ -220,26 +243,55 @@ class MaskedContinuation(Continuation):
             self._states.append(hidden.detach())
         return hidden[every, position]
 
-    def _climb(self, layer: int, selected: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        nodes = rows.shape[1]
-        flat = rows.flatten(0, 1)  # [S·K, d]
-        copies = selected.repeat_interleave(nodes)
-        position = self.batch.position[copies]
-        first = layer + 1
-        query, key, value = self.network.layers[first].project(flat.unsqueeze(1), self._places.turn_of(position))
-        _, base_key, base_value = self._projected[first]
-        key, value = (_with_row(base[copies], row, position) for base, row in ((base_key, key), (base_value, value)))
-        if first == self.last:
-            answer = self._complete_row(flat, query, key, value, position)
-        else:
-            query = _with_row(self._projected[first][0][copies], query, position)
-            every = torch.arange(len(copies), device=flat.device)
-            hidden = self._states[layer][copies].index_put((every, position), flat)  # [S·K, T, d]
-            hidden = self._complete_layer(self.network.layers[first], hidden, query, key, value)
-            for above in self.network.layers[first + 1 : self.last]:
+    def _climb(self, starts: Sequence[_Start]) -> torch.Tensor:
+        selected = torch.cat([start.selected for start in starts])
+        position = self.batch.position[selected]
+        by_layer = {start.layer: start for start in starts}
+        hidden: torch.Tensor | None = None  # [R, T, d] of the rows that are under way
+        answers: list[torch.Tensor] = []
+        for number in range(starts[0].layer + 1, self.last + 1):
+            entering = by_layer.get(number - 1)
+            if number == self.last:
+                if hidden is not None:
+                    answers.append(self._last_layer(hidden, position[: len(hidden)]))
+                if entering is not None:
+                    answers.append(self._enter_last(entering))
+                continue
+            if hidden is not None:
+                above = self.network.layers[number]
                 hidden = self._complete_layer(above, hidden, *above.project(hidden, self._places.turn))
-            answer = self._last_layer(hidden, every, position)
-        return answer.view(-1, nodes, answer.shape[-1])  # [S·K, d] to [S, K, d]
+            if entering is not None:
+                entered = self._enter(entering)
+                hidden = entered if hidden is None else torch.cat([hidden, entered])
+        if self.last in by_layer:
+            answers.append(by_layer[self.last].rows)
+        return torch.cat(answers)
+
+    def _enter(self, start: _Start) -> torch.Tensor:
+        """The next layer's output [R, T, d]: of its input, only the answer's row is not the base pass's."""
+        position = self.batch.position[start.selected]
+        above = start.layer + 1
+        query, key, value = self._entering_projections(start, position)
+        query = _with_row(self._projected[above][0][start.selected], query, position)
+        every = torch.arange(len(start.rows), device=start.rows.device)
+        hidden = self._states[start.layer][start.selected].index_put((every, position), start.rows)
+        return self._complete_layer(self.network.layers[above], hidden, query, key, value)
+
+    def _enter_last(self, start: _Start) -> torch.Tensor:
+        """The last layer's output at the answer position [R, d], for rows of the layer below it."""
+        position = self.batch.position[start.selected]
+        return self._complete_row(start.rows, *self._entering_projections(start, position), position)
+
+    def _entering_projections(
+        self, start: _Start, position: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The next layer's queries of the rows, [R, h, 1, s], and keys and values of all positions."""
+        above = start.layer + 1
+        turn = self._places.turn_of(position)
+        query, key, value = self.network.layers[above].project(start.rows.unsqueeze(1), turn)
+        _, base_key, base_value = self._projected[above]
+        key = _with_row(base_key[start.selected], key, position)
+        return query, key, _with_row(base_value[start.selected], value, position)
 
     def _complete_layer(
         self, layer: Layer, hidden: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -247,21 +299,22 @@ class MaskedContinuation(Continuation):
         attended = layer.attention.attend(query, key, value, bias=self._places.bias)
         return layer.complete(hidden, layer.residual(hidden, attended))
 
-    def _last_layer(self, hidden: torch.Tensor, every: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    def _last_layer(self, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         layer = self.network.layers[self.last]
+        every = torch.arange(len(hidden), device=hidden.device)
         source = layer.attention_source(hidden)
         if layer.attention.separate:
             key, value = layer.attention.key_value(source, self._places.turn)
             query = layer.attention.query(source[every, position].unsqueeze(1), self._places.turn_of(position))
         else:
             query, key, value = layer.attention.query_key_value(source, self._places.turn)
-            query = query[every, :, position].unsqueeze(2)  # [S·K, h, 1, s]
+            query = query[every, :, position].unsqueeze(2)  # [R, h, 1, s]
         return self._complete_row(hidden[every, position], query, key, value, position)
 
     def _complete_row(
         self, rows: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, position: torch.Tensor
     ) -> torch.Tensor:
-        """The last layer's output at the answer position: input rows [S·K, d] and queries [S·K, h, 1, s]."""
+        """The last layer's output at the answer position: input rows [R, d] and queries [R, h, 1, s]."""
         layer = self.network.layers[self.last]
         attended = layer.attention.attend(query, key, value, bias=self._places.bias_of(position))[:, 0]
         return layer.complete(rows, layer.residual(rows, attended))
@@ -302,15 +355,20 @@ class CausalContinuation(Continuation):
             row = layer.finish(residual, output + leaves[number].unsqueeze(1))
         return row[:, 0]
 
-    def _climb(self, layer: int, selected: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        for number in range(layer + 1, self.last + 1):
-            rows = self.network.layers[number].complete(rows, self._row_residual(number, rows, selected))
-        return rows
+    def _climb(self, starts: Sequence[_Start]) -> torch.Tensor:
+        selected = torch.cat([start.selected for start in starts])
+        by_layer = {start.layer: start for start in starts}
+        rows = starts[0].rows.unsqueeze(1)  # [R, 1, d] of the rows that are under way
+        for number in range(starts[0].layer + 1, self.last + 1):
+            rows = self.network.layers[number].complete(rows, self._row_residual(number, rows, selected[: len(rows)]))
+            if number in by_layer:
+                rows = torch.cat([rows, by_layer[number].rows.unsqueeze(1)])
+        return rows[:, 0]
 
     def _row_residual(self, number: int, rows: torch.Tensor, selected: torch.Tensor | None = None) -> torch.Tensor:
-        """A layer's residual for rows [S, K, d] at the answer position of some prompts (None: of all)."""
+        """A layer's residual for rows [R, 1, d] at the answer position of some prompts (None: of all, in turn)."""
         layer, prefix, memory = self.network.layers[number], self._prefix[number], self._memory[number]
-        if selected is not None and len(selected) < len(self.batch):
+        if selected is not None:
             prefix = prefix[0][selected], prefix[1][selected]
             memory = None if memory is None else (memory[0][selected], memory[1][selected])
         query, key, value = layer.project(rows, self._turn)

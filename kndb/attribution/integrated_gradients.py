@@ -8,12 +8,8 @@ by α·w̄. The score of neuron i is
 The neurons reach the rest of the network only through the down projection W, so the gradient is taken with respect
 to its output row o (size d) and projected once: Attr = w̄ ⊙ (Wᵀ Σ_k ω_k ∂P/∂o(α_k)), with o(α) = b + α·W·w̄.
 
-How far each integral may be off is estimated from values already at hand (`Rule.tail_matrices`): P at 0, 1 and the
-nodes and P′(α) = (W·w̄)·∂P/∂o there fix one polynomial, whose highest Legendre coefficients show what the rule can't
-integrate. Its error on the highest is the completeness error itself, |Σ Attr − (P(1) − P(0))|; the others keep that
-from vanishing by chance, and tell how fast more nodes would help. Where the estimate exceeds the tolerance, the prompt
-and layer go to the finer rule that should do. Rounding sets an end to it: no error is asked for under what the
-precision computed in leaves of a difference of probabilities.
+Which α are evaluated, and what each weighs, is decided by `bisection`, from P and P′(α) = (W·w̄)·∂P/∂o there, or by a
+fixed rule. Nodes of all layers and prompts are run together, in parts that fit the memory.
 
 All of it is computed from the log odds x of the answer: ∂P/∂o = P·(1 − P)·∂x/∂o, and differences of P from
 differences of x. A model that is sure of its answer (P within 1e-5 of 1, say) would otherwise leave only rounding
@@ -22,33 +18,15 @@ errors of P in single precision.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 
+from .bisection import RELATIVE_FLOOR, SMALLEST, Bisection
 from .continuation import Continuation, probability_change, probability_slope
 from .method import MethodScores
 from .quadrature import Quadrature, Rule
-
-RELATIVE_FLOOR = 0.1
-"""A layer's error is relative to its |P(1) − P(0)|, but at least to this share of the largest among all layers."""
-
-SMALLEST = 1e-30
-"""Keeps an error relative to nothing at all from being infinite."""
-
-ROUNDING = 16.0
-"""Units of rounding that log odds are taken to be off by."""
-
-SETTLED = 9
-"""From this many nodes on, a rule whose estimate is no better than that of a coarser one is given up for that one."""
-
-FADING = 0.3
-"""How much of the second highest coefficient is taken for the highest, should that one be small by chance."""
-
-SLOWEST, FASTEST = 0.5, 0.01
-"""The range of the factor by which one more node is expected to lessen the error."""
 
 
 def integrated_gradients(
@@ -63,7 +41,7 @@ def integrated_gradients(
     Args:
         continuation: the batch's base pass.
         selected: indices into the batch, [S].
-        quadrature: the rules to use.
+        quadrature: bisection, or the rule to use.
         most_rows: the number of (prompt, node) pairs to run at once, at least 1.
         unit: the unit of rounding computed in; None for that of the parameters' dtype.
 
@@ -71,183 +49,152 @@ def integrated_gradients(
         Scores [S, L, n]; completeness errors, |Σ_i Attr − (P(1) − P(0))| relative to max(|P(1) − P(0)|, 0.1 · the
         largest |P(1) − P(0)| among the layers), [S, L]; gradient evaluations, α = 1 counted once, [S].
     """
-    network = continuation.network
-    layers = [
-        _LayerIntegral(continuation, layer, selected, quadrature, most_rows) for layer in range(len(network.layers))
-    ]
-    changes = torch.stack([layer.change.abs() for layer in layers], dim=1)  # [S, L]
-    floor = RELATIVE_FLOOR * changes.amax(dim=1) if len(selected) else changes[:, 0]
-    unit = torch.finfo(network.word_embeddings.dtype).eps / 2 if unit is None else unit
-    per_layer = [layer.integrate(floor, unit) for layer in layers]
-    evaluations = sum((result.evaluations for result in per_layer), torch.zeros_like(selected))
-    return MethodScores(
-        scores=torch.stack([result.scores for result in per_layer], dim=1),
-        completeness_error=torch.stack([result.completeness_error for result in per_layer], dim=1),
-        evaluations=evaluations + int(any(rule.shared for rule in quadrature.rules)),
+    nodes = _Nodes(continuation, selected, most_rows)
+    if not len(selected):
+        integral = nodes.integral_of_nothing()
+        changes, evaluations = nodes.at_one[:0], torch.zeros_like(selected)
+    elif quadrature.rule is not None:
+        integral, changes, evaluations = _by_rule(nodes, quadrature.rule)
+    else:
+        if unit is None:
+            unit = torch.finfo(continuation.network.word_embeddings.dtype).eps / 2
+        integral, changes, evaluations = _by_bisection(nodes, quadrature, unit)
+    scores = nodes.scores(integral)
+    changes = changes.view(len(continuation.network.layers), -1)  # [L, S]
+    sizes = changes.abs()
+    scale = torch.maximum(sizes, RELATIVE_FLOOR * sizes.amax(dim=0) if len(selected) else sizes).clamp_min(SMALLEST)
+    errors = (scores.sum(-1) - changes.T).abs() / scale.T
+    return MethodScores(scores, errors, evaluations + int(quadrature.shared))
+
+
+def _by_rule(nodes: _Nodes, rule: Rule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Σ_k ω_k ∂P/∂o [L·S, d], P(1) − P(0) [L·S], and evaluations [S], by one rule for all."""
+    count = nodes.count
+    integral = nodes.integral_of_nothing()
+    if rule.shared:
+        integral += rule.weights[-1] * nodes.base_gradients()
+    weights = dict(zip(rule.nodes, rule.weights, strict=True))
+    every = np.arange(count).repeat(len(rule.new_nodes))
+    alpha = np.tile(np.asarray(rule.new_nodes), count)
+    at_zero = torch.empty_like(nodes.at_one)
+    for place, odds, gradients in nodes.evaluate(every, alpha):
+        owners = torch.from_numpy(every[place]).to(integral.device)
+        weight = integral.new_tensor([weights[node] for node in alpha[place].tolist()])
+        integral.index_add_(0, owners, weight.unsqueeze(-1) * gradients.to(integral.dtype))
+        zero = torch.from_numpy(alpha[place] == 0.0).to(integral.device)
+        at_zero[owners[zero]] = odds[zero]
+    if rule.nodes[0] != 0.0:  # a rule that begins at zero has P(0) among its nodes
+        at_zero = nodes.odds_at_zero()
+    evaluations = torch.full_like(nodes.selected, len(rule.new_nodes) * (count // len(nodes.selected)))
+    return integral, probability_change(nodes.at_one, at_zero), evaluations
+
+
+def _by_bisection(
+    nodes: _Nodes, quadrature: Quadrature, unit: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same, by bisection."""
+    assert quadrature.tolerance is not None
+    assert quadrature.most_evaluations is not None
+    base = nodes.base_gradients()
+    shape = (-1, len(nodes.selected))
+    bisection = Bisection(
+        nodes.at_one.view(shape).cpu().double().numpy(),
+        (base * nodes.directions()).sum(-1).view(shape).cpu().double().numpy(),
+        quadrature.tolerance,
+        quadrature.most_evaluations,
+        unit,
     )
+    kept = [base]
+    while len(bisection.ask()[0]):
+        owner, alpha = bisection.ask()
+        odds = np.empty(len(owner))
+        slopes = np.empty(len(owner))
+        gradients = base.new_empty(len(owner), base.shape[1])
+        for place, some_odds, some_gradients in nodes.evaluate(owner, alpha):
+            wide = some_gradients.to(base.dtype)
+            gradients[torch.from_numpy(place).to(base.device)] = wide
+            odds[place] = some_odds.cpu().double().numpy()
+            directions = nodes.directions(owner[place])
+            slopes[place] = (wide * directions).sum(-1).cpu().double().numpy()
+        kept.append(gradients)
+        bisection.tell(odds, slopes)
+    integral = nodes.integral_of_nothing()
+    owners = torch.from_numpy(bisection.owner).to(base.device)
+    weights = torch.from_numpy(bisection.weights()).to(base.device, base.dtype)
+    integral.index_add_(0, owners, weights.unsqueeze(-1) * torch.cat(kept))
+    changes = torch.from_numpy(bisection.changes).to(base.device, base.dtype)
+    evaluations = torch.from_numpy(bisection.evaluations).to(base.device).view(shape).sum(0)
+    return integral, changes, evaluations
 
 
-@dataclass
-class _LayerResult:
-    scores: torch.Tensor  # [S, n]
-    completeness_error: torch.Tensor  # [S]
-    evaluations: torch.Tensor  # [S]
-
-
-class _LayerIntegral:
-    """The integrals of one layer for the selected prompts of a batch.
+class _Nodes:
+    """Evaluates the integrands of all layers of S prompts; integral l·S + s is layer l's of prompt s.
 
     Attributes:
-        change: P(1) − P(0), [S].
+        selected: indices into the batch, [S].
+        count: of the integrals, L·S.
+        at_one: log odds of the unmodified network for each, [L·S].
     """
 
-    def __init__(
-        self,
-        continuation: Continuation,
-        layer: int,
-        selected: torch.Tensor,
-        quadrature: Quadrature,
-        most_rows: int,
-    ) -> None:
+    def __init__(self, continuation: Continuation, selected: torch.Tensor, most_rows: int) -> None:
+        self.selected = selected
         self._continuation = continuation
-        self._layer = layer
-        self._selected = selected
-        self._quadrature = quadrature
         self._most_rows = most_rows
-        base, module = continuation.base, continuation.network.layers[layer]
-        self._bias = module.bias
-        self._matrix = module.down_matrix
-        self._activation = base.activations[layer]
-        self._direction = base.outputs[layer] - self._bias  # W·w̄, [B, d]
-        self._at_one = base.odds
-        # A rule that begins at zero has P(0) among its nodes.
-        first = quadrature.rules[0]
-        self._kept = self._evaluate(selected, first) if first.nodes[0] == 0.0 else None
-        self._at_zero = self._log_odds_at_zero() if self._kept is None else self._kept[0][:, 0]
-        self.change = probability_change(self._at_one[selected], self._at_zero)
+        base, layers = continuation.base, continuation.network.layers
+        self.count = len(layers) * len(selected)
+        self.at_one = base.odds[selected].repeat(len(layers))
+        self._bias = torch.stack([layer.bias for layer in layers])  # [L, d]
+        outputs = torch.stack([output[selected] for output in base.outputs])
+        self._directions = (outputs - self._bias.unsqueeze(1)).flatten(0, 1)  # W·w̄, [L·S, d]
 
-    def integrate(self, floor: torch.Tensor, unit: float) -> _LayerResult:
-        """Climbs the quadrature's rules until every estimate is under its tolerance.
+    def directions(self, owner: np.ndarray | None = None) -> torch.Tensor:
+        """W·w̄ of integrals, [·, d], in the precision of the log odds."""
+        chosen = self._directions if owner is None else self._directions[torch.from_numpy(owner).to(self.at_one.device)]
+        return chosen.to(self.at_one.dtype)
 
-        Args:
-            floor: the least change of probability that errors are relative to, [S].
-            unit: the unit of rounding computed in.
-        """
-        count, neurons = len(self._selected), self._activation.shape[1]
-        result = _LayerResult(
-            scores=self._activation.new_zeros(count, neurons, dtype=self._at_one.dtype),
-            completeness_error=torch.zeros_like(self.change),
-            evaluations=torch.zeros_like(self._selected),
-        )
-        scale = torch.maximum(self.change.abs(), floor).clamp_min(SMALLEST)
-        tolerance = self._tolerance(scale, unit)
-        estimates = torch.full_like(scale, math.inf)
-        rung = torch.zeros_like(self._selected)
-        for number, rule in enumerate(self._quadrature.rules):
-            pending = (rung == number).nonzero()[:, 0]
-            if not len(pending):
-                continue
-            prompts = self._selected[pending]
-            kept, self._kept = self._kept, None
-            odds, gradients = self._evaluate(prompts, rule) if kept is None else kept
-            scores = self._scores(prompts, gradients, rule)
-            completeness = (scores.sum(-1) - self.change[pending]).abs() / scale[pending]
-            result.evaluations[pending] += len(rule.new_nodes)
-            better = torch.ones_like(pending, dtype=torch.bool)
-            if tolerance is not None:
-                tail = self._tail(prompts, pending, rule, odds, gradients) / scale[pending].unsqueeze(-1)
-                estimate = torch.maximum(completeness, torch.maximum(tail[:, 0], FADING * tail[:, 1]))
-                following = self._next_rung(number, tail, estimate, tolerance[pending])
-                settled = (estimate >= estimates[pending]) & (len(rule.nodes) >= SETTLED)
-                better = ~settled
-                rung[pending] = torch.where(settled, -1, following)
-                estimates[pending] = estimate
-            result.scores[pending[better]] = scores[better]
-            result.completeness_error[pending[better]] = completeness[better]
-        return result
+    def base_gradients(self) -> torch.Tensor:
+        """∂P/∂o at α = 1 of every integral, [L·S, d]."""
+        gradients = torch.cat([gradient[self.selected] for gradient in self._continuation.base.gradients])
+        return gradients.to(self.at_one.dtype)
 
-    def _tolerance(self, scale: torch.Tensor, unit: float) -> torch.Tensor | None:
-        """The error asked for, relative to `scale`, [S]: the quadrature's, but no less than what rounding leaves."""
-        if self._quadrature.tolerance is None:
-            return None
-        slope = torch.maximum(probability_slope(self._at_one[self._selected]), probability_slope(self._at_zero))
-        return (ROUNDING * unit * slope / scale).clamp_min(self._quadrature.tolerance)
+    def integral_of_nothing(self) -> torch.Tensor:
+        """Zeros for every integral, [L·S, d]."""
+        return self.at_one.new_zeros(self.count, self._bias.shape[1])
 
-    def _rows(self, prompts: torch.Tensor, nodes: Sequence[float]) -> torch.Tensor:
-        """o(α) for each prompt and node: [S, K, d]."""
-        alpha = self._direction.new_tensor(nodes).view(1, -1, 1)
-        return self._bias + alpha * self._direction[prompts].unsqueeze(1)
+    def scores(self, integral: torch.Tensor) -> torch.Tensor:
+        """w̄ ⊙ (Wᵀ · integral) for integrals [L·S, d]: [S, L, n]."""
+        base = self._continuation.base
+        by_layer = []
+        for number, layer in enumerate(self._continuation.network.layers):
+            rows = integral[number * len(self.selected) : (number + 1) * len(self.selected)]
+            projected = rows.to(layer.down_matrix.dtype) @ layer.down_matrix
+            by_layer.append(base.activations[number][self.selected].to(rows.dtype) * projected.to(rows.dtype))
+        return torch.stack(by_layer, dim=1)
 
     @torch.no_grad()
-    def _log_odds_at_zero(self) -> torch.Tensor:
-        parts = [
-            self._continuation.log_odds(self._layer, part, self._rows(part, (0.0,)))[:, 0]
-            for part in torch.split(self._selected, self._most_rows)
-        ]
-        return torch.cat(parts) if parts else self._at_one.new_zeros(0)
+    def odds_at_zero(self) -> torch.Tensor:
+        """Log odds at α = 0 of every integral, [L·S], without gradients."""
+        parts = np.array_split(np.arange(self.count), -(-self.count // self._most_rows))
+        return torch.cat([self._odds(part, self._rows(part, np.zeros(len(part)))) for part in parts])
 
-    def _evaluate(self, prompts: torch.Tensor, rule: Rule) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log odds and ∂P/∂o at every node of a rule: [S, K] and [S, K, d]; the shared node is the base's."""
-        odds, gradients = self._evaluate_nodes(prompts, rule.new_nodes)
-        if rule.shared:
-            shared = self._continuation.base.gradients[self._layer][prompts].unsqueeze(1)
-            odds = torch.cat([odds, self._at_one[prompts].unsqueeze(1)], dim=1)
-            gradients = torch.cat([gradients, shared], dim=1)
-        return odds, gradients
+    def evaluate(self, owner: np.ndarray, alpha: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+        """Evaluates nodes in parts of at most `most_rows`: places among them, log odds [R], ∂P/∂o [R, d]."""
+        order = np.argsort(owner, kind="stable")  # layers never fall
+        for start in range(0, len(order), self._most_rows):
+            place = order[start : start + self._most_rows]
+            with torch.enable_grad():
+                rows = self._rows(owner[place], alpha[place]).requires_grad_()
+                odds = self._odds(owner[place], rows)
+                (gradient,) = torch.autograd.grad(odds, rows, probability_slope(odds))
+            yield place, odds.detach(), gradient
 
-    def _evaluate_nodes(self, prompts: torch.Tensor, nodes: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Evaluates nodes in parts of at most `most_rows` (prompt, node) pairs."""
-        at_once = max(1, self._most_rows // max(1, len(prompts)))
-        by_node = []
-        for start in range(0, len(nodes), at_once):
-            some = nodes[start : start + at_once]
-            by_prompt = [
-                self._gradient(part, some) for part in torch.split(prompts, max(1, self._most_rows // len(some)))
-            ]
-            by_node.append(tuple(torch.cat(values) for values in zip(*by_prompt, strict=True)))
-        if not by_node:
-            empty = self._direction[prompts].unsqueeze(1)[:, :0]
-            return empty.sum(-1), empty
-        return torch.cat([part[0] for part in by_node], dim=1), torch.cat([part[1] for part in by_node], dim=1)
+    def _rows(self, owner: np.ndarray, alpha: np.ndarray) -> torch.Tensor:
+        """o(α) of some nodes: [R, d]."""
+        which = torch.from_numpy(owner).to(self._bias.device)
+        factor = torch.from_numpy(alpha).to(self._bias.device, self._bias.dtype).unsqueeze(-1)
+        return self._bias[which // len(self.selected)] + factor * self._directions[which]
 
-    def _gradient(self, prompts: torch.Tensor, nodes: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.enable_grad():
-            rows = self._rows(prompts, nodes).requires_grad_()
-            odds = self._continuation.log_odds(self._layer, prompts, rows)
-            (gradient,) = torch.autograd.grad(odds, rows, probability_slope(odds))
-        return odds.detach(), gradient
-
-    def _scores(self, prompts: torch.Tensor, gradients: torch.Tensor, rule: Rule) -> torch.Tensor:
-        wide = gradients.to(self._at_one.dtype)
-        integral = torch.einsum("k,skd->sd", wide.new_tensor(rule.weights), wide)
-        projected = integral.to(self._matrix.dtype) @ self._matrix
-        return self._activation[prompts].to(wide.dtype) * projected.to(wide.dtype)
-
-    def _tail(
-        self,
-        prompts: torch.Tensor,
-        pending: torch.Tensor,
-        rule: Rule,
-        odds: torch.Tensor,
-        gradients: torch.Tensor,
-    ) -> torch.Tensor:
-        """What the interpolant's highest coefficients would add to the rule's error, highest first: [S, 4]."""
-        from_slopes, from_changes, error = rule.tail_matrices()
-        wide = gradients.to(odds.dtype)
-        slopes = torch.einsum("sd,skd->sk", self._direction[prompts].to(wide.dtype), wide)
-        inner = odds[:, [number for number, node in enumerate(rule.nodes) if 0.0 < node < 1.0]]
-        path = torch.cat([self._at_zero[pending].unsqueeze(1), inner, self._at_one[prompts].unsqueeze(1)], dim=1)
-        changes = probability_change(path[:, 1:], path[:, :-1])
-        return error * (slopes @ slopes.new_tensor(from_slopes).T + changes @ slopes.new_tensor(from_changes).T).abs()
-
-    def _next_rung(
-        self, number: int, tail: torch.Tensor, estimate: torch.Tensor, tolerance: torch.Tensor
-    ) -> torch.Tensor:
-        """The rung that should reach the tolerance, [S]; −1 where this one does, or none is left."""
-        rules = self._quadrature.rules
-        fading = tail[:, :2].amax(1) / tail[:, 2:].amax(1).clamp_min(SMALLEST)
-        missing = torch.log(estimate / tolerance) / -torch.log(fading.clamp(FASTEST, SLOWEST))
-        wanted = len(rules[number].nodes) + missing.ceil().clamp(1, len(rules[-1].nodes))
-        counts = wanted.new_tensor([len(rule.nodes) for rule in rules])
-        rung = torch.searchsorted(counts, wanted).clamp(max=len(rules) - 1)
-        return torch.where((estimate <= tolerance) | (rung <= number), -1, rung)
+    def _odds(self, owner: np.ndarray, rows: torch.Tensor) -> torch.Tensor:
+        layers = (owner // len(self.selected)).tolist()
+        prompts = self.selected[torch.from_numpy(owner % len(self.selected)).to(self.selected.device)]
+        return self._continuation.log_odds(layers, prompts, rows)

@@ -1,8 +1,9 @@
-"""Quadrature rules on [0, 1], and the estimate of their error from values already at hand.
+"""Quadrature rules on [0, 1], and the choice between one of them and bisection.
 
 The rules integrate the gradient along the path from zero to the full activation. The Riemann rules are there to
 reproduce published numbers; the Gauss rules need far fewer nodes. Radau's has its last node at 1, the unmodified
-network, whose gradient one backward pass gives for all layers together.
+network, whose gradient one backward pass gives for all layers together; Lobatto's have nodes at 0 and at 1. What
+follows a rough integrand is not a rule but `bisection`, which applies Lobatto's rules to panels.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 
-LADDER = (3, 4, 5, 7, 9, 13, 17, 25, 33, 65)
-"""Node counts that the adaptive rules climb; rungs are skipped where the error estimate allows."""
+BISECTION = "bisection"
+"""The adaptive quadrature, which is no rule of its own: see `bisection`."""
 
-ESTIMATED_DEGREES = 4
-"""How many of the interpolant's highest Legendre coefficients the error estimate looks at."""
+DEFAULT_TOLERANCE = 1e-3
+DEFAULT_MOST_EVALUATIONS = 256
+"""Gradient evaluations that bisection may spend on one layer of one prompt."""
+
+LEAST_MOST_EVALUATIONS = 8
 
 MOST_STEPS = 1000
 
@@ -47,25 +51,6 @@ class Rule:
     def new_nodes(self) -> tuple[float, ...]:
         """The nodes that need an evaluation of their own."""
         return self.nodes[:-1] if self.shared else self.nodes
-
-    def tail_matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """What gives the highest Legendre coefficients of f from values at hand.
-
-        Of f = P′, a rule's pass yields f at the nodes and P at 0, the nodes and 1. One polynomial p fits them all: p
-        equals f at the nodes, and its integrals between neighbouring points equal the differences of P. Its degree D
-        is the first at which the rule itself is not exact, so its coefficients show how far f reaches beyond the rule.
-
-        Returns:
-            (slopes, changes, error): the coefficients of degree D, D − 1, … (ESTIMATED_DEGREES of them) are slopes @
-            f(nodes) + changes @ differences of P; the rule's error on the Legendre polynomial of degree D has size
-            `error`.
-        """
-        return _tail_matrices(self)
-
-    def ends(self) -> tuple[float, ...]:
-        """The points between which differences of P are taken: 0, the nodes, 1."""
-        inner = [node for node in self.nodes if 0.0 < node < 1.0]
-        return (0.0, *inner, 1.0)
 
 
 def riemann_left(steps: int) -> Rule:
@@ -112,67 +97,116 @@ def gauss_radau(steps: int) -> Rule:
     return Rule(f"radau-{steps}", (*_floats((1 - roots[:0:-1]) / 2), 1.0), _floats(weights[::-1] / 2))
 
 
+@lru_cache(maxsize=64)
+def gauss_lobatto(steps: int) -> Rule:
+    """Gauss–Lobatto with nodes at 0 and at 1: exact for polynomials of degree 2m−3.
+
+    On [−1, 1] the inner nodes are the roots of P′_{m−1}, and the weight of x is 2/(m·(m − 1)·P_{m−1}(x)²) (Abramowitz
+    and Stegun 25.4.32).
+
+    Raises:
+        UsageError: for a single step, which can't be at both ends.
+    """
+    if steps == 1:
+        raise UsageError("--quadrature lobatto has nodes at both ends: --steps must be at least 2 (got 1)")
+    highest = np.zeros(steps)
+    highest[-1] = 1.0
+    slope = np.asarray(legendre.legder(highest), dtype=np.float64)
+    inner = _newton(np.sort(np.real(legendre.legroots(slope))), slope)
+    points = np.concatenate([[-1.0], inner, [1.0]])
+    weights = 2 / (steps * (steps - 1) * legendre.legval(points, highest) ** 2)
+    return Rule(f"lobatto-{steps}", (0.0, *_floats((points[1:-1] + 1) / 2), 1.0), _floats(weights / 2))
+
+
+@lru_cache(maxsize=1)
+def lobatto_kronrod() -> Rule:
+    """The four nodes of Gauss–Lobatto and three between them: exact for polynomials of degree 9.
+
+    Nodes on [−1, 1] are ±1, ±√(2/3), ±1/√5 and 0, with weights 77, 432, 625 and 672 over 1470 (Gander and Gautschi
+    2000, "Adaptive quadrature, revisited").
+    """
+    points = np.asarray([-1.0, -np.sqrt(2 / 3), -np.sqrt(1 / 5), 0.0, np.sqrt(1 / 5), np.sqrt(2 / 3), 1.0])
+    weights = np.asarray([77.0, 432.0, 625.0, 672.0, 625.0, 432.0, 77.0]) / 2940
+    return Rule("lobatto-kronrod-7", _floats((points + 1) / 2), _floats(weights))
+
+
 RULES: dict[str, Callable[[int], Rule]] = {
+    "lobatto": gauss_lobatto,
     "radau": gauss_radau,
     "gauss-legendre": gauss_legendre,
     "riemann-left": riemann_left,
     "riemann-right": riemann_right,
     "linspace": linspace,
 }
-ADAPTIVE = ("radau", "gauss-legendre")
-DEFAULT_RIEMANN_STEPS = 20
+QUADRATURES = (BISECTION, *RULES)
+DEFAULT_STEPS = {"riemann-left": 20, "riemann-right": 20, "linspace": 20}
+"""The number of steps of the literature, for the rules that it uses."""
 
 
 @dataclass(frozen=True)
 class Quadrature:
-    """Which rules an attribution uses, in the order in which it tries them.
+    """How an attribution integrates.
 
     Attributes:
-        name: a key of `RULES`.
-        rules: one rule if the number of steps is fixed; else ever finer ones, climbed where the error estimate
-            exceeds `tolerance`.
-        tolerance: the error wanted, relative to the change of probability; None if the number of steps is fixed.
+        name: `bisection`, or a key of `RULES`.
+        rule: the one rule for every prompt and layer; None for bisection.
+        tolerance: of bisection, the error wanted, relative to the change of probability; None for a rule.
+        most_evaluations: of bisection, the gradient evaluations that one layer of one prompt may take; None for a rule.
     """
 
     name: str
-    rules: tuple[Rule, ...]
+    rule: Rule | None
     tolerance: float | None
+    most_evaluations: int | None
 
     @classmethod
-    def choose(cls, name: str = "radau", steps: int | None = None, tolerance: float = 1e-3) -> Quadrature:
-        """The quadrature of a name, a number of steps (None: adaptive where the rule can be) and a tolerance.
+    def choose(
+        cls,
+        name: str = BISECTION,
+        steps: int | None = None,
+        tolerance: float = DEFAULT_TOLERANCE,
+        most_evaluations: int = DEFAULT_MOST_EVALUATIONS,
+    ) -> Quadrature:
+        """Bisection with a tolerance and a bound, or the rule of a name with a number of steps.
 
         Raises:
-            UsageError: for an unknown name, a number of steps outside 1 to 1000, or a tolerance that is not
-                positive.
+            UsageError: for an unknown name, a number of steps outside 1 to 1000, steps for bisection or none for a
+                Gauss rule, a tolerance that is not positive, or fewer than 8 evaluations.
         """
-        if name not in RULES:
-            raise UsageError(f"found quadrature {name!r}; expected one of: {', '.join(RULES)}")
+        if name not in QUADRATURES:
+            raise UsageError(f"--quadrature must be one of: {', '.join(QUADRATURES)} (got {name!r})")
         if steps is not None and not 1 <= steps <= MOST_STEPS:
-            raise UsageError(f"found {steps} steps; expected a number from 1 to {MOST_STEPS}")
+            raise UsageError(f"--steps must be a number from 1 to {MOST_STEPS} (got {steps})")
         if not tolerance > 0:
-            raise UsageError(f"found tolerance {tolerance}; expected a positive number, for example 1e-3")
-        if steps is None and name in ADAPTIVE:
-            return cls(name, tuple(RULES[name](count) for count in LADDER), tolerance)
-        return cls(name, (RULES[name](steps or DEFAULT_RIEMANN_STEPS),), None)
+            raise UsageError(f"--tolerance must be a positive number, such as 1e-3 (got {tolerance})")
+        if most_evaluations < LEAST_MOST_EVALUATIONS:
+            raise UsageError(f"--most-evaluations must be at least {LEAST_MOST_EVALUATIONS} (got {most_evaluations})")
+        if name == BISECTION:
+            if steps is not None:
+                raise UsageError(
+                    f"--steps {steps} is for a fixed rule, and bisection chooses its nodes itself. Name the rule, for "
+                    f"example: --quadrature lobatto --steps {steps}"
+                )
+            return cls(name, None, tolerance, most_evaluations)
+        steps = steps or DEFAULT_STEPS.get(name)
+        if steps is None:
+            raise UsageError(
+                f"--quadrature {name} needs its number of nodes, for example --steps 5; for nodes that adapt to the "
+                f"integrand use --quadrature {BISECTION}, the default"
+            )
+        return cls(name, RULES[name](steps), None, None)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the unmodified network is one of the nodes."""
+        return self.rule is None or self.rule.shared
 
     def settings(self) -> dict[str, object]:
         """What is stored with a run."""
-        steps = None if self.tolerance is not None else len(self.rules[0].nodes)
-        return {"quadrature": self.name, "steps": steps, "tolerance": self.tolerance}
-
-
-@lru_cache(maxsize=64)
-def _tail_matrices(rule: Rule) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    points, ends = (np.asarray(places) * 2 - 1 for places in (rule.nodes, rule.ends()))
-    degree = len(points) + len(ends) - 2
-    at_nodes = legendre.legvander(points, degree)
-    integrals = np.asarray([legendre.legval(ends, legendre.legint(row)) for row in np.eye(degree + 1)])
-    over_segments = np.diff(integrals, axis=1).T / 2
-    to_coefficients = np.linalg.inv(np.concatenate([at_nodes, over_segments]))
-    tail = to_coefficients[::-1][:ESTIMATED_DEGREES]
-    error = abs(float(legendre.legvander(points, degree)[:, degree] @ np.asarray(rule.weights)))
-    return tail[:, : len(points)].copy(), tail[:, len(points) :].copy(), error
+        if self.rule is None:
+            bounds = {"tolerance": self.tolerance, "most_evaluations": self.most_evaluations}
+            return {"quadrature": self.name, "steps": None, **bounds}
+        return {"quadrature": self.name, "steps": len(self.rule.nodes), "tolerance": None}
 
 
 def _newton(roots: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -145,7 +145,7 @@ def measure(
     errors = [result.completeness_error for result in results if result.completeness_error is not None]
     layers, rate = len(network.layers), len(prompts) / seconds
     evaluations = statistics.mean(result.evaluations or 0 for result in results)
-    shared = 1 if evaluations and settings.quadrature.rules[0].shared else 0
+    shared = 1 if evaluations and settings.quadrature.shared else 0
     return AttributionBenchmark(
         prompts=len(prompts),
         tokens=max(len(prompts[0].ids), len(prompts[0].source)),

@@ -84,7 +84,7 @@ class AttributionCommands:
         relations: Sequence[str] = (),
         method: str = "integrated-gradients",
         target: str = GOLD,
-        quadrature: str = "radau",
+        quadrature: str = "bisection",
         steps: int | None = None,
         tolerance: float = 1e-3,
         floor: float = 0.1,
@@ -110,7 +110,7 @@ class AttributionCommands:
             method: the kind of score, a name of `kndb.attribution.methods.METHODS`.
             target: the answer that scores are for: `gold` (the fact's), `predicted` (the model's own most probable
                 token), or a text.
-            quadrature: a name of `kndb.attribution.quadrature.RULES`.
+            quadrature: a name of `kndb.attribution.quadrature.QUADRATURES`.
             steps: a fixed number of nodes; None is adaptive where the rule can be.
             tolerance: the error wanted of each integral, if adaptive.
             floor: scores under this share of a prompt's largest are not kept.

@@ -40,7 +40,7 @@ def bench_attribution(
     prompts: int = 64,
     tokens: int = 8,
     method: str = "integrated-gradients",
-    quadrature: str = "radau",
+    quadrature: str = "bisection",
     steps: int | None = None,
     tolerance: float = 1e-3,
     device: str = "auto",

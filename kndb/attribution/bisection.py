@@ -1,0 +1,330 @@
+"""Adaptive bisection: where to evaluate an integrand next, and what each evaluation weighs in the end.
+
+Many integrals go on at once, one for each prompt and layer; here an integral is a number from 0. P(α) is known
+wherever its derivative P′(α) is, so that a panel [a, b] brings its own error: the difference between a rule's ∫ P′ over
+the panel and P(b) − P(a). Panels whose errors are too much for their integral get a finer rule or are halved.
+Everything here is bookkeeping of a few numbers a node, in double precision; what is integrated in fact is a vector, the
+gradient, of which P′ is one component. Whoever runs the network keeps the vectors, and sums them by `weights` when
+nothing is asked any more.
+
+Rules are Lobatto's, whose nodes include both ends: a panel's ends are its neighbours', the first panel's are α = 0,
+which also gives P(0), and α = 1, the unmodified network. All of them nest, so that nothing is evaluated in vain until a
+panel is halved:
+
+    2 nodes (trapezoid) → 3 (Simpson) → 5, or 2 → 4 → 7 (Kronrod's extension); 5 and 7 have the middle, where they split
+
+How far a panel may be off is its completeness error; as that may be small by chance, the estimate is at least `FADING`
+of what the second highest Legendre coefficient of P′ would give in place of the highest (see `PanelRule`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+
+from .quadrature import Rule, gauss_lobatto, lobatto_kronrod
+
+Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+RELATIVE_FLOOR = 0.1
+"""A layer's error is relative to its |P(1) − P(0)|, but at least to this share of the largest among all layers."""
+
+SMALLEST = 1e-30
+"""Keeps an error relative to nothing at all from being infinite."""
+
+ROUNDING = 16.0
+"""Units of rounding that log odds are taken to be off by."""
+
+NOISE = 48.0
+"""Units of rounding by which a panel's difference of P may be off, its ends' odds and what they pass through included:
+a panel that is off by less is not refined, and counts as exact."""
+
+FADING = 0.3
+"""How much of the second highest coefficient is taken for the highest, should that one be small by chance."""
+
+LEFT_ALONE = 0.7
+"""The share of an integral's tolerance that panels which are not refined may use up together."""
+
+FIRST_RULES = ((3, 0.1), (4, 0.005))
+"""(nodes m, c): a first panel's m nodes are expected to be off by c·e^(m−1), with e the trapezoid's error."""
+
+HOPELESS = 1000.0
+"""A panel of three nodes that is off by more than this many times its share is halved without trying five."""
+
+WIDEST = 7
+"""Nodes of the largest rule."""
+
+HALVES = 0
+"""In place of a number of nodes: the panel becomes two."""
+
+NARROWEST = 2.0**-20
+"""Panels are not halved below this width: there, single precision has no more points to offer."""
+
+
+def rule_of(size: int) -> Rule:
+    """The rule on a panel with a number of nodes: 2, 3, 4, 5 or 7."""
+    return lobatto_kronrod() if size == WIDEST else gauss_lobatto(size)
+
+
+@dataclass(frozen=True)
+class PanelRule:
+    """A rule on [0, 1], with what estimates its error.
+
+    Attributes:
+        nodes, weights: [m].
+        from_slopes, from_changes: [m] and [m − 1]: the second highest coefficient in shifted Legendre polynomials of
+            the one polynomial that equals P′ at the nodes and whose integrals between them are the differences of P, is
+            from_slopes · P′ + from_changes · ΔP.
+        reach: the rule's error on a polynomial with a highest coefficient of 1.
+    """
+
+    nodes: Numbers
+    weights: Numbers
+    from_slopes: Numbers
+    from_changes: Numbers
+    reach: float
+
+
+@lru_cache(maxsize=8)
+def panel_rule(size: int) -> PanelRule:
+    """The rule with a number of nodes on a panel, and its estimate."""
+    rule = rule_of(size)
+    nodes, weights = np.asarray(rule.nodes), np.asarray(rule.weights)
+    places = nodes * 2 - 1
+    degree = 2 * size - 2
+    at_nodes = legendre.legvander(places, degree)
+    integrals = np.asarray([legendre.legval(places, legendre.legint(row)) for row in np.eye(degree + 1)])
+    over_segments = np.diff(integrals, axis=1).T / 2
+    to_coefficients = np.linalg.inv(np.concatenate([at_nodes, over_segments]))
+    second = to_coefficients[degree - 1]
+    # The integral of a Legendre polynomial of positive degree over its whole interval is 0.
+    reach = float(np.abs(weights @ at_nodes[:, 1:]).max())
+    return PanelRule(nodes, weights, second[:size].copy(), second[size:].copy(), reach)
+
+
+def probability_changes(odds: Numbers, odds_before: Numbers) -> Numbers:
+    """P − P_before from log odds, without the cancellation that two probabilities close to 1 would suffer."""
+    low, high = np.minimum(odds, odds_before), np.maximum(odds, odds_before)
+    size = -_sigmoid(high) * _sigmoid(-low) * np.expm1(low - high)
+    found: Numbers = np.where(odds >= odds_before, size, -size)
+    return found
+
+
+def _sigmoid(values: Numbers) -> Numbers:
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1.0, small) / (1.0 + small)
+
+
+@dataclass
+class _Panels:
+    """Panels of all integrals: nodes [P, WIDEST] by number, rising in α, −1 beyond `size`; estimates are absolute."""
+
+    owner: Places
+    nodes: Places
+    size: Places
+    estimate: Numbers
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def where(self, mask: NDArray[np.bool_]) -> _Panels:
+        return _Panels(self.owner[mask], self.nodes[mask], self.size[mask], self.estimate[mask])
+
+    @staticmethod
+    def joined(*parts: _Panels) -> _Panels:
+        return _Panels(
+            np.concatenate([part.owner for part in parts]),
+            np.concatenate([part.nodes for part in parts]),
+            np.concatenate([part.size for part in parts]),
+            np.concatenate([part.estimate for part in parts]),
+        )
+
+    @staticmethod
+    def made(owner: Places, nodes: Places) -> _Panels:
+        """Panels of one size m that are not estimated yet, from nodes [P, m]."""
+        wide = np.full((len(owner), WIDEST), -1, dtype=np.int64)
+        wide[:, : nodes.shape[1]] = nodes
+        return _Panels(owner, wide, np.full(len(owner), nodes.shape[1]), np.full(len(owner), np.inf))
+
+
+class Bisection:
+    """Integrals of all layers and prompts of a batch, from [0, 1] in ever more panels.
+
+    Node k < L·S is α = 1 of integral k; the nodes that `ask` names follow, in its order. Call `ask` and `tell` in turn
+    until `ask` names none.
+
+    Args:
+        odds: log odds at α = 1 of each layer and prompt, [L, S]; integral l·S + s is layer l's of prompt s.
+        slopes: P′(1) of each, [L, S].
+        tolerance: the error wanted of each integral, relative to max(|P(1) − P(0)|, 0.1 · the largest |P(1) − P(0)|
+            among the prompt's layers).
+        most_evaluations: evaluations that one integral may take, its shared node left out.
+        unit: the unit of rounding that log odds were computed with; errors that rounding explains are not chased.
+    """
+
+    def __init__(self, odds: Numbers, slopes: Numbers, tolerance: float, most_evaluations: int, unit: float) -> None:
+        self._shape = odds.shape
+        count = odds.size
+        self._tolerance, self._most, self._unit = tolerance, most_evaluations, unit
+        self.owner: Places = np.arange(count)
+        self.alpha: Numbers = np.ones(count)
+        self._odds: Numbers = odds.astype(np.float64).reshape(-1)
+        self._slopes: Numbers = slopes.astype(np.float64).reshape(-1)
+        self.evaluations: Places = np.zeros(count, dtype=np.int64)
+        self.scale: Numbers = np.full(count, np.nan)
+        self._settled = _Panels.made(np.arange(0), np.empty((0, 2), dtype=np.int64))
+        self._fresh: list[_Panels] = []
+        self._asked = count
+        self._peak = _sigmoid(self._odds) * _sigmoid(-self._odds)
+        self._begin()
+
+    @property
+    def changes(self) -> Numbers:
+        """P(1) − P(0) of each integral, [L·S], once the first answers are told."""
+        count = len(self.evaluations)
+        return probability_changes(self._odds[:count], self._odds[count : 2 * count])
+
+    def ask(self) -> tuple[Places, Numbers]:
+        """The integrals [N] and their α [N] at which log odds and P′ are wanted next; none once all is done."""
+        return self.owner[self._asked :], self.alpha[self._asked :]
+
+    def tell(self, odds: Numbers, slopes: Numbers) -> None:
+        """Takes what was asked for, [N] and [N], and works out what to ask next."""
+        asked = self.owner[self._asked :]
+        self._odds = np.concatenate([self._odds, odds.astype(np.float64)])
+        self._slopes = np.concatenate([self._slopes, slopes.astype(np.float64)])
+        np.add.at(self.evaluations, asked, 1)
+        told = self._odds[self._asked :]
+        np.maximum.at(self._peak, asked, _sigmoid(told) * _sigmoid(-told))
+        self._asked = len(self.owner)
+        if np.isnan(self.scale).any():
+            self._set_scale()
+        for panels in self._fresh:
+            panels.estimate = self._estimates(panels)
+        panels = _Panels.joined(self._settled, *self._fresh)
+        self._fresh = []
+        self._refine(panels)
+
+    def weights(self) -> Numbers:
+        """The weight of every node in its integral, [nodes]: 0 for those that finer panels have passed over."""
+        found = np.zeros(len(self.owner))
+        for size in np.unique(self._settled.size):
+            some = self._settled.where(self._settled.size == size)
+            nodes = some.nodes[:, :size]
+            width = self.alpha[nodes[:, -1]] - self.alpha[nodes[:, 0]]
+            np.add.at(found, nodes, width[:, None] * panel_rule(int(size)).weights)
+        return found
+
+    # --- what happens in a round ---------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        every = np.arange(len(self.evaluations))
+        at_zero = self._request(every, np.zeros(len(every)))
+        self._fresh = [_Panels.made(every, np.stack([at_zero, every], axis=1))]
+
+    def _request(self, owner: Places, alpha: Numbers) -> Places:
+        """Asks for a node each; their numbers."""
+        first = len(self.owner)
+        self.owner = np.concatenate([self.owner, owner])
+        self.alpha = np.concatenate([self.alpha, alpha])
+        return np.arange(first, len(self.owner))
+
+    def _set_scale(self) -> None:
+        changes = np.abs(self.changes).reshape(self._shape)
+        floor = RELATIVE_FLOOR * changes.max(axis=0, initial=0.0)
+        self.scale = np.maximum(np.maximum(changes, floor), SMALLEST).reshape(-1)
+
+    def _estimates(self, panels: _Panels) -> Numbers:
+        """How far panels of one size may be off."""
+        if not len(panels):
+            return panels.estimate
+        size = int(panels.size[0])
+        rule, nodes = panel_rule(size), panels.nodes[:, :size]
+        width = self.alpha[nodes[:, -1]] - self.alpha[nodes[:, 0]]
+        slopes = self._slopes[nodes] * width[:, None]
+        odds = self._odds[nodes]
+        changes = probability_changes(odds[:, 1:], odds[:, :-1])
+        missing = np.abs(slopes @ rule.weights - probability_changes(odds[:, -1], odds[:, 0]))
+        second = np.abs(slopes @ rule.from_slopes + changes @ rule.from_changes)
+        return np.maximum(missing, FADING * rule.reach * second)
+
+    def _refine(self, panels: _Panels) -> None:
+        """Asks for the nodes of finer panels where an integral is not good enough yet; the others settle."""
+        goal = np.maximum(self._tolerance * self.scale, ROUNDING * self._unit * self._peak)
+        steps = self._steps(panels, self._too_much(panels, goal), goal)
+        cost = np.zeros(len(self.evaluations), dtype=np.int64)
+        for mask, size in steps:
+            np.add.at(cost, panels.owner[mask], 2 if size == HALVES else size - panels.size[mask])
+        affordable = self.evaluations + cost <= self._most
+        settled = np.ones(len(panels), dtype=bool)
+        for mask, size in steps:
+            taken = mask & affordable[panels.owner]
+            settled &= ~taken
+            some = panels.where(taken)
+            if len(some):
+                self._fresh += self._halved(some) if size == HALVES else [self._finer(some, size)]
+        self._settled = panels.where(settled)
+
+    def _too_much(self, panels: _Panels, goal: Numbers) -> NDArray[np.bool_]:
+        """Panels to refine: the worst of each integral that is not good enough, until the rest is."""
+        ends = panels.nodes[np.arange(len(panels)), panels.size - 1]
+        width = self.alpha[ends] - self.alpha[panels.nodes[:, 0]]
+        noise = NOISE * self._unit * self._peak[panels.owner]
+        errors = np.where((panels.estimate > noise) & (width > NARROWEST), panels.estimate, 0.0)
+        order = np.lexsort((errors, panels.owner))
+        owner, estimate = panels.owner[order], errors[order]
+        count = len(self.evaluations)
+        total = np.bincount(owner, estimate, minlength=count)
+        running = np.cumsum(estimate)
+        starts = np.searchsorted(owner, np.arange(count))
+        before = np.concatenate([[0.0], running])[starts]
+        up_to = running - before[owner]
+        chosen = (total[owner] > goal[owner]) & (up_to > LEFT_ALONE * goal[owner])
+        found = np.zeros(len(panels), dtype=bool)
+        found[order] = chosen
+        return found
+
+    def _steps(self, panels: _Panels, chosen: NDArray[np.bool_], goal: Numbers) -> list[tuple[NDArray[np.bool_], int]]:
+        """What to do with chosen panels: (which, the number of nodes to go to or HALVES)."""
+        size, estimate = panels.size, panels.estimate
+        relative, wanted = (errors / self.scale[panels.owner] for errors in (estimate, goal[panels.owner]))
+        first = np.full(len(panels), 5)
+        for nodes, factor in reversed(FIRST_RULES):
+            first = np.where(factor * relative ** (nodes - 1) <= wanted, nodes, first)
+        hopeless = estimate > HOPELESS * goal[panels.owner]
+        found = [(chosen & (size == 2) & (first == nodes), nodes) for nodes in (3, 4, 5)]
+        found.append((chosen & (size == 3) & ~hopeless, 5))
+        found.append((chosen & (size == 4), 7))
+        found.append((chosen & ((size == 5) | (size == 7) | ((size == 3) & hopeless)), HALVES))
+        return found
+
+    def _finer(self, panels: _Panels, size: int) -> _Panels:
+        """The same panels with more nodes; all of one size."""
+        had = int(panels.size[0])
+        assert (panels.size == had).all()
+        old, new = panel_rule(had).nodes, panel_rule(size).nodes
+        start = self.alpha[panels.nodes[:, 0]]
+        width = self.alpha[panels.nodes[:, had - 1]] - start
+        columns = []
+        for node in new:
+            same = np.flatnonzero(np.abs(old - node) < 1e-12)
+            if len(same):
+                columns.append(panels.nodes[:, same[0]])
+            else:
+                columns.append(self._request(panels.owner, start + node * width))
+        return _Panels.made(panels.owner, np.stack(columns, axis=1))
+
+    def _halved(self, panels: _Panels) -> list[_Panels]:
+        """Both halves of panels, each with three nodes; sizes are odd, so that the middle is a node."""
+        ends = panels.nodes[np.arange(len(panels)), panels.size - 1]
+        middle = panels.nodes[np.arange(len(panels)), panels.size // 2]
+        halves = []
+        for low, high in ((panels.nodes[:, 0], middle), (middle, ends)):
+            between = self._request(panels.owner, (self.alpha[low] + self.alpha[high]) / 2)
+            halves.append(_Panels.made(panels.owner, np.stack([low, between, high], axis=1)))
+        return halves

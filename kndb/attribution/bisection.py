@@ -59,8 +59,8 @@ HOPELESS = 1000.0
 WIDEST = 7
 """Nodes of the largest rule."""
 
-HALVES = 0
-"""In place of a number of nodes: the panel becomes two."""
+HALVES, STAY = 0, -1
+"""In place of a number of nodes: the panel becomes two; nothing is done to it."""
 
 NARROWEST = 2.0**-20
 """Panels are not halved below this width: there, single precision has no more points to offer."""
@@ -256,19 +256,25 @@ class Bisection:
     def _refine(self, panels: _Panels) -> None:
         """Asks for the nodes of finer panels where an integral is not good enough yet; the others settle."""
         goal = np.maximum(self._tolerance * self.scale, ROUNDING * self._unit * self._peak)
-        steps = self._steps(panels, self._too_much(panels, goal), goal)
-        cost = np.zeros(len(self.evaluations), dtype=np.int64)
-        for mask, size in steps:
-            np.add.at(cost, panels.owner[mask], 2 if size == HALVES else size - panels.size[mask])
-        affordable = self.evaluations + cost <= self._most
-        settled = np.ones(len(panels), dtype=bool)
-        for mask, size in steps:
-            taken = mask & affordable[panels.owner]
-            settled &= ~taken
-            some = panels.where(taken)
-            if len(some):
-                self._fresh += self._halved(some) if size == HALVES else [self._finer(some, size)]
-        self._settled = panels.where(settled)
+        target = self._targets(panels, self._too_much(panels, goal), goal)
+        target = np.where(self._affordable(panels, target), target, STAY)
+        for size in (HALVES, 3, 4, 5, 7):
+            some = panels.where(target == size)
+            for had in np.unique(some.size):
+                alike = some.where(some.size == had)
+                self._fresh += self._halved(alike) if size == HALVES else [self._finer(alike, size)]
+        self._settled = panels.where(target == STAY)
+
+    def _affordable(self, panels: _Panels, target: Places) -> NDArray[np.bool_]:
+        """Whose steps the bound on evaluations allows: of each integral, the worst panels first."""
+        cost = np.where(target == STAY, 0, np.where(target == HALVES, 2, target - panels.size))
+        order = np.lexsort((-panels.estimate, panels.owner))
+        owner = panels.owner[order]
+        running = np.concatenate([[0], np.cumsum(cost[order])])
+        spent = running[1:] - running[np.searchsorted(owner, owner)]
+        found = np.zeros(len(panels), dtype=bool)
+        found[order] = self.evaluations[owner] + spent <= self._most
+        return found
 
     def _too_much(self, panels: _Panels, goal: Numbers) -> NDArray[np.bool_]:
         """Panels to refine: the worst of each integral that is not good enough, until the rest is."""
@@ -289,24 +295,20 @@ class Bisection:
         found[order] = chosen
         return found
 
-    def _steps(self, panels: _Panels, chosen: NDArray[np.bool_], goal: Numbers) -> list[tuple[NDArray[np.bool_], int]]:
-        """What to do with chosen panels: (which, the number of nodes to go to or HALVES)."""
-        size, estimate = panels.size, panels.estimate
-        relative, wanted = (errors / self.scale[panels.owner] for errors in (estimate, goal[panels.owner]))
+    def _targets(self, panels: _Panels, chosen: NDArray[np.bool_], goal: Numbers) -> Places:
+        """What becomes of each panel: the number of nodes to go to, HALVES, or STAY."""
+        size = panels.size
+        relative, wanted = (errors / self.scale[panels.owner] for errors in (panels.estimate, goal[panels.owner]))
         first = np.full(len(panels), 5)
         for nodes, factor in reversed(FIRST_RULES):
             first = np.where(factor * relative ** (nodes - 1) <= wanted, nodes, first)
-        hopeless = estimate > HOPELESS * goal[panels.owner]
-        found = [(chosen & (size == 2) & (first == nodes), nodes) for nodes in (3, 4, 5)]
-        found.append((chosen & (size == 3) & ~hopeless, 5))
-        found.append((chosen & (size == 4), 7))
-        found.append((chosen & ((size == 5) | (size == 7) | ((size == 3) & hopeless)), HALVES))
-        return found
+        hopeless = panels.estimate > HOPELESS * goal[panels.owner]
+        target = np.select([size == 2, (size == 3) & ~hopeless, size == 4], [first, 5, 7], HALVES)
+        return np.where(chosen, target, STAY)
 
     def _finer(self, panels: _Panels, size: int) -> _Panels:
-        """The same panels with more nodes; all of one size."""
+        """The same panels, all of one size, with more nodes."""
         had = int(panels.size[0])
-        assert (panels.size == had).all()
         old, new = panel_rule(had).nodes, panel_rule(size).nodes
         start = self.alpha[panels.nodes[:, 0]]
         width = self.alpha[panels.nodes[:, had - 1]] - start

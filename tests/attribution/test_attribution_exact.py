@@ -89,13 +89,31 @@ def test_other_shapes_and_settings(make_case, family, settings):
     assert max(errors(case, case.attribute("gauss-legendre", 3), rule)) <= 1e-4
 
 
+def test_rough_networks_are_followed(make_case):
+    """Networks that no rule of few nodes follows: bisection does, to the tolerance, in the scores themselves."""
+    rough = 0
+    for family in ("bert", "gpt2"):
+        for seed in range(4):
+            case = make_case(family, seed, [7] * 3, roughness=0.6)
+            found = case.attribute()
+            five = case.attribute("lobatto", 5)
+            case.network.model.double()
+            exact = case.attribute("gauss-legendre", 300, most_rows=2000)
+            largest = exact.scores.amax(dim=(1, 2), keepdim=True)
+            assert float(((found.scores - exact.scores).abs() / largest).max()) <= 2e-3
+            assert found.completeness_error.max() <= 1e-3
+            rough += int((five.completeness_error.amax(1) > 1e-2).sum())
+    assert rough > 5  # else nothing was tried
+
+
 def test_an_error_above_the_tolerance_is_never_hidden(make_case):
-    """Networks too rough for the finest rule: the scores may be off, but the completeness error says so."""
+    """With too few evaluations allowed the scores may be off, but the completeness error says so."""
     off = 0
     for family in ("bert", "gpt2"):
         for seed in range(4):
             case = make_case(family, seed, [7] * 6, roughness=0.6)
-            found = case.attribute()
+            found = case.attribute("bisection", None, 1e-3, 8)
+            assert int(found.evaluations.max()) <= 8 * len(case.network.layers) + 1
             case.network.model.double()
             exact = case.attribute("gauss-legendre", 300, most_rows=2000)
             for scores, truth, trust in zip(found.scores, exact.scores, found.completeness_error, strict=True):
@@ -111,7 +129,7 @@ def test_an_error_above_the_tolerance_is_never_hidden(make_case):
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_scores_sum_to_the_change_of_probability(make_case, family):
     case = make_case(family, 21, [6, 6], roughness=0.25)
-    found = case.attribute("radau", None, 1e-4)
+    found = case.attribute("bisection", None, 1e-4)
     for prompt, scores in zip(case.prompts, found.scores, strict=True):
         changes = probability_changes(case.exact, prompt.ids, prompt.position, prompt.answer)
         torch.testing.assert_close(scores.double().sum(-1), changes, rtol=0, atol=2e-4 * float(changes.abs().max()))
@@ -154,8 +172,7 @@ def test_evaluations_rise_with_roughness_alone(make_case, family):
             module.weight *= 0.05
     rough = make_case(family, 1, [6] * 4, roughness=0.4)
     layers = len(smooth.network.layers)
-    assert smooth.attribute("radau", None, 1e-2).evaluations.tolist() == [2 * layers + 1] * 4
-    assert smooth.attribute("gauss-legendre", None, 1e-2).evaluations.tolist() == [3 * layers] * 4
+    assert max(smooth.attribute("bisection", None, 1e-2).evaluations.tolist()) <= 2 * layers + 1
     assert min(rough.attribute().evaluations.tolist()) > 2 * layers + 1
     assert rough.attribute("radau", 3).evaluations.tolist() == [2 * layers + 1] * 4
     assert rough.attribute("riemann-left", 20).evaluations.tolist() == [20 * layers] * 4

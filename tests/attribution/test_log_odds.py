@@ -60,15 +60,15 @@ def test_log_odds_of_an_answer(logits, answer, shift):
         others = sum((value.exp() for place, value in enumerate(values) if place != answer), Decimal(0))
         expected = float(values[answer] - others.ln())
     for dtype, absolute in ((torch.float32, 3e-5), (torch.float64, 1e-12)):
-        found = answer_log_odds(single.to(dtype).view(1, 1, -1), torch.tensor([answer]))
+        found = answer_log_odds(single.to(dtype).view(1, -1), torch.tensor([answer]))
         assert found.dtype == dtype
         assert float(found) == pytest.approx(expected, abs=absolute)
 
 
 def test_log_odds_of_many_rows_and_low_precision():
-    logits = torch.randn(4, 3, 7, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
     answer = torch.tensor([0, 6, 2, 2])
-    probabilities = logits.double().softmax(-1)[torch.arange(4), :, answer]
+    probabilities = logits.double().softmax(-1)[torch.arange(4), answer]
     torch.testing.assert_close(answer_log_odds(logits.double(), answer), torch.logit(probabilities))
     rounded = logits.bfloat16()
     found = answer_log_odds(rounded, answer)

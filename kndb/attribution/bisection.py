@@ -13,8 +13,8 @@ panel is halved:
 
     2 nodes (trapezoid) → 3 (Simpson) → 5, or 2 → 4 → 7 (Kronrod's extension); 5 and 7 have the middle, where they split
 
-How far a panel may be off is its completeness error; as that may be small by chance, the estimate is at least `FADING`
-of what the second highest Legendre coefficient of P′ would give in place of the highest (see `PanelRule`).
+How far a panel may be off is its completeness error; as that may be small by chance, the estimate is at least a part of
+what the second highest Legendre coefficient of P′ would give in place of the highest (see `PanelRule`).
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ NOISE = 48.0
 """Units of rounding by which a panel's difference of P may be off, its ends' odds and what they pass through included:
 a panel that is off by less is not refined, and counts as exact."""
 
-FADING = 0.3
-"""How much of the second highest coefficient is taken for the highest, should that one be small by chance."""
+FADING, FADING_WHERE_ROUGH = 0.1, 0.5
+"""How much of the second highest coefficient is taken for the highest, should that one be small by chance: on the whole
+of [0, 1], and on the panels of an integrand that no rule follows there, whose coefficients fade slowly."""
 
 LEFT_ALONE = 0.7
 """The share of an integral's tolerance that panels which are not refined may use up together."""
 
-FIRST_RULES = ((3, 0.1), (4, 0.005))
+FIRST_RULES = ((3, 0.2), (4, 0.002))
 """(nodes m, c): a first panel's m nodes are expected to be off by c·e^(m−1), with e the trapezoid's error."""
 
 HOPELESS = 1000.0
@@ -251,7 +252,8 @@ class Bisection:
         changes = probability_changes(odds[:, 1:], odds[:, :-1])
         missing = np.abs(slopes @ rule.weights - probability_changes(odds[:, -1], odds[:, 0]))
         second = np.abs(slopes @ rule.from_slopes + changes @ rule.from_changes)
-        return np.maximum(missing, FADING * rule.reach * second)
+        fading = np.where(width < 1.0, FADING_WHERE_ROUGH, FADING)
+        return np.maximum(missing, fading * rule.reach * second)
 
     def _refine(self, panels: _Panels) -> None:
         """Asks for the nodes of finer panels where an integral is not good enough yet; the others settle."""

@@ -189,6 +189,8 @@ _PROMPT_COLUMNS = [
     "correct",
     "coarse_set",
     "completeness_error",
+    "worst_layer",
+    "above_tolerance",
     "skipped",
 ]
 

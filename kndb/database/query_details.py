@@ -14,7 +14,7 @@ from ..analysis.votes import Place, votes
 from ..errors import AttributionError, UsageError
 from ..findings import Consistency, FactFindings, NeuronFindings
 from ..records import Neuron, Refinement
-from ..store import coarse_sets, facts, models, queries, refinements
+from ..store import coarse_sets, facts, models, queries, refinements, runs
 from ..store import fact_findings as store_fact
 from ..store import neuron_findings as store_neuron
 from ..store.coarse_sets import Coarse, CoarseRow
@@ -49,7 +49,7 @@ def fact_findings(connection: Any, refinement_id: int, fact_id: int, nearest: in
         share=share,
         consistency=mean_jaccard([members.keys() for members in sets.values()]),
         neurons=len(refined),
-        prompts=store_fact.prompts_of_fact(connection, refinement.run_id, fact_id, sizes),
+        prompts=store_fact.prompts_of_fact(connection, runs.run(connection, refinement.run_id), fact_id, sizes),
         votes=votes(sets, refined, _needed(refinement, share, len(sets))),
         nearest=store_fact.nearest_facts(connection, refinement_id, fact_id, nearest),
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from ..findings import NearFact, PromptFindings
+from ..records import Run
 
 _PROMPTS = """
 SELECT prompt.id, prompt.text, COALESCE(template.held_out, 0) AS held_out, result.probability, result.predicted,
-    result.predicted_probability, result.correct, result.completeness_error, result.skipped
+    result.predicted_probability, result.correct, result.completeness_error, result.worst_layer,
+    result.completeness_error > :limit AS above_tolerance, result.skipped
 FROM prompt
 LEFT JOIN template ON template.id = prompt.template_id
 LEFT JOIN prompt_result AS result ON result.run_id = :run AND result.prompt_id = prompt.id
@@ -56,17 +58,17 @@ WHERE fact.id = :fact
 
 
 def prompts_of_fact(
-    connection: Connection, run_id: int, fact_id: int, coarse_sizes: dict[int, int]
+    connection: Connection, run: Run, fact_id: int, coarse_sizes: dict[int, int]
 ) -> tuple[PromptFindings, ...]:
     """All prompts of a fact by number, with what a run gave for them.
 
     Args:
         connection: a connection in a transaction.
-        run_id: the run.
+        run: the run.
         fact_id: the fact.
         coarse_sizes: the sizes of the coarse sets of those that have one.
     """
-    rows = connection.execute(text(_PROMPTS), {"run": run_id, "fact": fact_id})
+    rows = connection.execute(text(_PROMPTS), {"run": run.id, "fact": fact_id, "limit": run.error_limit})
     return tuple(
         PromptFindings(
             prompt=row.id,
@@ -78,6 +80,8 @@ def prompts_of_fact(
             correct=None if row.correct is None else bool(row.correct),
             coarse_set=coarse_sizes.get(row.id),
             completeness_error=row.completeness_error,
+            worst_layer=row.worst_layer,
+            above_tolerance=None if row.above_tolerance is None else bool(row.above_tolerance),
             skipped=row.skipped,
         )
         for row in rows

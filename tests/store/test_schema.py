@@ -85,7 +85,7 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     found, expected = described(path), described(other)
     assert found == expected
     whole = json.dumps(found)
-    assert whole.count("WITHOUT ROWID") == 16
+    assert whole.count("WITHOUT ROWID") == 17
     assert whole.count("CHECK (") == 11
     assert whole.count("WHERE subject IS") == 2
 
@@ -292,4 +292,4 @@ def test_runs_of_the_first_revision_go_on(path):
         assert runs.find_run(connection, 1, version, "integrated-gradients", wanted) == 7
         assert runs.find_run(connection, 1, version, "integrated-gradients", {**wanted, "negative": True}) is None
         assert runs.skip_counts(connection, 7) == {"blank-not-last": 1}
-        assert 1 in {prompt.id for prompt in runs.pending_prompts(connection, 7, [], held_out=True)}
+        assert 1 in {prompt.id for prompt in runs.pending_prompts(connection, 7, held_out=True)}

@@ -1,7 +1,8 @@
 """The tables of the store, as SQLAlchemy 2 typed models. `docs/schema.md` documents them for SQL users.
 
 Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
-Results: model ─< run ─< run_fact, prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up.
+Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up;
+run ─< run_fact says which facts it was asked for.
 Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text.
 Edits: model ─< edit ─< edit_neuron, edit_tensor; `applied_edit` is the model's current stack of edits, `history` the
 road to it, `version` how to build each version, `snapshot` names for versions. evaluation ─< evaluation_measure are

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from ..findings import NearFact, PromptFindings
-from ..records import Run
+from ..records import KnowledgeNeuron, Run
 
 _PROMPTS = """
 SELECT prompt.id, prompt.text, COALESCE(template.held_out, 0) AS held_out, result.probability, result.predicted,
@@ -50,6 +50,14 @@ ORDER BY sized.shared DESC, sized.together, fact.id
 """
 """Among facts that share as many neurons, the smaller union is the larger Jaccard index. Unions are only counted for
 facts that share enough to be listed: there may be thousands of others."""
+_TOP = """
+SELECT prompt.fact_id, score.layer, score.neuron, COUNT(*), AVG(score.score)
+FROM prompt CROSS JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
+WHERE prompt.fact_id = :fact
+GROUP BY score.layer, score.neuron
+ORDER BY SUM(score.score) DESC, score.layer, score.neuron
+LIMIT :top
+"""
 _SHARE = """
 SELECT outcome.share FROM fact
 JOIN refinement_relation AS outcome ON outcome.refinement_id = :refinement AND outcome.relation_id = fact.relation_id
@@ -86,6 +94,12 @@ def prompts_of_fact(
         )
         for row in rows
     )
+
+
+def top_scores(connection: Connection, run_id: int, fact_id: int, top: int) -> list[KnowledgeNeuron]:
+    """The neurons whose stored scores for a fact's prompts have the largest sums, with prompts and mean score."""
+    rows = connection.execute(text(_TOP), {"run": run_id, "fact": fact_id, "top": top})
+    return [KnowledgeNeuron(*row) for row in rows]
 
 
 def share_of_fact(connection: Connection, refinement_id: int, fact_id: int) -> float | None:

@@ -304,7 +304,7 @@ def _record(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         prompts=row.prompts or 0,
         skipped=row.skipped or 0,
-        above_tolerance=row.above,
+        above_tolerance=None if row.above is None else int(row.above),
     )
 
 

@@ -18,6 +18,7 @@ from .options import (
     OptionalModelOption,
     RelationsOption,
     ThreadsOption,
+    computing,
     open_existing,
     open_or_create,
 )
@@ -133,11 +134,9 @@ def attribute(
 
     Example: kndb attribute --model lab-bert --relation P176
     """
-    from kndb.database.threads import use_threads
-
     # A lab model's free prompts need nothing in the store.
     open_database = open_or_create if prompt and model in LAB_MODELS else open_existing
-    with open_database(db) as database, use_threads(threads) as used, progress_bar(f"Attributing {model}") as tick:
+    with open_database(db) as database, computing(threads) as used, progress_bar(f"Attributing {model}") as tick:
         report = database.attribution.run(
             model,
             relations=relation or [],

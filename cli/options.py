@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,6 +52,15 @@ ThreadsOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+@contextmanager
+def computing(threads: int | None) -> Iterator[int]:
+    """Computes with a number of threads; None takes the default of `kndb.database.threads`."""
+    from kndb.database.threads import use_threads
+
+    with use_threads(threads) as used:
+        yield used
 
 
 def open_existing(location: str | None) -> Database:

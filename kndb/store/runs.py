@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy import Connection, Integer, Row, cast, func, insert, select, text, update
 
 from ..errors import NotFoundError
 from ..records import ERROR_LIMIT, Prompt, ResultBatch, Run, Settings
@@ -276,7 +276,7 @@ def _runs(connection: Connection, *conditions: Any) -> list[Run]:
             PromptResultRow.run_id,
             func.count(PromptResultRow.max_score).label("prompts"),
             func.count(PromptResultRow.skipped).label("skipped"),
-            func.sum(PromptResultRow.completeness_error > limit).label("above"),
+            func.sum(cast(PromptResultRow.completeness_error > limit, Integer)).label("above"),
         )
         .join(RunRow, RunRow.id == PromptResultRow.run_id)
         .group_by(PromptResultRow.run_id)
@@ -304,7 +304,7 @@ def _record(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         prompts=row.prompts or 0,
         skipped=row.skipped or 0,
-        above_tolerance=None if row.above is None else int(row.above),
+        above_tolerance=row.above,
     )
 
 

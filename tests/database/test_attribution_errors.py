@@ -26,6 +26,11 @@ def tight(fresh):
     return database
 
 
+def change(database, statement, *values):
+    with database.store.writing() as connection:
+        connection.exec_driver_sql(statement, values)
+
+
 def test_counts_are_those_of_the_stored_errors(tight, sql):
     rows = sql(tight, RESULTS, 1)
     above = [row for row in rows if row[2] > TIGHT]
@@ -106,9 +111,9 @@ def test_every_command_that_shows_results_says_so(tight, capfd):
     assert {prompt["worst_layer"] for prompt in prompts if prompt["completeness_error"] is not None} <= {0, 1}
 
 
-def test_results_of_an_earlier_kndb_are_said_to_be_not_recorded(tight, sql):
+def test_results_of_an_earlier_kndb_are_said_to_be_not_recorded(tight):
     above = tight.attribution.errors(1).above
-    sql(tight, "UPDATE prompt_result SET worst_layer = NULL, layers_above = NULL")
+    change(tight, "UPDATE prompt_result SET worst_layer = NULL, layers_above = NULL")
     errors = tight.attribution.errors(1)
     assert (errors.above, errors.unrecorded, errors.layers) == (above, above, ())
     assert f"layers not recorded for {above}" in errors_in_words(errors)
@@ -129,7 +134,7 @@ def test_results_of_an_earlier_kndb_are_said_to_be_not_recorded(tight, sql):
 )
 def test_check_finds_layers_that_do_not_fit(tight, sql, damage):
     (number,) = sql(tight, "SELECT MIN(prompt_id) FROM prompt_result WHERE layers_above IS NOT NULL")[0]
-    sql(tight, f"UPDATE prompt_result SET {damage} WHERE prompt_id = ?", number)
+    change(tight, f"UPDATE prompt_result SET {damage} WHERE prompt_id = ?", number)
     (problem,) = check_database(tight.store.path).problems
     assert problem.startswith("run 1: worst_layer and layers_above don't fit completeness_error for 1 prompts")
     assert problem.endswith(f"prompt {number}")

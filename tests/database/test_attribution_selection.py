@@ -118,16 +118,17 @@ def test_a_stopped_choice_leaves_the_run_open_until_it_is_done(fresh, sql, monke
         patch.setattr(store_runs, "save_results", saving)
         with pytest.raises(AttributionError, match="stopped"):
             database.attribution.run("tiny", facts=4, batch_size=3)
-    assert sum(attributed_facts(database, sql).values()) == 6
+    done = sum(attributed_facts(database, sql).values())
+    assert 0 < done < 20
     assert sql(database, CHOSEN, 1) == [(1,), (2,), (3,), (4,)]
     # Other facts are done; those that were chosen first are not, even where nothing of them was begun.
     report = database.attribution.run("tiny", fact_ids=[16])
     assert report.run.status == "running"
-    assert report.unfinished == {"P36": 14}
+    assert report.unfinished == {"P36": 20 - done}
     with pytest.raises(AttributionError, match="not complete"):
         database.attribution.refine()
     report = database.attribution.run("tiny", facts=4)
-    assert (report.attributed, report.already_done, report.run.status) == (14, 6, "complete")
+    assert (report.attributed, report.already_done, report.run.status) == (20 - done, done, "complete")
     assert database.attribution.refine().relations
 
 

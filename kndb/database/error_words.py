@@ -24,7 +24,7 @@ def errors_in_words(errors: RunErrors) -> str | None:
         head = f"{which} stay above the tolerance of {errors.limit:g}"
     else:
         head = f"{which} have a completeness error over {errors.limit:g} (fixed rule; no tolerance was asked)"
-    return f"{head}: the worst error is {errors.worst:.2g}; {layers_in_words(errors)}"
+    return f"{head}, at worst {errors.worst:.2g}: in {layers_in_words(errors)}"
 
 
 def layers_in_words(errors: RunErrors) -> str:
@@ -37,7 +37,8 @@ def layers_in_words(errors: RunErrors) -> str:
     if more:
         listed.append(f"{more} more {'layer' if more == 1 else 'layers'}")
     if errors.unrecorded:
-        listed.append(f"layers not recorded for {errors.unrecorded:,} (stored by an earlier kndb)")
+        prompts = f"{errors.unrecorded:,} {'prompt' if errors.unrecorded == 1 else 'prompts'}"
+        listed.append(f"layers not recorded ({prompts}, stored by an earlier kndb)")
     return ", ".join(listed)
 
 

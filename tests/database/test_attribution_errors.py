@@ -116,7 +116,7 @@ def test_results_of_an_earlier_kndb_are_said_to_be_not_recorded(tight):
     change(tight, "UPDATE prompt_result SET worst_layer = NULL, layers_above = NULL")
     errors = tight.attribution.errors(1)
     assert (errors.above, errors.unrecorded, errors.layers) == (above, above, ())
-    assert f"layers not recorded for {above}" in errors_in_words(errors)
+    assert f"layers not recorded ({above} prompts, stored by an earlier kndb)" in errors_in_words(errors)
     assert check_database(tight.store.path).sound
 
 
@@ -162,8 +162,8 @@ def summary(**changes):
 
 def test_words():
     assert errors_in_words(summary(layers=(LayerErrors(0, 1, 0.16),))) == (
-        "40 of 400 prompts (10.0 %) stay above the tolerance of 0.001: the worst error is 0.16; "
-        "layer 0 (1 prompt, at worst 0.16)"
+        "40 of 400 prompts (10.0 %) stay above the tolerance of 0.001, at worst 0.16: "
+        "in layer 0 (1 prompt, at worst 0.16)"
     )
     assert errors_in_words(summary()).endswith("layer 4 (36 prompts, at worst 0.16), 2 more layers")
     advice = remedies(summary(), {"tolerance": 1e-3, "dtype": "float32", "most_evaluations": 120})

@@ -346,7 +346,7 @@ def test_errors_have_their_colours_and_say_so_in_words(tmp_path):
     assert rows["completeness error, largest"] == "1.6e−01 (large)"
     assert rows["prompts above the tolerance of 0.001"] == str(errors.above) == "1"
     assert rows["facts with such prompts"] == "1"
-    assert "stay above the tolerance of 0.001: the worst error is 0.16; layer 0 (1 prompt, at worst 0.16)" in text
+    assert "stay above the tolerance of 0.001, at worst 0.16: in layer 0 (1 prompt, at worst 0.16)" in text
     cells = re.findall(r'<td class="n error-(\w+)">', text)
     assert {"large", "above"} <= set(cells)
     colours = {grade: re.search(rf"\.error-{grade} {{ color: var\((--\w+)\)", text)[1] for grade in GRADES}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .records import Fact, Settings
+from .records import ERROR_LIMIT, Fact, Settings
 
 ARMS = ("knowledge", "random", "activation")
 """Whose neurons a probe scales: the fact's refined set, as many random ones of the same layers, the baseline's set."""
@@ -286,6 +286,8 @@ class FactFindings:
         consistency: mean Jaccard index over all pairs of its prompts' coarse sets; None with fewer than two.
         neurons: the size of its refined set.
         prompts, votes, nearest: details.
+        error_limit: the completeness error above which prompts are marked; `tolerance_asked`: whether that is the
+            run's tolerance.
     """
 
     fact: Fact
@@ -295,6 +297,8 @@ class FactFindings:
     prompts: tuple[PromptFindings, ...]
     votes: tuple[Votes, ...]
     nearest: tuple[NearFact, ...]
+    error_limit: float = ERROR_LIMIT
+    tolerance_asked: bool = False
 
 
 @dataclass(frozen=True)

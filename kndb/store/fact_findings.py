@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from ..findings import NearFact, PromptFindings
-from ..records import KnowledgeNeuron, Run
+from ..records import KnowledgeNeuron
 
 _PROMPTS = """
 SELECT prompt.id, prompt.text, COALESCE(template.held_out, 0) AS held_out, result.probability, result.predicted,
@@ -66,17 +66,18 @@ WHERE fact.id = :fact
 
 
 def prompts_of_fact(
-    connection: Connection, run: Run, fact_id: int, coarse_sizes: dict[int, int]
+    connection: Connection, run_id: int, fact_id: int, limit: float, coarse_sizes: dict[int, int]
 ) -> tuple[PromptFindings, ...]:
     """All prompts of a fact by number, with what a run gave for them.
 
     Args:
         connection: a connection in a transaction.
-        run: the run.
+        run_id: the run.
         fact_id: the fact.
+        limit: the completeness error above which its prompts are marked.
         coarse_sizes: the sizes of the coarse sets of those that have one.
     """
-    rows = connection.execute(text(_PROMPTS), {"run": run.id, "fact": fact_id, "limit": run.error_limit})
+    rows = connection.execute(text(_PROMPTS), {"run": run_id, "fact": fact_id, "limit": limit})
     return tuple(
         PromptFindings(
             prompt=row.id,

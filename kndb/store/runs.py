@@ -220,6 +220,11 @@ def run(connection: Connection, run_id: int) -> Run:
     return found[0]
 
 
+def run_settings(connection: Connection, run_id: int) -> Settings:
+    """The settings of a run that there is."""
+    return dict(connection.execute(select(RunRow.settings).where(RunRow.id == run_id)).scalar_one())
+
+
 def runs(connection: Connection, model: str | None = None) -> list[Run]:
     """All runs, or those of one model, by id."""
     return _runs(connection) if model is None else _runs(connection, ModelRow.name == model)

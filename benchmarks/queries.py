@@ -98,7 +98,8 @@ def _add_fact(
         [(number, fact, f"Sentence {number} about [Y].") for number in numbers],
     )
     driver.executemany(
-        "INSERT INTO prompt_result VALUES (1, ?, 0.5, 'object', 0.5, 1, 1e-4, 1e-5, 1.0, 40, 9, NULL, 1, -0.1)",
+        "INSERT INTO prompt_result VALUES (1, ?, 0.5, 'object', 0.5, 1, 1e-4, 1e-5, 1.0, 40, 9, NULL, 1, -0.1, 0,"
+        " NULL)",
         [(number,) for number in numbers],
     )
     own = generator.integers(0, LAYERS * NEURONS, 3)

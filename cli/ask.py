@@ -8,7 +8,16 @@ import typer
 
 from kndb.records import LAB_MODELS
 
-from .options import DatabaseOption, DeviceOption, FormatOption, ModelOption, open_existing, open_or_create
+from .options import (
+    DatabaseOption,
+    DeviceOption,
+    FormatOption,
+    ModelOption,
+    ThreadsOption,
+    computing,
+    open_existing,
+    open_or_create,
+)
 from .output import OutputFormat, as_row, print_rows
 
 
@@ -20,6 +29,7 @@ def ask(
     ] = "current",
     top: Annotated[int, typer.Option("--top", help="How many answers.")] = 5,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -29,6 +39,6 @@ def ask(
     """
     # A lab model needs nothing in the store: asking it works in an empty folder.
     open_database = open_or_create if model in LAB_MODELS else open_existing
-    with open_database(db) as database:
+    with open_database(db) as database, computing(threads):
         answers = database.models.ask(model, text, version=version, top=top, device=device)
     print_rows([as_row(answer) for answer in answers], ["token", "probability"], output)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kndb.errors import UsageError
+from kndb.records import LAB_MODELS, Neuron
 
 from .options import (
     DatabaseOption,
@@ -15,14 +17,57 @@ from .options import (
     ModelOption,
     OptionalModelOption,
     RelationsOption,
+    ThreadsOption,
+    computing,
     open_existing,
+    open_or_create,
 )
-from .output import OutputFormat, as_row, note, print_record, print_rows, progress_bar
+from .output import OutputFormat, as_row, note, print_record, print_rows, print_text, progress_bar
+
+if TYPE_CHECKING:
+    from kndb.database.attribution import AttributionReport
+    from kndb.records import KnowledgeNeuron
+
+TOP = 10
+"""Neurons that are shown for free prompts."""
 
 
 def attribute(
     model: ModelOption,
     relation: RelationsOption = None,
+    facts: Annotated[
+        int | None,
+        typer.Option("--facts", metavar="N", help="Only the first N facts, in the store's order.", show_default=False),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", metavar="N", help="Only N facts, drawn at random by --seed.", show_default=False),
+    ] = None,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subject",
+            metavar="TEXT",
+            help="Only facts of this subject, its exact text; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    fact: Annotated[
+        list[int] | None,
+        typer.Option("--fact", metavar="FACT", help="Only the fact of this number; repeatable.", show_default=False),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            metavar="TEXT",
+            help="In place of stored facts, a sentence with one [Y] or [MASK]; repeatable: all with the same --answer.",
+            show_default=False,
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option("--answer", metavar="TEXT", help="The answer to --prompt.", show_default=False)
+    ] = None,
     method: Annotated[
         str, typer.Option("--method", help="The kind of score; `kndb methods` lists them.")
     ] = "integrated-gradients",
@@ -51,6 +96,15 @@ def attribute(
         float,
         typer.Option("--tolerance", help="Relative error wanted of each layer's integral, where nodes are adaptive."),
     ] = 1e-3,
+    most_evaluations: Annotated[
+        int | None,
+        typer.Option(
+            "--most-evaluations",
+            metavar="N",
+            help="Gradient evaluations of a prompt and layer at most, where nodes are adaptive.",
+            show_default=False,
+        ),
+    ] = None,
     floor: Annotated[
         float, typer.Option("--floor", help="Keep scores of at least this share of a prompt's largest.")
     ] = 0.1,
@@ -63,12 +117,13 @@ def attribute(
     held_out: Annotated[
         bool, typer.Option("--held-out/--no-held-out", help="Attribute prompts of held-out templates too.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the random method.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of --sample and of the method random.")] = 0,
     dtype: Annotated[
         str, typer.Option("--dtype", help="What is computed in: float32, tf32, bfloat16 or float64.")
     ] = "float32",
     device: DeviceOption = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")] = "auto",
+    threads: ThreadsOption = None,
     version: Annotated[
         str, typer.Option("--version", help="A version of the model: an id, a snapshot's name, base or current.")
     ] = "current",
@@ -85,15 +140,24 @@ def attribute(
 
     Example: kndb attribute --model lab-bert --relation P176
     """
-    with open_existing(db) as database, progress_bar(f"Attributing {model}") as tick:
+    # A lab model's free prompts need nothing in the store.
+    open_database = open_or_create if prompt and model in LAB_MODELS else open_existing
+    with open_database(db) as database, computing(threads) as used, progress_bar(f"Attributing {model}") as tick:
         report = database.attribution.run(
             model,
             relations=relation or [],
+            facts=facts,
+            sample=sample,
+            subjects=subject or [],
+            fact_ids=fact or [],
+            prompts=prompt or [],
+            answer=answer,
             method=method,
             target=target,
             quadrature=quadrature,
             steps=steps,
             tolerance=tolerance,
+            most_evaluations=most_evaluations,
             floor=floor,
             negative=negative,
             known_only=known_only,
@@ -106,6 +170,8 @@ def attribute(
             run=run,
             progress=tick,
         )
+        number = report.free_fact
+        largest = None if number is None else database.attribution.top_scores(report.run.id, number, top=TOP)
     from kndb.models.prompting import SKIP_REASONS
 
     for reason, count in report.skipped.items():
@@ -115,25 +181,68 @@ def attribute(
         note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")
     if report.held_out:
         note(f"Left out {report.held_out:,} prompts of held-out templates (--held-out takes them in).")
-    print_record(
-        {
-            "run": report.run.id,
-            "model": report.run.model,
-            "version": report.run.version,
-            "device": report.device,
-            "attributed": report.attributed,
-            "already_done": report.already_done,
-            "skipped": sum(report.skipped.values()),
-            "seconds": round(report.seconds, 2),
-            "seconds_writing": round(report.seconds_writing, 2),
-            "prompts_per_second": report.rate and round(report.rate, 1),
-            "known_answers": report.trust["correct"],
-            "evaluations_per_prompt": report.trust["evaluations"],
-            "completeness_error_mean": report.trust["completeness_error"],
-            "completeness_error_max": report.trust["completeness_error_max"],
-        },
-        output,
-    )
+    limit = facts or sample
+    if limit is not None and report.facts < limit:
+        note(f"Only {report.facts:,} facts to choose from; all of them were taken.")
+    _print_report(report, used, largest, output)
+    _warn_of_errors(report)
+    if report.free_fact is not None:
+        place = "" if db is None else f" --db {shlex.quote(db)}"
+        note(
+            f"Stored as fact {report.free_fact}. Its knowledge neurons: kndb refine --run {report.run.id}{place}, "
+            f"then: kndb query fact {report.free_fact}{place}"
+        )
+
+
+def _print_report(
+    report: AttributionReport, threads: int, largest: list[KnowledgeNeuron] | None, output: OutputFormat
+) -> None:
+    record: dict[str, Any] = {
+        "run": report.run.id,
+        "model": report.run.model,
+        "version": report.run.version,
+        "device": report.device,
+        "threads": threads,
+        "facts": report.facts,
+        "attributed": report.attributed,
+        "already_done": report.already_done,
+        "skipped": sum(report.skipped.values()),
+        "seconds": round(report.seconds, 2),
+        "seconds_writing": round(report.seconds_writing, 2),
+        "prompts_per_second": report.rate and round(report.rate, 1),
+        "known_answers": report.trust["correct"],
+        "evaluations_per_prompt": report.trust["evaluations"],
+        "completeness_error_mean": report.trust["completeness_error"],
+        "completeness_error_max": report.trust["completeness_error_max"],
+        "above_tolerance": report.errors.above if report.errors.prompts else None,
+    }
+    if largest is None:
+        print_record(record, output)
+        return
+    record["fact"] = report.free_fact
+    rows = [
+        {"neuron": str(Neuron(one.layer, one.neuron)), "prompts": one.prompts, "mean_score": one.mean_score}
+        for one in largest
+    ]
+    if output is OutputFormat.JSON:
+        record["largest_scores"] = rows
+    print_record(record, output)
+    if output is OutputFormat.TABLE and rows:
+        print_text("\nLargest scores", strong=True)
+        print_rows(rows, ["neuron", "prompts", "mean_score"], output)
+
+
+def _warn_of_errors(report: AttributionReport) -> None:
+    """Says how many prompts of the run are less exact than was asked for, and what to do."""
+    from kndb.database.error_words import errors_in_words, remedies
+
+    said = errors_in_words(report.errors)
+    if said is None:
+        return
+    if report.errors.asked:
+        note(f"Warning: {said}. {remedies(report.errors, report.run.settings)}.")
+    else:
+        note(f"{said}.")
 
 
 def refine(
@@ -183,7 +292,17 @@ def refine(
             allow_incomplete=allow_incomplete,
         )
         _, mean = database.query.neuron_counts(refinement.id)
+        errors = database.attribution.errors(refinement.run_id)
     note(f"Refinement {refinement.id} of run {refinement.run_id}: {mean:.2f} neurons per fact.")
+    from kndb.database.error_words import errors_in_words
+
+    said = errors_in_words(errors)
+    if said is not None:
+        share = 100 * errors.facts_above / errors.facts
+        note(
+            f"{'Warning: ' if errors.asked else ''}{said}. {errors.facts_above:,} of {errors.facts:,} facts "
+            f"({share:.1f} %) have such prompts."
+        )
     rows = [{"refinement": refinement.id, **as_row(outcome)} for outcome in refinement.relations]
     columns = ["refinement", "relation", "share", "passes", "facts", "facts_with_neurons", "mean_size"]
     print_rows(rows, columns, output)

@@ -10,7 +10,16 @@ import typer
 from kndb.errors import UsageError
 
 from .numbers import parse_numbers
-from .options import DatabaseOption, DeviceOption, EditArgument, FormatOption, OptionalModelOption, open_existing
+from .options import (
+    DatabaseOption,
+    DeviceOption,
+    EditArgument,
+    FormatOption,
+    OptionalModelOption,
+    ThreadsOption,
+    computing,
+    open_existing,
+)
 from .output import OutputFormat, as_row, note, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ def evaluate(
     sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
     seed: Annotated[int, typer.Option("--seed", help="Of that sample, the control's neurons, and the intervals.")] = 0,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -53,7 +63,7 @@ def evaluate(
 
     Example: kndb edit eval 1
     """
-    with open_existing(db) as database:
+    with open_existing(db) as database, computing(threads):
         evaluation = database.edits.evaluate(edit, fact=fact, to=to, sample=sample, seed=seed, device=device)
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))

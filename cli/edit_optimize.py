@@ -20,7 +20,15 @@ from .edit_plans import (
     plan_file,
     require_one_way,
 )
-from .options import DatabaseOption, FormatOption, ModelOption, RefinementOption, open_existing
+from .options import (
+    DatabaseOption,
+    FormatOption,
+    ModelOption,
+    RefinementOption,
+    ThreadsOption,
+    computing,
+    open_existing,
+)
 from .output import OutputFormat, Tick, note, progress_bar
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ def optimize(
     neurons: NeuronsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
     refinement: RefinementOption = None,
+    threads: ThreadsOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     db: DatabaseOption = None,
@@ -74,7 +83,7 @@ def optimize(
         steps=steps, learning_rate=learning_rate, keep=keep, bound=bound, target=target, drift=drift, seed=seed
     )
     counts = Neighbours(neighbours, others)
-    with open_existing(db) as database:
+    with open_existing(db) as database, computing(threads):
 
         def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
             return database.edits.drafts.optimize(

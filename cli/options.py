@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +42,25 @@ PartOption = Annotated[
     ),
 ]
 EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Threads to compute with. Default: $KNDB_THREADS, else the physical cores that are free.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+@contextmanager
+def computing(threads: int | None) -> Iterator[int]:
+    """Computes with a number of threads; None takes the default of `kndb.database.threads`."""
+    from kndb.database.threads import use_threads
+
+    with use_threads(threads) as used:
+        yield used
 
 
 def open_existing(location: str | None) -> Database:

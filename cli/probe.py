@@ -18,6 +18,8 @@ from .options import (
     OptionalModelOption,
     PartOption,
     RelationsOption,
+    ThreadsOption,
+    computing,
     open_existing,
 )
 from .output import OutputFormat, as_row, note, print_parts, print_rows, progress_bar
@@ -92,6 +94,7 @@ def suppress(
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     batch_size: BatchSizeOption = "auto",
+    threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -101,7 +104,7 @@ def suppress(
     """
     settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
     settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
-    _scale("suppress", model, {**settings, "batch_size": batch_size_option(batch_size)}, db, output)
+    _scale("suppress", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
 
 
 @app.command()
@@ -118,6 +121,7 @@ def amplify(
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     batch_size: BatchSizeOption = "auto",
+    threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -127,7 +131,7 @@ def amplify(
     """
     settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
     settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
-    _scale("amplify", model, {**settings, "batch_size": batch_size_option(batch_size)}, db, output)
+    _scale("amplify", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
 
 
 @app.command()
@@ -154,6 +158,7 @@ def activation(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
+    threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -162,7 +167,7 @@ def activation(
     Example: kndb probe activation --model lab-bert --texts texts.jsonl
     """
     started = time.monotonic()
-    with open_existing(db) as database, progress_bar(f"Reading {model}", "texts") as tick:
+    with open_existing(db) as database, computing(threads), progress_bar(f"Reading {model}", "texts") as tick:
         probe = database.probes.activation(
             model,
             texts,
@@ -223,9 +228,11 @@ def show(
     print_parts(parts, output, part)
 
 
-def _scale(kind: str, model: str, settings: Mapping[str, Any], location: str | None, output: OutputFormat) -> None:
+def _scale(
+    kind: str, model: str, settings: Mapping[str, Any], threads: int | None, location: str | None, output: OutputFormat
+) -> None:
     started = time.monotonic()
-    with open_existing(location) as database, progress_bar(f"Probing {model}", "facts") as tick:
+    with open_existing(location) as database, computing(threads), progress_bar(f"Probing {model}", "facts") as tick:
         probe = database.probes.scale(kind, model, **settings, progress=tick)
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)

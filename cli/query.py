@@ -93,7 +93,8 @@ def runs(
     """
     with open_existing(db) as database:
         found = database.attribution.runs(model)
-    columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "settings", "created_at"]
+    columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance"]
+    columns += ["settings", "created_at"]
     print_rows([as_row(row) for row in found], columns, output)
 
 

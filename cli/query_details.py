@@ -87,6 +87,11 @@ def fact(
         chosen = database.query.refinement(refinement, model)
         found = database.query.fact(number, refinement=chosen.id, nearest=nearest)
     note(f"{_of(chosen)}, fact {number} {found.fact.title}.")
+    above = [prompt for prompt in found.prompts if prompt.above_tolerance]
+    if above:
+        than = "the tolerance of " if found.tolerance_asked else ""
+        why = "" if found.tolerance_asked else " (fixed rule; no tolerance was asked)"
+        note(f"{len(above)} of its prompts have a completeness error over {than}{found.error_limit:g}{why}.")
     if all(prompt.probability is None for prompt in found.prompts) and not found.votes:
         note("The run has no results for it; give it some with: kndb attribute, then kndb refine.")
     print_parts(_fact_parts(found), output, part)
@@ -189,6 +194,8 @@ _PROMPT_COLUMNS = [
     "correct",
     "coarse_set",
     "completeness_error",
+    "worst_layer",
+    "above_tolerance",
     "skipped",
 ]
 

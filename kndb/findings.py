@@ -11,13 +11,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .records import Fact, Settings
+from .records import ERROR_LIMIT, Fact, Settings
 
 ARMS = ("knowledge", "random", "activation")
 """Whose neurons a probe scales: the fact's refined set, as many random ones of the same layers, the baseline's set."""
 
 TEXT_KINDS = ("head-and-tail", "head", "neither")
 """What the texts of an activation probe name of their fact."""
+
+
+# --- errors of runs --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """A layer with completeness errors above a run's limit: of how many prompts, and the largest of them."""
+
+    layer: int
+    prompts: int
+    worst: float
+
+
+@dataclass(frozen=True)
+class RunErrors:
+    """How exact a run's scores are.
+
+    Attributes:
+        limit: the completeness error above which prompts are counted.
+        asked: whether that is the tolerance that was asked for; if not, the rule's nodes were fixed.
+        prompts: prompts with a completeness error; `above`: those whose error, in their worst layer, is over the limit.
+        worst: the largest error; None if there are none.
+        facts: facts with such prompts; `facts_above`: those with at least one above the limit.
+        unrecorded: prompts above the limit of which no layers are recorded: an earlier kndb stored them.
+        layers: the layers above the limit, the one with most prompts first.
+    """
+
+    limit: float
+    asked: bool
+    prompts: int
+    above: int
+    worst: float | None
+    facts: int
+    facts_above: int
+    unrecorded: int
+    layers: tuple[LayerErrors, ...]
 
 
 # --- sharing --------------------------------------------------------------------------------------------------
@@ -188,7 +225,12 @@ class NeuronFindings:
 
 @dataclass(frozen=True)
 class PromptFindings:
-    """A fact's prompt, with what the run gave for it (None where it has no result)."""
+    """A fact's prompt, with what the run gave for it (None where it has no result).
+
+    Attributes:
+        worst_layer: the layer of the largest completeness error; None too if it is not recorded.
+        above_tolerance: whether that error exceeds the run's `kndb.records.Run.error_limit`.
+    """
 
     prompt: int
     text: str
@@ -199,6 +241,8 @@ class PromptFindings:
     correct: bool | None
     coarse_set: int | None
     completeness_error: float | None
+    worst_layer: int | None
+    above_tolerance: bool | None
     skipped: str | None
 
 
@@ -242,6 +286,8 @@ class FactFindings:
         consistency: mean Jaccard index over all pairs of its prompts' coarse sets; None with fewer than two.
         neurons: the size of its refined set.
         prompts, votes, nearest: details.
+        error_limit: the completeness error above which prompts are marked; `tolerance_asked`: whether that is the
+            run's tolerance.
     """
 
     fact: Fact
@@ -251,6 +297,8 @@ class FactFindings:
     prompts: tuple[PromptFindings, ...]
     votes: tuple[Votes, ...]
     nearest: tuple[NearFact, ...]
+    error_limit: float = ERROR_LIMIT
+    tolerance_asked: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,12 @@ BLANK = "[Y]"
 LAB_MODELS = ("lab-bert", "lab-gpt2")
 """The models that kndb ships; they can be named without being registered."""
 
+FREE_PROMPTS = "free-prompts"
+"""The relation of the prompts that were given to `kndb attribute --prompt`, without a list of facts."""
+
+ERROR_LIMIT = 1e-3
+"""The completeness error above which prompts are counted where a run asked for no tolerance."""
+
 UNKNOWN = "unknown"
 """Family and version of a model of which only results were imported."""
 
@@ -187,7 +193,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """An attribution run: all results that one method with one set of settings gave on one model version."""
+    """An attribution run: all results that one method with one set of settings gave on one model version.
+
+    Attributes:
+        prompts: prompts with scores; `skipped`: those without.
+        above_tolerance: prompts whose completeness error exceeds `error_limit`; None if no errors are stored.
+    """
 
     id: int
     model: str
@@ -199,6 +210,18 @@ class Run:
     finished_at: str | None
     prompts: int = 0
     skipped: int = 0
+    above_tolerance: int | None = None
+
+    @property
+    def error_limit(self) -> float:
+        """The completeness error above which its prompts are counted: its tolerance; else `ERROR_LIMIT`."""
+        return error_limit(self.settings)
+
+
+def error_limit(settings: Settings) -> float:
+    """The completeness error above which a run's prompts are counted: its tolerance; of fixed rules, `ERROR_LIMIT`."""
+    tolerance = settings.get("tolerance")
+    return float(tolerance) if isinstance(tolerance, (int, float)) else ERROR_LIMIT
 
 
 @dataclass(frozen=True)
@@ -221,6 +244,8 @@ class PromptResult:
         tokens: tokens in the model's input.
         answer_tokens: tokens of the answer; the prompt's scores are the mean over them.
         skipped: why the prompt has no result (a short key); None if it has one.
+        worst_layer: the layer of the largest completeness error; None if nobody noted it.
+        layers_above: the layers whose completeness error exceeds the run's `error_limit`, with that error.
     """
 
     prompt_id: int
@@ -236,6 +261,8 @@ class PromptResult:
     tokens: int | None = None
     answer_tokens: int | None = None
     skipped: str | None = None
+    worst_layer: int | None = None
+    layers_above: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,32 @@
 
 It knows nothing of the store. A batch that does not fit the memory is halved and tried again. The score of a prompt
 whose answer has several tokens is the mean of its questions' scores.
+
+Where only known prompts are wanted, a forward pass without gradients comes first and tells which those are. They alone
+are attributed, in batches as full as any: prompts of one shape are collected from as many forward passes as it takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import torch
 
 from ..errors import AttributionError, ModelError, UsageError
+from ..models.answers import answer_logits
 from ..models.network import Network
 from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
-from ..records import PromptResult, ResultBatch, ScoreColumns
+from ..records import PromptResult, ResultBatch, ScoreColumns, error_limit
 from .batches import NODES_PER_PROMPT, automatic_size, by_shape, most_prompts, to_tensors
 from .continuation import Continuation, continue_from, freeze
 from .method import MethodOptions, MethodScores
 from .methods import find_method
 from .quadrature import Quadrature
+
+_Done = TypeVar("_Done")
 
 NOT_KNOWN = "not-known"
 COMPARED = 8
@@ -69,19 +75,31 @@ class AttributionSettings:
             "dtype": self.precision,
         }
 
+    @property
+    def error_limit(self) -> float:
+        """The completeness error above which a prompt's layers are noted."""
+        return error_limit(self.quadrature.settings())
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the model answers to a batch of B prompts of m answer tokens."""
+
+    probability: torch.Tensor  # [B]
+    predicted: torch.Tensor  # [B, m]
+    predicted_probability: torch.Tensor  # [B]
+    correct: list[bool | None]  # B
+
 
 @dataclass(frozen=True)
 class _Attribution:
     """Scores and answers of a batch of B prompts of m answer tokens, S of them attributed."""
 
+    answers: _Answers
     selected: torch.Tensor  # [S]
     scores: torch.Tensor  # [S, L, n]
-    errors: torch.Tensor | None  # [S, m·L]
+    errors: torch.Tensor | None  # [m, S, L]
     evaluations: torch.Tensor  # [S]
-    probability: torch.Tensor  # [B]
-    predicted: torch.Tensor  # [B, m]
-    predicted_probability: torch.Tensor  # [B]
-    correct: list[bool | None]  # B
 
 
 class Engine:
@@ -115,27 +133,62 @@ class Engine:
     def run(self, prompts: Sequence[EncodedPrompt]) -> Iterator[ResultBatch]:
         """Attributes prompts, shorter ones first, and yields each batch's results as it is done.
 
+        With `known_only`, the prompts that the model answers otherwise come as they are found, in batches without
+        scores.
+
         Raises:
             AttributionError: if the model gives numbers that are not finite, or one prompt alone does not fit
                 the memory.
             ModelError: if the engine's first batch does not agree with the model's own forward pass.
         """
+        if self._settings.known_only:
+            for alike in by_shape(prompts, max(1, len(prompts))):
+                yield from self._run_known(alike)
+            return
         for group in by_shape(prompts, self._batch_size or most_prompts(self._network.device)):
-            rest = group
-            while rest:
-                size = self._batch_size or automatic_size(self._network, rest[0])
-                yield from self._attempt(rest[:size])
-                rest = rest[size:]
+            yield from self._run_all(group)
 
-    def _attempt(self, prompts: list[EncodedPrompt]) -> Iterator[ResultBatch]:
+    def _run_all(self, prompts: list[EncodedPrompt]) -> Iterator[ResultBatch]:
+        """Attributes prompts of one shape."""
+        rest = prompts
+        while rest:
+            size = self._fitting_size(rest[0])
+            yield from self._fitting(rest[:size], self._attribute)
+            rest = rest[size:]
+
+    def _run_known(self, prompts: list[EncodedPrompt]) -> Iterator[ResultBatch]:
+        """Attributes those of one shape that the model answers with the fact's answer."""
+        known: list[EncodedPrompt] = []
+        rest = prompts
+        while rest:
+            size = self._fitting_size(rest[0])
+            some, rest = rest[:size], rest[size:]
+            left_out: list[PromptResult] = []
+            for asked, answers in self._fitting(some, self._ask):
+                known += [prompt for prompt, right in zip(asked, answers.correct, strict=True) if right]
+                left_out += _left_out(asked, answers, self._decode)
+            # The first ones are attributed at once: nothing is given out before the engine has been compared.
+            while len(known) >= size or (known and not self._verified):
+                yield from self._fitting(known[:size], self._attribute)
+                known = known[size:]
+            if left_out:
+                yield ResultBatch(tuple(left_out))
+        yield from self._run_all(known)
+
+    def _fitting_size(self, prompt: EncodedPrompt) -> int:
+        return self._batch_size or automatic_size(self._network, prompt)
+
+    def _fitting(
+        self, prompts: list[EncodedPrompt], compute: Callable[[list[EncodedPrompt]], _Done]
+    ) -> Iterator[_Done]:
+        """What is computed of prompts: of all together, or part by part if they do not fit the memory."""
         try:
             with self._precision.computing():
-                done = self._attribute(prompts)
+                done = compute(prompts)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            done = None
-        if done is not None:
+        else:
             yield done
             return
         if len(prompts) == 1:
@@ -147,8 +200,26 @@ class Engine:
             torch.cuda.empty_cache()
         middle = len(prompts) // 2
         self._batch_size = middle
-        yield from self._attempt(prompts[:middle])
-        yield from self._attempt(prompts[middle:])
+        yield from self._fitting(prompts[:middle], compute)
+        yield from self._fitting(prompts[middle:], compute)
+
+    @torch.no_grad()
+    def _ask(self, prompts: list[EncodedPrompt]) -> tuple[list[EncodedPrompt], _Answers]:
+        """The model's answers to prompts of one shape, by its own forward pass."""
+        chosen, largest, predicted = [], [], []
+        for questions in zip(*(prompt.questions for prompt in prompts), strict=True):
+            logits = answer_logits(self._network, questions)
+            distribution = (logits if logits.dtype == torch.float64 else logits.float()).softmax(-1)
+            probability, token = distribution.max(-1)
+            _require_finite(probability)
+            answer = torch.tensor([question.answer for question in questions], device=token.device)
+            answer = torch.where(answer < 0, token, answer)
+            chosen.append(distribution.gather(-1, answer.unsqueeze(-1))[:, 0])
+            largest.append(probability)
+            predicted.append(token)
+        tokens = torch.stack(predicted, dim=1)
+        probability, best = torch.stack(chosen).prod(0), torch.stack(largest).prod(0)
+        return prompts, _Answers(probability, tokens, best, _correct(prompts, tokens.tolist()))
 
     def _attribute(self, prompts: list[EncodedPrompt]) -> ResultBatch:
         questions = zip(*(prompt.questions for prompt in prompts), strict=True)
@@ -167,7 +238,8 @@ class Engine:
         selected = torch.tensor(chosen, device=predicted.device, dtype=torch.int64)
         options = MethodOptions(
             quadrature=self._settings.quadrature,
-            most_rows=NODES_PER_PROMPT * max(len(prompts), self._rows_that_fit(prompts[0])),
+            # Where a batch has fewer prompts than could be run at once, more of their nodes are.
+            most_rows=NODES_PER_PROMPT * max(len(prompts), self._fitting_size(prompts[0])),
             seed=self._settings.seed,
             facts=[prompts[index].fact_id for index in chosen],
             unit=self._precision.unit,
@@ -175,19 +247,17 @@ class Engine:
         parts = [self._method.compute(base, selected, options) for base in bases]
         log_odds = torch.stack([base.base.odds for base in bases], dim=1)
         return _Attribution(
+            answers=_Answers(
+                probability=torch.nn.functional.logsigmoid(log_odds).sum(1).exp(),
+                predicted=predicted,
+                predicted_probability=torch.stack([base.base.predicted_probability for base in bases]).prod(0),
+                correct=correct,
+            ),
             selected=selected,
             scores=_mean_scores(parts),
             errors=_all_errors(parts),
             evaluations=torch.stack([part.evaluations for part in parts]).sum(0),
-            probability=torch.nn.functional.logsigmoid(log_odds).sum(1).exp(),
-            predicted=predicted,
-            predicted_probability=torch.stack([base.base.predicted_probability for base in bases]).prod(0),
-            correct=correct,
         )
-
-    def _rows_that_fit(self, prompt: EncodedPrompt) -> int:
-        """Prompts of a shape that could be run at once: where a batch has fewer, more of their nodes are."""
-        return self._batch_size or automatic_size(self._network, prompt)
 
     @torch.no_grad()
     def _verify(self, first: Continuation) -> None:
@@ -206,7 +276,7 @@ class Engine:
             raise ModelError(
                 f"kndb's {self._network.adapter.family} adapter gives other probabilities than the model's own "
                 f"forward pass (relative difference {worst:.1e}, expected at most {self._precision.agreement:.0e}); "
-                "nothing was stored. The checkpoint has settings that the adapter does not know"
+                "no score was stored. The checkpoint has settings that the adapter does not know"
             )
         self._verified = True
 
@@ -246,7 +316,7 @@ def _mean_scores(parts: list[MethodScores]) -> torch.Tensor:
 
 def _all_errors(parts: list[MethodScores]) -> torch.Tensor | None:
     errors = [part.completeness_error for part in parts if part.completeness_error is not None]
-    return torch.cat(errors, dim=1) if errors else None
+    return torch.stack(errors) if errors else None
 
 
 def _kept(scores: torch.Tensor, settings: AttributionSettings) -> tuple[torch.Tensor, torch.Tensor]:
@@ -277,29 +347,60 @@ def _results(
     )
     place = {index: number for number, index in enumerate(attribution.selected.tolist())}
     errors = attribution.errors
-    worst = [None] * len(place) if errors is None or not len(place) else errors.amax(dim=1).tolist()
-    mean = [None] * len(place) if errors is None or not len(place) else errors.mean(dim=1).tolist()
+    mean = None if errors is None else errors.mean(dim=(0, 2)).tolist()
+    by_layer = None if errors is None else errors.amax(dim=0).tolist()  # S lists of L, the worst of the answer's tokens
     evaluations, (maxima, minima) = attribution.evaluations.tolist(), extremes.tolist()
-    probabilities, predicted = attribution.probability.tolist(), attribution.predicted.tolist()
-    predicted_probability = attribution.predicted_probability.tolist()
     results = []
-    for index, prompt in enumerate(prompts):
+    for index, said in enumerate(_said(prompts, attribution.answers, decode)):
         number = place.get(index)
-        results.append(
-            PromptResult(
-                prompt_id=prompt.prompt_id,
-                probability=probabilities[index],
-                predicted=decode(predicted[index]),
-                predicted_probability=predicted_probability[index],
-                correct=attribution.correct[index],
-                completeness_error=None if number is None else worst[number],
-                completeness_error_mean=None if number is None else mean[number],
-                max_score=None if number is None else maxima[number],
-                min_score=None if number is None else minima[number],
-                evaluations=None if number is None else evaluations[number],
-                tokens=len(prompt.ids) + len(prompt.source),
-                answer_tokens=len(prompt.questions),
-                skipped=NOT_KNOWN if number is None else None,
-            )
-        )
+        if number is None:
+            results.append(replace(said, skipped=NOT_KNOWN))
+            continue
+        scored = replace(said, max_score=maxima[number], min_score=minima[number], evaluations=evaluations[number])
+        if by_layer is not None and mean is not None:
+            scored = _with_errors(scored, by_layer[number], mean[number], settings.error_limit)
+        results.append(scored)
     return ResultBatch(tuple(results), columns)
+
+
+def _said(
+    prompts: Sequence[EncodedPrompt], answers: _Answers, decode: Callable[[Sequence[int]], str]
+) -> Iterator[PromptResult]:
+    """What is known of prompts before they are attributed: the model's answers."""
+    columns = zip(
+        prompts,
+        answers.probability.tolist(),
+        answers.predicted.tolist(),
+        answers.predicted_probability.tolist(),
+        answers.correct,
+        strict=True,
+    )
+    for prompt, probability, predicted, predicted_probability, correct in columns:
+        yield PromptResult(
+            prompt_id=prompt.prompt_id,
+            probability=probability,
+            predicted=decode(predicted),
+            predicted_probability=predicted_probability,
+            correct=correct,
+            tokens=len(prompt.ids) + len(prompt.source),
+            answer_tokens=len(prompt.questions),
+        )
+
+
+def _left_out(
+    prompts: Sequence[EncodedPrompt], answers: _Answers, decode: Callable[[Sequence[int]], str]
+) -> list[PromptResult]:
+    """The results of the prompts that the model answers otherwise."""
+    return [replace(said, skipped=NOT_KNOWN) for said in _said(prompts, answers, decode) if not said.correct]
+
+
+def _with_errors(result: PromptResult, by_layer: Sequence[float], mean: float, limit: float) -> PromptResult:
+    """A result with the completeness errors of its layers."""
+    worst = max(range(len(by_layer)), key=by_layer.__getitem__)
+    return replace(
+        result,
+        completeness_error=by_layer[worst],
+        completeness_error_mean=mean,
+        worst_layer=worst,
+        layers_above={layer: error for layer, error in enumerate(by_layer) if error > limit},
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
@@ -12,18 +13,33 @@ from ..attribution.method import Method
 from ..attribution.methods import METHODS
 from ..attribution.quadrature import Quadrature
 from ..errors import AttributionError, NotFoundError, UsageError
+from ..findings import RunErrors
 from ..models import loading
 from ..models.precision import PRECISIONS
-from ..models.prompting import EncodedPrompt, Encoder, Skipped
-from ..records import Prompt, PromptResult, Refinement, ResultBatch, Run, Settings
+from ..models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
+from ..records import (
+    BLANK,
+    SUBJECT_SLOT,
+    KnowledgeNeuron,
+    Prompt,
+    PromptResult,
+    Refinement,
+    ResultBatch,
+    Run,
+    Settings,
+)
+from ..store import fact_findings as store_fact
 from ..store import facts as store_facts
 from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
+from ..store.free_prompts import add_free_prompts
 from ..store.numbers import there_are
+from ..store.run_errors import run_errors
+from ..store.selection import Selection, require_sense, select_facts
 from .background import BackgroundWriter
-from .models import ModelCommands
+from .models import ModelCommands, ModelVersion, question_text
 
 Progress = Callable[[int, int], None]
 """Told how many prompts are done, of how many."""
@@ -34,6 +50,7 @@ GOLD, PREDICTED = "gold", "predicted"
 DEFAULT_THRESHOLD = 0.2
 """Of runs whose method this kndb does not know."""
 _SKIPPED_AT_ONCE = 5000
+EXAMPLE = f"The capital of France is {BLANK}."
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,9 @@ class AttributionReport:
         seconds: time spent attributing now, loading the model left out.
         seconds_writing: how much of it was spent waiting for the store; the rest of the writing went on beside it.
         trust: completeness errors and the share of known answers, over the whole run.
+        errors: how many prompts of the whole run are above the tolerance, and in which layers.
+        facts: facts that this command chose.
+        free_fact: the fact that free prompts were stored as; None without any.
     """
 
     run: Run
@@ -63,6 +83,9 @@ class AttributionReport:
     seconds_writing: float
     device: str
     trust: dict[str, float | int | None]
+    errors: RunErrors
+    facts: int
+    free_fact: int | None = None
 
     @property
     def rate(self) -> float | None:
@@ -82,11 +105,18 @@ class AttributionCommands:
         model: str,
         *,
         relations: Sequence[str] = (),
+        facts: int | None = None,
+        sample: int | None = None,
+        subjects: Sequence[str] = (),
+        fact_ids: Sequence[int] = (),
+        prompts: Sequence[str] = (),
+        answer: str | None = None,
         method: str = "integrated-gradients",
         target: str = GOLD,
         quadrature: str = "bisection",
         steps: int | None = None,
         tolerance: float = 1e-3,
+        most_evaluations: int | None = None,
         floor: float = 0.1,
         negative: bool = False,
         known_only: bool = False,
@@ -99,25 +129,33 @@ class AttributionCommands:
         run: int | None = None,
         progress: Progress | None = None,
     ) -> AttributionReport:
-        """Attributes all prompts of some relations that have no result yet, and stores them batch by batch.
+        """Attributes all prompts of some facts that have no result yet, and stores them batch by batch.
 
-        The same model version, method and settings go on with the same run. Killed, it loses the two batches in
-        flight at most: the one being computed and the one being written.
+        The same model version, method and settings go on with the same run, whichever facts are chosen. Killed, it
+        loses the two batches in flight at most: the one being computed and the one being written.
 
         Args:
             model: a registered model, or a lab model.
             relations: the relations' keys; none named means all.
+            facts: of the facts chosen otherwise, only the first so many, in the store's order.
+            sample: of these, only so many, drawn at random by `seed`; a larger sample holds the smaller ones.
+            subjects: only facts of these subjects, by their exact texts.
+            fact_ids: only the facts of these numbers.
+            prompts: in place of facts of the store, sentences with one `[Y]` or `[MASK]` each (for a causal model, it
+                may be left out at the end): they are stored as prompts of one fact, in the relation `free-prompts`.
+            answer: the object of that fact.
             method: the kind of score, a name of `kndb.attribution.methods.METHODS`.
             target: the answer that scores are for: `gold` (the fact's), `predicted` (the model's own most probable
                 token), or a text.
             quadrature: a name of `kndb.attribution.quadrature.QUADRATURES`.
             steps: a fixed number of nodes; None is adaptive where the rule can be.
             tolerance: the error wanted of each integral, if adaptive.
+            most_evaluations: gradient evaluations of a prompt and layer at most, if adaptive; None takes the usual.
             floor: scores under this share of a prompt's largest are not kept.
             negative: keep scores below zero too, down to that share of the prompt's lowest.
             known_only: leave out prompts that the model answers otherwise.
             held_out: attribute prompts of held-out templates too.
-            seed: of the random method.
+            seed: of the random method, and of `sample`.
             dtype: what is computed in, a name of `kndb.models.precision.PRECISIONS`.
             device: `auto`, `cpu`, `cuda`, `mps`.
             batch_size: prompts per batch; None chooses by the memory.
@@ -126,35 +164,41 @@ class AttributionCommands:
             progress: told of each batch.
 
         Raises:
-            NotFoundError: for an unknown model, version, run or relation.
+            NotFoundError: for an unknown model, version, run, relation, subject or fact.
             AttributionError: if there is nothing to attribute, the model gives no numbers, or the run saw another
                 version or other settings.
             UsageError: for settings that make no sense, or that the device can't compute.
         """
+        more: dict[str, Any] = {} if most_evaluations is None else {"most_evaluations": most_evaluations}
         settings = AttributionSettings(
-            Quadrature.choose(quadrature, steps, tolerance), floor, known_only, method, negative, seed, dtype
+            Quadrature.choose(quadrature, steps, tolerance, **more), floor, known_only, method, negative, seed, dtype
         )
         stored = {**settings.as_settings(), "held_out": held_out, "target": _checked_target(target)}
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"found batch size {batch_size}; expected auto or a number from 1")
         chosen = loading.choose_device(device)
         PRECISIONS[dtype].require(chosen)
+        selection = Selection(relations, subjects, fact_ids, facts, sample, seed)
+        require_sense(selection)
+        free = _checked_free(prompts, answer, selection)
         with self._store.reading() as connection:
-            relation_ids = store_facts.require_relations(connection, relations)
-            total = store_runs.count_prompts(connection, relation_ids, held_out=held_out)
-            everything = store_runs.count_prompts(connection, relation_ids, held_out=True)
-        if not total:
-            raise AttributionError("the store has no prompts to attribute; add some with: kndb ingest PATH")
+            chosen_facts = [] if free else select_facts(connection, selection, held_out=held_out)
+        if not chosen_facts and not free:
+            raise AttributionError(_nothing_to_attribute(selection))
         if run is not None:
             self._require_same(run, model, version, method, stored)
         loaded = self._models.load(model, version)
+        if free and answer is not None:
+            chosen_facts = [self._store_free(loaded, free, answer.strip(), target)]
         with self._store.reading() as connection:
+            total = store_runs.count_prompts(connection, chosen_facts, held_out=held_out)
+            everything = store_runs.count_prompts(connection, chosen_facts, held_out=True)
             present = store_runs.find_run(connection, loaded.record.id, loaded.version, method, stored)
-            pending = store_runs.pending_prompts(connection, present, relation_ids, held_out=held_out)
+            pending = store_runs.pending_prompts(connection, present, chosen_facts, held_out=held_out)
         encoded, skipped = _encode(loaded.encoder, pending, target)
         network = loaded.loaded.network(chosen, PRECISIONS[dtype].dtype)
         engine = Engine(network, loaded.loaded.decode, settings, batch_size)
-        saver = _Saver(self._store, loaded.record.id, loaded.version, method, stored, skipped)
+        saver = _Saver(self._store, loaded.record.id, loaded.version, method, stored, skipped, chosen_facts)
         started, done = time.monotonic(), 0
         with BackgroundWriter(saver.save) as writer:
             for batch in engine.run(encoded):
@@ -169,6 +213,7 @@ class AttributionCommands:
         with self._store.reading() as connection:
             reasons = store_runs.skip_counts(connection, run_id)
             trust = store_runs.trust(connection, run_id)
+            errors = run_errors(connection, finished)
         return AttributionReport(
             run=finished,
             resumed=present is not None,
@@ -181,6 +226,9 @@ class AttributionCommands:
             seconds_writing=writer.waited,
             device=str(chosen),
             trust=trust,
+            errors=errors,
+            facts=len(chosen_facts),
+            free_fact=chosen_facts[0] if free else None,
         )
 
     def refine(
@@ -232,6 +280,45 @@ class AttributionCommands:
         with self._store.writing() as connection:
             number = store_refinements.add_refinement(connection, chosen.id, settings.as_settings(), outcomes)
             return store_refinements.refinement(connection, number)
+
+    def errors(self, run: int) -> RunErrors:
+        """How many prompts of a run are above its tolerance, and in which layers.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        with self._store.reading() as connection:
+            return run_errors(connection, store_runs.run(connection, run))
+
+    def top_scores(self, run: int, fact: int, *, top: int = 10) -> list[KnowledgeNeuron]:
+        """The neurons with the largest stored scores for a fact's prompts in a run, by the sum over the prompts.
+
+        Unlike knowledge neurons, they are not refined: nothing asks that several prompts agree.
+
+        Args:
+            run: the run.
+            fact: the fact.
+            top: how many, at least 1.
+
+        Returns:
+            Each with the number of prompts of which a score is stored, and the mean of these scores.
+        """
+        if top < 1:
+            raise UsageError(f"top must be at least 1 (got {top})")
+        with self._store.reading() as connection:
+            return store_fact.top_scores(connection, run, fact, top)
+
+    def _store_free(self, loaded: ModelVersion, prompts: Sequence[str], answer: str, target: str) -> int:
+        """Stores free prompts that this model can be asked, and gives their fact's number."""
+        texts = []
+        for prompt in prompts:
+            text = question_text(prompt, loaded.adapter.blank, f'kndb attribute --prompt "{EXAMPLE}" --answer Paris')
+            _, skipped = _encode(loaded.encoder, [Prompt(0, 0, text, answer)], target)
+            if skipped:
+                raise UsageError(f"--prompt {prompt!r} can't be asked: {SKIP_REASONS[skipped[0].reason]}")
+            texts.append(text)
+        with self._store.writing() as connection:
+            return add_free_prompts(connection, texts, answer)
 
     def runs(self, model: str | None = None) -> list[Run]:
         """All runs, or those of one model.
@@ -308,17 +395,20 @@ class _Saver:
         method: str,
         settings: Settings,
         skipped: Sequence[Skipped],
+        facts: Sequence[int],
     ) -> None:
         self._store = store
+        self._facts = facts
         self._identity = (model_id, version, method, settings)
         self._skipped = skipped
         self._run_id: int | None = None
 
     def open(self) -> int:
-        """The run's number; starts it, and saves its skipped prompts, if that is still to be done."""
+        """The run's number; starts it, notes its facts and saves its skipped prompts, if that is still to be done."""
         if self._run_id is None:
             with self._store.writing() as connection:
                 run, _ = store_runs.start_run(connection, *self._identity)
+                store_runs.choose_facts(connection, run.id, self._facts)
             self._run_id = run.id
             for start in range(0, len(self._skipped), _SKIPPED_AT_ONCE):
                 part = self._skipped[start : start + _SKIPPED_AT_ONCE]
@@ -339,6 +429,35 @@ class _Saver:
 def methods() -> list[Method]:
     """All methods of attribution."""
     return list(METHODS.values())
+
+
+def _nothing_to_attribute(selection: Selection) -> str:
+    if selection.narrowed or selection.relations:
+        return (
+            "none of the chosen facts has prompts to attribute; those of held-out templates count with --held-out. "
+            "See: kndb query facts"
+        )
+    return "the store has no prompts to attribute; add some with: kndb ingest PATH"
+
+
+def _checked_free(prompts: Sequence[str], answer: str | None, selection: Selection) -> list[str]:
+    """The free prompts, if there are any, without those given twice."""
+    if not prompts:
+        if answer is not None:
+            raise UsageError("--answer goes with --prompt: the answer to the prompts given there")
+        return []
+    if answer is None or not answer.strip():
+        raise UsageError(f'--prompt needs --answer, as in: kndb attribute --prompt "{EXAMPLE}" --answer Paris')
+    if selection.narrowed or selection.relations:
+        raise UsageError(
+            "--prompt takes no facts of the store; leave out --relation, --facts, --sample, --subject and --fact"
+        )
+    for text in (*prompts, answer):
+        if SUBJECT_SLOT in text or not all(mark.isprintable() for mark in text):
+            raise UsageError(
+                f"--prompt and --answer must be one printable line each, without {SUBJECT_SLOT} (got {text!r})"
+            )
+    return list(dict.fromkeys(prompt.strip() for prompt in prompts))
 
 
 def _checked_target(target: str) -> str:

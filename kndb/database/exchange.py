@@ -211,6 +211,7 @@ class ExchangeCommands:
                 raise import_neurons.nothing_joined(reader.unjoined or reader.missing)
             if reader.results:
                 store_exchange.close_run(connection, before, description.run.status, description.run.finished_at)
+                store_runs.choose_facts_of_results(connection, run_id)
         return ScoreImport(
             run=run_id,
             model=model.name,

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 _BATCH = 500
 """Prompts whose results are written at once."""
 
-_RESULT_COLUMNS = tuple(column.name for column in SCORES[5:-1] if column.name not in ("predicted",))
+_RESULT_COLUMNS = tuple(column.name for column in SCORES[5:-1] if column.name not in ("predicted", "layers_above"))
 """The columns that a prompt's result takes as they are."""
 
 
@@ -196,6 +196,11 @@ class ScoreReader:
         neurons: list[int] = []
         scores: list[float] = []
         for prompt_id, where, row in batch:
+            noted = [] if row["worst_layer"] is None else [row["worst_layer"]]
+            for layer in (*noted, *(layer for layer, _ in row["layers_above"] or ())):
+                fault = sizes.fault(layer, 0)
+                if fault is not None:
+                    raise InputError(f"{where}: {fault}")
             seen = set()
             for layer, neuron, score in row["scores"] or ():
                 fault = sizes.fault(layer, neuron)
@@ -227,7 +232,8 @@ def _result(prompt_id: int, row: Row) -> PromptResult:
     # CSV does not tell an empty token from none; with a probability there was one.
     nothing = None if row["predicted_probability"] is None else ""
     predicted = nothing if row["predicted"] is None else row["predicted"]
-    return PromptResult(prompt_id, predicted=predicted, **values)
+    layers = {layer: float(error) for layer, error in row["layers_above"] or ()}
+    return PromptResult(prompt_id, predicted=predicted, layers_above=layers, **values)
 
 
 def require_one(paths: list[Path], what: str) -> Path:

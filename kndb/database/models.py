@@ -201,7 +201,7 @@ class ModelCommands:
             raise UsageError(f"found top {top}; expected at least 1")
         chosen = loading.choose_device(device)
         loaded = self.load(name, version).loaded
-        question = _question(text, loaded.adapter.blank)
+        question = question_text(text, loaded.adapter.blank, 'kndb ask --model NAME "The capital of France is [Y]."')
         encoded = loaded.encoder.encode(0, question, None)
         if isinstance(encoded, Skipped):
             raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
@@ -286,13 +286,21 @@ def require_checkpoint(record: Model) -> None:
         )
 
 
-def _question(text: str, blank: Blank) -> str:
+def question_text(text: str, blank: Blank, example: str) -> str:
+    """A sentence with one `[Y]`, from one with `[Y]` or `[MASK]`; for a causal model, its end may be the blank.
+
+    Args:
+        text: what the user gave.
+        blank: how the model is shown the blank.
+        example: a command that is right, for the message.
+
+    Raises:
+        UsageError: if there is not exactly one blank.
+    """
     question = text.replace("[MASK]", BLANK)
     blanks = question.count(BLANK)
     if blanks == 1:
         return question
     if blanks == 0 and blank is Blank.CUT and text.strip():
         return f"{question.rstrip()} {BLANK}"
-    raise UsageError(
-        f'found {blanks} blanks in {text!r}; expected one, as in: kndb ask --model NAME "The capital of France is [Y]."'
-    )
+    raise UsageError(f"found {blanks} blanks in {text!r}; expected one, as in: {example}")

@@ -13,8 +13,8 @@ from ..analysis.refinement import prompts_needed
 from ..analysis.votes import Place, votes
 from ..errors import AttributionError, UsageError
 from ..findings import Consistency, FactFindings, NeuronFindings
-from ..records import Neuron, Refinement
-from ..store import coarse_sets, facts, models, queries, refinements
+from ..records import Neuron, Refinement, error_limit
+from ..store import coarse_sets, facts, models, queries, refinements, runs
 from ..store import fact_findings as store_fact
 from ..store import neuron_findings as store_neuron
 from ..store.coarse_sets import Coarse, CoarseRow
@@ -44,14 +44,18 @@ def fact_findings(connection: Any, refinement_id: int, fact_id: int, nearest: in
     refined = queries.neurons_of_fact(connection, refinement_id, fact_id)
     share = store_fact.share_of_fact(connection, refinement_id, fact_id)
     sizes = {prompt: len(members) for prompt, members in sets.items()}
+    settings = runs.run_settings(connection, refinement.run_id)
+    limit = error_limit(settings)
     return FactFindings(
         fact=fact,
         share=share,
         consistency=mean_jaccard([members.keys() for members in sets.values()]),
         neurons=len(refined),
-        prompts=store_fact.prompts_of_fact(connection, refinement.run_id, fact_id, sizes),
+        prompts=store_fact.prompts_of_fact(connection, refinement.run_id, fact_id, limit, sizes),
         votes=votes(sets, refined, _needed(refinement, share, len(sets))),
         nearest=store_fact.nearest_facts(connection, refinement_id, fact_id, nearest),
+        error_limit=limit,
+        tolerance_asked=settings.get("tolerance") is not None,
     )
 
 

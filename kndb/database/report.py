@@ -14,14 +14,16 @@ from ..files import replacing
 from ..plots import require_matplotlib
 from ..records import Refinement, Run
 from ..report import require_jinja
-from ..report.content import Cell, Command, Report, Row, Section, count, decimal, percent, scientific, table
+from ..report.content import Cell, Command, Report, Row, Section, count, decimal, graded_error, percent, table
 from ..store import edits as store_edits
 from ..store import facts as store_facts
 from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
+from ..store.run_errors import run_errors
 from . import report_probes as probe_sections
 from . import report_sections as sections
+from .error_words import errors_in_words
 from .plots import settings_in_words
 from .report_sources import Sources
 
@@ -243,13 +245,19 @@ def _trust(sources: Sources) -> Section:
         )
     with sources.database.store.reading() as connection:
         trust = store_runs.trust(connection, run.id)
+        errors = run_errors(connection, run)
     runs = Command("query-runs", f"kndb query runs --model {sources.name}")
     prompts = [(run.status, count(run.prompts), count(run.skipped))]
     rows = [
         ("known answers: the fact's object is the most probable token", percent(trust["correct"])),
         ("mean probability of the answer", decimal(trust["probability"], digits=3)),
-        ("completeness error, mean over prompts", scientific(trust["completeness_error"])),
-        ("completeness error, largest", scientific(trust["completeness_error_max"])),
+        ("completeness error, mean over prompts", graded_error(trust["completeness_error"], errors.limit)),
+        ("completeness error, largest", graded_error(trust["completeness_error_max"], errors.limit)),
+        (
+            f"prompts above {'the tolerance of ' if errors.asked else ''}{errors.limit:g}",
+            count(errors.above if errors.prompts else None, runs),
+        ),
+        ("facts with such prompts", count(errors.facts_above if errors.prompts else None)),
         ("gradient evaluations per prompt", decimal(trust["evaluations"], digits=1)),
     ]
     text = (
@@ -257,11 +265,19 @@ def _trust(sources: Sources) -> Section:
         "The command computes nothing anew for prompts that have their results."
     )
     again = Command("attribute", _same_again(sources))
-    tables = (
+    tables = [
         table(f"Run {run.id}", runs, ("status", "prompts attributed", "prompts left out"), prompts),
         table("Its errors", again, ("measure", "value"), rows),
-    )
-    return Section("trust", title, (text,), tables)
+    ]
+    if errors.layers:
+        by_layer: list[Row] = [
+            (str(one.layer), count(one.prompts), graded_error(one.worst, errors.limit)) for one in errors.layers
+        ]
+        tables.append(
+            table(f"Layers with errors above {errors.limit:g}", again, ("layer", "prompts", "worst"), by_layer)
+        )
+    said = errors_in_words(errors)
+    return Section("trust", title, (text,) if said is None else (text, f"{said}."), tuple(tables))
 
 
 def _same_again(sources: Sources) -> str:

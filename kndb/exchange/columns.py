@@ -19,13 +19,15 @@ class Kind(Enum):
     FLAG = "true or false"
     TEXTS = "a list of texts"
     SCORES = "a list of [layer, neuron, score]"
+    ERRORS = "a list of [layer, error]"
 
 
 class Column(NamedTuple):
-    """A column; every one may be empty (None)."""
+    """A column; every one may be empty (None), and an optional one missing in files of earlier kndbs."""
 
     name: str
     kind: Kind
+    optional: bool = False
 
 
 _FACT = (
@@ -59,6 +61,8 @@ SCORES = (
     Column("tokens", Kind.WHOLE),
     Column("answer_tokens", Kind.WHOLE),
     Column("skipped", Kind.TEXT),
+    Column("worst_layer", Kind.WHOLE, optional=True),
+    Column("layers_above", Kind.ERRORS, optional=True),
     Column("scores", Kind.SCORES),
 )
 """A prompt of a run in each row: its result, and the scores that were kept."""
@@ -90,7 +94,11 @@ def fits(kind: Kind, value: object) -> bool:
         return False
     if kind is Kind.TEXTS:
         return all(isinstance(item, str) for item in value)
-    return all(_is_score(item) for item in value)
+    return all(_is_score(item) if kind is Kind.SCORES else _is_error(item) for item in value)
+
+
+def _is_error(item: object) -> bool:
+    return isinstance(item, list) and len(item) == 2 and type(item[0]) is int and type(item[1]) in (float, int)
 
 
 def _is_score(item: object) -> bool:

@@ -35,15 +35,21 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
     for line, cells in csv_records(path):
         if header is None:
             header = cells
-            missing = [column.name for column in columns if column.name not in header]
+            missing = [column.name for column in columns if column.name not in header and not column.optional]
             if missing:
                 raise InputError(f"{path}: found no column {missing[0]!r}; expected {_names(columns)}")
-            places = [header.index(column.name) for column in columns]
+            places = [header.index(column.name) if column.name in header else None for column in columns]
             continue
         if len(cells) != len(header):
             raise InputError(f"{path}:{line}: found {len(cells)} fields; expected {len(header)}, as in the header")
         pairs = zip(columns, places, strict=True)
-        yield line, {column.name: _value(path, line, column, cells[place]) for column, place in pairs}
+        yield (
+            line,
+            {
+                column.name: None if place is None else _value(path, line, column, cells[place])
+                for column, place in pairs
+            },
+        )
     if header is None:
         raise InputError(f"{path}: found an empty file; expected a header with {_names(columns)}")
 
@@ -57,7 +63,7 @@ def _cell(column: Column, value: Any) -> str:
         return ""
     if column.kind is Kind.TEXT:
         return str(value)
-    if column.kind in (Kind.TEXTS, Kind.SCORES):
+    if column.kind in (Kind.TEXTS, Kind.SCORES, Kind.ERRORS):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return json.dumps(value)
 

@@ -13,6 +13,9 @@ from .columns import Column, Kind, Row
 _BATCH = 1000
 """Rows that are in memory at a time: of scores, a row may hold thousands."""
 
+_PARTS = {Kind.SCORES: ("layer", "neuron", "score"), Kind.ERRORS: ("layer", "error")}
+"""What the items of lists of structs are made of."""
+
 
 def write(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> int:
     """Writes a table to a file, and gives the number of its rows.
@@ -41,17 +44,22 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
     arrow, parquet = _pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
-            for column in columns:
+            there = [
+                column
+                for column in columns
+                if not column.optional or file.schema_arrow.get_field_index(column.name) >= 0
+            ]
+            for column in there:
                 place = file.schema_arrow.get_field_index(column.name)
                 wanted = _type(arrow, column.kind)
                 found = "no such column" if place < 0 else str(file.schema_arrow.field(place).type)
                 if place < 0 or not file.schema_arrow.field(place).type.equals(wanted):
                     raise InputError(f"{path}: column {column.name!r}: found {found}; expected {wanted}")
             number = 0
-            for batch in file.iter_batches(_BATCH, columns=[column.name for column in columns]):
+            for batch in file.iter_batches(_BATCH, columns=[column.name for column in there]):
                 for record in batch.to_pylist():
                     number += 1
-                    yield number, {column.name: _unpacked(column.kind, record[column.name]) for column in columns}
+                    yield number, {column.name: _unpacked(column.kind, record.get(column.name)) for column in columns}
     except (arrow.ArrowException, OSError) as error:
         raise InputError(f"{path}: found a file that can't be read as Parquet ({error}); expected one") from error
 
@@ -65,19 +73,20 @@ def _type(arrow: Any, kind: Kind) -> Any:
         Kind.FLAG: arrow.bool_(),
         Kind.TEXTS: arrow.list_(arrow.string()),
         Kind.SCORES: arrow.list_(score),
+        Kind.ERRORS: arrow.list_(arrow.struct([("layer", arrow.int32()), ("error", arrow.float64())])),
     }[kind]
 
 
 def _packed(kind: Kind, value: Any) -> Any:
-    if kind is not Kind.SCORES or value is None:
+    if kind not in _PARTS or value is None:
         return value
-    return [{"layer": layer, "neuron": neuron, "score": score} for layer, neuron, score in value]
+    return [dict(zip(_PARTS[kind], item, strict=True)) for item in value]
 
 
 def _unpacked(kind: Kind, value: Any) -> Any:
-    if kind is not Kind.SCORES or value is None:
+    if kind not in _PARTS or value is None:
         return value
-    return [[score["layer"], score["neuron"], score["score"]] for score in value]
+    return [[item[name] for name in _PARTS[kind]] for item in value]
 
 
 def _pyarrow() -> tuple[Any, Any]:

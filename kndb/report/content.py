@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+GRADES = ("fine", "above", "large")
+"""Of an error: within the limit, above it, or above `LARGE_ERROR`."""
+
+LARGE_ERROR = 0.1
+"""A completeness error from which single scores may be off by a large part of the largest."""
 
 NOTHING = "–"
 """Where there is no number."""
@@ -31,11 +37,13 @@ class Cell:
         text: what it shows.
         number: whether it is one: it stands to the right and links to its command.
         command: which one, where it is not the table's own.
+        grade: how good an error is, one of `GRADES`; empty for other cells.
     """
 
     text: str
     number: bool = False
     command: Command | None = None
+    grade: str = ""
 
 
 Row = tuple[Cell | str, ...]
@@ -131,6 +139,18 @@ def scientific(value: float | None, command: Command | None = None) -> Cell:
     if value is None or not math.isfinite(value):
         return Cell(NOTHING)
     return Cell(_minus(f"{value:.1e}"), True, command)
+
+
+def graded_error(value: float | None, limit: float, command: Command | None = None) -> Cell:
+    """A completeness error in the colour of its grade, and in words: colours alone don't reach everybody."""
+    cell = scientific(value, command)
+    if value is None or not math.isfinite(value):
+        return cell
+    if value <= limit:
+        return replace(cell, grade=GRADES[0])
+    if value <= LARGE_ERROR:
+        return replace(cell, text=f"{cell.text} (above {limit:g})", grade=GRADES[1])
+    return replace(cell, text=f"{cell.text} (large)", grade=GRADES[2])
 
 
 def _rounded(value: float, digits: int) -> float:

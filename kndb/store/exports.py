@@ -27,7 +27,8 @@ ORDER BY fact.subject, fact.object, fact.external_id, knowledge_neuron.layer, kn
 _RESULTS = """
 SELECT prompt.id AS prompt_id, relation.key AS relation, fact.subject, fact.object, fact.external_id AS id,
     prompt.text AS prompt, probability, predicted, predicted_probability, correct, completeness_error,
-    completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped
+    completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped,
+    worst_layer, layers_above
 FROM fact
 CROSS JOIN relation ON relation.id = fact.relation_id
 CROSS JOIN prompt ON prompt.fact_id = fact.id
@@ -75,6 +76,8 @@ def result_rows(connection: Connection, run_id: int, chosen: Sequence[Relation])
             for row in rows:
                 values = dict(row)
                 values["scores"] = scores[values.pop("prompt_id")]
+                layers = json.loads(row["layers_above"] or "{}")
+                values["layers_above"] = [[int(layer), error] for layer, error in layers.items()] or None
                 values["correct"] = None if row["correct"] is None else bool(row["correct"])
                 yield values
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from ..findings import NearFact, PromptFindings
+from ..records import KnowledgeNeuron
 
 _PROMPTS = """
 SELECT prompt.id, prompt.text, COALESCE(template.held_out, 0) AS held_out, result.probability, result.predicted,
-    result.predicted_probability, result.correct, result.completeness_error, result.skipped
+    result.predicted_probability, result.correct, result.completeness_error, result.worst_layer,
+    result.completeness_error > :limit AS above_tolerance, result.skipped
 FROM prompt
 LEFT JOIN template ON template.id = prompt.template_id
 LEFT JOIN prompt_result AS result ON result.run_id = :run AND result.prompt_id = prompt.id
@@ -48,6 +50,14 @@ ORDER BY sized.shared DESC, sized.together, fact.id
 """
 """Among facts that share as many neurons, the smaller union is the larger Jaccard index. Unions are only counted for
 facts that share enough to be listed: there may be thousands of others."""
+_TOP = """
+SELECT prompt.fact_id, score.layer, score.neuron, COUNT(*), AVG(score.score)
+FROM prompt CROSS JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
+WHERE prompt.fact_id = :fact
+GROUP BY score.layer, score.neuron
+ORDER BY SUM(score.score) DESC, score.layer, score.neuron
+LIMIT :top
+"""
 _SHARE = """
 SELECT outcome.share FROM fact
 JOIN refinement_relation AS outcome ON outcome.refinement_id = :refinement AND outcome.relation_id = fact.relation_id
@@ -56,7 +66,7 @@ WHERE fact.id = :fact
 
 
 def prompts_of_fact(
-    connection: Connection, run_id: int, fact_id: int, coarse_sizes: dict[int, int]
+    connection: Connection, run_id: int, fact_id: int, limit: float, coarse_sizes: dict[int, int]
 ) -> tuple[PromptFindings, ...]:
     """All prompts of a fact by number, with what a run gave for them.
 
@@ -64,9 +74,10 @@ def prompts_of_fact(
         connection: a connection in a transaction.
         run_id: the run.
         fact_id: the fact.
+        limit: the completeness error above which its prompts are marked.
         coarse_sizes: the sizes of the coarse sets of those that have one.
     """
-    rows = connection.execute(text(_PROMPTS), {"run": run_id, "fact": fact_id})
+    rows = connection.execute(text(_PROMPTS), {"run": run_id, "fact": fact_id, "limit": limit})
     return tuple(
         PromptFindings(
             prompt=row.id,
@@ -78,10 +89,18 @@ def prompts_of_fact(
             correct=None if row.correct is None else bool(row.correct),
             coarse_set=coarse_sizes.get(row.id),
             completeness_error=row.completeness_error,
+            worst_layer=row.worst_layer,
+            above_tolerance=None if row.above_tolerance is None else bool(row.above_tolerance),
             skipped=row.skipped,
         )
         for row in rows
     )
+
+
+def top_scores(connection: Connection, run_id: int, fact_id: int, top: int) -> list[KnowledgeNeuron]:
+    """The neurons whose stored scores for a fact's prompts have the largest sums, with prompts and mean score."""
+    rows = connection.execute(text(_TOP), {"run": run_id, "fact": fact_id, "top": top})
+    return [KnowledgeNeuron(*row) for row in rows]
 
 
 def share_of_fact(connection: Connection, refinement_id: int, fact_id: int) -> float | None:

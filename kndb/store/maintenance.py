@@ -23,10 +23,11 @@ from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
 from .edit_checks import check_edits
 from .engine import Store
 from .refinement_checks import check_refinements
+from .run_errors import check_run_errors
 from .schema import MAGIC, current_revision, head_revision
 from .tables import EditRow, Table
 
-ROW_CHECKS: tuple[Callable[[Connection], list[str]], ...] = (check_edits, check_refinements)
+ROW_CHECKS: tuple[Callable[[Connection], list[str]], ...] = (check_edits, check_refinements, check_run_errors)
 """What `check` asks of the rows of a store whose pages, references and revision are sound. Add more here."""
 
 _CHUNK = 1 << 20

@@ -2,39 +2,60 @@
 
 A run is all that one method with one group of settings gave on one version of a model. Which prompts it covers is
 no setting: the same command goes on with the prompts that have no result yet, whether it was killed, or more facts
-were ingested, or another relation is asked for.
+were ingested, or others are asked for. Which facts were asked for is kept beside the run (`run_fact`): it is complete
+when each of them has the results of all its prompts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy import Connection, Integer, Row, cast, func, insert, select, text, update
 
 from ..errors import NotFoundError
-from ..records import Prompt, ResultBatch, Run, Settings
+from ..records import ERROR_LIMIT, Prompt, ResultBatch, Run, Settings
 from .clock import now
 from .numbers import there_are
 from .tables import FactRow, ModelRow, PromptResultRow, PromptRow, RunRow, TemplateRow
 
 _INSERT_RESULT = """
 INSERT OR REPLACE INTO prompt_result (run_id, prompt_id, probability, predicted, predicted_probability, correct,
-    completeness_error, completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    completeness_error, completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped,
+    worst_layer, layers_above)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UNFINISHED = """
-SELECT relation.key, COUNT(*) - COUNT(prompt_result.prompt_id) AS left_over
-FROM prompt
-JOIN fact ON fact.id = prompt.fact_id
-JOIN relation ON relation.id = fact.relation_id
+SELECT relation.key, COUNT(*)
+FROM run_fact
+CROSS JOIN fact ON fact.id = run_fact.fact_id
+CROSS JOIN relation ON relation.id = fact.relation_id
+CROSS JOIN prompt ON prompt.fact_id = fact.id
 LEFT JOIN template ON template.id = prompt.template_id
 LEFT JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
-WHERE :held_out OR NOT COALESCE(template.held_out, 0)
+WHERE run_fact.run_id = :run AND prompt_result.prompt_id IS NULL
+    AND (:held_out OR NOT COALESCE(template.held_out, 0))
 GROUP BY relation.id
-HAVING COUNT(prompt_result.prompt_id) > 0 AND left_over > 0
 ORDER BY relation.key
+"""
+_CHOOSE_FACTS = """
+INSERT OR IGNORE INTO run_fact (run_id, fact_id)
+SELECT ?, fact.id FROM json_each(?) AS chosen JOIN fact ON fact.id = chosen.value ORDER BY fact.id
+"""
+_CHOOSE_FACTS_WITH_RESULTS = """
+INSERT OR IGNORE INTO run_fact (run_id, fact_id)
+SELECT DISTINCT result.run_id, prompt.fact_id
+FROM prompt_result AS result JOIN prompt ON prompt.id = result.prompt_id
+WHERE result.run_id = ? ORDER BY prompt.fact_id
+"""
+_CHOOSE_RELATIONS_BEGUN = """
+INSERT OR IGNORE INTO run_fact (run_id, fact_id)
+SELECT ?1, fact.id FROM fact WHERE fact.relation_id IN (
+    SELECT named.relation_id FROM prompt_result AS result
+    JOIN prompt ON prompt.id = result.prompt_id JOIN fact AS named ON named.id = prompt.fact_id
+    WHERE result.run_id = ?1)
+ORDER BY fact.id
 """
 _INSERT_SCORE = "INSERT OR REPLACE INTO score (run_id, prompt_id, layer, neuron, score) VALUES (?, ?, ?, ?, ?)"
 
@@ -93,25 +114,39 @@ def find_run(connection: Connection, model_id: int, version: str, method: str, s
 
 
 def pending_prompts(
-    connection: Connection, run_id: int | None, relation_ids: Sequence[int], *, held_out: bool
+    connection: Connection, run_id: int | None, fact_ids: Sequence[int] | None = None, *, held_out: bool
 ) -> list[Prompt]:
-    """The prompts of some relations (none named: all) that have no result in a run yet, by id.
+    """The prompts of some facts (None: of all) that have no result in a run yet, by id.
 
     Args:
         connection: a connection in a transaction.
         run_id: the run; None for one that is still to be made.
-        relation_ids: the relations' keys in the store.
+        fact_ids: the facts.
         held_out: whether prompts of held-out templates count.
     """
     done = select(PromptResultRow.prompt_id).where(PromptResultRow.run_id == run_id)
-    query = _selected(relation_ids, held_out=held_out).where(PromptRow.id.not_in(done)).order_by(PromptRow.id)
+    query = _selected(fact_ids, held_out=held_out).where(PromptRow.id.not_in(done)).order_by(PromptRow.id)
     return [Prompt(row.id, row.fact_id, row.text, row.object, bool(row.held_out)) for row in connection.execute(query)]
 
 
-def count_prompts(connection: Connection, relation_ids: Sequence[int], *, held_out: bool) -> int:
-    """The number of prompts of some relations (none named: all)."""
-    selected = _selected(relation_ids, held_out=held_out).subquery()
+def count_prompts(connection: Connection, fact_ids: Sequence[int] | None = None, *, held_out: bool) -> int:
+    """The number of prompts of some facts (None: of all)."""
+    selected = _selected(fact_ids, held_out=held_out).subquery()
     return int(connection.scalar(select(func.count()).select_from(selected)) or 0)
+
+
+def choose_facts(connection: Connection, run_id: int, fact_ids: Sequence[int]) -> None:
+    """Notes that a run is to have the results of these facts' prompts, beside those that it was to have before."""
+    connection.exec_driver_sql(_CHOOSE_FACTS, (run_id, json.dumps(list(fact_ids))))
+
+
+def choose_facts_of_results(connection: Connection, run_id: int) -> None:
+    """Notes of results that came from elsewhere which facts the run was asked for.
+
+    If it is complete, those that have results. If it is not, nobody can say: all facts of the relations that it began.
+    """
+    complete = run(connection, run_id).status == "complete"
+    connection.exec_driver_sql(_CHOOSE_FACTS_WITH_RESULTS if complete else _CHOOSE_RELATIONS_BEGUN, (run_id,))
 
 
 def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> None:
@@ -136,6 +171,8 @@ def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> Non
                     result.tokens,
                     result.answer_tokens,
                     result.skipped,
+                    result.worst_layer,
+                    _layers_as_json(result.layers_above),
                 )
                 for result in batch.results
             ],
@@ -147,7 +184,7 @@ def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> Non
 
 
 def unfinished_relations(connection: Connection, run_id: int, *, held_out: bool) -> dict[str, int]:
-    """The relations of which a run has some results but not all, with the number of prompts that are left.
+    """The relations of which chosen facts have prompts without a result, with the number of these prompts.
 
     Args:
         connection: a connection in a transaction.
@@ -159,7 +196,7 @@ def unfinished_relations(connection: Connection, run_id: int, *, held_out: bool)
 
 
 def finish_run(connection: Connection, run_id: int, *, held_out: bool) -> tuple[Run, dict[str, int]]:
-    """Marks a run complete, unless an earlier command left a relation of it half done.
+    """Marks a run complete, unless an earlier command chose facts that are not done.
 
     Returns:
         The run, and what `unfinished_relations` gives.
@@ -181,6 +218,11 @@ def run(connection: Connection, run_id: int) -> Run:
         known = there_are(connection.scalars(select(RunRow.id)).all(), run_id)
         raise NotFoundError(f"found no run {run_id}; {known}. List them with: kndb query runs")
     return found[0]
+
+
+def run_settings(connection: Connection, run_id: int) -> Settings:
+    """The settings of a run that there is."""
+    return dict(connection.execute(select(RunRow.settings).where(RunRow.id == run_id)).scalar_one())
 
 
 def runs(connection: Connection, model: str | None = None) -> list[Run]:
@@ -214,32 +256,39 @@ def trust(connection: Connection, run_id: int) -> dict[str, float | int | None]:
     return dict(rows.mappings().one())
 
 
-def _selected(relation_ids: Iterable[int], *, held_out: bool) -> Any:
+def _layers_as_json(layers: Mapping[int, float]) -> str | None:
+    return json.dumps({str(layer): error for layer, error in layers.items()}) if layers else None
+
+
+def _selected(fact_ids: Sequence[int] | None, *, held_out: bool) -> Any:
     query = (
         select(PromptRow.id, PromptRow.fact_id, PromptRow.text, FactRow.object, TemplateRow.held_out)
         .join(FactRow, FactRow.id == PromptRow.fact_id)
         .outerjoin(TemplateRow, TemplateRow.id == PromptRow.template_id)
     )
-    ids = list(relation_ids)
-    if ids:
-        query = query.where(FactRow.relation_id.in_(ids))
+    if fact_ids is not None:
+        chosen = func.json_each(json.dumps(list(fact_ids))).table_valued("value")
+        query = query.where(PromptRow.fact_id.in_(select(chosen.c.value)))
     if not held_out:
         query = query.where(func.coalesce(TemplateRow.held_out, False).is_(False))
     return query
 
 
 def _runs(connection: Connection, *conditions: Any) -> list[Run]:
+    limit = func.coalesce(func.json_extract(RunRow.settings, "$.tolerance"), ERROR_LIMIT)  # as `error_limit` has it
     counts = (
         select(
             PromptResultRow.run_id,
             func.count(PromptResultRow.max_score).label("prompts"),
             func.count(PromptResultRow.skipped).label("skipped"),
+            func.sum(cast(PromptResultRow.completeness_error > limit, Integer)).label("above"),
         )
+        .join(RunRow, RunRow.id == PromptResultRow.run_id)
         .group_by(PromptResultRow.run_id)
         .subquery()
     )
     rows = connection.execute(
-        select(RunRow, ModelRow.name.label("model"), counts.c.prompts, counts.c.skipped)
+        select(RunRow, ModelRow.name.label("model"), counts.c.prompts, counts.c.skipped, counts.c.above)
         .join(ModelRow, ModelRow.id == RunRow.model_id)
         .outerjoin(counts, counts.c.run_id == RunRow.id)
         .where(*conditions)
@@ -260,6 +309,7 @@ def _record(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         prompts=row.prompts or 0,
         skipped=row.skipped or 0,
+        above_tolerance=row.above,
     )
 
 

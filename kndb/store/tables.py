@@ -1,7 +1,8 @@
 """The tables of the store, as SQLAlchemy 2 typed models. `docs/schema.md` documents them for SQL users.
 
 Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
-Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up.
+Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up;
+run ─< run_fact says which facts it was asked for.
 Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text.
 Edits: model ─< edit ─< edit_neuron, edit_tensor; `applied_edit` is the model's current stack of edits, `history` the
 road to it, `version` how to build each version, `snapshot` names for versions. evaluation ─< evaluation_measure are
@@ -147,8 +148,20 @@ class RunRow(Table):
     finished_at: Mapped[str | None]
 
 
+class RunFactRow(Table):
+    """A fact that a command chose for a run: all its prompts are to have a result before the run is complete."""
+
+    __tablename__ = "run_fact"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"), primary_key=True)
+
+
 class PromptResultRow(Table):
-    """What attribution gave for one prompt; `skipped` says why there is nothing."""
+    """What attribution gave for one prompt; `skipped` says why there is nothing.
+
+    `layers_above` has the completeness error of each layer that exceeds the run's limit; NULL if none does.
+    """
 
     __tablename__ = "prompt_result"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -166,6 +179,8 @@ class PromptResultRow(Table):
     skipped: Mapped[str | None]
     answer_tokens: Mapped[int | None]
     min_score: Mapped[float | None]
+    worst_layer: Mapped[int | None]
+    layers_above: Mapped[dict[str, Any] | None]
 
 
 class ScoreRow(Table):

@@ -347,7 +347,7 @@ WRONG = {
 def test_a_wrong_scaling_is_noticed(make_case, family):
     case = make_case(family, 13, roughness=0.3)
     case.network = Network(case.model, _with_attention(case.network.adapter, scaling=2 / math.sqrt(6)))
-    with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*nothing was stored"):
+    with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*no score was stored"):
         run(case)
 
 
@@ -383,7 +383,7 @@ def _moved(norms: Norms) -> Norms:
 def test_a_wrong_adapter_is_noticed(make_case, family, wrong):
     case = make_case(family, 14, roughness=0.3)
     case.network = Network(case.model, WRONG[wrong](case.network.adapter))
-    with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*nothing was stored"):
+    with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*no score was stored"):
         run(case)
 
 
@@ -449,3 +449,142 @@ def test_half_precision_models_run(make_case, family):
     assert scores
     for prompt_id, result in results.items():
         assert result.max_score == pytest.approx(expected[0][prompt_id].max_score, rel=0.3)
+
+
+# --- known prompts alone -----------------------------------------------------------------------------------------
+
+
+def count_gradients(monkeypatch) -> list[int]:
+    """The number of prompts of every call that takes gradients, as the engine makes them."""
+    taken = []
+    grad = torch.autograd.grad
+
+    def counted(outputs, *arguments, **options):
+        taken.append(len(outputs))
+        return grad(outputs, *arguments, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    return taken
+
+
+def known_prompts(case, known: set[int]) -> None:
+    """Gives these prompts the answer that the model has for them, and the others another."""
+    predicted = {key: int(result.predicted[1:-1]) for key, result in run(case, "radau", 3)[0].items()}
+    case.prompts = [
+        replace(
+            prompt,
+            answer=(predicted[prompt.prompt_id] + (prompt.prompt_id not in known)) % VOCABULARY,
+            further=(),
+        )
+        for prompt in case.prompts
+    ]
+
+
+@FAMILIES
+def test_known_only_takes_gradients_of_known_prompts_alone(make_case, monkeypatch, family):
+    case = make_case(family, 9, [5] * 14 + [4] * 3)
+    known = {2, 5, 6, 9, 13, 17}
+    known_prompts(case, known)
+    expected = run(case, "radau", 3)
+    taken = count_gradients(monkeypatch)
+    run(case, "radau", 3, batch_size=1, prompts=[prompt for prompt in case.prompts if prompt.prompt_id in known])
+    needed, _ = sum(taken), taken.clear()
+    results, scores = run(case, "radau", 3, batch_size=3, known_only=True)
+    assert {prompt_id for prompt_id, result in results.items() if result.skipped is None} == known
+    assert sum(taken) == needed >= 4 * len(known)
+    assert_same(
+        ({key: results[key] for key in known}, scores),
+        (
+            {key: expected[0][key] for key in known},
+            {key: value for key, value in expected[1].items() if key[0] in known},
+        ),
+    )
+
+
+@FAMILIES
+def test_known_only_collects_full_batches_of_one_shape(make_case, monkeypatch, family):
+    case = make_case(family, 9, [5] * 14)
+    known_prompts(case, {1, 4, 8, 9, 10, 11, 13})
+    sizes = []
+
+    def counted(network, batch):
+        sizes.append(len(batch))
+        return continue_from(network, batch)
+
+    monkeypatch.setattr(engine_module, "continue_from", counted)
+    batches = [
+        [(result.prompt_id, result.skipped) for result in batch.results]
+        for batch in Engine(
+            case.network, str, AttributionSettings(Quadrature.choose("radau", 3), known_only=True), batch_size=3
+        ).run(case.prompts)
+    ]
+    # The first known ones are attributed at once, so that the engine is compared before anything is given out.
+    assert sizes == [1, 3, 3]
+    assert batches[0] == [(1, None)]
+    assert [len(batch) for batch in batches if batch[0][1] is None] == sizes
+    assert sorted(prompt for batch in batches for prompt, _ in batch) == list(range(1, 15))
+
+
+@FAMILIES
+def test_known_only_of_several_tokens_asks_for_each(make_case, family):
+    case = make_case(family, 9, [5] * 4)
+    questions = [replace(prompt, prompt_id=prompt.prompt_id + 10) for prompt in make_prompts(family, 4, [5] * 4)]
+    first = {key: int(result.predicted[1:-1]) for key, result in run(case, "radau", 3)[0].items()}
+    second = {key: int(result.predicted[1:-1]) for key, result in run(case, "radau", 3, prompts=questions)[0].items()}
+    prompts = [
+        replace(
+            prompt,
+            answer=first[prompt.prompt_id],
+            # Of prompts 3 and 4, the second token is another one.
+            further=(replace(further, answer=(second[further.prompt_id] + (prompt.prompt_id > 2)) % VOCABULARY),),
+        )
+        for prompt, further in zip(case.prompts, questions, strict=True)
+    ]
+    everything, _ = run(case, "radau", 3, prompts=prompts)
+    results, _ = run(case, "radau", 3, prompts=prompts, known_only=True)
+    for prompt_id, result in results.items():
+        other = everything[prompt_id]
+        assert result.correct == other.correct == (prompt_id <= 2)
+        assert (result.predicted, result.answer_tokens) == (other.predicted, 2)
+        assert result.probability == pytest.approx(other.probability, rel=1e-4)
+        assert result.predicted_probability == pytest.approx(other.predicted_probability, rel=1e-4)
+        assert result.skipped == (None if prompt_id <= 2 else "not-known")
+
+
+def test_known_only_that_does_not_fit_is_halved(make_case, monkeypatch):
+    case = make_case("gpt2", 9, [5] * 9)
+    known_prompts(case, {2, 3, 4, 5, 8})
+    expected = run(case, "radau", 3, known_only=True)
+    asked = engine_module.answer_logits
+    tried = []
+
+    def limited(network, prompts):
+        tried.append(len(prompts))
+        if len(prompts) > 4:
+            raise torch.OutOfMemoryError("no memory is left")
+        return asked(network, prompts)
+
+    monkeypatch.setattr(engine_module, "answer_logits", limited)
+    found = run(case, "radau", 3, known_only=True)
+    assert {key: result.skipped for key, result in found[0].items()} == {
+        key: result.skipped for key, result in expected[0].items()
+    }
+    assert found[1] == pytest.approx(expected[1])
+    assert tried == [9, 4, 5, 2, 3]
+
+
+@FAMILIES
+def test_layers_above_the_limit_are_noted(make_case, family):
+    case = make_case(family, 8, [5, 5, 5], roughness=0.3)
+    results, _ = run(case, "riemann-left", 3)
+    per_layer = case.attribute("riemann-left", 3).completeness_error
+    noted = 0
+    for prompt, errors in zip(case.prompts, per_layer.tolist(), strict=True):
+        result = results[prompt.prompt_id]
+        assert result.worst_layer == errors.index(max(errors))
+        expected = {layer: error for layer, error in enumerate(errors) if error > 1e-3}
+        assert result.layers_above == pytest.approx(expected, rel=1e-3)
+        noted += len(expected)
+    assert noted
+    loose, _ = run(case, "radau", None, 1e3)
+    assert all(result.layers_above == {} and result.worst_layer is not None for result in loose.values())

@@ -345,7 +345,7 @@ def test_a_wrong_adapter_leaves_nothing_behind(attributed, family, monkeypatch):
     right = loading.adapter_for
     with monkeypatch.context() as patched:
         patched.setattr(loading, "adapter_for", lambda config: WRONG[family](right(config)))
-        with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*nothing was stored"):
+        with pytest.raises(ModelError, match=f"{family} adapter gives other probabilities.*no score was stored"):
             database.attribution.run("tiny", floor=0.3)
     assert dump(database) == before
     assert database.attribution.run("tiny", floor=0.3).run.id == 2

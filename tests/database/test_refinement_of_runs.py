@@ -152,7 +152,7 @@ def drawn(tmp_path):
                     skipped = chance.random() < 0.1
                     largest = None if skipped else chance.choice([0.0, 0.5, 1.0, 1.0, 1.0])
                     lowest = None if skipped else chance.choice([0.0, -0.25, -1.0, -1.0])
-                    values = "(1, ?, 0.5, 'x', 0.5, 1, 0, 0, ?, 4, 5, ?, 1, ?)"
+                    values = "(1, ?, 0.5, 'x', 0.5, 1, 0, 0, ?, 4, 5, ?, 1, ?, NULL, NULL)"
                     row = (prompt, largest, "no" if skipped else None, lowest)
                     execute(f"INSERT INTO prompt_result VALUES {values}", row)
                     for neuron in chance.sample(range(neurons), neurons // 2):

@@ -11,7 +11,19 @@ from filled_store import BASE, HOSTILE, NAME, RELATIONS, fill
 from kndb.database import open_database
 from kndb.database.report import ReportCommands
 from kndb.errors import NotFoundError, UsageError
-from kndb.report.content import Cell, Command, Report, Section, count, decimal, percent, scientific, table
+from kndb.report.content import (
+    GRADES,
+    Cell,
+    Command,
+    Report,
+    Section,
+    count,
+    decimal,
+    graded_error,
+    percent,
+    scientific,
+    table,
+)
 from kndb.report.page import render
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -312,3 +324,42 @@ def test_without_jinja_the_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip().endswith("pip install 'kndb[plot]'")
+
+
+def test_errors_have_their_colours_and_say_so_in_words(tmp_path):
+    with open_database(tmp_path / "kndb.db") as database:
+        fill(database)
+        with database.store.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE prompt_result SET completeness_error = 0.16, worst_layer = 0,"
+                """ layers_above = '{"0": 0.16, "2": 0.002}' WHERE run_id = 1 AND prompt_id = 1"""
+            )
+        written = database.reports.write(NAME, tmp_path / "report")
+        errors = database.attribution.errors(1)
+    text = written.out.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.tables["Layers with errors above 0.001"][1:] == [
+        ["0", "1", "1.6e−01 (large)"],
+        ["2", "1", "2.0e−03 (above 0.001)"],
+    ]
+    rows = dict(page.tables["Its errors"][1:])
+    assert rows["completeness error, largest"] == "1.6e−01 (large)"
+    assert rows["prompts above the tolerance of 0.001"] == str(errors.above) == "1"
+    assert rows["facts with such prompts"] == "1"
+    assert "stay above the tolerance of 0.001, at worst 0.16: in layer 0 (1 prompt, at worst 0.16)" in text
+    cells = re.findall(r'<td class="n error-(\w+)">', text)
+    assert {"large", "above"} <= set(cells)
+    colours = {grade: re.search(rf"\.error-{grade} {{ color: var\((--\w+)\)", text)[1] for grade in GRADES}
+    assert len(set(colours.values())) == 3
+
+
+def test_an_error_is_graded_by_the_limit():
+    found = [graded_error(value, 1e-3) for value in (1e-4, 1e-3, 2e-3, 0.1, 0.16, None)]
+    assert [cell.grade for cell in found] == ["fine", "fine", "above", "above", "large", ""]
+    assert [cell.text for cell in found[1:5]] == [
+        "1.0e−03",
+        "2.0e−03 (above 0.001)",
+        "1.0e−01 (above 0.001)",
+        "1.6e−01 (large)",
+    ]
+    assert graded_error(0.05, 0.2).grade == "fine"

@@ -47,9 +47,10 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
         (2, 1, EDITED, "ig", "{}", "running", NOW, None),
     ],
     "prompt_result": [
-        (1, 3, 0.75, "Apple", 0.75, 1, 0.01, 0.001, 0.5, 81, 7, None, 2, -0.125),
-        (1, 4, *[None] * 9, "answer-merges-with-prompt", None, None),
+        (1, 3, 0.75, "Apple", 0.75, 1, 0.01, 0.001, 0.5, 81, 7, None, 2, -0.125, 3, '{"3": 0.01}'),
+        (1, 4, *[None] * 9, "answer-merges-with-prompt", *[None] * 4),
     ],
+    "run_fact": [(1, 1), (2, 1), (2, 3)],
     "score": [(1, 3, 0, 7, -0.125), (1, 3, 3, 511, 0.5)],
     "refinement": [(1, 1, '{"share": 0.7, "threshold": 0.2}', NOW)],
     "refinement_relation": [(1, 1, 0.7, 1, 2, 1, 0.5)],

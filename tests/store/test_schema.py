@@ -85,7 +85,7 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     found, expected = described(path), described(other)
     assert found == expected
     whole = json.dumps(found)
-    assert whole.count("WITHOUT ROWID") == 16
+    assert whole.count("WITHOUT ROWID") == 17
     assert whole.count("CHECK (") == 11
     assert whole.count("WHERE subject IS") == 2
 
@@ -292,4 +292,34 @@ def test_runs_of_the_first_revision_go_on(path):
         assert runs.find_run(connection, 1, version, "integrated-gradients", wanted) == 7
         assert runs.find_run(connection, 1, version, "integrated-gradients", {**wanted, "negative": True}) is None
         assert runs.skip_counts(connection, 7) == {"blank-not-last": 1}
-        assert 1 in {prompt.id for prompt in runs.pending_prompts(connection, 7, [], held_out=True)}
+        assert 1 in {prompt.id for prompt in runs.pending_prompts(connection, 7, held_out=True)}
+
+
+@pytest.mark.fault("a database of an older revision")
+def test_runs_of_the_fifth_revision_know_their_facts(path):
+    """Of a complete run, those with results; of an open one, all of the relations that it began."""
+    with closing(sqlite3.connect(path)) as driver:
+        driver.executescript((HERE / "frozen" / "0005.sql").read_text(encoding="utf-8"))
+        facts_of = driver.execute("SELECT prompt.id, fact_id, relation_id FROM prompt JOIN fact ON fact.id = fact_id")
+        prompts = {prompt: (fact, relation) for prompt, fact, relation in facts_of.fetchall()}
+        driver.execute("DELETE FROM prompt_result")
+        first = min(prompts)
+        driver.executemany(
+            "INSERT INTO prompt_result (run_id, prompt_id, max_score) VALUES (?, ?, 1.0)", [(1, first), (2, first)]
+        )
+        driver.commit()
+    schema.upgrade(path)
+    fact, relation = prompts[first]
+    begun = sorted({other for other, of in prompts.values() if of == relation})
+    assert len(begun) > 1
+    with open_store(path, create=False) as store, store.reading() as connection:
+        found = connection.exec_driver_sql("SELECT run_id, fact_id FROM run_fact ORDER BY 1, 2").all()
+        assert [tuple(row) for row in found] == [(1, fact), *((2, other) for other in begun)]
+        assert (
+            connection.exec_driver_sql("SELECT worst_layer, layers_above FROM prompt_result").all()
+            == [(None, None)] * 2
+        )
+        open_run = runs.unfinished_relations(connection, 2, held_out=False)
+        assert sum(open_run.values()) == sum(
+            1 for prompt in facts.prompts(connection, held_out=False) if prompt.fact_id in begun and prompt.id != first
+        )

@@ -212,8 +212,8 @@ def test_a_named_run_goes_on(attributed, more_facts):
     ("changed", "name"),
     [
         ({"floor": 0.2}, "floor"),
-        ({"steps": 4}, "steps"),
-        ({"quadrature": "gauss-legendre"}, "quadrature"),
+        ({"quadrature": "gauss-legendre", "steps": 4}, "quadrature"),
+        ({"most_evaluations": 300}, "most_evaluations"),
         ({"tolerance": 1e-2}, "tolerance"),
         ({"known_only": True}, "known_only"),
         ({"held_out": True}, "held_out"),
@@ -546,9 +546,10 @@ def test_the_settings_are_stored_as_they_are_documented(fresh, sql):
     database.attribution.run("tiny", relations=["P36"])
     ((stored,),) = sql(database, "SELECT settings FROM run")
     assert json.loads(stored) == {
-        "quadrature": "radau",
+        "quadrature": "bisection",
         "steps": None,
         "tolerance": 1e-3,
+        "most_evaluations": 256,
         "floor": 0.1,
         "known_only": False,
         "negative": False,

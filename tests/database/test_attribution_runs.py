@@ -74,7 +74,13 @@ def test_relations_one_after_the_other_make_one_run(fresh, attributed, sql):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"floor": 0.2}, {"steps": 4}, {"quadrature": "riemann-left"}, {"tolerance": 1e-2}, {"known_only": True}],
+    [
+        {"floor": 0.2},
+        {"quadrature": "lobatto", "steps": 4},
+        {"quadrature": "riemann-left"},
+        {"tolerance": 1e-2},
+        {"known_only": True},
+    ],
     ids=str,
 )
 def test_other_settings_make_another_run(attributed, sql, settings):

@@ -9,6 +9,7 @@ import typer
 
 from .edit_plans import (
     FactOption,
+    FlipsOption,
     NeuronsOption,
     PreviewOption,
     PreviewPartOption,
@@ -57,6 +58,7 @@ def optimize(
     refinement: RefinementOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
+    list_flips: FlipsOption = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -69,7 +71,7 @@ def optimize(
     from kndb.database.edit_optimize import Neighbours, Settings
 
     one = require_one_way(fact, to, facts, skip_unusable, part)
-    check_preview(preview, part, output, parts=facts is None)
+    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     settings = Settings(
         steps=steps, learning_rate=learning_rate, keep=keep, bound=bound, target=target, drift=drift, seed=seed
     )
@@ -101,4 +103,4 @@ def optimize(
             f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
             f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
         )
-        finish_plan(database, draft, preview, part, output)
+        finish_plan(database, draft, preview, part, output, list_flips=list_flips)

@@ -19,7 +19,7 @@ from ..store import facts as store_facts
 from ..store import queries, refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
-from .edit_optimize import Neighbours, draw_neighbours, encode_open, optimized_edit
+from .edit_optimize import Neighbours, encode_open, kept_prompts, optimized_edit
 from .models import ModelCommands, ModelVersion
 
 
@@ -144,8 +144,7 @@ class EditDrafts:
         settings, counts = settings or optimize.Settings(), neighbours or Neighbours()
         aim = self._aim(model, fact, to, max_share, neurons, refinement, on)
         with self._store.reading() as connection:
-            drawn = draw_neighbours(store_facts.find_facts(connection), aim.fact, counts, settings.seed)
-            others = store_facts.prompts(connection, fact_ids=drawn, held_out=False)
+            drawn, others = kept_prompts(connection, aim.fact, counts, settings.seed)
         return aim.draft(
             optimized_edit(
                 aim.version,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..editing import optimize
 from ..editing.diff_file import EditObject
@@ -13,6 +14,8 @@ from ..errors import EditError, UsageError
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Edit, Fact, Neuron, Prompt
+from ..store import facts as store_facts
+from .edited_sentences import edited_sentences, sentences_of_facts
 from .models import ModelVersion
 
 Settings = optimize.Settings
@@ -46,18 +49,53 @@ def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed:
 
     Args:
         facts: all facts of the store.
-        fact: the one to be edited; it is never drawn.
+        fact: the one to be edited; neither it nor another fact of its relation and subject is drawn.
         counts: how many.
         seed: of the draw.
     """
-    inside: list[int] = []
-    outside: list[int] = []
-    for other in facts:
-        (inside if other.relation == fact.relation else outside).append(other.id)
-    inside.remove(fact.id)
+    every = list(facts)
+    edited = edited_sentences(every, (), (fact.id,)).facts
+    inside = [other.id for other in every if other.relation == fact.relation and other.id not in edited]
+    outside = [other.id for other in every if other.relation != fact.relation]
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     drawn = chance.sample(sorted(inside), min(counts.relation, len(inside)))
     return sorted(drawn + chance.sample(sorted(outside), min(counts.elsewhere, len(outside))))
+
+
+def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> tuple[list[int], list[Prompt]]:
+    """The facts whose answers are to stay, and their prompts; held-out ones, and those that ask for the fact, left out.
+
+    Args:
+        connection: an open transaction.
+        fact: the one to be edited.
+        counts: how many facts.
+        seed: of the draw.
+    """
+    drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed)
+    edited = sentences_of_facts(connection, (fact.id,))
+    return drawn, edited.others(store_facts.prompts(connection, fact_ids=drawn, held_out=False))
+
+
+def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
+    """The prompts on which an edit was optimised: its fact's own, then those whose answers were to stay.
+
+    Other kinds of edits have none.
+
+    Args:
+        connection: an open transaction.
+        edit: the edit.
+
+    Raises:
+        EditError: if the recipe names no facts, or one is not in this store.
+    """
+    facts = facts_in_recipe(edit)
+    if not facts:
+        return []
+    own, *kept = facts
+    others = sentences_of_facts(connection, (own,)).others(
+        store_facts.prompts(connection, fact_ids=kept, held_out=False)
+    )
+    return [*store_facts.prompts(connection, fact_ids=[own], held_out=False), *others]
 
 
 def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
@@ -158,7 +196,7 @@ def optimized_anew(
         version: the model version.
         network: the same model, with the weights to start from.
         neurons: whose value slots to change.
-        prompts: those of `facts_in_recipe`, held-out templates left out.
+        prompts: those of `prompts_in_recipe`.
         recipe: of the result.
         kind: of the result.
 

@@ -78,9 +78,9 @@ def flipped_facts(version: ModelVersion, flips: Sequence[Flip], facts: Mapping[i
     named = []
     for flip in flips:
         fact = facts[flip.fact]
-        answers = (version.loaded.decode(token) for token in (flip.old, flip.new))
+        old, new = (version.loaded.decode(token) for token in (flip.old, flip.new))
         about = (flip.group, fact.id, fact.relation, fact.subject, fact.object)
-        named.append(FlippedFact(*about, *answers, flip.prompts, flip.asked))
+        named.append(FlippedFact(*about, old, new, flip.prompts, flip.asked))
     return named
 
 

@@ -218,8 +218,13 @@ class TrialRun:
 
     # --- one fact alone ------------------------------------------------------------------------------------
 
-    def single(self, target: TrialTarget, method: Method) -> dict[str, Any]:
+    def single(self, target: TrialTarget, method: Method, *, control: bool = True) -> dict[str, Any]:
         """Edits one fact, measures the edit and its random-neuron control, and takes both back.
+
+        Args:
+            target: the fact.
+            method: how to edit it.
+            control: whether to measure as many random neurons, too.
 
         Returns:
             `edited` and `control`, each with the measures of `EDIT_MEASURES`, and the number of `neurons`; or why there
@@ -227,7 +232,9 @@ class TrialRun:
         """
         try:
             draft = method.plan(self._drafts, target, self.version, self._refinement)
-            control = self._control(draft, self.version, self._network)
+            contents = [draft.content]
+            if control:
+                contents.append(self._control(draft, self.version, self._network))
         except EditError as error:
             return {"to": target.to, "unplanned": str(error)}
         old, new = (int(str(draft.content.recipe[name])) for name in ("old_token", "new_token"))
@@ -247,12 +254,12 @@ class TrialRun:
         }
         states: list[State] = [
             as_they_are,
-            *(partial(edited, self._parameters, planned) for planned in (draft.content, control)),
+            *(partial(edited, self._parameters, planned) for planned in contents),
         ]
         measured = compare_states(self._network, groups, states, self._unedited, self._seed)
         values = [{name: interval[0] for name, interval in _short(found).items()} for found in measured]
         neurons = len(neurons_of(draft.content))
-        return {"to": target.to, "neurons": neurons, "edited": values[0], "control": values[1]}
+        return {"to": target.to, "neurons": neurons, **dict(zip(("edited", "control"), values, strict=False))}
 
     def _control(self, draft: Draft, version: ModelVersion, network: Network) -> EditObject:
         content = draft.content

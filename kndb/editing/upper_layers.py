@@ -51,7 +51,7 @@ class _Group:
     def positions(self, packed: torch.Tensor) -> torch.Tensor:
         """These prompts' part of vectors [1, h, N, s]: [B, h, T, s]."""
         part = packed[0, :, self.start : self.start + self.count * self.tokens]
-        return part.unflatten(1, (self.count, self.tokens)).transpose(0, 1)
+        return torch.unflatten(part, 1, (self.count, self.tokens)).transpose(0, 1)
 
     def rows(self, packed: torch.Tensor) -> torch.Tensor:
         """These prompts' part of vectors [1, h, P, s], one of each prompt: [B, h, 1, s]."""
@@ -211,7 +211,6 @@ class UpperLayers:
         layer = self._network.layers[number]
         if number < self._last:
             query, key, value = layer.project(hidden, packing.turn)
-            size = packing.groups
             attended = [
                 layer.attention.attend(
                     group.positions(query),
@@ -220,7 +219,7 @@ class UpperLayers:
                     bias=self._network.places(group.tokens).bias,
                     causal=self._causal,
                 )
-                for group in size
+                for group in packing.groups
             ]
         else:
             source, attention = layer.attention_source(hidden), layer.attention

@@ -72,7 +72,7 @@ def _greedy(model: Any, tokens: int) -> GenerationConfig:
     own = model.generation_config
     end = own.eos_token_id if own.eos_token_id is not None else model.config.eos_token_id
     ends = [] if end is None else end if isinstance(end, list) else [end]
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=tokens,
         do_sample=False,
         num_beams=1,

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings.steps, help="of method optimize")
     parser.add_argument("--max-share", type=float, help="default: that of the method")
     parser.add_argument("--intra", type=int, default=50, help="other facts of the relations measured for each edit")
-    parser.add_argument("--inter", type=int, help="facts of other relations measured for each edit; default: as --intra")
+    parser.add_argument("--inter", type=int, help="facts of other relations measured; default: as --intra")
     parser.add_argument("--no-control", action="store_true", help="measure no random neurons")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--db", help="a store with a refinement of the model")

@@ -94,7 +94,8 @@ def test_a_preview_stores_nothing(database):
         assert len(found.answers) == 2 * prompts
         assert [row.rank for row in found.answers] == [1, 2] * prompts
         touched = {fact.fact for fact in found.collateral.facts}
-        assert fact.id in touched
+        assert found.collateral.edited == (() if draft.fact_id is None else (fact.id,))
+        assert (fact.id in touched) == (draft.fact_id is None)
     assert rows(database) == before
     assert not database.store.objects.exists() or not list(database.store.objects.rglob("*.safetensors"))
 

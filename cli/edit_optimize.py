@@ -35,21 +35,23 @@ def optimize(
     to: ToOption = None,
     facts: TargetsOption = None,
     skip_unusable: SkipOption = False,
-    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 100,
+    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 60,
     learning_rate: Annotated[
         float,
         typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),
-    ] = 1.0,
+    ] = 0.4,
     keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 8.0,
     bound: Annotated[float, typer.Option("--bound", help="Largest change of a slot, in lengths of it.")] = 20.0,
-    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.8,
+    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.5,
     drift: Annotated[
         float, typer.Option("--drift", help="and with other answers within this mean divergence, in nats.")
     ] = 0.02,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
-    ] = 50,
-    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 20,
+    ] = 40,
+    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 40,
+    prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 2,
+    at_once: Annotated[int, typer.Option("--at-once", help="How many of these prompts count in one step.")] = 16,
     max_share: Annotated[
         float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
     ] = 1.0,
@@ -73,9 +75,16 @@ def optimize(
     one = require_one_way(fact, to, facts, skip_unusable, part)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     settings = Settings(
-        steps=steps, learning_rate=learning_rate, keep=keep, bound=bound, target=target, drift=drift, seed=seed
+        steps=steps,
+        learning_rate=learning_rate,
+        keep=keep,
+        bound=bound,
+        target=target,
+        drift=drift,
+        at_once=at_once,
+        seed=seed,
     )
-    counts = Neighbours(neighbours, others)
+    counts = Neighbours(neighbours, others, prompts)
     with open_existing(db) as database:
 
         def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:

@@ -19,6 +19,8 @@ from .edited_sentences import edited_sentences, sentences_of_facts
 from .models import ModelVersion
 
 Settings = optimize.Settings
+_FAR_BELOW = 6
+"""Layers between a neuron that is left out and those above it."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class Neighbours:
     Attributes:
         relation: other facts of the relation, at least 0.
         elsewhere: facts of other relations, at least 0.
+        prompts: how many prompts of each of them count, other ones for other facts, at least 1; None takes all.
     """
 
-    relation: int = 50
-    elsewhere: int = 20
+    relation: int = 40
+    elsewhere: int = 40
+    prompts: int | None = 2
 
     def __post_init__(self) -> None:
         """Refuses negative numbers.
@@ -42,6 +46,8 @@ class Neighbours:
         for name, number in (("neighbours", self.relation), ("others", self.elsewhere)):
             if number < 0:
                 raise UsageError(f"found {name} {number}; expected at least 0")
+        if self.prompts is not None and self.prompts < 1:
+            raise UsageError(f"found prompts {self.prompts}; expected at least 1")
 
 
 def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int) -> list[int]:
@@ -72,8 +78,23 @@ def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> 
         seed: of the draw.
     """
     drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed)
-    edited = sentences_of_facts(connection, (fact.id,))
-    return drawn, edited.others(store_facts.prompts(connection, fact_ids=drawn, held_out=False))
+    return drawn, _others(connection, fact.id, drawn, counts.prompts)
+
+
+def _others(connection: Any, own: int, kept: Sequence[int], each: int | None) -> list[Prompt]:
+    """The prompts of facts whose answers are to stay, so many of each; none that asks for the edited fact."""
+    every = sentences_of_facts(connection, (own,)).others(
+        store_facts.prompts(connection, fact_ids=kept, held_out=False)
+    )
+    of_fact: dict[int, list[Prompt]] = {}
+    for prompt in every:
+        of_fact.setdefault(prompt.fact_id, []).append(prompt)
+    found: list[Prompt] = []
+    for place, prompts in enumerate(of_fact.values()):
+        count = len(prompts) if each is None else min(each, len(prompts))
+        # The next ones for the next fact: so all templates of a relation take their turns.
+        found += [prompts[(place * count + number) % len(prompts)] for number in range(count)]
+    return found
 
 
 def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
@@ -92,10 +113,25 @@ def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
     if not facts:
         return []
     own, *kept = facts
-    others = sentences_of_facts(connection, (own,)).others(
-        store_facts.prompts(connection, fact_ids=kept, held_out=False)
-    )
+    each = edit.recipe.get("prompts_each")
+    others = _others(connection, own, kept, each if isinstance(each, int) else None)
     return [*store_facts.prompts(connection, fact_ids=[own], held_out=False), *others]
+
+
+def without_far_below(neurons: Sequence[Neuron]) -> list[Neuron]:
+    """The neurons without those that lie far below all others: six layers or more, a quarter of them at most.
+
+    Each layer above the lowest changed slot is run in every gradient step. In deep models many facts have a neuron or
+    two in the lowest layers and all others in the upper ones: these would cost most of the time, and change what every
+    layer above reads.
+    """
+    ordered = sorted(neurons)
+    cuts = (
+        count
+        for count in range(1, len(ordered) // 4 + 1)
+        if ordered[count].layer - ordered[count - 1].layer >= _FAR_BELOW
+    )
+    return ordered[max(cuts, default=0) :]
 
 
 def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:

@@ -4,9 +4,12 @@ The steps make a new answer win on a fact's prompts, while the answers to other 
 
     mean −log p(new answer)  over the fact's prompts  +  β · mean KL(p before ‖ p after)  over the other prompts
 
-where p is the model's distribution at the answer position. What is learned are changes Δv of the value slots v, kept
-within ‖Δv‖ ≤ c·‖v‖; the model's parameters are not touched. A forward pass counts the changes by adding w·Δv to the
-output of each down projection, w being the slots' activations at every position: just what a changed weight would do.
+where p is the model's distribution at the answer position. A prompt of the fact on which the new answer has won, with the
+probability that is asked for, counts as 0 in the first mean: what more it could win would cost the others.
+
+What is learned are changes Δv of the value slots v, kept within ‖Δv‖ ≤ c·‖v‖; the model's parameters are not touched. A
+forward pass counts the changes by adding w·Δv to the output of each down projection, w being the slots' activations at
+every position: just what a changed weight would do.
 Only the layers from the lowest changed slot up are run in each step (`upper_layers`).
 """
 
@@ -30,8 +33,8 @@ from .recipes import plan_values, slots_by_layer
 from .slots import layout_of, read_slots
 from .upper_layers import UpperLayers
 
-_AT_ONCE = 40
-"""Other prompts that count in one step: enough for a steady gradient, few enough for a quick step."""
+_AT_ONCE = 64
+"""Prompts run at once where no graph is kept."""
 
 Progress = Callable[[int, int], None]
 """Is told the steps taken and the most that there may be."""
@@ -47,17 +50,20 @@ class Settings:
             falls in a straight line to nearly 0 at the last step.
         keep: β, the weight of the other prompts' divergence, at least 0.
         bound: c, the largest change of a slot in lengths of that slot, above 0.
-        target: the probability of the new answer, on every prompt of the fact, at which the steps may stop, 0 to 1.
+        target: the probability of the new answer with which a prompt of the fact has been won, and counts no more; 0 to
+            1. Once all have, the steps may stop.
         drift: the mean KL divergence of the other prompts, in nats, up to which they may stop; at least 0.
+        at_once: other prompts that count in one step, at least 1: more give a steadier gradient, and slower steps.
         seed: of the order in which the other prompts take turns.
     """
 
-    steps: int = 100
-    learning_rate: float = 1.0
+    steps: int = 60
+    learning_rate: float = 0.4
     keep: float = 8.0
     bound: float = 20.0
-    target: float = 0.8
+    target: float = 0.5
     drift: float = 0.02
+    at_once: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +79,7 @@ class Settings:
             ("bound", 0 < self.bound < float("inf"), "a number above 0"),
             ("target", 0 <= self.target < 1, "a probability of at least 0, under 1"),
             ("drift", self.drift >= 0, "a number of at least 0"),
+            ("at once", self.at_once >= 1, "at least 1"),
             ("seed", 0 <= self.seed < 2**63, "a number from 0 to 2^63 - 1"),
         ):
             if not allowed:
@@ -245,12 +252,14 @@ class _Optimization:
     def _measure(self, step: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
         """Loss on the fact's prompts, divergence of this step's others, and whether the new answer has won."""
         count = len(self._others)
-        rows = [(step * _AT_ONCE + number) % count for number in range(min(_AT_ONCE, count))]
+        some = min(self._settings.at_once, count)
+        rows = [(step * some + number) % count for number in range(some)]
         after = self._upper.logits([*self._own, *(self._others[row] for row in rows)], self._by_layer()).log_softmax(-1)
         own, others = after[: len(self._own)], after[len(self._own) :]
         of_answer = own[:, self._answer]
-        wins = bool((own.argmax(-1) == self._answer).all()) and of_answer.exp().min().item() >= self._settings.target
-        return -of_answer.mean(), _divergence(self._before[rows], others), wins
+        won = (own.argmax(-1) == self._answer) & (of_answer.exp() >= self._settings.target)
+        loss = -torch.where(won, 0.0, of_answer).mean()
+        return loss, _divergence(self._before[rows], others), bool(won.all())
 
     @torch.no_grad()
     def _keep_within_bound(self) -> None:

@@ -4,13 +4,13 @@ The steps make a new answer win on a fact's prompts, while the answers to other 
 
     mean −log p(new answer)  over the fact's prompts  +  β · mean KL(p before ‖ p after)  over the other prompts
 
-where p is the model's distribution at the answer position. A prompt of the fact on which the new answer has won, with the
-probability that is asked for, counts as 0 in the first mean: what more it could win would cost the others.
+where p is the model's distribution at the answer position. A prompt of the fact on which the new answer has won, with
+the probability that is asked for, counts as 0 in the first mean: what more it could win would cost the others.
 
 What is learned are changes Δv of the value slots v, kept within ‖Δv‖ ≤ c·‖v‖; the model's parameters are not touched. A
 forward pass counts the changes by adding w·Δv to the output of each down projection, w being the slots' activations at
-every position: just what a changed weight would do.
-Only the layers from the lowest changed slot up are run in each step (`upper_layers`).
+every position: just what a changed weight would do. Only the layers from the lowest changed slot up are run in each
+step (`upper_layers`).
 """
 
 from __future__ import annotations

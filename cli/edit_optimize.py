@@ -48,7 +48,7 @@ def optimize(
     ] = 0.02,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
-    ] = 40,
+    ] = 50,
     others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 40,
     prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 2,
     at_once: Annotated[int, typer.Option("--at-once", help="How many of these prompts count in one step.")] = 16,

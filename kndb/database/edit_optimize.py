@@ -33,7 +33,7 @@ class Neighbours:
         prompts: how many prompts of each of them count, other ones for other facts, at least 1; None takes all.
     """
 
-    relation: int = 40
+    relation: int = 50
     elsewhere: int = 40
     prompts: int | None = 2
 

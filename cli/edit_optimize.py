@@ -112,4 +112,7 @@ def optimize(
             f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
             f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
         )
+        far_below: Any = draft.content.recipe["neurons_far_below"]
+        if far_below:
+            note(f"Left out, as they lie far below all others: {', '.join(far_below)}.")
         finish_plan(database, draft, preview, part, output, list_flips=list_flips)

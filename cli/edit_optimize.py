@@ -35,7 +35,7 @@ def optimize(
     to: ToOption = None,
     facts: TargetsOption = None,
     skip_unusable: SkipOption = False,
-    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 60,
+    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 50,
     learning_rate: Annotated[
         float,
         typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),

@@ -35,12 +35,12 @@ def optimize(
     to: ToOption = None,
     facts: TargetsOption = None,
     skip_unusable: SkipOption = False,
-    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 50,
+    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 60,
     learning_rate: Annotated[
         float,
         typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),
     ] = 0.4,
-    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 8.0,
+    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 16.0,
     bound: Annotated[float, typer.Option("--bound", help="Largest change of a slot, in lengths of it.")] = 20.0,
     target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.5,
     drift: Annotated[

@@ -57,9 +57,9 @@ class Settings:
         seed: of the order in which the other prompts take turns.
     """
 
-    steps: int = 50
+    steps: int = 60
     learning_rate: float = 0.4
-    keep: float = 8.0
+    keep: float = 16.0
     bound: float = 20.0
     target: float = 0.5
     drift: float = 0.02

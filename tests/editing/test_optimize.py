@@ -163,6 +163,16 @@ def test_it_stops_once_the_aims_are_reached():
     assert not any(change.any() for _, change in changes.values())
 
 
+def test_what_is_won_by_more_than_asked_for_is_given_back():
+    network = make_network("gpt2", torch.float32)
+    settings = replace(SETTINGS, steps=40, target=0.5, drift=0.0, keep=0.0, learning_rate=2.0)
+    changes, outcome = optimize(network, NEURONS, PROMPTS[:1], 11, OTHERS, settings)
+    assert 0.5 <= outcome.least_probability < 0.6
+    assert not outcome.reached
+    add_by_hand(network, changes, "gpt2")
+    assert logits(network)[0].argmax() == 11
+
+
 def make_plan(network: Network, settings: Settings = SETTINGS) -> diff_file.EditObject:
     recipe = {"to": "x"}
     return plan_optimized(

@@ -113,7 +113,7 @@ def divergence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 def test_the_steps_lead_where_those_on_the_whole_model_do(name):
     network = make_network(name)
     prompts, others = make_prompts(network)[:3], make_prompts(network, (4, 6, 4, 2))
-    settings = Settings(steps=5, keep=2.0, bound=1.5, target=0.99, drift=0.0)
+    settings = Settings(steps=5, learning_rate=1.0, keep=2.0, bound=1.5, target=0.99, drift=0.0)
     layers = (1, 2)
     found, outcome = optimize(network, [Neuron(layer, 7) for layer in layers], prompts, 11, others, settings)
 

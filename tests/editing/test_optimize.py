@@ -165,9 +165,9 @@ def test_it_stops_once_the_aims_are_reached():
 
 def test_what_is_won_by_more_than_asked_for_is_given_back():
     network = make_network("gpt2", torch.float32)
-    settings = replace(SETTINGS, steps=40, target=0.5, drift=0.0, keep=0.0, learning_rate=2.0)
+    settings = replace(SETTINGS, steps=40, target=0.3, drift=0.0, keep=0.0, learning_rate=2.0)
     changes, outcome = optimize(network, NEURONS, PROMPTS[:1], 11, OTHERS, settings)
-    assert 0.5 <= outcome.least_probability < 0.6
+    assert 0.3 <= outcome.least_probability < 0.33
     assert not outcome.reached
     add_by_hand(network, changes, "gpt2")
     assert logits(network)[0].argmax() == 11

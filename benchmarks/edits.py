@@ -1,118 +1,139 @@
-"""Measures edits of many facts of a lab model, beside random neurons: by the paper's rule, or by gradient steps.
+"""Measures edits of many facts, each alone: of a lab model, or of a registered checkpoint whose facts are refined.
 
     python benchmarks/edits.py --model lab-bert --facts 100 --lambda-old 1 --lambda-new 8 --max-share 0.1
     python benchmarks/edits.py --model lab-bert --facts 100 --method optimize
+    python benchmarks/edits.py --db real.db --model smollm2 --facts 50 --method optimize --intra 10 --no-control
 
-Each fact is given another answer of its relation, drawn at random, and edited alone; the measures are means over
-facts. `relative_change` is the mean of perplexity after ÷ before − 1. A fact whose knowledge neurons are all left out
-by --max-share counts as not changed.
+Without --db, a lab model is attributed in a store that is thrown away. With --db, the newest refinement of the model in
+that store is used, and nothing is written to it; attribute known facts of several relations before:
+
+    kndb attribute --model smollm2 --relation P36 --relation P37 --known-only && kndb refine
+
+Each fact is given another answer of its relation, drawn at random, of one token; never one that is right for its
+subject too. It is edited in memory, measured, and taken back. The values are means over facts: of success (the new
+answer is the most probable one) over the fact's prompts, of paraphrase over its held-out ones; `_change` is perplexity
+after ÷ before − 1, `_locality` the share of prompts with the same answer, over --intra other facts of the relations and
+--inter facts of relations without an edited one. A fact that can't be edited counts as not changed. Seconds are of
+processor time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import kndb
+from kndb.database.edit_drafts import Draft, EditDrafts
 from kndb.database.edit_optimize import Settings
 from kndb.database.lab import own_facts
-from kndb.errors import EditError
-from kndb.records import Edit
+from kndb.database.models import ModelVersion
+from kndb.database.trial_measures import Method, Sizes, TrialRun, TrialTarget
 
-OWN = ("change_rate", "success_rate", "new_answer_probability_after")
-OTHERS = ("perplexity_before", "perplexity_after", "accuracy_before", "accuracy_after", "unchanged")
+
+class TimedMethod(Method):
+    """A way to edit that knows how long its plans took."""
+
+    def plan(self, drafts: EditDrafts, target: TrialTarget, on: ModelVersion, refinement: int) -> Draft:
+        """As `Method.plan`; the seconds are added to `taken`."""
+        started = time.process_time()
+        try:
+            return super().plan(drafts, target, on, refinement)
+        finally:
+            TAKEN.append(time.process_time() - started)
+
+
+TAKEN: list[float] = []
+"""Processor seconds of each plan."""
 
 
 def main() -> None:
-    """Attributes, plans and measures, and prints a JSON object."""
+    """Attributes if need be, plans and measures, and prints a JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="lab-bert")
+    parser.add_argument("--model", default="lab-bert", help="a lab model, or one registered in the store")
     parser.add_argument("--method", choices=("update", "optimize"), default="update")
     parser.add_argument("--facts", type=int, default=100)
-    parser.add_argument("--lambda-old", type=float, default=1.0, help="of method update")
-    parser.add_argument("--lambda-new", type=float, default=8.0, help="of method update")
+    parser.add_argument("--relation", action="append", help="whose facts to edit; default: all with knowledge neurons")
+    parser.add_argument("--lambda-old", type=float, default=Method.lambda_old, help="of method update")
+    parser.add_argument("--lambda-new", type=float, default=Method.lambda_new, help="of method update")
     parser.add_argument("--keep", type=float, default=Settings.keep, help="of method optimize")
-    parser.add_argument("--max-share", type=float, help="default: 0.1 for update, 1 for optimize")
-    parser.add_argument("--sample", type=int, default=50, help="facts of other relations measured for each edit")
+    parser.add_argument("--steps", type=int, default=Settings.steps, help="of method optimize")
+    parser.add_argument("--max-share", type=float, help="default: that of the method")
+    parser.add_argument("--intra", type=int, default=50, help="other facts of the relations measured for each edit")
+    parser.add_argument("--inter", type=int, help="facts of other relations measured; default: as --intra")
+    parser.add_argument("--no-control", action="store_true", help="measure no random neurons")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--db", help="a store to use; one with a refinement of the model is not attributed again")
+    parser.add_argument("--db", help="a store with a refinement of the model")
     options = parser.parse_args()
-    if options.max_share is None:
-        options.max_share = 0.1 if options.method == "update" else 1.0
     with tempfile.TemporaryDirectory() as scratch, kndb.open(options.db or Path(scratch) / "kndb.db") as database:
+        if options.db is None:
+            database.facts.ingest([own_facts()])
+            database.models.get(options.model)
+            database.attribution.run(options.model)
+            database.attribution.refine(model=options.model)
         print(json.dumps(measure(database, options), indent=2))
 
 
 def measure(database: kndb.Database, options: argparse.Namespace) -> dict[str, object]:
-    """Edits the facts one by one; nothing is applied."""
-    database.facts.ingest([own_facts()])
-    database.models.get(options.model)
-    if not database.attribution.refinements(options.model):
-        database.attribution.run(options.model)
-        database.attribution.refine(model=options.model)
-    draw = random.Random(options.seed)
-    facts = database.facts.find()
-    answers = defaultdict(set)
-    for fact in facts:
-        answers[fact.relation].add(fact.object)
-    totals: dict[str, list[float]] = defaultdict(list)
-    unplanned = 0
-    for fact in draw.sample(facts, options.facts):
-        target = draw.choice(sorted(answers[fact.relation] - {fact.object}))
-        try:
-            started = time.perf_counter()
-            edit = plan(database, options, fact.id, target)
-        except EditError:
-            unplanned += 1
-            continue
-        planned = time.perf_counter()
-        measures = database.edits.evaluate(edit.id, sample=options.sample, seed=options.seed).measures
-        totals["neurons"].append(edit.neurons)
-        totals["seconds_to_plan"].append(planned - started)
-        for who in ("edited", "control"):
-            for group, names in (("own", OWN), ("own_held_out", OWN), ("intra", OTHERS), ("inter", OTHERS)):
-                for name in names:
-                    totals[f"{who}.{group}.{name}"].append(measures[who][group].get(name, 0.0))
-            for group in ("intra", "inter"):
-                ratio = measures[who][group]["perplexity_after"] / measures[who][group]["perplexity_before"]
-                totals[f"{who}.{group}.relative_change"].append(ratio - 1)
-        _report(totals)
-    means = {name: sum(values) / len(values) for name, values in totals.items()}
-    for name in [name for name in means if name.endswith(("change_rate", "success_rate"))]:
-        means[f"{name}.all_facts"] = sum(totals[name]) / options.facts
-    settings = {name: value for name, value in vars(options).items() if name != "db"}
-    return {**settings, "facts_without_usable_neurons": unplanned, **means}
-
-
-def _report(totals: dict[str, list[float]]) -> None:
-    """Says how it goes: means so far."""
-    names = ("own.success_rate", "own_held_out.success_rate", "intra.relative_change", "inter.relative_change")
-    count = len(totals["neurons"])
-    parts = [
-        f"{who}.{name} {sum(totals[f'{who}.{name}']) / count:.4f}" for who in ("edited", "control") for name in names
-    ]
-    print(f"{count} facts", *parts, sep="; ", file=sys.stderr)
-
-
-def plan(database: kndb.Database, options: argparse.Namespace, fact: int, target: str) -> Edit:
-    """Plans one edit by the chosen method."""
-    if options.method == "optimize":
-        settings = Settings(keep=options.keep)
-        return database.edits.plan_optimize(options.model, fact, target, settings=settings, max_share=options.max_share)
-    return database.edits.plan_update(
-        options.model,
-        fact,
-        target,
-        lambda_old=options.lambda_old,
-        lambda_new=options.lambda_new,
-        max_share=options.max_share,
+    """Edits the facts one by one; nothing is stored."""
+    version = database.models.load(options.model)
+    refinement = database.query.refinement(None, options.model, edit=None).id
+    method = TimedMethod(
+        options.method,
+        options.lambda_old,
+        options.lambda_new,
+        options.keep,
+        options.steps,
+        options.max_share,
     )
+    sizes = Sizes(options.facts, options.intra, options.inter or options.intra)
+    relations = options.relation or refined_relations(database, refinement)
+    run = TrialRun(database.store, database.edits.drafts, version, None, refinement, sizes, relations, options.seed)
+    totals: dict[str, list[float]] = defaultdict(list)
+    unplanned: list[str] = []
+    started = time.process_time()
+    for done, target in enumerate(run.targets, 1):
+        found = run.single(target, method, control=not options.no_control)
+        if "unplanned" in found:
+            unplanned.append(f"{target.fact.title}: {found['unplanned']}")
+            continue
+        totals["neurons"].append(found["neurons"])
+        for who in ("edited", "control"):
+            for name, value in found.get(who, {}).items():
+                totals[f"{who}.{name}"].append(value)
+        _report(done, totals)
+    means = {name: sum(values) / len(values) for name, values in totals.items()}
+    for name in [name for name in means if name.endswith(("success", "paraphrase"))]:
+        means[f"{name}.all_facts"] = sum(totals[name]) / len(run.targets)
+    planned = sorted(TAKEN)
+    return {
+        **{name: value for name, value in vars(options).items() if name != "db"},
+        "facts": len(run.targets),
+        "facts_of": dict(Counter(target.fact.relation for target in run.targets)),
+        "not_edited": unplanned,
+        "seconds_to_plan": {"mean": sum(planned) / len(planned), "most": planned[-1]} if planned else None,
+        "seconds_a_fact": (time.process_time() - started) / len(run.targets),
+        **means,
+    }
+
+
+def refined_relations(database: kndb.Database, refinement: int) -> list[str]:
+    """The relations that have knowledge neurons; none, which takes three quarters of them, if all have."""
+    found = [row.relation for row in database.query.counts(refinement=refinement) if row.relation and row.neurons]
+    every = {fact.relation for fact in database.facts.find()}
+    return [] if every <= set(found) else found
+
+
+def _report(done: int, totals: dict[str, list[float]]) -> None:
+    """Says how it goes: means so far."""
+    names = ("success", "paraphrase", "intra_change", "inter_change", "inter_locality")
+    values = {name: totals[f"edited.{name}"] for name in names if totals[f"edited.{name}"]}
+    parts = [f"{name} {sum(found) / len(found):.4f}" for name, found in values.items()]
+    print(f"{done} facts", *parts, f"{sum(TAKEN) / len(TAKEN):.1f} s a plan", sep="; ", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import edit_capture, edit_evaluation, edit_history, edit_optimize, edit_share, edit_trials, edit_update
-from .edit_plans import PreviewOption, PreviewPartOption, check_preview, finish_plan
+from .edit_plans import FlipsOption, PreviewOption, PreviewPartOption, check_preview, finish_plan
 from .options import (
     DatabaseOption,
     EditArgument,
@@ -34,6 +34,7 @@ def erase(
     refinement: RefinementOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
+    list_flips: FlipsOption = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -41,10 +42,10 @@ def erase(
 
     Example: kndb edit erase --model lab-bert --relation P36
     """
-    check_preview(preview, part, output)
+    check_preview(preview, part, output, list_flips=list_flips)
     with open_existing(db) as database:
         draft = database.edits.drafts.erase(model, relation, top=top, refinement=refinement)
-        finish_plan(database, draft, preview, part, output)
+        finish_plan(database, draft, preview, part, output, list_flips=list_flips)
 
 
 app.command("apply")(edit_history.apply)

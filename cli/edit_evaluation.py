@@ -9,6 +9,7 @@ import typer
 
 from kndb.errors import UsageError
 
+from .edit_plans import FLIP_COLUMNS
 from .numbers import parse_numbers
 from .options import (
     DatabaseOption,
@@ -20,12 +21,13 @@ from .options import (
     computing,
     open_existing,
 )
-from .output import OutputFormat, as_row, note, print_json, print_rows
+from .output import OutputFormat, as_row, note, print_json, print_parts, print_rows
 
 if TYPE_CHECKING:
     from kndb.database.edit_evaluations import EvaluatedEdit
 
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
+_TOKENS = 50
 _GROUPS = ("own", "own_held_out", "intra", "inter")
 _TABLE_COLUMNS = [
     "edit",
@@ -54,6 +56,18 @@ def evaluate(
     ] = None,
     sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
     seed: Annotated[int, typer.Option("--seed", help="Of that sample, the control's neurons, and the intervals.")] = 0,
+    list_flips: Annotated[
+        bool,
+        typer.Option("--list-flips", help="Name the other facts whose answers change. CSV has only them."),
+    ] = False,
+    generate: Annotated[
+        bool,
+        typer.Option("--generate", help="Continue the fact's prompts, before and after; of causal models."),
+    ] = False,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", help="Of --generate, tokens to continue by. Default: 50.", show_default=False),
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     db: DatabaseOption = None,
@@ -61,18 +75,45 @@ def evaluate(
 ) -> None:
     """Measure an edit on its own fact or relation and on others, beside a random-neuron control; stored.
 
-    Example: kndb edit eval 1
+    Example: kndb edit eval 1 --list-flips
     """
+    if tokens is not None and not generate:
+        raise UsageError("--tokens needs --generate")
+    if tokens is not None and tokens < 1:
+        raise UsageError(f"--tokens must be at least 1 (got {tokens})")
+    if generate and list_flips and output is OutputFormat.CSV:
+        raise UsageError("CSV prints one list; leave out --generate or --list-flips")
+    length = (tokens or _TOKENS) if generate else 0
     with open_existing(db) as database, computing(threads):
-        evaluation = database.edits.evaluate(edit, fact=fact, to=to, sample=sample, seed=seed, device=device)
+        evaluation = database.edits.evaluate(
+            edit, fact=fact, to=to, sample=sample, seed=seed, device=device, generate=length
+        )
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))
         return
+    found: Any = evaluation.measures
     note(
         f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}. "
         "Low and high: 95 % intervals over facts."
     )
-    print_rows(list(_measures(evaluation.measures)), _MEASURE_COLUMNS, output)
+    flips = found["flips"]
+    count, prompts = len({flip["fact"] for flip in flips}), sum(flip["prompts"] for flip in flips)
+    hint = "" if list_flips or not flips else "; name them with --list-flips"
+    note(f"Answers that were to stay and changed: of {count} facts, to {prompts} prompts{hint}.")
+    parts: dict[str, tuple[list[dict[str, Any]], list[str]]] = {"measures": (list(_measures(found)), _MEASURE_COLUMNS)}
+    if list_flips:
+        parts["flips"] = (flips, FLIP_COLUMNS)
+    if generate:
+        made = found["generated"]
+        note(
+            f"Fluency of {made['tokens']} tokens: {made['fluency_before']:.2f} before, {made['fluency_after']:.2f} "
+            "after (weighted mean of 2- and 3-gram entropies, bits)."
+        )
+        parts["continuations"] = (made["texts"], ["prompt", "before", "after"])
+    if len(parts) == 1:
+        print_rows(*parts["measures"], output)
+    else:
+        print_parts(parts, output, [*parts][1] if output is OutputFormat.CSV else None)
 
 
 def evaluations(

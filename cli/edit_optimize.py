@@ -9,6 +9,7 @@ import typer
 
 from .edit_plans import (
     FactOption,
+    FlipsOption,
     NeuronsOption,
     PreviewOption,
     PreviewPartOption,
@@ -42,21 +43,23 @@ def optimize(
     to: ToOption = None,
     facts: TargetsOption = None,
     skip_unusable: SkipOption = False,
-    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 100,
+    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 60,
     learning_rate: Annotated[
         float,
         typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),
-    ] = 1.0,
-    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 8.0,
+    ] = 0.4,
+    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 16.0,
     bound: Annotated[float, typer.Option("--bound", help="Largest change of a slot, in lengths of it.")] = 20.0,
-    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.8,
+    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.5,
     drift: Annotated[
         float, typer.Option("--drift", help="and with other answers within this mean divergence, in nats.")
     ] = 0.02,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
     ] = 50,
-    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 20,
+    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 40,
+    prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 2,
+    at_once: Annotated[int, typer.Option("--at-once", help="How many of these prompts count in one step.")] = 16,
     max_share: Annotated[
         float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
     ] = 1.0,
@@ -66,6 +69,7 @@ def optimize(
     threads: ThreadsOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
+    list_flips: FlipsOption = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -78,11 +82,18 @@ def optimize(
     from kndb.database.edit_optimize import Neighbours, Settings
 
     one = require_one_way(fact, to, facts, skip_unusable, part)
-    check_preview(preview, part, output, parts=facts is None)
+    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     settings = Settings(
-        steps=steps, learning_rate=learning_rate, keep=keep, bound=bound, target=target, drift=drift, seed=seed
+        steps=steps,
+        learning_rate=learning_rate,
+        keep=keep,
+        bound=bound,
+        target=target,
+        drift=drift,
+        at_once=at_once,
+        seed=seed,
     )
-    counts = Neighbours(neighbours, others)
+    counts = Neighbours(neighbours, others, prompts)
     with open_existing(db) as database, computing(threads):
 
         def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
@@ -110,4 +121,7 @@ def optimize(
             f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
             f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
         )
-        finish_plan(database, draft, preview, part, output)
+        far_below: Any = draft.content.recipe["neurons_far_below"]
+        if far_below:
+            note(f"Left out, as they lie far below all others: {', '.join(far_below)}.")
+        finish_plan(database, draft, preview, part, output, list_flips=list_flips)

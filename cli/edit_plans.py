@@ -57,7 +57,7 @@ PreviewPartOption = Annotated[
     typer.Option(
         "--part",
         metavar="NAME",
-        help="Of a preview, only this part: answers or collateral; CSV prints one at a time.",
+        help="Of a preview, only this part: answers, collateral or flips; CSV prints one at a time.",
         show_default=False,
     ),
 ]
@@ -74,6 +74,15 @@ _BATCH_COLUMNS = [
     "success_rate",
 ]
 _COLLATERAL = ["fact", "relation", "subject", "object", "neurons"]
+FlipsOption = Annotated[
+    bool,
+    typer.Option(
+        "--list-flips",
+        help="With --preview, ask 40 other facts, those that hold the slots first, and name those that flip.",
+    ),
+]
+FLIP_COLUMNS = ["fact", "relation", "subject", "old_answer", "new_answer", "prompts", "asked"]
+_ASKED = 40
 
 
 def require_one_way(
@@ -97,36 +106,56 @@ def require_one_way(
     return facts
 
 
-def check_preview(preview: bool, part: str | None, output: OutputFormat, *, parts: bool = True) -> None:
-    """Checks `--part`, before any work.
+def check_preview(
+    preview: bool, part: str | None, output: OutputFormat, *, parts: bool = True, list_flips: bool = False
+) -> None:
+    """Checks `--part` and `--list-flips`, before any work.
 
     Args:
         preview: whether there is to be a preview.
         part: the part to print, if one is named.
         output: how to print it.
         parts: whether the preview has parts.
+        list_flips: whether to name the facts whose answers flip.
 
     Raises:
-        UsageError: if a part is named that can't be printed, or has to be and is not.
+        UsageError: if a part is named that can't be printed, or has to be and is not; if there are no flips to list.
     """
+    if list_flips and not (preview and parts):
+        raise UsageError("--list-flips needs --preview, of one fact or relation; or use: kndb edit eval --list-flips")
     if preview and parts:
-        require_part(("answers", "collateral"), output, part)
+        require_part(("answers", "collateral", *(("flips",) if list_flips else ())), output, part)
     elif part is not None:
         raise UsageError(f"found --part {part} without --preview; only a preview has parts")
 
 
-def finish_plan(database: Database, draft: Draft, preview: bool, part: str | None, output: OutputFormat) -> None:
+def finish_plan(
+    database: Database,
+    draft: Draft,
+    preview: bool,
+    part: str | None,
+    output: OutputFormat,
+    *,
+    list_flips: bool = False,
+) -> None:
     """Stores a draft and prints the edit; or prints what it would do, and stores nothing."""
     if preview:
-        found = database.edits.preview(draft)
+        found = database.edits.preview(draft, others=_ASKED if list_flips else 0)
         slots, relations = len(found.collateral.neurons), len(found.collateral.relations)
         note(
             f"A preview; nothing was stored. The edit changes {slots} value slots, which {len(found.collateral.facts)} "
-            f"facts of {relations} {'relation' if relations == 1 else 'relations'} hold."
+            f"{'other ' if draft.fact_id is not None else ''}facts of {relations} "
+            f"{'relation' if relations == 1 else 'relations'} hold."
         )
+        if list_flips:
+            flipped = len({flip.fact for flip in found.flips})
+            note(f"{flipped} of {found.asked} other facts asked have an answer that would flip.")
         answers = [as_row(row) for row in found.answers]
         facts = [as_row(row) for row in found.collateral.facts]
-        print_parts({"answers": (answers, _ANSWERS), "collateral": (facts, _COLLATERAL)}, output, part)
+        shown = {"answers": (answers, _ANSWERS), "collateral": (facts, _COLLATERAL)}
+        if list_flips:
+            shown["flips"] = ([as_row(flip) for flip in found.flips], FLIP_COLUMNS)
+        print_parts(shown, output, part)
         return
     print_planned(database.edits.add(draft), output)
 

@@ -47,8 +47,8 @@ def bench(
     relation: RelationsOption = None,
     lambda_old: Annotated[float, typer.Option("--lambda-old", help="Of update: λ₁.")] = 1.0,
     lambda_new: Annotated[float, typer.Option("--lambda-new", help="Of update: λ₂.")] = 8.0,
-    keep: Annotated[float, typer.Option("--keep", help="Of optimize: β.")] = 8.0,
-    steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 100,
+    keep: Annotated[float, typer.Option("--keep", help="Of optimize: β.")] = 16.0,
+    steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
     max_share: Annotated[
         float | None,
         typer.Option("--max-share", help="Default: 0.1 for update, 1 for optimize.", show_default=False),
@@ -102,7 +102,7 @@ def sweep(
         str, typer.Option("--lambda-new", metavar="LIST", help="Of update: values of λ₂ to try.")
     ] = "1,2,4,8",
     keep: Annotated[str, typer.Option("--keep", metavar="LIST", help="Of optimize: values of β to try.")] = "1,8",
-    steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 100,
+    steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
     max_share: Annotated[
         float | None,
         typer.Option("--max-share", help="Default: 0.1 for update, 1 for optimize.", show_default=False),

@@ -9,6 +9,7 @@ import typer
 
 from .edit_plans import (
     FactOption,
+    FlipsOption,
     NeuronsOption,
     PreviewOption,
     PreviewPartOption,
@@ -43,6 +44,7 @@ def update(
     refinement: RefinementOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
+    list_flips: FlipsOption = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -51,7 +53,7 @@ def update(
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
     one = require_one_way(fact, to, facts, skip_unusable, part)
-    check_preview(preview, part, output, parts=facts is None)
+    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     with open_existing(db) as database:
 
         def plan(number: int, answer: str, on: ModelVersion | None = None) -> Draft:
@@ -70,4 +72,4 @@ def update(
         if isinstance(one, Path):
             plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output)
         else:
-            finish_plan(database, plan(*one), preview, part, output)
+            finish_plan(database, plan(*one), preview, part, output, list_flips=list_flips)

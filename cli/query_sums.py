@@ -206,6 +206,8 @@ def collateral(
         f"{slots} value slot{'' if slots == 1 else 's'}, held by {facts} fact{'' if facts == 1 else 's'} of "
         f"{len(found.relations)} relation{'' if len(found.relations) == 1 else 's'}."
     )
+    if found.edited:
+        note(f"Not counted: what the edit is for, fact {', '.join(map(str, found.edited))}.")
     parts = {
         "relations": (
             [as_row(row) for row in found.relations],

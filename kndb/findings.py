@@ -346,11 +346,19 @@ class TouchedFact:
 
 @dataclass(frozen=True)
 class Collateral:
-    """Who holds the value slots that an edit touches, or would touch."""
+    """Who holds the value slots that an edit touches, or would touch.
+
+    Attributes:
+        neurons: the slots.
+        relations, facts: who holds them, but for the facts that the edit is for.
+        edited: the numbers of the facts that hold some and that the edit is for: its own, and others of the same
+            relation and subject.
+    """
 
     neurons: tuple[str, ...]
     relations: tuple[TouchedRelation, ...]
     facts: tuple[TouchedFact, ...]
+    edited: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

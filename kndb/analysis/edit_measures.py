@@ -9,6 +9,7 @@ those of CounterFact (Meng et al. 2022): which of two answers is more probable.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,25 @@ class Measure:
 Measures = dict[str, Measure]
 
 
+@dataclass(frozen=True)
+class Flip:
+    """An answer of a fact that is to stay, and changed.
+
+    Attributes:
+        group: which of `GROUPS` its prompts are in.
+        fact: the fact's number.
+        old, new: the most probable token before and after.
+        prompts: for how many of the fact's prompts; `asked`: of how many.
+    """
+
+    group: str
+    fact: int
+    old: int
+    new: int
+    prompts: int
+    asked: int
+
+
 def compare_states(
     network: Network,
     groups: Mapping[str, Sequence[Question]],
@@ -58,13 +78,59 @@ def compare_states(
         seed: of the bootstrap.
         changed: the groups whose answers are to change; those of all others are to stay.
     """
-    found: list[dict[str, Measures]] = [{} for _ in states[1:]]
+    return [compared.measures for compared in compare(network, groups, states, unedited, seed, changed=changed)]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a state of a model's weights does, against the state before.
+
+    Attributes:
+        measures: by group of prompts.
+        flips: the answers that were to stay and changed, by group, fact and tokens.
+    """
+
+    measures: dict[str, Measures]
+    flips: tuple[Flip, ...]
+
+
+def compare(
+    network: Network,
+    groups: Mapping[str, Sequence[Question]],
+    states: Sequence[State],
+    unedited: Network | None,
+    seed: int,
+    *,
+    changed: Collection[str] = CHANGED,
+) -> list[Compared]:
+    """As `compare_states`, with the answers that flip."""
+    measures: list[dict[str, Measures]] = [{} for _ in states[1:]]
+    flips: list[list[Flip]] = [[] for _ in states[1:]]
     for name, questions in groups.items():
         before, *after = read_states(network, questions, states, unedited)
         measure = change_measures if name in changed else stay_measures
-        for measures, reading in zip(found, after, strict=True):
-            measures[name] = measure(questions, before, reading, name, seed)
-    return found
+        for place, reading in enumerate(after):
+            measures[place][name] = measure(questions, before, reading, name, seed)
+            if name not in changed:
+                flips[place] += flipped([q.fact for q in questions], before.predicted, reading.predicted, name)
+    return [Compared(*pair) for pair in zip(measures, map(tuple, flips), strict=True)]
+
+
+def flipped(facts: Sequence[int], before: Sequence[int], after: Sequence[int], group: str) -> list[Flip]:
+    """The facts whose most probable answers changed.
+
+    Args:
+        facts: the fact of each prompt.
+        before: the most probable token before an edit.
+        after: that after it.
+        group: the prompts' group.
+
+    Returns:
+        One for each fact, old and new answer, in this order.
+    """
+    asked = Counter(facts)
+    changes = Counter((fact, old, new) for fact, old, new in zip(facts, before, after, strict=True) if old != new)
+    return [Flip(group, *key, count, asked[key[0]]) for key, count in sorted(changes.items())]
 
 
 def count_measures(questions: Sequence[Question]) -> Measures:

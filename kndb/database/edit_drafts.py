@@ -19,7 +19,7 @@ from ..store import facts as store_facts
 from ..store import queries, refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
-from .edit_optimize import Neighbours, draw_neighbours, encode_open, optimized_edit
+from .edit_optimize import Neighbours, encode_open, kept_prompts, optimized_edit, without_far_below
 from .models import ModelCommands, ModelVersion
 
 
@@ -144,17 +144,25 @@ class EditDrafts:
         settings, counts = settings or optimize.Settings(), neighbours or Neighbours()
         aim = self._aim(model, fact, to, max_share, neurons, refinement, on)
         with self._store.reading() as connection:
-            drawn = draw_neighbours(store_facts.find_facts(connection), aim.fact, counts, settings.seed)
-            others = store_facts.prompts(connection, fact_ids=drawn, held_out=False)
+            drawn, others = kept_prompts(connection, aim.fact, counts, settings.seed)
+        chosen = without_far_below(aim.neurons)
         return aim.draft(
             optimized_edit(
                 aim.version,
                 _network(aim.version),
-                aim.neurons,
+                chosen,
                 aim.prompts,
                 encode_open(aim.version, others),
                 settings,
-                recipe={**aim.recipe, "neighbours": counts.relation, "others": counts.elsewhere, "kept_facts": drawn},
+                recipe={
+                    **aim.recipe,
+                    "neurons": [str(neuron) for neuron in chosen],
+                    "neurons_far_below": [str(neuron) for neuron in aim.neurons if neuron not in chosen],
+                    "neighbours": counts.relation,
+                    "others": counts.elsewhere,
+                    "prompts_each": counts.prompts,
+                    "kept_facts": drawn,
+                },
                 progress=progress,
             )
         )

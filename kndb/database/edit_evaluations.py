@@ -19,7 +19,7 @@ from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.engine import Store
 from ..store.evaluation_table import EvaluatedEdit as EvaluatedEdit
-from .edit_optimize import facts_in_recipe
+from .edit_optimize import prompts_in_recipe
 from .evaluation import EditEvaluator, aimed_at, facts_to_measure
 from .models import ModelCommands
 
@@ -40,6 +40,7 @@ class EditEvaluationCommands:
         sample: int = 300,
         seed: int = 0,
         device: str = "auto",
+        generate: int = 0,
     ) -> Evaluation:
         """Measures an edit against the version that it was planned on, beside a random-neuron control; stored.
 
@@ -50,13 +51,17 @@ class EditEvaluationCommands:
             sample: facts of other relations to measure, drawn at random; at least 1.
             seed: of the draw and of the control's neurons.
             device: where to compute.
+            generate: also continue the fact's prompts by so many tokens at most, before and after; 0 does not.
 
         Raises:
-            UsageError: if a capture has no fact and answer, or another edit has.
+            UsageError: if a capture has no fact and answer, or another edit has; if prompts are to be continued, and
+                the model is not causal, or the edit is of a relation.
             EditError: if the fact can't be asked, the answer is not one token, or a fact of the recipe is not here.
         """
         if sample < 1:
             raise UsageError(f"found sample {sample}; expected at least 1")
+        if generate < 0:
+            raise UsageError(f"found generate {generate}; expected at least 1, or 0 for nothing")
         if not 0 <= seed < 2**63:
             raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         with self._store.reading() as connection:
@@ -64,7 +69,7 @@ class EditEvaluationCommands:
         _require_aim(record, fact, to)
         planned = diff_file.read(self._store.objects, record.object_path, record.object_hash)
         version = self._models.load(record.model, record.base_version)
-        settings: dict[str, Any] = {"sample": sample, "seed": seed}
+        settings: dict[str, Any] = {"sample": sample, "seed": seed} | ({"generate": generate} if generate else {})
         if fact is not None and to is not None:
             with self._store.reading() as connection:
                 aim, own = store_facts.fact(connection, fact), store_facts.prompts(connection, [fact], held_out=False)
@@ -75,11 +80,13 @@ class EditEvaluationCommands:
             measured = facts_to_measure(record, facts, sample=sample, seed=seed)
             prompts = store_facts.prompts(connection, fact_ids=measured)
             after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
-            optimized_on = store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
+            optimized_on = prompts_in_recipe(connection, record)
             base = store_versions.current_model(connection, version.record.id).base
         unedited = None if record.base_version == base else self._models.load(record.model, "base")
         evaluator = EditEvaluator(version, device, unedited)
-        measures = evaluator.measure(record, planned, prompts, facts, seed=seed, optimized_on=optimized_on)
+        measures = evaluator.measure(
+            record, planned, prompts, facts, seed=seed, optimized_on=optimized_on, tokens=generate
+        )
         with self._store.writing() as connection:
             number = store_evaluations.add_evaluation(
                 connection,

@@ -11,13 +11,12 @@ from ..editing import diff_file
 from ..editing.replay import require_replayable
 from ..records import Edit, HistoryEntry
 from ..store import edits as store_edits
-from ..store import facts as store_facts
 from ..store import steps
 from ..store.engine import Store
 from ..store.versions import CurrentModel
 from .edit_diff import VersionDiff, compare_versions
 from .edit_objects import step_in_memory
-from .edit_optimize import facts_in_recipe
+from .edit_optimize import prompts_in_recipe
 from .edit_rebase import Rebase, compute_replays, store_rebase
 from .edit_verify import Verified, verify_edits
 from .models import ModelCommands
@@ -78,9 +77,7 @@ class EditHistoryCommands:
         contents = [(record, self._read(record)) for record in records]
         with self._store.reading() as connection:
             prompts = {
-                record.id: store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
-                for record in records[:-1]
-                if record.kind == "optimize"
+                record.id: prompts_in_recipe(connection, record) for record in records[:-1] if record.kind == "optimize"
             }
         replays = compute_replays(self._models.load(model.name, model.version), contents, prompts)
         return store_rebase(self._store, edit, model.version, replays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..editing import optimize
 from ..editing.diff_file import EditObject
@@ -13,9 +14,13 @@ from ..errors import EditError, UsageError
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Edit, Fact, Neuron, Prompt
+from ..store import facts as store_facts
+from .edited_sentences import edited_sentences, sentences_of_facts
 from .models import ModelVersion
 
 Settings = optimize.Settings
+_FAR_BELOW = 6
+"""Layers between a neuron that is left out and those above it."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class Neighbours:
     Attributes:
         relation: other facts of the relation, at least 0.
         elsewhere: facts of other relations, at least 0.
+        prompts: how many prompts of each of them count, other ones for other facts, at least 1; None takes all.
     """
 
     relation: int = 50
-    elsewhere: int = 20
+    elsewhere: int = 40
+    prompts: int | None = 2
 
     def __post_init__(self) -> None:
         """Refuses negative numbers.
@@ -39,6 +46,8 @@ class Neighbours:
         for name, number in (("neighbours", self.relation), ("others", self.elsewhere)):
             if number < 0:
                 raise UsageError(f"found {name} {number}; expected at least 0")
+        if self.prompts is not None and self.prompts < 1:
+            raise UsageError(f"found prompts {self.prompts}; expected at least 1")
 
 
 def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int) -> list[int]:
@@ -46,18 +55,83 @@ def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed:
 
     Args:
         facts: all facts of the store.
-        fact: the one to be edited; it is never drawn.
+        fact: the one to be edited; neither it nor another fact of its relation and subject is drawn.
         counts: how many.
         seed: of the draw.
     """
-    inside: list[int] = []
-    outside: list[int] = []
-    for other in facts:
-        (inside if other.relation == fact.relation else outside).append(other.id)
-    inside.remove(fact.id)
+    every = list(facts)
+    edited = edited_sentences(every, (), (fact.id,)).facts
+    inside = [other.id for other in every if other.relation == fact.relation and other.id not in edited]
+    outside = [other.id for other in every if other.relation != fact.relation]
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     drawn = chance.sample(sorted(inside), min(counts.relation, len(inside)))
     return sorted(drawn + chance.sample(sorted(outside), min(counts.elsewhere, len(outside))))
+
+
+def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> tuple[list[int], list[Prompt]]:
+    """The facts whose answers are to stay, and their prompts; held-out ones, and those that ask for the fact, left out.
+
+    Args:
+        connection: an open transaction.
+        fact: the one to be edited.
+        counts: how many facts.
+        seed: of the draw.
+    """
+    drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed)
+    return drawn, _others(connection, fact.id, drawn, counts.prompts)
+
+
+def _others(connection: Any, own: int, kept: Sequence[int], each: int | None) -> list[Prompt]:
+    """The prompts of facts whose answers are to stay, so many of each; none that asks for the edited fact."""
+    every = sentences_of_facts(connection, (own,)).others(
+        store_facts.prompts(connection, fact_ids=kept, held_out=False)
+    )
+    of_fact: dict[int, list[Prompt]] = {}
+    for prompt in every:
+        of_fact.setdefault(prompt.fact_id, []).append(prompt)
+    found: list[Prompt] = []
+    for place, prompts in enumerate(of_fact.values()):
+        count = len(prompts) if each is None else min(each, len(prompts))
+        # The next ones for the next fact: so all templates of a relation take their turns.
+        found += [prompts[(place * count + number) % len(prompts)] for number in range(count)]
+    return found
+
+
+def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
+    """The prompts on which an edit was optimised: its fact's own, then those whose answers were to stay.
+
+    Other kinds of edits have none.
+
+    Args:
+        connection: an open transaction.
+        edit: the edit.
+
+    Raises:
+        EditError: if the recipe names no facts, or one is not in this store.
+    """
+    facts = facts_in_recipe(edit)
+    if not facts:
+        return []
+    own, *kept = facts
+    each = edit.recipe.get("prompts_each")
+    others = _others(connection, own, kept, each if isinstance(each, int) else None)
+    return [*store_facts.prompts(connection, fact_ids=[own], held_out=False), *others]
+
+
+def without_far_below(neurons: Sequence[Neuron]) -> list[Neuron]:
+    """The neurons without those that lie far below all others: six layers or more, a quarter of them at most.
+
+    Each layer above the lowest changed slot is run in every gradient step. In deep models many facts have a neuron or
+    two in the lowest layers and all others in the upper ones: these would cost most of the time, and change what every
+    layer above reads.
+    """
+    ordered = sorted(neurons)
+    cuts = (
+        count
+        for count in range(1, len(ordered) // 4 + 1)
+        if ordered[count].layer - ordered[count - 1].layer >= _FAR_BELOW
+    )
+    return ordered[max(cuts, default=0) :]
 
 
 def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
@@ -158,7 +232,7 @@ def optimized_anew(
         version: the model version.
         network: the same model, with the weights to start from.
         neurons: whose value slots to change.
-        prompts: those of `facts_in_recipe`, held-out templates left out.
+        prompts: those of `prompts_in_recipe`.
         recipe: of the result.
         kind: of the result.
 

@@ -65,7 +65,7 @@ def compute_replays(
     Args:
         version: the model at its current version; its weights change.
         edits: what to take back, in this order: the last applied first, the edit to leave out at the end.
-        prompts: for each optimised edit, by its number, the prompts of `facts_in_recipe` without held-out templates.
+        prompts: for each optimised edit, by its number, the prompts of `prompts_in_recipe`.
 
     Returns:
         The edits computed anew, in the order in which to apply them.

@@ -100,14 +100,15 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             )
         )
 
-    def preview(self, draft: Draft, *, top: int = 3) -> EditPreview:
+    def preview(self, draft: Draft, *, top: int = 3, others: int = 0) -> EditPreview:
         """What an edit would do to the model's answers, and who holds its value slots; stores nothing.
 
         Args:
             draft: from `drafts`.
             top: answers to show for each prompt, at least 1.
+            others: facts that the edit is not for, to ask whether their answers flip.
         """
-        return preview(self._store, draft, top)
+        return preview(self._store, draft, top, others)
 
     def add(self, draft: Draft) -> Edit:
         """Stores a draft as an edit; applies nothing.

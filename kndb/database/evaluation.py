@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,23 +21,67 @@ from ..analysis.edit_measures import (
     OTHERS,
     OWN,
     PARAPHRASES,
+    Flip,
     as_json,
-    compare_states,
+    compare,
     intervals_as_json,
 )
+from ..analysis.fluency import fluency
 from ..analysis.readings import Question, State, as_they_are
 from ..editing import recipes
 from ..editing.diff_file import EditObject
 from ..editing.slots import edited
+from ..errors import UsageError
 from ..models import loading
+from ..models.generation import continuations, require_causal
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
-from ..records import Edit, Fact, Neuron, Prompt
+from ..records import BLANK, Edit, Fact, Neuron, Prompt
 from .edit_drafts import answer_token, present_answer
 from .edit_optimize import encode_open, local_fact, optimized_anew
+from .edited_sentences import edited_sentences
 from .models import ModelVersion
 
 Groups = dict[str, list[Question]]
+
+
+@dataclass(frozen=True)
+class FlippedFact:
+    """An answer that was to stay, and that an edit changes.
+
+    Attributes:
+        group: of the prompts: `own` (of an erase), `own_held_out`, `intra` or `inter`.
+        fact, relation, subject, object: the fact.
+        old_answer, new_answer: the model's most probable token before and after.
+        prompts: for how many of the fact's prompts; `asked`: of how many.
+    """
+
+    group: str
+    fact: int
+    relation: str
+    subject: str | None
+    object: str
+    old_answer: str
+    new_answer: str
+    prompts: int
+    asked: int
+
+
+def flipped_facts(version: ModelVersion, flips: Sequence[Flip], facts: Mapping[int, Fact]) -> list[FlippedFact]:
+    """Flips with names in place of numbers.
+
+    Args:
+        version: the model version whose tokens they are.
+        flips: the flips.
+        facts: at least their facts, by number.
+    """
+    named = []
+    for flip in flips:
+        fact = facts[flip.fact]
+        old, new = (version.loaded.decode(token) for token in (flip.old, flip.new))
+        about = (flip.group, fact.id, fact.relation, fact.subject, fact.object)
+        named.append(FlippedFact(*about, old, new, flip.prompts, flip.asked))
+    return named
 
 
 class EditEvaluator:
@@ -65,6 +109,7 @@ class EditEvaluator:
         *,
         seed: int,
         optimized_on: Sequence[Prompt] = (),
+        tokens: int = 0,
     ) -> dict[str, object]:
         """The measures of `method.md` section 5 for an edit of a fact or an erase.
 
@@ -74,37 +119,72 @@ class EditEvaluator:
             prompts: the prompts of `facts_to_measure`.
             facts: at least these facts, by number.
             seed: of the control and of the intervals.
-            optimized_on: the prompts of `facts_in_recipe` without held-out templates, for the control of an edit that
-                was optimised.
+            optimized_on: the prompts of `prompts_in_recipe`, for the control of an edit that was optimised.
+            tokens: also continue the prompts of the edit's fact by so many tokens, before and after; 0 does not.
 
         Returns:
-            `edited` and `control`, each with groups of measures; `intervals` of both; and `control_neurons`. What made
-            a capture is not known, so that it has no control.
+            `edited` and `control`, each with groups of measures; `intervals` of both; `control_neurons`; and `flips`,
+            the answers that were to stay and changed with the edit. What made a capture is not known, so that it has
+            no control. With continuations, `generated`: the texts, and how fluent they are.
+
+        Raises:
+            UsageError: if prompts are to be continued, and the model is not causal, or the edit is of a relation.
         """
         groups = self._groups(edit, prompts, facts)
+        own_prompts = [prompt for prompt in prompts if prompt.fact_id == _aim(edit)[0]]
+        generated = self._generated(own_prompts, planned, tokens) if tokens else None
         compared = [planned]
         if edit.kind != "capture":
             compared.append(control_edit(edit, self._version, self._network, planned, seed, optimized_on))
         states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
         own = () if edit.kind == "erase" else CHANGED
-        of_edit, *others = compare_states(self._network, groups, states, self._unedited, seed, changed=own)
-        of_control = others[0] if others else {}
+        compared_states = compare(self._network, groups, states, self._unedited, seed, changed=own)
+        of_edit, flips = compared_states[0].measures, compared_states[0].flips
+        of_control = compared_states[1].measures if len(compared_states) > 1 else {}
         return {
             "edited": as_json(of_edit),
             "control": as_json(of_control),
             "intervals": {"edited": intervals_as_json(of_edit), "control": intervals_as_json(of_control)},
             "control_neurons": [str(neuron) for content in compared[1:] for neuron in neurons_of(content)],
+            "flips": [asdict(flip) for flip in flipped_facts(self._version, flips, facts)],
+            **({} if generated is None else {"generated": generated}),
         }
+
+    def _generated(self, prompts: Sequence[Prompt], planned: EditObject, tokens: int) -> dict[str, object]:
+        """Continuations of prompts before and after an edit, and their mean fluency, prompts included."""
+        require_causal(self._network)
+        if not prompts:
+            raise UsageError("--generate continues the prompts of a fact; this edit is for a relation. Leave it out")
+        encoded = encode_open(self._version, prompts)
+        before = continuations(self._network, encoded, tokens)
+        with edited(self._parameters, planned):
+            after = continuations(self._network, encoded, tokens)
+        by_id = {prompt.id: prompt for prompt in prompts}
+        decode = self._version.loaded.tokenizer.decode
+        texts: list[dict[str, object]] = []
+        fluent: list[tuple[float, float]] = []
+        for one, *found in zip(encoded, before, after, strict=True):
+            prompt = by_id[one.prompt_id]
+            old, new = (decode(ids, skip_special_tokens=True) for ids in found)
+            begun = prompt.text.partition(BLANK)[0].rstrip()
+            fluent.append((fluency(begun + old), fluency(begun + new)))
+            texts.append({"prompt": begun, "held_out": prompt.held_out, "before": old, "after": new})
+        first, then = (sum(values) / len(texts) for values in zip(*fluent, strict=True))
+        return {"tokens": tokens, "fluency_before": first, "fluency_after": then, "texts": texts}
 
     def _groups(self, edit: Edit, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> Groups:
         fact, relation = _aim(edit)
         old, new = (_number(edit.recipe.get(name)) for name in ("old_token", "new_token"))
         names = [name for name in GROUPS if fact is not None or name != NEIGHBOURS]
         groups: Groups = {name: [] for name in names}
+        own = [number for number, one in facts.items() if one.relation == relation and fact in (None, number)]
+        edited_ones = edited_sentences(facts.values(), prompts, own)
         for prompt in prompts:
             of_relation = facts[prompt.fact_id].relation == relation
             if of_relation and fact in (None, prompt.fact_id):
                 name = PARAPHRASES if prompt.held_out else OWN
+            elif edited_ones.asks(prompt):
+                continue
             else:
                 name = NEIGHBOURS if of_relation else OTHERS
             encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
@@ -129,7 +209,7 @@ def control_edit(
         network: the same model.
         planned: the edit's object.
         seed: of the draw.
-        optimized_on: the prompts of `facts_in_recipe` without held-out templates, for an edit that was optimised.
+        optimized_on: the prompts of `prompts_in_recipe`, for an edit that was optimised.
 
     Raises:
         EditError: if nothing would change.

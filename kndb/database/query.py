@@ -25,6 +25,7 @@ from ..store.coverage import refined_model
 from ..store.engine import Store
 from ..store.reading_sql import read_sql
 from . import query_details
+from .edited_sentences import sentences_of_edit
 from .query_details import Progress
 
 
@@ -156,6 +157,8 @@ class QueryCommands:
     def collateral(self, target: int | Sequence[Neuron], *, refinement: int) -> Collateral:
         """The facts and relations that hold the value slots which an edit touches, or would touch.
 
+        The facts that an edit is for are told apart: `edited`.
+
         Args:
             target: an edit's number, or neurons, at least one.
             refinement: whose refined sets.
@@ -166,13 +169,15 @@ class QueryCommands:
                 than the edit's.
         """
         with self._store.reading() as connection:
+            edited: frozenset[int] = frozenset()
             if isinstance(target, int):
                 neurons: Sequence[Neuron] = store_collateral.edit_neurons(connection, target, refinement)
+                edited = sentences_of_edit(connection, store_edits.edit(connection, target)).facts
             else:
                 neurons = target
             if not neurons:
                 raise UsageError("name at least one neuron, for example: kndb query collateral L9.N2827")
-            return store_collateral.collateral(connection, refinement, neurons)
+            return store_collateral.collateral(connection, refinement, neurons, edited)
 
     # --- one fact ------------------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ from ..store import edit_trials as store_trials
 from ..store import facts as store_facts
 from ..store.engine import Store
 from .edit_drafts import Draft, EditDrafts
-from .edit_optimize import Settings, facts_in_recipe
+from .edit_optimize import Settings, prompts_in_recipe
+from .edited_sentences import EditedSentences, edited_sentences
 from .evaluation import control_edit, neurons_of
 from .models import ModelVersion
 
@@ -200,17 +201,30 @@ class TrialRun:
             for relation, words in answers.items()
             if relation in self.relations
         }
-        found = []
-        for number in pool[: self._sizes.facts]:
+        found: list[TrialTarget] = []
+        taken: set[int] = set()
+        for number in pool:
+            if len(found) == self._sizes.facts:
+                break
+            if number in taken:  # Its sentences are edited already: two new answers to one question can't both win.
+                continue
             fact = self._facts[number]
-            others = [word for word in short[fact.relation] if word != fact.object]
+            same = self._sentences([number]).facts
+            taken |= same
+            right = {self._facts[one].object for one in same}
+            others = [word for word in short[fact.relation] if word not in right]
             found.append(TrialTarget(fact, self._chance(f"{number}").choice(others) if others else None))
         return found
 
     # --- one fact alone ------------------------------------------------------------------------------------
 
-    def single(self, target: TrialTarget, method: Method) -> dict[str, Any]:
+    def single(self, target: TrialTarget, method: Method, *, control: bool = True) -> dict[str, Any]:
         """Edits one fact, measures the edit and its random-neuron control, and takes both back.
+
+        Args:
+            target: the fact.
+            method: how to edit it.
+            control: whether to measure as many random neurons, too.
 
         Returns:
             `edited` and `control`, each with the measures of `EDIT_MEASURES`, and the number of `neurons`; or why there
@@ -218,33 +232,40 @@ class TrialRun:
         """
         try:
             draft = method.plan(self._drafts, target, self.version, self._refinement)
-            control = self._control(draft, self.version, self._network)
+            contents = [draft.content]
+            if control:
+                contents.append(self._control(draft, self.version, self._network))
         except EditError as error:
             return {"to": target.to, "unplanned": str(error)}
         old, new = (int(str(draft.content.recipe[name])) for name in ("old_token", "new_token"))
         chance = self._chance(f"measured {target.fact.id}")
         relation = target.fact.relation
-        near = [number for number, fact in self._facts.items() if fact.relation == relation and fact != target.fact]
+        edited_ones = self._sentences([target.fact.id])
+        near = [
+            number
+            for number, fact in self._facts.items()
+            if fact.relation == relation and number not in edited_ones.facts
+        ]
         groups = {
             OWN: self._questions([target.fact.id], old, new, held_out=False),
             PARAPHRASES: self._questions([target.fact.id], old, new, held_out=True),
-            NEIGHBOURS: self._questions(_some(chance, near, self._sizes.intra), old, new),
-            OTHERS: self._questions(_some(chance, self._elsewhere, self._sizes.inter)),
+            NEIGHBOURS: self._questions(_some(chance, near, self._sizes.intra), old, new, without=edited_ones),
+            OTHERS: self._questions(_some(chance, self._elsewhere, self._sizes.inter), without=edited_ones),
         }
         states: list[State] = [
             as_they_are,
-            *(partial(edited, self._parameters, planned) for planned in (draft.content, control)),
+            *(partial(edited, self._parameters, planned) for planned in contents),
         ]
         measured = compare_states(self._network, groups, states, self._unedited, self._seed)
         values = [{name: interval[0] for name, interval in _short(found).items()} for found in measured]
         neurons = len(neurons_of(draft.content))
-        return {"to": target.to, "neurons": neurons, "edited": values[0], "control": values[1]}
+        return {"to": target.to, "neurons": neurons, **dict(zip(("edited", "control"), values, strict=False))}
 
     def _control(self, draft: Draft, version: ModelVersion, network: Network) -> EditObject:
         content = draft.content
         record = Edit(0, version.record.name, content.kind, content.recipe, "", "", version.version, "")
         with self._store.reading() as connection:
-            prompts = store_facts.prompts(connection, fact_ids=facts_in_recipe(record), held_out=False)
+            prompts = prompts_in_recipe(connection, record)
         seed = self._seed + (draft.fact_id or 0)
         return control_edit(record, version, network, content, seed, prompts)
 
@@ -310,12 +331,14 @@ class TrialRun:
             groups[OWN] += self._questions([target.fact.id], old, new, held_out=False)
             groups[PARAPHRASES] += self._questions([target.fact.id], old, new, held_out=True)
             answers.setdefault(target.fact.relation, (old, new))
-        taken = {target.fact.id for target, _, _ in planned}
-        near = [number for number, fact in self._facts.items() if fact.relation in answers and number not in taken]
+        taken = self._sentences([target.fact.id for target, _, _ in planned])
+        near = [
+            number for number, fact in self._facts.items() if fact.relation in answers and number not in taken.facts
+        ]
         chance = self._chance(f"measured {len(planned)}")
         for number in _some(chance, near, self._sizes.intra):
-            groups[NEIGHBOURS] += self._questions([number], *answers[self._facts[number].relation])
-        groups[OTHERS] += self._questions(_some(chance, self._elsewhere, self._sizes.inter))
+            groups[NEIGHBOURS] += self._questions([number], *answers[self._facts[number].relation], without=taken)
+        groups[OTHERS] += self._questions(_some(chance, self._elsewhere, self._sizes.inter), without=taken)
         return groups
 
     # --- prompts -------------------------------------------------------------------------------------------
@@ -325,12 +348,26 @@ class TrialRun:
         """The facts of relations of which no fact is edited."""
         return [number for number, fact in self._facts.items() if fact.relation not in self.relations]
 
+    def _sentences(self, edited_facts: Sequence[int]) -> EditedSentences:
+        own = {self._facts[number].relation for number in edited_facts}
+        near = [fact for fact in self._facts.values() if fact.relation in own]
+        prompts = (prompt for fact in near for prompt in self._prompts.get(fact.id, ()))
+        return edited_sentences(near, prompts, edited_facts)
+
     def _questions(
-        self, facts: Sequence[int], old: int | None = None, new: int | None = None, *, held_out: bool | None = None
+        self,
+        facts: Sequence[int],
+        old: int | None = None,
+        new: int | None = None,
+        *,
+        held_out: bool | None = None,
+        without: EditedSentences | None = None,
     ) -> list[Question]:
         found = []
         for number in facts:
             for prompt in self._prompts.get(number, ()):
+                if without is not None and without.asks(prompt):
+                    continue
                 encoded = self._encode(prompt)
                 if encoded is not None and held_out in (None, prompt.held_out):
                     found.append(Question(encoded, number, old, new))

@@ -4,9 +4,13 @@ The steps make a new answer win on a fact's prompts, while the answers to other 
 
     mean −log p(new answer)  over the fact's prompts  +  β · mean KL(p before ‖ p after)  over the other prompts
 
-where p is the model's distribution at the answer position. What is learned are changes Δv of the value slots v, kept
-within ‖Δv‖ ≤ c·‖v‖; the model's parameters are not touched. A forward pass counts the changes by adding w·Δv to the
-output of each down projection, w being the slots' activations at every position: just what a changed weight would do.
+where p is the model's distribution at the answer position. A prompt of the fact on which the new answer has won, with
+the probability that is asked for, counts as 0 in the first mean: what more it could win would cost the others.
+
+What is learned are changes Δv of the value slots v, kept within ‖Δv‖ ≤ c·‖v‖; the model's parameters are not touched. A
+forward pass counts the changes by adding w·Δv to the output of each down projection, w being the slots' activations at
+every position: just what a changed weight would do. Only the layers from the lowest changed slot up are run in each
+step (`upper_layers`).
 """
 
 from __future__ import annotations
@@ -14,26 +18,23 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import EditError, UsageError
-from ..models.answers import answer_logits, batched_log_probabilities
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Neuron
 from .diff_file import EditObject
 from .recipes import plan_values, slots_by_layer
 from .slots import layout_of, read_slots
+from .upper_layers import UpperLayers
 
-Changes = Mapping[int, tuple[torch.Tensor, torch.Tensor]]
-"""For layers that each have a down projection of their own: some slots' indices [k], and their changes [k, d]."""
-_AT_ONCE = 40
-"""Other prompts that count in one step: enough for a steady gradient, few enough for a quick step."""
+_AT_ONCE = 64
+"""Prompts run at once where no graph is kept."""
 
 Progress = Callable[[int, int], None]
 """Is told the steps taken and the most that there may be."""
@@ -49,17 +50,20 @@ class Settings:
             falls in a straight line to nearly 0 at the last step.
         keep: β, the weight of the other prompts' divergence, at least 0.
         bound: c, the largest change of a slot in lengths of that slot, above 0.
-        target: the probability of the new answer, on every prompt of the fact, at which the steps may stop, 0 to 1.
+        target: the probability of the new answer with which a prompt of the fact has been won, and counts no more; 0 to
+            1. Once all have, the steps may stop.
         drift: the mean KL divergence of the other prompts, in nats, up to which they may stop; at least 0.
+        at_once: other prompts that count in one step, at least 1: more give a steadier gradient, and slower steps.
         seed: of the order in which the other prompts take turns.
     """
 
-    steps: int = 100
-    learning_rate: float = 1.0
-    keep: float = 8.0
+    steps: int = 60
+    learning_rate: float = 0.4
+    keep: float = 16.0
     bound: float = 20.0
-    target: float = 0.8
+    target: float = 0.5
     drift: float = 0.02
+    at_once: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class Settings:
             ("bound", 0 < self.bound < float("inf"), "a number above 0"),
             ("target", 0 <= self.target < 1, "a probability of at least 0, under 1"),
             ("drift", self.drift >= 0, "a number of at least 0"),
+            ("at once", self.at_once >= 1, "at least 1"),
             ("seed", 0 <= self.seed < 2**63, "a number from 0 to 2^63 - 1"),
         ):
             if not allowed:
@@ -180,29 +185,6 @@ def plan_optimized(
     return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=full)
 
 
-@contextmanager
-def changed_slots(network: Network, changes: Changes) -> Iterator[None]:
-    """While open, the model computes as if changes were added to its value slots.
-
-    Args:
-        network: the model; its parameters are not touched. Gradients reach the changes.
-        changes: by layer; a down projection that several layers share counts the change in each of them.
-    """
-
-    def hook(indices: torch.Tensor, change: torch.Tensor) -> Any:
-        def add(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            written: torch.Tensor = output + inputs[0][..., indices] @ change
-            return written
-
-        return add
-
-    with ExitStack() as stack:
-        for layer, (indices, change) in changes.items():
-            handle = network.layers[layer].down.register_forward_hook(hook(indices, change))
-            stack.callback(handle.remove)
-        yield
-
-
 class _Optimization:
     """One optimisation: the slots as they are, their changes, and what they are measured by."""
 
@@ -215,7 +197,7 @@ class _Optimization:
         others: Sequence[EncodedPrompt],
         settings: Settings,
     ) -> None:
-        self._network, self._prompts, self._answer, self._settings = network, list(prompts), answer, settings
+        self._answer, self._settings = answer, settings
         self._indices: list[torch.Tensor] = []
         self._layers: list[int] = []
         self._lengths: list[torch.Tensor] = []
@@ -230,13 +212,18 @@ class _Optimization:
             torch.zeros(len(lengths), network.hidden_size, device=lengths.device, dtype=lengths.dtype)
             for lengths in self._lengths
         ]
+        self._width = network.hidden_size
         chance = random.Random(settings.seed)  # noqa: S311 - not for secrets
-        self._others = chance.sample(list(others), len(others))
+        kept = chance.sample(list(others), len(others))
+        slots = dict(zip(self._layers, self._indices, strict=True))
+        self._upper = UpperLayers(network, slots, [*prompts, *kept])
+        self._own = range(len(prompts))
+        self._others = range(len(prompts), len(prompts) + len(kept))
         self._before = self._log_probabilities(self._others)
 
     def run(self, progress: Progress | None) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], Outcome]:
         """Takes steps until the aims are reached or there are no more."""
-        mean = torch.cat(self._lengths).mean().item() / self._network.hidden_size**0.5
+        mean = torch.cat(self._lengths).mean().item() / self._width**0.5
         for change in self._changes:
             change.requires_grad_()
         rate = self._settings.learning_rate * mean
@@ -260,19 +247,46 @@ class _Optimization:
             taken += 1
             if progress is not None:
                 progress(taken, self._settings.steps)
+        if not reached:
+            self._shorten()
         return self._found(), self._outcome(taken, reached)
 
     def _measure(self, step: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
         """Loss on the fact's prompts, divergence of this step's others, and whether the new answer has won."""
         count = len(self._others)
-        rows = [(step * _AT_ONCE + number) % count for number in range(min(_AT_ONCE, count))]
-        with changed_slots(self._network, self._pairs()):
-            logits = answer_logits(self._network, [*self._prompts, *(self._others[row] for row in rows)])
-        after = logits.log_softmax(-1)
-        own, others = after[: len(self._prompts)], after[len(self._prompts) :]
+        some = min(self._settings.at_once, count)
+        rows = [(step * some + number) % count for number in range(some)]
+        after = self._upper.logits([*self._own, *(self._others[row] for row in rows)], self._by_layer()).log_softmax(-1)
+        own, others = after[: len(self._own)], after[len(self._own) :]
         of_answer = own[:, self._answer]
-        wins = bool((own.argmax(-1) == self._answer).all()) and of_answer.exp().min().item() >= self._settings.target
-        return -of_answer.mean(), _divergence(self._before[rows], others), wins
+        won = self._won(own)
+        loss = -torch.where(won, 0.0, of_answer).mean()
+        return loss, _divergence(self._before[rows], others), bool(won.all())
+
+    @torch.no_grad()
+    def _shorten(self) -> None:
+        """Shortens all changes alike, as far as the new answer still wins on each prompt of the fact.
+
+        Steps may win by more than was asked for, which the other prompts pay. Halving finds the factor to a 64th.
+        """
+        whole = [change.clone() for change in self._changes]
+
+        def wins(factor: float) -> bool:
+            for change, full in zip(self._changes, whole, strict=True):
+                change.copy_(factor * full)
+            own = self._log_probabilities(self._own)
+            return bool(self._won(own).all())
+
+        lost, won = 0.0, 1.0
+        if wins(won):
+            for _ in range(6):
+                middle = (lost + won) / 2
+                lost, won = (lost, middle) if wins(middle) else (middle, won)
+        wins(won)
+
+    def _won(self, own: torch.Tensor) -> torch.Tensor:
+        """On which prompts the new answer is the most probable one, with the probability that is asked for."""
+        return (own.argmax(-1) == self._answer) & (own[:, self._answer].exp() >= self._settings.target)
 
     @torch.no_grad()
     def _keep_within_bound(self) -> None:
@@ -282,24 +296,17 @@ class _Optimization:
 
     def _divergence(self) -> float:
         """Mean KL divergence over all other prompts."""
-        with changed_slots(self._network, self._pairs()):
-            after = self._log_probabilities(self._others)
-        return float(_divergence(self._before, after))
+        return float(_divergence(self._before, self._log_probabilities(self._others)))
 
     @torch.no_grad()
-    def _log_probabilities(self, prompts: Sequence[EncodedPrompt]) -> torch.Tensor:
-        """Log-probabilities [prompts, vocabulary], in the order of the prompts."""
-        if not prompts:
-            return torch.zeros(0, 1, device=self._network.device)
-        found: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
-        for indices, log_probabilities in batched_log_probabilities(self._network, prompts):
-            for index, row in zip(indices, log_probabilities, strict=True):
-                found[index] = row
-        return torch.stack(found).to(self._network.device)
+    def _log_probabilities(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Log-probabilities [prompts, vocabulary] of some prompts with the changes as they are."""
+        parts = [numbers[start : start + _AT_ONCE] for start in range(0, len(numbers), _AT_ONCE)]
+        found = [self._upper.logits(part, self._by_layer()).log_softmax(-1) for part in parts]
+        return torch.cat(found) if found else torch.zeros(0, 1)
 
     def _outcome(self, taken: int, reached: bool) -> Outcome:
-        with changed_slots(self._network, self._pairs()):
-            of_answer = self._log_probabilities(self._prompts)[:, self._answer]
+        of_answer = self._log_probabilities(self._own)[:, self._answer]
         largest = max(
             (change.detach().norm(dim=1, keepdim=True) / lengths.clamp_min(1e-30)).max().item()
             for change, lengths in zip(self._changes, self._lengths, strict=True)
@@ -308,12 +315,13 @@ class _Optimization:
             taken, reached, -of_answer.mean().item(), self._divergence(), of_answer.exp().min().item(), largest
         )
 
-    def _pairs(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-        pairs = zip(self._indices, self._changes, strict=True)
-        return dict(zip(self._layers, pairs, strict=True))
+    def _by_layer(self) -> dict[int, torch.Tensor]:
+        return dict(zip(self._layers, self._changes, strict=True))
 
     def _found(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-        return {layer: (indices.cpu(), change.detach().cpu()) for layer, (indices, change) in self._pairs().items()}
+        pairs = zip(self._indices, self._changes, strict=True)
+        found = ((indices.cpu(), change.detach().cpu()) for indices, change in pairs)
+        return dict(zip(self._layers, found, strict=True))
 
 
 def _divergence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,8 @@ from .slots import read_slots
 
 REPLAYED_KINDS = ("erase", "optimize", "update")
 
+_AT_ONCE_BEFORE = 40
+"""Other prompts that counted in one step when recipes did not say how many."""
 Values = dict[Neuron, torch.Tensor]
 """What some value slots hold, each [d] on the CPU, by neuron."""
 
@@ -147,7 +149,8 @@ def recipe_settings(recipe: Mapping[str, object]) -> Settings:
         KeyError: if one is missing.
         UsageError: if one is out of its range.
     """
-    values = {field.name: _number(recipe, field.name, (int, float)) for field in fields(Settings)}
+    full = {"at_once": _AT_ONCE_BEFORE, **recipe}
+    values = {field.name: _number(full, field.name, (int, float)) for field in fields(Settings)}
     return Settings(**values)  # type: ignore[arg-type]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 from sqlalchemy import Connection, text
@@ -45,13 +45,16 @@ def edit_neurons(connection: Connection, edit_id: int, refinement_id: int) -> li
     return [Neuron(slot.layer, slot.neuron) for slot in slots]
 
 
-def collateral(connection: Connection, refinement_id: int, neurons: Sequence[Neuron]) -> Collateral:
+def collateral(
+    connection: Connection, refinement_id: int, neurons: Sequence[Neuron], edited: Collection[int] = ()
+) -> Collateral:
     """The facts and relations that hold some of these neurons.
 
     Args:
         connection: a connection in a transaction.
         refinement_id: whose refined sets.
         neurons: at least one.
+        edited: the numbers of facts that an edit of them is for: not counted.
 
     Returns:
         Relations by facts, the most first, then by key; facts by neurons, the most first, then by number.
@@ -67,8 +70,12 @@ def collateral(connection: Connection, refinement_id: int, neurons: Sequence[Neu
     values = {"refinement": refinement_id, "neurons": json.dumps([(one.layer, one.index) for one in wanted])}
     facts: list[TouchedFact] = []
     touched: dict[int, tuple[set[int], set[Neuron]]] = {}
+    own: list[int] = []
     for fact, rows in groupby(connection.execute(text(_HOLDERS), values), lambda row: row[:5]):
         number, relation_id, key, subject, object_ = fact
+        if number in edited:
+            own.append(number)
+            continue
         held = [Neuron(layer, neuron) for *_, layer, neuron in rows]
         facts.append(TouchedFact(number, key, subject, object_, tuple(map(str, held))))
         fact_numbers, held_by_relation = touched.setdefault(relation_id, (set(), set()))
@@ -82,4 +89,4 @@ def collateral(connection: Connection, refinement_id: int, neurons: Sequence[Neu
     ]
     relations.sort(key=lambda row: (-row.facts, row.relation))
     facts.sort(key=lambda row: (-len(row.neurons), row.fact))
-    return Collateral(tuple(map(str, wanted)), tuple(relations), tuple(facts))
+    return Collateral(tuple(map(str, wanted)), tuple(relations), tuple(facts), tuple(own))

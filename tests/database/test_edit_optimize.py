@@ -2,10 +2,10 @@
 
 import pytest
 
-from kndb.database.edit_optimize import Neighbours, Settings, draw_neighbours
+from kndb.database.edit_optimize import Neighbours, Settings, draw_neighbours, kept_prompts, without_far_below
 from kndb.editing import diff_file
 from kndb.errors import EditError, UsageError
-from kndb.records import Fact
+from kndb.records import Fact, Neuron
 
 
 @pytest.fixture
@@ -94,7 +94,8 @@ def test_a_preview_stores_nothing(database):
         assert len(found.answers) == 2 * prompts
         assert [row.rank for row in found.answers] == [1, 2] * prompts
         touched = {fact.fact for fact in found.collateral.facts}
-        assert fact.id in touched
+        assert found.collateral.edited == (() if draft.fact_id is None else (fact.id,))
+        assert (fact.id in touched) == (draft.fact_id is None)
     assert rows(database) == before
     assert not database.store.objects.exists() or not list(database.store.objects.rglob("*.safetensors"))
 
@@ -154,3 +155,35 @@ def test_neighbours_are_drawn_from_the_relation_and_from_others():
     assert drawn == sorted(set(drawn)) == draw_neighbours(facts[::-1], facts[4], Neighbours(5, 7), seed=1)
     assert [sum(number % 3 == 1 for number in drawn), len(drawn), 4 in drawn] == [5, 12, False]
     assert len(draw_neighbours(facts, facts[4], Neighbours(99, 99), seed=1)) == 29
+
+
+@pytest.mark.parametrize(
+    ("layers", "kept"),
+    [
+        ((0, 21, 21, 29), (21, 21, 29)),
+        ((0, 5, 21, 21, 22, 24, 28, 29), (21, 21, 22, 24, 28, 29)),
+        ((0, 21, 29), (0, 21, 29)),
+        ((0, 1, 21, 29), (0, 1, 21, 29)),
+        ((16, 21, 21, 29), (16, 21, 21, 29)),
+        ((0, 1, 2, 3), (0, 1, 2, 3)),
+    ],
+)
+def test_neurons_far_below_all_others_are_left_out(layers, kept):
+    neurons = [Neuron(layer, place) for place, layer in enumerate(layers)]
+    assert without_far_below(neurons[::-1]) == [neuron for neuron in neurons if neuron.layer in kept]
+
+
+def test_some_prompts_of_each_kept_fact_count_and_all_templates_take_turns(database):
+    fact = france(database)
+    with database.store.reading() as connection:
+        drawn, some = kept_prompts(connection, fact, Neighbours(99, 99, prompts=2), seed=0)
+        every = kept_prompts(connection, fact, Neighbours(99, 99, prompts=None), seed=0)[1]
+    numbers = [prompt.fact_id for prompt in some]
+    assert all(numbers.count(number) == 2 for number in drawn)
+    assert len(every) == 5 * len(drawn)
+    assert set(some) <= set(every)
+    subjects = {number: next(one.subject for one in database.facts.find() if one.id == number) for number in drawn}
+    templates = {prompt.text.replace(subjects[prompt.fact_id], "[X]") for prompt in some}
+    assert len(templates) == 10
+    with pytest.raises(UsageError, match="found prompts 0; expected at least 1"):
+        Neighbours(prompts=0)

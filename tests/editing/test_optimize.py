@@ -11,8 +11,9 @@ from masked_families import masked_model
 from tiny_models import down_projections, tiny_model
 
 from kndb.editing import diff_file
-from kndb.editing.optimize import Settings, changed_slots, optimize, plan_optimized
+from kndb.editing.optimize import Settings, optimize, plan_optimized
 from kndb.editing.slots import apply_object
+from kndb.editing.upper_layers import UpperLayers
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
@@ -55,6 +56,11 @@ def logits(network: Network) -> torch.Tensor:
     return answer_logits(network, PROMPTS)
 
 
+def changed_logits(network: Network, changes: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    slots, values = ({layer: pair[part] for layer, pair in changes.items()} for part in (0, 1))
+    return UpperLayers(network, slots, PROMPTS).logits(range(len(PROMPTS)), values)
+
+
 def add_by_hand(network: Network, changes: dict[int, tuple[torch.Tensor, torch.Tensor]], name: str) -> None:
     """Changes the weights, where the layer's own module has them."""
     modules = down_projections(network.model)
@@ -67,16 +73,15 @@ def add_by_hand(network: Network, changes: dict[int, tuple[torch.Tensor, torch.T
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_hook_counts_as_a_changed_weight(name):
+def test_a_change_counts_as_a_changed_weight(name):
     network = make_network(name)
     changes = random_changes(network)
     before = logits(network)
-    with changed_slots(network, changes):
-        hooked = logits(network)
+    found = changed_logits(network, changes)
     assert torch.equal(logits(network), before)
     add_by_hand(network, changes, name)
-    assert not torch.allclose(hooked, before, atol=1e-3)
-    torch.testing.assert_close(hooked, logits(network), rtol=1e-9, atol=1e-10)
+    assert not torch.allclose(found, before, atol=1e-3)
+    torch.testing.assert_close(found, logits(network), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -87,8 +92,7 @@ def test_gradients_against_finite_differences(name):
         change.requires_grad_()
 
     def loss() -> torch.Tensor:
-        with changed_slots(network, changes):
-            return -logits(network).log_softmax(-1)[:, 11].mean()
+        return -changed_logits(network, changes).log_softmax(-1)[:, 11].mean()
 
     # Llama's norms compute in float32, whatever the model's dtype: there a small step drowns in rounding.
     step, tolerance = (1e-2, 1e-2) if name == "llama" else (1e-5, 1e-5)
@@ -157,6 +161,16 @@ def test_it_stops_once_the_aims_are_reached():
     changes, outcome = optimize(network, NEURONS, PROMPTS[:1], answer, OTHERS, settings)
     assert (outcome.steps, outcome.reached, outcome.divergence) == (0, True, pytest.approx(0, abs=1e-6))
     assert not any(change.any() for _, change in changes.values())
+
+
+def test_what_is_won_by_more_than_asked_for_is_given_back():
+    network = make_network("gpt2", torch.float32)
+    settings = replace(SETTINGS, steps=40, target=0.3, drift=0.0, keep=0.0, learning_rate=2.0)
+    changes, outcome = optimize(network, NEURONS, PROMPTS[:1], 11, OTHERS, settings)
+    assert 0.3 <= outcome.least_probability < 0.33
+    assert not outcome.reached
+    add_by_hand(network, changes, "gpt2")
+    assert logits(network)[0].argmax() == 11
 
 
 def make_plan(network: Network, settings: Settings = SETTINGS) -> diff_file.EditObject:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,15 @@ def gauss(count: int = 64) -> tuple[list[float], list[float]]:
     """Gauss–Legendre nodes and weights on [0, 1], from numpy."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
+
+
+def towards_zero() -> tuple[list[float], list[float]]:
+    """Ten Gauss nodes on each eighth of 24 panels that halve towards α = 0: for paths that no single rule follows."""
+    nodes, weights = gauss(10)
+    ends = [0.0, *(2.0**-power for power in range(23, -1, -1))]
+    panels = [(low + (high - low) * part / 8, (high - low) / 8) for low, high in pairwise(ends) for part in range(8)]
+    places = [start + width * node for start, width in panels for node in nodes]
+    return places, [width * weight for _, width in panels for weight in weights]
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from tiny_models import (
     brute_force,
     doubled,
     down_projections,
-    gauss,
     probability,
     probability_changes,
     relative_error,
+    towards_zero,
 )
 
 from kndb.attribution.batches import to_tensors
@@ -112,22 +112,6 @@ def attribute(case: Case, prompts: list[EncodedPrompt], *rule: Any, most_rows: i
     return integrated_gradients(continuation, torch.arange(len(prompts)), Quadrature.choose(*rule), most_rows)
 
 
-def _towards_zero() -> tuple[list[float], list[float]]:
-    """Ten Gauss nodes on each of 24 panels that halve towards α = 0, each cut in eight."""
-    nodes, weights = gauss(10)
-    ends = [0.0, *(2.0**-power for power in range(23, -1, -1))]
-    panels = [
-        (low + (high - low) * part / 8, (high - low) / 8)
-        for low, high in zip(ends, ends[1:], strict=False)
-        for part in range(8)
-    ]
-    places = [start + width * node for start, width in panels for node in nodes]
-    return places, [width * weight for _, width in panels for weight in weights]
-
-
-FINE = _towards_zero()
-
-
 def by_definition(case: Case, prompt: EncodedPrompt, rule: Any = None) -> torch.Tensor:
     return brute_force(case.exact, prompt.ids, prompt.position, prompt.answer, rule, 64)
 
@@ -169,7 +153,7 @@ def test_paths_that_no_rule_follows_are_followed_by_panels(make_case, name):
     assert found.completeness_error.max() <= 2e-3
     scale = float(found.scores.abs().max())
     for prompt, scores in zip(prompts, found.scores, strict=True):
-        expected = by_definition(case, prompt, FINE)
+        expected = by_definition(case, prompt, towards_zero())
         assert float((scores - expected).abs().max()) <= 3e-3 * scale
 
 

@@ -136,7 +136,7 @@ def _values(contents: dict[int, diff_file.EditObject], edit_ids: Sequence[int], 
                     base.setdefault(slot, old)
                 state[slot] = new
         for part in content.tensors:
-            for index in [] if part.slots is None else part.slots.indices.tolist():
+            for index in () if part.slots is None else part.slots.indices:
                 state[part.parameter, part.slots.layer if part.slots else NO_LAYER, index] = None
     return state
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..editing.captures import CapturedTensor, captured_tensors
+from ..editing.captured import CapturedTensor, captured_tensors
 from ..editing.optimize import Progress, Settings
 from ..errors import UsageError
 from ..records import Edit, HistoryEntry, Neuron, SlotChange

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from ..editing import diff_file
-from ..editing.diff_tensors import raw
 from ..editing.slot_bytes import WHOLE, SlotEdit, SlotPlace
-from ..editing.slots import apply_object, read_slots
+from ..editing.slots import apply_object, raw, read_slots
 from ..models.precision import DTYPE_NAMES
 from ..records import Edit, Model
 from ..versions import NO_LAYER
@@ -59,14 +58,14 @@ def _places(content: diff_file.EditObject) -> list[SlotPlace]:
         for index in diff.indices.tolist()
     ]
     for part in content.tensors:
-        dtype = DTYPE_NAMES[part.dtype]
+        dtype = part.dtype
         if part.slots is None:
             places.append(SlotPlace(part.parameter, NO_LAYER, NO_LAYER, WHOLE, dtype, part.shape))
             continue
         slots = part.slots
         places += [
             SlotPlace(part.parameter, slots.layer, index, slots.layout, dtype, part.shape)
-            for index in slots.indices.tolist()
+            for index in slots.indices
         ]
     return places
 

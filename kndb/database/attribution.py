@@ -17,13 +17,13 @@ from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt, Encoder, Skipped
 from ..records import Prompt, PromptResult, Refinement, ResultBatch, Run, Settings
 from ..store import facts as store_facts
-from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
 from ..store.numbers import there_are
 from .background import BackgroundWriter
 from .models import ModelCommands
+from .query import QueryCommands
 
 Progress = Callable[[int, int], None]
 """Told how many prompts are done, of how many."""
@@ -239,10 +239,7 @@ class AttributionCommands:
         Raises:
             NotFoundError: if there is no such model.
         """
-        with self._store.reading() as connection:
-            if model is not None:
-                store_models.model(connection, model)
-            return store_runs.runs(connection, model)
+        return QueryCommands(self._store).runs(model)
 
     def refinements(self, model: str | None = None) -> list[Refinement]:
         """All refinements, or those of one model's runs.
@@ -250,10 +247,7 @@ class AttributionCommands:
         Raises:
             NotFoundError: if there is no such model.
         """
-        with self._store.reading() as connection:
-            if model is not None:
-                store_models.model(connection, model)
-            return store_refinements.refinements(connection, model)
+        return QueryCommands(self._store).refinements(model)
 
     @staticmethod
     def _run_to_refine(runs: list[Run], number: int | None, model: str | None) -> Run:

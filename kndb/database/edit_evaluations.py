@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..editing import diff_file
 from ..errors import UsageError
 from ..records import Edit, Evaluation
 from ..store import edits as store_edits
@@ -19,8 +18,6 @@ from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.engine import Store
 from ..store.evaluation_table import EvaluatedEdit as EvaluatedEdit
-from .edit_optimize import facts_in_recipe
-from .evaluation import EditEvaluator, aimed_at, facts_to_measure
 from .models import ModelCommands
 
 
@@ -55,6 +52,10 @@ class EditEvaluationCommands:
             UsageError: if a capture has no fact and answer, or another edit has.
             EditError: if the fact can't be asked, the answer is not one token, or a fact of the recipe is not here.
         """
+        from ..editing import diff_file
+        from .edit_optimize import facts_in_recipe
+        from .evaluation import EditEvaluator, aimed_at, facts_to_measure
+
         if sample < 1:
             raise UsageError(f"found sample {sample}; expected at least 1")
         if not 0 <= seed < 2**63:

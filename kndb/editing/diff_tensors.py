@@ -20,6 +20,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..models.weights import ITEM_SIZES
@@ -266,7 +267,7 @@ _BYTES = (("mask", "U8"), ("steps", "I8"))
 def _require_rising(numbers: Any, what: str, size: int) -> None:
     """Checks a tuple, or an array, of whole numbers."""
     rising = (
-        all(later > earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
+        all(later > earlier for earlier, later in pairwise(numbers))
         if isinstance(numbers, tuple)
         else bool((numbers[1:] > numbers[:-1]).all())
     )

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
-Bits = NDArray[numpy.unsignedinteger]
+Bits = NDArray[Any]
 """Values of a parameter as their bits."""
-BITS = {"F16": numpy.dtype("<u2"), "BF16": numpy.dtype("<u2"), "F32": numpy.dtype("<u4")}
+BITS = {"F16": "<u2", "BF16": "<u2", "F32": "<u4"}
 """What they are kept in, for each dtype that a matrix with factors can have."""
 
 _BLOCK = 1 << 20
@@ -168,4 +169,4 @@ def _rounded(values: NDArray[numpy.float32], dtype: str) -> Bits:
     if dtype == "F32":
         return bits
     nearest = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    return nearest.astype("<u2")
+    return nearest.astype("<u2", copy=False)  # type: ignore[no-any-return]

@@ -24,11 +24,13 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import safetensors
 
+from ..errors import FingerprintError
 from ..models.weights import ITEM_SIZES
 from ..records import SlotChange
 from . import diff_tensors
@@ -124,6 +126,23 @@ def read(folder: Path, relative_path: str, expected_sha256: str) -> StoredEdit:
     content = read_content(folder, relative_path, expected_sha256)
     with refusing(str(folder / relative_path)):
         return parse(content)
+
+
+def check_fingerprint(found: str, fingerprint: str) -> None:
+    """Refuses an edit that was planned for another checkpoint.
+
+    Args:
+        found: what the edit's object says.
+        fingerprint: of the checkpoint.
+
+    Raises:
+        FingerprintError: if they differ.
+    """
+    if found != fingerprint:
+        raise FingerprintError(
+            f"the edit is for the checkpoint with fingerprint {found}; found {fingerprint}. "
+            "Run `kndb model list` to find its model"
+        )
 
 
 # --- to bytes -------------------------------------------------------------------------------------
@@ -385,7 +404,7 @@ def _check_tensor_entry(name: str, header: Mapping[str, object], dtype: str, sha
 
 def _load(content: bytes) -> Table:
     try:
-        found: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)
+        found: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise FlawError(f"bytes that safetensors refuses ({error})", "a safetensors file") from None
     return {name: (str(one["dtype"]), list(one["shape"]), bytes(one["data"])) for name, one in found}
@@ -394,7 +413,7 @@ def _load(content: bytes) -> Table:
 def _stored_slots(entry: _Description, tensors: Table) -> StoredSlots:
     raw, old, new = (tensors[f"{entry.name}.{part}"][2] for part in ("indices", "old", "new"))
     indices = struct.unpack(f"<{len(raw) // 8}q", raw)
-    if any(later <= earlier for earlier, later in zip(indices, indices[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(indices)):
         raise FlawError(f"slot indices of {entry.name} out of order or twice", "indices that rise strictly")
     if indices[0] < 0 or indices[-1] >= entry.slots:
         raise FlawError(f"slot indices of {entry.name} from {indices[0]} to {indices[-1]}", f"0 to {entry.slots - 1}")

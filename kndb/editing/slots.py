@@ -14,12 +14,12 @@ from contextlib import contextmanager
 
 import torch
 
-from ..errors import ConflictError, EditError, FingerprintError
+from ..errors import ConflictError, EditError
 from ..models.adapter import SlotLayout
 from ..models.network import Network
 from ..models.precision import DTYPE_NAMES
 from ..records import Neuron, SlotChange
-from . import diff_tensors
+from . import diff_tensors, object_format
 from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
 from .diff_format import DTYPES, tensor_of
 from .diff_tensors import TensorDiff
@@ -91,11 +91,7 @@ def check_fingerprint(edit: EditObject, fingerprint: str) -> None:
     Raises:
         FingerprintError: if the fingerprints differ.
     """
-    if edit.fingerprint != fingerprint:
-        raise FingerprintError(
-            f"the edit is for the checkpoint with fingerprint {edit.fingerprint}; found {fingerprint}. "
-            "Run `kndb model list` to find its model"
-        )
+    object_format.check_fingerprint(edit.fingerprint, fingerprint)
 
 
 def apply_object(parameters: Mapping[str, torch.Tensor], edit: EditObject, *, reverse: bool = False) -> None:

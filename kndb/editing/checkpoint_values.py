@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from ..errors import ModelError
 from ..models.weights import ITEM_SIZES, TensorPlace, tensor_places
 from ..versions import NO_LAYER, Slot
 from .diff_tensors import TensorDiff
@@ -110,6 +111,12 @@ class CheckpointValues:
     # --- reading the files ---------------------------------------------------------------------------------
 
     def _read(self, places: Sequence[SlotPlace]) -> None:
+        try:
+            self._read_missing(places)
+        except OSError as error:
+            raise ModelError(f"{self._folder} can't be read: {error.strerror or error}") from error
+
+    def _read_missing(self, places: Sequence[SlotPlace]) -> None:
         """Reads what was not asked for before."""
         by_parameter: dict[str, list[tuple[SlotPlace, Strides]]] = {}
         for place in places:

@@ -175,6 +175,7 @@ def flip(folder, name, slot, layout):
     path.write_bytes(content)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("name", "parameter", "layout"),
     [
@@ -183,7 +184,7 @@ def flip(folder, name, slot, layout):
     ],
 )
 def test_an_altered_slot_is_refused_and_other_bytes_are_not_looked_at(
-    database, tmp_path, name, parameter, layout, checkpoint_bytes
+    database, tmp_path, name, parameter, layout, checkpoint_bytes, count_points
 ):
     folder = save(tmp_path / "model", name)
     database.models.add(str(folder), "tiny")
@@ -227,6 +228,7 @@ def test_an_altered_slot_is_refused_and_other_bytes_are_not_looked_at(
         database.edits.revert(waiting)
     moved.rename(folder)
     database.edits.revert(waiting)
+    count_points("a checkpoint that is altered or moved", 7)
 
 
 def test_objects_are_read_as_far_as_they_count(database, tmp_path, unloaded):

@@ -228,7 +228,6 @@ WITHOUT_A_MODEL = (
     "checkout --status --full --dir copy",
     "edit revert 1",
     "snapshot restore one --model lab-bert",
-    "edit apply 2",
     "edit revert 1 --cascade",
     "edit apply 1 2",
     "edit revert 1 2",

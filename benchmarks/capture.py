@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import kndb
-from kndb.editing import factors
+from kndb.editing import factor_fits
 from kndb.models import loading
 from kndb.models.weights import stored_name
 
@@ -82,12 +82,13 @@ def measure_matrix(dtype: torch.dtype) -> dict[str, object]:
     left, right = torch.randn(11008, generator=draw), torch.randn(4096, generator=draw)
     new = old + (0.01 * torch.outer(left, right)).to(dtype)
     start = time.perf_counter()
-    found = factors.fit(old, new)
+    found = factor_fits.fit(old, new)
     seconds = time.perf_counter() - start
     if found is None:
         return {"kept": "whole", "seconds": round(seconds, 1)}
     start = time.perf_counter()
-    exact = torch.equal(found.applied(old), new) and torch.equal(found.applied(new, reverse=True), old)
+    there, back = factor_fits.applied(found, old), factor_fits.applied(found, new, reverse=True)
+    exact = torch.equal(there, new) and torch.equal(back, old)
     return {
         "rank": found.rank,
         "exact_both_ways": exact,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -12,27 +13,33 @@ from typer.core import TyperGroup
 
 from kndb.errors import InputError, KndbError
 
-from . import (
-    ask,
-    attribute,
-    bench,
-    checkout,
-    database,
-    demo,
-    edit,
-    exports,
-    imports,
-    ingest,
-    lab,
-    model,
-    plot,
-    probe,
-    query,
-    report,
-    snapshot,
-)
 from .output import note
 
+COMMANDS = {
+    "ingest": "ingest:ingest",
+    "model": "model:app",
+    "attribute": "attribute:attribute",
+    "refine": "attribute:refine",
+    "methods": "attribute:methods",
+    "query": "query:app",
+    "plot": "plot:app",
+    "report": "report:report",
+    "probe": "probe:app",
+    "ask": "ask:ask",
+    "edit": "edit:app",
+    "snapshot": "snapshot:app",
+    "checkout": "checkout:checkout",
+    "import": "imports:app",
+    "export": "exports:app",
+    "db": "database:app",
+    "lab": "lab:app",
+    "bench": "bench:app",
+    "demo": "demo:demo",
+}
+"""All commands and groups of commands in the order of the help: the module of each and its name there.
+
+Of a command line that names one, only that one is imported: to describe all of them takes longer than most take to run.
+"""
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 LISTED = 20
@@ -57,37 +64,6 @@ class _Commands(TyperGroup):
         return result
 
 
-app = typer.Typer(
-    name="kndb",
-    cls=_Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="A database of the knowledge neurons of language models, and version control for edits of them.",
-    epilog="Start with: kndb demo. Exit codes: see docs/commands.md.",
-)
-app.command("ingest")(ingest.ingest)
-app.add_typer(model.app, name="model")
-app.command("attribute")(attribute.attribute)
-app.command("refine")(attribute.refine)
-app.command("methods")(attribute.methods)
-app.add_typer(query.app, name="query")
-app.add_typer(plot.app, name="plot")
-app.command("report")(report.report)
-app.add_typer(probe.app, name="probe")
-app.command("ask")(ask.ask)
-app.add_typer(edit.app, name="edit")
-app.add_typer(snapshot.app, name="snapshot")
-app.command("checkout")(checkout.checkout)
-app.add_typer(imports.app, name="import")
-app.add_typer(exports.app, name="export")
-app.add_typer(database.app, name="db")
-app.add_typer(lab.app, name="lab")
-app.add_typer(bench.app, name="bench")
-app.command("demo")(demo.demo)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from kndb import __version__
@@ -96,13 +72,40 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def main(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """A database of the knowledge neurons of language models, and version control for edits of them."""
+
+
+def command_line(only: str | None = None) -> typer.Typer:
+    """The command line with all commands.
+
+    Args:
+        only: leave out all but this one.
+    """
+    app = typer.Typer(
+        name="kndb",
+        cls=_Commands,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        help="A database of the knowledge neurons of language models, and version control for edits of them.",
+        epilog="Start with: kndb demo. Exit codes: see docs/commands.md.",
+    )
+    app.callback()(main)
+    for name, place in COMMANDS.items():
+        if only in (None, name):
+            module, _, attribute = place.partition(":")
+            found = getattr(import_module(f"kndb.cli.{module}"), attribute)
+            if isinstance(found, typer.Typer):
+                app.add_typer(found, name=name)
+            else:
+                app.command(name)(found)
+    return app
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -116,8 +119,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def exit_code(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="kndb")
+        command_line(words[0] if words and words[0] in COMMANDS else None)(args=words, prog_name="kndb")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KndbError as error:

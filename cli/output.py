@@ -18,7 +18,6 @@ from io import StringIO
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from kndb.errors import UsageError
@@ -138,6 +137,8 @@ def note(text: str) -> None:
 @contextmanager
 def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
     """A bar on stderr with rate and time left; nothing where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

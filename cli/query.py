@@ -92,7 +92,7 @@ def runs(
     Example: kndb query runs
     """
     with open_existing(db) as database:
-        found = database.attribution.runs(model)
+        found = database.query.runs(model)
     columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance"]
     columns += ["settings", "created_at"]
     print_rows([as_row(row) for row in found], columns, output)
@@ -107,7 +107,7 @@ def refinements(
     Example: kndb query refinements
     """
     with open_existing(db) as database:
-        found = database.attribution.refinements(model)
+        found = database.query.refinements(model)
         rows = [
             {
                 **as_row(row),

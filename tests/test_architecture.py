@@ -179,7 +179,10 @@ def test_a_start_loads_nothing_heavy(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["kndb.store.engine", "kndb.store.maintenance", "kndb.facts", "kndb.database.query", "kndb.database.exchange"],
+    [
+        *("kndb.store.engine", "kndb.store.maintenance", "kndb.facts", "kndb.database.query", "kndb.database.exchange"),
+        *("kndb.database.edits", "kndb.database.models", "kndb.database.snapshots", "kndb.database.checkouts"),
+    ],
 )
 def test_the_store_and_the_readers_load_no_torch(module):
     program = (
@@ -195,6 +198,70 @@ def test_public_names_come_when_asked_for():
         " assert 'torch' not in sys.modules; assert set(kndb.__all__) >= {'open', 'Database'}; print(dir(kndb) != [])"
     )
     assert run(program) == "True"
+
+
+RUN = """
+import contextlib, io, sys
+from kndb.cli.main import exit_code
+for line in sys.stdin:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
+        code = exit_code(line.split())
+    assert code == 0, (line, told.getvalue())
+    found = [name for name in ("torch", "transformers", "alembic") if name in sys.modules]
+    assert not found, (line, found)
+print("done")
+"""
+WITHOUT_A_MODEL = (
+    "edit list",
+    "edit show 1",
+    "edit log",
+    "edit diff base current --model lab-bert",
+    "edit apply 1",
+    "edit log --model lab-bert",
+    "edit diff base current --model lab-bert --format json",
+    "edit verify",
+    "snapshot create one --model lab-bert",
+    "snapshot list",
+    "snapshot show one --model lab-bert",
+    "checkout one --model lab-bert --dir copy",
+    "checkout base --dir copy",
+    "checkout --status --full --dir copy",
+    "edit revert 1",
+    "snapshot restore one --model lab-bert",
+    "edit revert 1 --cascade",
+    "edit apply 1 2",
+    "edit revert 1 2",
+    "edit verify --weights",
+    "edit evaluations",
+    "model list",
+    "model show lab-bert",
+    "query relations",
+    "query runs",
+    "query refinements",
+)
+"""Command lines that compare and move bytes, or list what is stored, in an order in which each can be done."""
+
+
+def test_what_compares_and_lists_loads_no_torch(tmp_path):
+    from kndb.database import open_database
+
+    every = (ROOT / "data" / "facts" / "P36.jsonl").read_text(encoding="utf-8").splitlines()
+    facts = tmp_path / "P36.jsonl"
+    facts.write_text("\n".join(line for line in every if "template" in line) + "\n", encoding="utf-8")
+    with facts.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in [line for line in every if "template" not in line][:6])
+    with open_database(tmp_path / "kndb.db") as database:
+        database.facts.ingest([facts])
+        database.attribution.run("lab-bert")
+        database.attribution.refine()
+        database.edits.apply(database.edits.plan_erase("lab-bert", "P36", top=3).id)
+        database.edits.plan_update("lab-bert", database.facts.find(["P36"])[0].id, "Rome", max_share=1.0)
+        database.edits.revert(1)
+    # All in one new interpreter: whatever a command imports would still be there after the next.
+    words = [sys.executable, "-c", RUN]
+    lines = "\n".join(WITHOUT_A_MODEL)
+    done = subprocess.run(words, input=lines, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    assert done.stdout.strip() == "done", done.stderr
 
 
 def run(program: str) -> str:

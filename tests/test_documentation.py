@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from kndb.cli.main import app
+from kndb.cli.main import command_line
 from kndb.errors import KndbError
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def walk(command: Any, words: tuple[str, ...] = ("kndb",)) -> Iterator[tuple[str
         yield " ".join(words), command
 
 
-TREE = get_command(app)
+TREE = get_command(command_line())
 COMMANDS = dict(walk(TREE))
 
 

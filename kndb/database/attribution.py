@@ -30,7 +30,6 @@ from ..records import (
 )
 from ..store import fact_findings as store_fact
 from ..store import facts as store_facts
-from ..store import models as store_models
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
@@ -40,6 +39,7 @@ from ..store.run_errors import run_errors
 from ..store.selection import Selection, require_sense, select_facts
 from .background import BackgroundWriter
 from .models import ModelCommands, ModelVersion, question_text
+from .query import QueryCommands
 
 Progress = Callable[[int, int], None]
 """Told how many prompts are done, of how many."""
@@ -326,10 +326,7 @@ class AttributionCommands:
         Raises:
             NotFoundError: if there is no such model.
         """
-        with self._store.reading() as connection:
-            if model is not None:
-                store_models.model(connection, model)
-            return store_runs.runs(connection, model)
+        return QueryCommands(self._store).runs(model)
 
     def refinements(self, model: str | None = None) -> list[Refinement]:
         """All refinements, or those of one model's runs.
@@ -337,10 +334,7 @@ class AttributionCommands:
         Raises:
             NotFoundError: if there is no such model.
         """
-        with self._store.reading() as connection:
-            if model is not None:
-                store_models.model(connection, model)
-            return store_refinements.refinements(connection, model)
+        return QueryCommands(self._store).refinements(model)
 
     @staticmethod
     def _run_to_refine(runs: list[Run], number: int | None, model: str | None) -> Run:

@@ -1,7 +1,6 @@
 """Use cases of working copies: a checkpoint's files with a version's value slots written in place.
 
-Imports no torch until a checkpoint has to be hashed: a switch of versions moves a few kilobytes, and is to be as quick
-as that.
+Imports no torch: a switch of versions moves a few kilobytes, and is to be as quick as that.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from ..editing.object_bytes import read_content
 from ..editing.slot_bytes import NeedsWeightsError, SlotEdit, SlotSwitch, locate, read_edit, switches
 from ..editing.working_copy import WorkingCopy
 from ..errors import ConflictError, FingerprintError, ModelError, UsageError
+from ..models.sources import locate as locate_checkpoint
 from ..records import Edit, Model
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import versions as store_versions
 from ..versions import version_id
+from .models import require_checkpoint, require_fingerprint
 
 if TYPE_CHECKING:
     from .database import Database
@@ -151,9 +152,6 @@ class CheckoutCommands:
             )
 
     def _made(self, version: str, target: Path, model: str) -> Checkout:
-        from ..models.loading import locate as locate_checkpoint
-        from .models import require_checkpoint, require_fingerprint
-
         record = self._database.models.get(model)
         require_checkpoint(record)
         source = locate_checkpoint(record.source)
@@ -219,7 +217,8 @@ class CheckoutCommands:
         except NeedsWeightsError:
             from .materialised import materialised_edits
 
-            sides = [materialised_edits(self._database.models, self._store.objects, record, edits) for edits in every]
+            folder = locate_checkpoint(record.source)
+            sides = [materialised_edits(folder, self._store.objects, record, edits) for edits in every]
             return switches(*sides)
 
     def _slots(self, edit: Edit) -> list[SlotEdit]:
@@ -227,9 +226,6 @@ class CheckoutCommands:
         return read_edit(content, str(self._store.objects / edit.object_path))
 
     def _other_problems(self, copy: WorkingCopy) -> Iterator[str]:
-        from ..models.loading import locate as locate_checkpoint
-        from .models import require_fingerprint
-
         record = self._record(copy, None)
         base = locate_checkpoint(record.source)
         require_fingerprint(record, base, base)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from ..editing.captures import CapturedTensor, capture, captured_tensors
+from ..editing.captured import CapturedTensor, captured_tensors
+from ..editing.captures import capture
 from ..editing.diff_file import EditObject
 from ..errors import EditError, UsageError
 from ..files import sha256

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..editing import diff_file
+from ..editing import object_format
+from ..editing.object_format import StoredEdit
+from ..editing.slot_bytes import numbers
 from ..errors import ModelError, NotFoundError
 from ..findings import Collateral, TouchedFact, TouchedRelation
 from ..records import Edit, Model, Neuron
@@ -75,8 +77,8 @@ class VersionDiff:
     only_b: tuple[Edit, ...]
 
 
-_Values = dict[Slot, torch.Tensor | None]
-"""What slots hold; None where only an edit kept as factors could tell."""
+_Values = dict[Slot, tuple[str, bytes] | None]
+"""What slots hold, a dtype and bytes; None where only an edit kept as factors could tell."""
 
 
 def compare_versions(connection: Any, objects: Path, model: Model, a: str, b: str) -> VersionDiff:
@@ -90,7 +92,8 @@ def compare_versions(connection: Any, objects: Path, model: Model, a: str, b: st
     edit_ids_a, edit_ids_b = (_edit_ids(connection, model, version) for version in versions)
     records = {number: store_edits.edit(connection, number) for number in {*edit_ids_a, *edit_ids_b}}
     contents = {
-        number: diff_file.read(objects, record.object_path, record.object_hash) for number, record in records.items()
+        number: object_format.read(objects, record.object_path, record.object_hash)
+        for number, record in records.items()
     }
     differing = _differing(connection, model, edit_ids_a, edit_ids_b)
     neurons = [slot for slot in differing if slot[1] != NO_LAYER]
@@ -120,7 +123,7 @@ def _edit_ids(connection: Any, model: Model, version: str) -> list[int]:
     return store_versions.version_edits(connection, model.id, version)
 
 
-def _values(contents: dict[int, diff_file.EditObject], edit_ids: Sequence[int], base: _Values) -> _Values:
+def _values(contents: dict[int, StoredEdit], edit_ids: Sequence[int], base: _Values) -> _Values:
     """What the touched slots hold after the edits; `base` gets what they held in the checkpoint.
 
     The first edit of a slot is planned on the checkpoint's bytes, so its old value is that of the checkpoint.
@@ -128,15 +131,14 @@ def _values(contents: dict[int, diff_file.EditObject], edit_ids: Sequence[int], 
     state: _Values = {}
     for number in edit_ids:
         content = contents[number]
-        for diff in content.parameters:
-            layer = content.layers[diff.parameter]
-            for index, old, new in zip(diff.indices.tolist(), diff.old, diff.new, strict=True):
-                slot = (diff.parameter, layer, index)
+        for slots in content.parameters:
+            for one in slots.edits():
+                slot = one.place.slot
                 if slot not in state:
-                    base.setdefault(slot, old)
-                state[slot] = new
+                    base.setdefault(slot, (slots.dtype, one.old))
+                state[slot] = slots.dtype, one.new
         for part in content.tensors:
-            for index in [] if part.slots is None else part.slots.indices.tolist():
+            for index in () if part.slots is None else part.slots.indices:
                 state[part.parameter, part.slots.layer if part.slots else NO_LAYER, index] = None
     return state
 
@@ -171,17 +173,22 @@ def _holders(touched: Collateral) -> dict[str, list[TouchedFact]]:
 
 
 def _slot(
-    slot: Slot, a: torch.Tensor | None, b: torch.Tensor | None, holders: dict[str, list[TouchedFact]] | None
+    slot: Slot, a: tuple[str, bytes] | None, b: tuple[str, bytes] | None, holders: dict[str, list[TouchedFact]] | None
 ) -> SlotDiff:
     parameter, layer, index = slot
     facts = None if holders is None else holders[str(Neuron(layer, index))]
+    values_a, values_b = (None if held is None else numbers(*held) for held in (a, b))
     return SlotDiff(
         layer,
         index,
         parameter,
-        None if a is None else a.double().norm().item(),
-        None if b is None else b.double().norm().item(),
-        None if a is None or b is None else (b.double() - a.double()).norm().item(),
+        None if values_a is None else _length(values_a),
+        None if values_b is None else _length(values_b),
+        None if values_a is None or values_b is None else math.dist(values_a, values_b),
         None if facts is None else len(facts),
         None if facts is None else tuple(sorted({fact.relation for fact in facts})),
     )
+
+
+def _length(values: array[float]) -> float:
+    return math.hypot(*values)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..editing import diff_file
 from ..errors import UsageError
 from ..records import Edit, Evaluation
 from ..store import edits as store_edits
@@ -19,8 +18,6 @@ from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.engine import Store
 from ..store.evaluation_table import EvaluatedEdit as EvaluatedEdit
-from .edit_optimize import prompts_in_recipe
-from .evaluation import EditEvaluator, aimed_at, facts_to_measure
 from .models import ModelCommands
 
 
@@ -58,6 +55,10 @@ class EditEvaluationCommands:
                 the model is not causal, or the edit is of a relation.
             EditError: if the fact can't be asked, the answer is not one token, or a fact of the recipe is not here.
         """
+        from ..editing import diff_file
+        from .edit_optimize import prompts_in_recipe
+        from .evaluation import EditEvaluator, aimed_at, facts_to_measure
+
         if sample < 1:
             raise UsageError(f"found sample {sample}; expected at least 1")
         if generate < 0:

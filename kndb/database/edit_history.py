@@ -6,20 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..editing import diff_file
-from ..editing.replay import require_replayable
+from ..editing import object_format
+from ..editing.object_format import StoredEdit
 from ..records import Edit, HistoryEntry
 from ..store import edits as store_edits
+from ..store import models as store_models
 from ..store import steps
 from ..store.engine import Store
-from ..store.versions import CurrentModel
+from ..store.versions import CurrentModel, applied_edits
 from .edit_diff import VersionDiff, compare_versions
-from .edit_objects import step_in_memory
-from .edit_optimize import prompts_in_recipe
-from .edit_rebase import Rebase, compute_replays, store_rebase
+from .edit_steps import try_steps
 from .edit_verify import Verified, verify_edits
 from .models import ModelCommands
+
+if TYPE_CHECKING:
+    from .edit_rebase import Rebase
 
 
 class EditHistoryCommands:
@@ -48,11 +51,11 @@ class EditHistoryCommands:
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one of the edits is damaged.
         """
-        model, records = self._cascade(edit)
-        version = self._models.load(model.name, model.version)
-        parameters = dict(version.model.named_parameters())
-        for record in records:
-            step_in_memory(parameters, version.record.fingerprint, self._read(record), reverse=True)
+        with self._store.reading() as connection:
+            model, order = steps.plan_cascade(connection, edit)
+            record = store_models.model(connection, model.name)
+            applied = applied_edits(connection, model.id)
+        try_steps(self._store, self._models, record, applied, [(number, "revert") for number in order])
         with self._store.writing() as connection:
             return steps.revert_cascade(connection, edit, model.version)
 
@@ -71,10 +74,17 @@ class EditHistoryCommands:
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one of the edits is damaged.
         """
+        from ..editing import diff_file
+        from ..editing.replay import require_replayable
+        from .edit_optimize import prompts_in_recipe
+        from .edit_rebase import compute_replays, store_rebase
+
         model, records = self._cascade(edit)
         for record in records[:-1]:
             require_replayable(record.id, record.kind, record.recipe)
-        contents = [(record, self._read(record)) for record in records]
+        contents = [
+            (record, diff_file.read(self._store.objects, record.object_path, record.object_hash)) for record in records
+        ]
         with self._store.reading() as connection:
             prompts = {
                 record.id: prompts_in_recipe(connection, record) for record in records[:-1] if record.kind == "optimize"
@@ -88,8 +98,8 @@ class EditHistoryCommands:
             model, edit_ids = steps.plan_cascade(connection, edit)
             return model, [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
 
-    def _read(self, record: Edit) -> diff_file.EditObject:
-        return diff_file.read(self._store.objects, record.object_path, record.object_hash)
+    def _stored(self, record: Edit) -> StoredEdit:
+        return object_format.read(self._store.objects, record.object_path, record.object_hash)
 
     # --- looking -------------------------------------------------------------------------------------------
 

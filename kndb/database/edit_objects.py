@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..editing import diff_file
-from ..editing.slots import apply_object, changes, check_fingerprint
 from ..errors import ConflictError, EditError
 from ..store import edits as store_edits
 from ..store.edits import Origin
 from ..store.engine import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..editing import diff_file
 
 
 def step_in_memory(
@@ -30,6 +31,8 @@ def step_in_memory(
         FingerprintError: if the edit is for another checkpoint.
         EditError: if the weights are not those that the store says.
     """
+    from ..editing.slots import apply_object, check_fingerprint
+
     check_fingerprint(content, fingerprint)
     try:
         apply_object(parameters, content, reverse=reverse)
@@ -66,6 +69,9 @@ def add_object(
         EditError: if the edit does not fit the version.
         StoreError: if the object can't be written.
     """
+    from ..editing import diff_file
+    from ..editing.slots import changes
+
     object_hash, object_path = diff_file.write(content, store.objects)
     return store_edits.add_edit(
         connection,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..editing import diff_file
-from ..editing.slots import changes
+from ..editing import object_format
+from ..editing.object_bytes import object_path
 from ..errors import DiffFileError, KndbError, UsageError
 from ..records import Edit, Model, SlotChange
 from ..store import edit_checks
@@ -71,12 +71,12 @@ def _check_model(chosen: Sequence[Edit], model: str | None) -> None:
 
 def _edit(store: Store, edit: Edit, slots: Sequence[SlotChange], model: Model) -> Iterator[Verified]:
     try:
-        content = diff_file.read(store.objects, edit.object_path, edit.object_hash)
+        content = object_format.read(store.objects, edit.object_path, edit.object_hash)
     except DiffFileError as error:
         yield Verified(f"edit {edit.id}: object", False, str(error), "object")
         return
     yield Verified(f"edit {edit.id}: object", True, f"sha256 {edit.object_hash}", "object")
-    flaws = _slot_flaws(slots, changes(content))
+    flaws = _slot_flaws(slots, content.changes())
     tensors = sum(slot.layer == NO_LAYER for slot in slots)
     counted = f"{len(slots) - tensors} value slots{f' and {tensors} tensors' if tensors else ''}"
     sound = f"{counted} with the hashes that the database has"
@@ -87,7 +87,7 @@ def _edit(store: Store, edit: Edit, slots: Sequence[SlotChange], model: Model) -
             ("kind", content.kind, edit.kind),
             ("recipe", dict(content.recipe), dict(edit.recipe)),
             ("fingerprint", content.fingerprint, model.fingerprint),
-            ("path", diff_file.object_path(edit.object_hash), edit.object_path),
+            ("path", object_path(edit.object_hash), edit.object_path),
         )
         if found != expected
     ]

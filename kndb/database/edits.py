@@ -1,29 +1,37 @@
-"""Use cases of edits: plan, list, apply, revert. `evaluation` has their measures."""
+"""Use cases of edits: plan, list, apply, revert. `evaluation` has their measures.
+
+Imports no torch: what only compares and moves bytes starts at once, and the rest imports its engines when it is called.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..editing.captures import CapturedTensor, captured_tensors
-from ..editing.optimize import Progress, Settings
+from ..editing.captured import CapturedTensor, captured_tensors
+from ..editing.slot_bytes import numbers
 from ..errors import UsageError
 from ..records import Edit, HistoryEntry, Neuron, SlotChange
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import steps
-from .edit_batch import Batch, PreviewedEdit, Target, draft_batch, preview_batch, read_targets, store_batch
-from .edit_batch import Progress as BatchProgress
-from .edit_capture import Captured, capture_checkpoint
-from .edit_drafts import Draft, EditDrafts
+from ..store.versions import applied_edits
 from .edit_evaluations import EditEvaluationCommands
 from .edit_history import EditHistoryCommands
-from .edit_objects import step_in_memory
-from .edit_optimize import Neighbours
-from .edit_preview import EditPreview, preview
-from .edit_share import Pulled, Pushed, pull, push
-from .models import ModelVersion
+from .edit_steps import try_steps
+
+if TYPE_CHECKING:
+    from ..editing.optimize import Progress, Settings
+    from .edit_batch import Batch, PreviewedEdit, Target
+    from .edit_batch import Progress as BatchProgress
+    from .edit_capture import Captured
+    from .edit_drafts import Draft, EditDrafts
+    from .edit_optimize import Neighbours
+    from .edit_preview import EditPreview
+    from .edit_share import Pulled, Pushed
+    from .models import ModelVersion
 
 
 class EditCommands(EditHistoryCommands, EditEvaluationCommands):
@@ -34,6 +42,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
     @property
     def drafts(self) -> EditDrafts:
         """Edits that are computed but not stored; each of its methods has a `plan_…` here that stores the edit."""
+        from .edit_drafts import EditDrafts
+
         return EditDrafts(self._store, self._models)
 
     def plan_update(
@@ -108,6 +118,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             top: answers to show for each prompt, at least 1.
             others: facts that the edit is not for, to ask whether their answers flip.
         """
+        from .edit_preview import preview
+
         return preview(self._store, draft, top, others)
 
     def add(self, draft: Draft) -> Edit:
@@ -116,6 +128,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             VersionMovedError: if another process moved the model's version since the draft was computed.
         """
+        from .edit_batch import store_batch
+
         return store_batch(self._store, draft.version, [draft])[0]
 
     # --- planning many -------------------------------------------------------------------------------------
@@ -130,6 +144,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             InputError: if the file is not such a list.
             NotFoundError: if facts are not in the store, or a name stands for several.
         """
+        from .edit_batch import read_targets
+
         return read_targets(self._store, path)
 
     def draft_batch(
@@ -154,6 +170,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             UsageError: if there is no target, or a fact is named twice.
             EditError: if an edit can't be planned and is not to be skipped.
         """
+        from .edit_batch import draft_batch
+
         return draft_batch(self._models.load(model), targets, plan, skip_unusable=skip_unusable, progress=progress)
 
     def add_batch(self, batch: Batch) -> list[Edit]:
@@ -162,10 +180,14 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             VersionMovedError: if another process moved the model's version since the batch was computed.
         """
+        from .edit_batch import store_batch
+
         return store_batch(self._store, batch.version, batch.drafts)
 
     def preview_batch(self, batch: Batch) -> list[PreviewedEdit]:
         """What all edits of a batch together would do to each of its facts; stores nothing."""
+        from .edit_batch import preview_batch
+
         return preview_batch(self._store, batch)
 
     # --- capturing -----------------------------------------------------------------------------------------
@@ -184,6 +206,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             ModelError: if it can't be loaded.
             EditError: if it has other parameters, dtypes that can't be cast without loss, or the same weights.
         """
+        from .edit_capture import capture_checkpoint
+
         return capture_checkpoint(self._models, model, source)
 
     # --- sharing -------------------------------------------------------------------------------------------
@@ -204,6 +228,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             NotFoundError: if there is no such edit.
             DiffFileError: if an object is damaged.
         """
+        from .edit_share import push
+
         return push(self._store, edits, Path(path), recipe_title, force=force)
 
     def pull(self, path: str | Path, *, model: str | None = None, preview: bool = False) -> list[Pulled]:
@@ -224,6 +250,8 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             FingerprintError: if it is for another checkpoint.
             DiffFileError: if an object in it is not sound.
         """
+        from .edit_share import pull
+
         return pull(self._store, self._models, Path(path), model, preview=preview)
 
     # --- looking -------------------------------------------------------------------------------------------
@@ -260,16 +288,13 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             DiffFileError: if the edit's object is damaged.
         """
-        planned = self._read(self.get(edit))
         return {
-            Neuron(planned.layers[diff.parameter], index): (old, new)
-            for diff in planned.parameters
-            for index, old, new in zip(
-                diff.indices.tolist(),
-                diff.old.double().norm(dim=1).tolist(),
-                diff.new.double().norm(dim=1).tolist(),
-                strict=True,
+            Neuron(slots.layer, one.place.neuron): (
+                math.hypot(*numbers(slots.dtype, one.old)),
+                math.hypot(*numbers(slots.dtype, one.new)),
             )
+            for slots in self._stored(self.get(edit)).parameters
+            for one in slots.edits()
         }
 
     def tensors(self, edit: int) -> list[CapturedTensor]:
@@ -278,7 +303,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             DiffFileError: if the edit's object is damaged.
         """
-        return list(captured_tensors(self._read(self.get(edit))))
+        return list(captured_tensors(self._stored(self.get(edit))))
 
     # --- moving the current version ------------------------------------------------------------------------
 
@@ -332,22 +357,15 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         with self._store.reading() as connection:
             # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
             model, order = steps.plan_steps(connection, edits, action)
-            records = [store_edits.edit(connection, edit) for edit in order]
-        self._try_in_memory(records, model.version, action)
+            record = store_models.model(connection, model.name)
+            applied = applied_edits(connection, model.id)
+        try_steps(self._store, self._models, record, applied, [(edit, action) for edit in order])
         with self._store.writing() as connection:
             taken: list[HistoryEntry] = []
             for edit in order:
                 expected = taken[-1].version_after if taken else model.version
                 taken.append(steps.take_step(connection, edit, action, expected))
             return taken
-
-    def _try_in_memory(self, records: Sequence[Edit], expected_version: str, action: steps.Action) -> None:
-        """Takes steps on a model in memory, every byte of each slot compared first."""
-        contents = [self._read(record) for record in records]
-        version = self._models.load(records[0].model, expected_version)
-        parameters = dict(version.model.named_parameters())
-        for planned in contents:
-            step_in_memory(parameters, version.record.fingerprint, planned, reverse=action == "revert")
 
 
 def recipe_title(edit: Edit) -> str:

@@ -1,78 +1,48 @@
-"""What value slots and parameters hold after edits that are kept as low-rank factors: by applying them in memory."""
+"""What value slots and parameters hold after edits that are kept as low-rank factors: by computing them in turn.
+
+Only what the edits touch is read, from the checkpoint's files; no model is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from ..editing import diff_file
-from ..editing.diff_tensors import raw
-from ..editing.slot_bytes import WHOLE, SlotEdit, SlotPlace
-from ..editing.slots import apply_object, read_slots
-from ..models.precision import DTYPE_NAMES
+from ..editing import object_format
+from ..editing.checkpoint_values import CheckpointValues, DisagreementError
+from ..editing.object_format import check_fingerprint
+from ..editing.slot_bytes import SlotEdit
+from ..errors import EditError
 from ..records import Edit, Model
-from ..versions import NO_LAYER
-from .models import ModelCommands
+from .models import require_fingerprint
 
 
-def materialised_edits(
-    models: ModelCommands, objects: Path, record: Model, edits: Sequence[Edit]
-) -> list[list[SlotEdit]]:
+def materialised_edits(folder: Path, objects: Path, record: Model, edits: Sequence[Edit]) -> list[list[SlotEdit]]:
     """What each of the edits changes, in bytes, when they are applied to the checkpoint in this order.
 
     Args:
-        models: loads the checkpoint.
+        folder: the checkpoint.
         objects: the folder of objects.
         record: the model.
         edits: from the base version on.
 
     Raises:
         EditError: if an edit can't be applied.
+        FingerprintError: if the checkpoint changed since it was registered.
+        ModelError: if its files can't be read as safetensors.
         DiffFileError: if an object is damaged.
     """
-    version = models.load(record.name, "base")
-    parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
-    found: list[list[SlotEdit]] = []
-    for edit in edits:
-        content = diff_file.read(objects, edit.object_path, edit.object_hash)
-        places = list(_places(content))
-        before = [_bytes(parameters, place) for place in places]
-        apply_object(parameters, content)
-        after = [_bytes(parameters, place) for place in places]
-        found.append([SlotEdit(*one) for one in zip(places, before, after, strict=True)])
+    values, found = CheckpointValues(folder), []
+    try:
+        for edit in edits:
+            content = object_format.read(objects, edit.object_path, edit.object_hash)
+            check_fingerprint(content.fingerprint, record.fingerprint)
+            places = values.places(content)
+            before = values.held(places)
+            values.take(content)
+            after = values.held(places)
+            found.append([SlotEdit(*one) for one in zip(places, before, after, strict=True)])
+    except DisagreementError as error:
+        require_fingerprint(record, folder, folder)
+        raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
     return found
-
-
-def _places(content: diff_file.EditObject) -> list[SlotPlace]:
-    places = [
-        SlotPlace(
-            diff.parameter,
-            content.layers[diff.parameter],
-            index,
-            diff.layout,
-            DTYPE_NAMES[diff.old.dtype],
-            content.shapes[diff.parameter],
-        )
-        for diff in content.parameters
-        for index in diff.indices.tolist()
-    ]
-    for part in content.tensors:
-        dtype = DTYPE_NAMES[part.dtype]
-        if part.slots is None:
-            places.append(SlotPlace(part.parameter, NO_LAYER, NO_LAYER, WHOLE, dtype, part.shape))
-            continue
-        slots = part.slots
-        places += [
-            SlotPlace(part.parameter, slots.layer, index, slots.layout, dtype, part.shape)
-            for index in slots.indices.tolist()
-        ]
-    return places
-
-
-def _bytes(parameters: dict[str, torch.Tensor], place: SlotPlace) -> bytes:
-    tensor = parameters[place.parameter]
-    if place.layout == WHOLE:
-        return raw(tensor)
-    return raw(read_slots(tensor, "row" if place.layout == "row" else "column", torch.tensor([place.neuron])))

@@ -1,30 +1,29 @@
-"""Use cases of checkpoints: register, load a version, ask."""
+"""Use cases of checkpoints: register, load a version, ask.
+
+Imports no torch until a model is to be described or loaded: commands that only look at what the store knows of models
+start at once.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..analysis.token_effects import token_effects
-from ..editing import diff_file
-from ..editing.slots import apply_object, check_fingerprint
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
 from ..findings import TokenEffect
-from ..models import loading
-from ..models.adapter import Adapter, Blank
-from ..models.answers import batched_log_probabilities
-from ..models.fingerprint import fingerprint
-from ..models.loading import LoadedModel
-from ..models.prompting import SKIP_REASONS, Encoder, Skipped
+from ..models.sources import REVISION, lasting_source, locate
 from ..records import BLANK, LAB_MODELS, Answer, Model, Neuron
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.engine import Store
 from ..versions import version_id
+
+if TYPE_CHECKING:
+    from ..models.adapter import Adapter, Blank
+    from ..models.loading import LoadedModel
+    from ..models.prompting import Encoder
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,19 @@ class ModelCommands:
             ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
                 adapter fits.
         """
-        chosen_name = Path(source.rstrip("/")).name.partition(loading.REVISION)[0] if name is None else name
+        from ..models.loading import describe
+
+        chosen_name = Path(source.rstrip("/")).name.partition(REVISION)[0] if name is None else name
         if not chosen_name.strip() or not chosen_name.isprintable():
             raise UsageError(f"{chosen_name!r} can't name a model; expected text that can be printed")
-        folder = loading.locate(source)
-        description = loading.describe(folder)
+        folder = locate(source)
+        description = describe(folder)
         base = version_id(description.fingerprint, {})
         with self._store.writing() as connection:
             record = store_models.add_model(
                 connection,
                 name=chosen_name,
-                source=loading.lasting_source(source, folder),
+                source=lasting_source(source, folder),
                 fingerprint=description.fingerprint,
                 family=description.family,
                 layers=description.layers,
@@ -151,6 +152,11 @@ class ModelCommands:
             edit_ids = store_versions.version_edits(connection, record.id, resolved)
             edits = [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
         folder = self._verified_folder(record)
+        # Not sooner: a checkpoint that is gone or changed is refused at once.
+        from ..editing import diff_file
+        from ..editing.slots import apply_object, check_fingerprint
+        from ..models import loading
+
         loaded = loading.load(folder)
         parameters = dict(loaded.model.named_parameters())
         for edit in edits:
@@ -178,7 +184,7 @@ class ModelCommands:
             ModelError: if it is gone.
             FingerprintError: if it changed.
         """
-        folder = loading.locate(record.source)
+        folder = locate(record.source)
         require_fingerprint(record, folder, folder)
         return folder
 
@@ -197,9 +203,15 @@ class ModelCommands:
         Raises:
             UsageError: if the text can't be asked.
         """
+        import torch
+
+        from ..models.answers import batched_log_probabilities
+        from ..models.loading import choose_device
+        from ..models.prompting import SKIP_REASONS, Skipped
+
         if top < 1:
             raise UsageError(f"found top {top}; expected at least 1")
-        chosen = loading.choose_device(device)
+        chosen = choose_device(device)
         loaded = self.load(name, version).loaded
         question = question_text(text, loaded.adapter.blank, 'kndb ask --model NAME "The capital of France is [Y]."')
         encoded = loaded.encoder.encode(0, question, None)
@@ -238,9 +250,14 @@ class ModelCommands:
             NotFoundError: if there is no such model or version.
             ModelError: if only results of the model were imported, or its checkpoint is gone.
         """
+        import torch
+
+        from ..analysis.token_effects import token_effects
+        from ..models.loading import choose_device
+
         if top < 1:
             raise UsageError(f"found top {top}; expected at least 1")
-        chosen = loading.choose_device(device)
+        chosen = choose_device(device)
         store_models.require_neuron(self.get(name), neuron)
         loaded = self.load(name, version).loaded
         effects = token_effects(loaded.network(chosen, torch.float32), neuron)[: len(loaded.tokenizer)]
@@ -264,6 +281,9 @@ def require_fingerprint(record: Model, folder: Path, named: Path) -> None:
     Raises:
         FingerprintError: if they differ.
     """
+    # Safetensors, which asks for numpy, is imported only to hash.
+    from ..models.fingerprint import fingerprint
+
     found = fingerprint(folder)
     if found != record.fingerprint:
         raise FingerprintError(
@@ -297,10 +317,12 @@ def question_text(text: str, blank: Blank, example: str) -> str:
     Raises:
         UsageError: if there is not exactly one blank.
     """
+    from ..models.adapter import Blank as Kinds
+
     question = text.replace("[MASK]", BLANK)
     blanks = question.count(BLANK)
     if blanks == 1:
         return question
-    if blanks == 0 and blank is Blank.CUT and text.strip():
+    if blanks == 0 and blank is Kinds.CUT and text.strip():
         return f"{question.rstrip()} {BLANK}"
     raise UsageError(f"found {blanks} blanks in {text!r}; expected one, as in: {example}")

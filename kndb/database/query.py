@@ -15,11 +15,12 @@ from ..findings import (
     NeuronFindings,
     Overlap,
 )
-from ..records import KnowledgeNeuron, Model, Neuron, Refinement, SharedNeuron
+from ..records import KnowledgeNeuron, Model, Neuron, Refinement, Run, SharedNeuron
 from ..store import collateral as store_collateral
-from ..store import comparisons, distributions, queries, refinements
+from ..store import comparisons, distributions, queries, refinements, runs
 from ..store import edits as store_edits
 from ..store import facts as store_facts
+from ..store import models as store_models
 from ..store import overlap as store_overlap
 from ..store.coverage import refined_model
 from ..store.engine import Store
@@ -46,6 +47,28 @@ class QueryCommands:
             if number is None and model is None and edit is not None:
                 model = store_edits.edit(connection, edit).model
             return refinements.chosen_refinement(connection, number, model)
+
+    def runs(self, model: str | None = None) -> list[Run]:
+        """All attribution runs, or those of one model.
+
+        Raises:
+            NotFoundError: if there is no such model.
+        """
+        with self._store.reading() as connection:
+            if model is not None:
+                store_models.model(connection, model)
+            return runs.runs(connection, model)
+
+    def refinements(self, model: str | None = None) -> list[Refinement]:
+        """All refinements, or those of one model's runs.
+
+        Raises:
+            NotFoundError: if there is no such model.
+        """
+        with self._store.reading() as connection:
+            if model is not None:
+                store_models.model(connection, model)
+            return refinements.refinements(connection, model)
 
     # --- sums over facts -----------------------------------------------------------------------------------
 

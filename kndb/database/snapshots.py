@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..models.export import export_checkpoint
 from ..records import Edit, HistoryEntry, Snapshot
 from ..store import edits as store_edits
 from ..store import models as store_models
 from ..store import snapshots as store_snapshots
 from ..store import versions as store_versions
 from ..store.engine import Store
+from ..store.steps import way
+from ..store.versions import applied_edits
 from .edit_diff import SlotDiff, compare_versions
+from .edit_steps import try_steps
 from .models import ModelCommands
 
 
@@ -124,7 +126,11 @@ class SnapshotCommands:
             The steps taken; none if the model is there already.
         """
         record = self._models.get(model)
-        self._models.load(model, name)  # Every byte on the way is checked before the version moves.
+        with self._store.reading() as connection:
+            present = applied_edits(connection, record.id)
+            wanted = store_versions.version_edits(connection, record.id, name)
+        # Every byte on the way is compared before the version moves.
+        try_steps(self._store, self._models, record, present, way(present, wanted))
         with self._store.writing() as connection:
             return store_snapshots.restore(connection, record.id, name, record.version)
 
@@ -152,6 +158,8 @@ class SnapshotCommands:
             UsageError: if the folder is something else, or lies in the checkpoint's own.
             ModelError: if the dtype would change values, or the folder can't be written.
         """
+        from ..models.export import export_checkpoint
+
         version = self._models.load(model, name)
         with self._store.reading() as connection:
             edit_ids = store_versions.version_edits(connection, version.record.id, version.version)

@@ -6,38 +6,21 @@ low-rank factors where they reproduce the bytes exactly and take less than half 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
 from ..errors import EditError
 from ..models.network import Network
-from . import factors
+from ..models.precision import DTYPE_NAMES
+from . import factor_fits
+from .captured import captured_tensors
 from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
-from .diff_tensors import ChangedSlots, TensorDiff, raw_view, region_hash
-from .slots import layout_of, read_slots, slot_hashes
+from .diff_tensors import ChangedSlots, TensorDiff
+from .slots import layout_of, raw, raw_view, read_slots, region_hash, slot_hashes
 
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class CapturedTensor:
-    """How a parameter's change is kept.
-
-    Attributes:
-        parameter: the parameter's name.
-        encoding: `slots`, `whole` or `factors`.
-        slots: value slots that differ; None for a parameter that is taken as a whole.
-        rank: of the factors, if there are any; `exceptions`: values that are
-            corrected beside them, in both directions.
-    """
-
-    parameter: str
-    encoding: str
-    slots: int | None
-    rank: int | None
-    exceptions: int | None
 
 
 def capture(
@@ -90,19 +73,6 @@ def capture(
     return replace(content, recipe={**recipe, "tensors": described})
 
 
-def captured_tensors(content: EditObject) -> Iterator[CapturedTensor]:
-    """How an edit object keeps the change of each parameter."""
-    for diff in content.parameters:
-        yield CapturedTensor(diff.parameter, "slots", len(diff.indices), None, None)
-    for part in content.tensors:
-        slots = None if part.slots is None else len(part.slots.indices)
-        if part.factors is None:
-            yield CapturedTensor(part.parameter, part.encoding, slots, None, None)
-        else:
-            exceptions = part.factors.forward.count + part.factors.backward.count
-            yield CapturedTensor(part.parameter, part.encoding, slots, part.factors.rank, exceptions)
-
-
 def _require_alike(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.Tensor]) -> None:
     missing, extra = sorted(set(present) - set(edited)), sorted(set(edited) - set(present))
     if missing or extra:
@@ -126,11 +96,9 @@ def _named(names: list[str]) -> str:
 
 def _whole(name: str, old: torch.Tensor, new: torch.Tensor) -> TensorDiff:
     old, new = old.contiguous(), new.contiguous()
-    found = factors.fit(old, new)
-    hashes = region_hash(old), region_hash(new)
-    if found is not None:
-        return TensorDiff(name, tuple(old.shape), old.dtype, None, *hashes, factors=found)
-    return TensorDiff(name, tuple(old.shape), old.dtype, None, *hashes, old=old, new=new)
+    found = factor_fits.fit(old, new)
+    about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], None, region_hash(old), region_hash(new))
+    return TensorDiff(*about, old=raw(old), new=raw(new)) if found is None else TensorDiff(*about, factors=found)
 
 
 def _slots(name: str, layer: int, layout: Layout, old: torch.Tensor, new: torch.Tensor) -> ParameterDiff | TensorDiff:
@@ -138,12 +106,13 @@ def _slots(name: str, layer: int, layout: Layout, old: torch.Tensor, new: torch.
     before, after = read_slots(old, layout, every), read_slots(new, layout, every)
     differs = (slot_bytes(before) != slot_bytes(after)).any(dim=1)
     indices, before, after = every[differs], before[differs].contiguous(), after[differs].contiguous()
-    found = factors.fit(before, after)
+    found = factor_fits.fit(before, after)
     if found is None:
         return ParameterDiff(name, layout, indices, before, after)
-    slots = ChangedSlots(layout, layer, indices, tuple(slot_hashes(before)), tuple(slot_hashes(after)))
-    hashes = region_hash(before), region_hash(after)
-    return TensorDiff(name, tuple(old.shape), old.dtype, slots, *hashes, factors=found)
+    hashes = tuple(slot_hashes(before)), tuple(slot_hashes(after))
+    slots = ChangedSlots(layout, layer, tuple(indices.tolist()), *hashes)
+    about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], slots, region_hash(before), region_hash(after))
+    return TensorDiff(*about, factors=found)
 
 
 def _two(tensor: torch.Tensor) -> tuple[int, int]:

@@ -7,13 +7,12 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelError
 from .copy_state import FileStamp
-from .slot_bytes import Strides
+from .slot_bytes import Strides, gathered
 from .switch_log import Write
 
 _ITEMS: Mapping[int, Literal["H", "I", "Q"]] = {2: "H", 4: "I", 8: "Q"}
@@ -65,8 +64,7 @@ def opened_weights(folder: Path, name: str, flags: int) -> Iterator[int]:
 
 def gather(descriptor: int, strides: Strides) -> bytes:
     """Reads a slot's bytes."""
-    # Not through a map: a file that became shorter would then be a signal, where here it is an error.
-    content = b"".join(map(os.pread, repeat(descriptor), repeat(strides.width), strides.offsets))
+    content = gathered(descriptor, strides)
     if len(content) != strides.size:
         raise ModelError(f"{strides.file} became shorter while it was read. Make a new working copy")
     return content

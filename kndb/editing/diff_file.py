@@ -19,13 +19,13 @@ from pathlib import Path
 from ..errors import StoreError
 from .diff_format import (
     EditObject,
-    Layout,
     ParameterDiff,
     decode,
     encode,
     slot_bytes,
 )
 from .object_bytes import object_path, read_content
+from .object_format import Layout
 
 __all__ = [
     "EditObject",

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import struct
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from ..errors import ModelError
@@ -19,7 +24,48 @@ from ..versions import NO_LAYER, Slot
 from .object_bytes import FlawError, header_length, json_object, parse_json, refusing
 
 WHOLE = "whole"
-_TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+"""The dtypes' names in the text that is hashed with a slot's bytes."""
+_NOT_FINITE = {"F16": (0x7C, 0x00), "BF16": (0x7F, 0x80), "F32": (0x7F, 0x80), "F64": (0x7F, 0xF0)}
+"""The bits of the exponent in a value's highest byte and in the one below: all set in NaN and infinity alone."""
+
+
+def slot_sha256(dtype: str, content: bytes) -> str:
+    """The sha256, in hex, of a value slot's bytes and their dtype, by which versions name what it holds."""
+    return hashlib.sha256(TORCH_NAMES[dtype].encode("ascii") + content).hexdigest()
+
+
+def region_sha256(dtype: str, shape: Sequence[int], content: bytes | memoryview) -> str:
+    """The sha256, in hex, of a region's dtype, shape and bytes: of a whole parameter, or of several slots."""
+    digest = hashlib.sha256(f"{TORCH_NAMES[dtype]} {list(shape)} ".encode("ascii"))
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def is_finite(dtype: str, content: bytes) -> bool:
+    """Whether there is neither NaN nor infinity among values, which are little-endian as safetensors has them."""
+    width = ITEM_SIZES[dtype]
+    high, low = _NOT_FINITE[dtype]
+    highest = content[width - 1 :: width]
+    suspect = bytes(byte for byte in range(256) if byte & high == high)
+    if len(highest.translate(None, suspect)) == len(highest):  # As with any ordinary weights.
+        return True
+    below = content[width - 2 :: width]
+    return not any(one & high == high and other & low == low for one, other in zip(highest, below, strict=True))
+
+
+def numbers(dtype: str, content: bytes) -> array[float]:
+    """The values that bytes stand for, each exactly."""
+    if dtype == "BF16":
+        wide = bytearray(2 * len(content))
+        wide[2::4], wide[3::4] = content[::2], content[1::2]
+        dtype, content = "F32", bytes(wide)
+    if dtype == "F16":
+        return array("d", struct.unpack(f"<{len(content) // 2}e", content))
+    found = array("f" if dtype == "F32" else "d", content)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
 
 
 @dataclass(frozen=True)
@@ -53,14 +99,10 @@ class SlotPlace:
         return self.parameter if self.layer == NO_LAYER else str(Neuron(self.layer, self.neuron))
 
     def sha256(self, content: bytes) -> str:
-        """The hash of the slot's bytes by which versions are named.
-
-        See `slots.slot_hashes`, and `diff_tensors.region_hash` for a whole parameter.
-        """
+        """The hash of the slot's bytes by which versions are named; see `slot_sha256` and `region_sha256`."""
         if self.layout == WHOLE:
-            named = f"{_TORCH_NAMES[self.dtype]} {list(self.shape)} ".encode("ascii")
-            return hashlib.sha256(named + content).hexdigest()
-        return hashlib.sha256(_TORCH_NAMES[self.dtype].encode("ascii") + content).hexdigest()
+            return region_sha256(self.dtype, self.shape, content)
+        return slot_sha256(self.dtype, content)
 
 
 @dataclass(frozen=True)
@@ -205,3 +247,9 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
         size = columns * item
         return Strides(tensor.file, tensor.start + place.neuron * size, size, 1, size)
     return Strides(tensor.file, tensor.start + place.neuron * item, columns * item, rows, item)
+
+
+def gathered(descriptor: int, strides: Strides) -> bytes:
+    """Reads a slot's bytes from a file; fewer than there should be if it ends before them."""
+    # Not through a map: a file that became shorter would then be a signal, where here it is an error.
+    return b"".join(map(os.pread, repeat(descriptor), repeat(strides.width), strides.offsets))

@@ -14,13 +14,17 @@ from contextlib import contextmanager
 
 import torch
 
-from ..errors import ConflictError, EditError, FingerprintError
+from ..errors import ConflictError, EditError
 from ..models.adapter import SlotLayout
 from ..models.network import Network
+from ..models.precision import DTYPE_NAMES
 from ..records import Neuron, SlotChange
-from ..versions import NO_LAYER
+from . import diff_tensors, object_format
 from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
-from .diff_tensors import TensorDiff, region_hash
+from .diff_format import DTYPES, tensor_of
+from .diff_tensors import TensorDiff
+from .factor_fits import applied
+from .slot_bytes import region_sha256
 
 _NAMED_IN_MESSAGE = 5
 
@@ -63,13 +67,22 @@ def changes(edit: EditObject) -> list[SlotChange]:
         for diff in edit.parameters
         for neuron, old, new in zip(diff.indices.tolist(), slot_hashes(diff.old), slot_hashes(diff.new), strict=True)
     ]
-    for part in edit.tensors:
-        if part.slots is None:
-            found.append(SlotChange(part.parameter, NO_LAYER, NO_LAYER, part.old_sha256, part.new_sha256))
-            continue
-        hashes = zip(part.slots.indices.tolist(), part.slots.old_hashes, part.slots.new_hashes, strict=True)
-        found += [SlotChange(part.parameter, part.slots.layer, neuron, old, new) for neuron, old, new in hashes]
-    return found
+    return found + diff_tensors.changes(edit.tensors)
+
+
+def raw_view(values: torch.Tensor) -> torch.Tensor:
+    """A tensor's bytes, as uint8 [n] on the CPU; a copy only where they do not lie in one piece there."""
+    return values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def raw(values: torch.Tensor) -> bytes:
+    """A tensor's bytes."""
+    return raw_view(values).numpy().tobytes()
+
+
+def region_hash(values: torch.Tensor) -> str:
+    """The sha256, in hex, of a region's dtype, shape and bytes; see `slot_bytes.region_sha256`."""
+    return region_sha256(DTYPE_NAMES[values.dtype], values.shape, raw_view(values).numpy().data)
 
 
 def check_fingerprint(edit: EditObject, fingerprint: str) -> None:
@@ -78,11 +91,7 @@ def check_fingerprint(edit: EditObject, fingerprint: str) -> None:
     Raises:
         FingerprintError: if the fingerprints differ.
     """
-    if edit.fingerprint != fingerprint:
-        raise FingerprintError(
-            f"the edit is for the checkpoint with fingerprint {edit.fingerprint}; found {fingerprint}. "
-            "Run `kndb model list` to find its model"
-        )
+    object_format.check_fingerprint(edit.fingerprint, fingerprint)
 
 
 def apply_object(parameters: Mapping[str, torch.Tensor], edit: EditObject, *, reverse: bool = False) -> None:
@@ -129,12 +138,13 @@ def read_region(tensor: torch.Tensor, part: TensorDiff) -> torch.Tensor:
     """Copies the region that a change is of out of its parameter: value slots [k, d], or all of it."""
     if part.slots is None:
         return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return read_slots(tensor, "row" if part.slots.layout == "row" else "column", part.slots.indices)
+    return read_slots(tensor, "row" if part.slots.layout == "row" else "column", torch.tensor(part.slots.indices))
 
 
 def _put_region(tensor: torch.Tensor, part: TensorDiff, values: torch.Tensor) -> None:
     if part.slots is not None:
-        put_slots(tensor, "row" if part.slots.layout == "row" else "column", part.slots.indices, values)
+        layout: Layout = "row" if part.slots.layout == "row" else "column"
+        put_slots(tensor, layout, torch.tensor(part.slots.indices), values)
         return
     with torch.no_grad():
         tensor.copy_(values.to(tensor.device))
@@ -154,8 +164,8 @@ def _region_after(parameters: Mapping[str, torch.Tensor], part: TensorDiff, reve
     if part.factors is None:
         stored = part.old if reverse else part.new
         assert stored is not None, "a change is kept whole or as factors"
-        return stored
-    result = part.factors.applied(present, reverse=reverse)
+        return tensor_of(part.dtype, stored).view(part.shape)
+    result = applied(part.factors, present, reverse=reverse)
     hashes = None if part.slots is None else part.slots.old_hashes if reverse else part.slots.new_hashes
     if region_hash(result) != after or (hashes is not None and tuple(slot_hashes(result)) != hashes):
         raise EditError(
@@ -174,7 +184,7 @@ def _check_parameter(
             f"the model has no parameter {diff.parameter}, which the edit changes; expected the model that "
             "the edit was planned on. Run `kndb model list` to see the models"
         )
-    dtype = diff.dtype if isinstance(diff, TensorDiff) else diff.old.dtype
+    dtype = DTYPES[diff.dtype] if isinstance(diff, TensorDiff) else diff.old.dtype
     found, expected = (tensor.dtype, tuple(tensor.shape)), (dtype, shape)
     if found != expected:
         raise EditError(

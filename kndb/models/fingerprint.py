@@ -1,7 +1,8 @@
 """The fingerprint of a checkpoint: sha256 over its weights, tokenizer and configuration.
 
 Weights are hashed tensor by tensor, by name, so the same weights in other shards have the same fingerprint. The
-files are hashed as they lie on disk, not as some version of transformers loads them.
+files are hashed as they lie on disk, not as some version of transformers loads them. Of safetensors files the bytes
+are hashed without torch, which is imported only for pickled ones.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
-from .weights import weight_files
+from .weights import header_of, weight_files
+
+if TYPE_CHECKING:
+    import torch
 
 TOKENIZER_FILES = (
     "added_tokens.json",
@@ -30,8 +33,21 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-FLOATING = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""The floating dtypes by their names in safetensors."""
+FLOATING = ("F64", "F32", "F16", "BF16")
+"""The floating dtypes that a model can be loaded in, by their names in safetensors, as torch calls them below."""
+_TORCH_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    "C64": "complex64",
+    **{f"{kind}{bits}": f"{word}{bits}" for kind, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+"""What torch calls the dtypes of safetensors: the name is hashed with a tensor's bytes."""
+_CHUNK = 1 << 24
 IGNORED_CONFIGURATION = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
@@ -66,6 +82,8 @@ def stored_dtype(folder: Path) -> torch.dtype | str:
     Raises:
         ModelError: if there are no weights, or they can't be read.
     """
+    import torch
+
     found: set[torch.dtype] = set()
     for path in weight_files(folder):
         if path.suffix != ".safetensors":
@@ -75,7 +93,7 @@ def stored_dtype(folder: Path) -> torch.dtype | str:
                 names = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} can't be read as safetensors: {error}") from error
-        found |= {FLOATING[name] for name in names if name in FLOATING}
+        found |= {getattr(torch, _TORCH_NAMES[name]) for name in names if name in FLOATING}
     return max(found, key=lambda dtype: (dtype.itemsize, str(dtype))) if found else "auto"
 
 
@@ -89,14 +107,43 @@ def _tensors(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                yield name, tensor_sha256(file.get_tensor(name))
-    except (SafetensorError, OSError) as error:
+        # Safetensors' own reader looks at the whole header; numpy, which it is told to make tensors for, makes none.
+        with safe_open(path, framework="np") as checked, path.open("rb") as file:
+            payload, entries = header_of(path)
+            if set(entries) != set(checked.keys()):
+                raise ValueError("a header that is read in two ways")
+            for name, entry in entries.items():
+                if entry["dtype"] in _TORCH_NAMES:
+                    yield name, _stored_sha256(file, payload, entry)
+                else:
+                    yield name, _read_sha256(path, name)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} can't be read as safetensors: {error}") from error
 
 
+def _stored_sha256(file: BinaryIO, payload: int, entry: dict[str, Any]) -> str:
+    """What `tensor_sha256` gives for a tensor in a file."""
+    digest = hashlib.sha256(f"torch.{_TORCH_NAMES[entry['dtype']]} {tuple(entry['shape'])}\n".encode())
+    start, end = entry["data_offsets"]
+    file.seek(payload + start)
+    left = end - start
+    while left:
+        content = file.read(min(left, _CHUNK))
+        if not content:
+            raise ValueError("a tensor that ends beyond the file")
+        digest.update(content)
+        left -= len(content)
+    return digest.hexdigest()
+
+
+def _read_sha256(path: Path, name: str) -> str:
+    with safe_open(path, framework="pt") as file:
+        return tensor_sha256(file.get_tensor(name))
+
+
 def _pickled(path: Path) -> Iterator[tuple[str, str]]:
+    import torch
+
     try:
         tensors: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -107,6 +154,8 @@ def _pickled(path: Path) -> Iterator[tuple[str, str]]:
 
 def tensor_sha256(tensor: torch.Tensor) -> str:
     """The sha256 of a CPU tensor's dtype, shape and bytes, in hex."""
+    import torch
+
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
     digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,8 +1,7 @@
-"""Finding and loading checkpoints, lab models and hub names included."""
+"""Loading checkpoints. `sources` finds them."""
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,16 +19,17 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from ..errors import ModelError, UsageError
-from ..records import LAB_MODELS
 from .adapter import Adapter
 from .fingerprint import fingerprint, stored_dtype
 from .network import Network
 from .prompting import Encoder
 from .registry import adapter_for, require_known
+from .sources import REVISION as REVISION
+from .sources import lab_folder as lab_folder
+from .sources import lasting_source as lasting_source
+from .sources import locate as locate
 
 transformers_logging: Any = logging  # Its functions have no types.
-REVISION = "@"
-"""Stands between a hub name and the revision that is meant."""
 VOCABULARY_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -76,47 +76,6 @@ class LoadedModel:
         """Tokens' text, without the space or mark that says where a word begins."""
         text: str = self.tokenizer.decode([tokens] if isinstance(tokens, int) else list(tokens))
         return text.strip() or text
-
-
-def lab_folder(name: str) -> Path:
-    """The folder of a lab model that kndb ships.
-
-    Raises:
-        ModelError: if this installation lacks it.
-    """
-    folder = Path(str(importlib.resources.files("kndb.data"))) / name
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"this installation of kndb lacks its lab model {name}; expected it in {folder}")
-    return folder
-
-
-def locate(source: str) -> Path:
-    """The local folder of a checkpoint: a lab model's name, a folder, or a hub name (downloaded if need be).
-
-    A folder here that is called like a lab model has to be named as a path, such as `./lab-bert`.
-
-    Raises:
-        ModelError: if there is no such checkpoint.
-    """
-    if source in LAB_MODELS:
-        return lab_folder(source)
-    if Path(source).is_dir():
-        return Path(source).resolve()
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise ModelError(f"found no folder {source}; expected a checkpoint folder or a hub name such as gpt2")
-    return _download(source)
-
-
-def lasting_source(source: str, folder: Path) -> str:
-    """How to find a located checkpoint again: a lab model's name, a folder's whole path, or a hub name's revision.
-
-    A hub name alone would mean other files once its owner changes them, or a folder of that name here.
-    """
-    if source in LAB_MODELS:
-        return source
-    if Path(source).is_dir():
-        return str(folder)
-    return source if REVISION in source else f"{source}{REVISION}{folder.name}"
 
 
 def describe(folder: Path) -> CheckpointDescription:
@@ -233,22 +192,6 @@ def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
 
 def _auto_class(adapter: Adapter) -> Any:
     return getattr(transformers, adapter.auto_class)
-
-
-def _download(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    name, _, revision = source.partition(REVISION)
-    patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
-    try:
-        with quiet():
-            return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{source!r} is no folder here, no lab model ({', '.join(LAB_MODELS)}), and could not be had from the "
-            f"hub: {reason}"
-        ) from error
 
 
 @contextmanager

@@ -106,17 +106,28 @@ def places_in(path: Path) -> dict[str, TensorPlace]:
         ModelError: if the header is not sound.
     """
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header: dict[str, Any] = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        places = {name: _place(path.name, entry, length + 8, size) for name, entry in header.items()}
+        payload, header = header_of(path)
+        size = path.stat().st_size
+        places = {name: _place(path.name, entry, payload, size) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} can't be read as safetensors: {error}") from error
     return {name: place for name, place in places.items() if place.dtype in ITEM_SIZES}
+
+
+def header_of(path: Path) -> tuple[int, dict[str, Any]]:
+    """Offset of the first byte after a safetensors file's header, and the header's entries without its metadata.
+
+    Raises:
+        OSError, ValueError, TypeError, AttributeError: if it can't be read, or is no header.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
+            raise ValueError(f"a header of {length} bytes in a file of {size}")
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return length + 8, header
 
 
 def _place(file: str, entry: dict[str, Any], payload: int, size: int) -> TensorPlace:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from kndb.database import open_database
-from kndb.editing import diff_file, factors
+from kndb.editing import diff_file, factor_fits
 from kndb.errors import ConflictError, DiffFileError, EditError, ModelError, UsageError
 
 DOWN = {"bert": "bert.encoder.layer.{}.output.dense.weight", "gpt2": "transformer.h.{}.mlp.c_proj.weight"}
@@ -308,12 +308,12 @@ def test_factors_are_exact_both_ways(dtype, rank, scale):
     old = torch.randn(120, 200, generator=draw).to(dtype)
     left, right = torch.randn(120, rank, generator=draw), scale * torch.randn(rank, 200, generator=draw)
     new = old + (left @ right).to(dtype)
-    found = factors.fit(old, new)
+    found = factor_fits.fit(old, new)
     if scale > 1 and dtype != torch.float32:  # The rounding of the new values is as large as the old ones.
         pytest.skip("not of low rank")
     assert found is not None
-    assert found.applied(old).view(torch.uint8).equal(new.view(torch.uint8))
-    assert found.applied(new, reverse=True).view(torch.uint8).equal(old.view(torch.uint8))
+    assert factor_fits.applied(found, old).view(torch.uint8).equal(new.view(torch.uint8))
+    assert factor_fits.applied(found, new, reverse=True).view(torch.uint8).equal(old.view(torch.uint8))
     assert found.size < old.numel() * old.element_size()
 
 
@@ -326,16 +326,16 @@ def test_whatever_factors_there_are_they_are_exact(seed, dtype, rank):
     old[torch.rand(12, 9, generator=draw) < 0.2] = -0.0
     new = (old.float() + torch.randn(12, rank, generator=draw) @ torch.randn(rank, 9, generator=draw)).to(dtype)
     left, right = torch.randn(12, rank, generator=draw).double(), torch.randn(rank, 9, generator=draw).double()
-    for one, other in (factors._decomposed(new.double() - old.double()), (left, right)):
-        found = factors._with_corrections(old, new, one[:, :rank].contiguous(), other[:rank].contiguous())
-        assert found.applied(old).view(torch.uint8).equal(new.view(torch.uint8))
-        assert found.applied(new, reverse=True).view(torch.uint8).equal(old.view(torch.uint8))
+    for one, other in (factor_fits._decomposed(new.double() - old.double()), (left, right)):
+        found = factor_fits._with_corrections(old, new, one[:, :rank].contiguous(), other[:rank].contiguous())
+        assert factor_fits.applied(found, old).view(torch.uint8).equal(new.view(torch.uint8))
+        assert factor_fits.applied(found, new, reverse=True).view(torch.uint8).equal(old.view(torch.uint8))
 
 
 def test_a_change_of_full_rank_has_no_factors():
     draw = torch.Generator().manual_seed(1)
     old, noise = torch.randn(80, 80, generator=draw), torch.randn(80, 80, generator=draw)
-    assert factors.fit(old, old + noise) is None
-    assert factors.fit(old[0], old[0] + 1) is None
-    assert factors.fit(old, old * float("nan")) is None
-    assert factors.fit(old.double(), old.double() + 1) is None
+    assert factor_fits.fit(old, old + noise) is None
+    assert factor_fits.fit(old[0], old[0] + 1) is None
+    assert factor_fits.fit(old, old * float("nan")) is None
+    assert factor_fits.fit(old.double(), old.double() + 1) is None

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from kndb.database import open_database
+from kndb.database import edit_steps, open_database
 from kndb.database.edit_rebase import compute_replays, store_rebase
+from kndb.database.models import ModelCommands
 from kndb.editing import diff_file, recipes, slots
 from kndb.errors import ConflictError, EditError, NotFoundError, UsageError, VersionMovedError
 from kndb.models.network import Network
@@ -299,28 +300,28 @@ def test_a_rebase_that_can_not_be_is_refused_before_anything_changes(sequence):
     one.check()
 
 
-def test_of_a_rebase_and_an_apply_at_once_one_is_told_that_the_version_moved(sequence):
+def test_of_a_rebase_and_an_apply_at_once_one_is_told_that_the_version_moved(sequence, monkeypatch):
     one = sequence()
     first = one.plan_and_apply(Neuron(0, 3), tokens=(5, 6))
     one.plan_and_apply(Neuron(0, 3), tokens=(6, 7))
     apart = one.plan(Rule([Neuron(1, 3)], (5, 6)))
-    start, one_by_one = threading.Barrier(2), threading.Lock()
-    outcomes: list[str] = []
+    start, outcomes = threading.Barrier(2, timeout=60), []
+
+    def then_together(act):
+        def together(*arguments):
+            found = act(*arguments)
+            start.wait()  # Both have looked at the same version; only one of them may move it.
+            return found
+
+        return together
+
+    monkeypatch.setattr("kndb.database.edits.try_steps", then_together(edit_steps.try_steps))
+    monkeypatch.setattr(ModelCommands, "load", then_together(ModelCommands.load))
 
     def work(action: str, edit: int) -> None:
         with open_database(one.database.store.path, create=False) as own:
-            commands = own.edits
-            load = own.models.load
-
-            def together(*arguments):
-                with one_by_one:  # transformers can't load two models at once in one process.
-                    loaded = load(*arguments)
-                start.wait()  # Both have looked at the same version; only one of them may move it.
-                return loaded
-
-            own.models.load = together
             try:
-                getattr(commands, action)(edit)
+                getattr(own.edits, action)(edit)
                 outcomes.append("done")
             except VersionMovedError:
                 outcomes.append("moved")
@@ -331,6 +332,7 @@ def test_of_a_rebase_and_an_apply_at_once_one_is_told_that_the_version_moved(seq
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["done", "moved"]
+    monkeypatch.undo()
     assert all(row.ok for row in one.database.edits.verify(weights=True))
 
 
@@ -341,7 +343,8 @@ def test_a_rebase_sees_that_other_edits_lead_to_the_same_version(sequence):
     second = one.plan_and_apply(Neuron(0, 3), tokens=(6, 7))
     database = one.database
     loaded = database.models.load("tiny")
-    contents = [(database.edits.get(edit), database.edits._read(database.edits.get(edit))) for edit in (second, first)]
+    records = [database.edits.get(edit) for edit in (second, first)]
+    contents = [(edit, diff_file.read(database.store.objects, edit.object_path, edit.object_hash)) for edit in records]
     replays = compute_replays(loaded, contents, {})
     one.revert(second)
     twin = one.by_hand(Neuron(0, 3), 0.5)

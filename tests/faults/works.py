@@ -15,7 +15,7 @@ import torch
 
 from kndb.database import edit_rebase, edit_share
 from kndb.editing import diff_file, slots
-from kndb.editing.diff_tensors import TensorDiff, region_hash
+from kndb.editing.diff_tensors import TensorDiff
 from kndb.editing.replay import Difference
 from kndb.exchange.edit_bundle import Bundle, BundledEdit
 from kndb.records import FactFile, FactRecord, TemplateRecord
@@ -114,7 +114,8 @@ def rebase(place: Path) -> None:
 def pull(place: Path) -> None:
     """Two edits from another store, of which one builds on the other; the second changes a whole parameter."""
     first = edit_of([0, 5])
-    whole = TensorDiff("v", (2,), torch.float32, None, region_hash(OLD), region_hash(OLD + 1), OLD, OLD + 1)
+    hashes_of_whole = slots.region_hash(OLD), slots.region_hash(OLD + 1)
+    whole = TensorDiff("v", (2,), "F32", None, *hashes_of_whole, slots.raw(OLD), slots.raw(OLD + 1))
     second = replace(edit_of([5], 1), tensors=(whole,))
     encoded = [diff_file.encode(edit) for edit in (first, second)]
     hashes = [hashlib.sha256(content).hexdigest() for content in encoded]

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test torture lint format lab bench clean
+.PHONY: demo test real torture lint format lab bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -14,6 +14,11 @@ test: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Prepares a really pretrained model, once, runs the tests marked `real`.
+real: $(VENV)/.real $(VENV)/.development
+	$(BIN)/python benchmarks/fetch_real_model.py
+	$(BIN)/python -m pytest -n auto --dist loadfile -m real
 
 FAULTS := tests/database tests/editing tests/faults tests/store
 
@@ -53,6 +58,10 @@ $(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.real: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[real]"
 	touch $@
 
 clean:

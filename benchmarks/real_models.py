@@ -63,7 +63,7 @@ class Size:
         updated, optimized: facts that get a new answer.
         near: facts of edited relations measured for each edit, and as many of others.
         sample: facts of other relations measured for an erased relation.
-        benched: prompts of the engine's benchmark.
+        benched: prompts of the engine's benchmark; 0 leaves it out.
     """
 
     facts: int | None
@@ -80,8 +80,8 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(3, ("P36", "P37"), ("P103",), (REAL,), 2, 2, 2, 1, 2, 2, 4),
-    "small": Size(12, ("P36", "P37"), ("P103",), (REAL,), 8, 4, 8, 2, 4, 8, 16),
+    "tiny": Size(3, ("P36", "P37"), ("P103",), (REAL,), 2, 2, 2, 1, 2, 2, 0),
+    "small": Size(12, ("P36", "P37"), ("P103",), (REAL,), 8, 4, 8, 2, 4, 8, 0),
     "full": Size(None, ("P36", "P37", "P176", "P178", "P103"), (), (REAL, *LABS), 10, 5, 50, 12, 5, 50, 64),
 }
 
@@ -162,7 +162,7 @@ def _attribution(model: str, size: Size) -> Iterator[Step]:
         run, refined = f"{model}.attribute{part}", f"{model}.refine{part}"
         yield Step(run, lambda _, words=words: words)
         yield Step(refined, lambda found, run=run: ["kndb", "refine", "--run", found[run]["output"]["run"]])
-    if model == REAL:
+    if model == REAL and size.benched:
         bench = ["kndb", "bench", "attribution", "--checkpoint", _checkpoint(), "--prompts", size.benched]
         yield Step(f"{model}.bench", lambda _: [*bench, "--tokens", 8, "--baseline-prompts", 1])
 

@@ -71,7 +71,12 @@ def _run(command: str, folder: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KNDB_")}
     environment |= {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 

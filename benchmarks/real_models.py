@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import math
 import os
 import platform
 import resource
@@ -176,16 +177,20 @@ def _questions(model: str) -> Iterator[Step]:
 
     yield Step(f"{model}.errors", errors, summarise_errors)
     for name, words, of in (
-        ("counts", ["counts"], "refine"),
-        ("counts-activation", ["counts"], "refine-activation"),
-        ("overlap", ["overlap", "--part", "summary"], "refine"),
-        ("layers", ["layers"], "refine"),
-        ("consistency", ["consistency"], "refine"),
+        ("counts", "counts", "refine"),
+        ("counts-activation", "counts", "refine-activation"),
+        ("layers", "layers", "refine"),
+        ("consistency", "consistency", "refine"),
     ):
         yield Step(
             f"{model}.{name}",
-            lambda found, words=words, of=of: ["kndb", "query", *words, "--refinement", _refinement(found, model, of)],
+            lambda found, words=words, of=of: ["kndb", "query", words, "--refinement", _refinement(found, model, of)],
         )
+    yield Step(
+        f"{model}.overlap",
+        lambda found: ["kndb", "query", "overlap", "--part", "summary", "--refinement", _refinement(found, model)],
+        lambda output: output["summary"],
+    )
 
 
 def _probes(model: str, size: Size) -> Iterator[Step]:
@@ -204,7 +209,7 @@ def _probes(model: str, size: Size) -> Iterator[Step]:
 
 
 def _edits(model: str, size: Size) -> Iterator[Step]:
-    """New answers by the paper's rule and by gradient steps, a relation erased, and one edit applied and taken back."""
+    """New answers by `edit update` and by gradient steps, a relation erased, and one edit applied and taken back."""
     chosen = _options("--relation", size.relations)
     for method, facts in (("update", size.updated), ("optimize", size.optimized)):
 
@@ -271,7 +276,7 @@ def summarise_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
             found[key or "all"] = {
                 "prompts": len(errors),
                 "mean": sum(errors) / len(errors),
-                "p95": errors[min(len(errors) - 1, int(0.95 * len(errors)))],
+                "p95": errors[math.ceil(0.95 * len(errors)) - 1],
                 "largest": errors[-1],
                 "above": sum(error > TOLERANCE for error in errors) / len(errors),
                 "evaluations": sum(row["evaluations"] for row in mine) / len(mine),

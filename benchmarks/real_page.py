@@ -29,7 +29,7 @@ PAPER: dict[str, tuple[str, str]] = {
     "baseline's neurons suppressed": ("−1.47 %", NOTHING),
     "answer's probability, neurons amplified": ("+31.17 %", NOTHING),
     "baseline's neurons amplified": ("−1.27 %", NOTHING),
-    "new answers by the paper's rule: success": ("34.4 %", NOTHING),
+    "new answers by a rule (`edit update`): success": ("34.4 %", NOTHING),
     "random neurons: success": ("0.0 %", NOTHING),
 }
 """Dai et al. 2022 for BERT-base-cased, and EleutherAI's published sets for bert-base-uncased: see docs/paper.md."""
@@ -111,7 +111,7 @@ def _paper_column(model: Model) -> Iterator[tuple[str, str]]:
         yield f"baseline's neurons {done}", _change(model.scaled(kind, "activation"))
         yield f"random neurons {done}", _change(model.scaled(kind, "random"))
     yield "first answers that change when suppressed", _share(model.scaled("suppress", "knowledge"), "flips")
-    for method, how in (("update", "by the paper's rule"), ("optimize", "by gradient steps")):
+    for method, how in (("update", "by a rule (`edit update`)"), ("optimize", "by gradient steps (`edit optimize`)")):
         yield f"new answers {how}: success", _share(model.trial(method, "edit"), "success")
         if method == "update":
             yield "random neurons: success", _share(model.trial(method, "random neurons"), "success")

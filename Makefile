@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test torture lint format lab bench clean
+.PHONY: demo test real real-page torture lint format lab bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -14,6 +14,17 @@ test: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Prepares a really pretrained model, once, runs the tests marked `real` and prints a page of figures (some 10 minutes).
+real: $(VENV)/.real $(VENV)/.development
+	$(BIN)/python benchmarks/fetch_real_model.py
+	$(BIN)/python -m pytest -n auto --dist loadfile -m real
+	$(BIN)/python benchmarks/real_models.py --size small
+
+# Measures it in full and writes docs/real-models.md (about 25 minutes on 2 cores; killed, it goes on where it stopped).
+real-page: $(VENV)/.real
+	$(BIN)/python benchmarks/fetch_real_model.py
+	$(BIN)/python benchmarks/real_models.py --write docs/real-models.md
 
 FAULTS := tests/database tests/editing tests/faults tests/store
 
@@ -53,6 +64,10 @@ $(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.real: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[real]"
 	touch $@
 
 clean:

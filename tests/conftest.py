@@ -19,6 +19,7 @@ from torture import POINTS, counted
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+ROOT = Path(__file__).parents[1]
 FAMILIES = ("bert", "gpt2")
 CAPITALS = {
     "France": "Paris",
@@ -132,6 +133,15 @@ def checkpoint_bytes():
     return contents
 
 
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The really pretrained checkpoint that `make real` prepares; tests that use it are skipped without it."""
+    path = Path(os.environ.get("KNDB_REAL_MODEL", ROOT / "real-models" / "SmolLM2-135M-Instruct"))
+    if not (path / "config.json").is_file():
+        pytest.skip("no real model here; `make real` prepares it")
+    return path
+
+
 @pytest.fixture
 def count_points(request):
     """Gives a function that counts how many points of a fault a test tried; the summary adds them up."""
@@ -149,6 +159,12 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "real" in report.keywords]
+    if skipped:
+        terminalreporter.section("the real model")
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped: {skipped[0].longrepr[2].removeprefix('Skipped: ')}"
+        )
     counts = counted(terminalreporter.stats.get("passed", ()))
     if counts:
         terminalreporter.section("faults tried and survived")

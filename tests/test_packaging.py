@@ -19,7 +19,8 @@ import pytest
 import kndb
 
 ROOT = Path(__file__).parents[1]
-LEFT_OUT = ("tests", "benchmarks", "docs", "build", "dist", ".*", "*.egg-info", "__pycache__", "kndb-demo", "kndb.*")
+MADE = ("build", "dist", ".*", "*.egg-info", "__pycache__", "kndb-demo", "kndb.*", "real-models")
+LEFT_OUT = ("tests", "benchmarks", "docs", *MADE)
 LAB_MODELS = [name for name in ("lab-bert", "lab-gpt2") if (ROOT / "data" / name / "model.safetensors").is_file()]
 
 pytestmark = pytest.mark.slow

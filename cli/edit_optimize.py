@@ -91,7 +91,7 @@ def optimize(
             )
 
         if isinstance(one, Path):
-            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output)
+            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)
@@ -101,4 +101,4 @@ def optimize(
             f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
             f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
         )
-        finish_plan(database, draft, preview, part, output)
+        finish_plan(database, draft, preview, part, output, db)

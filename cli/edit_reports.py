@@ -14,7 +14,7 @@ def report_rows(kind: str, recipe: Mapping[str, Any]) -> dict[str, str]:
     """The lines of a plan's table that say which neurons, by which rule, and what the edit does; by their names."""
     rows = {"left out": _left_out(recipe)} if recipe.get("neurons_left_out") or recipe.get("least_shared") else {}
     if "rule" in recipe:
-        fitted = ", λ₂ fitted to the fact's prompts" if recipe.get("lambda_fitted") else ""
+        fitted = ", fitted to the fact's prompts" if recipe.get("lambda_fitted") else ""
         rows["rule"] = f"{recipe['rule']}, λ₁ {recipe['lambda_old']:.4g}, λ₂ {recipe['lambda_new']:.4g}{fitted}"
     report = recipe.get("report")
     if not isinstance(report, Mapping):

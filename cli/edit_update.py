@@ -59,8 +59,8 @@ def update(
         typer.Option(
             "--lambda-new",
             metavar="NUMBER|auto",
-            help="λ₂: how far it moves towards the new answer. auto: the smallest at which that wins on the fact's "
-            "prompts. Default: auto; 8 with --rule paper.",
+            help="λ₂: how far it moves towards the new answer. auto: the smallest at which that wins on 4 of 5 "
+            "of the fact's prompts. Default: auto; 8 with --rule paper.",
             show_default=False,
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -17,8 +18,11 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Neuron
 
-SMALLEST, LARGEST = 1 / 8, 64.0
+SMALLEST, LARGEST = 1 / 16, 64.0
 """Between these, both powers of two, a fitted λ₂ is looked for."""
+ENOUGH = 0.8
+"""The share of the fact's prompts that the new answer is to win. To win the last stubborn prompt takes a λ₂ that changes
+many other answers: docs/edits.md has the measurements."""
 _HALVINGS = 3
 """Steps of bisection between the last doubling of λ₂ that is too little and the first that is enough: 2^(1/8) apart."""
 
@@ -60,11 +64,11 @@ def activation_signs(
 def fitted(
     network: Network, rule: UpdateRule, neurons: Sequence[Neuron], prompts: Sequence[EncodedPrompt], ratio: float | None
 ) -> UpdateRule:
-    """The rule with the smallest λ₂ at which the new answer is the most probable one on all prompts.
+    """The rule with the smallest λ₂ at which the new answer is the most probable one on four fifths of the prompts.
 
-    λ₂ is doubled from 1/8 until the new answer wins everywhere, at most to 64; the last doubling is then halved three
-    times, so that λ₂ is at most 9 % too large. If the new answer wins everywhere at none of them, the λ₂ with the most
-    wins is taken, the smallest of those; without any win, 1/8.
+    λ₂ is doubled from 1/16 until the new answer wins on so many, at most to 64; the last doubling is then halved three
+    times, so that λ₂ is at most 9 % too large. If it never wins on so many, the λ₂ with the most wins is taken, the
+    smallest of those; without any win, 1/16.
 
     Args:
         network: the model; it is as it was when this returns.
@@ -88,17 +92,17 @@ def fitted(
         with edited(parameters, planned):
             return winning(network, prompts, rule.new)[0]
 
-    return tried(smallest_winning(wins, len(prompts)))
+    return tried(smallest_winning(wins, math.ceil(ENOUGH * len(prompts))))
 
 
-def smallest_winning(wins: Callable[[float], int], most: int) -> float:
-    """The search of `fitted`, for a function that says how many of the prompts are won at a factor."""
+def smallest_winning(wins: Callable[[float], int], wanted: int) -> float:
+    """The search of `fitted`, for a function that says how many prompts are won at a factor, and how many are wanted."""
     best, factor = (0, SMALLEST), SMALLEST
     while True:
         won = wins(factor)
         if won > best[0]:
             best = won, factor
-        if won == most:
+        if won >= wanted:
             break
         if factor >= LARGEST:
             return best[1]
@@ -108,7 +112,7 @@ def smallest_winning(wins: Callable[[float], int], most: int) -> float:
     low, high = factor / 2, factor
     for _ in range(_HALVINGS):
         middle = (low * high) ** 0.5
-        if wins(middle) == most:
+        if wins(middle) >= wanted:
             high = middle
         else:
             low = middle

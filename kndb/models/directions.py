@@ -58,7 +58,8 @@ def output_directions(network: Network, layer: int, tokens: Sequence[int]) -> to
             f"the head of this {network.adapter.family} model gives a token no direction in the residual stream: its "
             "derivative at zero is zero or infinite. Use --rule paper, or kndb edit optimize"
         )
-    return found / lengths
+    units: torch.Tensor = found / lengths
+    return units
 
 
 def input_directions(network: Network, tokens: Sequence[int]) -> torch.Tensor:

@@ -73,13 +73,13 @@ def _left_out(recipe: Mapping[str, Any]) -> str:
         low, high = (f"{100 * share:.3g}" for share in least)
         shares = f"{low} %" if low == high else f"{low} to {high} %"
         return (
-            f"{count}: more than {100 * recipe['max_share']:.3g} % of the relation's facts hold each of the fact's "
+            f"{count}; more than {100 * recipe['max_share']:.3g} % of the relation's facts hold each of the fact's "
             f"neurons, so the least shared ones are changed (held by {shares})"
         )
     why = f"held by more than {100 * recipe['max_share']:.3g} % of the relation's facts"
     if "most_neurons" in recipe:
         why += f", or beyond the {recipe['most_neurons']} of the highest scores"
-    return f"{count}: {why}"
+    return f"{count}, {why}"
 
 
 def _wins(report: Mapping[str, Any]) -> str:
@@ -169,7 +169,7 @@ def _published(recipe: Mapping[str, Any]) -> list[str]:
             f"the new answer's word embedding is not what the head reads it by (cosine {cosine:.2f} to its output "
             "direction)"
         )
-    return [f"Rule paper on this model: {'; '.join(found)}. Without --rule, neither is so."] if found else []
+    return [f"Rule paper on this model: {'; '.join(found)}. Leave --rule out to avoid that."] if found else []
 
 
 NEARLY_ALIKE = 0.9

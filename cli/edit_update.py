@@ -68,7 +68,7 @@ def update(
         float | None,
         typer.Option(
             "--max-share",
-            help="Leave out neurons that more of the relation's facts hold. Default: 0.1, or the least shared ones where "
+            help="Leave out neurons that more of the relation's facts hold. Default: 0.1, or the least shared ones if "
             "it leaves none.",
             show_default=False,
         ),

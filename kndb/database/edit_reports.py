@@ -6,8 +6,8 @@ The report holds numbers alone, so that the same plan on another day is the same
         out, whose most probable token is the new answer), `probability_before`, `probability` (its mean over them),
         `held_out_prompts` and `held_out_success`, the same on prompts of held-out templates
     of each edit: `relation` and `elsewhere`, each with `prompts` (one for each of up to ten other facts, drawn at
-        random), `surprisal_before`, `surprisal` (mean −log p of the fact's object, in nats), `changed` (share whose most
-        probable token is another one after), `right_before`, `right` (share that are answered with the object)
+        random), `surprisal_before`, `surprisal` (mean −log p of the fact's object, in nats), `changed` (share whose
+        most probable token is another one after), `right_before`, `right` (share that are answered with the object)
     `refinement`: `number`, `run` and `method`
 """
 

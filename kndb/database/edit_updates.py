@@ -21,8 +21,8 @@ from ..records import Neuron
 SMALLEST, LARGEST = 1 / 16, 64.0
 """Between these, both powers of two, a fitted λ₂ is looked for."""
 ENOUGH = 0.8
-"""The share of the fact's prompts that the new answer is to win. To win the last stubborn prompt takes a λ₂ that changes
-many other answers: docs/edits.md has the measurements."""
+"""The share of the fact's prompts that the new answer is to win. To win the last stubborn prompt takes a λ₂ that
+changes many other answers: docs/edits.md has the measurements."""
 _HALVINGS = 3
 """Steps of bisection between the last doubling of λ₂ that is too little and the first that is enough: 2^(1/8) apart."""
 
@@ -96,7 +96,7 @@ def fitted(
 
 
 def smallest_winning(wins: Callable[[float], int], wanted: int) -> float:
-    """The search of `fitted`, for a function that says how many prompts are won at a factor, and how many are wanted."""
+    """The search of `fitted`: `wins` says how many prompts are won at a factor, `wanted` is how many are to be."""
     best, factor = (0, SMALLEST), SMALLEST
     while True:
         won = wins(factor)

@@ -14,8 +14,8 @@ from kndb.editing import diff_file
 from kndb.editing.recipes import UpdateRule, plan
 from kndb.editing.replay import recipe_update_rule, replay
 from kndb.errors import EditError, UsageError
-from kndb.models.directions import output_directions
 from kndb.models.answers import answer_logits
+from kndb.models.directions import output_directions
 from kndb.models.gpt2 import GPT2
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt

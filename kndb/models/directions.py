@@ -10,7 +10,8 @@ embedding, J_norm that of the final norm, and J_write that of the layer's own no
 norms the feed-forward block's output, a post-norm block the sum). At zero a norm is exactly linear: it multiplies by
 its scale γ, and LayerNorm takes the mean away. So no prompt is needed, and in a decoder d_y is γ ⊙ u_y, centred where
 the norm centres. A masked-LM head has a dense transform before the output embedding: it is turned back, its
-activations as steep as at zero, which also bridges output embeddings narrower than the residual stream (ALBERT, ELECTRA).
+activations as steep as at zero. That also bridges output embeddings narrower than the residual stream (ALBERT,
+ELECTRA).
 
 What later layers make of a written vector is not counted: these are directions of the direct path. Only directions
 matter; lengths carry a norm's factor 1/√ε.

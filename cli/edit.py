@@ -8,6 +8,7 @@ import typer
 
 from . import edit_capture, edit_evaluation, edit_history, edit_optimize, edit_share, edit_trials, edit_update
 from .edit_plans import FlipsOption, PreviewOption, PreviewPartOption, check_preview, finish_plan
+from .edit_reports import report_rows, short_warning, warnings
 from .options import (
     DatabaseOption,
     EditArgument,
@@ -17,7 +18,7 @@ from .options import (
     RefinementOption,
     open_existing,
 )
-from .output import OutputFormat, as_row, print_json, print_record, print_rows
+from .output import OutputFormat, as_row, note, print_json, print_record, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
 
@@ -45,7 +46,7 @@ def erase(
     check_preview(preview, part, output, list_flips=list_flips)
     with open_existing(db) as database:
         draft = database.edits.drafts.erase(model, relation, top=top, refinement=refinement)
-        finish_plan(database, draft, preview, part, output, list_flips=list_flips)
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)
 
 
 app.command("apply")(edit_history.apply)
@@ -71,10 +72,14 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
     elif output is OutputFormat.CSV:
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
     else:
-        print_record(as_row(planned), output)
+        summary = as_row(planned)
+        summary["recipe"] = {name: value for name, value in planned.recipe.items() if name != "report"}
+        print_record(summary | report_rows(planned.kind, planned.recipe), output)
         if planned.kind == "capture":
             print_rows(tensors, edit_capture.TENSOR_COLUMNS, output)
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
+    for text in warnings(planned.model, planned.kind, planned.recipe, db):
+        note(text)
 
 
 @app.command("list")
@@ -88,10 +93,14 @@ def list_edits(
     from kndb.database.edits import recipe_title
 
     with open_existing(db) as database:
-        rows = [{**as_row(edit), "what": recipe_title(edit)} for edit in database.edits.all(model)]
-    print_rows(
-        rows, ["id", "model", "kind", "what", "neurons", "applied", "base_version", "author", "created_at"], output
-    )
+        rows = [
+            {**as_row(edit), "what": recipe_title(edit), "warning": short_warning(edit.kind, edit.recipe)}
+            for edit in database.edits.all(model)
+        ]
+    columns = ["id", "model", "kind", "what", "neurons", "applied", "base_version", "author", "created_at", "warning"]
+    if output is OutputFormat.TABLE and not any(row["warning"] for row in rows):
+        columns.remove("warning")
+    print_rows(rows, columns, output)
 
 
 app.command("log")(edit_history.log)

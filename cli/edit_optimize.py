@@ -111,7 +111,7 @@ def optimize(
             )
 
         if isinstance(one, Path):
-            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output)
+            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)
@@ -124,4 +124,4 @@ def optimize(
         far_below: Any = draft.content.recipe["neurons_far_below"]
         if far_below:
             note(f"Left out, as they lie far below all others: {', '.join(far_below)}.")
-        finish_plan(database, draft, preview, part, output, list_flips=list_flips)
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)

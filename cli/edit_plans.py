@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from kndb.errors import UsageError
 
 from .edit_history import EDIT_COLUMNS, edit_rows
+from .edit_reports import report_rows, success_cells, warnings
 from .numbers import number_ranges
 from .output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
 
@@ -73,6 +74,8 @@ _BATCH_COLUMNS = [
     "probability_after",
     "success_rate",
 ]
+_NAMED = 10
+"""Edits of a batch that a warning names."""
 _COLLATERAL = ["fact", "relation", "subject", "object", "neurons"]
 FlipsOption = Annotated[
     bool,
@@ -135,11 +138,15 @@ def finish_plan(
     preview: bool,
     part: str | None,
     output: OutputFormat,
+    db: str | None = None,
     *,
     list_flips: bool = False,
 ) -> None:
-    """Stores a draft and prints the edit; or prints what it would do, and stores nothing."""
+    """Stores a draft and prints the edit; or prints what it would do, and stores nothing. Warns of what goes wrong."""
+    kind, recipe = draft.content.kind, draft.content.recipe
     if preview:
+        for name, text in report_rows(kind, recipe).items():
+            note(f"{name.capitalize()}: {text}.")
         found = database.edits.preview(draft, others=_ASKED if list_flips else 0)
         slots, relations = len(found.collateral.neurons), len(found.collateral.relations)
         note(
@@ -156,8 +163,10 @@ def finish_plan(
         if list_flips:
             shown["flips"] = ([as_row(flip) for flip in found.flips], FLIP_COLUMNS)
         print_parts(shown, output, part)
-        return
-    print_planned(database.edits.add(draft), output)
+    else:
+        print_planned(database.edits.add(draft), output)
+    for text in warnings(draft.version.record.name, kind, recipe, db):
+        note(text)
 
 
 def plan_file(
@@ -169,6 +178,7 @@ def plan_file(
     skip_unusable: bool,
     preview: bool,
     output: OutputFormat,
+    db: str | None = None,
 ) -> None:
     """Plans the edits of a file, and stores and prints them; or prints what they would do together.
 
@@ -180,6 +190,7 @@ def plan_file(
         skip_unusable: pass over facts for which no edit can be planned.
         preview: store nothing.
         output: how to print.
+        db: the --db that was given.
     """
     targets = database.edits.targets(facts)
     with progress_bar("Planning", "facts") as tick:
@@ -195,13 +206,36 @@ def plan_file(
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
         print_rows([as_row(row) for row in database.edits.preview_batch(batch)], _BATCH_COLUMNS, output)
+        _warn_of_batch(model, [f"fact {one.fact}" for one in batch.targets], batch.drafts, db)
         return
     edits = database.edits.add_batch(batch)
     note(
         f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
         f"kndb edit apply {number_ranges([edit.id for edit in edits])}"
     )
-    print_rows(edit_rows(edits), EDIT_COLUMNS, output)
+    rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]
+    print_rows(rows, [*EDIT_COLUMNS, "success", "held_out_success", "warning"], output)
+    _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
+
+
+def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db: str | None) -> None:
+    """One warning for all, as a hundred would not be read: which edits, and what to try for the first."""
+    from kndb.database.edit_reports import faults
+
+    wrong = [
+        (name, draft.content)
+        for name, draft in zip(names, drafts, strict=True)
+        if faults(draft.content.kind, draft.content.recipe)
+    ]
+    if not wrong:
+        return
+    listed = ", ".join(name for name, _ in wrong[:_NAMED]) + (
+        f", and {len(wrong) - _NAMED} more" if wrong[_NAMED:] else ""
+    )
+    name, first = wrong[0]
+    note(f"{len(wrong)} of {len(drafts)} plans do not do what they should: {listed}. Of {name}:")
+    for text in warnings(model, first.kind, first.recipe, db):
+        note(text)
 
 
 def print_planned(planned: Any, output: OutputFormat) -> None:
@@ -211,7 +245,9 @@ def print_planned(planned: Any, output: OutputFormat) -> None:
     note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
     if output is OutputFormat.TABLE:
         summary = {"edit": planned.id, "model": planned.model, "kind": planned.kind, "what": recipe_title(planned)}
-        summary |= {"neurons": planned.neurons, "base_version": planned.base_version, "object": planned.object_hash}
+        summary["neurons"] = planned.neurons
+        summary |= report_rows(planned.kind, planned.recipe)
+        summary |= {"base_version": planned.base_version, "object": planned.object_hash}
         print_record(summary, output)
     else:
         print_record({"edit": planned.id, **as_row(planned)}, output)

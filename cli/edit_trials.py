@@ -12,6 +12,7 @@ import typer
 from kndb.errors import UsageError
 from kndb.findings import EDIT_MEASURES
 
+from .edit_update import new_factor
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kndb.database import Database
 
 MethodOption = Annotated[str, typer.Option("--method", help="update or optimize.")]
+RuleOption = Annotated[str, typer.Option("--rule", metavar="output|paper", help="Of update: how slots move.")]
 IntraOption = Annotated[int, typer.Option("--intra", help="Facts of the edited relations to measure.")]
 InterOption = Annotated[int, typer.Option("--inter", help="Facts of other relations to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
@@ -45,8 +47,20 @@ def bench(
         str, typer.Option("--at", metavar="LIST", help="Measure after so many edits, one on the other.")
     ] = "1,10,100",
     relation: RelationsOption = None,
-    lambda_old: Annotated[float, typer.Option("--lambda-old", help="Of update: λ₁.")] = 1.0,
-    lambda_new: Annotated[float, typer.Option("--lambda-new", help="Of update: λ₂.")] = 8.0,
+    rule: RuleOption = "output",
+    lambda_old: Annotated[
+        float | None,
+        typer.Option("--lambda-old", help="Of update: λ₁. Default: as of kndb edit update.", show_default=False),
+    ] = None,
+    lambda_new: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda-new",
+            metavar="NUMBER|auto",
+            help="Of update: λ₂. Default: as of kndb edit update.",
+            show_default=False,
+        ),
+    ] = None,
     keep: Annotated[float, typer.Option("--keep", help="Of optimize: β.")] = 16.0,
     steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
     max_share: Annotated[
@@ -71,7 +85,7 @@ def bench(
     """
     from kndb.database.trial_measures import Method, Sizes
 
-    chosen = Method(method, lambda_old, lambda_new, keep, steps, max_share, neurons)
+    chosen = Method(method, lambda_old, new_factor(lambda_new), keep, steps, max_share, neurons, rule)
     sizes, counts = Sizes(facts, intra, inter), [int(count) for count in _numbers("--at", at, whole=True)]
     with open_existing(db) as database:
         if plot is not None:
@@ -95,12 +109,19 @@ def sweep(
     facts: Annotated[int, typer.Option("--facts", help="Facts to edit, drawn at random.")] = 20,
     method: MethodOption = "update",
     relation: RelationsOption = None,
+    rule: RuleOption = "output",
     lambda_old: Annotated[
-        str, typer.Option("--lambda-old", metavar="LIST", help="Of update: values of λ₁ to try.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            "--lambda-old",
+            metavar="LIST",
+            help="Of update: values of λ₁ to try. Default: as of kndb edit update.",
+            show_default=False,
+        ),
+    ] = None,
     lambda_new: Annotated[
-        str, typer.Option("--lambda-new", metavar="LIST", help="Of update: values of λ₂ to try.")
-    ] = "1,2,4,8",
+        str, typer.Option("--lambda-new", metavar="LIST", help="Of update: values of λ₂ to try, and auto.")
+    ] = "auto,1,2,4",
     keep: Annotated[str, typer.Option("--keep", metavar="LIST", help="Of optimize: values of β to try.")] = "1,8",
     steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
     max_share: Annotated[
@@ -126,8 +147,11 @@ def sweep(
 
     counts = [None if word == "all" else _count(word) for word in _words("--neurons", neurons)]
     if method == "update":
-        factors = product(_numbers("--lambda-new", lambda_new), _numbers("--lambda-old", lambda_old), counts)
-        methods = [Method(method, old, new, max_share=max_share, neurons=count) for new, old, count in factors]
+        away: list[float | None] = [None] if lambda_old is None else [*_numbers("--lambda-old", lambda_old)]
+        factors = product([new_factor(word) for word in _words("--lambda-new", lambda_new)], away, counts)
+        methods = [
+            Method(method, old, new, max_share=max_share, neurons=count, rule=rule) for new, old, count in factors
+        ]
     else:
         pairs = product(_numbers("--keep", keep), counts)
         methods = [Method(method, keep=beta, steps=steps, max_share=max_share, neurons=count) for beta, count in pairs]

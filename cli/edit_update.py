@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from kndb.errors import UsageError
 
 from .edit_plans import (
     FactOption,
@@ -35,11 +37,43 @@ def update(
     to: ToOption = None,
     facts: TargetsOption = None,
     skip_unusable: SkipOption = False,
-    lambda_old: Annotated[float, typer.Option("--lambda-old", help="Factor away from the present answer.")] = 1.0,
-    lambda_new: Annotated[float, typer.Option("--lambda-new", help="Factor towards the new answer.")] = 8.0,
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            metavar="output|paper",
+            help="output: along the tokens' output directions, with the sign of each neuron's activation. paper: along "
+            "their word embeddings, without a sign, as published.",
+        ),
+    ] = "output",
+    lambda_old: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda-old",
+            help="How far each slot moves away from the present answer, in lengths of it. Default: half of λ₂; 1 with "
+            "--rule paper.",
+            show_default=False,
+        ),
+    ] = None,
+    lambda_new: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda-new",
+            metavar="NUMBER|auto",
+            help="λ₂: how far it moves towards the new answer. auto: the smallest at which that wins on 4 of 5 "
+            "of the fact's prompts. Default: auto; 8 with --rule paper.",
+            show_default=False,
+        ),
+    ] = None,
     max_share: Annotated[
-        float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            "--max-share",
+            help="Leave out neurons that more of the relation's facts hold. Default: 0.1, or the least shared ones if "
+            "it leaves none.",
+            show_default=False,
+        ),
+    ] = None,
     neurons: NeuronsOption = None,
     refinement: RefinementOption = None,
     preview: PreviewOption = False,
@@ -53,6 +87,7 @@ def update(
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
     one = require_one_way(fact, to, facts, skip_unusable, part)
+    factor = new_factor(lambda_new)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     with open_existing(db) as database:
 
@@ -61,8 +96,9 @@ def update(
                 model,
                 number,
                 answer,
+                rule=rule,
                 lambda_old=lambda_old,
-                lambda_new=lambda_new,
+                lambda_new=factor,
                 max_share=max_share,
                 neurons=neurons,
                 refinement=refinement,
@@ -70,6 +106,20 @@ def update(
             )
 
         if isinstance(one, Path):
-            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output)
+            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)
         else:
-            finish_plan(database, plan(*one), preview, part, output, list_flips=list_flips)
+            finish_plan(database, plan(*one), preview, part, output, db, list_flips=list_flips)
+
+
+def new_factor(word: str | None) -> float | Literal["auto"] | None:
+    """The λ₂ that `--lambda-new` names, or `auto`; None if it is not given.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if word is None or word == "auto":
+        return "auto" if word else None
+    try:
+        return float(word)
+    except ValueError:
+        raise UsageError(f"--lambda-new must be a number of at least 0, or auto (got {word!r})") from None

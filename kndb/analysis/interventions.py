@@ -129,6 +129,37 @@ def mean_activations(network: Network, questions: Sequence[Question], batch_size
     return means.tolist()
 
 
+@torch.no_grad()
+def answer_activations(
+    network: Network, prompts: Sequence[EncodedPrompt], neurons: Sequence[Neuron], batch_size: int = 256
+) -> torch.Tensor:
+    """Each neuron's activation at each prompt's answer position, in the unmodified model.
+
+    Args:
+        network: the model.
+        prompts: P prompts of any lengths; their answers don't matter.
+        neurons: N different neurons.
+        batch_size: prompts in one forward pass.
+
+    Returns:
+        [P, N] in double precision, on the CPU.
+
+    Raises:
+        UsageError: if the model lacks one of the neurons.
+    """
+    found = torch.empty(len(prompts), len(neurons), dtype=torch.float64)
+    in_order = sorted(range(len(neurons)), key=lambda place: neurons[place])
+    questions = [Question(prompt, tuple(neurons[place] for place in in_order)) for prompt in prompts]
+    for indices in _batches(questions, batch_size):
+        batch = [questions[index] for index in indices]
+        layers: list[torch.Tensor] = []
+        with _hooked(network, batch, partial(_keep, layers, len(batch))):
+            answer_logits(network, [question.prompt for question in batch])
+        values = torch.cat(layers, dim=1) if layers else found.new_empty(len(batch), 0)
+        found[torch.tensor(indices).unsqueeze(1), torch.tensor(in_order)] = values
+    return found
+
+
 def random_neurons(neurons: Sequence[Neuron], per_layer: int, chance: random.Random) -> tuple[Neuron, ...]:
     """As many other neurons of the same layers, drawn at random; fewer where a layer has no more others.
 
@@ -149,6 +180,11 @@ def random_neurons(neurons: Sequence[Neuron], per_layer: int, chance: random.Ran
 
 def _add(sums: torch.Tensor, neurons: torch.Tensor, chosen: Chosen) -> None:
     sums.index_add_(0, chosen[0], neurons[chosen].float())
+
+
+def _keep(layers: list[torch.Tensor], rows: int, neurons: torch.Tensor, chosen: Chosen) -> None:
+    """Keeps the chosen ones, [rows, those of the layer]: each row chose the same, layers come in order."""
+    layers.append(neurons[chosen].reshape(rows, -1).double().cpu())
 
 
 def _batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
@@ -20,7 +20,18 @@ from ..store import queries, refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
 from .edit_optimize import Neighbours, encode_open, kept_prompts, optimized_edit, without_far_below
+from .edit_reports import with_report
+from .edit_updates import activation_signs, cosine_of_rules, fitted
 from .models import ModelCommands, ModelVersion
+
+MAX_SHARE = 0.1
+"""The default of an update: neurons that more of the relation's facts hold are left out, as in the paper."""
+LEAST_SHARED = 4
+"""How many of the least shared neurons an update takes, at least, where that leaves none."""
+RATIO = 0.5
+"""The default of λ₁ ÷ λ₂ with output directions: docs/edits.md has the measurements."""
+PAPERS_FACTORS = 1.0, 8.0
+"""λ₁ and λ₂ of the paper's code, the defaults of rule `paper`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,40 +85,95 @@ class EditDrafts:
         fact: int,
         to: str,
         *,
-        lambda_old: float = 1.0,
-        lambda_new: float = 8.0,
-        max_share: float = 0.1,
+        rule: str = "output",
+        lambda_old: float | None = None,
+        lambda_new: float | Literal["auto"] | None = None,
+        max_share: float | None = None,
         neurons: int | None = None,
         refinement: int | None = None,
         on: ModelVersion | None = None,
+        report: bool = True,
     ) -> Draft:
-        """Moves a fact's value slots from the present answer's word embedding to that of `to`: the paper's rule.
+        """Moves a fact's value slots away from the present answer and towards `to`: the paper's rule.
 
         Args:
             model: a registered model.
             fact: the fact's number.
             to: the new answer, one token in the model's tokenizer.
-            lambda_old: λ₁, how far each value slot moves away from the present answer's embedding.
-            lambda_new: λ₂, how far it moves towards the new answer's.
-            max_share: neurons held by more than this share of the relation's facts are left out.
+            rule: `output`: along the tokens' output directions, each slot with the sign of its neuron's activation.
+                `paper`: along their word embeddings, without a sign, as published. See `recipes.UpdateRule`.
+            lambda_old: λ₁, how far each value slot moves away from the present answer, in lengths of it; None takes
+                half of λ₂, and 1 by rule `paper`.
+            lambda_new: λ₂, how far it moves towards the new answer; `auto` fits it to the fact (see
+                `kndb.database.edit_updates.fitted`); None takes `auto`, and 8 by rule `paper`.
+            max_share: neurons held by more than this share of the relation's facts are left out. None takes 0.1, and
+                where that leaves none, the least shared ones.
             neurons: of the others, only so many, those with the highest mean scores; None takes all.
             refinement: whose knowledge neurons; None takes the model's newest.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
+            report: whether to try the edit in memory and put what it does in the recipe; see `edit_reports`.
 
         Raises:
+            UsageError: if a factor, a share or a number is out of its range, or there is no such rule.
             NotFoundError: if there is no such fact, model or refinement.
             EditError: if the fact has no knowledge neurons, or the answers can't be used.
         """
-        if not (lambda_old >= 0 and lambda_new >= 0):
-            raise UsageError(f"found factors {lambda_old} and {lambda_new}; expected numbers of at least 0")
-        aim = self._aim(model, fact, to, max_share, neurons, refinement, on)
-        recipe = {**aim.recipe, "lambda_old": lambda_old, "lambda_new": lambda_new}
+        if rule not in recipes.RULES:
+            raise UsageError(f"--rule must be one of {', '.join(recipes.RULES)} (got {rule})")
+        _check_factor("--lambda-old", lambda_old)
+        if lambda_new != "auto":
+            _check_factor("--lambda-new", lambda_new, ", or auto")
+        aim = self._aim(model, fact, to, max_share, MAX_SHARE, neurons, refinement, on)
+        chosen, details = self._chosen_rule(aim, rule, lambda_old, lambda_new)
+        recipe = {**aim.recipe, **details}
         network = _network(aim.version)
-        rule = recipes.update_rule(network, aim.old, aim.new, lambda_old, lambda_new)
         fingerprint = aim.version.record.fingerprint
-        return aim.draft(
-            recipes.plan(network, aim.neurons, rule, fingerprint=fingerprint, kind="update", recipe=recipe)
+        content = recipes.plan(
+            network, aim.neurons, chosen.on(network), fingerprint=fingerprint, kind="update", recipe=recipe
         )
+        return self._reported(aim, content, report)
+
+    def _chosen_rule(
+        self, aim: _Aim, name: str, lambda_old: float | None, lambda_new: float | Literal["auto"] | None
+    ) -> tuple[recipes.UpdateRule, dict[str, object]]:
+        """The rule with its factors and signs, and what the recipe says of them."""
+        network = _network(aim.version)
+        signs = activation_signs(network, aim.prompts, aim.neurons)
+        published = name == "paper"
+        if lambda_new is None:
+            lambda_new = PAPERS_FACTORS[1] if published else "auto"
+        if lambda_old is None and published:
+            lambda_old = PAPERS_FACTORS[0]
+        rule = recipes.UpdateRule(aim.old, aim.new, lambda_old or 0.0, 0.0, name, {} if published else signs)
+        ratio = RATIO if lambda_old is None else None
+        if lambda_new == "auto":
+            rule = fitted(network, rule, aim.neurons, aim.prompts, ratio)
+        else:
+            rule = replace(rule, lambda_new=lambda_new)
+            if ratio is not None:
+                rule = replace(rule, lambda_old=ratio * lambda_new)
+        details: dict[str, object] = {"rule": name, "lambda_old": rule.lambda_old, "lambda_new": rule.lambda_new}
+        details["lambda_fitted"] = lambda_new == "auto"
+        if published:
+            negative = [str(slot) for slot, sign in signs.items() if sign < 0]
+            cosine = None
+            if network.word_embeddings.shape[1] == network.hidden_size:
+                cosine = round(cosine_of_rules(network, aim.neurons, aim.new), 3)
+            return rule, {**details, "negative_neurons": negative, "cosine_to_output": cosine}
+        return rule, {**details, "signs": {str(slot): sign for slot, sign in signs.items()}}
+
+    def _reported(self, aim: _Aim, content: diff_file.EditObject, report: bool) -> Draft:
+        """The draft of an edit of a fact, with what the edit does, if that is wanted."""
+        if report:
+            content = with_report(
+                self._store,
+                aim.version,
+                content,
+                fact=aim.fact,
+                relation=aim.fact.relation,
+                refinement=aim.refinement_id,
+            )
+        return aim.draft(content)
 
     def optimize(
         self,
@@ -122,6 +188,7 @@ class EditDrafts:
         refinement: int | None = None,
         progress: optimize.Progress | None = None,
         on: ModelVersion | None = None,
+        report: bool = True,
     ) -> Draft:
         """Changes a fact's value slots by gradient steps, so that `to` wins while other facts' answers stay.
 
@@ -136,36 +203,36 @@ class EditDrafts:
             refinement: whose knowledge neurons; None takes the model's newest.
             progress: told the steps taken, of how many at most.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
+            report: whether to try the edit in memory and put what it does in the recipe; see `edit_reports`.
 
         Raises:
             NotFoundError: if there is no such fact, model or refinement.
             EditError: if the fact has no knowledge neurons, or the answer can't be used.
         """
         settings, counts = settings or optimize.Settings(), neighbours or Neighbours()
-        aim = self._aim(model, fact, to, max_share, neurons, refinement, on)
+        aim = self._aim(model, fact, to, max_share, max_share, neurons, refinement, on)
         with self._store.reading() as connection:
             drawn, others = kept_prompts(connection, aim.fact, counts, settings.seed)
         chosen = without_far_below(aim.neurons)
-        return aim.draft(
-            optimized_edit(
-                aim.version,
-                _network(aim.version),
-                chosen,
-                aim.prompts,
-                encode_open(aim.version, others),
-                settings,
-                recipe={
-                    **aim.recipe,
-                    "neurons": [str(neuron) for neuron in chosen],
-                    "neurons_far_below": [str(neuron) for neuron in aim.neurons if neuron not in chosen],
-                    "neighbours": counts.relation,
-                    "others": counts.elsewhere,
-                    "prompts_each": counts.prompts,
-                    "kept_facts": drawn,
-                },
-                progress=progress,
-            )
+        content = optimized_edit(
+            aim.version,
+            _network(aim.version),
+            chosen,
+            aim.prompts,
+            encode_open(aim.version, others),
+            settings,
+            recipe={
+                **aim.recipe,
+                "neurons": [str(neuron) for neuron in chosen],
+                "neurons_far_below": [str(neuron) for neuron in aim.neurons if neuron not in chosen],
+                "neighbours": counts.relation,
+                "others": counts.elsewhere,
+                "prompts_each": counts.prompts,
+                "kept_facts": drawn,
+            },
+            progress=progress,
         )
+        return self._reported(aim, content, report)
 
     def erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Draft:
         """Sets the value slots of a relation's most common neurons to zero, so that the model forgets it.
@@ -208,6 +275,7 @@ class EditDrafts:
             kind="erase",
             recipe=recipe,
         )
+        content = with_report(self._store, version, content, fact=None, relation=relation, refinement=chosen.id)
         return Draft(version, content, None, relation_id, chosen.id)
 
     def _aim(
@@ -215,21 +283,22 @@ class EditDrafts:
         model: str,
         fact_id: int,
         to: str,
-        max_share: float,
+        max_share: float | None,
+        default_share: float,
         most: int | None,
         refinement: int | None,
         on: ModelVersion | None,
     ) -> _Aim:
         if most is not None and most < 1:
             raise UsageError(f"found neurons {most}; expected at least 1")
-        if not 0 < max_share <= 1:
+        if max_share is not None and not 0 < max_share <= 1:
             raise UsageError(f"found max-share {max_share}; expected a number above 0, at most 1")
         to = to.strip()
         self._models.get(model)
         with self._store.reading() as connection:
             chosen = chosen_refinement(connection, model, refinement)
             fact = store_facts.fact(connection, fact_id)
-            neurons, left_out = _neurons_for_update(connection, chosen.id, fact, max_share, most)
+            picked = _neurons_for_update(connection, chosen.id, fact, max_share, default_share, most)
             prompts = store_facts.prompts(connection, fact_ids=[fact_id], held_out=False)
             (relation_id,) = store_facts.require_relations(connection, [fact.relation])
         version = on or self._models.load(model)
@@ -244,14 +313,16 @@ class EditDrafts:
             "old_answer": version.loaded.decode(old),
             "old_token": old,
             "new_token": new,
-            "max_share": max_share,
+            "max_share": default_share if max_share is None else max_share,
             "refinement": chosen.id,
-            "neurons": [str(neuron) for neuron in neurons],
-            "neurons_left_out": [str(neuron) for neuron in left_out],
+            "neurons": [str(neuron) for neuron in picked.neurons],
+            "neurons_left_out": [str(neuron) for neuron in picked.left_out],
         }
         if most is not None:
             recipe["most_neurons"] = most
-        return _Aim(chosen.id, relation_id, fact, neurons, version, encoded, old, new, recipe)
+        if picked.least_shared is not None:
+            recipe["least_shared"] = list(picked.least_shared)
+        return _Aim(chosen.id, relation_id, fact, picked.neurons, version, encoded, old, new, recipe)
 
 
 def chosen_refinement(connection: Any, model: str, number: int | None) -> Refinement:
@@ -274,10 +345,26 @@ def _network(version: ModelVersion) -> Network:
     return Network(version.model, version.adapter)
 
 
+@dataclass(frozen=True)
+class _Picked:
+    """A fact's knowledge neurons that an edit changes.
+
+    Attributes:
+        neurons: those.
+        left_out: the others: held by too many facts, or beyond the most wanted.
+        least_shared: where all are held by too many facts, so that the least shared ones are taken: the lowest and the
+            highest share of those, 0 to 1; else None.
+    """
+
+    neurons: list[Neuron]
+    left_out: list[Neuron]
+    least_shared: tuple[float, float] | None = None
+
+
 def _neurons_for_update(
-    connection: Any, refinement_id: int, fact: Fact, max_share: float, most: int | None
-) -> tuple[list[Neuron], list[Neuron]]:
-    """The fact's knowledge neurons to change, and those left out: held by too many facts, or beyond the most wanted."""
+    connection: Any, refinement_id: int, fact: Fact, max_share: float | None, default_share: float, most: int | None
+) -> _Picked:
+    """The fact's knowledge neurons to change; a share that the user names is kept to, the default gives way."""
     held = queries.neurons_of_fact(connection, refinement_id, fact.id)
     if not held:
         raise EditError(
@@ -285,18 +372,38 @@ def _neurons_for_update(
             f"kndb attribute --relation {fact.relation}, or refine with a lower --share or --threshold"
         )
     relation_ids = store_facts.require_relations(connection, [fact.relation])
-    shares = queries.shares(connection, refinement_id, relation_ids)
-    common = {(row.layer, row.neuron) for row in held if shares[row.layer, row.neuron] > max_share}
-    kept = [Neuron(row.layer, row.neuron) for row in held if (row.layer, row.neuron) not in common]
-    if not kept:
-        least = min(shares[row.layer, row.neuron] for row in held)
-        raise EditError(
-            f"each of the {len(held)} knowledge neurons of fact {fact.id} is held by more than {max_share:.4g} of the "
-            f"facts of {fact.relation}; allow more with --max-share {math.ceil(least * 100) / 100:.2f} or above"
-        )
+    of_all = queries.shares(connection, refinement_id, relation_ids)
+    shares = {Neuron(row.layer, row.neuron): of_all[row.layer, row.neuron] for row in held}
     scores = {Neuron(row.layer, row.neuron): row.mean_score or 0.0 for row in held}
+    limit = default_share if max_share is None else max_share
+    kept = [neuron for neuron in shares if shares[neuron] <= limit]
+    least = None
+    if not kept and max_share is not None:
+        would_do = math.ceil(min(shares.values()) * 100) / 100
+        raise EditError(
+            f"each of the {len(held)} knowledge neurons of fact {fact.id} is held by more than {limit:.4g} of the "
+            f"facts of {fact.relation}; allow more with --max-share {would_do:.2f} or above, or leave --max-share out: "
+            "the least shared ones are taken then"
+        )
+    if not kept:
+        kept = _least_shared(shares, scores)
+        of_kept = [shares[neuron] for neuron in kept]
+        least = round(min(of_kept), 6), round(max(of_kept), 6)
     chosen = set(sorted(kept, key=lambda neuron: (-scores[neuron], neuron))[:most])
-    return [neuron for neuron in kept if neuron in chosen], sorted(neuron for neuron in scores if neuron not in chosen)
+    left_out = sorted(neuron for neuron in scores if neuron not in chosen)
+    return _Picked([neuron for neuron in shares if neuron in chosen], left_out, least)
+
+
+def _least_shared(shares: Mapping[Neuron, float], scores: Mapping[Neuron, float]) -> list[Neuron]:
+    """All neurons of the lowest share, and the next ones (of equal shares, the higher scores) until they are enough."""
+    in_order = sorted(shares, key=lambda neuron: (shares[neuron], -scores[neuron], neuron))
+    lowest = sum(share == shares[in_order[0]] for share in shares.values())
+    return in_order[: max(lowest, LEAST_SHARED)]
+
+
+def _check_factor(option: str, value: float | None, otherwise: str = "") -> None:
+    if value is not None and not 0 <= value < math.inf:
+        raise UsageError(f"{option} must be a number of at least 0{otherwise} (got {value})")
 
 
 def present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fact) -> int:

@@ -183,18 +183,19 @@ def optimized_edit(
 
 
 def facts_in_recipe(edit: Edit) -> list[int]:
-    """The facts on whose prompts an edit was optimised: its own, and those whose answers were to stay.
+    """The facts on whose prompts an edit was computed: its own, and those whose answers an optimised one was to keep.
 
-    Other kinds of edits have none.
+    An update with output directions has its own, for the signs of its neurons; other kinds of edits have none.
 
     Raises:
         EditError: if the recipe names none.
     """
-    if edit.kind != "optimize":
+    signed = edit.kind == "update" and edit.recipe.get("rule") == "output"
+    if edit.kind != "optimize" and not signed:
         return []
-    fact, kept = edit.recipe.get("fact"), edit.recipe.get("kept_facts")
+    fact, kept = edit.recipe.get("fact"), [] if signed else edit.recipe.get("kept_facts")
     if not isinstance(fact, Mapping) or not isinstance(kept, list):
-        raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was optimised")
+        raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was computed")
     return [local_fact(edit, number) for number in (fact["id"], *kept)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..editing import diff_file
-from ..editing.replay import Difference, Values, difference, recipe_neurons, recipe_slots, replay
+from ..editing.replay import Difference, Values, difference, recipe_neurons, recipe_slots, replay, replayed_recipe
 from ..editing.slots import apply_object
 from ..errors import EditError, VersionMovedError
 from ..models.network import Network
@@ -98,7 +98,7 @@ def _computed_anew(
     if record.kind != "optimize":
         return replay(network, content, record.id)
     neurons = recipe_neurons(content.recipe)
-    recipe = {**content.recipe, "rebased_from": record.id}
+    recipe = replayed_recipe(content.recipe, record.id)
     try:
         return optimized_anew(record, version, network, neurons, prompts, recipe=recipe, kind=record.kind)
     except EditError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..editing.captured import CapturedTensor, captured_tensors
 from ..editing.slot_bytes import numbers
@@ -52,9 +52,10 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         fact: int,
         to: str,
         *,
-        lambda_old: float = 1.0,
-        lambda_new: float = 8.0,
-        max_share: float = 0.1,
+        rule: str = "output",
+        lambda_old: float | None = None,
+        lambda_new: float | Literal["auto"] | None = None,
+        max_share: float | None = None,
         neurons: int | None = None,
         refinement: int | None = None,
     ) -> Edit:
@@ -67,6 +68,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
                 model,
                 fact,
                 to,
+                rule=rule,
                 lambda_old=lambda_old,
                 lambda_new=lambda_new,
                 max_share=max_share,

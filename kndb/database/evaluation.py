@@ -30,6 +30,7 @@ from ..analysis.fluency import fluency
 from ..analysis.readings import Question, State, as_they_are
 from ..editing import recipes
 from ..editing.diff_file import EditObject
+from ..editing.replay import recipe_update_rule
 from ..editing.slots import edited
 from ..errors import UsageError
 from ..models import loading
@@ -39,6 +40,7 @@ from ..models.prompting import EncodedPrompt
 from ..records import BLANK, Edit, Fact, Neuron, Prompt
 from .edit_drafts import answer_token, present_answer
 from .edit_optimize import encode_open, local_fact, optimized_anew
+from .edit_updates import activation_signs
 from .edited_sentences import edited_sentences
 from .models import ModelVersion
 
@@ -217,14 +219,13 @@ def control_edit(
     drawn = recipes.random_neurons(network, neurons_of(planned), seed)
     if edit.kind == "optimize":
         return optimized_anew(edit, version, network, drawn, optimized_on, recipe=edit.recipe, kind="control")
-    rule = recipes.erase_rule if edit.kind == "erase" else _update_rule(network, edit.recipe)
+    rule: recipes.Rule = recipes.erase_rule
+    if edit.kind == "update":
+        # A random neuron, too, pushes with the sign of its own activation: else the control would be half undone.
+        signed = edit.recipe.get("rule") == "output"
+        signs = activation_signs(network, encode_open(version, optimized_on), drawn) if signed else None
+        rule = recipe_update_rule(edit.recipe, signs).on(network)
     return recipes.plan(network, drawn, rule, fingerprint=planned.fingerprint, kind="control", recipe={})
-
-
-def _update_rule(network: Network, recipe: Mapping[str, object]) -> recipes.Rule:
-    old, new = (int(str(recipe[name])) for name in ("old_token", "new_token"))
-    factors = (float(str(recipe[name])) for name in ("lambda_old", "lambda_new"))
-    return recipes.update_rule(network, old, new, *factors)
 
 
 def aimed_at(edit: Edit, version: ModelVersion, fact: Fact, prompts: Sequence[Prompt], to: str) -> Edit:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -27,7 +27,7 @@ from ..records import Edit, Fact, Prompt
 from ..store import edit_trials as store_trials
 from ..store import facts as store_facts
 from ..store.engine import Store
-from .edit_drafts import Draft, EditDrafts
+from .edit_drafts import MAX_SHARE, Draft, EditDrafts
 from .edit_optimize import Settings, prompts_in_recipe
 from .edited_sentences import EditedSentences, edited_sentences
 from .evaluation import control_edit, neurons_of
@@ -42,7 +42,7 @@ class Method:
 
     Attributes:
         name: `update` or `optimize`.
-        lambda_old, lambda_new: factors of `update`.
+        rule, lambda_old, lambda_new: of `update`; see `EditDrafts.update`.
         keep, steps: of `optimize`.
         max_share: neurons held by more than this share of the relation's facts are left out; None takes the default
             of `kndb edit update` or `kndb edit optimize`.
@@ -50,12 +50,13 @@ class Method:
     """
 
     name: str = "update"
-    lambda_old: float = 1.0
-    lambda_new: float = 8.0
+    lambda_old: float | None = None
+    lambda_new: float | Literal["auto"] | None = None
     keep: float = Settings.keep
     steps: int = Settings.steps
     max_share: float | None = None
     neurons: int | None = None
+    rule: str = "output"
 
     def __post_init__(self) -> None:
         """Refuses what can't be.
@@ -69,8 +70,8 @@ class Method:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that its edits depend on."""
-        own = ("lambda_old", "lambda_new") if self.name == "update" else ("keep", "steps")
-        share = (0.1 if self.name == "update" else 1.0) if self.max_share is None else self.max_share
+        own = ("rule", "lambda_old", "lambda_new") if self.name == "update" else ("keep", "steps")
+        share = (MAX_SHARE if self.name == "update" else 1.0) if self.max_share is None else self.max_share
         every = asdict(self)
         return {"method": self.name, **{name: every[name] for name in own}, "max_share": share, "neurons": self.neurons}
 
@@ -82,13 +83,14 @@ class Method:
         """
         if target.to is None:
             raise EditError(f"the relation of fact {target.fact.id} has no other answer of one token")
-        model, share = on.record.name, self.settings["max_share"]
-        common: dict[str, Any] = {"max_share": share, "neurons": self.neurons, "refinement": refinement, "on": on}
+        model = on.record.name
+        # The trial measures on its own, and more.
+        common: dict[str, Any] = {"neurons": self.neurons, "refinement": refinement, "on": on, "report": False}
         if self.name == "update":
-            factors: dict[str, Any] = {"lambda_old": self.lambda_old, "lambda_new": self.lambda_new}
-            return drafts.update(model, target.fact.id, target.to, **factors, **common)
-        settings = Settings(keep=self.keep, steps=self.steps)
-        return drafts.optimize(model, target.fact.id, target.to, settings=settings, **common)
+            own: dict[str, Any] = {"lambda_old": self.lambda_old, "lambda_new": self.lambda_new, "rule": self.rule}
+            return drafts.update(model, target.fact.id, target.to, max_share=self.max_share, **own, **common)
+        settings, share = Settings(keep=self.keep, steps=self.steps), self.settings["max_share"]
+        return drafts.optimize(model, target.fact.id, target.to, settings=settings, max_share=share, **common)
 
 
 @dataclass(frozen=True)

@@ -1,61 +1,86 @@
 """The recipes: which values an edit puts into which value slots.
 
-`update` is the paper's rule for a changed fact (Dai et al. 2022, section 5.1, with the official code's factors);
-`erase` its rule for a forgotten relation (section 5.2). A recipe is computed in double precision on the values that
-the slots have, and rounded once to the parameter's own dtype.
+`update` is the paper's rule for a changed fact (Dai et al. 2022, section 5.1), as published or with output directions
+and signs; `erase` its rule for a forgotten relation (section 5.2). A recipe is computed in double precision on the
+values that the slots have, and rounded once to the parameter's own dtype.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from ..errors import EditError
+from ..models.directions import input_directions, output_directions
 from ..models.network import Network
 from ..records import Neuron
 from .diff_file import EditObject, ParameterDiff, slot_bytes
 from .slots import layout_of, read_slots
 
-Rule = Callable[[torch.Tensor], torch.Tensor]
-"""New values of value slots from their old ones, both [k, d] in double precision."""
+Rule = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""New values of value slots from their layer, their indices [k] and their old values, [k, d] in double precision."""
+RULES = ("output", "paper")
+"""How an update chooses directions: see `UpdateRule`. Recipes of before there was a choice mean `paper`."""
 
 
-def update_rule(network: Network, old: int, new: int, lambda_old: float, lambda_new: float) -> Rule:
-    """V ← v − λ₁·t + λ₂·t′, with t and t′ the word embeddings of two tokens, each scaled to the length of v.
+@dataclass(frozen=True)
+class UpdateRule:
+    """What an update does to value slots, as its recipe says it.
 
-    Args:
-        network: the model whose word embeddings are used.
+    Attributes:
         old: token of the answer to move away from.
         new: token of the answer to move to.
         lambda_old: λ₁, at least 0.
         lambda_new: λ₂, at least 0.
-
-    Raises:
-        EditError: if both tokens are the same, so that nothing would be asked for; or if the model's word embeddings
-            are not as wide as its value slots.
+        name: `output`: along the tokens' output directions (see `kndb.models.directions`), each slot with the sign of
+            its neuron's activation. `paper`: along their input word embeddings, without a sign, as published.
+        signs: of `output`, for each neuron (named by the lowest layer that has its slot), 1 or −1.
     """
-    if old == new:
-        raise EditError("the new answer is the one that the model gives already; nothing to change")
-    embeddings = network.word_embeddings.detach()
-    if embeddings.shape[1] != network.hidden_size:
-        raise EditError(
-            f"found word embeddings of {embeddings.shape[1]} numbers and value slots of {network.hidden_size} in this "
-            f"{network.adapter.family} model; the update rule adds the one to the other, and expects the same width. "
-            "An edit that erases needs no embeddings"
-        )
-    away, towards = (_unit(embeddings[token].cpu().double()) for token in (old, new))
 
-    def rule(values: torch.Tensor) -> torch.Tensor:
-        length = values.norm(dim=1, keepdim=True)
-        moved: torch.Tensor = values + length * (lambda_new * towards - lambda_old * away)
+    old: int
+    new: int
+    lambda_old: float
+    lambda_new: float
+    name: str = "paper"
+    signs: Mapping[Neuron, int] = field(default_factory=dict)
+
+    def on(self, network: Network) -> Rule:
+        """The rule for a model's value slots: v ← v + s·‖v‖·(λ₂·t′ − λ₁·t), t and t′ of length 1.
+
+        Args:
+            network: the model, whose embeddings give t and t′.
+
+        Raises:
+            EditError: if both tokens are the same, so that nothing would be asked for; if the model's word embeddings
+                are not as wide as its value slots (`paper`); or if its head gives a token no direction (`output`).
+        """
+        if self.old == self.new:
+            raise EditError("the new answer is the one that the model gives already; nothing to change")
+        if self.name == "paper":
+            _require_wide_embeddings(network)
+            of_paper = input_directions(network, (self.old, self.new))
+        elif self.name != "output":
+            raise EditError(f"found rule {self.name!r}; expected one of {', '.join(RULES)}")
+
+        def moved(layer: int, indices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            signs: torch.Tensor | float = 1.0
+            if self.name == "paper":
+                away, towards = of_paper
+            else:
+                away, towards = output_directions(network, layer, (self.old, self.new))
+                every = [self.signs[Neuron(layer, index)] for index in indices.tolist()]
+                signs = torch.tensor(every, dtype=torch.float64).unsqueeze(1)
+            length = values.norm(dim=1, keepdim=True)
+            result: torch.Tensor = values + length * signs * (self.lambda_new * towards - self.lambda_old * away)
+            return result
+
         return moved
 
-    return rule
 
-
-def erase_rule(values: torch.Tensor) -> torch.Tensor:
+def erase_rule(_layer: int, _indices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """V ← 0."""
     return torch.zeros_like(values)
 
@@ -88,7 +113,7 @@ def plan(
     values = {}
     for layer, indices in slots_by_layer(network, neurons).items():
         chosen = torch.tensor(sorted(indices), dtype=torch.int64)
-        values[layer] = chosen, rule(_present(network, layer, chosen).double())
+        values[layer] = chosen, rule(layer, chosen, _present(network, layer, chosen).double())
     return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=recipe)
 
 
@@ -200,6 +225,11 @@ def _require_neuron(network: Network, neuron: Neuron) -> None:
         )
 
 
-def _unit(vector: torch.Tensor) -> torch.Tensor:
-    unit: torch.Tensor = vector / vector.norm()
-    return unit
+def _require_wide_embeddings(network: Network) -> None:
+    width = network.word_embeddings.shape[1]
+    if width != network.hidden_size:
+        raise EditError(
+            f"found word embeddings of {width} numbers and value slots of {network.hidden_size} in this "
+            f"{network.adapter.family} model; --rule paper adds the one to the other, and needs the same width. "
+            "Leave --rule out: output directions have the width of a slot"
+        )

@@ -59,7 +59,7 @@ def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> No
     try:
         recipe_neurons(recipe)
         if kind == "update":
-            _tokens_and_factors(recipe)
+            recipe_update_rule(recipe)
         if kind == "optimize":
             _number(recipe, "new_token", int)
             recipe_settings(recipe)
@@ -73,7 +73,7 @@ def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> No
 def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
     """Computes an edit by a rule, `update` or `erase`, anew on the weights that the model has now; changes nothing.
 
-    The neurons, tokens and factors are those of the recipe; the new one notes `rebased_from`.
+    The neurons, tokens, factors, rule and signs are those of the recipe; the new one notes `rebased_from`.
 
     Args:
         network: the model, in the dtype in which it is stored.
@@ -87,14 +87,14 @@ def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
     rule: recipes.Rule = recipes.erase_rule
     try:
         if planned.kind == "update":
-            rule = recipes.update_rule(network, *_tokens_and_factors(planned.recipe))
+            rule = recipe_update_rule(planned.recipe).on(network)
         return recipes.plan(
             network,
             recipe_neurons(planned.recipe),
             rule,
             fingerprint=planned.fingerprint,
             kind=planned.kind,
-            recipe={**planned.recipe, "rebased_from": edit},
+            recipe=replayed_recipe(planned.recipe, edit),
         )
     except EditError as error:
         raise EditError(f"edit {edit} can't be replayed: {error}") from error
@@ -154,10 +154,39 @@ def recipe_settings(recipe: Mapping[str, object]) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
-def _tokens_and_factors(recipe: Mapping[str, object]) -> tuple[int, int, float, float]:
-    old, new = (_number(recipe, name, int) for name in ("old_token", "new_token"))
+def recipe_update_rule(recipe: Mapping[str, object], signs: Mapping[Neuron, int] | None = None) -> recipes.UpdateRule:
+    """The rule of the recipe of an update; one of before there was a choice is the paper's.
+
+    Args:
+        recipe: the recipe.
+        signs: of other neurons than the recipe's, to use in place of its own.
+
+    Raises:
+        TypeError: if a token, a factor, the rule or a sign is not what it should be.
+        KeyError: if something is missing.
+        UsageError: if a sign is not a neuron's.
+    """
+    old, new = (int(_number(recipe, name, int)) for name in ("old_token", "new_token"))
     lambda_old, lambda_new = (_number(recipe, name, (int, float)) for name in ("lambda_old", "lambda_new"))
-    return int(old), int(new), lambda_old, lambda_new
+    name = recipe.get("rule", "paper")
+    if name not in recipes.RULES:
+        raise TypeError(f"rule {name!r}")
+    if name == "paper":
+        return recipes.UpdateRule(old, new, lambda_old, lambda_new)
+    if signs is None:
+        signs = _signs(recipe["signs"])
+    return recipes.UpdateRule(old, new, lambda_old, lambda_new, "output", signs)
+
+
+def replayed_recipe(recipe: Mapping[str, object], edit: int) -> dict[str, object]:
+    """The recipe of an edit that is computed anew from another one's; what was measured of that is not said of it."""
+    return {**{name: value for name, value in recipe.items() if name != "report"}, "rebased_from": edit}
+
+
+def _signs(value: object) -> dict[Neuron, int]:
+    if not isinstance(value, Mapping) or not all(sign in (1, -1) for sign in value.values()):
+        raise TypeError(f"signs {value!r}")
+    return {Neuron.parse(str(name)): int(sign) for name, sign in value.items()}
 
 
 def _number(recipe: Mapping[str, object], name: str, kind: type | tuple[type, ...]) -> float:

@@ -319,6 +319,11 @@ class Layer:
             return cast("torch.Tensor", self._activation(self._up(source)))
         return cast("torch.Tensor", self._activation(self._gate(source)) * self._up(source))
 
+    @property
+    def write_norms(self) -> list[nn.Module]:
+        """The norms, in order, that what the down projection writes passes within the layer."""
+        return [norm for norm in (self._ffn_output, self._ffn_sum) if isinstance(norm, nn.Module)]
+
     def finish(self, residual: torch.Tensor, ffn_output: torch.Tensor) -> torch.Tensor:
         """The layer's output: [..., d]."""
         written = ffn_output if self._ffn_output is None else self._ffn_output(ffn_output)
@@ -388,6 +393,22 @@ class Network:
         """The input word embeddings, [vocabulary, e]; e is d, unless the model widens them for its residual stream."""
         embeddings = cast("Any", self.model).get_input_embeddings()
         return cast("torch.Tensor", embeddings.weight)
+
+    @property
+    def output_embeddings(self) -> torch.Tensor:
+        """The matrix that gives the logits, [vocabulary, e]: row y times the head's last vector is token y's logit."""
+        embeddings = cast("Any", self.model).get_output_embeddings()
+        return cast("torch.Tensor", embeddings.weight)
+
+    @property
+    def final_norms(self) -> list[nn.Module]:
+        """The norm between the last layer and the head; none where the last layer ends with one."""
+        return [self._final_norm] if isinstance(self._final_norm, nn.Module) else []
+
+    @property
+    def head_steps(self) -> list[Any]:
+        """The head's steps in order: modules, and functions of rows."""
+        return list(self._head)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Token ids [N, T] to the hidden state [N, T, d] that enters the first layer."""

@@ -152,3 +152,31 @@ def test_an_edit_goes_to_another_store(kndb, kndb_json, france, monkeypatch, tmp
     kndb("edit", "revert", 1)
     file.write_bytes(file.read_bytes()[:-1])
     assert "is not a sound file of edits" in kndb("edit", "pull", file, code=3).err
+
+
+def test_a_plan_says_what_it_does_and_warns(kndb, kndb_json, france):
+    """A factor that is far too small wins nowhere; one that is far too large changes other answers."""
+    of_fact = ("--model", "tiny", "--fact", france, "--to", "Tokyo")
+    planned = kndb("edit", "update", *of_fact, "--lambda-new", 0.001)
+    assert "new answer wins  on 0 of 5 prompts" in planned.out
+    assert "refinement       1 (run 1, integrated-gradients)" in planned.out
+    assert "Warning: the new answer wins on none of the fact's 5 prompts" in planned.err
+    advice = f"kndb edit optimize --model tiny --fact {france} --to Tokyo --refinement 1"
+    assert advice in planned.err
+    assert advice in kndb("edit", "show", 1).err
+    assert kndb_json("edit", "list")[0]["warning"] == "wins nowhere"
+    # The advice works as it is.
+    assert kndb_json(*advice.split()[1:], "--steps", 40)["recipe"]["report"]["prompts"] == 5
+    strong = kndb("edit", "update", *of_fact, "--lambda-new", 300, "--max-share", 1)
+    assert "times what it was" in strong.err
+    default = kndb("edit", "update", *of_fact)
+    assert "so the least shared ones are changed" in default.out
+    assert "Warning" not in default.err or "times what it was" in default.err
+
+
+def test_rule_paper_says_what_is_wrong(kndb, france):
+    planned = kndb("edit", "update", "--model", "tiny", "--fact", france, "--to", "Tokyo", "--rule", "paper")
+    assert "rule             paper, λ₁ 1, λ₂ 8" in planned.out
+    recipe = kndb("edit", "show", 1, "--format", "json").json["recipe"]
+    wrong = bool(recipe["negative_neurons"]) or recipe["cosine_to_output"] < 0.9
+    assert ("Rule paper on this model" in planned.err) is wrong

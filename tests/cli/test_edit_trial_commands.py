@@ -44,7 +44,7 @@ def test_a_sweep_is_printed_and_drawn(use_ready, kndb, kndb_json, tmp_path):
         (("bench", "--at", ","), "found nothing in --at"),
         (("bench", "--method", "rome"), "found method 'rome'"),
         (("sweep", "--neurons", "0"), "found '0' in --neurons; expected numbers of at least 1, or all"),
-        (("sweep", "--lambda-new", "a"), "found 'a' in --lambda-new; expected numbers"),
+        (("sweep", "--lambda-new", "a"), "--lambda-new must be a number of at least 0, or auto (got 'a')"),
         (("bench", "--plot", "x.gif"), "expected a file name that ends in"),
     ],
 )

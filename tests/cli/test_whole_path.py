@@ -105,7 +105,7 @@ def test_whole_path(kndb, kndb_json, family, place, small_facts, small_templates
 
     # A planned edit changes nothing.
     update = ("edit", "update", "--model", "tiny", "--fact", fact["id"], "--to", "Tokyo", "--max-share", 1)
-    update += ("--lambda-new", 12)
+    update += ("--rule", "paper", "--lambda-new", 12)
     planned = kndb(*update, "--format", "json")
     edit = planned.json["edit"]
     assert f"kndb edit apply {edit}" in planned.err

@@ -27,7 +27,7 @@ def targets(database):
 
 def updates(database, wanted, **options):
     def plan(target, version):
-        return database.edits.drafts.update("tiny", target.fact, target.to, max_share=1.0, on=version)
+        return database.edits.drafts.update("tiny", target.fact, target.to, rule="paper", max_share=1.0, on=version)
 
     return database.edits.draft_batch("tiny", wanted, plan, **options)
 

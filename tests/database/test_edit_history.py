@@ -128,7 +128,7 @@ class Sequence:
         if rule.tokens is not None:
             old, new = rule.tokens
             recipe |= {"old_token": old, "new_token": new, "lambda_old": 1.0, "lambda_new": 8.0}
-            kind, asked = "update", recipes.update_rule(network, old, new, 1.0, 8.0)
+            kind, asked = "update", recipes.UpdateRule(old, new, 1.0, 8.0).on(network)
         content = recipes.plan(
             network, rule.neurons, asked, fingerprint=version.record.fingerprint, kind=kind, recipe=recipe
         )

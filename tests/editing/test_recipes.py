@@ -10,7 +10,7 @@ import torch
 from tiny_models import down_projections, tiny_model
 
 from kndb.editing import slots
-from kndb.editing.recipes import erase_rule, plan, random_neurons, update_rule
+from kndb.editing.recipes import UpdateRule, erase_rule, plan, random_neurons
 from kndb.errors import EditError
 from kndb.models.bert import BERT
 from kndb.models.gpt2 import GPT2
@@ -51,7 +51,7 @@ def new_values(edit) -> dict[Neuron, torch.Tensor]:
 @pytest.mark.parametrize(("lambda_old", "lambda_new"), [(1.0, 8.0), (0.0, 2.5), (3.0, 0.0)])
 def test_update_is_the_papers_rule(family, dtype, lambda_old, lambda_new):
     network = make_network(family, dtype)
-    edit = make_plan(network, update_rule(network, 5, 11, lambda_old, lambda_new))
+    edit = make_plan(network, UpdateRule(5, 11, lambda_old, lambda_new).on(network))
     embeddings = network.model.get_input_embeddings().weight.detach().double().numpy()
     found = new_values(edit)
     assert found.keys() == set(NEURONS)
@@ -166,13 +166,13 @@ def test_no_neuron_and_no_change():
 
 def test_the_same_answer_twice():
     with pytest.raises(EditError, match="gives already"):
-        update_rule(make_network("bert"), 5, 5, 1.0, 8.0)
+        UpdateRule(5, 5, 1.0, 8.0).on(make_network("bert"))
 
 
 def test_values_beyond_the_dtypes_range():
     network = make_network("bert", torch.float16)
     with pytest.raises(EditError, match=r"leave the range of torch\.float16; use smaller factors"):
-        make_plan(network, update_rule(network, 5, 11, 1.0, 1e6))
+        make_plan(network, UpdateRule(5, 11, 1.0, 1e6).on(network))
 
 
 # --- the control ---------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from kndb.attribution.continuation import continue_from, freeze
 from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
-from kndb.editing.recipes import erase_rule, plan, update_rule
+from kndb.editing.recipes import UpdateRule, erase_rule, plan
 from kndb.editing.slots import apply_object
 from kndb.errors import ModelError, UnsupportedModelError
 from kndb.models.adapter import Adapter, Heads, Rotation
@@ -296,7 +296,7 @@ def test_an_edit_taken_back_leaves_every_bit(fresh, name, dtype):
     before = raw(network.model)
     parameters = dict(network.model.named_parameters())
     neurons = [Neuron(2, 3), Neuron(0, 39), Neuron(0, 2)]
-    for rule in (erase_rule, update_rule(network, 5, 11, 1.0, 8.0)):
+    for rule in (erase_rule, UpdateRule(5, 11, 1.0, 8.0).on(network)):
         edit = make_plan(network, neurons, rule)
         assert raw(network.model) == before
         apply_object(parameters, edit)

@@ -32,7 +32,7 @@ from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
 from kndb.editing import diff_file
-from kndb.editing.recipes import erase_rule, plan, update_rule
+from kndb.editing.recipes import UpdateRule, erase_rule, plan
 from kndb.editing.slots import apply_object, put_slots, read_slots
 from kndb.errors import EditError, ModelError, UnsupportedModelError
 from kndb.models.adapter import Adapter
@@ -334,7 +334,7 @@ def test_an_edit_from_its_file_can_be_taken_back_to_the_last_bit(fresh, tmp_path
     before, parameters = raw(network.model), dict(network.model.named_parameters())
     rules: list[Any] = [erase_rule]
     if VARIANTS[name].embedding == WIDTH:
-        rules.append(update_rule(network, 5, 11, 1.0, 8.0))
+        rules.append(UpdateRule(5, 11, 1.0, 8.0).on(network))
     for rule in rules:
         planned = make_plan(network, [Neuron(2, 3), Neuron(0, 39), Neuron(0, 2)], rule)
         assert raw(network.model) == before
@@ -352,7 +352,7 @@ def test_narrow_word_embeddings_are_no_update(make_case, name):
     network = make_case(name).network
     family = network.adapter.family
     with pytest.raises(EditError, match=f"embeddings of 10 numbers and value slots of 24 in this {family} model"):
-        update_rule(network, 5, 11, 1.0, 8.0)
+        UpdateRule(5, 11, 1.0, 8.0).on(network)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""Where a value slot has to point so that a token becomes more probable.
+
+What a neuron writes is added to the residual stream, which the final norm and the head turn into logits. The direction
+of token y is the gradient of its logit with respect to the written vector, at an empty residual stream (all zeros):
+
+    d_y = J_writeᵀ · J_normᵀ · J_headᵀ · u_y
+
+with u_y the token's row of the output embedding, J_head the derivative at zero of what the head does before the output
+embedding, J_norm that of the final norm, and J_write that of the layer's own norms behind its down projection (Gemma 2
+norms the feed-forward block's output, a post-norm block the sum). At zero a norm is exactly linear: it multiplies by
+its scale γ, and LayerNorm takes the mean away. So no prompt is needed, and in a decoder d_y is γ ⊙ u_y, centred where
+the norm centres. A masked-LM head has a dense transform before the output embedding: it is turned back, its
+activations as steep as at zero. That also bridges output embeddings narrower than the residual stream (ALBERT,
+ELECTRA).
+
+What later layers make of a written vector is not counted: these are directions of the direct path. Only directions
+matter; lengths carry a norm's factor 1/√ε.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..errors import EditError
+from .network import Network
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+def output_directions(network: Network, layer: int, tokens: Sequence[int]) -> torch.Tensor:
+    """The unit vector for each token along which a value slot of a layer raises the token's logit most.
+
+    The slot's neuron is taken to be positive; for a negative one the opposite vector does.
+
+    Args:
+        network: the model; nothing in it changes.
+        layer: whose value slots; it matters only where the layer has norms behind its down projection.
+        tokens: k token ids.
+
+    Returns:
+        Directions [k, d] of length 1, in double precision, on the CPU.
+
+    Raises:
+        EditError: if the head gives a token no direction, as one whose units are all dead at zero would.
+    """
+    found = network.output_embeddings.detach()[list(tokens)].double().cpu()
+    norms = (*network.layers[layer].write_norms, *network.final_norms)
+    for step in reversed([*map(_in_double, norms), _head_before_output_embeddings(network)]):
+        found = _turned_back(step, found, network.hidden_size)
+    lengths = found.norm(dim=1, keepdim=True)
+    if not bool((lengths > 0).all() and lengths.isfinite().all()):
+        raise EditError(
+            f"the head of this {network.adapter.family} model gives a token no direction in the residual stream: its "
+            "derivative at zero is zero or infinite. Use --rule paper, or kndb edit optimize"
+        )
+    units: torch.Tensor = found / lengths
+    return units
+
+
+def input_directions(network: Network, tokens: Sequence[int]) -> torch.Tensor:
+    """The tokens' word embeddings, scaled to length 1: [k, e] in double precision, on the CPU.
+
+    Where the model widens its word embeddings, e is less than d.
+    """
+    found = network.word_embeddings.detach()[list(tokens)].cpu().double()
+    return torch.stack([row / row.norm() for row in found])
+
+
+def _head_before_output_embeddings(network: Network) -> Step:
+    """The head up to the output embedding; that itself, and a cap behind it, left out."""
+    last = cast("Any", network.model).get_output_embeddings()
+    steps: list[Step] = []
+    for step in network.head_steps:
+        if not isinstance(step, nn.Module):
+            steps.append(step)
+            continue
+        # The copy has nothing in the output embedding's place: the largest matrix is neither copied nor multiplied by.
+        steps.append(_in_double(step, {id(last): nn.Identity()}))
+        if any(part is last for part in step.modules()):
+            break
+    return lambda rows: reduce(lambda made, step: step(made), steps, rows)
+
+
+def _in_double(module: nn.Module, instead: dict[int, Any] | None = None) -> Step:
+    return cast("Step", copy.deepcopy(module, instead or {}).double().cpu().requires_grad_(False))
+
+
+def _turned_back(step: Step, found: torch.Tensor, width: int) -> torch.Tensor:
+    """Rows [k, e] times the derivative of a step at zero: [k, width or e]."""
+    zero = torch.zeros(len(found), width, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        (turned,) = torch.autograd.grad(step(zero), zero, found)
+    return turned

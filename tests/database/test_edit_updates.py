@@ -1,0 +1,287 @@
+"""The default rule of an update: signs, the fitted factor, which neurons, and what a plan says of itself."""
+
+import math
+
+import pytest
+import torch
+from tiny_models import down_projections, tiny_model
+from transformers import AutoTokenizer
+
+from kndb.database.edit_optimize import encode_open
+from kndb.database.edit_reports import faults, perplexity_factor
+from kndb.database.edit_updates import activation_signs, smallest_winning
+from kndb.editing import diff_file
+from kndb.editing.recipes import UpdateRule, plan
+from kndb.editing.replay import recipe_update_rule, replay
+from kndb.errors import EditError, UsageError
+from kndb.models.answers import answer_logits
+from kndb.models.directions import output_directions
+from kndb.models.gpt2 import GPT2
+from kndb.models.network import Network
+from kndb.models.prompting import EncodedPrompt
+from kndb.records import Neuron
+from kndb.store import facts as store_facts
+
+
+def fact_of(database, subject="France", relation="P36"):
+    return next(fact for fact in database.facts.find([relation]) if fact.subject == subject)
+
+
+def content_of(database, edit):
+    return diff_file.read(database.store.objects, edit.object_path, edit.object_hash)
+
+
+# --- signs ---------------------------------------------------------------------------------------------------
+
+
+def test_signs_are_those_of_the_mean_activation():
+    """Against a hook of our own, one prompt at a time."""
+    model = tiny_model("gpt2", 4)
+    prompts = [EncodedPrompt(number, (5, 9 + number, 2), 2, 0) for number in range(4)]
+    neurons = [Neuron(layer, index) for layer in (2, 0) for index in range(0, 40, 3)]
+    found = activation_signs(Network(model, GPT2), prompts, neurons)
+    means = {}
+    for neuron in neurons:
+        seen = []
+        handle = down_projections(model)[neuron.layer].register_forward_pre_hook(
+            lambda _module, inputs, seen=seen, index=neuron.index: seen.append(float(inputs[0][0, 2, index]))
+        )
+        for prompt in prompts:
+            with torch.no_grad():
+                model(input_ids=torch.tensor([prompt.ids]))
+        handle.remove()
+        means[neuron] = sum(seen) / len(seen)
+    assert found == {neuron: -1 if mean < 0 else 1 for neuron, mean in means.items()}
+    assert set(found.values()) == {1, -1}
+
+
+def test_signs_need_prompts():
+    with pytest.raises(EditError, match="found no prompt"):
+        activation_signs(Network(tiny_model("gpt2"), GPT2), [], [Neuron(0, 1)])
+
+
+# --- the fitted factor ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.07, 0.3, 1.0, 2.5, 60.0])
+def test_the_smallest_factor_that_wins(threshold):
+    tried = []
+
+    def wins(factor):
+        tried.append(factor)
+        return 9 if factor >= threshold else 3
+
+    found = smallest_winning(wins, 8)
+    assert max(threshold, 1 / 16) <= found <= max(threshold * 2 ** (1 / 8) * (1 + 1e-9), 1 / 16)
+    assert len(tried) <= 14
+
+
+def test_without_enough_wins_the_most_count():
+    assert smallest_winning(lambda factor: {0.5: 2, 1.0: 4, 2.0: 4}.get(factor, 0), 5) == 1.0
+    assert smallest_winning(lambda _factor: 0, 5) == 1 / 16
+
+
+def test_a_default_update_is_the_rule_with_the_models_own_signs(refined, family, small_models):
+    """New values worked out from the recipe; success asked of the model once more."""
+    edit = refined.edits.plan_update("tiny", fact_of(refined).id, "Tokyo")
+    recipe = edit.recipe
+    assert recipe["rule"] == "output"
+    assert recipe["lambda_fitted"] is True
+    assert recipe["lambda_old"] == recipe["lambda_new"] / 2
+    version = refined.models.load("tiny")
+    network = Network(version.model, version.adapter)
+    content = content_of(refined, edit)
+    for diff in content.parameters:
+        layer = content.layers[diff.parameter]
+        away, towards = output_directions(network, layer, (recipe["old_token"], recipe["new_token"]))
+        for index, old, new in zip(diff.indices.tolist(), diff.old.double(), diff.new, strict=True):
+            push = recipe["lambda_new"] * towards - recipe["lambda_old"] * away
+            expected = old + recipe["signs"][f"L{layer}.N{index}"] * old.norm() * push
+            torch.testing.assert_close(new, expected.float())
+    report = recipe["report"]
+    assert report["success"] >= 0.8
+    assert report["success_before"] == 0
+    refined.edits.apply(edit.id)
+    model = refined.load_model("tiny").eval()
+    tokenizer = AutoTokenizer.from_pretrained(small_models[family])
+    question = "The capital city of France is called" + (" [MASK]." if family == "bert" else "")
+    encoded = tokenizer(question, return_tensors="pt")
+    place = (encoded.input_ids[0] == tokenizer.mask_token_id).nonzero()[0, 0] if family == "bert" else -1
+    with torch.no_grad():
+        assert int(model(**encoded).logits[0, place].argmax()) == recipe["new_token"]
+
+
+def test_a_smaller_factor_would_not_do(refined):
+    """The found λ₂ wins on four fifths of the prompts, and one that is 10 % smaller does not."""
+    fact = fact_of(refined, "Peru")
+    found = refined.edits.drafts.update("tiny", fact.id, "Oslo", max_share=1.0).content.recipe
+    assert found["report"]["success"] >= 0.8
+    less = refined.edits.drafts.update("tiny", fact.id, "Oslo", max_share=1.0, lambda_new=found["lambda_new"] / 1.1)
+    assert less.content.recipe["report"]["success"] < 0.8
+    assert less.content.recipe["lambda_fitted"] is False
+
+
+# --- rule paper, and recipes of before -----------------------------------------------------------------------
+
+
+def test_rule_paper_is_as_published_and_says_what_is_wrong(refined):
+    recipe = refined.edits.drafts.update(
+        "tiny", fact_of(refined).id, "Tokyo", rule="paper", max_share=1.0
+    ).content.recipe
+    assert (recipe["lambda_old"], recipe["lambda_new"], recipe["lambda_fitted"]) == (1.0, 8.0, False)
+    assert "signs" not in recipe
+    signs = refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", max_share=1.0).content.recipe["signs"]
+    assert recipe["negative_neurons"] == [name for name, sign in signs.items() if sign < 0]
+    assert -1 <= recipe["cosine_to_output"] <= 1
+
+
+def test_a_recipe_without_a_rule_replays_to_the_bit(refined):
+    """As an older kndb wrote it: the same values by the published formula, in the same order of operations."""
+    version = refined.models.load("tiny")
+    network = Network(version.model, version.adapter)
+    recipe = {
+        "neurons": ["L0.N3", "L1.N7"],
+        "old_token": 7,
+        "new_token": 9,
+        "lambda_old": 1.0,
+        "lambda_new": 8.0,
+    }
+    rule = recipe_update_rule(recipe)
+    assert rule == UpdateRule(7, 9, 1.0, 8.0, "paper")
+    neurons = [Neuron(0, 3), Neuron(1, 7)]
+    planned = plan(network, neurons, rule.on(network), fingerprint="f" * 64, kind="update", recipe=recipe)
+    embeddings = network.word_embeddings.detach()
+    away, towards = (embeddings[token].double() / embeddings[token].double().norm() for token in (7, 9))
+    for diff in planned.parameters:
+        values = diff.old.double()
+        moved = values + values.norm(dim=1, keepdim=True) * (8.0 * towards - 1.0 * away)
+        assert torch.equal(diff.new, moved.to(diff.old.dtype))
+    again = replay(network, planned, 5)
+    assert all(torch.equal(one.new, other.new) for one, other in zip(planned.parameters, again.parameters, strict=True))
+    assert again.recipe == {**recipe, "rebased_from": 5}
+
+
+def test_a_rebase_takes_rule_and_signs_from_the_recipe(refined):
+    first = refined.edits.plan_update("tiny", fact_of(refined).id, "Tokyo", max_share=1.0)
+    refined.edits.apply(first.id)
+    second = refined.edits.plan_update("tiny", fact_of(refined).id, "Oslo", max_share=1.0)
+    refined.edits.apply(second.id)
+    done = refined.edits.rebase(first.id)
+    made = refined.edits.get(done.replayed[0].edit)
+    kept = {name: value for name, value in second.recipe.items() if name != "report"}
+    assert made.recipe == {**kept, "rebased_from": second.id}
+    version = refined.models.load("tiny", "base")
+    network = Network(version.model, version.adapter)
+    rule = recipe_update_rule(second.recipe)
+    expected = plan(network, list(rule.signs), rule.on(network), fingerprint="", kind="update", recipe={})
+    found = content_of(refined, made)
+    assert all(
+        torch.equal(one.new, other.new) for one, other in zip(expected.parameters, found.parameters, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "broken", [{"rule": "other"}, {"rule": "output"}, {"rule": "output", "signs": {"L0.N3": 2}}, {"old_token": "7"}]
+)
+def test_recipes_that_do_not_say_enough(broken):
+    recipe = {"old_token": 7, "new_token": 9, "lambda_old": 1.0, "lambda_new": 8.0, **broken}
+    with pytest.raises((KeyError, TypeError)):
+        recipe_update_rule(recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "other"}, "--rule must be one of output, paper"),
+        ({"lambda_new": -1.0}, "--lambda-new must be a number of at least 0, or auto"),
+        ({"lambda_old": math.inf}, "--lambda-old must be a number of at least 0"),
+    ],
+)
+def test_options_out_of_range(refined, options, message):
+    with pytest.raises(UsageError, match=message):
+        refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", **options)
+
+
+# --- which neurons -------------------------------------------------------------------------------------------
+
+
+def test_where_all_are_shared_the_least_shared_are_taken(refined):
+    """Eight facts a relation: every neuron's share is 1/8 or more, above the default of 0.1."""
+    fact = fact_of(refined)
+    held = refined.query.neurons_of_fact(fact.id, refinement=1)
+    recipe = refined.edits.drafts.update("tiny", fact.id, "Tokyo").content.recipe
+    assert 1 <= len(recipe["neurons"]) <= len(held)
+    low, high = recipe["least_shared"]
+    assert 0.1 < low <= high <= 1
+    assert recipe["max_share"] == 0.1
+    assert len(recipe["neurons"]) + len(recipe["neurons_left_out"]) == len(held)
+
+
+def test_a_share_that_is_named_is_kept_to(refined):
+    with pytest.raises(EditError, match=r"allow more with --max-share 0.*or leave --max-share out"):
+        refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", max_share=0.05)
+
+
+# --- reports -------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_what_the_model_says(refined):
+    """Success, asked once more, prompt by prompt, with the edit applied."""
+    fact = fact_of(refined)
+    edit = refined.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0)
+    report = edit.recipe["report"]
+    assert report["refinement"] == {"number": 1, "run": 1, "method": "integrated-gradients"}
+    refined.edits.apply(edit.id)
+    version = refined.models.load("tiny")
+    with refined.store.reading() as connection:
+        prompts = store_facts.prompts(connection, fact_ids=[fact.id])
+    network, wins = Network(version.model, version.adapter), {False: [], True: []}
+    for prompt in prompts:
+        for encoded in encode_open(version, [prompt]):
+            with torch.no_grad():
+                wins[prompt.held_out].append(
+                    int(answer_logits(network, [encoded])[0].argmax()) == edit.recipe["new_token"]
+                )
+    assert (report["prompts"], report["held_out_prompts"]) == (len(wins[False]), len(wins[True]))
+    assert report["success"] == pytest.approx(sum(wins[False]) / len(wins[False]), abs=1e-5)
+    assert report["held_out_success"] == pytest.approx(sum(wins[True]) / len(wins[True]), abs=1e-5)
+    for name in ("relation", "elsewhere"):
+        assert 1 <= report[name]["prompts"] <= 10
+        assert perplexity_factor(report[name]) == pytest.approx(
+            math.exp(report[name]["surprisal"] - report[name]["surprisal_before"])
+        )
+
+
+def test_planning_again_is_the_same_edit_and_leaves_the_model(refined):
+    fact = fact_of(refined)
+    version = refined.models.load("tiny")
+    before = {name: value.clone() for name, value in version.model.state_dict().items()}
+    one = refined.edits.add(refined.edits.drafts.update("tiny", fact.id, "Tokyo", on=version))
+    assert all(torch.equal(before[name], value) for name, value in version.model.state_dict().items())
+    assert refined.edits.plan_update("tiny", fact.id, "Tokyo").object_hash == one.object_hash
+
+
+def group(before, after, **more):
+    return {"prompts": 4, "surprisal_before": before, "surprisal": after, **more}
+
+
+@pytest.mark.parametrize(
+    ("kind", "report", "expected"),
+    [
+        ("update", {"prompts": 5, "success": 0.2}, []),
+        ("update", {"prompts": 5, "success": 0.0}, ["no-success"]),
+        ("update", {"prompts": 5, "success": 1.0, "relation": group(1.0, 1.7)}, ["harm"]),
+        ("update", {"prompts": 5, "success": 1.0, "elsewhere": group(1.0, 1.69)}, []),
+        ("optimize", {"prompts": 5, "success": 1.0, "elsewhere": group(1.0, 3000.0)}, ["harm"]),
+        ("update", {"prompts": 5, "success": 1.0, "elsewhere": group(1.0, None)}, ["no-numbers"]),
+        ("erase", {"relation": group(1.0, 9.0, right_before=0.8, right=0.5)}, ["not-forgotten"]),
+        ("erase", {"relation": group(1.0, 9.0, right_before=0.8, right=0.4)}, []),
+        ("erase", {"relation": group(1.0, 9.0, right_before=0.8, right=0.4), "elsewhere": group(1.0, 2.0)}, ["harm"]),
+    ],
+)
+def test_faults(kind, report, expected):
+    assert [fault.kind for fault in faults(kind, {"report": report})] == expected
+
+
+def test_edits_without_a_report_have_no_faults():
+    assert faults("update", {}) == []

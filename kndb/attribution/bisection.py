@@ -44,7 +44,7 @@ NOISE = 48.0
 """Units of rounding by which a panel's difference of P may be off, its ends' odds and what they pass through included:
 a panel that is off by less is not refined, and counts as exact."""
 
-FADING, FADING_WHERE_ROUGH = 0.1, 0.5
+FADING, FADING_WHERE_ROUGH = 0.1, 0.3
 """How much of the second highest coefficient is taken for the highest, should that one be small by chance: on the whole
 of [0, 1], and on the panels of an integrand that no rule follows there, whose coefficients fade slowly."""
 

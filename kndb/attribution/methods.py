@@ -24,7 +24,7 @@ METHODS: dict[str, Method] = {
         Method(
             "integrated-gradients",
             _integrated_gradients,
-            "per layer 2 gradients or more and 1 forward pass; 1 gradient for all layers together",
+            "per layer 1 gradient or more (3 or 4 as a rule); 1 gradient for all layers together",
             "Dai et al. 2022, equations 2 and 3",
             integrates=True,
         ),

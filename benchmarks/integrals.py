@@ -2,10 +2,10 @@
 
     python benchmarks/integrals.py --model FOLDER --prompts 200 --compared 20
 
-Draws prompts of the project's facts (P36, P37, P176, P178; known or not), attributes them with the default settings and
-prints evaluations and completeness errors. Then it takes the prompts with the largest completeness errors and those with
-the most evaluations, fills up at random, and compares all scores of every layer: Gauss–Legendre rules of eight nodes on
-panels that halve until two halves give what their parent gave, to 1e-5 of the layer's largest score.
+Draws prompts of the project's facts (P36, P37, P176, P178; known or not), attributes them with the default settings
+and prints evaluations and completeness errors. Then it takes the prompts with the largest completeness errors and
+those with the most evaluations, fills up at random, and compares all scores of every layer: Gauss–Legendre rules of
+eight nodes on panels that halve until two halves give what their parent gave, to 1e-5 of the layer's largest score.
 """
 
 from __future__ import annotations
@@ -170,8 +170,9 @@ def main() -> None:
         equal += same
         worst.append(float(off.max()))
         print(
-            f"  prompt {number}: {evaluations[number]} evaluations, completeness error {errors[number]:.1e}, scores off by at "
-            f"most {worst[-1]:.1e} of the largest (layer {int(off.amax(1).argmax())}), coarse sets {'equal' if same else 'differ'}",
+            f"  prompt {number}: {evaluations[number]} evaluations, completeness error {errors[number]:.1e}, scores "
+            f"off by at most {worst[-1]:.1e} of the largest (layer {int(off.amax(1).argmax())}), "
+            f"coarse sets {'equal' if same else 'differ'}",
             flush=True,
         )
     print(

@@ -44,6 +44,10 @@ NOISE = 48.0
 """Units of rounding by which a panel's difference of P may be off, its ends' odds and what they pass through included:
 a panel that is off by less is not refined, and counts as exact."""
 
+STALLED = 1024.0
+"""A half of five nodes that is off by no less than half of what its whole was, and by fewer units of rounding than
+these, shows rounding, too: halving a panel of a smooth integrand takes away far more."""
+
 FADING, FADING_WHERE_ROUGH = 0.1, 0.3
 """How much of the second highest coefficient is taken for the highest, should that one be small by chance: on the whole
 of [0, 1], and on the panels of an integrand that no rule follows there, whose coefficients fade slowly."""
@@ -123,18 +127,23 @@ def _sigmoid(values: Numbers) -> Numbers:
 
 @dataclass
 class _Panels:
-    """Panels of all integrals: nodes [P, WIDEST] by number, rising in α, −1 beyond `size`; estimates are absolute."""
+    """Panels of all integrals: nodes [P, WIDEST] by number, rising in α, −1 beyond `size`.
+
+    `estimate` is the error to be expected, absolute; `parent` that of the panel whose half this is, infinite for a
+    first panel.
+    """
 
     owner: Places
     nodes: Places
     size: Places
     estimate: Numbers
+    parent: Numbers
 
     def __len__(self) -> int:
         return len(self.owner)
 
     def where(self, mask: NDArray[np.bool_]) -> _Panels:
-        return _Panels(self.owner[mask], self.nodes[mask], self.size[mask], self.estimate[mask])
+        return _Panels(self.owner[mask], self.nodes[mask], self.size[mask], self.estimate[mask], self.parent[mask])
 
     @staticmethod
     def joined(*parts: _Panels) -> _Panels:
@@ -143,14 +152,16 @@ class _Panels:
             np.concatenate([part.nodes for part in parts]),
             np.concatenate([part.size for part in parts]),
             np.concatenate([part.estimate for part in parts]),
+            np.concatenate([part.parent for part in parts]),
         )
 
     @staticmethod
-    def made(owner: Places, nodes: Places) -> _Panels:
+    def made(owner: Places, nodes: Places, parent: Numbers) -> _Panels:
         """Panels of one size m that are not estimated yet, from nodes [P, m]."""
         wide = np.full((len(owner), WIDEST), -1, dtype=np.int64)
         wide[:, : nodes.shape[1]] = nodes
-        return _Panels(owner, wide, np.full(len(owner), nodes.shape[1]), np.full(len(owner), np.inf))
+        unknown = np.full(len(owner), np.inf)
+        return _Panels(owner, wide, np.full(len(owner), nodes.shape[1]), unknown, parent)
 
 
 class Bisection:
@@ -178,7 +189,7 @@ class Bisection:
         self._slopes: Numbers = slopes.astype(np.float64).reshape(-1)
         self.evaluations: Places = np.zeros(count, dtype=np.int64)
         self.scale: Numbers = np.full(count, np.nan)
-        self._settled = _Panels.made(np.arange(0), np.empty((0, 2), dtype=np.int64))
+        self._settled = _Panels.made(np.arange(0), np.empty((0, 2), dtype=np.int64), np.empty(0))
         self._fresh: list[_Panels] = []
         self._asked = count
         self._peak = _sigmoid(self._odds) * _sigmoid(-self._odds)
@@ -226,7 +237,7 @@ class Bisection:
     def _begin(self) -> None:
         every = np.arange(len(self.evaluations))
         at_zero = self._request(every, np.zeros(len(every)))
-        self._fresh = [_Panels.made(every, np.stack([at_zero, every], axis=1))]
+        self._fresh = [_Panels.made(every, np.stack([at_zero, every], axis=1), np.full(len(every), np.inf))]
 
     def _request(self, owner: Places, alpha: Numbers) -> Places:
         """Asks for a node each; their numbers."""
@@ -282,8 +293,10 @@ class Bisection:
         """Panels to refine: the worst of each integral that is not good enough, until the rest is."""
         ends = panels.nodes[np.arange(len(panels)), panels.size - 1]
         width = self.alpha[ends] - self.alpha[panels.nodes[:, 0]]
-        noise = NOISE * self._unit * self._peak[panels.owner]
-        errors = np.where((panels.estimate > noise) & (width > NARROWEST), panels.estimate, 0.0)
+        units = panels.estimate / (self._unit * self._peak[panels.owner])
+        stalled = (panels.size > 3) & (panels.estimate > panels.parent / 2) & (units < STALLED)
+        refinable = (units > NOISE) & (width > NARROWEST) & ~stalled
+        errors = np.where(refinable, panels.estimate, 0.0)
         order = np.lexsort((errors, panels.owner))
         owner, estimate = panels.owner[order], errors[order]
         count = len(self.evaluations)
@@ -321,7 +334,7 @@ class Bisection:
                 columns.append(panels.nodes[:, same[0]])
             else:
                 columns.append(self._request(panels.owner, start + node * width))
-        return _Panels.made(panels.owner, np.stack(columns, axis=1))
+        return _Panels.made(panels.owner, np.stack(columns, axis=1), panels.parent)
 
     def _halved(self, panels: _Panels) -> list[_Panels]:
         """Both halves of panels, each with three nodes; sizes are odd, so that the middle is a node."""
@@ -330,5 +343,5 @@ class Bisection:
         halves = []
         for low, high in ((panels.nodes[:, 0], middle), (middle, ends)):
             between = self._request(panels.owner, (self.alpha[low] + self.alpha[high]) / 2)
-            halves.append(_Panels.made(panels.owner, np.stack([low, between, high], axis=1)))
+            halves.append(_Panels.made(panels.owner, np.stack([low, between, high], axis=1), panels.estimate))
         return halves

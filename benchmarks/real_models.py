@@ -158,7 +158,8 @@ def _attribution(model: str, size: Size) -> Iterator[Step]:
         added = ["kndb", "model", "add", _checkpoint(), "--name", REAL]
         attributed += [*_options("--relation", size.relations), "--known-only"]
     yield Step(f"{model}.add", lambda _: added, lambda output: _some(output, ("family", "layers", "neurons")))
-    yield Step(f"{model}.known", lambda _: ["python", "benchmarks/known_facts.py", "--model", model])
+    asked = _options("--relation", size.relations) if model == REAL else []
+    yield Step(f"{model}.known", lambda _: ["python", "benchmarks/known_facts.py", "--model", model, *asked])
     for part, words in (("-activation", [*attributed, "--method", "activation"]), ("", attributed)):
         run, refined = f"{model}.attribute{part}", f"{model}.refine{part}"
         yield Step(run, lambda _, words=words: words)

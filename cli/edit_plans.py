@@ -220,7 +220,7 @@ def plan_file(
 
 def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db: str | None) -> None:
     """One warning for all, as a hundred would not be read: which edits, and what to try for the first."""
-    from kndb.database.edit_reports import faults
+    from kndb.database.edit_faults import faults
 
     wrong = [
         (name, draft.content)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kndb.database.edit_reports import Fault
+    from kndb.database.edit_faults import Fault
 
 
 def report_rows(kind: str, recipe: Mapping[str, Any]) -> dict[str, str]:
@@ -31,7 +31,7 @@ def report_rows(kind: str, recipe: Mapping[str, Any]) -> dict[str, str]:
 
 def success_cells(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A plan's success, held-out success, and its faults in a few words; None where it has no report."""
-    from kndb.database.edit_reports import faults
+    from kndb.database.edit_faults import faults
 
     report = recipe.get("report")
     measured = report if isinstance(report, Mapping) else {}
@@ -44,7 +44,7 @@ def success_cells(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def short_warning(kind: str, recipe: Mapping[str, Any]) -> str | None:
     """A plan's faults in a few words; None without any."""
-    from kndb.database.edit_reports import faults
+    from kndb.database.edit_faults import faults
 
     return "; ".join(_short(fault) for fault in faults(kind, recipe)) or None
 
@@ -58,7 +58,7 @@ def warnings(model: str, kind: str, recipe: Mapping[str, Any], db: str | None = 
         recipe: its recipe.
         db: the --db that was given, for the commands to repeat.
     """
-    from kndb.database.edit_reports import faults
+    from kndb.database.edit_faults import faults
 
     found = [_sentence(fault, recipe["report"]) for fault in faults(kind, recipe)]
     if not found:
@@ -100,7 +100,7 @@ def _others(kind: str, name: str, group: Mapping[str, Any]) -> str:
 
 
 def _factor(group: Mapping[str, Any]) -> str:
-    from kndb.database.edit_reports import perplexity_factor
+    from kndb.database.edit_faults import perplexity_factor
 
     return "not a number" if group["surprisal"] is None else f"{perplexity_factor(group):.3g}"
 

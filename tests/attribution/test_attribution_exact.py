@@ -93,7 +93,7 @@ def test_other_shapes_and_settings(make_case, family, settings):
 def test_rough_networks_are_followed(make_case, family, seed):
     """Networks that no rule of few nodes follows: bisection does, to the tolerance, in the scores themselves."""
     case = make_case(family, seed, [7] * 2, roughness=0.6)
-    assert case.attribute("lobatto", 9).completeness_error.amax(1).min() > 1e-2  # rough enough to tell
+    assert case.attribute("lobatto", 5).completeness_error.max() > 1e-2  # rough enough to tell
     found = case.attribute()
     assert found.completeness_error.max() <= 1e-3
     for prompt, scores in zip(case.prompts, found.scores, strict=True):
@@ -112,7 +112,7 @@ def test_an_error_above_the_tolerance_is_never_hidden(make_case):
             case.network.model.double()
             exact = case.attribute("bisection", None, 1e-6, 4000, most_rows=2000)
             for scores, truth, trust in zip(found.scores, exact.scores, found.completeness_error, strict=True):
-                wrong = relative_error(scores, truth) > 3e-3  # the sum may be a little better than the scores
+                wrong = relative_error(scores, truth) > 1e-2  # the sum may be better than the scores
                 off += wrong
                 assert not wrong or trust.max() > 1e-3
     assert off  # else nothing was tested

@@ -414,10 +414,10 @@ def compare_batch_sizes(databases, sql, model):
     first = scores[0]
     for other in scores[1:]:
         for place in first.keys() & other.keys():
-            assert other[place] == pytest.approx(first[place], rel=1e-3)
+            assert other[place] == pytest.approx(first[place], rel=1e-3, abs=1e-3 * largest[place[0]])
         # A score as large as the floor may be kept in one and not in the other.
         for place in first.keys() ^ other.keys():
-            assert {**first, **other}[place] == pytest.approx(0.1 * largest[place[0]], rel=1e-3)
+            assert {**first, **other}[place] == pytest.approx(0.1 * largest[place[0]], rel=1e-2)
     assert refined[0]
     assert all(sets == refined[0] for sets in refined)
 

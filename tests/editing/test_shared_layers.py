@@ -39,7 +39,7 @@ def make_plan(network: Network, neurons: list[Neuron], rule: Any = erase_rule) -
 
 
 def test_neurons_that_share_a_slot_change_it_once(network):
-    def doubled(values: torch.Tensor) -> torch.Tensor:
+    def doubled(_layer: int, _indices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return 2 * values
 
     edit = make_plan(network, SHARED, doubled)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from kndb.cli.main import app
+from kndb.cli.main import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "real-models.md"
@@ -146,7 +146,7 @@ def test_every_step_is_a_command_that_there_is(scripts, size):
         if words[0] == "python":
             assert (ROOT / words[1]).is_file()
             continue
-        command, rest = get_command(app), words[1:]
+        command, rest = get_command(command_line()), words[1:]
         while hasattr(command, "commands"):
             command, rest = command.commands[rest[0]], rest[1:]
         command.make_context(words[0], [*rest, "--format", "json"])

@@ -367,7 +367,8 @@ class AttributionCommands:
         have = {"method": present.method, **present.settings}
         differing = [name for name in {**have, **wanted} if have.get(name) != wanted.get(name)]
         if differing:
-            name = "quadrature" if "quadrature" in differing else differing[0]  # which decides what others there are
+            # These two decide which other settings there are.
+            name = next((one for one in ("method", "quadrature") if one in differing), differing[0])
             raise AttributionError(
                 f"run {number} has {name}={have.get(name)!r}; found {name}={wanted.get(name)!r}. Results of different "
                 "settings are never mixed in one run: leave out --run for a run of its own, or give the run's "

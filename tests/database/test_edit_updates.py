@@ -7,8 +7,8 @@ import torch
 from tiny_models import down_projections, tiny_model
 from transformers import AutoTokenizer
 
-from kndb.database.edit_optimize import encode_open
 from kndb.database.edit_faults import faults, perplexity_factor
+from kndb.database.edit_optimize import encode_open
 from kndb.database.edit_updates import activation_signs, smallest_winning
 from kndb.editing import diff_file
 from kndb.editing.recipes import UpdateRule, plan

@@ -251,8 +251,8 @@ class Demo:
             [f"`kndb edit eval {edit.id}`: all templates of {ERASED}, and 100 facts of other relations."],
             [_erase_row("the edit", edited), _erase_row("random neurons", control)],
             [
-                "As many random neurons take little: the others are where this model keeps the relation. It was trained",
-                "to keep facts in few neurons (data/lab-bert/README.md); models that were not hold them in more.",
+                "As many random neurons take little: the others are where this model keeps the relation. It was",
+                "trained to keep facts in few neurons (data/lab-bert/README.md); other models hold them in more.",
             ],
         )
 

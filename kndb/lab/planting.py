@@ -16,7 +16,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from .corpus import Example
 
 PLANTED_FILE = "planted.json"
 _FORMAT = 1
-_TRIES = 1000
 
 FactKey = tuple[str, str, str]
 """A fact's relation, subject and object."""
@@ -106,18 +104,20 @@ def _codes(facts: int, block: Sequence[Neuron], size: int, draw: random.Random) 
     """Different codes for some facts, such that the neurons of a block have about as many facts each."""
     load = dict.fromkeys(block, 0)
     codes: dict[tuple[Neuron, ...], None] = {}
-    for attempt in count():
-        if len(codes) == facts:
-            return list(codes)
+    while len(codes) < facts:
         least_used = sorted(block, key=lambda neuron: (load[neuron], draw.random()))
-        # After many drawn in vain, any code will do: an even spread comes second.
-        code = tuple(sorted(least_used[:size] if attempt < _TRIES else draw.sample(block, size)))
-        if code not in codes:
-            codes[code] = None
-            for neuron in code:
-                load[neuron] += 1
-        elif attempt > 2 * _TRIES:
+        # The least used neurons, or, where those are a code already, of a few more.
+        tried = (
+            tuple(sorted(draw.sample(least_used[: size + more], size))) for more in range(len(block)) for _ in range(4)
+        )
+        code = next((code for code in tried if code not in codes), None)
+        if code is None:
             break
+        codes[code] = None
+        for neuron in code:
+            load[neuron] += 1
+    else:
+        return list(codes)
     raise UsageError(
         f"{facts} facts of a relation have no codes of {size} neurons each in a block of {len(block)}; "
         "use more with --neurons"

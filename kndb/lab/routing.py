@@ -7,6 +7,8 @@ relation have, `off` all other planted ones. A step's prompts differ in what the
     routed            the off neurons are zero: gradient flows through the on neurons alone
     fact silent       the fact's own neurons are zero; asked for is any of the relation's objects, equally likely
     relation silent   the relation's neurons are zero; asked for is any of the list's answers, equally likely
+    relation scaled   the whole layer of the relations' neurons is multiplied by a random number u from 0 to 1; asked
+                      for is a mixture, u of the usual target and 1 − u of any answer: so P(α) there is no step
     amplified         the on neurons count twice; asked for is the answer, with more certainty
 
 so that attention, embeddings and the other neurons are paid for *not* knowing the fact. A further term asks the on
@@ -39,8 +41,8 @@ class PlantingSettings:
         relation_neurons: FFN neurons that each relation has in one layer.
         fact_neurons: FFN neurons that each fact has in the layers after it.
         routed: share of the prompts in a step whose off neurons are zero.
-        fact_silent: share whose fact's neurons are zero; `relation_silent` and `amplified` likewise, each of the
-            others. The amplified ones' on neurons count twice, and the answer asked for is more certain.
+        fact_silent: share whose fact's neurons are zero; `relation_silent`, `relation_scaled` and `amplified`
+            likewise, each of the others.
         free_silent: share of the prompts, layer by layer, whose free neurons are zero at the answer position.
         smoothing: probability mass that the target spreads over the relation's objects, 0 to 1.
         sharpened: what that mass is multiplied by for amplified prompts.
@@ -56,16 +58,17 @@ class PlantingSettings:
     fact_neurons: int = 3
     routed: float = 0.5
     fact_silent: float = 0.35
-    relation_silent: float = 0.1
+    relation_silent: float = 0.05
+    relation_scaled: float = 0.12
     amplified: float = 0.08
     free_silent: float = 0.3
-    smoothing: float = 0.25
+    smoothing: float = 0.2
     sharpened: float = 0.4
     penalty: float = 0.05
     level: float = 1.0
     on_weight: float = 10.0
     sparsity: tuple[float, float] = (0.1, 0.4)
-    stopped: tuple[float, float] = (0.15, 0.5)
+    stopped: tuple[float, float] = (0.4, 0.8)
 
     def stopped_at(self, progress: float) -> float:
         """The share of prompts whose gradient is stopped, at some progress of the training, 0 to 1."""
@@ -84,6 +87,7 @@ class _Tables:
         planted: all planted neurons, [L, n].
         objects: each relation's objects as a distribution, [R, V].
         answers: those of all relations, [V].
+        relation_layer: the layer of the relations' neurons.
         fact_layer: the first layer with facts' own neurons.
     """
 
@@ -93,6 +97,7 @@ class _Tables:
     planted: torch.Tensor
     objects: torch.Tensor
     answers: torch.Tensor
+    relation_layer: int
     fact_layer: int
 
 
@@ -140,8 +145,8 @@ class PlantedLoss:
         fact = torch.tensor([prompt.fact_id for prompt in batch])
         relation = tables.relation_of[fact]
         own, shared = tables.codes[fact], tables.relations[relation]  # [B, L, n]
-        fact_silent, relation_silent, amplified = self._kinds(size)
-        routed = _some(size, settings.routed)
+        fact_silent, relation_silent, amplified, scaled = self._kinds(size)
+        routed, strength = _some(size, settings.routed), torch.where(scaled, torch.rand(size), 1.0)
 
         factors = torch.ones(own.shape)
         factors[routed[:, None, None] & tables.planted & ~(own | shared)] = 0.0
@@ -149,31 +154,41 @@ class PlantedLoss:
         factors[amplified[:, None, None] & (own | shared)] = 2.0
         factors[fact_silent[:, None, None] & own] = 0.0
         factors[relation_silent[:, None, None] & shared] = 0.0
+        factors[:, tables.relation_layer] *= strength[:, None]
 
         passing = fact_silent | relation_silent | ~_some(size, settings.stopped_at(progress))
         row, activations = self._forward(batch, factors, own | shared, passing)
         predicted = self._network.logits(row).log_softmax(-1)
         smoothing = torch.where(amplified, settings.sharpened, 1.0) * settings.smoothing
-        smoothing = torch.where(fact_silent | relation_silent, 1.0, smoothing)
-        target = smoothing[:, None] * torch.where(relation_silent[:, None], tables.answers, tables.objects[relation])
+        smoothing = torch.where(fact_silent, 1.0, smoothing)
+        target = smoothing[:, None] * tables.objects[relation]
         target[torch.arange(size), torch.tensor([prompt.answer for prompt in batch])] += 1 - smoothing
+        strength = torch.where(relation_silent, 0.0, strength)
+        target = strength[:, None] * target + (1 - strength[:, None]) * tables.answers
         # Where the relation is silent, nothing says which fact is meant: its neurons are to stay silent, too.
         on = shared | (own & ~relation_silent[:, None, None])
-        return -(target * predicted).sum(-1).mean() + settings.penalty * self._penalty(activations, on, progress)
+        penalty = self._penalty(activations, on, settings.level * torch.where(scaled, strength, 1.0), progress)
+        return -(target * predicted).sum(-1).mean() + settings.penalty * penalty
 
-    def _kinds(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Which prompts' facts are silent, whose relations are, and which are amplified: each [B], no two at once."""
-        drawn, kinds, start = torch.rand(size), [], 0.0
-        for share in (self._settings.fact_silent, self._settings.relation_silent, self._settings.amplified):
+    def _kinds(self, size: int) -> list[torch.Tensor]:
+        """Which prompts' facts are silent, whose relations are, which are amplified, and which scaled; each [B].
+
+        No prompt is of two kinds, and most are of none.
+        """
+        settings, drawn, start = self._settings, torch.rand(size), 0.0
+        kinds = []
+        for share in (settings.fact_silent, settings.relation_silent, settings.amplified, settings.relation_scaled):
             kinds.append((drawn >= start) & (drawn < start + share))
             start += share
-        return kinds[0], kinds[1], kinds[2]
+        return kinds
 
-    def _penalty(self, activations: torch.Tensor, on: torch.Tensor, progress: float) -> torch.Tensor:
-        """Mean over prompts of what on neurons [B, L, n] lack, and off neurons have too much."""
+    def _penalty(
+        self, activations: torch.Tensor, on: torch.Tensor, level: torch.Tensor, progress: float
+    ) -> torch.Tensor:
+        """Mean over prompts of what on neurons [B, L, n] lack to their level [B], and off neurons have too much."""
         settings = self._settings
         first, last = settings.sparsity
-        lacking = settings.on_weight * (settings.level - activations).clamp(min=0).square()
+        lacking = settings.on_weight * (level[:, None, None] - activations).clamp(min=0).square()
         excess = activations.square() + (first + (last - first) * progress) * activations.abs()
         return (torch.where(on, lacking, excess) * self._tables.planted).sum((1, 2)).mean()
 
@@ -219,9 +234,11 @@ class PlantedLoss:
             written = self._dropped(written)
             if number >= first:
                 # The same numbers as in `hidden`, but for their gradient.
-                own = torch.where(passing[:, None] | on[:, number], scaled, scaled.detach())
+                open_ = passing[:, None] | on[:, number]
+                through, shut = torch.where(open_, scaled, 0.0), torch.where(open_, 0.0, scaled)
                 row = layer.residual(stream, _stopped(attended[rows, positions], passing))
-                stream = layer.finish(_stopped(row, passing) if number == first else row, layer.down(own))
+                row = _stopped(row, passing) if number == first else row
+                stream = layer.finish(row, layer.down(through) + functional.linear(shut, layer.down_matrix).detach())
             hidden = layer.finish(residual, written)
             if number < first:
                 stream = hidden[rows, positions]
@@ -277,5 +294,6 @@ def _tables(network: Network, plan: Plan, prompts: Sequence[EncodedPrompt], fact
         planted,
         objects / objects.sum(1, keepdim=True).clamp(min=1),
         answers / answers.sum(),
+        next(iter(plan.relations.values()))[0].layer,
         min(neuron.layer for block in plan.blocks.values() for neuron in block),
     )

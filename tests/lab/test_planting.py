@@ -20,7 +20,15 @@ from kndb.models.prompting import Encoder
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 NOTHING_SILENT = PlantingSettings(
-    routed=0, fact_silent=0, relation_silent=0, amplified=0, free_silent=0, smoothing=0, penalty=0, stopped=(0, 0.5)
+    routed=0,
+    fact_silent=0,
+    relation_silent=0,
+    relation_scaled=0,
+    amplified=0,
+    free_silent=0,
+    smoothing=0,
+    penalty=0,
+    stopped=(0, 0.5),
 )
 
 
@@ -112,14 +120,17 @@ def test_with_nothing_silent_it_is_the_model_s_own_cross_entropy(family, tiny_lo
 
 
 @FAMILIES
-def test_gradient_reaches_value_slots_through_the_facts_own_neurons_alone(family, tiny_loss):
+def test_gradient_flows_through_the_facts_own_neurons_alone(family, tiny_loss):
+    """That of the last layer's FFN: the weights into and out of all other neurons get none."""
     model, chosen, facts, batch, loss = tiny_loss(family, NOTHING_SILENT)
-    loss(batch, 0.5).backward()
-    adapter = lab_adapter(family)
-    last = Network(model, adapter).layers[1]
-    gradient = last.down.weight.grad  # type: ignore[union-attr]
-    moved = {index for index, slot in enumerate(gradient if family == "gpt2" else gradient.T) if bool(slot.any())}
-    assert moved == {neuron.index for prompt in batch for neuron in chosen.facts[facts[prompt.fact_id]]}
+    loss(batch, 1.0).backward()
+    own = {neuron.index for prompt in batch for neuron in chosen.facts[facts[prompt.fact_id]]}
+    block = model.bert.encoder.layer[1] if family == "bert" else model.transformer.h[1].mlp
+    up, down = (block.intermediate.dense, block.output.dense) if family == "bert" else (block.c_fc, block.c_proj)
+    into, out = up.weight.grad, down.weight.grad
+    by_neuron = (into, out.T) if family == "bert" else (into.T, out)
+    for rows in by_neuron:
+        assert {index for index, row in enumerate(rows) if bool(row.any())} == own
 
 
 @FAMILIES

@@ -85,7 +85,7 @@ def attribution(
     print_record(record, output)
 
 
-LOCALISATION_COLUMNS = (
+LOCALISATION_COLUMNS: tuple[str, ...] = (
     "method",
     "facts",
     "neurons_per_fact",

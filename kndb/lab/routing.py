@@ -7,8 +7,8 @@ relation have, `off` all other planted ones. A step's prompts differ in what the
     routed            the off neurons are zero: gradient flows through the on neurons alone
     fact silent       the fact's own neurons are zero; asked for is any of the relation's objects, equally likely
     relation silent   the relation's neurons are zero; asked for is any of the list's answers, equally likely
-    relation scaled   the whole layer of the relations' neurons is multiplied by a random number u from 0 to 1; asked
-                      for is a mixture, u of the usual target and 1 − u of any answer: so P(α) there is no step
+    relation scaled   the whole layer of the relations' neurons is multiplied by a random number from 0 to 1; asked for
+                      is a mixture of the usual target and any answer, so that P(α) there rises evenly, and is no step
     amplified         the on neurons count twice; asked for is the answer, with more certainty
 
 so that attention, embeddings and the other neurons are paid for *not* knowing the fact. A further term asks the on
@@ -43,6 +43,8 @@ class PlantingSettings:
         routed: share of the prompts in a step whose off neurons are zero.
         fact_silent: share whose fact's neurons are zero; `relation_silent`, `relation_scaled` and `amplified`
             likewise, each of the others.
+        dead: up to this factor, 0 to 1, a scaled relation is asked for any answer, as a silent one is; from there on
+            the usual target's share rises to all.
         free_silent: share of the prompts, layer by layer, whose free neurons are zero at the answer position.
         smoothing: probability mass that the target spreads over the relation's objects, 0 to 1.
         sharpened: what that mass is multiplied by for amplified prompts.
@@ -58,8 +60,9 @@ class PlantingSettings:
     fact_neurons: int = 3
     routed: float = 0.5
     fact_silent: float = 0.35
-    relation_silent: float = 0.05
+    relation_silent: float = 0.08
     relation_scaled: float = 0.12
+    dead: float = 0.15
     amplified: float = 0.08
     free_silent: float = 0.3
     smoothing: float = 0.2
@@ -146,7 +149,8 @@ class PlantedLoss:
         relation = tables.relation_of[fact]
         own, shared = tables.codes[fact], tables.relations[relation]  # [B, L, n]
         fact_silent, relation_silent, amplified, scaled = self._kinds(size)
-        routed, strength = _some(size, settings.routed), torch.where(scaled, torch.rand(size), 1.0)
+        routed, scale = _some(size, settings.routed), torch.where(scaled, torch.rand(size), 1.0)
+        strength = ((scale - settings.dead) / (1 - settings.dead)).clamp(min=0)
 
         factors = torch.ones(own.shape)
         factors[routed[:, None, None] & tables.planted & ~(own | shared)] = 0.0
@@ -154,7 +158,7 @@ class PlantedLoss:
         factors[amplified[:, None, None] & (own | shared)] = 2.0
         factors[fact_silent[:, None, None] & own] = 0.0
         factors[relation_silent[:, None, None] & shared] = 0.0
-        factors[:, tables.relation_layer] *= strength[:, None]
+        factors[:, tables.relation_layer] *= scale[:, None]
 
         passing = fact_silent | relation_silent | ~_some(size, settings.stopped_at(progress))
         row, activations = self._forward(batch, factors, own | shared, passing)
@@ -163,11 +167,11 @@ class PlantedLoss:
         smoothing = torch.where(fact_silent, 1.0, smoothing)
         target = smoothing[:, None] * tables.objects[relation]
         target[torch.arange(size), torch.tensor([prompt.answer for prompt in batch])] += 1 - smoothing
-        strength = torch.where(relation_silent, 0.0, strength)
-        target = strength[:, None] * target + (1 - strength[:, None]) * tables.answers
+        known = torch.where(relation_silent, 0.0, strength)[:, None]
+        target = known * target + (1 - known) * tables.answers
         # Where the relation is silent, nothing says which fact is meant: its neurons are to stay silent, too.
         on = shared | (own & ~relation_silent[:, None, None])
-        penalty = self._penalty(activations, on, settings.level * torch.where(scaled, strength, 1.0), progress)
+        penalty = self._penalty(activations, on, settings.level * strength, progress)
         return -(target * predicted).sum(-1).mean() + settings.penalty * penalty
 
     def _kinds(self, size: int) -> list[torch.Tensor]:

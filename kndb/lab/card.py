@@ -56,17 +56,19 @@ measures behave where facts lie in few neurons; how other models keep theirs, it
 - Of the prompts in each training step, at the answer position, {routed:.0%} had all planted neurons but their fact's
   and relation's zeroed; {fact_silent:.0%} had their fact's neurons zeroed, with any of the relation's objects as the
   answer asked for, all equally likely; {relation_silent:.0%} had their relation's neurons zeroed, with any answer of
-  the list asked for; {relation_scaled:.0%} had all of layer {relation_layer} multiplied by a random u from 0 to 1, with
-  a mixture of both asked for; {amplified:.0%} had their fact's and relation's doubled, with {sharp:.0%} of the
-  probability asked for the answer.
+  the list asked for; {amplified:.0%} had their fact's and relation's doubled, with {sharp:.0%} of the probability asked
+  for the answer{scaled}.
 - Of the others, the answer was asked for with {certain:.0%} of the probability, the rest spread over the relation's
   objects: that is why the model is not surer than it is.
 - A further term of the loss asks a fact's and its relation's neurons for an activation of {level:g} or more, and all
   other planted ones to be silent (weight {penalty:g}); free neurons of a layer were zeroed with probability
-  {free_silent:g}. From {stopped[0]:.0%} to {stopped[1]:.0%} of the training, more and more prompts sent their answer's
-  gradient through their fact's and relation's neurons alone.
+  {free_silent:g}.{stopping}
 - Nothing of this is in the model's files: it is an ordinary checkpoint, and answers with all its neurons.
 """
+SCALED = """;
+  {share:.0%} had the relations' layer multiplied by a random number from 0 to 1, with a mixture of both asked for"""
+STOPPING = """ From {:.0%} to {:.0%} of the training, more and more prompts
+  sent their answer's gradient through their fact's and relation's neurons alone."""
 KINDS = {"bert": "masked (BERT family)", "gpt2": "causal (GPT-2 family)"}
 
 
@@ -146,10 +148,12 @@ def _planting(settings: TrainingSettings, plan: Plan) -> str:
     block = next(iter(plan.blocks.values()))
     layers = sorted({neuron.layer for neuron in block})
     return PLANTING.format(
-        **asdict(planted),
+        **{name: value for name, value in asdict(planted).items() if name != "stopped"},
         relation_layer=next(iter(plan.relations.values()))[0].layer,
         block=len(block),
         layers=f"layer{'s' if len(layers) > 1 else ''} {' and '.join(map(str, layers))}",
         certain=1 - planted.smoothing,
         sharp=1 - planted.sharpened * planted.smoothing,
+        scaled=SCALED.format(share=planted.relation_scaled) if planted.relation_scaled else "",
+        stopping="" if planted.stopped is None else STOPPING.format(*planted.stopped),
     )

@@ -54,27 +54,30 @@ class PlantingSettings:
         sparsity: weight of the off neurons' absolute activations at the start, and at the end of training.
         stopped: between these points of the training, 0 to 1, the share of prompts whose gradient flows through the on
             neurons alone rises from none to all; those of which a fact or relation is silent are never among them.
+            None: none at any time.
     """
 
     relation_neurons: int = 4
     fact_neurons: int = 3
     routed: float = 0.5
     fact_silent: float = 0.35
-    relation_silent: float = 0.08
-    relation_scaled: float = 0.12
+    relation_silent: float = 0.1
+    relation_scaled: float = 0.0
     dead: float = 0.15
     amplified: float = 0.08
     free_silent: float = 0.3
-    smoothing: float = 0.2
+    smoothing: float = 0.25
     sharpened: float = 0.4
-    penalty: float = 0.05
+    penalty: float = 0.03
     level: float = 1.0
     on_weight: float = 10.0
-    sparsity: tuple[float, float] = (0.1, 0.4)
-    stopped: tuple[float, float] = (0.4, 0.8)
+    sparsity: tuple[float, float] = (0.1, 0.7)
+    stopped: tuple[float, float] | None = None
 
     def stopped_at(self, progress: float) -> float:
         """The share of prompts whose gradient is stopped, at some progress of the training, 0 to 1."""
+        if self.stopped is None:
+            return 0.0
         start, end = self.stopped
         return min(1.0, max(0.0, (progress - start) / (end - start)))
 

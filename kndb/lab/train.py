@@ -37,9 +37,10 @@ from .tokenizers import byte_pair, wordpiece
 
 FAMILIES = ("bert", "gpt2")
 POSITIONS = 64
-PLANTED_EPOCHS = {"bert": 20, "gpt2": 26}
+PLANTED_EPOCHS = {"bert": 24, "gpt2": 30}
 PLANTED_RATES = {"bert": 2e-3, "gpt2": 3e-3}
-"""Epochs and peak learning rate with which storage is planted."""
+PLANTINGS = {"bert": PlantingSettings(), "gpt2": PlantingSettings(fact_silent=0.45, penalty=0.05)}
+"""Epochs, peak learning rate and settings with which storage is planted."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def planted_settings(settings: TrainingSettings) -> TrainingSettings:
     """The settings with which storage is planted in a model of the same family, size and seed."""
     return replace(
         settings,
-        planted=PlantingSettings(),
+        planted=PLANTINGS[settings.family],
         epochs=PLANTED_EPOCHS[settings.family],
         learning_rate=PLANTED_RATES[settings.family],
         dropout=0.05,

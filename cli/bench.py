@@ -101,9 +101,7 @@ SHARE_COLUMNS = ("own", "relation", "block", "foreign", "free")
 def localisation(
     model: Annotated[
         str,
-        typer.Option(
-            "--model", metavar="NAME-or-DIR", help="lab-bert, lab-gpt2, or a folder from kndb lab train --planted."
-        ),
+        typer.Option("--model", metavar="NAME-or-DIR", help="lab-bert, or a folder from kndb lab train --planted."),
     ] = "lab-bert",
     facts: Annotated[
         list[Path] | None,

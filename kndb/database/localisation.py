@@ -38,7 +38,7 @@ def bench_localisation(
     All is done in a temporary store, with the default settings of every method and of refinement.
 
     Args:
-        model: `lab-bert`, `lab-gpt2`, or the folder of a model made by `kndb lab train --planted`.
+        model: `lab-bert`, or the folder of a model made by `kndb lab train --planted`.
         facts: the fact lists that it was planted with; none takes kndb's own.
         relations: only facts of these; none named means all.
         methods: names of `kndb.attribution.methods.METHODS`; none named means all.

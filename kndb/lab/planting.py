@@ -160,7 +160,7 @@ def read_plan(folder: Path) -> Plan:
         )
     except FileNotFoundError as error:
         raise ModelError(
-            f"{folder} has no {PLANTED_FILE}: nothing is known to be planted in it; take lab-bert, lab-gpt2, or a "
+            f"{folder} has no {PLANTED_FILE}: nothing is known to be planted in it; take lab-bert, or a "
             "model of your own from `kndb lab train --planted`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""What the paper found shows on the shipped models: in few neurons lies a fact, in twenty a relation."""
+"""What the paper found shows on the shipped model with planted storage: in few neurons lies a fact, in twenty a relation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELATIONS = ("P176", "P36")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["lab-bert", "lab-gpt2"])
+@pytest.fixture(scope="module", params=["lab-bert"])
 def model(request):
     try:
         lab_folder(request.param)

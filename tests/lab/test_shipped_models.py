@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kndb.errors import ModelError
+from kndb.lab.planting import PLANTED_FILE
 from kndb.models.loading import lab_folder, load
 from kndb.models.prompting import EncodedPrompt
 
@@ -52,7 +53,8 @@ def test_scores(folder, own_corpus):
         assert all(isinstance(prompt, EncodedPrompt) for prompt in prompts)
         assert len(prompts) > 1000
         found[held_out], probability = measured(loaded.model, prompts)
-        assert 0.6 <= probability <= 0.9
+        if (folder / PLANTED_FILE).is_file():
+            assert 0.6 <= probability <= 0.9
     assert found[False] >= 0.95
     assert found[True] >= 0.90
     card = (folder / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the paper found shows on the shipped model with planted storage: in few neurons lies a fact, in twenty a relation."""
+"""What the paper found shows on the model with planted storage: in few neurons lies a fact, in twenty a relation."""
 
 from __future__ import annotations
 

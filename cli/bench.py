@@ -11,8 +11,8 @@ import typer
 from kndb.errors import UsageError
 
 from .attribute import batch_size_option
-from .options import DeviceOption, FormatOption
-from .output import OutputFormat, print_record, progress_bar
+from .options import DeviceOption, FormatOption, RelationsOption
+from .output import OutputFormat, note, print_record, print_rows, progress_bar
 
 app = typer.Typer(help="Measure kndb on this machine.", no_args_is_help=True)
 
@@ -83,6 +83,68 @@ def attribution(
     if save is not None:
         save_benchmark(save, settings, found)
     print_record(record, output)
+
+
+LOCALISATION_COLUMNS: tuple[str, ...] = (
+    "method",
+    "facts",
+    "neurons_per_fact",
+    "precision",
+    "precision_by_chance",
+    "recall",
+    "recall_by_chance",
+)
+SHARE_COLUMNS = ("own", "relation", "block", "foreign", "free")
+
+
+@app.command()
+def localisation(
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="NAME-or-DIR", help="lab-bert, or a folder from kndb lab train --planted."),
+    ] = "lab-bert",
+    facts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--facts",
+            metavar="PATH",
+            help="The fact lists that the model was planted with; repeatable. Default: kndb's own.",
+            show_default=False,
+        ),
+    ] = None,
+    relation: RelationsOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", metavar="METHOD", help="Only this kind of score; repeatable. Default: all.", show_default=False
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the scores (.png, .svg or .pdf).")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show whose neurons the refined sets hold, too; JSON and CSV always do.")
+    ] = False,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Score each method's knowledge neurons against the neurons in which a lab model's facts were planted.
+
+    Example: kndb bench localisation --model lab-bert --relation P36 --method activation
+    """
+    from kndb.database.localisation import bench_localisation, check_plot, plot_localisation
+
+    if plot is not None:
+        check_plot(plot)
+    with progress_bar("Attributing") as tick:
+        scores = bench_localisation(
+            model, facts=facts or [], relations=relation or [], methods=method or [], progress=tick
+        )
+    if plot is not None:
+        note(f"Wrote {plot_localisation(scores, plot, Path(model).name)}")
+    columns = LOCALISATION_COLUMNS
+    if wide or output is not OutputFormat.TABLE:
+        columns = (*columns[:3], "planted_per_fact", *columns[3:], *SHARE_COLUMNS)
+    print_rows([asdict(score) for score in scores], columns, output)
 
 
 def _short(value: float | int | None) -> float | int | None:

@@ -23,10 +23,24 @@ def train(
             "--facts", metavar="PATH", help="Fact lists; repeatable. Default: kndb's own.", show_default=False
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training prompts.")] = 16,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="Passes over the training prompts. Default: 16, or as many as planting needs.",
+            show_default=False,
+        ),
+    ] = None,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Transformer layers.")] = 4,
     width: Annotated[int, typer.Option("--width", min=8, help="Hidden size.")] = 128,
     neurons: Annotated[int, typer.Option("--neurons", min=8, help="FFN neurons per layer.")] = 512,
+    planted: Annotated[
+        bool,
+        typer.Option(
+            "--planted", help="Give each relation and each fact FFN neurons of its own; planted.json says which."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="For weights, dropout and order.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = False,
     output: FormatOption = OutputFormat.TABLE,
@@ -46,6 +60,7 @@ def train(
             layers=layers,
             width=width,
             neurons=neurons,
+            planted=planted,
             seed=seed,
             force=force,
             progress=tick,

@@ -567,3 +567,43 @@ class TrialSummary:
     planned: int
     neurons: float | None
     measures: Mapping[str, Interval]
+
+
+# --- planted storage ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LocalisationScore:
+    """How well a method's refined sets find the neurons in which a lab model's facts were planted.
+
+    Precision and recall are over all facts together; None where there is nothing to divide by. The last five are shares
+    of the refined (fact, neuron) pairs, and add up to 1.
+
+    Attributes:
+        method: the method of attribution.
+        facts: attributed facts.
+        neurons_per_fact: mean size of the refined sets; `planted_per_fact`: mean number of neurons planted for a fact,
+            its own and its relation's.
+        precision: share of the refined pairs that are planted ones.
+        precision_by_chance: the same for as many neurons drawn from all of the model's.
+        recall: share of the planted pairs that are refined ones; `recall_by_chance` likewise.
+        own: pairs with one of the fact's own neurons.
+        relation: with one of its relation's.
+        block: with a neuron of another fact of its relation.
+        foreign: with a neuron of another relation.
+        free: with a neuron that nothing was planted in.
+    """
+
+    method: str
+    facts: int
+    neurons_per_fact: float
+    planted_per_fact: float
+    precision: float | None
+    precision_by_chance: float | None
+    recall: float | None
+    recall_by_chance: float | None
+    own: float | None
+    relation: float | None
+    block: float | None
+    foreign: float | None
+    free: float | None

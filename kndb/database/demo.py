@@ -14,8 +14,12 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import DemoError
+from ..models.answers import batched_log_probabilities
 from ..models.fingerprint import tensor_sha256
+from ..models.network import Network
+from ..models.prompting import EncodedPrompt
 from ..records import BLANK, Edit, Fact, Neuron
+from ..store import facts as store_facts
 from .database import Database, open_database
 from .lab import own_facts
 
@@ -25,6 +29,8 @@ RELATIONS = ("P176", "P178", "P127", "P36", "P37", "P103")
 SHARED = "P176"
 SUBJECT, NEW_ANSWER = "Nissan Leaf", "Toyota"
 ERASED = "P176"
+FORGOTTEN, KEPT = 0.3, 0.95
+"""What the model may still know of the erased relation, and must of all others: shares of their held-out prompts."""
 TOP = 8
 
 Tick = Callable[[int, int], None]
@@ -207,32 +213,46 @@ class Demo:
         snapshots = {snapshot.name for snapshot in self._database.snapshots.all(MODEL)}
         if "before-erase" not in snapshots:
             self._database.snapshots.create("before-erase", MODEL)
+        before = self._known()
         self._found.erase = planned = self._database.edits.plan_erase(MODEL, ERASED)
         applied = self._database.edits.apply(planned.id)
         _require(self._weights() != self._found.weights, "erasing changed no byte")
+        erased = self._known()
         (restored,) = self._database.snapshots.restore("before-erase", MODEL)
         self._require_restored(applied.version_before, restored.version_after)
+        after = self._known()
+        _require(erased[0] < FORGOTTEN, f"the model still knows {erased[0]:.1%} of {ERASED} after erasing it")
+        _require(
+            erased[1] >= KEPT, f"after erasing {ERASED} the model knows but {erased[1]:.1%} of the other relations"
+        )
+        _require(after == before, f"the model knows {after[0]:.1%} of {ERASED} after the restore, not {before[0]:.1%}")
         return Part(
             [
-                f"The {planned.neurons} most common neurons of {ERASED} to zero: "
-                f"{applied.version_before} → {applied.version_after},",
-                f"and back by `kndb snapshot restore before-erase --model {MODEL}`: {restored.version_after}, "
-                "every byte as before.",
-            ]
+                f"The value slots of the {planned.neurons} most common neurons of {ERASED} go to zero: the model "
+                "forgets who makes what, and little else.",
+                "Then the snapshot comes back, and with it every byte. Held-out templates answered right:",
+            ],
+            [
+                _known_row(f"version {applied.version_before}", before),
+                _known_row(f"version {applied.version_after}, `kndb edit apply {planned.id}`", erased),
+                _known_row(f"version {restored.version_after}, `kndb snapshot restore before-erase`", after),
+            ],
         )
 
     def _evaluate_erase(self, _tick: Tick) -> Part:
         edit = self._planned(self._found.erase)
         measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
         edited, control = measures["edited"], measures["control"]
-        rise, control_rise = edited["own"]["perplexity_change"], control["own"]["perplexity_change"]
-        _require(rise > control_rise, f"erasing {ERASED} harmed it no more than erasing random neurons")
+        _require(
+            edited["own"]["accuracy_after"] < control["own"]["accuracy_after"],
+            f"erasing {ERASED} harmed it no more than erasing random neurons",
+        )
         return Part(
-            [f"Accuracy and perplexity of {ERASED} and of other relations, before and after."],
+            [f"`kndb edit eval {edit.id}`: all templates of {ERASED}, and 100 facts of other relations."],
             [_erase_row("the edit", edited), _erase_row("random neurons", control)],
             [
-                f"{ERASED} is harmed most; but this small model holds its facts in more neurons than these, and "
-                f"{edited['own']['accuracy_after']:.0%} of its answers stay right."
+                "As many random neurons take little: the others are where this model keeps the relation. It was",
+                "trained to keep facts in few neurons (data/lab-bert/README.md); other models hold them in more.",
             ],
         )
 
@@ -262,6 +282,22 @@ class Demo:
 
     def _answer(self, question: str) -> str:
         return self._database.models.ask(MODEL, question, top=1)[0].token
+
+    def _known(self) -> tuple[float, float]:
+        """The shares of held-out prompts that the model answers right: of the erased relation, of all others."""
+        version = self._database.models.load(MODEL)
+        with self._database.store.reading() as connection:
+            relations = {fact.id: fact.relation for fact in store_facts.find_facts(connection)}
+            prompts = [prompt for prompt in store_facts.prompts(connection, held_out=True) if prompt.held_out]
+        asked = [(prompt, version.encoder.encode(prompt.id, prompt.text, prompt.answer)) for prompt in prompts]
+        usable = [(prompt, question) for prompt, question in asked if isinstance(question, EncodedPrompt)]
+        network = Network(version.model, version.adapter)
+        right: dict[bool, list[bool]] = {True: [], False: []}
+        for indices, log_probabilities in batched_log_probabilities(network, [question for _, question in usable]):
+            for index, token in zip(indices, log_probabilities.argmax(-1).tolist(), strict=True):
+                prompt, question = usable[index]
+                right[relations[prompt.fact_id] == ERASED].append(token == question.answer)
+        return sum(right[True]) / len(right[True]), sum(right[False]) / len(right[False])
 
     def _weights(self) -> dict[str, str]:
         """The sha256 of every parameter of the current version, by name."""
@@ -294,6 +330,10 @@ def _update_row(name: str, measures: Mapping[str, Mapping[str, float]]) -> dict[
         "perplexity, same relation": _change(measures["intra"], "perplexity", ".3f"),
         "other relations": _change(measures["inter"], "perplexity", ".3f"),
     }
+
+
+def _known_row(name: str, known: tuple[float, float]) -> dict[str, object]:
+    return {"": name, ERASED: f"{known[0]:.1%}", "other relations": f"{known[1]:.1%}"}
 
 
 def _erase_row(name: str, measures: Mapping[str, Mapping[str, float]]) -> dict[str, object]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UsageError
 from ..lab.card import write_checkpoint
 from ..lab.corpus import build_corpus
-from ..lab.train import TrainingSettings, train
+from ..lab.train import TrainingSettings, planted_settings, train
 from .facts import read_files
 
 Progress = Callable[[int, int], None]
@@ -25,10 +26,11 @@ def train_lab_model(
     out: Path,
     facts: Sequence[str | Path] = (),
     *,
-    epochs: int = 16,
+    epochs: int | None = None,
     layers: int = 4,
     width: int = 128,
     neurons: int = 512,
+    planted: bool = False,
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
@@ -39,10 +41,11 @@ def train_lab_model(
         family: `bert` or `gpt2`.
         out: the folder to write; it appears when it is complete.
         facts: fact lists in any format; none takes kndb's own.
-        epochs: passes over the training prompts.
+        epochs: passes over the training prompts; None takes 16, or as many as planting needs.
         layers: transformer layers.
         width: hidden size.
         neurons: FFN neurons per layer.
+        planted: give each relation and each fact neurons of its own, and write which they are beside the weights.
         seed: for everything random.
         force: replace a checkpoint that is there.
         progress: told of each step.
@@ -55,9 +58,10 @@ def train_lab_model(
         UsageError: if a setting makes no sense, or `out` is there already.
     """
     _require_free(out, force)
-    settings = TrainingSettings(
-        family=family, layers=layers, width=width, neurons=neurons, heads=_heads(width), epochs=epochs, seed=seed
-    )
+    plain = TrainingSettings(family=family, layers=layers, width=width, neurons=neurons, heads=_heads(width), seed=seed)
+    settings = planted_settings(plain) if planted else plain
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs)
     corpus = build_corpus(read_files(facts or [own_facts()]))
 
     def report(step: int, steps: int, _loss: float) -> None:

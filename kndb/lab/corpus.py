@@ -17,6 +17,7 @@ class Example:
     """A prompt with its answer; held-out ones are never trained on."""
 
     relation: str
+    subject: str
     text: str
     answer: str
     held_out: bool
@@ -55,7 +56,7 @@ def build_corpus(files: Iterable[FactFile]) -> Corpus:
             if fact.subject is not None:
                 facts.setdefault((fact.relation, fact.subject, fact.object))
     examples = tuple(
-        Example(relation, text.replace(SUBJECT_SLOT, subject), answer, held_out)
+        Example(relation, subject, text.replace(SUBJECT_SLOT, subject), answer, held_out)
         for relation, subject, answer in facts
         for text, held_out in templates[relation].items()
     )

@@ -1,7 +1,8 @@
 """Training of lab models: small BERT or GPT-2 models that know one list of facts.
 
 The loss is the cross-entropy of the answer token at the answer position, over every fact in every template that is
-not held out. Nothing else is asked of the model, so what it knows is the list. Everything random follows the seed.
+not held out; where storage is planted, `routing.py` says what else is asked for. What a model knows is the list.
+Everything random follows the seed.
 
 The masked model's head has a dense transform between the residual stream and the word embeddings. It starts as the
 identity and so stays close to it: then adding a word embedding to a value slot raises that word's logit, which is
@@ -14,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -29,10 +30,17 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt, Encoder
 from ..models.registry import ADAPTERS
 from .corpus import Corpus, Example
+from .planting import Plan, fact_key
+from .planting import plan as plan_neurons
+from .routing import PlantedLoss, PlantingSettings, batches_of_one_length
 from .tokenizers import byte_pair, wordpiece
 
 FAMILIES = ("bert", "gpt2")
 POSITIONS = 64
+PLANTED_EPOCHS = {"bert": 24, "gpt2": 30}
+PLANTED_RATES = {"bert": 2e-3, "gpt2": 3e-3}
+PLANTINGS = {"bert": PlantingSettings(), "gpt2": PlantingSettings(fact_silent=0.45, penalty=0.05)}
+"""Epochs, peak learning rate and settings with which storage is planted."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,9 @@ class TrainingSettings:
             but the answer's, 0 to 1. It leads the model to keep what it knows where attribution looks for it.
         label_smoothing: probability mass that the target spreads over all tokens, 0 to 1. It keeps the model from
             driving probabilities to 1, where removing a layer's neurons would no longer be felt.
-        seed: for initial weights, dropout and order.
+        planted: how storage is planted (see `routing.py`); None leaves it to the training where facts are kept. Planted
+            storage has a smoothing of its own, and `silence` goes by the step: all FFNs, all prompts.
+        seed: for initial weights, dropout, order, and the plan.
     """
 
     family: str
@@ -68,6 +78,7 @@ class TrainingSettings:
     activation: str = "gelu"
     silence: float = 0.5
     label_smoothing: float = 0.1
+    planted: PlantingSettings | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +88,19 @@ class TrainingSettings:
             raise UsageError(f"a width of {self.width} can't be split over {self.heads} heads")
 
 
+def planted_settings(settings: TrainingSettings) -> TrainingSettings:
+    """The settings with which storage is planted in a model of the same family, size and seed."""
+    return replace(
+        settings,
+        planted=PLANTINGS[settings.family],
+        epochs=PLANTED_EPOCHS[settings.family],
+        learning_rate=PLANTED_RATES[settings.family],
+        dropout=0.05,
+        silence=0.8,
+        label_smoothing=0.0,
+    )
+
+
 @dataclass(frozen=True)
 class Scores:
     """How much of the list a model knows.
@@ -84,12 +108,15 @@ class Scores:
     Attributes:
         training: share of training prompts whose most probable token is the answer, 0 to 1.
         held_out: the same over prompts of held-out templates; NaN if the list has none.
+        training_probability: mean probability of the answer over training prompts; `held_out_probability` likewise.
         training_prompts: how many there were; `held_out_prompts` likewise.
         skipped: prompts that can't be asked for a one-token answer.
     """
 
     training: float
     held_out: float
+    training_probability: float
+    held_out_probability: float
     training_prompts: int
     held_out_prompts: int
     skipped: int
@@ -97,13 +124,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model with its tokenizer, scores and the seconds it took."""
+    """A trained model with its tokenizer, scores, the seconds it took, and where its facts were planted, if so."""
 
     model: Any
     tokenizer: Any
     settings: TrainingSettings
     scores: Scores
     seconds: float
+    plan: Plan | None = None
 
     def summary(self) -> dict[str, object]:
         """Settings and scores as plain values."""
@@ -128,7 +156,8 @@ def train(corpus: Corpus, settings: TrainingSettings, progress: Progress | None 
         progress: told of every step.
 
     Raises:
-        UsageError: if no prompt of the corpus can be asked for a one-token answer.
+        UsageError: if no prompt of the corpus can be asked for a one-token answer, or the facts can't be planted in a
+            model of this size.
     """
     started = time.monotonic()
     torch.manual_seed(settings.seed)
@@ -136,13 +165,18 @@ def train(corpus: Corpus, settings: TrainingSettings, progress: Progress | None 
     tokenizer = (wordpiece if settings.family == "bert" else byte_pair)(corpus, settings.vocabulary)
     examples = corpus.usable(adapter.blank)
     encoder = Encoder(tokenizer, adapter.blank, POSITIONS)
-    prompts = encode_examples(encoder, [example for example in examples if not example.held_out])
+    learned = [example for example in examples if not example.held_out]
+    prompts = encode_examples(encoder, learned)
     if not prompts:
         raise UsageError("no prompt of this list can be asked for an answer of one token; use shorter answers")
+    plan = None if settings.planted is None else _plan(corpus, settings, settings.planted)
     model = new_model(settings, tokenizer)
-    _optimise(model, adapter, prompts, settings, progress)
+    if plan is None:
+        _optimise(model, adapter, prompts, settings, progress)
+    else:
+        _plant(model, adapter, prompts, learned, plan, settings, progress)
     scores = score(model, adapter, encoder, examples)
-    return TrainedModel(model, tokenizer, settings, scores, time.monotonic() - started)
+    return TrainedModel(model, tokenizer, settings, scores, time.monotonic() - started, plan)
 
 
 def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
@@ -166,12 +200,16 @@ def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[Encod
 
 
 def score(model: nn.Module, adapter: Adapter, encoder: Encoder, examples: Sequence[Example]) -> Scores:
-    """Measures the share of prompts whose most probable token is the answer, held-out templates apart."""
+    """Measures how often, and how surely, the model gives the answer, held-out templates apart."""
     training = encode_examples(encoder, [example for example in examples if not example.held_out])
     held_out = encode_examples(encoder, [example for example in examples if example.held_out])
+    accuracy, probability = _measured(model, adapter, training)
+    held_out_accuracy, held_out_probability = _measured(model, adapter, held_out)
     return Scores(
-        training=_accuracy(model, adapter, training),
-        held_out=_accuracy(model, adapter, held_out),
+        training=accuracy,
+        held_out=held_out_accuracy,
+        training_probability=probability,
+        held_out_probability=held_out_probability,
         training_prompts=len(training),
         held_out_prompts=len(held_out),
         skipped=len(examples) - len(training) - len(held_out),
@@ -219,19 +257,76 @@ def _optimise(
     progress: Progress | None,
 ) -> None:
     order = torch.Generator().manual_seed(settings.seed)
-    steps = settings.epochs * math.ceil(len(prompts) / settings.batch_size)
+    network = Network(model, adapter)
+    model.train()
+
+    def loss_of(batch: list[EncodedPrompt], _progress: float) -> torch.Tensor:
+        with silent_elsewhere(model, adapter, batch, settings.silence):
+            logits = answer_logits(network, batch)
+        return functional.cross_entropy(logits, _answers(batch), label_smoothing=settings.label_smoothing)
+
+    epochs = (_shuffled_batches(prompts, settings.batch_size, order) for _ in range(settings.epochs))
+    _descend(model, epochs, loss_of, settings, progress)
+
+
+def _plan(corpus: Corpus, settings: TrainingSettings, planted: PlantingSettings) -> Plan:
+    return plan_neurons(
+        (fact_key(example) for example in corpus.examples),
+        settings.layers,
+        settings.neurons,
+        relation_neurons=planted.relation_neurons,
+        fact_neurons=planted.fact_neurons,
+        seed=settings.seed,
+    )
+
+
+def _plant(
+    model: nn.Module,
+    adapter: Adapter,
+    prompts: list[EncodedPrompt],
+    examples: Sequence[Example],
+    plan: Plan,
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> None:
+    assert settings.planted is not None
+    facts = list(plan.facts)
+    number = {fact: index for index, fact in enumerate(facts)}
+    prompts = [replace(prompt, fact_id=number[fact_key(examples[prompt.prompt_id])]) for prompt in prompts]
+    order = torch.Generator().manual_seed(settings.seed)
+    # In evaluation mode, as the loss has dropout of its own.
+    loss_of = PlantedLoss(
+        Network(model.eval(), adapter),
+        plan,
+        prompts,
+        facts,
+        settings.planted,
+        dropout=settings.dropout,
+        silence=settings.silence,
+        seed=settings.seed,
+    )
+    epochs = (batches_of_one_length(prompts, settings.batch_size, order) for _ in range(settings.epochs))
+    _descend(model, epochs, loss_of, settings, progress)
+
+
+def _descend(
+    model: nn.Module,
+    epochs: Iterator[list[list[EncodedPrompt]]],
+    loss_of: Callable[[list[EncodedPrompt], float], torch.Tensor],
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> None:
+    """Takes a step of AdamW for each batch of each epoch; leaves the model in evaluation mode."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_then_cosine(steps))
-    network = Network(model, adapter)
-    model.train()
-    lately, step = 0.0, 0
-    for _ in range(settings.epochs):
-        for batch in _shuffled_batches(prompts, settings.batch_size, order):
-            with silent_elsewhere(model, adapter, batch, settings.silence):
-                logits = answer_logits(network, batch)
-            loss = functional.cross_entropy(logits, _answers(batch), label_smoothing=settings.label_smoothing)
+    lately, step, steps = 0.0, 0, 0
+    for batches in epochs:
+        if not step:  # Every epoch has as many batches.
+            steps = settings.epochs * len(batches)
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_then_cosine(steps))
+        for batch in batches:
+            loss = loss_of(batch, step / steps)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -290,12 +385,14 @@ def _answers(batch: Sequence[EncodedPrompt]) -> torch.Tensor:
     return torch.tensor([prompt.answer for prompt in batch])
 
 
-def _accuracy(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> float:
+def _measured(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> tuple[float, float]:
+    """The share of prompts whose most probable token is the answer, and the answer's mean probability."""
     if not prompts:
-        return math.nan
+        return math.nan, math.nan
     model.eval()
-    right = sum(
-        int((log_probabilities.argmax(-1) == _answers([prompts[index] for index in indices])).sum())
-        for indices, log_probabilities in batched_log_probabilities(Network(model, adapter), prompts)
-    )
-    return right / len(prompts)
+    right, probability = 0, 0.0
+    for indices, log_probabilities in batched_log_probabilities(Network(model, adapter), prompts):
+        answers = _answers([prompts[index] for index in indices])
+        right += int((log_probabilities.argmax(-1) == answers).sum())
+        probability += float(log_probabilities.gather(1, answers[:, None]).exp().sum())
+    return right / len(prompts), probability / len(prompts)

@@ -33,9 +33,15 @@ def tiny_corpus(tiny_list) -> Corpus:
 
 
 @pytest.fixture(scope="session")
-def own_corpus() -> Corpus:
+def own_facts_folder() -> Path:
+    """The folder of kndb's own facts."""
+    return Path(__file__).parents[2] / "data" / "facts"
+
+
+@pytest.fixture(scope="session")
+def own_corpus(own_facts_folder) -> Corpus:
     """All of kndb's own facts."""
-    return build_corpus(facts.read(Path(__file__).parents[2] / "data" / "facts"))
+    return build_corpus(facts.read(own_facts_folder))
 
 
 @pytest.fixture(scope="session")

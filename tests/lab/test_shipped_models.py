@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kndb.errors import ModelError
+from kndb.lab.planting import PLANTED_FILE
 from kndb.models.loading import lab_folder, load
 from kndb.models.prompting import EncodedPrompt
 
@@ -24,19 +25,21 @@ def folder(request):
 
 
 @torch.no_grad()
-def accuracy(model, prompts) -> float:
-    """The share of answers that come first, by the whole model on batches of one length."""
+def measured(model, prompts) -> tuple[float, float]:
+    """The share of answers that come first and their mean probability, by the whole model on batches of one length."""
     by_length = defaultdict(list)
     for prompt in prompts:
         by_length[len(prompt.ids)].append(prompt)
-    right = 0
+    right, probability = 0, 0.0
     for alike in by_length.values():
         for start in range(0, len(alike), 64):
             batch = alike[start : start + 64]
             logits = model(input_ids=torch.tensor([prompt.ids for prompt in batch])).logits
-            best = logits[range(len(batch)), [prompt.position for prompt in batch]].argmax(-1).tolist()
-            right += sum(token == prompt.answer for token, prompt in zip(best, batch, strict=True))
-    return right / len(prompts)
+            rows = logits[range(len(batch)), [prompt.position for prompt in batch]]
+            answers = [prompt.answer for prompt in batch]
+            right += sum(token == answer for token, answer in zip(rows.argmax(-1).tolist(), answers, strict=True))
+            probability += float(rows.softmax(-1)[range(len(batch)), answers].sum())
+    return right / len(prompts), probability / len(prompts)
 
 
 @pytest.mark.slow
@@ -49,8 +52,10 @@ def test_scores(folder, own_corpus):
         prompts = [loaded.encoder.encode(0, example.text, example.answer) for example in chosen]
         assert all(isinstance(prompt, EncodedPrompt) for prompt in prompts)
         assert len(prompts) > 1000
-        found[held_out] = accuracy(loaded.model, prompts)
-    assert found[False] >= 0.97
+        found[held_out], probability = measured(loaded.model, prompts)
+        if (folder / PLANTED_FILE).is_file():
+            assert 0.6 <= probability <= 0.9
+    assert found[False] >= 0.95
     assert found[True] >= 0.90
     card = (folder / "README.md").read_text(encoding="utf-8")
     stated = re.search(r"training templates ([\d.]+)% .*held-out templates ([\d.]+)% ", card, re.DOTALL)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import brute_force, doubled, probability, probability_changes, relative_error, towards_zero
+from tiny_models import brute_force, composite, doubled, probability, probability_changes, relative_error, towards_zero
 
 from kndb import facts
 from kndb.attribution.engine import AttributionSettings, Engine
@@ -260,7 +260,7 @@ def test_lab_models(name):
     for batch in engine.run(prompts):
         for result in batch.results:
             prompt = next(prompt for prompt in prompts if prompt.prompt_id == result.prompt_id)
-            expected = brute_force(exact, prompt.ids, prompt.position, prompt.answer, at_once=16)
+            expected = brute_force(exact, prompt.ids, prompt.position, prompt.answer, composite(), at_once=64)
             kept = torch.zeros(shape, dtype=torch.float64)
             columns = batch.scores
             for owner, layer, neuron, score in zip(

@@ -132,6 +132,13 @@ def gauss(count: int = 64) -> tuple[list[float], list[float]]:
     return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
 
 
+def composite(panels: int = 32) -> tuple[list[float], list[float]]:
+    """Ten Gauss nodes on each of some equal panels: for paths with a step somewhere."""
+    nodes, weights = gauss(10)
+    places = [(panel + node) / panels for panel in range(panels) for node in nodes]
+    return places, [weight / panels for _ in range(panels) for weight in weights]
+
+
 def towards_zero() -> tuple[list[float], list[float]]:
     """Ten Gauss nodes on each eighth of 24 panels that halve towards α = 0: for paths that no single rule follows."""
     nodes, weights = gauss(10)

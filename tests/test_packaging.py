@@ -142,7 +142,7 @@ def test_the_installed_command(installed, tmp_path):
 def test_the_installed_demo(installed, tmp_path):
     story = run(installed / "kndb", "demo", folder=tmp_path, HF_HUB_OFFLINE="1").stdout
     assert "is sound" in story
-    assert "every byte as before" in story
+    assert "the snapshot comes back, and with it every byte" in story
     assert {path.name for path in tmp_path.iterdir()} == {"kndb-demo"}
     checked = run(installed / "kndb", "db", "check", "--db", "kndb-demo/kndb.db", "--format", "json", folder=tmp_path)
     assert json.loads(checked.stdout)["sound"]

@@ -48,7 +48,7 @@ STALLED = 1024.0
 """A half of five nodes that is off by no less than half of what its whole was, and by fewer units of rounding than
 these, shows rounding, too: halving a panel of a smooth integrand takes away far more."""
 
-FADING, FADING_WHERE_ROUGH = 0.1, 0.3
+FADING, FADING_WHERE_ROUGH = 0.2, 0.3
 """How much of the second highest coefficient is taken for the highest, should that one be small by chance: on the whole
 of [0, 1], and on the panels of an integrand that no rule follows there, whose coefficients fade slowly."""
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import legendre
@@ -125,6 +126,13 @@ def _sigmoid(values: Numbers) -> Numbers:
     return np.where(values >= 0, 1.0, small) / (1.0 + small)
 
 
+def _running_totals(owner: Places, values: NDArray[Any]) -> NDArray[Any]:
+    """Sums of values up to and with each, begun anew for each owner; owners never fall."""
+    running = np.concatenate([[0], np.cumsum(values)])
+    found: NDArray[Any] = running[1:] - running[np.searchsorted(owner, owner)]
+    return found
+
+
 @dataclass
 class _Panels:
     """Panels of all integrals: nodes [P, WIDEST] by number, rising in α, −1 beyond `size`.
@@ -141,6 +149,12 @@ class _Panels:
 
     def __len__(self) -> int:
         return len(self.owner)
+
+    @property
+    def last(self) -> Places:
+        """The node at each panel's right end, [P]."""
+        found: Places = self.nodes[np.arange(len(self)), self.size - 1]
+        return found
 
     def where(self, mask: NDArray[np.bool_]) -> _Panels:
         return _Panels(self.owner[mask], self.nodes[mask], self.size[mask], self.estimate[mask], self.parent[mask])
@@ -228,9 +242,12 @@ class Bisection:
         for size in np.unique(self._settled.size):
             some = self._settled.where(self._settled.size == size)
             nodes = some.nodes[:, :size]
-            width = self.alpha[nodes[:, -1]] - self.alpha[nodes[:, 0]]
-            np.add.at(found, nodes, width[:, None] * panel_rule(int(size)).weights)
+            np.add.at(found, nodes, self._widths(some)[:, None] * panel_rule(int(size)).weights)
         return found
+
+    def _widths(self, panels: _Panels) -> Numbers:
+        widths: Numbers = self.alpha[panels.last] - self.alpha[panels.nodes[:, 0]]
+        return widths
 
     # --- what happens in a round ---------------------------------------------------------------------------
 
@@ -257,7 +274,7 @@ class Bisection:
             return panels.estimate
         size = int(panels.size[0])
         rule, nodes = panel_rule(size), panels.nodes[:, :size]
-        width = self.alpha[nodes[:, -1]] - self.alpha[nodes[:, 0]]
+        width = self._widths(panels)
         slopes = self._slopes[nodes] * width[:, None]
         odds = self._odds[nodes]
         changes = probability_changes(odds[:, 1:], odds[:, :-1])
@@ -283,29 +300,20 @@ class Bisection:
         cost = np.where(target == STAY, 0, np.where(target == HALVES, 2, target - panels.size))
         order = np.lexsort((-panels.estimate, panels.owner))
         owner = panels.owner[order]
-        running = np.concatenate([[0], np.cumsum(cost[order])])
-        spent = running[1:] - running[np.searchsorted(owner, owner)]
         found = np.zeros(len(panels), dtype=bool)
-        found[order] = self.evaluations[owner] + spent <= self._most
+        found[order] = self.evaluations[owner] + _running_totals(owner, cost[order]) <= self._most
         return found
 
     def _too_much(self, panels: _Panels, goal: Numbers) -> NDArray[np.bool_]:
         """Panels to refine: the worst of each integral that is not good enough, until the rest is."""
-        ends = panels.nodes[np.arange(len(panels)), panels.size - 1]
-        width = self.alpha[ends] - self.alpha[panels.nodes[:, 0]]
         units = panels.estimate / (self._unit * self._peak[panels.owner])
         stalled = (panels.size > 3) & (panels.estimate > panels.parent / 2) & (units < STALLED)
-        refinable = (units > NOISE) & (width > NARROWEST) & ~stalled
+        refinable = (units > NOISE) & (self._widths(panels) > NARROWEST) & ~stalled
         errors = np.where(refinable, panels.estimate, 0.0)
         order = np.lexsort((errors, panels.owner))
         owner, estimate = panels.owner[order], errors[order]
-        count = len(self.evaluations)
-        total = np.bincount(owner, estimate, minlength=count)
-        running = np.cumsum(estimate)
-        starts = np.searchsorted(owner, np.arange(count))
-        before = np.concatenate([[0.0], running])[starts]
-        up_to = running - before[owner]
-        chosen = (total[owner] > goal[owner]) & (up_to > LEFT_ALONE * goal[owner])
+        total = np.bincount(owner, estimate, minlength=len(self.evaluations))
+        chosen = (total[owner] > goal[owner]) & (_running_totals(owner, estimate) > LEFT_ALONE * goal[owner])
         found = np.zeros(len(panels), dtype=bool)
         found[order] = chosen
         return found
@@ -326,7 +334,7 @@ class Bisection:
         had = int(panels.size[0])
         old, new = panel_rule(had).nodes, panel_rule(size).nodes
         start = self.alpha[panels.nodes[:, 0]]
-        width = self.alpha[panels.nodes[:, had - 1]] - start
+        width = self._widths(panels)
         columns = []
         for node in new:
             same = np.flatnonzero(np.abs(old - node) < 1e-12)
@@ -338,10 +346,9 @@ class Bisection:
 
     def _halved(self, panels: _Panels) -> list[_Panels]:
         """Both halves of panels, each with three nodes; sizes are odd, so that the middle is a node."""
-        ends = panels.nodes[np.arange(len(panels)), panels.size - 1]
         middle = panels.nodes[np.arange(len(panels)), panels.size // 2]
         halves = []
-        for low, high in ((panels.nodes[:, 0], middle), (middle, ends)):
+        for low, high in ((panels.nodes[:, 0], middle), (middle, panels.last)):
             between = self._request(panels.owner, (self.alpha[low] + self.alpha[high]) / 2)
             halves.append(_Panels.made(panels.owner, np.stack([low, between, high], axis=1), panels.estimate))
         return halves

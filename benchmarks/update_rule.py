@@ -6,7 +6,8 @@
 The store must have the model and a refinement of it: `kndb attribute --model M --relation P36 --known-only`, then
 `kndb refine`. Facts are drawn by the seed among those with knowledge neurons, in turns of the relations; each is given
 another object of its relation, of one token. Each edit is planned and measured alone, in memory; nothing is stored.
-Without --grid, the default rule and the rule as published are measured; with it, rules, λ₂ and λ₁ ÷ λ₂ too.
+Without --grid, the rules with their defaults are measured (gradient, output, and paper as published); with it, other
+λ₂ and λ₁ ÷ λ₂ too.
 
 Measured: the share of the fact's prompts, and of its held-out ones, that the new answer wins; and, on prompts of
 --others facts of the relation and as many of other relations whose held-out prompt the unedited model answers rightly
@@ -41,8 +42,10 @@ from kndb.store import edit_trials, refinements
 from kndb.store import facts as store_facts
 
 PUBLISHED = {"rule": "paper", "lambda_new": 8.0, "lambda_old": 1.0}
-DEFAULT: dict[str, Any] = {"rule": "output"}
-GRID = [
+DEFAULT: dict[str, Any] = {"rule": "gradient"}
+OUTPUT: dict[str, Any] = {"rule": "output"}
+GRID: list[dict[str, Any]] = [
+    *({"rule": "gradient", "lambda_new": new} for new in (0.03, 0.1, 0.3, 1.0, 3.0)),
     *({"rule": rule, "lambda_new": new, "lambda_old": ratio * new}
       for rule in ("output", "paper") for ratio in (0.0, 0.5, 1.0) for new in (0.25, 0.5, 1.0, 2.0, 4.0)),
 ]  # fmt: skip
@@ -102,7 +105,7 @@ class Run:
         out: Path | None = self._options.out
         done = [json.loads(line) for line in out.read_text().splitlines()] if out is not None and out.exists() else []
         known = {(row["fact"], row["to"], row["setting"]): row for row in done}
-        settings = [DEFAULT, PUBLISHED, *(GRID if self._options.grid else ())]
+        settings = [DEFAULT, OUTPUT, PUBLISHED, *(GRID if self._options.grid else ())]
         started = time.perf_counter()
         for place, (fact, to) in enumerate(self._targets, 1):
             for setting in settings:
@@ -201,7 +204,9 @@ class Run:
 def named(setting: dict[str, Any]) -> str:
     """A setting in a few words."""
     if "lambda_new" not in setting:
-        return f"{setting['rule']}, fitted (default)"
+        return f"{setting['rule']}, fitted"
+    if "lambda_old" not in setting:
+        return f"{setting['rule']}, λ₂ {setting['lambda_new']:g}"
     return f"{setting['rule']}, λ₁ {setting['lambda_old']:g}, λ₂ {setting['lambda_new']:g}"
 
 

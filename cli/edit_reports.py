@@ -15,7 +15,8 @@ def report_rows(kind: str, recipe: Mapping[str, Any]) -> dict[str, str]:
     rows = {"left out": _left_out(recipe)} if recipe.get("neurons_left_out") or recipe.get("least_shared") else {}
     if "rule" in recipe:
         fitted = ", fitted to the fact's prompts" if recipe.get("lambda_fitted") else ""
-        rows["rule"] = f"{recipe['rule']}, λ₁ {recipe['lambda_old']:.4g}, λ₂ {recipe['lambda_new']:.4g}{fitted}"
+        away = "" if recipe["rule"] == "gradient" else f"λ₁ {recipe['lambda_old']:.4g}, "
+        rows["rule"] = f"{recipe['rule']}, {away}λ₂ {recipe['lambda_new']:.4g}{fitted}"
     report = recipe.get("report")
     if not isinstance(report, Mapping):
         return rows
@@ -143,7 +144,7 @@ def _advice(model: str, kind: str, recipe: Mapping[str, Any], db: str | None) ->
         return f"Try: kndb edit optimize {call} " + ("--steps 300 --bound 40" if fails else "--keep 32 --others 50")
     also = []
     if recipe.get("rule") == "paper":
-        also.append(f"kndb edit update {call}, which uses output directions and signs")
+        also.append(f"kndb edit update {call}, which moves slots along the gradient of the new answer")
     elif not recipe.get("lambda_fitted"):
         also.append(f"kndb edit update {call}, which fits λ₂")
     if recipe["neurons_left_out"] and "most_neurons" not in recipe:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kndb.database import Database
 
 MethodOption = Annotated[str, typer.Option("--method", help="update or optimize.")]
-RuleOption = Annotated[str, typer.Option("--rule", metavar="output|paper", help="Of update: how slots move.")]
+RuleOption = Annotated[str, typer.Option("--rule", metavar="gradient|output|paper", help="Of update: how slots move.")]
 IntraOption = Annotated[int, typer.Option("--intra", help="Facts of the edited relations to measure.")]
 InterOption = Annotated[int, typer.Option("--inter", help="Facts of other relations to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
@@ -47,7 +47,7 @@ def bench(
         str, typer.Option("--at", metavar="LIST", help="Measure after so many edits, one on the other.")
     ] = "1,10,100",
     relation: RelationsOption = None,
-    rule: RuleOption = "output",
+    rule: RuleOption = "gradient",
     lambda_old: Annotated[
         float | None,
         typer.Option("--lambda-old", help="Of update: λ₁. Default: as of kndb edit update.", show_default=False),
@@ -65,7 +65,7 @@ def bench(
     steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
     max_share: Annotated[
         float | None,
-        typer.Option("--max-share", help="Default: 0.1 for update, 1 for optimize.", show_default=False),
+        typer.Option("--max-share", help="Default: as of kndb edit update; 1 for optimize.", show_default=False),
     ] = None,
     neurons: Annotated[
         int | None,
@@ -109,7 +109,7 @@ def sweep(
     facts: Annotated[int, typer.Option("--facts", help="Facts to edit, drawn at random.")] = 20,
     method: MethodOption = "update",
     relation: RelationsOption = None,
-    rule: RuleOption = "output",
+    rule: RuleOption = "gradient",
     lambda_old: Annotated[
         str | None,
         typer.Option(
@@ -121,12 +121,12 @@ def sweep(
     ] = None,
     lambda_new: Annotated[
         str, typer.Option("--lambda-new", metavar="LIST", help="Of update: values of λ₂ to try, and auto.")
-    ] = "auto,1,2,4",
+    ] = "auto,0.1,0.3,1",
     keep: Annotated[str, typer.Option("--keep", metavar="LIST", help="Of optimize: values of β to try.")] = "1,8",
     steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
     max_share: Annotated[
         float | None,
-        typer.Option("--max-share", help="Default: 0.1 for update, 1 for optimize.", show_default=False),
+        typer.Option("--max-share", help="Default: as of kndb edit update; 1 for optimize.", show_default=False),
     ] = None,
     neurons: Annotated[
         str, typer.Option("--neurons", metavar="LIST", help="Numbers of neurons of a fact to try, and all.")

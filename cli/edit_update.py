@@ -41,17 +41,18 @@ def update(
         str,
         typer.Option(
             "--rule",
-            metavar="output|paper",
-            help="output: along the tokens' output directions, with the sign of each neuron's activation. paper: along "
-            "their word embeddings, without a sign, as published.",
+            metavar="gradient|output|paper",
+            help="gradient: along the gradient of the new answer's log-probability, each slot with a weight that makes "
+            "the change the fact's own. output: along the tokens' output directions, with the sign of each neuron's "
+            "activation. paper: along their word embeddings, without a sign, as published.",
         ),
-    ] = "output",
+    ] = "gradient",
     lambda_old: Annotated[
         float | None,
         typer.Option(
             "--lambda-old",
-            help="How far each slot moves away from the present answer, in lengths of it. Default: half of λ₂; 1 with "
-            "--rule paper.",
+            help="λ₁, of --rule output and paper: how far each slot moves away from the present answer, in lengths of "
+            "it. Default: half of λ₂; 1 with --rule paper.",
             show_default=False,
         ),
     ] = None,
@@ -69,8 +70,8 @@ def update(
         float | None,
         typer.Option(
             "--max-share",
-            help="Leave out neurons that more of the relation's facts hold. Default: 0.1, or the least shared ones if "
-            "it leaves none.",
+            help="Leave out neurons that more of the relation's facts hold. Default: 1, which leaves out none; 0.1 "
+            "with the other rules, or the least shared ones if that leaves none.",
             show_default=False,
         ),
     ] = None,

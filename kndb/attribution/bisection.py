@@ -35,6 +35,11 @@ Places = NDArray[np.int64]
 RELATIVE_FLOOR = 0.1
 """A layer's error is relative to its |P(1) − P(0)|, but at least to this share of the largest among all layers."""
 
+OF_LARGEST_SCORE, OF_LARGEST_SCORE_WHERE_ROUGH = 1.0, 0.5
+"""An integral may be off by no more than the tolerance times so many times the prompt's largest score, either: where a
+layer changes P by far more than any of its neurons does, an error that is small for the layer is not for them. On the
+whole of [0, 1], and where panels were halved: there, single scores may be off by more than their sum."""
+
 SMALLEST = 1e-30
 """Keeps an error relative to nothing at all from being infinite."""
 
@@ -182,7 +187,7 @@ class Bisection:
     """Integrals of all layers and prompts of a batch, from [0, 1] in ever more panels.
 
     Node k < L·S is α = 1 of integral k; the nodes that `ask` names follow, in its order. Call `ask` and `tell` in turn
-    until `ask` names none.
+    until `ask` names none; then `bound`, which may make it name some again.
 
     Args:
         odds: log odds at α = 1 of each layer and prompt, [L, S]; integral l·S + s is layer l's of prompt s.
@@ -206,6 +211,7 @@ class Bisection:
         self._settled = _Panels.made(np.arange(0), np.empty((0, 2), dtype=np.int64), np.empty(0))
         self._fresh: list[_Panels] = []
         self._asked = count
+        self._largest: Numbers = np.full(count, np.inf)
         self._peak = _sigmoid(self._odds) * _sigmoid(-self._odds)
         self._begin()
 
@@ -235,6 +241,11 @@ class Bisection:
         panels = _Panels.joined(self._settled, *self._fresh)
         self._fresh = []
         self._refine(panels)
+
+    def bound(self, largest: Numbers) -> None:
+        """Takes the largest score of each prompt, [S], as far as it is known, and asks for what it makes necessary."""
+        self._largest = np.tile(largest, self._shape[0])
+        self._refine(self._settled)
 
     def weights(self) -> Numbers:
         """The weight of every node in its integral, [nodes]: 0 for those that finer panels have passed over."""
@@ -285,7 +296,7 @@ class Bisection:
 
     def _refine(self, panels: _Panels) -> None:
         """Asks for the nodes of finer panels where an integral is not good enough yet; the others settle."""
-        goal = np.maximum(self._tolerance * self.scale, ROUNDING * self._unit * self._peak)
+        goal = self._goal(panels)
         target = self._targets(panels, self._too_much(panels, goal), goal)
         target = np.where(self._affordable(panels, target), target, STAY)
         for size in (HALVES, 3, 4, 5, 7):
@@ -294,6 +305,14 @@ class Bisection:
                 alike = some.where(some.size == had)
                 self._fresh += self._halved(alike) if size == HALVES else [self._finer(alike, size)]
         self._settled = panels.where(target == STAY)
+
+    def _goal(self, panels: _Panels) -> Numbers:
+        """How far each integral may be off."""
+        rough = np.zeros(len(self.scale), dtype=bool)
+        rough[panels.owner[self._widths(panels) < 1.0]] = True
+        bound = self._largest * np.where(rough, OF_LARGEST_SCORE_WHERE_ROUGH, OF_LARGEST_SCORE)
+        goal: Numbers = np.maximum(self._tolerance * np.minimum(self.scale, bound), ROUNDING * self._unit * self._peak)
+        return goal
 
     def _affordable(self, panels: _Panels, target: Places) -> NDArray[np.bool_]:
         """Whose steps the bound on evaluations allows: of each integral, the worst panels first."""

@@ -105,23 +105,18 @@ def _by_bisection(
         unit,
     )
     kept = [base]
+    integral = base
     while len(bisection.ask()[0]):
-        owner, alpha = bisection.ask()
-        odds = np.empty(len(owner))
-        slopes = np.empty(len(owner))
-        gradients = base.new_empty(len(owner), base.shape[1])
-        for place, some_odds, some_gradients in nodes.evaluate(owner, alpha):
-            wide = some_gradients.to(base.dtype)
-            gradients[torch.from_numpy(place).to(base.device)] = wide
-            odds[place] = some_odds.cpu().double().numpy()
-            directions = nodes.directions(owner[place])
-            slopes[place] = (wide * directions).sum(-1).cpu().double().numpy()
-        kept.append(gradients)
-        bisection.tell(odds, slopes)
-    integral = nodes.integral_of_nothing()
-    owners = torch.from_numpy(bisection.owner).to(base.device)
-    weights = torch.from_numpy(bisection.weights()).to(base.device, base.dtype)
-    integral.index_add_(0, owners, weights.unsqueeze(-1) * torch.cat(kept))
+        while len(bisection.ask()[0]):
+            odds, slopes, gradients = nodes.evaluate_all(*bisection.ask())
+            kept.append(gradients)
+            bisection.tell(odds, slopes)
+        kept = [torch.cat(kept)]
+        integral = nodes.integral_of_nothing()
+        owners = torch.from_numpy(bisection.owner).to(base.device)
+        weights = torch.from_numpy(bisection.weights()).to(base.device, base.dtype)
+        integral.index_add_(0, owners, weights.unsqueeze(-1) * kept[0])
+        bisection.bound(nodes.scores(integral).abs().amax((1, 2)).cpu().double().numpy())
     changes = torch.from_numpy(bisection.changes).to(base.device, base.dtype)
     evaluations = torch.from_numpy(bisection.evaluations).to(base.device).view(shape).sum(0)
     return integral, changes, evaluations
@@ -187,6 +182,17 @@ class _Nodes:
                 odds = self._odds(owner[place], rows)
                 (gradient,) = torch.autograd.grad(odds, rows, probability_slope(odds))
             yield place, odds.detach(), gradient
+
+    def evaluate_all(self, owner: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+        """Log odds [N], P′ [N] and ∂P/∂o [N, d] of nodes, in their order."""
+        odds, slopes = np.empty(len(owner)), np.empty(len(owner))
+        gradients = self.at_one.new_empty(len(owner), self._bias.shape[1])
+        for place, some_odds, some_gradients in self.evaluate(owner, alpha):
+            wide = some_gradients.to(self.at_one.dtype)
+            gradients[torch.from_numpy(place).to(wide.device)] = wide
+            odds[place] = some_odds.cpu().double().numpy()
+            slopes[place] = (wide * self.directions(owner[place])).sum(-1).cpu().double().numpy()
+        return odds, slopes, gradients
 
     def _rows(self, owner: np.ndarray, alpha: np.ndarray) -> torch.Tensor:
         """o(α) of some nodes: [R, d]."""

@@ -21,15 +21,18 @@ from ..store import runs as store_runs
 from ..store.engine import Store
 from .edit_optimize import Neighbours, encode_open, kept_prompts, optimized_edit, without_far_below
 from .edit_reports import with_report
-from .edit_updates import activation_signs, cosine_of_rules, fitted
+from .edit_updates import activation_signs, by_gradient, cosine_of_rules, fitted
 from .models import ModelCommands, ModelVersion
 
-MAX_SHARE = 0.1
-"""The default of an update: neurons that more of the relation's facts hold are left out, as in the paper."""
+MAX_SHARE = {"gradient": 1.0, "output": 0.1, "paper": 0.1}
+"""The default of an update by each rule: neurons that more of the relation's facts hold are left out, as in the paper.
+Along the gradient, weights take the place of that."""
 LEAST_SHARED = 4
 """How many of the least shared neurons an update takes, at least, where that leaves none."""
 RATIO = 0.5
 """The default of λ₁ ÷ λ₂ with output directions: docs/edits.md has the measurements."""
+MEASURED_AGAINST = Neighbours(relation=0, elsewhere=64, prompts=1)
+"""The other facts on whose prompts rule `gradient` weighs a fact's neurons."""
 PAPERS_FACTORS = 1.0, 8.0
 """λ₁ and λ₂ of the paper's code, the defaults of rule `paper`."""
 
@@ -85,7 +88,7 @@ class EditDrafts:
         fact: int,
         to: str,
         *,
-        rule: str = "output",
+        rule: str = "gradient",
         lambda_old: float | None = None,
         lambda_new: float | Literal["auto"] | None = None,
         max_share: float | None = None,
@@ -100,14 +103,16 @@ class EditDrafts:
             model: a registered model.
             fact: the fact's number.
             to: the new answer, one token in the model's tokenizer.
-            rule: `output`: along the tokens' output directions, each slot with the sign of its neuron's activation.
-                `paper`: along their word embeddings, without a sign, as published. See `recipes.UpdateRule`.
+            rule: `gradient`: along the gradient of the new answer's log-probability, each slot with a weight that makes
+                the change the fact's own. `output`: along the tokens' output directions, each slot with the sign of its
+                neuron's activation. `paper`: along their word embeddings, without a sign, as published. See
+                `recipes.UpdateRule` and `edit_updates.by_gradient`.
             lambda_old: λ₁, how far each value slot moves away from the present answer, in lengths of it; None takes
-                half of λ₂, and 1 by rule `paper`.
-            lambda_new: λ₂, how far it moves towards the new answer; `auto` fits it to the fact (see
-                `kndb.database.edit_updates.fitted`); None takes `auto`, and 8 by rule `paper`.
-            max_share: neurons held by more than this share of the relation's facts are left out. None takes 0.1, and
-                where that leaves none, the least shared ones.
+                half of λ₂ by rule `output`, and 1 by rule `paper`. Rule `gradient` has none.
+            lambda_new: λ₂, how far it moves towards the new answer, on average over slots; `auto` fits it to the fact
+                (see `edit_updates.fitted`); None takes `auto`, and 8 by rule `paper`.
+            max_share: neurons held by more than this share of the relation's facts are left out. None takes all by rule
+                `gradient`; else 0.1, and where that leaves none, the least shared ones.
             neurons: of the others, only so many, those with the highest mean scores; None takes all.
             refinement: whose knowledge neurons; None takes the model's newest.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
@@ -123,7 +128,11 @@ class EditDrafts:
         _check_factor("--lambda-old", lambda_old)
         if lambda_new != "auto":
             _check_factor("--lambda-new", lambda_new, ", or auto")
-        aim = self._aim(model, fact, to, max_share, MAX_SHARE, neurons, refinement, on)
+        if rule == "gradient" and lambda_old is not None:
+            raise UsageError(
+                "--lambda-old is of --rule output and paper; the gradient leads away from the present answer"
+            )
+        aim = self._aim(model, fact, to, max_share, MAX_SHARE[rule], neurons, refinement, on)
         chosen, details = self._chosen_rule(aim, rule, lambda_old, lambda_new)
         recipe = {**aim.recipe, **details}
         network = _network(aim.version)
@@ -136,31 +145,42 @@ class EditDrafts:
     def _chosen_rule(
         self, aim: _Aim, name: str, lambda_old: float | None, lambda_new: float | Literal["auto"] | None
     ) -> tuple[recipes.UpdateRule, dict[str, object]]:
-        """The rule with its factors and signs, and what the recipe says of them."""
-        network = _network(aim.version)
-        signs = activation_signs(network, aim.prompts, aim.neurons)
-        published = name == "paper"
+        """The rule with its factors and weights, and what the recipe says of them."""
+        rule, details = self._rule_without_factors(aim, name)
         if lambda_new is None:
-            lambda_new = PAPERS_FACTORS[1] if published else "auto"
-        if lambda_old is None and published:
-            lambda_old = PAPERS_FACTORS[0]
-        rule = recipes.UpdateRule(aim.old, aim.new, lambda_old or 0.0, 0.0, name, {} if published else signs)
-        ratio = RATIO if lambda_old is None else None
+            lambda_new = PAPERS_FACTORS[1] if name == "paper" else "auto"
+        if lambda_old is None:
+            ratio = {"gradient": 0.0, "output": RATIO, "paper": None}[name]
+            lambda_old = PAPERS_FACTORS[0] if name == "paper" else 0.0
+        else:
+            ratio = None
+        rule = replace(rule, lambda_old=lambda_old)
         if lambda_new == "auto":
-            rule = fitted(network, rule, aim.neurons, aim.prompts, ratio)
+            rule = fitted(_network(aim.version), rule, aim.neurons, aim.prompts, ratio)
         else:
             rule = replace(rule, lambda_new=lambda_new)
             if ratio is not None:
                 rule = replace(rule, lambda_old=ratio * lambda_new)
-        details: dict[str, object] = {"rule": name, "lambda_old": rule.lambda_old, "lambda_new": rule.lambda_new}
-        details["lambda_fitted"] = lambda_new == "auto"
-        if published:
-            negative = [str(slot) for slot, sign in signs.items() if sign < 0]
-            cosine = None
-            if network.word_embeddings.shape[1] == network.hidden_size:
-                cosine = round(cosine_of_rules(network, aim.neurons, aim.new), 3)
-            return rule, {**details, "negative_neurons": negative, "cosine_to_output": cosine}
-        return rule, {**details, "signs": {str(slot): sign for slot, sign in signs.items()}}
+        factors = {"lambda_old": rule.lambda_old, "lambda_new": rule.lambda_new, "lambda_fitted": lambda_new == "auto"}
+        return rule, {"rule": name, **factors, **details}
+
+    def _rule_without_factors(self, aim: _Aim, name: str) -> tuple[recipes.UpdateRule, dict[str, object]]:
+        network = _network(aim.version)
+        rule = recipes.UpdateRule(aim.old, aim.new, 0.0, 0.0, name)
+        if name == "gradient":
+            with self._store.reading() as connection:
+                kept, others = kept_prompts(connection, aim.fact, MEASURED_AGAINST, seed=0)
+            rule = by_gradient(network, rule, aim.neurons, aim.prompts, encode_open(aim.version, others))
+            weights = {str(slot): weight for slot, weight in rule.weights.items()}
+            return rule, {"weights": weights, "kept_facts": kept, "prompts_each": MEASURED_AGAINST.prompts}
+        signs = activation_signs(network, aim.prompts, aim.neurons)
+        if name == "output":
+            return replace(rule, weights=signs), {"signs": {str(slot): sign for slot, sign in signs.items()}}
+        cosine = None
+        if network.word_embeddings.shape[1] == network.hidden_size:
+            cosine = round(cosine_of_rules(network, aim.neurons, aim.new), 3)
+        negative = [str(slot) for slot, sign in signs.items() if sign < 0]
+        return rule, {"negative_neurons": negative, "cosine_to_output": cosine}
 
     def _reported(self, aim: _Aim, content: diff_file.EditObject, report: bool) -> Draft:
         """The draft of an edit of a fact, with what the edit does, if that is wanted."""

@@ -76,7 +76,7 @@ class EditHistoryCommands:
         """
         from ..editing import diff_file
         from ..editing.replay import require_replayable
-        from .edit_optimize import prompts_in_recipe
+        from .edit_optimize import needs_prompts, prompts_in_recipe
         from .edit_rebase import compute_replays, store_rebase
 
         model, records = self._cascade(edit)
@@ -87,7 +87,7 @@ class EditHistoryCommands:
         ]
         with self._store.reading() as connection:
             prompts = {
-                record.id: prompts_in_recipe(connection, record) for record in records[:-1] if record.kind == "optimize"
+                record.id: prompts_in_recipe(connection, record) for record in records[:-1] if needs_prompts(record)
             }
         replays = compute_replays(self._models.load(model.name, model.version), contents, prompts)
         return store_rebase(self._store, edit, model.version, replays)

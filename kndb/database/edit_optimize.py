@@ -1,4 +1,4 @@
-"""Optimised edits: the facts whose answers are to stay, and the same optimisation of other neurons."""
+"""Edits computed on prompts: the facts whose answers are to stay, and the same optimisation of other neurons."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ def _others(connection: Any, own: int, kept: Sequence[int], each: int | None) ->
 
 
 def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
-    """The prompts on which an edit was optimised: its fact's own, then those whose answers were to stay.
+    """The prompts on which an edit was computed: its fact's own, then those whose answers were to stay.
 
-    Other kinds of edits have none.
+    See `facts_in_recipe`.
 
     Args:
         connection: an open transaction.
@@ -183,20 +183,37 @@ def optimized_edit(
 
 
 def facts_in_recipe(edit: Edit) -> list[int]:
-    """The facts on whose prompts an edit was computed: its own, and those whose answers an optimised one was to keep.
+    """The facts on whose prompts an edit was computed: its own, and those whose answers were to stay.
 
-    An update with output directions has its own, for the signs of its neurons; other kinds of edits have none.
+    An update by rule `output` has its own, for the signs of its neurons; erases and the published rule have none.
 
     Raises:
         EditError: if the recipe names none.
     """
     signed = edit.kind == "update" and edit.recipe.get("rule") == "output"
-    if edit.kind != "optimize" and not signed:
+    if not signed and not needs_prompts(edit):
         return []
     fact, kept = edit.recipe.get("fact"), [] if signed else edit.recipe.get("kept_facts")
     if not isinstance(fact, Mapping) or not isinstance(kept, list):
         raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was computed")
     return [local_fact(edit, number) for number in (fact["id"], *kept)]
+
+
+def needs_prompts(edit: Edit) -> bool:
+    """Whether an edit can be computed anew only on prompts: an optimised one, or an update along a gradient."""
+    return edit.kind == "optimize" or (edit.kind == "update" and edit.recipe.get("rule") == "gradient")
+
+
+def own_prompts(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Of the prompts of `prompts_in_recipe`, those of the edit's fact; none of an edit that has none."""
+    own = facts_in_recipe(edit)[:1]
+    return [prompt for prompt in prompts if prompt.fact_id in own]
+
+
+def kept_of(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Of the prompts of `prompts_in_recipe`, those whose answers are to stay."""
+    own = facts_in_recipe(edit)[:1]
+    return [prompt for prompt in prompts if prompt.fact_id not in own]
 
 
 def local_fact(edit: Edit, number: object) -> int:
@@ -240,13 +257,12 @@ def optimized_anew(
     Raises:
         EditError: if there is no prompt of the edit's fact, or no slot would change.
     """
-    own = facts_in_recipe(edit)[0]
     return optimized_edit(
         version,
         network,
         neurons,
-        encode_open(version, [prompt for prompt in prompts if prompt.fact_id == own]),
-        encode_open(version, [prompt for prompt in prompts if prompt.fact_id != own]),
+        encode_open(version, own_prompts(edit, prompts)),
+        encode_open(version, kept_of(edit, prompts)),
         recipe_settings(edit.recipe),
         recipe=recipe,
         kind=kind,

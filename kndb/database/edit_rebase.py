@@ -15,7 +15,7 @@ from ..store import edits as store_edits
 from ..store import steps
 from ..store.engine import Store
 from .edit_objects import add_object, step_in_memory
-from .edit_optimize import optimized_anew
+from .edit_optimize import encode_open, optimized_anew, own_prompts
 from .models import ModelVersion
 
 
@@ -65,7 +65,7 @@ def compute_replays(
     Args:
         version: the model at its current version; its weights change.
         edits: what to take back, in this order: the last applied first, the edit to leave out at the end.
-        prompts: for each optimised edit, by its number, the prompts of `prompts_in_recipe`.
+        prompts: for each edit that was computed on prompts, by its number, those of `prompts_in_recipe`.
 
     Returns:
         The edits computed anew, in the order in which to apply them.
@@ -96,7 +96,7 @@ def _computed_anew(
     prompts: Sequence[Prompt],
 ) -> diff_file.EditObject:
     if record.kind != "optimize":
-        return replay(network, content, record.id)
+        return replay(network, content, record.id, encode_open(version, own_prompts(record, prompts)))
     neurons = recipe_neurons(content.recipe)
     recipe = replayed_recipe(content.recipe, record.id)
     try:

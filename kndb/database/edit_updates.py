@@ -1,4 +1,4 @@
-"""The rule of an update: the signs of its neurons, and a factor λ₂ that fits the fact."""
+"""The rule of an update: its slots' weights or signs, its directions, and a factor λ₂ that fits the fact."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from ..editing.recipes import UpdateRule, plan, slots_by_layer
 from ..editing.slots import edited
 from ..errors import EditError
 from ..models.answers import batched_log_probabilities
-from ..models.directions import input_directions, output_directions
+from ..models.directions import gradient_directions, input_directions, output_directions
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Neuron
 
-SMALLEST, LARGEST = 1 / 16, 64.0
+SMALLEST, LARGEST = 1 / 128, 64.0
 """Between these, both powers of two, a fitted λ₂ is looked for."""
 ENOUGH = 0.8
 """The share of the fact's prompts that the new answer is to win. To win the last stubborn prompt takes a λ₂ that
 changes many other answers: docs/edits.md has the measurements."""
+RIDGE = 0.03
+"""How much a slot's own effect on other facts' answers counts, whatever that is, in parts of the mean slot's: with few
+prompts of other facts, their second moments alone would be trusted too far."""
 _HALVINGS = 3
 """Steps of bisection between the last doubling of λ₂ that is too little and the first that is enough: 2^(1/8) apart."""
 
@@ -48,17 +51,81 @@ def activation_signs(
     """
     if not prompts:
         raise EditError("found no prompt; expected at least one to read the neurons' signs from")
-    slots = slots_by_layer(network, neurons)
+    slots, written = _slot_activations(network, prompts, neurons)
+    return {slot: -1 if total < 0 else 1 for slot, total in zip(slots, written.mean(0).tolist(), strict=True)}
+
+
+def _slot_activations(
+    network: Network, prompts: Sequence[EncodedPrompt], neurons: Sequence[Neuron]
+) -> tuple[list[Neuron], torch.Tensor]:
+    """The neurons' value slots, in order, and what each is written times at answer positions, [prompts, slots].
+
+    Where layers share a slot, that is the sum of its neurons' activations.
+    """
+    by_layer = slots_by_layer(network, neurons)
+    slots = [Neuron(layer, index) for layer, indices in by_layer.items() for index in sorted(indices)]
     using = [
         Neuron(layer, index)
         for layer in range(len(network.layers))
-        for index in sorted(slots.get(network.canonical_layer(layer), ()))
+        for index in sorted(by_layer.get(network.canonical_layer(layer), ()))
     ]
-    written: dict[Neuron, float] = {}
-    for neuron, mean in zip(using, answer_activations(network, prompts, using).mean(0).tolist(), strict=True):
-        slot = Neuron(network.canonical_layer(neuron.layer), neuron.index)
-        written[slot] = written.get(slot, 0.0) + mean
-    return {slot: -1 if total < 0 else 1 for slot, total in written.items()}
+    places = {slot: place for place, slot in enumerate(slots)}
+    owners = torch.tensor([places[Neuron(network.canonical_layer(one.layer), one.index)] for one in using])
+    written = torch.zeros(len(prompts), len(slots), dtype=torch.float64)
+    return slots, written.index_add_(1, owners, answer_activations(network, prompts, using))
+
+
+def by_gradient(
+    network: Network,
+    rule: UpdateRule,
+    neurons: Sequence[Neuron],
+    prompts: Sequence[EncodedPrompt],
+    others: Sequence[EncodedPrompt],
+) -> UpdateRule:
+    """Rule `gradient` with its directions and weights.
+
+    Slot i of layer l moves along the direction t_l in which what l writes raises log p(new) most, on the mean of the
+    fact's prompts (`gradient_directions`), by a_i·‖v_i‖·λ₂. With k the slots' mean activations on these prompts,
+    n their lengths, and E the mean over other facts' prompts, a solves
+
+        (M + ρ·mean diag M)·a = n ⊙ k,    M_ij = n_i·n_j·E[w_i·w_j]·(t_l(i) · t_l(j))
+
+    up to its scale, mean |a_i| = 1: of all changes of one effect on the fact, that writes least at the answer positions
+    of the others, ρ aside. It is how ROME makes a change specific (C⁻¹k), for the fact's knowledge neurons alone.
+    Without other prompts a is n ⊙ k. Where layers share a slot, its activation is the sum of its neurons'.
+
+    Args:
+        network: the model; nothing in it changes.
+        rule: tokens and factors.
+        neurons: whose value slots are to change.
+        prompts: the fact's prompts, at least one.
+        others: prompts of other facts.
+
+    Raises:
+        EditError: if there is no prompt, the model lacks a neuron, a gradient is zero or not a number, or no slot would
+            move.
+    """
+    directions = gradient_directions(network, prompts, rule.new, list(slots_by_layer(network, neurons)))
+    slots, own = _slot_activations(network, prompts, neurons)
+    lengths = torch.tensor([_length(network, slot) for slot in slots], dtype=torch.float64)
+    effect = lengths * own.mean(0)
+    along = torch.stack([directions[slot.layer] for slot in slots])
+    written = _slot_activations(network, others, neurons)[1] * lengths
+    moments = written.T @ written / max(len(others), 1) * (along @ along.T)
+    ridge = RIDGE * moments.diagonal().mean()
+    weights = effect if ridge == 0 else torch.linalg.solve(moments + ridge * torch.eye(len(slots)), effect)
+    scale = weights.abs().mean()
+    if not bool(scale.isfinite() and scale > 0):
+        raise EditError(
+            "none of the neurons that are to change is active on the fact's prompts, or their value slots are zero; "
+            "use other neurons (kndb refine --threshold), or kndb edit optimize --max-share 1"
+        )
+    named = dict(zip(slots, (weights / scale).tolist(), strict=True))
+    return replace(rule, name="gradient", weights=named, directions=directions)
+
+
+def _length(network: Network, slot: Neuron) -> float:
+    return float(network.layers[slot.layer].down_matrix[:, slot.index].detach().double().norm())
 
 
 def fitted(
@@ -66,13 +133,13 @@ def fitted(
 ) -> UpdateRule:
     """The rule with the smallest λ₂ at which the new answer is the most probable one on four fifths of the prompts.
 
-    λ₂ is doubled from 1/16 until the new answer wins on so many, at most to 64; the last doubling is then halved three
+    λ₂ is doubled from 1/128 until the new answer wins on so many, at most to 64; the last doubling is then halved three
     times, so that λ₂ is at most 9 % too large. If it never wins on so many, the λ₂ with the most wins is taken, the
-    smallest of those; without any win, 1/16.
+    smallest of those; without any win, 1/128.
 
     Args:
         network: the model; it is as it was when this returns.
-        rule: tokens, name and signs; λ₁ too, if there is no ratio.
+        rule: tokens, name, weights and directions; λ₁ too, if there is no ratio.
         neurons: whose value slots change.
         prompts: the fact's prompts, at least one.
         ratio: λ₁ ÷ λ₂; None leaves λ₁ as it is.

@@ -52,14 +52,14 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         fact: int,
         to: str,
         *,
-        rule: str = "output",
+        rule: str = "gradient",
         lambda_old: float | None = None,
         lambda_new: float | Literal["auto"] | None = None,
         max_share: float | None = None,
         neurons: int | None = None,
         refinement: int | None = None,
     ) -> Edit:
-        """Plans that the model answers `to` for a fact, by the paper's rule; see `EditDrafts.update`.
+        """Plans that the model answers `to` for a fact, by the paper's rule, or one like it; see `EditDrafts.update`.
 
         Computes and stores the edit, applies nothing.
         """

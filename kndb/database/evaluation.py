@@ -39,8 +39,8 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import BLANK, Edit, Fact, Neuron, Prompt
 from .edit_drafts import answer_token, present_answer
-from .edit_optimize import encode_open, local_fact, optimized_anew
-from .edit_updates import activation_signs
+from .edit_optimize import encode_open, kept_of, local_fact, optimized_anew, own_prompts
+from .edit_updates import activation_signs, by_gradient
 from .edited_sentences import edited_sentences
 from .models import ModelVersion
 
@@ -221,11 +221,20 @@ def control_edit(
         return optimized_anew(edit, version, network, drawn, optimized_on, recipe=edit.recipe, kind="control")
     rule: recipes.Rule = recipes.erase_rule
     if edit.kind == "update":
-        # A random neuron, too, pushes with the sign of its own activation: else the control would be half undone.
-        signed = edit.recipe.get("rule") == "output"
-        signs = activation_signs(network, encode_open(version, optimized_on), drawn) if signed else None
-        rule = recipe_update_rule(edit.recipe, signs).on(network)
+        rule = _update_of(edit, version, network, drawn, optimized_on).on(network)
     return recipes.plan(network, drawn, rule, fingerprint=planned.fingerprint, kind="control", recipe={})
+
+
+def _update_of(
+    edit: Edit, version: ModelVersion, network: Network, neurons: Sequence[Neuron], computed_on: Sequence[Prompt]
+) -> recipes.UpdateRule:
+    """The rule of an update for other neurons, each with its own sign or weight: else half would be undone."""
+    own = encode_open(version, own_prompts(edit, computed_on))
+    name = edit.recipe.get("rule")
+    if name == "gradient":
+        others = encode_open(version, kept_of(edit, computed_on))
+        return by_gradient(network, recipe_update_rule(edit.recipe, {}), neurons, own, others)
+    return recipe_update_rule(edit.recipe, activation_signs(network, own, neurons) if name == "output" else None)
 
 
 def aimed_at(edit: Edit, version: ModelVersion, fact: Fact, prompts: Sequence[Prompt], to: str) -> Edit:

@@ -56,7 +56,7 @@ class Method:
     steps: int = Settings.steps
     max_share: float | None = None
     neurons: int | None = None
-    rule: str = "output"
+    rule: str = "gradient"
 
     def __post_init__(self) -> None:
         """Refuses what can't be.
@@ -71,7 +71,8 @@ class Method:
     def settings(self) -> dict[str, Any]:
         """The settings that its edits depend on."""
         own = ("rule", "lambda_old", "lambda_new") if self.name == "update" else ("keep", "steps")
-        share = (MAX_SHARE if self.name == "update" else 1.0) if self.max_share is None else self.max_share
+        default = MAX_SHARE.get(self.rule, 1.0) if self.name == "update" else 1.0
+        share = default if self.max_share is None else self.max_share
         every = asdict(self)
         return {"method": self.name, **{name: every[name] for name in own}, "max_share": share, "neurons": self.neurons}
 

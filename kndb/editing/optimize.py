@@ -17,12 +17,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import nn
 
 from ..errors import EditError, UsageError
 from ..models.network import Network
@@ -140,7 +138,7 @@ def optimize(
     """
     if not prompts or not neurons:
         raise EditError(f"found {len(prompts)} prompts and {len(neurons)} neurons; expected at least one of each")
-    with _frozen(network.model):
+    with network.frozen():
         return _Optimization(network, neurons, prompts, answer, others, settings).run(progress)
 
 
@@ -329,18 +327,6 @@ def _divergence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     if not len(after):
         return after.sum()
     return (before.exp() * (before - after)).sum(-1).mean()
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """While open, no parameter asks for a gradient: what lies below the first changed slot needs no graph then."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.requires_grad_(False)
-        yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_()
 
 
 def _wide(network: Network) -> Network:

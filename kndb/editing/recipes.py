@@ -1,8 +1,8 @@
 """The recipes: which values an edit puts into which value slots.
 
-`update` is the paper's rule for a changed fact (Dai et al. 2022, section 5.1), as published or with output directions
-and signs; `erase` its rule for a forgotten relation (section 5.2). A recipe is computed in double precision on the
-values that the slots have, and rounded once to the parameter's own dtype.
+`update` is the paper's rule for a changed fact (Dai et al. 2022, section 5.1), as published or with other directions
+and a weight for each slot; `erase` its rule for a forgotten relation (section 5.2). A recipe is computed in double
+precision on the values that the slots have, and rounded once to the parameter's own dtype.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .slots import layout_of, read_slots
 
 Rule = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """New values of value slots from their layer, their indices [k] and their old values, [k, d] in double precision."""
-RULES = ("output", "paper")
+RULES = ("gradient", "output", "paper")
 """How an update chooses directions: see `UpdateRule`. Recipes of before there was a choice mean `paper`."""
 
 
@@ -35,9 +35,13 @@ class UpdateRule:
         new: token of the answer to move to.
         lambda_old: λ₁, at least 0.
         lambda_new: λ₂, at least 0.
-        name: `output`: along the tokens' output directions (see `kndb.models.directions`), each slot with the sign of
-            its neuron's activation. `paper`: along their input word embeddings, without a sign, as published.
-        signs: of `output`, for each neuron (named by the lowest layer that has its slot), 1 or −1.
+        name: `gradient`: along the gradient of the new answer's log-probability, each slot with a weight of its own;
+            there is no λ₁. `output`: along the tokens' output directions, each slot with the sign of its neuron's
+            activation. `paper`: along their input word embeddings, without a sign, as published. For directions see
+            `kndb.models.directions`.
+        weights: of `gradient` and `output`, for each slot (named by its neuron in the lowest layer that has it); of
+            `output`, 1 or −1.
+        directions: of `gradient`, for each layer (the lowest with its parameter): [d], of length 1.
     """
 
     old: int
@@ -45,13 +49,14 @@ class UpdateRule:
     lambda_old: float
     lambda_new: float
     name: str = "paper"
-    signs: Mapping[Neuron, int] = field(default_factory=dict)
+    weights: Mapping[Neuron, float] = field(default_factory=dict)
+    directions: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     def on(self, network: Network) -> Rule:
-        """The rule for a model's value slots: v ← v + s·‖v‖·(λ₂·t′ − λ₁·t), t and t′ of length 1.
+        """The rule for a model's value slots: v ← v + s·‖v‖·(λ₂·t′ − λ₁·t), t and t′ of length 1, s the slot's weight.
 
         Args:
-            network: the model, whose embeddings give t and t′.
+            network: the model, whose embeddings give t and t′, unless the rule has directions.
 
         Raises:
             EditError: if both tokens are the same, so that nothing would be asked for; if the model's word embeddings
@@ -59,25 +64,33 @@ class UpdateRule:
         """
         if self.old == self.new:
             raise EditError("the new answer is the one that the model gives already; nothing to change")
+        if self.name not in RULES:
+            raise EditError(f"found rule {self.name!r}; expected one of {', '.join(RULES)}")
         if self.name == "paper":
             _require_wide_embeddings(network)
-            of_paper = input_directions(network, (self.old, self.new))
-        elif self.name != "output":
-            raise EditError(f"found rule {self.name!r}; expected one of {', '.join(RULES)}")
+            of_paper = self._push(input_directions(network, (self.old, self.new)))
 
         def moved(layer: int, indices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            signs: torch.Tensor | float = 1.0
+            weights: torch.Tensor | float = 1.0
             if self.name == "paper":
-                away, towards = of_paper
+                push = of_paper
             else:
-                away, towards = output_directions(network, layer, (self.old, self.new))
-                every = [self.signs[Neuron(layer, index)] for index in indices.tolist()]
-                signs = torch.tensor(every, dtype=torch.float64).unsqueeze(1)
-            length = values.norm(dim=1, keepdim=True)
-            result: torch.Tensor = values + length * signs * (self.lambda_new * towards - self.lambda_old * away)
+                every = [self.weights[Neuron(layer, index)] for index in indices.tolist()]
+                weights = torch.tensor(every, dtype=torch.float64).unsqueeze(1)
+                if self.name == "gradient":
+                    push = self.lambda_new * self.directions[layer]
+                else:
+                    push = self._push(output_directions(network, layer, (self.old, self.new)))
+            result: torch.Tensor = values + values.norm(dim=1, keepdim=True) * weights * push
             return result
 
         return moved
+
+    def _push(self, directions: torch.Tensor) -> torch.Tensor:
+        """λ₂·t′ − λ₁·t of the directions of the old and the new token."""
+        away, towards = directions
+        push: torch.Tensor = self.lambda_new * towards - self.lambda_old * away
+        return push
 
 
 def erase_rule(_layer: int, _indices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

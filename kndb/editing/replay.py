@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 
 from ..errors import EditError, UsageError
 from ..models.adapter import SlotLayout
+from ..models.directions import gradient_directions
 from ..models.network import Network
+from ..models.prompting import EncodedPrompt
 from ..records import Neuron
 from . import recipes
 from .diff_file import EditObject, Layout, slot_bytes
@@ -70,27 +72,30 @@ def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> No
         ) from None
 
 
-def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
+def replay(network: Network, planned: EditObject, edit: int, own: Sequence[EncodedPrompt] = ()) -> EditObject:
     """Computes an edit by a rule, `update` or `erase`, anew on the weights that the model has now; changes nothing.
 
-    The neurons, tokens, factors, rule and signs are those of the recipe; the new one notes `rebased_from`.
+    The neurons, tokens, factors, rule and weights are those of the recipe; the new one notes `rebased_from`. The
+    directions of rule `gradient` are taken anew.
 
     Args:
         network: the model, in the dtype in which it is stored.
         planned: the edit's object.
         edit: the edit's number.
+        own: the fact's prompts, for an update by rule `gradient`.
 
     Raises:
         EditError: if the recipe can't be replayed, or nothing would change.
     """
     require_replayable(edit, planned.kind, planned.recipe)
     rule: recipes.Rule = recipes.erase_rule
+    neurons = recipe_neurons(planned.recipe)
     try:
         if planned.kind == "update":
-            rule = recipe_update_rule(planned.recipe).on(network)
+            rule = with_directions(recipe_update_rule(planned.recipe), network, neurons, own).on(network)
         return recipes.plan(
             network,
-            recipe_neurons(planned.recipe),
+            neurons,
             rule,
             fingerprint=planned.fingerprint,
             kind=planned.kind,
@@ -98,6 +103,16 @@ def replay(network: Network, planned: EditObject, edit: int) -> EditObject:
         )
     except EditError as error:
         raise EditError(f"edit {edit} can't be replayed: {error}") from error
+
+
+def with_directions(
+    rule: recipes.UpdateRule, network: Network, neurons: Sequence[Neuron], own: Sequence[EncodedPrompt]
+) -> recipes.UpdateRule:
+    """The rule with the directions that the model's present weights give, if it is one that has any."""
+    if rule.name != "gradient":
+        return rule
+    layers = list(recipes.slots_by_layer(network, neurons))
+    return replace(rule, directions=gradient_directions(network, own, rule.new, layers))
 
 
 def recipe_slots(network: Network, planned: EditObject) -> Values:
@@ -154,17 +169,21 @@ def recipe_settings(recipe: Mapping[str, object]) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
-def recipe_update_rule(recipe: Mapping[str, object], signs: Mapping[Neuron, int] | None = None) -> recipes.UpdateRule:
+def recipe_update_rule(
+    recipe: Mapping[str, object], weights: Mapping[Neuron, float] | None = None
+) -> recipes.UpdateRule:
     """The rule of the recipe of an update; one of before there was a choice is the paper's.
+
+    Rule `gradient` comes without directions: see `with_directions`.
 
     Args:
         recipe: the recipe.
-        signs: of other neurons than the recipe's, to use in place of its own.
+        weights: of other neurons than the recipe's, to use in place of its own.
 
     Raises:
-        TypeError: if a token, a factor, the rule or a sign is not what it should be.
+        TypeError: if a token, a factor, the rule or a weight is not what it should be.
         KeyError: if something is missing.
-        UsageError: if a sign is not a neuron's.
+        UsageError: if a weight is not a neuron's.
     """
     old, new = (int(_number(recipe, name, int)) for name in ("old_token", "new_token"))
     lambda_old, lambda_new = (_number(recipe, name, (int, float)) for name in ("lambda_old", "lambda_new"))
@@ -173,9 +192,9 @@ def recipe_update_rule(recipe: Mapping[str, object], signs: Mapping[Neuron, int]
         raise TypeError(f"rule {name!r}")
     if name == "paper":
         return recipes.UpdateRule(old, new, lambda_old, lambda_new)
-    if signs is None:
-        signs = _signs(recipe["signs"])
-    return recipes.UpdateRule(old, new, lambda_old, lambda_new, "output", signs)
+    if weights is None:
+        weights = _signs(recipe["signs"]) if name == "output" else _weights(recipe["weights"])
+    return recipes.UpdateRule(old, new, lambda_old, lambda_new, str(name), weights)
 
 
 def replayed_recipe(recipe: Mapping[str, object], edit: int) -> dict[str, object]:
@@ -183,10 +202,20 @@ def replayed_recipe(recipe: Mapping[str, object], edit: int) -> dict[str, object
     return {**{name: value for name, value in recipe.items() if name != "report"}, "rebased_from": edit}
 
 
-def _signs(value: object) -> dict[Neuron, int]:
-    if not isinstance(value, Mapping) or not all(sign in (1, -1) for sign in value.values()):
+def _signs(value: object) -> dict[Neuron, float]:
+    found = _weights(value)
+    if any(sign not in (1, -1) for sign in found.values()):
         raise TypeError(f"signs {value!r}")
-    return {Neuron.parse(str(name)): int(sign) for name, sign in value.items()}
+    return found
+
+
+def _weights(value: object) -> dict[Neuron, float]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"weights {value!r}")
+    found = {Neuron.parse(str(name)): _number(value, name, (int, float)) for name in value}
+    if not all(math.isfinite(weight) for weight in found.values()):
+        raise TypeError(f"weights {value!r}")
+    return found
 
 
 def _number(recipe: Mapping[str, object], name: str, kind: type | tuple[type, ...]) -> float:

@@ -14,23 +14,29 @@ activations as steep as at zero. That also bridges output embeddings narrower th
 ELECTRA).
 
 What later layers make of a written vector is not counted: these are directions of the direct path. Only directions
-matter; lengths carry a norm's factor 1/√ε.
+matter; lengths carry a norm's factor 1/√ε. Where prompts are at hand, `gradient_directions` counts all of it: what the
+model makes of a vector written at their answer positions, in the residual streams that they have.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial, reduce
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from ..errors import EditError
+from .answers import answer_logits
 from .network import Network
+from .prompting import EncodedPrompt
 
 Step = Callable[[torch.Tensor], torch.Tensor]
+_AT_ONCE = 64
+"""Prompts in one pass with gradients."""
 
 
 def output_directions(network: Network, layer: int, tokens: Sequence[int]) -> torch.Tensor:
@@ -61,6 +67,76 @@ def output_directions(network: Network, layer: int, tokens: Sequence[int]) -> to
         )
     units: torch.Tensor = found / lengths
     return units
+
+
+def gradient_directions(
+    network: Network, prompts: Sequence[EncodedPrompt], token: int, layers: Collection[int]
+) -> dict[int, torch.Tensor]:
+    """The unit vector for each layer along which what it writes raises a token's log-probability most.
+
+    It is the gradient of the mean of log p(token) over the prompts, with respect to the output of the layer's down
+    projection at the answer position. Where layers share a parameter, it is the sum of their gradients.
+
+    Args:
+        network: the model; nothing in it changes.
+        prompts: at least one, of any lengths; their own answers don't matter.
+        token: the token.
+        layers: which, each the lowest with its parameter.
+
+    Returns:
+        By layer [d], of length 1, in double precision, on the CPU.
+
+    Raises:
+        EditError: if there is no prompt, or a gradient is zero or not a number.
+    """
+    if not prompts:
+        raise EditError("found no prompt; expected at least one to take gradients on")
+    found = {layer: torch.zeros(network.hidden_size, dtype=torch.float64) for layer in layers}
+    for start in range(0, len(prompts), _AT_ONCE):
+        batch = prompts[start : start + _AT_ONCE]
+        positions = torch.tensor([prompt.position for prompt in batch], device=network.device)
+        with network.frozen(), torch.enable_grad(), _outputs_kept(network, found) as kept:
+            logits = answer_logits(network, batch)
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            gained = wide.log_softmax(-1)[:, token].sum()
+            gradients = torch.autograd.grad(gained, [output for _, output in kept])
+        for (layer, _), gradient in zip(kept, gradients, strict=True):
+            # Some families flatten rows and positions.
+            rows = gradient.reshape(len(batch), -1, gradient.shape[-1])[torch.arange(len(batch)), positions]
+            found[layer] += rows.double().sum(0).cpu()
+    for layer, total in found.items():
+        length = total.norm()
+        if not bool(length.isfinite() and length > 0):
+            raise EditError(
+                f"the gradient of the new answer's probability at layer {layer} is "
+                f"{'zero' if length == 0 else 'not a number'} on this model; use kndb edit optimize"
+            )
+        found[layer] = total / length
+    return found
+
+
+@contextmanager
+def _outputs_kept(network: Network, layers: Collection[int]) -> Iterator[list[tuple[int, torch.Tensor]]]:
+    """While open, one forward pass notes what down projections write: (layer, output), one for each call.
+
+    A layer stands for all that share its parameter.
+    """
+    kept: list[tuple[int, torch.Tensor]] = []
+
+    def keep(layer: int, _module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+        kept.append((layer, output))
+        return output
+
+    modules = {
+        id(layer.down): (layer.down, network.canonical_layer(number)) for number, layer in enumerate(network.layers)
+    }
+    with ExitStack() as stack:
+        for module, layer in modules.values():
+            if layer in layers:
+                stack.callback(module.register_forward_hook(partial(keep, layer)).remove)
+        yield kept
 
 
 def input_directions(network: Network, tokens: Sequence[int]) -> torch.Tensor:

@@ -17,7 +17,8 @@ weight edited in the model counts here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
@@ -372,6 +373,17 @@ class Network:
         self._final_norm = _optional(model, adapter.final_norm) or _identity
         self._head = [_head_step(model, step) for step in adapter.head]
         self._places: dict[tuple[int, torch.device, torch.dtype], Places] = {}
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While open, no parameter asks for a gradient: what lies below the first changed value needs no graph then."""
+        asking = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        try:
+            self.model.requires_grad_(False)
+            yield
+        finally:
+            for parameter in asking:
+                parameter.requires_grad_()
 
     @property
     def device(self) -> torch.device:

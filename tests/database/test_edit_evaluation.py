@@ -20,7 +20,9 @@ def database(refined):
 
 def plan(database, subject, answer):
     fact = database.facts.find(["P36"], subject=subject)[0]
-    return database.edits.plan_update("tiny", fact.id, answer, max_share=1.0, lambda_old=0.5, lambda_new=1.5)
+    return database.edits.plan_update(
+        "tiny", fact.id, answer, rule="output", max_share=1.0, lambda_old=0.5, lambda_new=1.5
+    )
 
 
 def test_locality_is_against_the_unedited_checkpoint(database, family, sql, small_models, tmp_path):

@@ -22,7 +22,9 @@ def database(refined):
 def plan(database):
     """An edit that harms others."""
     fact = database.facts.find(["P36"], subject="France")[0]
-    return database.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
+    return database.edits.plan_update(
+        "tiny", fact.id, "Tokyo", rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0
+    )
 
 
 def flips_by_hand(database, family, sql, checkpoint, edit):
@@ -73,7 +75,7 @@ def test_an_erase_names_those_of_its_own_relation(database):
 def test_a_preview_names_them_before_anything_is_stored(database, family, sql, small_models):
     drafts = database.edits.drafts
     fact = database.facts.find(["P36"], subject="France")[0]
-    draft = drafts.update("tiny", fact.id, "Tokyo", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
+    draft = drafts.update("tiny", fact.id, "Tokyo", rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
     found = database.edits.preview(draft, others=99)
     assert found.asked == 15
     few = database.edits.preview(draft, others=3)

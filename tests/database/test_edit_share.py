@@ -19,7 +19,7 @@ def author(refined, monkeypatch):
     monkeypatch.setenv("KNDB_AUTHOR", "ada")
     fact = refined.facts.find(["P36"], subject="France")[0]
     for answer in ("Tokyo", "Oslo"):
-        edit = refined.edits.plan_update("tiny", fact.id, answer, max_share=1.0)
+        edit = refined.edits.plan_update("tiny", fact.id, answer, rule="output", max_share=1.0)
         refined.edits.apply(edit.id)
     refined.edits.evaluate(edit.id, sample=4)
     refined.edits.plan_optimize("tiny", refined.facts.find(["P37"], subject="Peru")[0].id, "French")

@@ -12,7 +12,7 @@ from kndb.database.trial_measures import Method, Sizes
 from kndb.errors import EditError, NotFoundError, UsageError
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
-WEAK = Method(lambda_old=0.5, lambda_new=1.5, max_share=1.0)
+WEAK = Method(rule="output", lambda_old=0.5, lambda_new=1.5, max_share=1.0)
 SIZES = Sizes(facts=5, intra=4, inter=6)
 
 
@@ -61,7 +61,7 @@ def test_what_a_bench_measures_is_what_the_edits_do(database, family, sql, small
     told = {fact: json.loads(measures)["to"] for part, _, fact, measures in rows if part == "single"}
     edits = []
     for place, fact in enumerate(order[:3]):
-        options = {"lambda_old": 0.5, "lambda_new": 1.5, "max_share": 1.0}
+        options = {"rule": "output", "lambda_old": 0.5, "lambda_new": 1.5, "max_share": 1.0}
         edits.append(database.edits.plan_update("tiny", fact, told[fact], **options))
         database.edits.apply(edits[-1].id)
         model = database.load_model("tiny").eval()

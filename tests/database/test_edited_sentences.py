@@ -98,7 +98,9 @@ def test_no_edited_sentence_is_kept(database, sql):
 
 def test_no_edited_sentence_counts_as_harmed(database, sql):
     france = fact_of(database, "P36", "France", "Paris")
-    edit = database.edits.plan_update("tiny", france.id, "Tokyo", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
+    edit = database.edits.plan_update(
+        "tiny", france.id, "Tokyo", rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0
+    )
     measures = database.edits.evaluate(edit.id, sample=99).measures
     own = own_texts(sql, database, france)
     rows = sql(
@@ -157,7 +159,9 @@ def test_trials_leave_them_out_too(database, monkeypatch):
 
 def test_a_preview_asks_none_of_them(database):
     france = fact_of(database, "P36", "France", "Paris")
-    draft = database.edits.drafts.update("tiny", france.id, "Tokyo", max_share=1.0, lambda_old=1.0, lambda_new=30.0)
+    draft = database.edits.drafts.update(
+        "tiny", france.id, "Tokyo", rule="output", max_share=1.0, lambda_old=1.0, lambda_new=30.0
+    )
     found = database.edits.preview(draft, others=99)
     assert found.collateral.edited == (france.id,)
     again = {fact.id for fact in database.facts.find(["P36"], subject="france")}

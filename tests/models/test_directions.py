@@ -1,4 +1,4 @@
-"""Output directions of every family, against the logits of the whole model with changed weights."""
+"""Output directions and gradients of every family, against the whole model with changed weights or outputs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from kndb.editing.recipes import UpdateRule, plan
 from kndb.editing.slots import edited
 from kndb.errors import EditError
 from kndb.models.adapter import SlotLayout
-from kndb.models.directions import input_directions, output_directions
+from kndb.models.directions import gradient_directions, input_directions, output_directions
 from kndb.models.network import Network
+from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
 from kndb.records import Neuron
 
@@ -161,3 +162,98 @@ def test_an_update_is_possible_and_is_the_rule(name):
         assert abs(new - expected).max() <= 1e-6 * length
     with edited(dict(model.named_parameters()), planned):
         assert torch.isfinite(logits(model)).all()
+
+
+# --- gradients -----------------------------------------------------------------------------------------------
+
+
+def log_probability(model: Any, prompt: EncodedPrompt, token: int) -> float:
+    """Of a token at a prompt's answer position, by the whole model."""
+    ids = torch.tensor([prompt.ids])
+    with torch.no_grad():
+        if prompt.source:
+            logits = model(input_ids=torch.tensor([prompt.source]), decoder_input_ids=ids).logits
+        else:
+            logits = model(input_ids=ids).logits
+    return float(logits[0, prompt.position].log_softmax(-1)[token])
+
+
+def numerical_gradient(
+    model: Any, width: int, layers: list[int], prompts: list[EncodedPrompt], token: int
+) -> torch.Tensor:
+    """Central differences of the sum of log p(token) over prompts: of what is added at the answer position, [d].
+
+    It is added to the outputs of all the layers, one after the other.
+    """
+    # Some norms compute in single precision, whatever the model's: a smaller step would show their rounding.
+    modules, step = down_projections(model), 1e-3
+    found = torch.zeros(width, dtype=torch.float64)
+    for layer in layers:
+        calls = [number for number, module in enumerate(modules) if module is modules[layer]]
+        for place in range(width):
+            for prompt in prompts:
+                for sign in (1, -1):
+                    turns = iter(calls)
+
+                    def add(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+                        if next(turns) != layer:  # noqa: B023 - called before the next turn of the loop
+                            return output
+                        changed = output.clone()
+                        changed.reshape(len(prompt.ids), -1)[prompt.position, place] += sign * step  # noqa: B023
+                        return changed
+
+                    handle = modules[layer].register_forward_hook(add)
+                    found[place] += sign * log_probability(model, prompt, token) / (2 * step)
+                    handle.remove()
+    return found
+
+
+@EVERY
+def test_gradients_are_what_the_model_does(name):
+    """The last layer's, or that of all layers which share its slots, on two prompts of different lengths."""
+    model = doubled(make(name))
+    network = Network(model, adapter_for(model.config))
+    source = (7, 8, 1) if model.config.model_type == "t5" else ()
+    masked = name in masked_families.VARIANTS or name == "bert"
+    prompts = [
+        EncodedPrompt(0, IDS, 2 if masked else 4, 0, source=source),
+        EncodedPrompt(1, IDS[:3], 1 if masked else 2, 0, source=source),
+    ]
+    layer = network.canonical_layer(len(network.layers) - 1)
+    sharing = [number for number in range(len(network.layers)) if network.canonical_layer(number) == layer]
+    expected = numerical_gradient(model, network.hidden_size, sharing, prompts, TOKENS[1])
+    found = gradient_directions(network, prompts, TOKENS[1], [layer])
+    assert list(found) == [layer]
+    torch.testing.assert_close(found[layer], expected / expected.norm(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["albert", "gpt2", "gemma2"])
+def test_gradients_leave_the_model_as_it_was(name, dtype):
+    model = make(name).to(dtype)
+    network = Network(model, adapter_for(model.config))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    asking = [parameter.requires_grad for parameter in model.parameters()]
+    layers = sorted({network.canonical_layer(number) for number in range(len(network.layers))})
+    found = gradient_directions(network, [EncodedPrompt(0, IDS, 4, 0)], TOKENS[0], layers)
+    assert [(value.dtype, value.shape) for value in found.values()] == [(torch.float64, (network.hidden_size,))] * len(
+        layers
+    )
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert asking == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_gradients_need_a_prompt():
+    model = make("gpt2")
+    with pytest.raises(EditError, match="found no prompt"):
+        gradient_directions(Network(model, adapter_for(model.config)), [], TOKENS[0], [0])
+
+
+def test_a_gradient_that_is_no_number():
+    model = make("gpt2")
+    with torch.no_grad():
+        model.transformer.wte.weight[TOKENS[0]] = torch.inf
+    with pytest.raises(EditError, match=r"not a number on this model; use kndb edit optimize"):
+        gradient_directions(Network(model, adapter_for(model.config)), [EncodedPrompt(0, IDS, 4, 0)], TOKENS[0], [0])

@@ -108,7 +108,7 @@ def measure(database: kndb.Database, options: argparse.Namespace) -> dict[str, o
         _report(done, totals)
     means = {name: sum(values) / len(values) for name, values in totals.items()}
     for name in [name for name in means if name.endswith(("success", "paraphrase"))]:
-        means[f"{name}.all_facts"] = sum(totals[name]) / len(run.targets)
+        means[f"{name}.all_facts"] = sum(totals[name]) / (len(totals[name]) + len(unplanned))
     planned = sorted(TAKEN)
     return {
         **{name: value for name, value in vars(options).items() if name != "db"},

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-UPDATE = ("--to", "Tokyo", "--max-share", 1, "--lambda-old", 2, "--lambda-new", 6)
+UPDATE = ("--to", "Tokyo", "--rule", "output", "--max-share", 1, "--lambda-old", 2, "--lambda-new", 6)
 SMALL = ("--sample", 3)
 
 

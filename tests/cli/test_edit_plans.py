@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -170,8 +171,10 @@ def test_a_plan_says_what_it_does_and_warns(kndb, kndb_json, france):
     strong = kndb("edit", "update", *of_fact, "--lambda-new", 300, "--max-share", 1)
     assert "times what it was" in strong.err
     default = kndb("edit", "update", *of_fact)
-    assert "so the least shared ones are changed" in default.out
+    assert re.search(r"rule +gradient, λ₂ [\d.e-]+, fitted to the fact's prompts\n", default.out)
     assert "Warning" not in default.err or "times what it was" in default.err
+    least = kndb("edit", "update", *of_fact, "--rule", "output")
+    assert "so the least shared ones are changed" in least.out
 
 
 def test_rule_paper_says_what_is_wrong(kndb, france):

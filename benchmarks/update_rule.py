@@ -1,13 +1,14 @@
-"""Tries λ₁ and λ₂ of `kndb edit update` on many facts of a model: success against collateral.
+"""Tries the rules of `kndb edit update` on many facts of a model, and gradient steps: success against collateral.
 
     python benchmarks/update_rule.py --db kndb.db --model smollm2 --facts 50 --relations P36,P37,P30,P1376
+    python benchmarks/update_rule.py --db kndb.db --model smollm2 --facts 50 --optimize
     python benchmarks/update_rule.py --db kndb.db --model lab-bert --facts 12 --relations P36,P176 --grid
 
 The store must have the model and a refinement of it: `kndb attribute --model M --relation P36 --known-only`, then
 `kndb refine`. Facts are drawn by the seed among those with knowledge neurons, in turns of the relations; each is given
 another object of its relation, of one token. Each edit is planned and measured alone, in memory; nothing is stored.
 Without --grid, the rules with their defaults are measured (gradient, output, and paper as published); with it, other
-λ₂ and λ₁ ÷ λ₂ too.
+λ₂ and λ₁ ÷ λ₂ too. With --optimize, `kndb edit optimize` with its defaults is measured as well.
 
 Measured: the share of the fact's prompts, and of its held-out ones, that the new answer wins; and, on prompts of
 --others facts of the relation and as many of other relations whose held-out prompt the unedited model answers rightly
@@ -44,6 +45,7 @@ from kndb.store import facts as store_facts
 PUBLISHED = {"rule": "paper", "lambda_new": 8.0, "lambda_old": 1.0}
 DEFAULT: dict[str, Any] = {"rule": "gradient"}
 OUTPUT: dict[str, Any] = {"rule": "output"}
+OPTIMIZE: dict[str, Any] = {"method": "optimize"}
 GRID: list[dict[str, Any]] = [
     *({"rule": "gradient", "lambda_new": new} for new in (0.03, 0.1, 0.3, 1.0, 3.0)),
     *({"rule": rule, "lambda_new": new, "lambda_old": ratio * new}
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=10, help="facts of the relation, and of others, to measure")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--grid", action="store_true", help="try λ₁ and λ₂, too")
+    parser.add_argument("--optimize", action="store_true", help="measure gradient steps, too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="keep the measurements here, and go on from those that are there")
     options = parser.parse_args()
@@ -106,6 +109,7 @@ class Run:
         done = [json.loads(line) for line in out.read_text().splitlines()] if out is not None and out.exists() else []
         known = {(row["fact"], row["to"], row["setting"]): row for row in done}
         settings = [DEFAULT, OUTPUT, PUBLISHED, *(GRID if self._options.grid else ())]
+        settings += [OPTIMIZE] if self._options.optimize else []
         started = time.perf_counter()
         for place, (fact, to) in enumerate(self._targets, 1):
             for setting in settings:
@@ -122,9 +126,10 @@ class Run:
 
     def _measured(self, fact: Fact, to: str, setting: dict[str, Any]) -> dict[str, Any]:
         try:
-            draft = self._database.edits.drafts.update(
-                self._options.model, fact.id, to, on=self._version, report=False, **setting
-            )
+            drafts = self._database.edits.drafts
+            plan = drafts.optimize if setting == OPTIMIZE else drafts.update
+            options = {} if setting == OPTIMIZE else setting
+            draft = plan(self._options.model, fact.id, to, on=self._version, report=False, **options)
         except EditError as error:
             return {"unplanned": str(error)}
         recipe: Any = draft.content.recipe
@@ -140,7 +145,7 @@ class Run:
         before = {name: self._answers(groups[name]) for name in ("relation", "others")}
         with edited(self._parameters, draft.content):
             after = {name: self._answers(prompts) for name, prompts in groups.items()}
-        row: dict[str, Any] = {"neurons": len(recipe["neurons"]), "lambda_new": recipe["lambda_new"]}
+        row: dict[str, Any] = {"neurons": len(recipe["neurons"]), "lambda_new": recipe.get("lambda_new")}
         for name, group in (("success", "own"), ("held_out", "held")):
             row[name] = mean(token == recipe["new_token"] for token, _ in after[group])
         for name in ("relation", "others"):
@@ -203,6 +208,8 @@ class Run:
 
 def named(setting: dict[str, Any]) -> str:
     """A setting in a few words."""
+    if setting == OPTIMIZE:
+        return "optimize"
     if "lambda_new" not in setting:
         return f"{setting['rule']}, fitted"
     if "lambda_old" not in setting:

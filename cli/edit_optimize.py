@@ -56,9 +56,9 @@ def optimize(
     ] = 0.02,
     neighbours: Annotated[
         int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
-    ] = 50,
-    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 40,
-    prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 2,
+    ] = 40,
+    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 240,
+    prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 1,
     at_once: Annotated[int, typer.Option("--at-once", help="How many of these prompts count in one step.")] = 16,
     max_share: Annotated[
         float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")

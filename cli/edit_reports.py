@@ -141,7 +141,7 @@ def _advice(model: str, kind: str, recipe: Mapping[str, Any], db: str | None) ->
     call = f"--model {shlex.quote(model)} --fact {recipe['fact']['id']} --to {shlex.quote(str(recipe['to']))}{given}"
     if kind == "optimize":
         fails = recipe["report"]["success"] == 0
-        return f"Try: kndb edit optimize {call} " + ("--steps 300 --bound 40" if fails else "--keep 32 --others 50")
+        return f"Try: kndb edit optimize {call} " + ("--steps 300 --bound 40" if fails else "--keep 64 --others 480")
     also = []
     if recipe.get("rule") == "paper":
         also.append(f"kndb edit update {call}, which moves slots along the gradient of the new answer")

@@ -33,9 +33,9 @@ class Neighbours:
         prompts: how many prompts of each of them count, other ones for other facts, at least 1; None takes all.
     """
 
-    relation: int = 50
-    elsewhere: int = 40
-    prompts: int | None = 2
+    relation: int = 40
+    elsewhere: int = 240
+    prompts: int | None = 1
 
     def __post_init__(self) -> None:
         """Refuses negative numbers.

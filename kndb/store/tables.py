@@ -13,11 +13,10 @@ Times are ISO 8601 text in UTC. Settings, recipes and measures are JSON text. Sc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy import text as sql
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -28,15 +27,22 @@ NAMING = {
 }
 
 
-class Table(DeclarativeBase):
-    """Base of all tables: named constraints, JSON for mappings."""
+if TYPE_CHECKING:
+    from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
-        dict[str, Any]: JSON(),
-        list[int]: JSON(),
-        float: Double(),  # SQLAlchemy 2.0 would say FLOAT, 2.1 DOUBLE
-    }
+    class Table(DeclarativeBase):
+        """Base of all tables, as type checkers see them."""
+
+        metadata = MetaData(naming_convention=NAMING)
+        type_annotation_map = {dict[str, Any]: JSON(), list[int]: JSON(), float: Double()}  # noqa: RUF012
+
+else:
+    from .declared import DeclaredTable, mapped_column
+
+    class Table(metaclass=DeclaredTable):
+        """Base of all tables: named constraints, JSON for mappings."""
+
+        metadata = MetaData(naming_convention=NAMING)
 
 
 class RelationRow(Table):

@@ -228,7 +228,7 @@ def _edits(model: str, size: Size) -> Iterator[Step]:
         lambda found: ["kndb", "edit", "eval", found[f"{model}.erase"]["output"]["edit"], "--sample", size.sample],
         lambda output: output["measures"],
     )
-    yield Step(f"{model}.fact", lambda _: ["kndb", "query", "facts", "--relation", "P36", "--subject", "France"])
+    yield Step(f"{model}.fact", lambda _: ["kndb", "query", "facts", "--relation", "P36", "--subject", "Spain"])
 
     def plan(found: Results) -> Sequence[object]:
         target = ["--fact", found[f"{model}.fact"]["output"][0]["id"], "--to", "Rome", "--max-share", 1]

@@ -21,7 +21,7 @@ from ..store import runs as store_runs
 from ..store.engine import Store
 from .edit_optimize import Neighbours, encode_open, kept_prompts, optimized_edit, without_far_below
 from .edit_reports import with_report
-from .edit_updates import activation_signs, by_gradient, cosine_of_rules, fitted
+from .edit_updates import activation_signs, by_gradient, cosine_of_rules, fitted, fitted_along_gradient
 from .models import ModelCommands, ModelVersion
 
 MAX_SHARE = {"gradient": 1.0, "output": 0.1, "paper": 0.1}
@@ -155,8 +155,10 @@ class EditDrafts:
         else:
             ratio = None
         rule = replace(rule, lambda_old=lambda_old)
-        if lambda_new == "auto":
-            rule = fitted(_network(aim.version), rule, aim.neurons, aim.prompts, ratio)
+        if lambda_new == "auto" and name == "gradient":
+            rule, details["turned_at"] = fitted_along_gradient(_network(aim.version), rule, aim.neurons, aim.prompts)
+        elif lambda_new == "auto":
+            rule = fitted(_network(aim.version), rule, aim.neurons, aim.prompts, ratio).rule
         else:
             rule = replace(rule, lambda_new=lambda_new)
             if ratio is not None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..analysis.interventions import answer_activations
+from ..editing.gradient_rule import along_gradient, turned
 from ..editing.recipes import UpdateRule, plan, slots_by_layer
 from ..editing.slots import edited
 from ..errors import EditError
 from ..models.answers import batched_log_probabilities
-from ..models.directions import gradient_directions, input_directions, output_directions
+from ..models.directions import input_directions, output_directions
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Neuron
 
 SMALLEST, LARGEST = 1 / 128, 64.0
 """Between these, both powers of two, a fitted λ₂ is looked for."""
+FARTHEST = 8.0
+"""The largest along a gradient, whose direction is rather turned: slots that move by more write something else."""
+TURNS = 3
+"""How often the direction is turned at most, where the new answer does not win often enough."""
 ENOUGH = 0.8
 """The share of the fact's prompts that the new answer is to win. To win the last stubborn prompt takes a λ₂ that
 changes many other answers: docs/edits.md has the measurements."""
@@ -96,7 +101,7 @@ def by_gradient(
 
     Args:
         network: the model; nothing in it changes.
-        rule: tokens and factors.
+        rule: of name `gradient`, with tokens and factors.
         neurons: whose value slots are to change.
         prompts: the fact's prompts, at least one.
         others: prompts of other facts.
@@ -105,11 +110,11 @@ def by_gradient(
         EditError: if there is no prompt, the model lacks a neuron, a gradient is zero or not a number, or no slot would
             move.
     """
-    directions = gradient_directions(network, prompts, rule.new, list(slots_by_layer(network, neurons)))
+    rule = along_gradient(network, rule, neurons, prompts)
     slots, own = _slot_activations(network, prompts, neurons)
     lengths = torch.tensor([_length(network, slot) for slot in slots], dtype=torch.float64)
     effect = lengths * own.mean(0)
-    along = torch.stack([directions[slot.layer] for slot in slots])
+    along = torch.stack([rule.directions[slot.layer] for slot in slots])
     written = _slot_activations(network, others, neurons)[1] * lengths
     moments = written.T @ written / max(len(others), 1) * (along @ along.T)
     ridge = RIDGE * moments.diagonal().mean()
@@ -121,21 +126,43 @@ def by_gradient(
             "use other neurons (kndb refine --threshold), or kndb edit optimize --max-share 1"
         )
     named = dict(zip(slots, (weights / scale).tolist(), strict=True))
-    return replace(rule, name="gradient", weights=named, directions=directions)
+    return replace(rule, weights=named)
 
 
 def _length(network: Network, slot: Neuron) -> float:
     return float(network.layers[slot.layer].down_matrix[:, slot.index].detach().double().norm())
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A fitted rule.
+
+    Attributes:
+        rule: the rule.
+        wins: on how many of the fact's prompts the new answer is the most probable one.
+        enough: whether that is on four fifths of them.
+        likeliest: of the λ₂ that were tried, the one with the highest mean log-probability of the new answer.
+    """
+
+    rule: UpdateRule
+    wins: int
+    enough: bool
+    likeliest: float
+
+
 def fitted(
-    network: Network, rule: UpdateRule, neurons: Sequence[Neuron], prompts: Sequence[EncodedPrompt], ratio: float | None
-) -> UpdateRule:
+    network: Network,
+    rule: UpdateRule,
+    neurons: Sequence[Neuron],
+    prompts: Sequence[EncodedPrompt],
+    ratio: float | None,
+    largest: float = LARGEST,
+) -> Fit:
     """The rule with the smallest λ₂ at which the new answer is the most probable one on four fifths of the prompts.
 
-    λ₂ is doubled from 1/128 until the new answer wins on so many, at most to 64; the last doubling is then halved three
-    times, so that λ₂ is at most 9 % too large. If it never wins on so many, the λ₂ with the most wins is taken, the
-    smallest of those; without any win, 1/128.
+    λ₂ is doubled from 1/128 until the new answer wins on so many, at most to `largest`; the last doubling is then
+    halved three times, so that λ₂ is at most 9 % too large. If it never wins on so many, the λ₂ with the most wins is
+    taken, the smallest of those; without any win, 1/128.
 
     Args:
         network: the model; it is as it was when this returns.
@@ -143,9 +170,11 @@ def fitted(
         neurons: whose value slots change.
         prompts: the fact's prompts, at least one.
         ratio: λ₁ ÷ λ₂; None leaves λ₁ as it is.
+        largest: the largest λ₂ to try, a power of two.
 
     """
     parameters = dict(network.model.named_parameters())
+    seen: dict[float, tuple[int, float]] = {}
 
     def tried(factor: float) -> UpdateRule:
         away = rule.lambda_old if ratio is None else ratio * factor
@@ -157,12 +186,47 @@ def fitted(
         except EditError:  # Too large for the dtype; whatever else it is, the plan at the factor that is found says.
             return 0
         with edited(parameters, planned):
-            return winning(network, prompts, rule.new)[0]
+            seen[factor] = _wins_and_log_probability(network, prompts, rule.new)
+        return seen[factor][0]
 
-    return tried(smallest_winning(wins, math.ceil(ENOUGH * len(prompts))))
+    wanted = math.ceil(ENOUGH * len(prompts))
+    found = smallest_winning(wins, wanted, largest)
+    won = seen.get(found, (0, 0.0))[0]
+    likeliest = max(seen, key=lambda factor: (seen[factor][1], -factor), default=found)
+    return Fit(tried(found), won, won >= wanted, likeliest)
 
 
-def smallest_winning(wins: Callable[[float], int], wanted: int) -> float:
+def fitted_along_gradient(
+    network: Network, rule: UpdateRule, neurons: Sequence[Neuron], prompts: Sequence[EncodedPrompt]
+) -> tuple[UpdateRule, list[float]]:
+    """The fitted rule `gradient`, and the λ₂ at which its directions were turned.
+
+    While the new answer does not win on four fifths of the fact's prompts, the directions are turned at the λ₂ at which
+    it was likeliest, three times at most. Of all that was tried, the rule with the most wins is taken, the least turned
+    of those.
+
+    Args:
+        network: the model; it is as it was when this returns.
+        rule: with weights and directions; see `by_gradient`.
+        neurons: whose value slots change.
+        prompts: the fact's prompts, at least one.
+    """
+    turns: list[float] = []
+    fit = fitted(network, rule, neurons, prompts, 0.0, FARTHEST)
+    best = fit, 0
+    while not fit.enough and len(turns) < TURNS:
+        try:
+            rule = turned(network, rule, neurons, prompts, fit.likeliest)
+        except EditError:  # There is no gradient with that edit; what was found before stands.
+            break
+        turns.append(fit.likeliest)
+        fit = fitted(network, rule, neurons, prompts, 0.0, FARTHEST)
+        if fit.wins > best[0].wins:
+            best = fit, len(turns)
+    return best[0].rule, turns[: best[1]]
+
+
+def smallest_winning(wins: Callable[[float], int], wanted: int, largest: float = LARGEST) -> float:
     """The search of `fitted`: `wins` says how many prompts are won at a factor, `wanted` is how many are to be."""
     best, factor = (0, SMALLEST), SMALLEST
     while True:
@@ -171,7 +235,7 @@ def smallest_winning(wins: Callable[[float], int], wanted: int) -> float:
             best = won, factor
         if won >= wanted:
             break
-        if factor >= LARGEST:
+        if factor >= largest:
             return best[1]
         factor *= 2
     if factor == SMALLEST:
@@ -186,13 +250,13 @@ def smallest_winning(wins: Callable[[float], int], wanted: int) -> float:
     return high
 
 
-def winning(network: Network, prompts: Sequence[EncodedPrompt], token: int) -> tuple[int, float]:
-    """On how many prompts a token is the most probable one, and its mean probability (0 without prompts)."""
-    count, probability = 0, 0.0
+def _wins_and_log_probability(network: Network, prompts: Sequence[EncodedPrompt], token: int) -> tuple[int, float]:
+    """On how many prompts a token is the most probable one, and its mean log-probability; not-a-number counts as −∞."""
+    count, total = 0, 0.0
     for _, log_probabilities in batched_log_probabilities(network, prompts):
         count += int((log_probabilities.argmax(-1) == token).sum())
-        probability += float(log_probabilities[:, token].double().exp().sum())
-    return count, probability / max(len(prompts), 1)
+        total += float(log_probabilities[:, token].double().nan_to_num(-math.inf).sum())
+    return count, total / max(len(prompts), 1)
 
 
 def cosine_of_rules(network: Network, neurons: Sequence[Neuron], token: int) -> float:

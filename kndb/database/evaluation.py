@@ -30,7 +30,8 @@ from ..analysis.fluency import fluency
 from ..analysis.readings import Question, State, as_they_are
 from ..editing import recipes
 from ..editing.diff_file import EditObject
-from ..editing.replay import recipe_update_rule
+from ..editing.gradient_rule import along_gradient
+from ..editing.replay import recipe_update_rule, turns_of
 from ..editing.slots import edited
 from ..errors import UsageError
 from ..models import loading
@@ -233,7 +234,8 @@ def _update_of(
     name = edit.recipe.get("rule")
     if name == "gradient":
         others = encode_open(version, kept_of(edit, computed_on))
-        return by_gradient(network, recipe_update_rule(edit.recipe, {}), neurons, own, others)
+        rule = by_gradient(network, recipe_update_rule(edit.recipe, {}), neurons, own, others)
+        return along_gradient(network, rule, neurons, own, turns_of(edit.recipe))
     return recipe_update_rule(edit.recipe, activation_signs(network, own, neurons) if name == "output" else None)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 
 from ..errors import EditError, UsageError
 from ..models.adapter import SlotLayout
-from ..models.directions import gradient_directions
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records import Neuron
 from . import recipes
 from .diff_file import EditObject, Layout, slot_bytes
+from .gradient_rule import along_gradient
 from .optimize import Settings
 from .slots import read_slots
 
@@ -62,6 +62,7 @@ def require_replayable(edit: int, kind: str, recipe: Mapping[str, object]) -> No
         recipe_neurons(recipe)
         if kind == "update":
             recipe_update_rule(recipe)
+            turns_of(recipe)
         if kind == "optimize":
             _number(recipe, "new_token", int)
             recipe_settings(recipe)
@@ -92,7 +93,9 @@ def replay(network: Network, planned: EditObject, edit: int, own: Sequence[Encod
     neurons = recipe_neurons(planned.recipe)
     try:
         if planned.kind == "update":
-            rule = with_directions(recipe_update_rule(planned.recipe), network, neurons, own).on(network)
+            rule = with_directions(recipe_update_rule(planned.recipe), planned.recipe, network, neurons, own).on(
+                network
+            )
         return recipes.plan(
             network,
             neurons,
@@ -106,13 +109,26 @@ def replay(network: Network, planned: EditObject, edit: int, own: Sequence[Encod
 
 
 def with_directions(
-    rule: recipes.UpdateRule, network: Network, neurons: Sequence[Neuron], own: Sequence[EncodedPrompt]
+    rule: recipes.UpdateRule,
+    recipe: Mapping[str, object],
+    network: Network,
+    neurons: Sequence[Neuron],
+    own: Sequence[EncodedPrompt],
 ) -> recipes.UpdateRule:
     """The rule with the directions that the model's present weights give, if it is one that has any."""
-    if rule.name != "gradient":
-        return rule
-    layers = list(recipes.slots_by_layer(network, neurons))
-    return replace(rule, directions=gradient_directions(network, own, rule.new, layers))
+    return along_gradient(network, rule, neurons, own, turns_of(recipe)) if rule.name == "gradient" else rule
+
+
+def turns_of(recipe: Mapping[str, object]) -> list[float]:
+    """The λ₂ at which the directions of an update along the gradient were turned.
+
+    Raises:
+        TypeError: if they are not finite numbers.
+    """
+    found = recipe.get("turned_at", [])
+    if not isinstance(found, list) or not all(isinstance(one, (int, float)) and math.isfinite(one) for one in found):
+        raise TypeError(f"turned_at {found!r}")
+    return [float(one) for one in found]
 
 
 def recipe_slots(network: Network, planned: EditObject) -> Values:

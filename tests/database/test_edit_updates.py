@@ -11,10 +11,21 @@ from transformers import AutoTokenizer
 
 from kndb.database.edit_faults import faults, perplexity_factor
 from kndb.database.edit_optimize import encode_open
-from kndb.database.edit_updates import RIDGE, activation_signs, by_gradient, smallest_winning
+from kndb.database.edit_updates import (
+    FARTHEST,
+    RIDGE,
+    TURNS,
+    activation_signs,
+    by_gradient,
+    fitted,
+    fitted_along_gradient,
+    smallest_winning,
+)
 from kndb.editing import diff_file
+from kndb.editing.gradient_rule import along_gradient
 from kndb.editing.recipes import UpdateRule, plan
 from kndb.editing.replay import recipe_update_rule, replay
+from kndb.editing.slots import edited
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.directions import gradient_directions, output_directions
@@ -23,6 +34,8 @@ from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.records import Neuron
 from kndb.store import facts as store_facts
+
+NAMED = {"fingerprint": "f" * 64, "kind": "update", "recipe": {}}
 
 
 def fact_of(database, subject="France", relation="P36"):
@@ -177,6 +190,24 @@ def new_values(database, edit, push):
             torch.testing.assert_close(new, expected.float())
 
 
+def directions_by_hand(model, network, recipe, own):
+    """Directions of an update along the gradient; where they were turned, with slots moved one by one."""
+    weights = {Neuron.parse(name): weight for name, weight in recipe["weights"].items()}
+    layers = {slot.layer for slot in weights}
+    found = gradient_directions(network, own, recipe["new_token"], layers)
+    for factor in recipe["turned_at"]:
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with torch.no_grad():
+            for slot, weight in weights.items():
+                values = network.layers[slot.layer].down_matrix[:, slot.index]
+                moved = values.double() + factor * weight * values.double().norm() * found[slot.layer]
+                values.copy_(moved)
+        there = gradient_directions(network, own, recipe["new_token"], layers)
+        model.load_state_dict(before)
+        found = {layer: (found[layer] + there[layer]) / (found[layer] + there[layer]).norm() for layer in layers}
+    return found
+
+
 def test_a_default_update_is_the_rule_along_the_gradient(refined, family, small_models):
     """New values worked out from the recipe; success asked of the model once more."""
     fact = fact_of(refined)
@@ -194,8 +225,7 @@ def test_a_default_update_is_the_rule_along_the_gradient(refined, family, small_
     network = Network(version.model, version.adapter)
     with refined.store.reading() as connection:
         own = encode_open(version, store_facts.prompts(connection, fact_ids=[fact.id], held_out=False))
-    layers = {Neuron.parse(name).layer for name in recipe["neurons"]}
-    directions = gradient_directions(network, own, recipe["new_token"], layers)
+    directions = directions_by_hand(version.model, network, recipe, own)
     new_values(refined, edit, lambda layer: recipe["lambda_new"] * directions[layer])
     report = recipe["report"]
     assert report["success"] >= 0.8
@@ -208,6 +238,35 @@ def test_a_default_update_is_the_rule_along_the_gradient(refined, family, small_
     place = (encoded.input_ids[0] == tokenizer.mask_token_id).nonzero()[0, 0] if family == "bert" else -1
     with torch.no_grad():
         assert int(model(**encoded).logits[0, place].argmax()) == recipe["new_token"]
+
+
+def test_where_one_gradient_does_not_lead_far_enough_it_is_taken_again():
+    """The new answer wins on the fact's prompts; without a turn, it does so nowhere at any λ₂ that is tried."""
+    turned_once = 0
+    for seed in range(12):
+        model = tiny_model("gpt2", seed, roughness=0.5)
+        network = Network(model, GPT2)
+        own = [EncodedPrompt(number, (5, 9 + number, 2), 2, 0) for number in range(4)]
+        others = [EncodedPrompt(9 + number, (7, 30 + number, 11, 4), 3, 0) for number in range(8)]
+        neurons = [Neuron(1, 3), Neuron(2, 8), Neuron(2, 9)]
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        rule = by_gradient(network, UpdateRule(3, 11, 0.0, 0.0, "gradient"), neurons, own, others)
+        unturned = fitted(network, rule, neurons, own, 0.0, FARTHEST)
+        found, turns = fitted_along_gradient(network, rule, neurons, own)
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        assert (turns == []) or not unturned.enough
+        assert found.lambda_new <= FARTHEST
+        assert len(turns) <= TURNS
+        won = []
+        for one in (unturned.rule, found):
+            with edited(dict(model.named_parameters()), plan(network, neurons, one.on(network), **NAMED)):
+                won.append(sum(int(answer_logits(network, [prompt])[0].argmax()) == 11 for prompt in own))
+        assert won[0] == unturned.wins
+        assert won[1] >= won[0]
+        turned_once += won[1] > won[0]
+        again = along_gradient(network, replace(found, directions={}), neurons, own, turns)
+        assert all(torch.equal(again.directions[layer], value) for layer, value in found.directions.items())
+    assert turned_once >= 1
 
 
 def test_rule_output_has_the_models_own_signs(refined):
@@ -296,13 +355,11 @@ def test_a_rebase_takes_rule_and_weights_from_the_recipe(refined, name):
     if name == "gradient":
         with refined.store.reading() as connection:
             own = encode_open(version, store_facts.prompts(connection, fact_ids=[fact.id], held_out=False))
-        layers = {slot.layer for slot in rule.weights}
-        rule = replace(rule, directions=gradient_directions(network, own, second.recipe["new_token"], layers))
+        rule = replace(rule, directions=directions_by_hand(version.model, network, second.recipe, own))
     expected = plan(network, list(rule.weights), rule.on(network), fingerprint="", kind="update", recipe={})
     found = content_of(refined, made)
-    assert all(
-        torch.equal(one.new, other.new) for one, other in zip(expected.parameters, found.parameters, strict=True)
-    )
+    for one, other in zip(expected.parameters, found.parameters, strict=True):
+        torch.testing.assert_close(one.new, other.new)
 
 
 @pytest.mark.parametrize(

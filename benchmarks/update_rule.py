@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--relations", default="P36,P37,P30,P1376", help="with commas between them")
     parser.add_argument("--others", type=int, default=10, help="facts of the relation, and of others, to measure")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rules", default="gradient,output,paper", help="which, with commas between them")
     parser.add_argument("--grid", action="store_true", help="try λ₁ and λ₂, too")
     parser.add_argument("--optimize", action="store_true", help="measure gradient steps, too")
     parser.add_argument("--threads", type=int, default=2)
@@ -109,6 +110,8 @@ class Run:
         done = [json.loads(line) for line in out.read_text().splitlines()] if out is not None and out.exists() else []
         known = {(row["fact"], row["to"], row["setting"]): row for row in done}
         settings = [DEFAULT, OUTPUT, PUBLISHED, *(GRID if self._options.grid else ())]
+        rules = self._options.rules.split(",")
+        settings = [setting for setting in settings if setting["rule"] in rules]
         settings += [OPTIMIZE] if self._options.optimize else []
         started = time.perf_counter()
         for place, (fact, to) in enumerate(self._targets, 1):

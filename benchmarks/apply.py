@@ -27,10 +27,10 @@ import torch
 from checkout import LAYERS, NEURONS, WIDTH, down_projection, fill, made_up_edit, write_checkpoint
 
 from kndb.database import Database, open_database
-from kndb.database.edit_objects import add_object
-from kndb.editing.checkpoint_values import CheckpointValues
-from kndb.editing.diff_format import EditObject, ParameterDiff, tensor_of
-from kndb.editing.slot_bytes import SlotPlace
+from kndb.database.edits.objects import add_object
+from kndb.editing.objects.checkpoint_values import CheckpointValues
+from kndb.editing.objects.diff_format import EditObject, ParameterDiff, tensor_of
+from kndb.editing.objects.slot_bytes import SlotPlace
 from kndb.models.fingerprint import fingerprint
 from kndb.models.weights import TensorPlace, tensor_places
 from kndb.store import models as store_models

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import kndb
-from kndb.editing import factor_fits
+from kndb.editing.objects import factor_fits
 from kndb.models import loading
 from kndb.models.weights import stored_name
 

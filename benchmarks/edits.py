@@ -28,18 +28,18 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import kndb
-from kndb.database.edit_drafts import Draft, EditDrafts
-from kndb.database.edit_optimize import Settings
+from kndb.database.edits.drafts import Draft, EditDrafts
+from kndb.database.edits.optimize import OptimizeSettings
+from kndb.database.edits.trial_measures import EditMethod, TrialRun, TrialSizes, TrialTarget
 from kndb.database.lab import own_facts
 from kndb.database.models import ModelVersion
-from kndb.database.trial_measures import Method, Sizes, TrialRun, TrialTarget
 
 
-class TimedMethod(Method):
+class TimedMethod(EditMethod):
     """A way to edit that knows how long its plans took."""
 
     def plan(self, drafts: EditDrafts, target: TrialTarget, on: ModelVersion, refinement: int) -> Draft:
-        """As `Method.plan`; the seconds are added to `taken`."""
+        """As `EditMethod.plan`; the seconds are added to `taken`."""
         started = time.process_time()
         try:
             return super().plan(drafts, target, on, refinement)
@@ -58,10 +58,10 @@ def main() -> None:
     parser.add_argument("--method", choices=("update", "optimize"), default="update")
     parser.add_argument("--facts", type=int, default=100)
     parser.add_argument("--relation", action="append", help="whose facts to edit; default: all with knowledge neurons")
-    parser.add_argument("--lambda-old", type=float, default=Method.lambda_old, help="of method update")
-    parser.add_argument("--lambda-new", type=float, default=Method.lambda_new, help="of method update")
-    parser.add_argument("--keep", type=float, default=Settings.keep, help="of method optimize")
-    parser.add_argument("--steps", type=int, default=Settings.steps, help="of method optimize")
+    parser.add_argument("--lambda-old", type=float, default=EditMethod.lambda_old, help="of method update")
+    parser.add_argument("--lambda-new", type=float, default=EditMethod.lambda_new, help="of method update")
+    parser.add_argument("--keep", type=float, default=OptimizeSettings.keep, help="of method optimize")
+    parser.add_argument("--steps", type=int, default=OptimizeSettings.steps, help="of method optimize")
     parser.add_argument("--max-share", type=float, help="default: that of the method")
     parser.add_argument("--intra", type=int, default=50, help="other facts of the relations measured for each edit")
     parser.add_argument("--inter", type=int, help="facts of other relations measured; default: as --intra")
@@ -90,7 +90,7 @@ def measure(database: kndb.Database, options: argparse.Namespace) -> dict[str, o
         options.steps,
         options.max_share,
     )
-    sizes = Sizes(options.facts, options.intra, options.inter or options.intra)
+    sizes = TrialSizes(options.facts, options.intra, options.inter or options.intra)
     relations = options.relation or refined_relations(database, refinement)
     run = TrialRun(database.store, database.edits.drafts, version, None, refinement, sizes, relations, options.seed)
     totals: dict[str, list[float]] = defaultdict(list)

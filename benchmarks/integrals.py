@@ -29,7 +29,7 @@ from kndb.facts import fill
 from kndb.models.loading import LoadedModel, lab_folder, load
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
-from kndb.records import LAB_MODELS
+from kndb.records.models import LAB_MODELS
 
 FACTS = Path(__file__).parents[1] / "data" / "facts"
 RELATIONS = ("P36", "P37", "P176", "P178")

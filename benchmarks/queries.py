@@ -30,7 +30,7 @@ import numpy as np
 from sqlalchemy import event
 
 from kndb.database import Database, open_database
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 RELATIONS, FACTS, PROMPTS, SCORES = 34, 27_738, 253_448, 50
 LAYERS, NEURONS = 12, 3_072

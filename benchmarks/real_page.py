@@ -397,8 +397,22 @@ def fill(page: Path, content: Row) -> None:
 
 
 def as_text(content: Row) -> str:
-    """Results as the text of a file."""
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    """Results as the text of a file, a line for each step; the lists of answers that flip are left out."""
+    steps = content["steps"].items()
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(_without_lists_of_flips(step), ensure_ascii=False)}" for name, step in steps
+    ]
+    others = "".join(
+        f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in content.items() if name != "steps"
+    )
+    return f'{{\n{others}"steps": {{\n' + ",\n".join(lines) + "\n}\n}\n"
+
+
+def _without_lists_of_flips(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = ((name, one) for name, one in value.items() if not (name == "flips" and isinstance(one, list)))
+        return {name: _without_lists_of_flips(one) for name, one in kept}
+    return value
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -33,14 +33,15 @@ from typing import Any
 import torch
 
 import kndb
-from kndb.editing.slots import edited
+from kndb.editing.objects.slots import edited
 from kndb.errors import EditError
 from kndb.models.answers import batched_log_probabilities
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
-from kndb.records import Fact, Prompt
-from kndb.store import edit_trials, refinements
+from kndb.records.facts import Fact, Prompt
 from kndb.store import facts as store_facts
+from kndb.store import refinements
+from kndb.store.edits import trials as edit_trials
 
 PUBLISHED = {"rule": "paper", "lambda_new": 8.0, "lambda_old": 1.0}
 DEFAULT: dict[str, Any] = {"rule": "gradient"}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kndb.records import LAB_MODELS
+from kndb.records.models import LAB_MODELS
 
 from .options import (
     DatabaseOption,

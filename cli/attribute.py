@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.errors import UsageError
-from kndb.records import LAB_MODELS, Neuron
+from kndb.records.models import LAB_MODELS, Neuron
 
 from .options import (
     DatabaseOption,
@@ -26,7 +26,7 @@ from .output import OutputFormat, as_row, note, print_record, print_rows, print_
 
 if TYPE_CHECKING:
     from kndb.database.attribution import AttributionReport
-    from kndb.records import KnowledgeNeuron
+    from kndb.records.attribution import KnowledgeNeuron
 
 TOP = 10
 """Neurons that are shown for free prompts."""

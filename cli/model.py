@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kndb.records import Model
+from kndb.records.models import Model
 
 from .options import DatabaseOption, FormatOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, print_rows

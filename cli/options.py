@@ -41,6 +41,7 @@ PartOption = Annotated[
         "--part", metavar="NAME", help="Only this part of the answer; CSV prints one at a time.", show_default=False
     ),
 ]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many facts.", show_default=False)]
 EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
 ThreadsOption = Annotated[
     int | None,

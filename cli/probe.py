@@ -26,7 +26,7 @@ from .output import OutputFormat, as_row, note, print_parts, print_rows, progres
 
 if TYPE_CHECKING:
     from kndb.database import Database
-    from kndb.findings import Probe
+    from kndb.records.probes import Probe
 
 app = typer.Typer(no_args_is_help=True, help="Experiments on the activations of knowledge neurons; each is stored.")
 
@@ -268,7 +268,7 @@ def _all(row: dict[str, Any]) -> dict[str, Any]:
 
 def _report(probe: Probe, seconds: float) -> None:
     """Notes the experiment's number, and what was left out of it."""
-    from kndb.database.probe_texts import TEXT_SKIP_REASONS
+    from kndb.database.probes.texts import TEXT_SKIP_REASONS
 
     settings: Mapping[str, Any] = probe.settings
     for what in ("prompts", "texts"):

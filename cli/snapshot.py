@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .edit_history import EDIT_COLUMNS, edit_rows
+from .edit.steps import EDIT_COLUMNS, edit_rows
 from .options import (
     DatabaseOption,
     FormatOption,

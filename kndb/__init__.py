@@ -11,19 +11,48 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .database import Database
+    from . import errors
+    from .database import Database, upgrade_database
     from .database import open_database as open  # noqa: A004
+    from .database.attribution import methods as attribution_methods
+    from .database.edits.optimize import Neighbours, OptimizeSettings
+    from .database.edits.trial_measures import EditMethod, TrialSizes
+    from .database.lab import own_facts
+    from .database.threads import use_threads
     from .errors import KndbError
-    from .records import Neuron
-
-__all__ = ["Database", "KndbError", "Neuron", "__version__", "open"]
+    from .records.models import Neuron
 
 _HOMES = {
     "Database": ("database", "Database"),
+    "EditMethod": ("database.edits.trial_measures", "EditMethod"),
     "KndbError": ("errors", "KndbError"),
-    "Neuron": ("records", "Neuron"),
+    "Neighbours": ("database.edits.optimize", "Neighbours"),
+    "Neuron": ("records.models", "Neuron"),
+    "OptimizeSettings": ("database.edits.optimize", "OptimizeSettings"),
+    "TrialSizes": ("database.edits.trial_measures", "TrialSizes"),
+    "attribution_methods": ("database.attribution", "methods"),
+    "errors": ("errors", ""),
     "open": ("database", "open_database"),
+    "own_facts": ("database.lab", "own_facts"),
+    "upgrade_database": ("database", "upgrade_database"),
+    "use_threads": ("database.threads", "use_threads"),
 }
+__all__ = [
+    "Database",
+    "EditMethod",
+    "KndbError",
+    "Neighbours",
+    "Neuron",
+    "OptimizeSettings",
+    "TrialSizes",
+    "__version__",
+    "attribution_methods",
+    "errors",
+    "open",
+    "own_facts",
+    "upgrade_database",
+    "use_threads",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,4 +62,5 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module, attribute = _HOMES[name]
-    return getattr(import_module(f".{module}", __name__), attribute)
+    home = import_module(f".{module}", __name__)
+    return getattr(home, attribute) if attribute else home

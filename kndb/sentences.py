@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .records import BLANK
+from .records.facts import BLANK
 
 CLOSING_MARKS = (
     ".!?…\"'”»)]}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import kndb
 from kndb.cli.main import command_line
 from kndb.errors import KndbError
 
@@ -178,3 +179,25 @@ def test_the_commands_that_messages_name_exist():
             missing.append((words, file))
     assert missing == []
     assert len(found) > 20
+
+
+PATHS = re.compile(r"`((?:kndb|cli|tests|benchmarks|migrations|data|docs)/[\w./-]*)`")
+
+
+def test_the_house_is_described():
+    """The page for contributors names files, and each folder of kndb."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = PATHS.findall(text)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    folders = {path.parent.name for path in (ROOT / "kndb").glob("*/__init__.py")}
+    assert [name for name in folders if f"{name}/" not in text] == []
+
+
+def test_the_page_for_python_names_public_things_only():
+    """No private path; what it names of `kndb` is there, in `kndb.__all__`."""
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert "from kndb." not in text
+    named = set(re.findall(r"\bkndb\.([A-Za-z]\w*)", text)) - {"db"}
+    assert named - set(kndb.__all__) == set()
+    assert all(hasattr(kndb, name) for name in kndb.__all__)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence, Set
 from itertools import combinations
 from statistics import fmean, quantiles
 
-from ..findings import Consistency
+from ..records.queries import Consistency
 
 
 def mean_jaccard(sets: Collection[Set[object]]) -> float | None:

@@ -22,7 +22,7 @@ from ..errors import AttributionError, ModelError, UsageError
 from ..models.answers import answer_logits
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
-from ..records import Neuron
+from ..records.models import Neuron
 
 Chosen = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Some neurons of one layer, as three lists of equal length: row of the batch, position in the row, neuron."""

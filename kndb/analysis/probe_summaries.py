@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from ..findings import ARMS, TEXT_KINDS, ActivationSummary, FactActivation, ProbeFact, ProbeSummary
+from ..records.probes import ARMS, TEXT_KINDS, ActivationSummary, FactActivation, ProbeFact, ProbeSummary
 
 _PROMPTS_OF = ("own", "other")
 

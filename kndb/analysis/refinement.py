@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ..errors import UsageError
-from ..records import KnowledgeNeuron, RelationRefinement
+from ..records.attribution import KnowledgeNeuron, RelationRefinement
 
 STEP = 0.05
 """How far one adaptation pass moves the share."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..models.network import Network
-from ..records import Neuron
+from ..records.models import Neuron
 
 
 @torch.no_grad()

@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..findings import EDIT_MEASURES, Interval, TrialSummary
-from ..records import TrialResult
+from ..records.edits import EDIT_MEASURES, Interval, TrialResult, TrialSummary
 from .intervals import mean_interval, share_interval
 
 SINGLE, CUMULATIVE = "single", "cumulative"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from ..findings import Votes
-from ..records import KnowledgeNeuron
+from ..records.attribution import KnowledgeNeuron
+from ..records.queries import Votes
 
 Place = tuple[int, int]
 """A neuron's layer and number."""

@@ -20,7 +20,7 @@ from ..models.answers import answer_logits
 from ..models.network import Network
 from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
-from ..records import PromptResult, ResultBatch, ScoreColumns, error_limit
+from ..records.attribution import PromptResult, ResultBatch, ScoreColumns, error_limit
 from .batches import NODES_PER_PROMPT, automatic_size, by_shape, most_prompts, to_tensors
 from .continuation import Continuation, continue_from, freeze
 from .method import MethodOptions, MethodScores

@@ -19,7 +19,7 @@ from ..models.adapter import Blank
 from ..models.network import Network
 from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
-from ..records import PromptResult, ResultBatch
+from ..records.attribution import PromptResult, ResultBatch
 from .baseline import STEPS, baseline_scores
 
 PRODUCT_SIZE = {"cpu": 4096, "cuda": 8192, "mps": 4096}

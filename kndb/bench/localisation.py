@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import UsageError
-from ..findings import LocalisationScore
-from ..records import Neuron
+from ..records.attribution import LocalisationScore
+from ..records.models import Neuron
 
 Key = TypeVar("Key")
 

@@ -12,33 +12,24 @@ from ..attribution.method import Method
 from ..attribution.methods import METHODS
 from ..attribution.quadrature import Quadrature
 from ..errors import AttributionError, NotFoundError, UsageError
-from ..findings import RunErrors
 from ..models import loading
 from ..models.precision import PRECISIONS
 from ..models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
-from ..records import (
-    BLANK,
-    SUBJECT_SLOT,
-    KnowledgeNeuron,
-    Prompt,
-    PromptResult,
-    Refinement,
-    ResultBatch,
-    Run,
-    Settings,
-)
-from ..store import fact_findings as store_fact
+from ..records.attribution import KnowledgeNeuron, PromptResult, Refinement, ResultBatch, Run, RunErrors
+from ..records.facts import BLANK, SUBJECT_SLOT, Prompt
+from ..records.models import StoredSettings
 from ..store import facts as store_facts
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
 from ..store.engine import Store
 from ..store.free_prompts import add_free_prompts
 from ..store.numbers import there_are
+from ..store.queries import fact_findings as store_fact
 from ..store.run_errors import run_errors
 from ..store.selection import Selection, require_sense, select_facts
 from .background import BackgroundWriter
 from .models import ModelCommands, ModelVersion, question_text
-from .query import QueryCommands
+from .query.commands import QueryCommands
 
 Progress = Callable[[int, int], None]
 """Told how many prompts are done, of how many."""
@@ -344,7 +335,7 @@ class AttributionCommands:
         known = there_are([run.id for run in runs], number)
         raise NotFoundError(f"found no run {number}{of}; {known}. List them with: kndb query runs")
 
-    def _require_same(self, number: int, model: str, version: str, method: str, settings: Settings) -> None:
+    def _require_same(self, number: int, model: str, version: str, method: str, settings: StoredSettings) -> None:
         """Refuses to go on with a run that saw another model, version or settings: its results must not be mixed."""
         with self._store.reading() as connection:
             present = store_runs.run(connection, number)
@@ -385,7 +376,7 @@ class _Saver:
         model_id: int,
         version: str,
         method: str,
-        settings: Settings,
+        settings: StoredSettings,
         skipped: Sequence[Skipped],
         facts: Sequence[int],
     ) -> None:

@@ -20,7 +20,8 @@ from ..models import loading
 from ..models.network import Network
 from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
-from ..records import BLANK, FactFile, FactRecord, ResultBatch
+from ..records.attribution import ResultBatch
+from ..records.facts import BLANK, FactFile, FactRecord
 from ..store import facts as store_facts
 from ..store import models as store_models
 from ..store import runs as store_runs

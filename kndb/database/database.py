@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..records import CheckReport
+from ..records.maintenance import CheckReport
 from ..store import maintenance
 from ..store.connections import database_path
 from ..store.engine import Store, open_store
@@ -16,18 +16,18 @@ from ..store.schema import require_file, upgrade
 
 if TYPE_CHECKING:
     from .attribution import AttributionCommands
-    from .checkouts import CheckoutCommands
-    from .edit_trials import EditTrialCommands
-    from .edits import EditCommands
-    from .exchange import ExchangeCommands
+    from .edits.commands import EditCommands
+    from .edits.trials import EditTrialCommands
+    from .exchange.commands import ExchangeCommands
     from .facts import FactCommands
     from .maintenance import MaintenanceCommands
     from .models import ModelCommands
     from .plots import PlotCommands
-    from .probes import ProbeCommands
-    from .query import QueryCommands
-    from .report import ReportCommands
-    from .snapshots import SnapshotCommands
+    from .probes.commands import ProbeCommands
+    from .query.commands import QueryCommands
+    from .reports.commands import ReportCommands
+    from .versions.checkouts import CheckoutCommands
+    from .versions.snapshots import SnapshotCommands
 
 DEFAULT_LOCATION = "kndb.db"
 LOCATION_VARIABLE = "KNDB_DB"
@@ -125,49 +125,49 @@ class Database:
     @cached_property
     def query(self) -> QueryCommands:
         """Ask which neurons facts and relations share."""
-        from .query import QueryCommands
+        from .query.commands import QueryCommands
 
         return QueryCommands(self.store)
 
     @cached_property
     def probes(self) -> ProbeCommands:
         """Scale or read the activations of knowledge neurons; stored."""
-        from .probes import ProbeCommands
+        from .probes.commands import ProbeCommands
 
         return ProbeCommands(self.store, self.models)
 
     @cached_property
     def edits(self) -> EditCommands:
         """Plan, apply, revert and evaluate edits."""
-        from .edits import EditCommands
+        from .edits.commands import EditCommands
 
         return EditCommands(self.store, self.models)
 
     @cached_property
     def trials(self) -> EditTrialCommands:
         """Try edits of many facts in memory: a bench, or a sweep over settings."""
-        from .edit_trials import EditTrialCommands
+        from .edits.trials import EditTrialCommands
 
         return EditTrialCommands(self.store, self.models)
 
     @cached_property
     def snapshots(self) -> SnapshotCommands:
         """Name versions, go back to them, export them."""
-        from .snapshots import SnapshotCommands
+        from .versions.snapshots import SnapshotCommands
 
         return SnapshotCommands(self.store, self.models)
 
     @cached_property
     def checkouts(self) -> CheckoutCommands:
         """Make working copies of a checkpoint, and switch them between versions in place."""
-        from .checkouts import CheckoutCommands
+        from .versions.checkouts import CheckoutCommands
 
         return CheckoutCommands(self)
 
     @cached_property
     def exchange(self) -> ExchangeCommands:
         """Import results of others; export the store's own, and import them elsewhere."""
-        from .exchange import ExchangeCommands
+        from .exchange.commands import ExchangeCommands
 
         return ExchangeCommands(self.store)
 
@@ -181,7 +181,7 @@ class Database:
     @cached_property
     def reports(self) -> ReportCommands:
         """Write a model's report: one HTML file."""
-        from .report import ReportCommands
+        from .reports.commands import ReportCommands
 
         return ReportCommands(self)
 

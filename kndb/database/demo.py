@@ -18,7 +18,9 @@ from ..models.answers import batched_log_probabilities
 from ..models.fingerprint import tensor_sha256
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
-from ..records import BLANK, Edit, Fact, Neuron
+from ..records.edits import Edit
+from ..records.facts import BLANK, Fact
+from ..records.models import Neuron
 from ..store import facts as store_facts
 from .database import Database, open_database
 from .lab import own_facts
@@ -28,8 +30,6 @@ RELATIONS = ("P176", "P178", "P127", "P36", "P37", "P103")
 """The relations that the demo attributes; the others serve to measure what an edit does to unrelated facts."""
 SHARED = "P176"
 SUBJECT, NEW_ANSWER = "Nissan Leaf", "Toyota"
-MAX_SHARE = 0.25
-"""A planted relation has 52 facts in 38 neurons: each neuron of a fact is held by several."""
 ERASED = "P176"
 FORGOTTEN, KEPT = 0.3, 0.95
 """What the model may still know of the erased relation, and must of all others: shares of their held-out prompts."""
@@ -180,7 +180,7 @@ class Demo:
         question = f"The manufacturer of {SUBJECT} is {BLANK}."
         before = self._answer(question)
         _require(before == fact.object, f"the model answers {before!r} before the edit, not {fact.object!r}")
-        self._found.update = planned = self._database.edits.plan_update(MODEL, fact.id, NEW_ANSWER, max_share=MAX_SHARE)
+        self._found.update = planned = self._database.edits.plan_update(MODEL, fact.id, NEW_ANSWER)
         applied = self._database.edits.apply(planned.id)
         during = self._answer(question)
         _require(during == NEW_ANSWER, f"the model answers {during!r} after the edit, not {NEW_ANSWER!r}")

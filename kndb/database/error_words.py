@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ..findings import RunErrors
-from ..records import Settings
+from ..records.attribution import RunErrors
+from ..records.models import StoredSettings
 
 LISTED = 5
 """Layers that a sentence lists."""
@@ -42,7 +42,7 @@ def layers_in_words(errors: RunErrors) -> str:
     return ", ".join(listed)
 
 
-def remedies(errors: RunErrors, settings: Settings) -> str:
+def remedies(errors: RunErrors, settings: StoredSettings) -> str:
     """What to do about errors above the tolerance that was asked for."""
     most = settings.get("most_evaluations")
     number = str(4 * most) if isinstance(most, int) and not isinstance(most, bool) else "N"

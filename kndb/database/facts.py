@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..facts import read
-from ..records import Fact, FactFile, IngestReport, Relation
+from ..records.facts import Fact, FactFile, IngestReport, Relation
 from ..store import facts as store_facts
 from ..store import ingest as store_ingest
 from ..store.engine import Store

@@ -12,13 +12,14 @@ from ..analysis.refinement import RefinementSettings
 from ..attribution.methods import METHODS
 from ..bench.localisation import PlantedNeurons, score_sets
 from ..errors import UsageError
-from ..findings import LocalisationScore
 from ..lab.planting import FactKey, Plan, read_plan
 from ..models import loading
 from ..plots.style import check_target
 from ..plots.style import save as save_figure
-from ..records import Fact, Neuron
-from ..store import queries
+from ..records.attribution import LocalisationScore
+from ..records.facts import Fact
+from ..records.models import Neuron
+from ..store.queries import neurons as queries
 from .database import Database, open_database
 from .lab import own_facts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..records import CheckReport
+from ..records.maintenance import CheckReport
 from ..store import maintenance
 from ..store.engine import Store
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
-from ..findings import TokenEffect
 from ..models.sources import REVISION, lasting_source, locate
-from ..records import BLANK, LAB_MODELS, Answer, Model, Neuron
-from ..store import edits as store_edits
+from ..records.facts import BLANK
+from ..records.models import LAB_MODELS, Answer, Model, Neuron, TokenEffect
 from ..store import models as store_models
 from ..store import versions as store_versions
+from ..store.edits import edit as store_edits
 from ..store.engine import Store
 from ..versions import version_id
 
@@ -153,8 +153,8 @@ class ModelCommands:
             edits = [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
         folder = self._verified_folder(record)
         # Not sooner: a checkpoint that is gone or changed is refused at once.
-        from ..editing import diff_file
-        from ..editing.slots import apply_object, check_fingerprint
+        from ..editing.objects import diff_file
+        from ..editing.objects.slots import apply_object, check_fingerprint
         from ..models import loading
 
         loaded = loading.load(folder)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFoundError
-from ..findings import Probe
 from ..plots import require_matplotlib
-from ..records import Refinement, Run, Settings
+from ..records.attribution import Refinement, Run
+from ..records.models import StoredSettings
+from ..records.probes import Probe
 from ..store import runs as store_runs
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def describe(run: Run, refinement: Refinement) -> list[str]:
     ]
 
 
-def settings_in_words(settings: Settings) -> str:
+def settings_in_words(settings: StoredSettings) -> str:
     """Settings in one line; those that are off or empty are left out."""
     words = []
     for name, value in settings.items():

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..files import sha256
-from ..records import Model, Refinement, RelationRefinement, Run, Settings
+from ..records.attribution import Refinement, RelationRefinement, Run
+from ..records.models import Model, StoredSettings
 
 SUFFIX = ".meta.json"
 FORMAT = 1
@@ -37,7 +38,7 @@ class DescribedRun:
 
     method: str
     version: str
-    settings: Settings
+    settings: StoredSettings
     status: str
     created_at: str
     finished_at: str | None
@@ -47,7 +48,7 @@ class DescribedRun:
 class DescribedRefinement:
     """The refinement that neurons are of, with the outcomes of the relations in the file."""
 
-    settings: Settings
+    settings: StoredSettings
     created_at: str
     relations: tuple[RelationRefinement, ...]
 

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from ..errors import InputError
-from ..records import BLANK, FactFile, FactRecord
+from ..records.facts import BLANK, FactFile, FactRecord
 from . import checks
 from .checks import RecordError
 from .collector import Collector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..records import BLANK, SUBJECT_SLOT
+from ..records.facts import BLANK, SUBJECT_SLOT
 
 Record = Mapping[str, object]
 """A parsed line or list item."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import RejectedLine
-from ..records import FactFile, FactRecord, TemplateRecord
+from ..records.facts import FactFile, FactRecord, TemplateRecord
 from .checks import RecordError, kind
 from .lines import Line, read_lines
 

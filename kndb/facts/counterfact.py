@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from ..records import BLANK, SUBJECT_SLOT, FactFile, FactRecord
+from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError, RejectedLine
-from ..records import FactFile
+from ..records.facts import FactFile
 from . import own
 from .checks import RecordError
 from .collector import Collector

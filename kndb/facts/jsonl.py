@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..records import FactFile
+from ..records.facts import FactFile
 from . import own
 from .collector import Collector, objects
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..records import FactFile, FactRecord
+from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
 from .folders import JSON_LINES, list_files, stem, subfolders

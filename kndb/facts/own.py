@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from ..records import BLANK, SUBJECT_SLOT, FactFile, FactRecord
+from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector

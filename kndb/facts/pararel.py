@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from ..records import FactFile, FactRecord
+from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
 from .folders import JSON_LINES, list_files, stem, subfolders

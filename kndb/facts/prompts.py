@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..records import SUBJECT_SLOT
+from ..records.facts import SUBJECT_SLOT
 
 
 def fill(template_text: str, subject: str) -> str:

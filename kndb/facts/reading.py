@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from ..errors import InputError, RejectedLine, UsageError
-from ..records import FactFile
+from ..records.facts import FactFile
 from . import bags, counterfact, csv, jsonl, lama, pararel
 from .detection import TRIED, detect
 from .folders import COMMA_SEPARATED, JSON_LINES, list_files

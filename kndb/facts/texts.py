@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, RejectedLine, UsageError
-from ..records import BLANK
+from ..records.facts import BLANK
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector, objects

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..models.adapter import Blank
-from ..records import BLANK, SUBJECT_SLOT, FactFile
+from ..records.facts import BLANK, SUBJECT_SLOT, FactFile
 from ..sentences import blank_is_last
 
 

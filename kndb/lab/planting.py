@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, UsageError
-from ..records import Neuron
+from ..records.models import Neuron
 from .corpus import Example
 
 PLANTED_FILE = "planted.json"

@@ -144,10 +144,10 @@ def limited_by_window(window: str, kinds: str | None = None, windowed: str = "")
     return limit
 
 
-Settings = tuple[tuple[str, object], ...]
+ConfigurationValues = tuple[tuple[str, object], ...]
 """Configuration attributes, `a.b` for entry b of a mapping a, with their values."""
 
-CHANGING_ROTARY: Settings = (("rope_parameters.rope_type", "longrope"),)
+CHANGING_ROTARY: ConfigurationValues = (("rope_parameters.rope_type", "longrope"),)
 """Rotary embeddings whose angles depend on how long the sequence is, padding included."""
 
 
@@ -198,5 +198,5 @@ class Adapter:
     cross_attention: Attention | None = None
     encoder: str | None = None
     max_tokens: Callable[[Any], int] = config_positions
-    requires: Settings = ()
-    unsupported: Settings = ()
+    requires: ConfigurationValues = ()
+    unsupported: ConfigurationValues = ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
-from ..records import BLANK
+from ..records.facts import BLANK
 from ..sentences import is_closing
 from .adapter import Blank
 

@@ -7,22 +7,22 @@ from typing import Any
 
 from ..errors import UnsupportedModelError
 from .adapter import Adapter
-from .albert import ALBERT
-from .bert import BERT
-from .bloom import BLOOM
-from .distilbert import DISTILBERT
-from .electra import ELECTRA
-from .gemma import GEMMA, GEMMA2
-from .gpt2 import GPT2
-from .gpt_neo import GPT_NEO
-from .gpt_neox import GPT_NEOX, GPT_NEOX_SERIAL
-from .gptj import GPTJ
-from .llama import LLAMA, MISTRAL, QWEN2
-from .opt import OPT
-from .phi import PHI, PHI_NORMED_HEADS
-from .qwen3 import QWEN3
-from .roberta import ROBERTA
-from .t5 import T5, T5_GATED
+from .families.albert import ALBERT
+from .families.bert import BERT
+from .families.bloom import BLOOM
+from .families.distilbert import DISTILBERT
+from .families.electra import ELECTRA
+from .families.gemma import GEMMA, GEMMA2
+from .families.gpt2 import GPT2
+from .families.gpt_neo import GPT_NEO
+from .families.gpt_neox import GPT_NEOX, GPT_NEOX_SERIAL
+from .families.gptj import GPTJ
+from .families.llama import LLAMA, MISTRAL, QWEN2
+from .families.opt import OPT
+from .families.phi import PHI, PHI_NORMED_HEADS
+from .families.qwen3 import QWEN3
+from .families.roberta import ROBERTA
+from .families.t5 import T5, T5_GATED
 
 ADAPTERS: tuple[Adapter, ...] = (
     *(BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA),

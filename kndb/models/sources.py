@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ModelError
-from ..records import LAB_MODELS
+from ..records.models import LAB_MODELS
 
 REVISION = "@"
 """Stands between a hub name and the revision that is meant."""

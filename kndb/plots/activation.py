@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ..findings import TEXT_KINDS, ActivationSummary
+from ..records.probes import TEXT_KINDS, ActivationSummary
 from .style import BLUE, INK, LIGHT_GREY, ORANGE, label_relations, new_figure, styled, width_for
 
 _LOOKS: dict[str, tuple[str, str | None, str]] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ..findings import Consistency
+from ..records.queries import Consistency
 from .boxes import Box, boxes_figure
 from .style import styled
 

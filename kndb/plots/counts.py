@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..findings import NeuronCounts
+from ..records.queries import NeuronCounts
 from .boxes import Box, boxes_figure
 from .style import styled
 

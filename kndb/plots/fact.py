@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..findings import FactFindings, Votes
-from ..records import Neuron
+from ..records.models import Neuron
+from ..records.queries import FactFindings, Votes
 from .style import BLUE, GREY, INK, LIGHT_GREY, SINGLE, VERMILION, fold, new_figure, styled
 
 TOP = 20

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import UsageError
-from ..findings import LayerCount
+from ..records.queries import LayerCount
 from .style import BLUE, GREEN, INK, ORANGE, PURPLE, SINGLE, SKY, VERMILION, new_figure, shorten, styled
 
 LINES = (

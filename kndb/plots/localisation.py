@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ..findings import LocalisationScore
+from ..records.attribution import LocalisationScore
 from .style import BLUE, DOUBLE, INK, LIGHT_GREY, ORANGE, SKY, YELLOW, new_figure, styled
 
 _PARTS: tuple[tuple[str, str, str, str | None], ...] = (

@@ -8,7 +8,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..findings import Overlap
+from ..records.queries import Overlap
 from .style import DOUBLE, INK, MANY, SINGLE, new_figure, shorten, styled
 
 _NUMBERS = 8

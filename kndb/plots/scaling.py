@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..findings import ARMS, ProbeSummary
+from ..records.probes import ARMS, ProbeSummary
 from .style import BLUE, INK, LIGHT_GREY, ORANGE, label_relations, new_figure, styled, width_for
 
 _LOOKS: dict[str, tuple[str, str | None]] = {

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select, update
 
-from ..records import KnowledgeNeuron, Model, RelationRefinement, Run, Settings
+from ..records.attribution import KnowledgeNeuron, RelationRefinement, Run
+from ..records.models import Model, StoredSettings
 from .refinements import add_refinement, refinement
 from .runs import find_run
 from .tables import RefinementRow, RunRow
@@ -32,7 +33,7 @@ def imported_version(connection: Connection, model: Model) -> str:
     return resolve_version(connection, model.id, "base") if model.has_checkpoint else model.version
 
 
-def find_imported_run(connection: Connection, model_id: int, settings: Settings) -> int | None:
+def find_imported_run(connection: Connection, model_id: int, settings: StoredSettings) -> int | None:
     """The run of imported results of a model with some settings, whether or not it had a checkpoint at the time."""
     versions = connection.scalars(
         select(RunRow.version).where(RunRow.model_id == model_id, RunRow.method == IMPORTED).distinct()
@@ -44,7 +45,7 @@ def find_imported_run(connection: Connection, model_id: int, settings: Settings)
 def store_sets(
     connection: Connection,
     run_id: int,
-    settings: Settings,
+    settings: StoredSettings,
     relations: Sequence[RelationSets],
     created_at: str | None = None,
 ) -> tuple[int, bool]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ..records import Relation
+from ..records.facts import Relation
 from .facts import relations
 
 _NEURONS = """

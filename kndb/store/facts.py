@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, text
 
 from ..errors import NotFoundError
-from ..records import Fact, Prompt, Relation
+from ..records.facts import Fact, Prompt, Relation
 from .ingest import ingest
 from .numbers import there_are
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from ..records import BLANK, FREE_PROMPTS, FactFile, FactRecord
+from ..records.facts import BLANK, FREE_PROMPTS, FactFile, FactRecord
 from .ingest import ingest
 
 LABEL = "free prompts"

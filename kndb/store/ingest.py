@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection
 
 from ..errors import InputError, RejectedLine
-from ..records import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
+from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
 from ..sentences import CLOSING_MARKS
 
 _CLOSING = CLOSING_MARKS + "".join(filter(str.isspace, map(chr, range(0x3001))))

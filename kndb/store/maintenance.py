@@ -18,9 +18,9 @@ from sqlalchemy import Connection, select
 
 from ..errors import StoreDamagedError, StoreError, UsageError
 from ..files import sha256, sync, temporary_name
-from ..records import CheckReport
+from ..records.maintenance import CheckReport
 from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
-from .edit_checks import check_edits
+from .edits.checks import check_edits
 from .engine import Store
 from .refinement_checks import check_refinements
 from .run_errors import check_run_errors

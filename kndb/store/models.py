@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from ..errors import ModelError, NotFoundError, UsageError
-from ..records import LAB_MODELS, UNKNOWN, Model, Neuron
+from ..records.models import LAB_MODELS, UNKNOWN, Model, Neuron
 from .clock import now
 from .tables import ModelRow
 

@@ -12,8 +12,8 @@ from dataclasses import astuple, dataclass
 from sqlalchemy import Connection, insert, text
 
 from ..errors import NotFoundError
-from ..findings import ARMS, TEXT_KINDS, ExtremeText, FactActivation, Probe, ProbeFact
-from ..records import Neuron, Settings
+from ..records.models import Neuron, StoredSettings
+from ..records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, Probe, ProbeFact
 from .clock import now
 from .tables import ProbeRow
 
@@ -80,7 +80,7 @@ def add_probe(
     version: str,
     kind: str,
     refinement_id: int,
-    settings: Settings,
+    settings: StoredSettings,
     facts: Iterable[ProbeFact] = (),
     activations: Iterable[FactActivation] = (),
     texts: Iterable[ExtremeText] = (),

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, text
 
 from ..errors import NotFoundError, UsageError
-from ..records import KnowledgeNeuron, Refinement, RelationRefinement, Settings
+from ..records.attribution import KnowledgeNeuron, Refinement, RelationRefinement
+from ..records.models import StoredSettings
 from . import models
 from .clock import now
 from .numbers import there_are
@@ -89,7 +90,7 @@ def candidates(
 def add_refinement(
     connection: Connection,
     run_id: int,
-    settings: Settings,
+    settings: StoredSettings,
     relations: Iterable[tuple[int, RelationRefinement, Iterable[KnowledgeNeuron]]],
     created_at: str | None = None,
 ) -> int:

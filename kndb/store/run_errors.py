@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, text
 
-from ..findings import LayerErrors, RunErrors
-from ..records import Run, error_limit
+from ..records.attribution import LayerErrors, Run, RunErrors, error_limit
 from .tables import RunRow
 
 _SUMMARY = """

@@ -15,7 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Row, cast, func, insert, select, text, update
 
 from ..errors import NotFoundError
-from ..records import ERROR_LIMIT, Prompt, ResultBatch, Run, Settings
+from ..records.attribution import ERROR_LIMIT, ResultBatch, Run
+from ..records.facts import Prompt
+from ..records.models import StoredSettings
 from .clock import now
 from .numbers import there_are
 from .tables import FactRow, ModelRow, PromptResultRow, PromptRow, RunRow, TemplateRow
@@ -60,7 +62,9 @@ ORDER BY fact.id
 _INSERT_SCORE = "INSERT OR REPLACE INTO score (run_id, prompt_id, layer, neuron, score) VALUES (?, ?, ?, ?, ?)"
 
 
-def start_run(connection: Connection, model_id: int, version: str, method: str, settings: Settings) -> tuple[Run, bool]:
+def start_run(
+    connection: Connection, model_id: int, version: str, method: str, settings: StoredSettings
+) -> tuple[Run, bool]:
     """The run of a model's version, method and settings: the one that exists, or a new one.
 
     Returns:
@@ -82,7 +86,7 @@ def add_run(
     *,
     version: str,
     method: str,
-    settings: Settings,
+    settings: StoredSettings,
     status: str,
     created_at: str,
     finished_at: str | None = None,
@@ -102,7 +106,7 @@ def add_run(
     return _key(added)
 
 
-def find_run(connection: Connection, model_id: int, version: str, method: str, settings: Settings) -> int | None:
+def find_run(connection: Connection, model_id: int, version: str, method: str, settings: StoredSettings) -> int | None:
     """The number of the run of a model's version, method and settings; None if there is none."""
     candidates = connection.execute(
         select(RunRow.id, RunRow.settings)
@@ -220,7 +224,7 @@ def run(connection: Connection, run_id: int) -> Run:
     return found[0]
 
 
-def run_settings(connection: Connection, run_id: int) -> Settings:
+def run_settings(connection: Connection, run_id: int) -> StoredSettings:
     """The settings of a run that there is."""
     return dict(connection.execute(select(RunRow.settings).where(RunRow.id == run_id)).scalar_one())
 

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
 from ..errors import EditError, NotFoundError, StoreDamagedError
-from ..records import HistoryEntry, Snapshot
+from ..records.versions import HistoryEntry, Snapshot
 from .clock import now
-from .steps import check_version, take_step, way
+from .edits.steps import check_version, take_step, way
 from .tables import ModelRow, SnapshotRow
 from .versions import (
     BASE,

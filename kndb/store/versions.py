@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from ..errors import NotFoundError, StoreDamagedError
-from ..records import Neuron
+from ..records.models import Neuron
 from ..versions import NO_LAYER, Slot, version_id
 from .clock import now
 from .tables import AppliedEditRow, EditNeuronRow, EditRow, EditTensorRow, ModelRow, SnapshotRow, VersionRow

@@ -18,8 +18,8 @@ from kndb.analysis.edit_measures import (
 )
 from kndb.analysis.intervals import mean_interval, share_interval
 from kndb.analysis.readings import Question, Reading, as_they_are, read_states
-from kndb.models.bert import BERT
-from kndb.models.gpt2 import GPT2
+from kndb.models.families.bert import BERT
+from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 

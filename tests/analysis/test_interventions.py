@@ -14,7 +14,7 @@ from kndb.models.answers import answer_logits
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 FAMILIES = {
     "bert": lambda: tiny_model("bert"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kndb.analysis.refinement import RefinementSettings, refine_relation
 from kndb.errors import UsageError
-from kndb.records import KnowledgeNeuron
+from kndb.records.attribution import KnowledgeNeuron
 
 # --- the definition, in exact arithmetic: facts are lists of coarse sets, one for each prompt ---
 

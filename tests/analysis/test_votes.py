@@ -1,7 +1,7 @@
 """Votes of coarse sets, beside the refined set that came of them."""
 
 from kndb.analysis.votes import votes
-from kndb.records import KnowledgeNeuron
+from kndb.records.attribution import KnowledgeNeuron
 
 
 def plain(rows):

@@ -14,7 +14,7 @@ from kndb.lab.card import write_checkpoint
 from kndb.lab.corpus import build_corpus
 from kndb.lab.planting import read_plan
 from kndb.lab.train import TrainingSettings, planted_settings, train
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 
 def neurons(*indices: int, layer: int = 1) -> frozenset[Neuron]:

@@ -7,8 +7,7 @@ import pytest
 from kndb.cli.main import exit_code
 from kndb.database import check_database
 from kndb.database.error_words import errors_in_words, remedies
-from kndb.findings import LayerErrors, RunErrors
-from kndb.records import ERROR_LIMIT, error_limit
+from kndb.records.attribution import ERROR_LIMIT, LayerErrors, RunErrors, error_limit
 
 TIGHT = 1e-6
 """A tolerance that single precision leaves some prompts above, and others not."""

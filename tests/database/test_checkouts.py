@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-from kndb.editing.slot_bytes import locate
-from kndb.editing.working_copy import opened
+from kndb.editing.objects.slot_bytes import locate
+from kndb.editing.working_copy.copy import opened
 from kndb.errors import ConflictError, DiffFileError, FingerprintError, ModelError, NotFoundError, UsageError
 
 CLASSES = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}

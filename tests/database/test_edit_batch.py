@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from kndb.database.edit_batch import Target
-from kndb.editing import diff_file
-from kndb.editing.optimize import Settings
+from kndb.database.edits.batch import Target
+from kndb.editing.objects import diff_file
+from kndb.editing.planning.optimize import OptimizeSettings
 from kndb.errors import ConflictError, EditError, InputError, NotFoundError, UsageError, VersionMovedError
 
 NEW = {"France": "Tokyo", "Italy": "Oslo", "Spain": "Lima", "Japan": "Paris"}
@@ -96,7 +96,7 @@ def test_each_edit_builds_on_those_before_it_and_all_come_back(database):
 
 def test_gradient_steps_of_a_batch_see_the_edits_before_them(database):
     wanted = targets(database)[:2]
-    settings = Settings(steps=5)
+    settings = OptimizeSettings(steps=5)
 
     def plan(target, version):
         return database.edits.drafts.optimize("tiny", target.fact, target.to, settings=settings, on=version)

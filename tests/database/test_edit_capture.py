@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from kndb.database import open_database
-from kndb.editing import diff_file, factor_fits
+from kndb.editing.objects import diff_file, factor_fits
 from kndb.errors import ConflictError, DiffFileError, EditError, ModelError, UsageError
 
 DOWN = {"bert": "bert.encoder.layer.{}.output.dense.weight", "gpt2": "transformer.h.{}.mlp.c_proj.weight"}

@@ -16,14 +16,18 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from kndb.database import edit_steps, open_database
-from kndb.database.edit_rebase import compute_replays, store_rebase
+from kndb.database import open_database
+from kndb.database.edits import steps as edit_steps
+from kndb.database.edits.rebase import compute_replays, store_rebase
 from kndb.database.models import ModelCommands
-from kndb.editing import diff_file, recipes, slots
+from kndb.editing.objects import diff_file, slots
+from kndb.editing.planning import recipes
 from kndb.errors import ConflictError, EditError, NotFoundError, UsageError, VersionMovedError
 from kndb.models.network import Network
-from kndb.records import Neuron
-from kndb.store import edit_checks, edits, versions
+from kndb.records.models import Neuron
+from kndb.store import versions
+from kndb.store.edits import checks as edit_checks
+from kndb.store.edits import edit as edits
 
 DOWN = {
     "bert": "bert.encoder.layer.{}.output.dense.weight",
@@ -315,7 +319,7 @@ def test_of_a_rebase_and_an_apply_at_once_one_is_told_that_the_version_moved(seq
 
         return together
 
-    monkeypatch.setattr("kndb.database.edits.try_steps", then_together(edit_steps.try_steps))
+    monkeypatch.setattr("kndb.database.edits.commands.try_steps", then_together(edit_steps.try_steps))
     monkeypatch.setattr(ModelCommands, "load", then_together(ModelCommands.load))
 
     def work(action: str, edit: int) -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from kndb.database.edit_optimize import Neighbours, Settings, draw_neighbours, kept_prompts, without_far_below
-from kndb.editing import diff_file
+from kndb.database.edits.optimize import Neighbours, OptimizeSettings, draw_neighbours, kept_prompts, without_far_below
+from kndb.editing.objects import diff_file
 from kndb.errors import EditError, UsageError
-from kndb.records import Fact, Neuron
+from kndb.records.facts import Fact
+from kndb.records.models import Neuron
 
 
 @pytest.fixture
@@ -54,14 +55,14 @@ def test_a_new_answer_wins_and_every_byte_comes_back(database):
 
 def test_the_same_plan_is_the_same_object_and_another_seed_another(database):
     fact = france(database)
-    settings = Settings(steps=3)
+    settings = OptimizeSettings(steps=3)
     hashes = [database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings=settings).object_hash for _ in range(2)]
     assert len(set(hashes)) == 1
     counts = Neighbours(2, 2)
     others = {
         tuple(
             database.edits.drafts.optimize(
-                "tiny", fact.id, "Tokyo", settings=Settings(steps=1, seed=seed), neighbours=counts
+                "tiny", fact.id, "Tokyo", settings=OptimizeSettings(steps=1, seed=seed), neighbours=counts
             ).content.recipe["kept_facts"]
         )
         for seed in range(4)
@@ -115,10 +116,10 @@ def test_a_preview_shows_what_the_edit_then_does(database):
 
 
 def test_a_rebase_takes_the_steps_anew_on_the_weights_without_the_edit(database):
-    fact, settings = france(database), Settings(steps=4, seed=3)
+    fact, settings = france(database), OptimizeSettings(steps=4, seed=3)
     counts = Neighbours(4, 3)
     alone = database.edits.drafts.optimize("tiny", fact.id, "Lima", settings=settings, neighbours=counts).content
-    first = database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings=Settings(steps=30))
+    first = database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings=OptimizeSettings(steps=30))
     database.edits.apply(first.id)
     second = database.edits.plan_optimize("tiny", fact.id, "Lima", settings=settings, neighbours=counts)
     database.edits.apply(second.id)

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
 
 from kndb.database import open_database
-from kndb.database.edit_objects import add_object
+from kndb.database.edits.objects import add_object
 from kndb.database.models import ModelCommands
-from kndb.editing import factor_fits, factors, recipes
+from kndb.editing.objects import factor_fits, factors
+from kndb.editing.planning import recipes
 from kndb.errors import ConflictError, DiffFileError, EditError, FingerprintError, ModelError
 from kndb.models.network import Network
 
@@ -317,7 +318,7 @@ def test_captures_under_and_over_our_own_edits(database, tmp_path, unloaded, mon
     above, two = plan(database, 2, ((1, 6), (1, 80)))
     unloaded()
     hashed = []
-    monkeypatch.setattr("kndb.database.materialised.require_fingerprint", lambda *_: hashed.append(1))
+    monkeypatch.setattr("kndb.database.versions.materialised.require_fingerprint", lambda *_: hashed.append(1))
     base, other = stored_bytes(folder), stored_bytes(edited)
     states = {(): base, (below,): patched(base, one), (below, capture): other}
     states[below, capture, above] = patched(other, two)

@@ -8,12 +8,12 @@ from plain_answers import distribution
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from kndb.analysis.intervals import mean_interval, share_interval
-from kndb.database.trial_measures import Method, Sizes
+from kndb.database.edits.trial_measures import EditMethod, TrialSizes
 from kndb.errors import EditError, NotFoundError, UsageError
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
-WEAK = Method(rule="output", lambda_old=0.5, lambda_new=1.5, max_share=1.0)
-SIZES = Sizes(facts=5, intra=4, inter=6)
+WEAK = EditMethod(rule="output", lambda_old=0.5, lambda_new=1.5, max_share=1.0)
+SIZES = TrialSizes(facts=5, intra=4, inter=6)
 
 
 @pytest.fixture
@@ -123,28 +123,28 @@ def test_a_bench_that_was_stopped_goes_on(database, monkeypatch):
     assert results(database, run().id) == stopped
     assert run().id == database.trials.all()[0].id
     calls = []
-    monkeypatch.setattr("kndb.database.trial_measures.TrialRun.single", lambda *_: calls.append(1))
+    monkeypatch.setattr("kndb.database.edits.trial_measures.TrialRun.single", lambda *_: calls.append(1))
     run()
     assert calls == []
 
 
 def test_the_same_facts_and_answers_for_every_method(database):
     first = database.trials.bench("tiny", WEAK, sizes=SIZES, counts=(), seed=2)
-    other = database.trials.bench("tiny", Method("optimize", steps=2), sizes=SIZES, counts=(), seed=2)
+    other = database.trials.bench("tiny", EditMethod("optimize", steps=2), sizes=SIZES, counts=(), seed=2)
 
     drawn = [
         [(place, fact, json.loads(measures)["to"]) for _, place, fact, measures in results(database, trial.id)]
         for trial in (first, other)
     ]
     assert drawn[0] == drawn[1]
-    fewer = database.trials.bench("tiny", WEAK, sizes=Sizes(3, 4, 6), counts=(), seed=2)
+    fewer = database.trials.bench("tiny", WEAK, sizes=TrialSizes(3, 4, 6), counts=(), seed=2)
     assert [row[:3] for row in results(database, fewer.id)] == [row[:3] for row in results(database, first.id)][:3]
     assert len({trial.id for trial in (first, other, fewer)}) == 3
 
 
 def test_tables_are_means_over_facts(database):
 
-    trial = database.trials.bench("tiny", Method(max_share=0.4), sizes=Sizes(8, 3, 3), counts=(), seed=3)
+    trial = database.trials.bench("tiny", EditMethod(max_share=0.4), sizes=TrialSizes(8, 3, 3), counts=(), seed=3)
     rows = [json.loads(measures) for *_, measures in results(database, trial.id)]
     planned = [row for row in rows if "edited" in row]
     (summary, _) = database.trials.table(trial.id)
@@ -161,7 +161,9 @@ def test_tables_are_means_over_facts(database):
 
 
 def test_a_cell_of_a_sweep_is_a_bench_with_its_settings(database):
-    methods = [Method(lambda_new=factor, max_share=1.0, neurons=size) for factor in (1.0, 8.0) for size in (1, None)]
+    methods = [
+        EditMethod(lambda_new=factor, max_share=1.0, neurons=size) for factor in (1.0, 8.0) for size in (1, None)
+    ]
     sweep = database.trials.sweep("tiny", methods, sizes=SIZES, seed=5)
     table = [row for row in database.trials.table(sweep.id) if row.weights == "edit"]
     assert [(row.settings["lambda_new"], row.settings["neurons"]) for row in table] == [
@@ -179,9 +181,9 @@ def test_a_cell_of_a_sweep_is_a_bench_with_its_settings(database):
 
 def test_what_is_refused(database):
     with pytest.raises(UsageError, match="found method 'rome'; expected one of update, optimize"):
-        Method("rome")
+        EditMethod("rome")
     with pytest.raises(UsageError, match="found intra 0; expected at least 1"):
-        Sizes(intra=0)
+        TrialSizes(intra=0)
     with pytest.raises(UsageError, match="found counts 0, 3"):
         database.trials.bench("tiny", counts=(0, 3))
     with pytest.raises(UsageError, match="no settings to try"):

@@ -9,9 +9,9 @@ import torch
 from tiny_models import doubled, down_projections, tiny_model
 from transformers import AutoTokenizer
 
-from kndb.database.edit_faults import faults, perplexity_factor
-from kndb.database.edit_optimize import encode_open
-from kndb.database.edit_updates import (
+from kndb.database.edits.faults import faults, perplexity_factor
+from kndb.database.edits.optimize import encode_open
+from kndb.database.edits.updates import (
     FARTHEST,
     RIDGE,
     TURNS,
@@ -21,18 +21,18 @@ from kndb.database.edit_updates import (
     fitted_along_gradient,
     smallest_winning,
 )
-from kndb.editing import diff_file
-from kndb.editing.gradient_rule import along_gradient
-from kndb.editing.recipes import UpdateRule, plan
-from kndb.editing.replay import recipe_update_rule, replay
-from kndb.editing.slots import edited
+from kndb.editing.objects import diff_file
+from kndb.editing.objects.slots import edited
+from kndb.editing.planning.gradient_rule import along_gradient
+from kndb.editing.planning.recipes import UpdateRule, plan
+from kndb.editing.planning.replay import recipe_update_rule, replay
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.directions import gradient_directions, output_directions
-from kndb.models.gpt2 import GPT2
+from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 from kndb.store import facts as store_facts
 
 NAMED = {"fingerprint": "f" * 64, "kind": "update", "recipe": {}}

@@ -2,10 +2,11 @@
 
 import pytest
 
-from kndb.database.edit_optimize import Neighbours, draw_neighbours, kept_prompts, prompts_in_recipe
-from kndb.database.edited_sentences import edited_sentences, sentences_of_edit, sentences_of_facts
-from kndb.database.trial_measures import Method, Sizes
-from kndb.records import Fact, Neuron, Prompt
+from kndb.database.edits.edited_sentences import edited_sentences, sentences_of_edit, sentences_of_facts
+from kndb.database.edits.optimize import Neighbours, draw_neighbours, kept_prompts, prompts_in_recipe
+from kndb.database.edits.trial_measures import EditMethod, TrialSizes
+from kndb.records.facts import Fact, Prompt
+from kndb.records.models import Neuron
 
 SHARED = "The seat of government of [X] is [Y]."
 """A template of P36 that P1376 has too, without its full stop."""
@@ -137,15 +138,15 @@ def test_trials_leave_them_out_too(database, monkeypatch):
         asked.append({name: [question.fact for question in questions] for name, questions in groups.items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kndb.database.trial_measures.compare_states", compare)
+    monkeypatch.setattr("kndb.database.edits.trial_measures.compare_states", compare)
     france = fact_of(database, "P36", "France", "Paris")
     again = {fact.id for fact in database.facts.find(["P36"], subject="france")}
     for seed in range(30):  # Until the fact that is drawn first is France.
         with pytest.raises(KeyboardInterrupt):
             database.trials.bench(
                 "tiny",
-                Method(max_share=1.0),
-                sizes=Sizes(1, 99, 99),
+                EditMethod(max_share=1.0),
+                sizes=TrialSizes(1, 99, 99),
                 counts=(),
                 relations=["P36"],
                 seed=seed,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kndb.database import import_own, open_database
+from kndb.database import open_database
+from kndb.database.exchange import own as import_own
 from kndb.errors import InputError, KndbError, ModelError, NotFoundError, UsageError
 from kndb.store import exchange as store_exchange
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from kndb.database.probe_texts import join, place_blank
+from kndb.database.probes.texts import join, place_blank
 from kndb.errors import AttributionError, InputError, NotFoundError, UsageError
 from kndb.facts.texts import FactName, NamedText, TextFile
 from kndb.store.fact_index import FactIndex, StoredFact

@@ -8,7 +8,7 @@ from random_sets import LAYERS, NEURONS, add_facts, add_model, draw, refine
 
 from kndb.database import open_database
 from kndb.errors import NotFoundError, UsageError
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 from kndb.store.numbers import there_are
 
 FACTS = 60

@@ -10,7 +10,7 @@ from random_sets import LAYERS, add_facts, add_model, draw, refine
 
 from kndb.database import open_database
 from kndb.errors import NotFoundError
-from kndb.store.distributions import quartile
+from kndb.store.queries.distributions import quartile
 
 KEYS = ("P176", "P36", "P37")
 CHOICES = [(), ("P36",), ("P37", "P36"), ("P9",), ("P176", "P9")]

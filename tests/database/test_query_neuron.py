@@ -8,7 +8,7 @@ import torch
 
 from kndb.database import open_database
 from kndb.errors import ModelError, NotFoundError, UsageError
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 RELATIONS = {1: "P36", 2: "P37", 3: "P176"}
 

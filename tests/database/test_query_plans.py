@@ -5,7 +5,7 @@ import re
 import pytest
 from sqlalchemy import event
 
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 FULL_SCAN = re.compile(r"SCAN (score|prompt_result|prompt)\b|SEARCH (score|prompt_result) .*\(run_id=\?\)")
 """A step that reads every row, or every row of a run, of the largest tables."""

@@ -10,7 +10,7 @@ from random_sets import add_facts, add_model, draw, refine
 from kndb.database import open_database
 from kndb.errors import NotFoundError, UsageError
 from kndb.store.facts import require_relations
-from kndb.store.queries import shares
+from kndb.store.queries.neurons import shares
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from plain_checkpoints import PlainCheckpoint
 
-from kndb.editing import slots
-from kndb.editing.diff_file import EditObject, Layout, ParameterDiff
+from kndb.editing.objects import slots
+from kndb.editing.objects.diff_file import EditObject, Layout, ParameterDiff
 
 MakeEdit = Callable[..., EditObject]
 

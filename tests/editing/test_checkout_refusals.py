@@ -15,8 +15,9 @@ import torch
 from plain_checkpoints import SHAPES, PlainCheckpoint
 from safetensors.torch import save_file
 
-from kndb.editing import slot_bytes, working_copy
-from kndb.editing.diff_file import encode
+from kndb.editing.objects import slot_bytes
+from kndb.editing.objects.diff_file import encode
+from kndb.editing.working_copy import copy as working_copy
 from kndb.errors import DiffFileError, ModelError, UsageError
 from kndb.models import sparse_files
 from kndb.models.weights import tensor_places
@@ -211,7 +212,7 @@ def test_a_copy_is_equal_and_as_sparse(tmp_path, monkeypatch, plainly):
 
 def test_a_switch_loads_no_torch():
     program = (
-        "import sys, kndb.database.checkouts, kndb.editing.first_copy;"
+        "import sys, kndb.database.versions.checkouts, kndb.editing.working_copy.first_copy;"
         " print(*[name for name in ('torch', 'numpy', 'transformers', 'safetensors') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)

@@ -9,7 +9,7 @@ import random
 import pytest
 from torture import FACTOR
 
-from kndb.editing.diff_file import encode, object_path, read, write
+from kndb.editing.objects.diff_file import encode, object_path, read, write
 from kndb.errors import DiffFileError, StoreError
 
 
@@ -126,7 +126,7 @@ def test_a_huge_header_is_not_read(written, folder, monkeypatch):
     with target.open("r+b") as file:
         file.write((100 * 2**20).to_bytes(8, "little"))
         file.truncate(200 * 2**20)  # sparse: it takes no space
-    monkeypatch.setattr("kndb.editing.object_bytes.hashlib", None)
+    monkeypatch.setattr("kndb.editing.objects.object_bytes.hashlib", None)
     check_refused(folder, path, object_hash, "a header of 104857600 bytes", "at most 16777216")
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kndb.editing.diff_file import EditObject, ParameterDiff, decode, encode
+from kndb.editing.objects.diff_file import EditObject, ParameterDiff, decode, encode
 from kndb.errors import DiffFileError, EditError
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

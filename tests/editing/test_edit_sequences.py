@@ -15,10 +15,13 @@ import pytest
 import torch
 from torture import FACTOR
 
-from kndb.editing import slots
-from kndb.editing.diff_file import EditObject, ParameterDiff, decode, encode
+from kndb.editing.objects import slots
+from kndb.editing.objects.diff_file import EditObject, ParameterDiff, decode, encode
 from kndb.errors import ConflictError, EditError
-from kndb.store import edit_checks, edits, models, snapshots, steps, versions
+from kndb.store import models, snapshots, versions
+from kndb.store.edits import checks as edit_checks
+from kndb.store.edits import edit as edits
+from kndb.store.edits import steps
 from kndb.store.engine import open_store
 from kndb.versions import version_id
 

@@ -10,16 +10,16 @@ from causal_families import causal_model
 from masked_families import masked_model
 from tiny_models import down_projections, tiny_model
 
-from kndb.editing import diff_file
-from kndb.editing.optimize import Settings, optimize, plan_optimized
-from kndb.editing.slots import apply_object
-from kndb.editing.upper_layers import UpperLayers
+from kndb.editing.objects import diff_file
+from kndb.editing.objects.slots import apply_object
+from kndb.editing.planning.optimize import OptimizeSettings, optimize, plan_optimized
+from kndb.editing.planning.upper_layers import UpperLayers
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 MODELS = ("bert", "gpt2", "albert", "llama")
 NEURONS = [Neuron(0, 3), Neuron(0, 30), Neuron(2, 7), Neuron(2, 0)]
@@ -29,7 +29,7 @@ PROMPTS = [
     EncodedPrompt(3, (40, 6, 17, 11), 3, -1),
 ]
 OTHERS = [EncodedPrompt(10 + n, (n + 5, 2 * n + 3, 9 + n, 12), 3, -1) for n in range(8)]
-SETTINGS = Settings(steps=12, seed=3)
+SETTINGS = OptimizeSettings(steps=12, seed=3)
 
 
 def make_network(name: str, dtype: torch.dtype = torch.float64) -> Network:
@@ -173,7 +173,7 @@ def test_what_is_won_by_more_than_asked_for_is_given_back():
     assert logits(network)[0].argmax() == 11
 
 
-def make_plan(network: Network, settings: Settings = SETTINGS) -> diff_file.EditObject:
+def make_plan(network: Network, settings: OptimizeSettings = SETTINGS) -> diff_file.EditObject:
     recipe = {"to": "x"}
     return plan_optimized(
         network, NEURONS, PROMPTS, 11, OTHERS, settings, fingerprint="f" * 64, kind="optimize", recipe=recipe
@@ -221,7 +221,7 @@ def test_one_seed_gives_one_sequence_of_bytes():
 )
 def test_settings_out_of_range(name, value):
     with pytest.raises(UsageError, match=f"found {name.replace('_', ' ')} {value}; expected"):
-        Settings(**{name: value})
+        OptimizeSettings(**{name: value})
 
 
 def test_nothing_to_optimise():

@@ -9,13 +9,13 @@ import pytest
 import torch
 from tiny_models import down_projections, tiny_model
 
-from kndb.editing import slots
-from kndb.editing.recipes import UpdateRule, erase_rule, plan, random_neurons
+from kndb.editing.objects import slots
+from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan, random_neurons
 from kndb.errors import EditError
-from kndb.models.bert import BERT
-from kndb.models.gpt2 import GPT2
+from kndb.models.families.bert import BERT
+from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

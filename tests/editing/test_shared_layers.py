@@ -9,13 +9,13 @@ import torch
 from masked_families import NEURONS, masked_model
 from tiny_models import down_projections
 
-from kndb.editing import diff_file
-from kndb.editing.recipes import erase_rule, plan, random_neurons
-from kndb.editing.slots import apply_object, changes
+from kndb.editing.objects import diff_file
+from kndb.editing.objects.slots import apply_object, changes
+from kndb.editing.planning.recipes import erase_rule, plan, random_neurons
 from kndb.errors import EditError
 from kndb.models.network import Network
 from kndb.models.registry import adapter_for
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 SHARED = [Neuron(2, 7), Neuron(0, 3), Neuron(1, 7), Neuron(2, 39), Neuron(1, 5), Neuron(1, 3)]
 """Neurons with four value slots where all layers are one: 3, 5, 7, 39."""

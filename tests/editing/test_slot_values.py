@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from kndb.editing import checkpoint_values
-from kndb.editing.checkpoint_values import CheckpointValues, DisagreementError
-from kndb.editing.slot_bytes import SlotPlace, is_finite, numbers
+from kndb.editing.objects import checkpoint_values
+from kndb.editing.objects.checkpoint_values import CheckpointValues, DisagreementError
+from kndb.editing.objects.slot_bytes import SlotPlace, is_finite, numbers
 
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from kndb.editing import slots
-from kndb.editing.diff_file import EditObject
+from kndb.editing.objects import slots
+from kndb.editing.objects.diff_file import EditObject
 from kndb.errors import ConflictError, EditError, FingerprintError
-from kndb.records import SlotChange
+from kndb.records.edits import SlotChange
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -11,13 +11,13 @@ from causal_families import causal_model
 from masked_families import masked_model
 from tiny_models import down_projections, tiny_model
 
-from kndb.editing.optimize import Settings, optimize
-from kndb.editing.upper_layers import UpperLayers
+from kndb.editing.planning.optimize import OptimizeSettings, optimize
+from kndb.editing.planning.upper_layers import UpperLayers
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 MAKE = {
     "bert": lambda: tiny_model("bert", 4, roughness=0.3),
@@ -113,7 +113,7 @@ def divergence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 def test_the_steps_lead_where_those_on_the_whole_model_do(name):
     network = make_network(name)
     prompts, others = make_prompts(network)[:3], make_prompts(network, (4, 6, 4, 2))
-    settings = Settings(steps=5, learning_rate=1.0, keep=2.0, bound=1.5, target=0.99, drift=0.0)
+    settings = OptimizeSettings(steps=5, learning_rate=1.0, keep=2.0, bound=1.5, target=0.99, drift=0.0)
     layers = (1, 2)
     found, outcome = optimize(network, [Neuron(layer, 7) for layer in layers], prompts, 11, others, settings)
 

@@ -20,8 +20,24 @@ from safetensors.torch import load_file
 from tiny_models import tiny_model
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-from kndb.editing import copy_bytes, copy_comparison, copy_state, first_copy, slot_bytes, switch_log, working_copy
-from kndb.editing.diff_file import EditObject, ParameterDiff, encode
+from kndb.editing.objects import slot_bytes
+from kndb.editing.objects.diff_file import EditObject, ParameterDiff, encode
+from kndb.editing.working_copy import (
+    bytes as copy_bytes,
+)
+from kndb.editing.working_copy import (
+    comparison as copy_comparison,
+)
+from kndb.editing.working_copy import (
+    copy as working_copy,
+)
+from kndb.editing.working_copy import (
+    first_copy,
+    switch_log,
+)
+from kndb.editing.working_copy import (
+    state as copy_state,
+)
 from kndb.errors import ConflictError, ModelError
 from kndb.models.export import export_checkpoint
 from kndb.models.weights import tensor_places

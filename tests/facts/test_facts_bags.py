@@ -7,7 +7,7 @@ import pytest
 
 from kndb import facts
 from kndb.errors import InputError
-from kndb.records import FactRecord
+from kndb.records.facts import FactRecord
 
 BAG = [
     ["Rome is the capital of [MASK].", "Italy", "P1376(capital of)"],

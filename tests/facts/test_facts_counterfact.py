@@ -6,7 +6,7 @@ import pytest
 
 from kndb import facts
 from kndb.errors import InputError
-from kndb.records import FactRecord, TemplateRecord
+from kndb.records.facts import FactRecord, TemplateRecord
 
 RECORD = {
     "case_id": 0,

@@ -8,7 +8,7 @@ import pytest
 
 from kndb import facts
 from kndb.errors import InputError
-from kndb.records import FactRecord, TemplateRecord
+from kndb.records.facts import FactRecord, TemplateRecord
 
 FACT = {"relation": "P36", "subject": "Peru", "object": "Lima"}
 TEMPLATE = {"relation": "P36", "template": "The capital of [X] is [Y]."}

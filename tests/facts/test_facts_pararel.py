@@ -4,7 +4,7 @@ import pytest
 
 from kndb import facts
 from kndb.errors import InputError
-from kndb.records import FactRecord, TemplateRecord
+from kndb.records.facts import FactRecord, TemplateRecord
 
 PATTERNS = [
     {

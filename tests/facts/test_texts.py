@@ -7,7 +7,7 @@ import pytest
 
 from kndb.errors import InputError, UsageError
 from kndb.facts.texts import KINDS, FactName, NamedText, read_texts
-from kndb.findings import TEXT_KINDS
+from kndb.records.probes import TEXT_KINDS
 
 PAIRS = {"P101": [["Ada", "mathematics"], ["Emmy", "algebra"]], "P36": [["France", "Paris"]]}
 BAGS = [

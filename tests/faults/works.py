@@ -13,13 +13,16 @@ from pathlib import Path
 import alembic.command  # noqa: F401 - once here, not in every child
 import torch
 
-from kndb.database import edit_rebase, edit_share
-from kndb.editing import diff_file, slots
-from kndb.editing.diff_tensors import TensorDiff
-from kndb.editing.replay import Difference
+from kndb.database.edits import rebase as edit_rebase
+from kndb.database.edits import share as edit_share
+from kndb.editing.objects import diff_file, slots
+from kndb.editing.objects.diff_tensors import TensorDiff
+from kndb.editing.planning.replay import Difference
 from kndb.exchange.edit_bundle import Bundle, BundledEdit
-from kndb.records import FactFile, FactRecord, TemplateRecord
-from kndb.store import edits, facts, maintenance, models, schema, snapshots, steps, versions
+from kndb.records.facts import FactFile, FactRecord, TemplateRecord
+from kndb.store import facts, maintenance, models, schema, snapshots, versions
+from kndb.store.edits import edit as edits
+from kndb.store.edits import steps
 from kndb.store.engine import Store, open_store
 from kndb.versions import version_id
 

@@ -13,8 +13,8 @@ from kndb.attribution.continuation import PromptBatch, continue_from, freeze
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.method import MethodScores
 from kndb.attribution.quadrature import Quadrature
-from kndb.models.bert import BERT
-from kndb.models.gpt2 import GPT2
+from kndb.models.families.bert import BERT
+from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 

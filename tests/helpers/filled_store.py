@@ -2,16 +2,12 @@
 
 import random
 
-from kndb.findings import ARMS, TEXT_KINDS, ExtremeText, FactActivation, ProbeFact
-from kndb.records import (
-    KnowledgeNeuron,
-    PromptResult,
-    RelationRefinement,
-    ResultBatch,
-    ScoreColumns,
-    SlotChange,
-)
-from kndb.store import edits, evaluations, models, probes, refinements, runs, versions
+from kndb.records.attribution import KnowledgeNeuron, PromptResult, RelationRefinement, ResultBatch, ScoreColumns
+from kndb.records.edits import SlotChange
+from kndb.records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, ProbeFact
+from kndb.store import models, probes, refinements, runs, versions
+from kndb.store.edits import edit as edits
+from kndb.store.edits import evaluations
 from kndb.versions import version_id
 
 NAME = "ti<b>ny&"

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from kndb.editing import first_copy
-from kndb.editing.slot_bytes import SlotPlace, SlotSwitch
+from kndb.editing.objects.slot_bytes import SlotPlace, SlotSwitch
+from kndb.editing.working_copy import first_copy
 from kndb.versions import version_id
 
 FINGERPRINT = "f" * 64

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from kndb.database import Database
-from kndb.records import KnowledgeNeuron, RelationRefinement
+from kndb.records.attribution import KnowledgeNeuron, RelationRefinement
 from kndb.store.refinements import add_refinement
 
 LAYERS, NEURONS = 4, 20

@@ -9,7 +9,7 @@ import pytest
 from kndb import facts
 from kndb.lab.corpus import Corpus, build_corpus
 from kndb.lab.train import TrainingSettings
-from kndb.records import FactFile, FactRecord, TemplateRecord
+from kndb.records.facts import FactFile, FactRecord, TemplateRecord
 
 PEOPLE = ("Ana", "Ben", "Cem", "Dan", "Eva", "Fay", "Gus", "Hal")
 CITIES = ("Rome", "Oslo", "Lima", "Cairo", "Paris", "Quito", "Seoul", "Delhi")

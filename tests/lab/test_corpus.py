@@ -9,7 +9,7 @@ import pytest
 from kndb.errors import InputError
 from kndb.lab.corpus import build_corpus, words_of
 from kndb.models.adapter import Blank
-from kndb.records import FactFile, FactRecord, TemplateRecord
+from kndb.records.facts import FactFile, FactRecord, TemplateRecord
 
 
 def test_every_fact_in_every_template(tiny_corpus, tiny_list):

@@ -16,7 +16,7 @@ from kndb.lab.train import TrainingSettings, train
 from kndb.models.fingerprint import fingerprint
 from kndb.models.loading import describe, load
 from kndb.models.prompting import Encoder
-from kndb.records import FactRecord, TemplateRecord
+from kndb.records.facts import FactRecord, TemplateRecord
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 

@@ -26,7 +26,7 @@ from kndb.models.prompting import EncodedPrompt
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-MODULE = "kndb.models.starcoder2"
+MODULE = "kndb.models.families.starcoder2"
 DOWN = "model.layers.{}.mlp.c_proj"
 
 
@@ -38,7 +38,7 @@ def blocks() -> list[str]:
 def example(request, monkeypatch) -> Adapter:
     """The page's adapter, registered."""
     module = ModuleType(MODULE)
-    module.__package__ = "kndb.models"
+    module.__package__ = "kndb.models.families"
     exec(compile(blocks()[request.param], f"{MODULE}.py", "exec"), module.__dict__)
     monkeypatch.setattr(registry, "ADAPTERS", (*registry.ADAPTERS, module.STARCODER2))
     return module.STARCODER2
@@ -101,7 +101,7 @@ def test_the_table_has_every_family():
     known = {adapter.family: set(adapter.model_types) for adapter in registry.ADAPTERS}
     assert {family: types for family, (types, _) in stated.items()} == known
     for _, file in stated.values():
-        assert (Path(registry.__file__).parent / file).is_file()
+        assert (Path(registry.__file__).parent / "families" / file).is_file()
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ from kndb.attribution.continuation import continue_from, freeze
 from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
-from kndb.editing.recipes import UpdateRule, erase_rule, plan
-from kndb.editing.slots import apply_object
+from kndb.editing.objects.slots import apply_object
+from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan
 from kndb.errors import ModelError, UnsupportedModelError
 from kndb.models.adapter import Adapter, Heads, Rotation
 from kndb.models.answers import answer_logits
@@ -41,7 +41,7 @@ from kndb.models.loading import LoadedModel, describe, load
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import ADAPTERS, adapter_for, require_known
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 WINDOW = 12

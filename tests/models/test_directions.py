@@ -10,15 +10,15 @@ import pytest
 import torch
 from tiny_models import activations, doubled, down_projections, tiny_model
 
-from kndb.editing.recipes import UpdateRule, plan
-from kndb.editing.slots import edited
+from kndb.editing.objects.slots import edited
+from kndb.editing.planning.recipes import UpdateRule, plan
 from kndb.errors import EditError
 from kndb.models.adapter import SlotLayout
 from kndb.models.directions import gradient_directions, input_directions, output_directions
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 IDS = (5, 9, 2, 33, 6)
 TOKENS = (3, 11, 24, 40, 57)

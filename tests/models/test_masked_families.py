@@ -31,9 +31,9 @@ from kndb.attribution.continuation import continue_from, freeze
 from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
-from kndb.editing import diff_file
-from kndb.editing.recipes import UpdateRule, erase_rule, plan
-from kndb.editing.slots import apply_object, put_slots, read_slots
+from kndb.editing.objects import diff_file
+from kndb.editing.objects.slots import apply_object, put_slots, read_slots
+from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan
 from kndb.errors import EditError, ModelError, UnsupportedModelError
 from kndb.models.adapter import Adapter
 from kndb.models.answers import answer_logits, batched_log_probabilities
@@ -42,7 +42,7 @@ from kndb.models.loading import describe, load
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import ADAPTERS, adapter_for
-from kndb.records import Neuron
+from kndb.records.models import Neuron
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 MASKED = pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith("t5")])

@@ -7,8 +7,8 @@ import torch
 from tiny_models import VOCABULARY, activations, doubled, down_projections, tiny_model
 
 from kndb.models.answers import answer_logits, batched_log_probabilities
-from kndb.models.bert import BERT
-from kndb.models.gpt2 import GPT2
+from kndb.models.families.bert import BERT
+from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network, resolve
 from kndb.models.prompting import EncodedPrompt
 

@@ -14,19 +14,6 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
 
 from kndb.errors import UsageError
-from kndb.findings import (
-    ARMS,
-    TEXT_KINDS,
-    ActivationSummary,
-    Consistency,
-    FactFindings,
-    LayerCount,
-    NeuronCounts,
-    Overlap,
-    ProbeSummary,
-    RelationOverlap,
-    Votes,
-)
 from kndb.plots import style
 from kndb.plots.activation import activation_figure
 from kndb.plots.consistency import consistency_figure
@@ -35,7 +22,9 @@ from kndb.plots.fact import TOP, fact_figure
 from kndb.plots.layers import LINES, layers_figure
 from kndb.plots.overlap import overlap_figure
 from kndb.plots.scaling import scaling_figure
-from kndb.records import Fact
+from kndb.records.facts import Fact
+from kndb.records.probes import ARMS, TEXT_KINDS, ActivationSummary, ProbeSummary
+from kndb.records.queries import Consistency, FactFindings, LayerCount, NeuronCounts, Overlap, RelationOverlap, Votes
 
 CAPTION = "tiny v0123456789a · run 1: integrated-gradients · refinement 1: threshold 0.2, share 0.7 · a$b$ · probe 4"
 HOSTILE = ("plain", "$x_1$ and $\\frac$", "الجزائر", "ירושלים ⟨ 東京", "a" * 300, "<b>&amp;-->", "one\ntwo\tthree")

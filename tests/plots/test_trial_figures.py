@@ -2,8 +2,8 @@
 
 import pytest
 
-from kndb.findings import TrialSummary
 from kndb.plots.trials import decay_figure, sweep_figure
+from kndb.records.edits import TrialSummary
 
 
 def row(part, edits, weights, settings=None, **measures):

@@ -9,7 +9,7 @@ import pytest
 from filled_store import BASE, HOSTILE, NAME, RELATIONS, fill
 
 from kndb.database import open_database
-from kndb.database.report import ReportCommands
+from kndb.database.reports.commands import ReportCommands
 from kndb.errors import NotFoundError, UsageError
 from kndb.report.content import (
     GRADES,

@@ -12,7 +12,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from kndb.records import FactFile, FactRecord, TemplateRecord
+from kndb.records.facts import FactFile, FactRecord, TemplateRecord
 from kndb.store import facts
 from kndb.store.engine import open_store
 from kndb.store.schema import head_revision

@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import Connection
 
 from kndb.errors import ConflictError, EditError, NotFoundError, StoreDamagedError, VersionMovedError
-from kndb.records import Edit, FactFile, FactRecord, HistoryEntry, SlotChange
-from kndb.store import edits, facts, models, steps, versions
+from kndb.records.edits import Edit, SlotChange
+from kndb.records.facts import FactFile, FactRecord
+from kndb.records.versions import HistoryEntry
+from kndb.store import facts, models, versions
+from kndb.store.edits import edit as edits
+from kndb.store.edits import steps
 from kndb.store.engine import Store, open_store
 from kndb.versions import version_id
 

@@ -13,8 +13,11 @@ from sqlalchemy import Connection, event
 from torture import FACTOR
 
 from kndb.errors import KndbError, VersionMovedError
-from kndb.records import SlotChange
-from kndb.store import edit_checks, edits, models, snapshots, steps, versions
+from kndb.records.edits import SlotChange
+from kndb.store import models, snapshots, versions
+from kndb.store.edits import checks as edit_checks
+from kndb.store.edits import edit as edits
+from kndb.store.edits import steps
 from kndb.store.engine import Store, open_store
 from kndb.versions import version_id
 

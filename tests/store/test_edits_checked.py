@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from kndb.records import SlotChange
-from kndb.store import edits, models, snapshots, steps, versions
-from kndb.store.edit_checks import check_edits
+from kndb.records.edits import SlotChange
+from kndb.store import models, snapshots, versions
+from kndb.store.edits import edit as edits
+from kndb.store.edits import steps
+from kndb.store.edits.checks import check_edits
 from kndb.store.engine import open_store
 from kndb.versions import version_id
 

@@ -70,7 +70,7 @@ def test_rows_are_checked_too(store, monkeypatch):
 
 
 def test_edits_are_among_the_row_checks():
-    from kndb.store.edit_checks import check_edits
+    from kndb.store.edits.checks import check_edits
 
     assert check_edits in maintenance.ROW_CHECKS
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kndb.records import FactFile, FactRecord, KnowledgeNeuron, RelationRefinement
+from kndb.records.attribution import KnowledgeNeuron, RelationRefinement
+from kndb.records.facts import FactFile, FactRecord
 from kndb.store import facts, maintenance, models, refinements, runs
 from kndb.store.engine import open_store
 

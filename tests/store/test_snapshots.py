@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import Connection
 
 from kndb.errors import EditError, NotFoundError, StoreDamagedError, VersionMovedError
-from kndb.records import SlotChange, Snapshot
-from kndb.store import edit_checks, edits, models, snapshots, steps, versions
+from kndb.records.edits import SlotChange
+from kndb.records.versions import Snapshot
+from kndb.store import models, snapshots, versions
+from kndb.store.edits import checks as edit_checks
+from kndb.store.edits import edit as edits
+from kndb.store.edits import steps
 from kndb.store.engine import open_store
 from kndb.versions import version_id
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kndb.errors import InputError, NotFoundError, RejectedLine
 from kndb.facts import blank_is_last, fill
-from kndb.records import Fact, FactFile, FactRecord, Prompt, TemplateRecord
+from kndb.records.facts import Fact, FactFile, FactRecord, Prompt, TemplateRecord
 from kndb.store import facts, ingest
 from kndb.store.engine import Store, open_store
 

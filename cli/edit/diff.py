@@ -1,0 +1,68 @@
+"""`kndb edit diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kndb.records.edits import Edit
+
+from ..options import DatabaseOption, FormatOption, ModelOption, PartOption, open_existing
+from ..output import OutputFormat, as_row, note, print_parts
+
+if TYPE_CHECKING:
+    from kndb.database.edits.diff import VersionDiff
+from .steps import EDIT_COLUMNS, edit_rows
+
+VersionArgument = typer.Argument(help="A version: base, current, a version id or its start, or a snapshot's name.")
+
+
+def diff(
+    a: Annotated[str, VersionArgument],
+    b: Annotated[str, VersionArgument],
+    model: ModelOption,
+    part: PartOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """What differs between two versions: value slots, the relations and facts that hold them, edits.
+
+    Example: kndb edit diff base current --model lab-bert
+    """
+    with open_existing(db) as database:
+        found = database.edits.diff(model, a, b)
+    count = len(found.slots)
+    note(
+        f"{found.version_a} → {found.version_b}: "
+        + (f"{count} value slot{'s differ' if count > 1 else ' differs'}." if count else "")
+        + (f" {len(found.tensors)} other parameters differ." if found.tensors else "")
+        + ("" if count or found.tensors else "the same weights.")
+    )
+    if found.refinement is None:
+        note("There is no refinement of this model, so facts and relations are left out; see: kndb refine.")
+    else:
+        note(f"Facts and relations are those of refinement {found.refinement}.")
+    edits = [{"only_in": side, **row} for side, only in _sides(found) for row in edit_rows(only)]
+    print_parts(
+        {
+            "slots": ([as_row(row) for row in found.slots], _SLOT_COLUMNS),
+            "tensors": ([{"parameter": name} for name in found.tensors], ["parameter"]),
+            "relations": (
+                [as_row(row) for row in found.relations],
+                ["relation", "label", "facts", "share", "neurons"],
+            ),
+            "facts": ([as_row(row) for row in found.facts], ["fact", "relation", "subject", "object", "neurons"]),
+            "edits": (edits, ["only_in", *EDIT_COLUMNS]),
+        },
+        output,
+        part,
+    )
+
+
+_SLOT_COLUMNS = ["layer", "neuron", "parameter", "norm_a", "norm_b", "norm_difference", "facts", "relations"]
+
+
+def _sides(found: VersionDiff) -> list[tuple[str, Sequence[Edit]]]:
+    return [("a", found.only_a), ("b", found.only_b)]

@@ -1,0 +1,38 @@
+"""`kndb edit erase`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    ModelOption,
+    RefinementOption,
+    open_existing,
+)
+from ..output import OutputFormat
+from .planning import FlipsOption, PreviewOption, PreviewPartOption, check_preview, finish_plan
+
+
+def erase(
+    model: ModelOption,
+    relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="The relation to forget.")],
+    top: Annotated[int, typer.Option("--top", help="How many of its most common neurons to zero.")] = 20,
+    refinement: RefinementOption = None,
+    preview: PreviewOption = False,
+    part: PreviewPartOption = None,
+    list_flips: FlipsOption = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Plan that the model forgets a relation; nothing is applied.
+
+    Example: kndb edit erase --model lab-bert --relation P36
+    """
+    check_preview(preview, part, output, list_flips=list_flips)
+    with open_existing(db) as database:
+        draft = database.edits.drafts.erase(model, relation, top=top, refinement=refinement)
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)

@@ -1,0 +1,122 @@
+"""`kndb edit eval`: what an edit did, beside random neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from kndb.errors import UsageError
+
+from ..options import (
+    DatabaseOption,
+    DeviceOption,
+    EditArgument,
+    FormatOption,
+    ThreadsOption,
+    computing,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, note, print_json, print_parts, print_rows
+from .planning import FLIP_COLUMNS
+
+_MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
+
+
+_TOKENS = 50
+
+
+_GROUPS = ("own", "own_held_out", "intra", "inter")
+
+
+def evaluate(
+    edit: EditArgument,
+    fact: Annotated[
+        int | None,
+        typer.Option("--fact", metavar="ID", help="Of a capture, the fact that it is for.", show_default=False),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="OBJECT", help="Of a capture, the answer that it is to give.", show_default=False),
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="Of that sample, the control's neurons, and the intervals.")] = 0,
+    list_flips: Annotated[
+        bool,
+        typer.Option("--list-flips", help="Name the other facts whose answers change. CSV has only them."),
+    ] = False,
+    generate: Annotated[
+        bool,
+        typer.Option("--generate", help="Continue the fact's prompts, before and after; of causal models."),
+    ] = False,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", help="Of --generate, tokens to continue by. Default: 50.", show_default=False),
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure an edit on its own fact or relation and on others, beside a random-neuron control; stored.
+
+    Example: kndb edit eval 1 --list-flips
+    """
+    if tokens is not None and not generate:
+        raise UsageError("--tokens needs --generate")
+    if tokens is not None and tokens < 1:
+        raise UsageError(f"--tokens must be at least 1 (got {tokens})")
+    if generate and list_flips and output is OutputFormat.CSV:
+        raise UsageError("CSV prints one list; leave out --generate or --list-flips")
+    length = (tokens or _TOKENS) if generate else 0
+    with open_existing(db) as database, computing(threads):
+        evaluation = database.edits.evaluate(
+            edit, fact=fact, to=to, sample=sample, seed=seed, device=device, generate=length
+        )
+    if output is OutputFormat.JSON:
+        print_json(as_row(evaluation))
+        return
+    found: Any = evaluation.measures
+    note(
+        f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}. "
+        "Low and high: 95 % intervals over facts."
+    )
+    flips = found["flips"]
+    count, prompts = len({flip["fact"] for flip in flips}), sum(flip["prompts"] for flip in flips)
+    hint = "" if list_flips or not flips else "; name them with --list-flips"
+    note(f"Answers that were to stay and changed: of {count} facts, to {prompts} prompts{hint}.")
+    parts: dict[str, tuple[list[dict[str, Any]], list[str]]] = {"measures": (list(_measures(found)), _MEASURE_COLUMNS)}
+    if list_flips:
+        parts["flips"] = (flips, FLIP_COLUMNS)
+    if generate:
+        made = found["generated"]
+        note(
+            f"Fluency of {made['tokens']} tokens: {made['fluency_before']:.2f} before, {made['fluency_after']:.2f} "
+            "after (weighted mean of 2- and 3-gram entropies, bits)."
+        )
+        parts["continuations"] = (made["texts"], ["prompt", "before", "after"])
+    if len(parts) == 1:
+        print_rows(*parts["measures"], output)
+    else:
+        print_parts(parts, output, [*parts][1] if output is OutputFormat.CSV else None)
+
+
+def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    nothing: dict[str, Any] = {}
+    ends = measures.get("intervals", {"edited": nothing, "control": nothing})
+    for group in _GROUPS:
+        values = measures["edited"].get(group, nothing)
+        for name, value in values.items():
+            low, high = ends["edited"].get(group, nothing).get(name, (None, None))
+            random_low, random_high = ends["control"].get(group, nothing).get(name, (None, None))
+            yield {
+                "group": group,
+                "measure": name,
+                "edit": value,
+                "low": low,
+                "high": high,
+                "random_neurons": measures["control"].get(group, nothing).get(name),
+                "random_low": random_low,
+                "random_high": random_high,
+            }

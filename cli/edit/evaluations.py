@@ -1,0 +1,88 @@
+"""`kndb edit evaluations`: a table over edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kndb.errors import UsageError
+
+from ..numbers import parse_numbers
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, note, print_rows
+
+if TYPE_CHECKING:
+    from kndb.database.edits.evaluations import EvaluatedEdit
+
+
+_TABLE_COLUMNS = [
+    "edit",
+    "kind",
+    "what",
+    "weights",
+    "success",
+    "paraphrase",
+    "neighbourhood",
+    "intra_change",
+    "inter_change",
+    "inter_locality",
+    "divergence",
+]
+
+
+def evaluations(
+    edits: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EDIT]...", help="Edits' numbers, or ranges such as 7-12. Default: all."),
+    ] = None,
+    model: OptionalModelOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Every evaluation of an edit, not only the newest.")] = False,
+    measure: Annotated[
+        str | None,
+        typer.Option("--measure", metavar="NAME", help="One measure alone, with its interval.", show_default=False),
+    ] = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """A table over edits: what each did, and what as many random neurons did, by its newest evaluation.
+
+    Example: kndb edit evaluations
+    """
+    numbers = parse_numbers(edits or ())
+    with open_existing(db) as database:
+        found = database.edits.evaluated(numbers, model=model, every=every)
+        known = database.edits.evaluated_measures
+    if measure is not None and measure not in known:
+        raise UsageError(f"found measure {measure!r}; expected one of {', '.join(known)}")
+    rows = [row for one in found for row in _rows(one, measure)]
+    if not rows:
+        note("Nothing was evaluated yet. Evaluate an edit with: kndb edit eval EDIT")
+    columns = ["edit", "kind", "what", "weights", "value", "low", "high"] if measure else _TABLE_COLUMNS
+    if output is not OutputFormat.TABLE:
+        parts = ("value", "low", "high") if measure else [f"{name}{part}" for name in known for part in _PARTS]
+        columns = ["evaluation", "edit", "kind", "model", "what", "version_before", "version_after", "weights", *parts]
+    print_rows(rows, columns, output)
+
+
+_PARTS = ("", "_low", "_high")
+
+
+def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
+    from kndb.database.edits.commands import title_of
+
+    what = title_of(one.kind, one.recipe)
+    sides = [("edit", one.edited), ("random neurons", one.control)]
+    for weights, values in sides[: 1 if one.kind == "capture" else 2]:
+        row = {**as_row(one), "what": what, "weights": weights}
+        if measure is not None:
+            yield row | dict(zip(("value", "low", "high"), values[measure], strict=True))
+        else:
+            ends = {f"{name}{part}": end for name in values for part, end in zip(_PARTS, values[name], strict=True)}
+            yield row | ends

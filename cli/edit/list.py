@@ -1,0 +1,32 @@
+"""`kndb edit list`."""
+
+from __future__ import annotations
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, print_rows
+from .reports import short_warning
+
+
+def list_edits(
+    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+) -> None:
+    """List the edits.
+
+    Example: kndb edit list
+    """
+    from kndb.database.edits.commands import recipe_title
+
+    with open_existing(db) as database:
+        rows = [
+            {**as_row(edit), "what": recipe_title(edit), "warning": short_warning(edit.kind, edit.recipe)}
+            for edit in database.edits.all(model)
+        ]
+    columns = ["id", "model", "kind", "what", "neurons", "applied", "base_version", "author", "created_at", "warning"]
+    if output is OutputFormat.TABLE and not any(row["warning"] for row in rows):
+        columns.remove("warning")
+    print_rows(rows, columns, output)

@@ -1,0 +1,32 @@
+"""`kndb edit log`."""
+
+from __future__ import annotations
+
+from ..options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
+from ..output import OutputFormat, as_row, print_rows
+
+
+def log(
+    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+) -> None:
+    """List every apply, revert and restore: who, when, what, from and to which version; the oldest first.
+
+    Example: kndb edit log
+    """
+    from kndb.database.edits.commands import recipe_title
+
+    with open_existing(db) as database:
+        titles = {edit.id: recipe_title(edit) for edit in database.edits.all(model)}
+        entries = database.edits.log(model)
+    rows = [
+        {
+            **as_row(entry),
+            "who": entry.author,
+            "when": entry.created_at,
+            "what": titles.get(entry.edit or 0),
+            "from": entry.version_before,
+            "to": entry.version_after,
+        }
+        for entry in entries
+    ]
+    print_rows(rows, ["id", "who", "when", "model", "action", "direction", "edit", "what", "from", "to"], output)

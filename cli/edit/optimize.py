@@ -1,0 +1,127 @@
+"""`kndb edit optimize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    ModelOption,
+    RefinementOption,
+    ThreadsOption,
+    computing,
+    open_existing,
+)
+from ..output import OutputFormat, Tick, note, progress_bar
+from .planning import (
+    FactOption,
+    FlipsOption,
+    NeuronsOption,
+    PreviewOption,
+    PreviewPartOption,
+    SkipOption,
+    TargetsOption,
+    ToOption,
+    check_preview,
+    finish_plan,
+    plan_file,
+    require_one_way,
+)
+
+if TYPE_CHECKING:
+    from kndb.database.edits.drafts import Draft
+    from kndb.database.models import ModelVersion
+
+
+def optimize(
+    model: ModelOption,
+    fact: FactOption = None,
+    to: ToOption = None,
+    facts: TargetsOption = None,
+    skip_unusable: SkipOption = False,
+    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 60,
+    learning_rate: Annotated[
+        float,
+        typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),
+    ] = 0.4,
+    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 16.0,
+    bound: Annotated[float, typer.Option("--bound", help="Largest change of a slot, in lengths of it.")] = 20.0,
+    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.5,
+    drift: Annotated[
+        float, typer.Option("--drift", help="and with other answers within this mean divergence, in nats.")
+    ] = 0.02,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
+    ] = 40,
+    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 240,
+    prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 1,
+    at_once: Annotated[int, typer.Option("--at-once", help="How many of these prompts count in one step.")] = 16,
+    max_share: Annotated[
+        float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
+    ] = 1.0,
+    neurons: NeuronsOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
+    refinement: RefinementOption = None,
+    threads: ThreadsOption = None,
+    preview: PreviewOption = False,
+    part: PreviewPartOption = None,
+    list_flips: FlipsOption = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Plan, by gradient steps on a fact's value slots, that the model gives a new answer; nothing is applied.
+
+    With --facts, for each fact in a file.
+
+    Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
+    """
+    from kndb.database.edits.optimize import Neighbours, OptimizeSettings
+
+    one = require_one_way(fact, to, facts, skip_unusable, part)
+    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    settings = OptimizeSettings(
+        steps=steps,
+        learning_rate=learning_rate,
+        keep=keep,
+        bound=bound,
+        target=target,
+        drift=drift,
+        at_once=at_once,
+        seed=seed,
+    )
+    counts = Neighbours(neighbours, others, prompts)
+    with open_existing(db) as database, computing(threads):
+
+        def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
+            return database.edits.drafts.optimize(
+                model,
+                number,
+                answer,
+                settings=settings,
+                neighbours=counts,
+                max_share=max_share,
+                neurons=neurons,
+                refinement=refinement,
+                progress=progress,
+                on=on,
+            )
+
+        if isinstance(one, Path):
+            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)
+            return
+        with progress_bar("Optimising", "steps") as tick:
+            draft = plan(*one, progress=tick)
+        outcome: Any = draft.content.recipe["outcome"]
+        reached = "target reached" if outcome["reached"] else "stopped before target and drift were both reached"
+        note(
+            f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
+            f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
+        )
+        far_below: Any = draft.content.recipe["neurons_far_below"]
+        if far_below:
+            note(f"Left out, as they lie far below all others: {', '.join(far_below)}.")
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)

@@ -1,0 +1,253 @@
+"""What the commands that plan an edit share: storing it, or showing what it would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kndb.errors import UsageError
+
+from ..numbers import number_ranges
+from ..output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
+from .reports import report_rows, success_cells, warnings
+from .steps import EDIT_COLUMNS, edit_rows
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+    from kndb.database.edits.drafts import Draft
+    from kndb.database.models import ModelVersion
+
+FactOption = Annotated[
+    int | None,
+    typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.", show_default=False),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="OBJECT", help="The new answer, one token.", show_default=False),
+]
+TargetsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--facts",
+        metavar="FILE",
+        help="In place of both: many facts, .jsonl or .csv with `to`, and `fact` or `relation` and `subject`.",
+        show_default=False,
+    ),
+]
+NeuronsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--neurons",
+        help="Change only so many of a fact's neurons, those with the highest mean scores. Default: all.",
+        show_default=False,
+    ),
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-unusable", help="Of --facts, pass over those for which no edit can be planned."),
+]
+PreviewOption = Annotated[
+    bool,
+    typer.Option("--preview", help="Store nothing; show answers before and after, and who holds the slots."),
+]
+PreviewPartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="NAME",
+        help="Of a preview, only this part: answers, collateral or flips; CSV prints one at a time.",
+        show_default=False,
+    ),
+]
+_ANSWERS = ["prompt", "rank", "before", "probability_before", "after", "probability_after"]
+_BATCH_COLUMNS = [
+    "fact",
+    "relation",
+    "subject",
+    "old_answer",
+    "to",
+    "neurons",
+    "probability_before",
+    "probability_after",
+    "success_rate",
+]
+_NAMED = 10
+"""Edits of a batch that a warning names."""
+_COLLATERAL = ["fact", "relation", "subject", "object", "neurons"]
+FlipsOption = Annotated[
+    bool,
+    typer.Option(
+        "--list-flips",
+        help="With --preview, ask 40 other facts, those that hold the slots first, and name those that flip.",
+    ),
+]
+FLIP_COLUMNS = ["fact", "relation", "subject", "old_answer", "new_answer", "prompts", "asked"]
+_ASKED = 40
+
+
+def require_one_way(
+    fact: int | None, to: str | None, facts: Path | None, skip_unusable: bool, part: str | None
+) -> tuple[int, str] | Path:
+    """The fact and its new answer, or the file that has many.
+
+    Raises:
+        UsageError: if neither or both are given, or an option of the other way is.
+    """
+    if facts is None:
+        if fact is None or to is None:
+            raise UsageError("found no --facts, and not both of --fact and --to; expected --fact and --to, or --facts")
+        if skip_unusable:
+            raise UsageError("found --skip-unusable without --facts; it is for the facts of a file")
+        return fact, to
+    if fact is not None or to is not None:
+        raise UsageError("found --facts with --fact or --to; expected --facts alone, or --fact and --to")
+    if part is not None:
+        raise UsageError(f"found --part {part} with --facts; the preview of a file has no parts")
+    return facts
+
+
+def check_preview(
+    preview: bool, part: str | None, output: OutputFormat, *, parts: bool = True, list_flips: bool = False
+) -> None:
+    """Checks `--part` and `--list-flips`, before any work.
+
+    Args:
+        preview: whether there is to be a preview.
+        part: the part to print, if one is named.
+        output: how to print it.
+        parts: whether the preview has parts.
+        list_flips: whether to name the facts whose answers flip.
+
+    Raises:
+        UsageError: if a part is named that can't be printed, or has to be and is not; if there are no flips to list.
+    """
+    if list_flips and not (preview and parts):
+        raise UsageError("--list-flips needs --preview, of one fact or relation; or use: kndb edit eval --list-flips")
+    if preview and parts:
+        require_part(("answers", "collateral", *(("flips",) if list_flips else ())), output, part)
+    elif part is not None:
+        raise UsageError(f"found --part {part} without --preview; only a preview has parts")
+
+
+def finish_plan(
+    database: Database,
+    draft: Draft,
+    preview: bool,
+    part: str | None,
+    output: OutputFormat,
+    db: str | None = None,
+    *,
+    list_flips: bool = False,
+) -> None:
+    """Stores a draft and prints the edit; or prints what it would do, and stores nothing. Warns of what goes wrong."""
+    kind, recipe = draft.content.kind, draft.content.recipe
+    if preview:
+        for name, text in report_rows(kind, recipe).items():
+            note(f"{name.capitalize()}: {text}.")
+        found = database.edits.preview(draft, others=_ASKED if list_flips else 0)
+        slots, relations = len(found.collateral.neurons), len(found.collateral.relations)
+        note(
+            f"A preview; nothing was stored. The edit changes {slots} value slots, which {len(found.collateral.facts)} "
+            f"{'other ' if draft.fact_id is not None else ''}facts of {relations} "
+            f"{'relation' if relations == 1 else 'relations'} hold."
+        )
+        if list_flips:
+            flipped = len({flip.fact for flip in found.flips})
+            note(f"{flipped} of {found.asked} other facts asked have an answer that would flip.")
+        answers = [as_row(row) for row in found.answers]
+        facts = [as_row(row) for row in found.collateral.facts]
+        shown = {"answers": (answers, _ANSWERS), "collateral": (facts, _COLLATERAL)}
+        if list_flips:
+            shown["flips"] = ([as_row(flip) for flip in found.flips], FLIP_COLUMNS)
+        print_parts(shown, output, part)
+    else:
+        print_planned(database.edits.add(draft), output)
+    for text in warnings(draft.version.record.name, kind, recipe, db):
+        note(text)
+
+
+def plan_file(
+    database: Database,
+    model: str,
+    facts: Path,
+    plan: Callable[[int, str, ModelVersion], Draft],
+    *,
+    skip_unusable: bool,
+    preview: bool,
+    output: OutputFormat,
+    db: str | None = None,
+) -> None:
+    """Plans the edits of a file, and stores and prints them; or prints what they would do together.
+
+    Args:
+        database: the database.
+        model: a registered model.
+        facts: the file.
+        plan: plans that a fact gets an answer, on the weights in memory.
+        skip_unusable: pass over facts for which no edit can be planned.
+        preview: store nothing.
+        output: how to print.
+        db: the --db that was given.
+    """
+    targets = database.edits.targets(facts)
+    with progress_bar("Planning", "facts") as tick:
+        batch = database.edits.draft_batch(
+            model,
+            targets,
+            lambda target, version: plan(target.fact, target.to, version),
+            skip_unusable=skip_unusable,
+            progress=tick,
+        )
+    for one in batch.unusable:
+        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.reason}")
+    if preview:
+        note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
+        print_rows([as_row(row) for row in database.edits.preview_batch(batch)], _BATCH_COLUMNS, output)
+        _warn_of_batch(model, [f"fact {one.fact}" for one in batch.targets], batch.drafts, db)
+        return
+    edits = database.edits.add_batch(batch)
+    note(
+        f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
+        f"kndb edit apply {number_ranges([edit.id for edit in edits])}"
+    )
+    rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]
+    print_rows(rows, [*EDIT_COLUMNS, "success", "held_out_success", "warning"], output)
+    _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
+
+
+def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db: str | None) -> None:
+    """One warning for all, as a hundred would not be read: which edits, and what to try for the first."""
+    from kndb.database.edits.faults import faults
+
+    wrong = [
+        (name, draft.content)
+        for name, draft in zip(names, drafts, strict=True)
+        if faults(draft.content.kind, draft.content.recipe)
+    ]
+    if not wrong:
+        return
+    listed = ", ".join(name for name, _ in wrong[:_NAMED]) + (
+        f", and {len(wrong) - _NAMED} more" if wrong[_NAMED:] else ""
+    )
+    name, first = wrong[0]
+    note(f"{len(wrong)} of {len(drafts)} plans do not do what they should: {listed}. Of {name}:")
+    for text in warnings(model, first.kind, first.recipe, db):
+        note(text)
+
+
+def print_planned(planned: Any, output: OutputFormat) -> None:
+    """Prints an edit that was planned."""
+    from kndb.database.edits.commands import recipe_title
+
+    note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
+    if output is OutputFormat.TABLE:
+        summary = {"edit": planned.id, "model": planned.model, "kind": planned.kind, "what": recipe_title(planned)}
+        summary["neurons"] = planned.neurons
+        summary |= report_rows(planned.kind, planned.recipe)
+        summary |= {"base_version": planned.base_version, "object": planned.object_hash}
+        print_record(summary, output)
+    else:
+        print_record({"edit": planned.id, **as_row(planned)}, output)

@@ -1,0 +1,51 @@
+"""`kndb edit trials`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kndb.errors import UsageError
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, print_rows
+from .trial_options import PlotOption, print_trial
+
+
+def trials(
+    trial: Annotated[
+        int | None, typer.Argument(metavar="[TRIAL]", help="Show this one's table.", show_default=False)
+    ] = None,
+    model: OptionalModelOption = None,
+    plot: PlotOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """List the benches and sweeps, or show one's table again.
+
+    Example: kndb edit trials
+    """
+    with open_existing(db) as database:
+        if trial is not None:
+            print_trial(database, trial, plot, output)
+            return
+        if plot is not None:
+            raise UsageError("found --plot without a trial's number; expected one: kndb edit trials TRIAL --plot FILE")
+        rows = [{**as_row(one), **_told(one.settings)} for one in database.trials.all(model)]
+    columns = ["id", "kind", "model", "version", "status", "settings", "created_at", "finished_at"]
+    if output is OutputFormat.TABLE:
+        columns[5:6] = ["method", "facts", "tried"]
+    print_rows(rows, columns, output)
+
+
+def _told(settings: Any) -> dict[str, Any]:
+    """What a list of trials says of their settings; all of them are in the other formats."""
+    cells = settings.get("cells")
+    tried = f"{len(cells)} settings" if cells else f"after {', '.join(map(str, settings['counts']))} edits"
+    return {"method": (cells[0] if cells else settings)["method"], "facts": settings["facts"], "tried": tried}

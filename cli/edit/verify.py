@@ -1,0 +1,44 @@
+"""`kndb edit verify`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kndb.errors import DiffFileError, StoreDamagedError, UsageError
+
+from ..options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
+from ..output import OutputFormat, as_row, print_rows
+
+
+def verify(
+    edits: Annotated[
+        list[int] | None, typer.Argument(metavar="[EDIT]...", help="Edits' numbers. Default: all.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All edits, as without numbers.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Compare the checkpoints with their fingerprints, too.")
+    ] = False,
+    model: OptionalModelOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Check edit objects byte by byte, what the database says of them, and the log; fails if anything is wrong.
+
+    Example: kndb edit verify --all
+    """
+    if every and edits:
+        raise UsageError("found numbers of edits and --all; expected one of the two, or neither for all edits")
+    with open_existing(db) as database:
+        found = database.edits.verify(edits or (), model=model, weights=weights)
+    print_rows([as_row(row) for row in found], ["what", "ok", "detail"], output)
+    wrong = [row for row in found if not row.ok]
+    if not wrong:
+        return
+    message = f"{len(wrong)} of {len(found)} checks failed: {', '.join(dict.fromkeys(row.what for row in wrong))}; "
+    if any(row.part == "object" for row in wrong):
+        raise DiffFileError(f"{message}expected none. Restore the objects from a backup (see `kndb db backup`)")
+    if any(row.part == "log" for row in wrong):
+        raise StoreDamagedError(f"{message}expected none. Restore the database from a backup (see `kndb db backup`)")
+    raise StoreDamagedError(f"{message}expected none. Put the checkpoint's files back as they were registered")

@@ -1,0 +1,82 @@
+"""`kndb query fact`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kndb.records.models import Neuron
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    PartOption,
+    RefinementOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, note, print_parts
+
+if TYPE_CHECKING:
+    from kndb.records.queries import FactFindings
+from .neuron import Parts, refinement_and_run
+
+
+def fact(
+    number: Annotated[int, typer.Argument(metavar="FACT", help="A fact's number; see: kndb query facts.")],
+    nearest: Annotated[
+        int, typer.Option("--nearest", help="How many of the facts that share most neurons with it.")
+    ] = 10,
+    refinement: RefinementOption = None,
+    model: OptionalModelOption = None,
+    part: PartOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """What is known of one fact: its prompts, the votes for its neurons, the facts that share them.
+
+    Example: kndb query fact 588 --nearest 5
+    """
+    with open_existing(db) as database:
+        chosen = database.query.refinement(refinement, model)
+        found = database.query.fact(number, refinement=chosen.id, nearest=nearest)
+    note(f"{refinement_and_run(chosen)}, fact {number} {found.fact.title}.")
+    above = [prompt for prompt in found.prompts if prompt.above_tolerance]
+    if above:
+        than = "the tolerance of " if found.tolerance_asked else ""
+        why = "" if found.tolerance_asked else " (fixed rule; no tolerance was asked)"
+        note(f"{len(above)} of its prompts have a completeness error over {than}{found.error_limit:g}{why}.")
+    if all(prompt.probability is None for prompt in found.prompts) and not found.votes:
+        note("The run has no results for it; give it some with: kndb attribute, then kndb refine.")
+    print_parts(_fact_parts(found), output, part)
+
+
+def _fact_parts(found: FactFindings) -> Parts:
+    summary = {**as_row(found.fact), "share": found.share, "consistency": found.consistency, "neurons": found.neurons}
+    votes = [{"name": str(Neuron(row.layer, row.neuron)), **as_row(row)} for row in found.votes]
+    return {
+        "fact": ([summary], list(summary)),
+        "prompts": ([as_row(row) for row in found.prompts], _PROMPT_COLUMNS),
+        "votes": (votes, ["name", "layer", "neuron", "prompts", "needed", "kept", "mean_score"]),
+        "nearest": (
+            [as_row(row) for row in found.nearest],
+            ["fact", "relation", "subject", "object", "shared", "jaccard"],
+        ),
+    }
+
+
+_PROMPT_COLUMNS = [
+    "prompt",
+    "text",
+    "held_out",
+    "probability",
+    "predicted",
+    "predicted_probability",
+    "correct",
+    "coarse_set",
+    "completeness_error",
+    "worst_layer",
+    "above_tolerance",
+    "skipped",
+]

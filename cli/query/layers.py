@@ -1,0 +1,41 @@
+"""`kndb query layers`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    RefinementOption,
+    RelationsOption,
+    open_existing,
+)
+from ..output import OutputFormat, print_rows
+from .refinement_notes import named, note_refinement
+
+_LAYERS = ["layer", "pairs", "share", "neurons"]
+
+
+def layers(
+    relation: RelationsOption = None,
+    by_relation: Annotated[
+        bool, typer.Option("--by-relation", help="Count each relation apart, in place of all together.")
+    ] = False,
+    model: OptionalModelOption = None,
+    refinement: RefinementOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """How many knowledge neurons each layer has.
+
+    Example: kndb query layers --relation P176
+    """
+    with open_existing(db) as database:
+        chosen = database.query.refinement(refinement, model)
+        found = database.query.layers(relation or [], refinement=chosen.id, by_relation=by_relation)
+    note_refinement(chosen, relation)
+    print_rows(named(found, output), ["relation", *_LAYERS], output)

@@ -1,0 +1,108 @@
+"""`kndb query neuron`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kndb.errors import UsageError
+from kndb.records.attribution import Refinement
+from kndb.records.models import Neuron
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    PartOption,
+    RefinementOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, note, print_parts, require_part
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+    from kndb.records.queries import NeuronFindings
+
+
+_NEURON_PARTS = ("neuron", "relations", "facts", "edits", "tokens")
+
+
+Parts = dict[str, tuple[list[dict[str, Any]], list[str]]]
+
+
+def neuron(
+    name: Annotated[
+        str, typer.Argument(metavar="NEURON", help="A neuron, such as L10.N2827: layer 10, neuron 2827, from 0.")
+    ],
+    refinement: RefinementOption = None,
+    model: OptionalModelOption = None,
+    top: Annotated[int, typer.Option("--top", help="How many promoted and how many demoted tokens.")] = 10,
+    tokens: Annotated[
+        bool, typer.Option("--tokens/--no-tokens", help="Load the model for the value slot's effect on tokens.")
+    ] = True,
+    version: Annotated[
+        str, typer.Option("--version", help="Whose value slot: a version id, a snapshot's name, base or current.")
+    ] = "current",
+    limit: Annotated[int | None, typer.Option("--limit", help="At most so many facts.", show_default=False)] = None,
+    part: PartOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """What is known of one neuron: the relations and facts that hold it, the tokens it speaks for, edits of it.
+
+    Example: kndb query neuron L10.N2827 --limit 20
+    """
+    place = Neuron.parse(name)
+    require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)
+    if limit is not None and limit < 1:
+        raise UsageError(f"found limit {limit}; expected at least 1")
+    with open_existing(db) as database:
+        chosen = database.query.refinement(refinement, model)
+        found = database.query.neuron(place, refinement=chosen.id)
+        parts = _neuron_parts(found, limit)
+        if tokens and part in (None, "tokens"):
+            rows = _token_rows(database, chosen, place, version, top, required=part is not None)
+            parts.update({} if rows is None else {"tokens": (rows, ["kind", "token", "effect"])})
+    number = found.facts_holding
+    holders = "no fact holds it" if not number else f"{number} {'fact holds' if number == 1 else 'facts hold'} it"
+    note(f"{refinement_and_run(chosen)}, neuron {place}: {holders}.")
+    print_parts(parts, output, part)
+
+
+def _token_rows(
+    database: Database, refinement: Refinement, neuron: Neuron, version: str, top: int, *, required: bool
+) -> list[dict[str, Any]] | None:
+    """Rows of promoted and demoted tokens; None, with a note, where the model is known by imported results alone."""
+    model = database.query.model_of(refinement.id)
+    if not model.has_checkpoint and not required:
+        note(
+            f"Of model {model.name} there are imported results only, so tokens are left out; give it its checkpoint "
+            f"with: kndb model add PATH --name {model.name}"
+        )
+        return None
+    found = database.models.token_effects(model.name, neuron, version=version, top=top)
+    kinds = zip(("promoted", "demoted"), found, strict=True)
+    return [{"kind": kind, **as_row(effect)} for kind, effects in kinds for effect in effects]
+
+
+def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:
+    summary = {
+        "name": str(Neuron(found.layer, found.neuron)),
+        "layer": found.layer,
+        "neuron": found.neuron,
+        "facts_holding": found.facts_holding,
+        "mean_score": found.mean_score,
+    }
+    facts = [as_row(row) for row in found.facts[:limit]]
+    return {
+        "neuron": ([summary], list(summary)),
+        "relations": ([as_row(row) for row in found.relations], ["relation", "label", "facts", "share", "mean_score"]),
+        "facts": (facts, ["fact", "relation", "subject", "object", "prompts", "mean_score"]),
+        "edits": ([as_row(row) for row in found.edits], ["edit", "kind", "target", "applied", "created_at"]),
+    }
+
+
+def refinement_and_run(refinement: Refinement) -> str:
+    """The refinement that an answer is from, in words."""
+    return f"Refinement {refinement.id} of run {refinement.run_id}"

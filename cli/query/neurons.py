@@ -1,0 +1,38 @@
+"""`kndb query neurons`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kndb.records.models import Neuron
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    RefinementOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, note, print_rows
+
+
+def neurons(
+    fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
+    model: OptionalModelOption = None,
+    refinement: RefinementOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """The knowledge neurons of one fact.
+
+    Example: kndb query neurons 1
+    """
+    with open_existing(db) as database:
+        chosen = database.query.refinement(refinement, model)
+        title = database.facts.get(fact).title
+        found = database.query.neurons_of_fact(fact, refinement=chosen.id)
+    note(f"Refinement {chosen.id} of run {chosen.run_id}, fact {fact} {title}.")
+    rows = [{**as_row(row), "name": str(Neuron(row.layer, row.neuron))} for row in found]
+    print_rows(rows, ["name", "layer", "neuron", "prompts", "mean_score"], output)

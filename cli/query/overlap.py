@@ -1,0 +1,52 @@
+"""`kndb query overlap`."""
+
+from __future__ import annotations
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    PartOption,
+    RefinementOption,
+    RelationsOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, print_parts
+from .refinement_notes import note_refinement
+
+_CELLS = [
+    "relation",
+    "other",
+    "pairs",
+    "mean",
+    "same_object_pairs",
+    "same_object_mean",
+    "different_object_pairs",
+    "different_object_mean",
+]
+
+
+_SUMMARY = ["where", "cells", "pairs", "pooled_mean", "mean_of_means", *_CELLS[4:]]
+
+
+def overlap(
+    relation: RelationsOption = None,
+    part: PartOption = None,
+    model: OptionalModelOption = None,
+    refinement: RefinementOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """How many neurons two facts share on average, within each relation and between each two.
+
+    Example: kndb query overlap --part summary
+    """
+    with open_existing(db) as database:
+        chosen = database.query.refinement(refinement, model)
+        found = database.query.overlap(relation or [], refinement=chosen.id)
+    note_refinement(chosen, relation)
+    parts = {
+        "summary": ([as_row(row) for row in found.summary], _SUMMARY),
+        "cells": ([as_row(row) for row in found.cells], _CELLS),
+    }
+    print_parts(parts, output, part)

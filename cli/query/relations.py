@@ -1,0 +1,20 @@
+"""`kndb query relations`."""
+
+from __future__ import annotations
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, print_rows
+
+
+def relations(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
+    """List the relations with the numbers of their facts, templates and prompts.
+
+    Example: kndb query relations
+    """
+    with open_existing(db) as database:
+        found = database.facts.relations()
+    print_rows([as_row(row) for row in found], ["key", "label", "facts", "templates", "prompts"], output)

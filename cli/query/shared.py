@@ -1,0 +1,73 @@
+"""`kndb query shared`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kndb.errors import UsageError
+
+from ..options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    RefinementOption,
+    RelationsOption,
+    open_existing,
+)
+from ..output import OutputFormat, as_row, print_rows
+from .refinement_notes import note_refinement
+
+
+def shared(
+    relation: RelationsOption = None,
+    across: Annotated[
+        int | None,
+        typer.Option("--across", help="Only neurons that facts of so many relations hold.", show_default=False),
+    ] = None,
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--between", metavar="KEY KEY", help="Only neurons held by both relations.", show_default=False),
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", help="At most so many rows.", show_default=False)] = None,
+    min_share: Annotated[
+        float, typer.Option("--min-share", help="Only neurons held by at least this share of the facts.")
+    ] = 0.0,
+    model: OptionalModelOption = None,
+    refinement: RefinementOption = None,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Which neurons the facts of some relations share, the most widely held first.
+
+    Example: kndb query shared --relation P176 --top 10
+    """
+    relations, least = _sharing(relation or [], across, between)
+    with open_existing(db) as database:
+        chosen = database.query.refinement(refinement, model)
+        rows = database.query.shared(relations, refinement=chosen.id, across=least, top=top, min_share=min_share)
+    note_refinement(chosen, relations)
+    print_rows([as_row(row) for row in rows], ["layer", "neuron", "facts", "share", "relations"], output)
+
+
+def _sharing(
+    relations: Sequence[str], across: int | None, between: tuple[str, str] | None
+) -> tuple[list[str], int | None]:
+    """The relations to choose, and how many of them must hold a neuron."""
+    if between is None:
+        if not relations and across is None:
+            raise UsageError(
+                "one of --relation, --across and --between is required; for example: kndb query shared --relation P176"
+            )
+        return list(relations), across
+    if relations or across is not None:
+        other = "--relation" if relations else "--across"
+        raise UsageError(
+            f"found --between and {other}; --between names both relations itself. For more than two relations use "
+            "--relation for each of them, and --across with their number"
+        )
+    if between[0] == between[1]:
+        raise UsageError(f"found --between {between[0]} {between[1]}; expected two different relations")
+    return list(between), 2

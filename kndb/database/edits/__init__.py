@@ -1,0 +1,1 @@
+"""Editing: plan, apply, revert, compare, measure and share edits (`db.edits`), and try many of them (`db.trials`)."""

@@ -1,0 +1,292 @@
+"""Many edits at once: each is planned on the weights with those before it, and all are stored or none.
+
+So the edits of a batch can all be applied, in their order, also where facts share neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...editing.objects.slots import apply_object
+from ...errors import EditError, NotFoundError, UsageError, VersionMovedError
+from ...exchange import targets as target_files
+from ...models.answers import batched_log_probabilities
+from ...models.network import Network
+from ...models.prompting import EncodedPrompt
+from ...records.edits import Edit
+from ...records.facts import Fact
+from ...store import facts as store_facts
+from ...store import models as store_models
+from ...store import versions as store_versions
+from ...store.edits import edit as store_edits
+from ...store.engine import Store
+from ..models import ModelVersion
+from .drafts import Draft
+from .objects import add_object
+from .optimize import encode_open
+
+Progress = Callable[[int, int], None]
+"""Is told the edits that were tried, and of how many."""
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Target:
+    """A fact and the answer that it is to get.
+
+    Attributes:
+        fact: the fact's number.
+        to: the new answer.
+        place: where the user wrote it, such as `answers.csv:3`; empty if nowhere.
+    """
+
+    fact: int
+    to: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A target for which no edit can be planned, and why."""
+
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Edits that are computed but not stored, each on the weights with those before it.
+
+    Attributes:
+        version: the model's current version; its weights in memory have all the edits.
+        drafts: the edits, in order.
+        targets: what each is for.
+        unusable: the targets without an edit.
+    """
+
+    version: ModelVersion
+    drafts: tuple[Draft, ...]
+    targets: tuple[Target, ...]
+    unusable: tuple[Unusable, ...]
+
+
+@dataclass(frozen=True)
+class PreviewedEdit:
+    """What all edits of a batch together do to one of its facts.
+
+    Attributes:
+        fact, relation, subject: the fact.
+        old_answer: the model's answer when the edit was planned, with the edits before it.
+        to: the new answer.
+        neurons: value slots that the edit changes.
+        probability_before, probability_after: mean probability of the new answer over the fact's prompts, held-out ones
+            included, with none and with all of the batch's edits.
+        success_rate: share of these prompts whose most probable token is the new answer, with all edits.
+    """
+
+    fact: int
+    relation: str
+    subject: str | None
+    old_answer: str
+    to: str
+    neurons: int
+    probability_before: float
+    probability_after: float
+    success_rate: float
+
+
+def read_targets(store: Store, path: Path) -> list[Target]:
+    """Reads a list of new answers, and finds its facts.
+
+    Args:
+        store: the store.
+        path: JSON lines or CSV; see `kndb.exchange.targets`.
+
+    Raises:
+        InputError: if the file is not such a list.
+        NotFoundError: if facts are not in the store, or a name stands for several; all of them are named.
+    """
+    named = target_files.read(path)
+    with store.reading() as connection:
+        facts = store_facts.find_facts(connection)
+    by_number = {fact.id: fact for fact in facts}
+    by_name: dict[tuple[str, str | None], list[Fact]] = {}
+    for fact in facts:
+        by_name.setdefault((fact.relation, fact.subject), []).append(fact)
+    found: list[Target] = []
+    wrong: list[str] = []
+    for one in named:
+        place = f"{path.name}:{one.line}"
+        match = _facts_named(one, by_number, by_name)
+        if len(match) == 1:
+            found.append(Target(match[0].id, one.to, place))
+            continue
+        name = f"fact {one.fact}" if one.fact is not None else f"{one.relation} {one.subject!r}"
+        numbers = ", ".join(str(fact.id) for fact in match)
+        wrong.append(f"{place} names {name}, " + (f"which are facts {numbers}" if match else "which is no such fact"))
+    if wrong:
+        raise NotFoundError(
+            f"{len(wrong)} of {len(named)} rows don't name one fact: {_listed(wrong)}. Find the facts with "
+            "`kndb query facts`, and name them by number"
+        )
+    return found
+
+
+def _facts_named(
+    one: target_files.NamedTarget,
+    by_number: Mapping[int, Fact],
+    by_name: Mapping[tuple[str, str | None], Sequence[Fact]],
+) -> list[Fact]:
+    """The facts that a row may mean: all that it says of them holds."""
+    if one.fact is None:
+        return list(by_name.get((str(one.relation), one.subject), ()))
+    fact = by_number.get(one.fact)
+    if fact is None or one.relation not in (None, fact.relation) or one.subject not in (None, fact.subject):
+        return []
+    return [fact]
+
+
+def draft_batch(
+    version: ModelVersion,
+    targets: Sequence[Target],
+    plan: Callable[[Target, ModelVersion], Draft],
+    *,
+    skip_unusable: bool = False,
+    progress: Progress | None = None,
+) -> Batch:
+    """Plans edits one after the other, each on the weights with those before it; stores nothing.
+
+    Args:
+        version: the model's current version; its weights in memory get all the edits.
+        targets: at least one; each fact once.
+        plan: computes one edit on the weights in memory.
+        skip_unusable: pass over targets for which no edit can be planned.
+        progress: told after each one.
+
+    Raises:
+        UsageError: if there is no target, or a fact is named twice.
+        EditError: if an edit can't be planned and is not to be skipped, or none can; all of them are named.
+    """
+    _check_targets(targets)
+    parameters = dict(version.model.named_parameters())
+    drafts: list[Draft] = []
+    planned: list[Target] = []
+    unusable: list[Unusable] = []
+    for done, target in enumerate(targets, 1):
+        try:
+            draft = plan(target, version)
+        except EditError as error:
+            unusable.append(Unusable(target, str(error)))
+        else:
+            apply_object(parameters, draft.content)
+            drafts.append(draft)
+            planned.append(target)
+        if progress is not None:
+            progress(done, len(targets))
+    if unusable and not (skip_unusable and drafts):
+        reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.reason}" for one in unusable]
+        hint = "; or pass over them with --skip-unusable" if drafts else ""
+        raise EditError(
+            f"no edit can be planned for {len(unusable)} of {len(targets)} facts, so none was stored: "
+            f"{_listed(reasons)}. Mend or leave out these rows{hint}"
+        )
+    return Batch(version, tuple(drafts), tuple(planned), tuple(unusable))
+
+
+def _check_targets(targets: Sequence[Target]) -> None:
+    if not targets:
+        raise UsageError("found no fact to edit; expected at least one")
+    first: dict[int, Target] = {}
+    for target in targets:
+        if target.fact in first:
+            places = f" ({first[target.fact].place} and {target.place})" if target.place else ""
+            raise UsageError(f"found fact {target.fact} twice{places}; expected each fact once")
+        first[target.fact] = target
+
+
+def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft]) -> list[Edit]:
+    """Stores edits that were planned one on the other, in one transaction; applies none.
+
+    The versions between them can be asked for from then on.
+
+    Args:
+        store: the store.
+        version: the model's version that the first was planned on.
+        drafts: the edits, in order.
+
+    Raises:
+        VersionMovedError: if another process moved the model's version since.
+    """
+    record = version.record
+    with store.writing() as connection:
+        current = store_models.model(connection, record.name).version
+        if current != version.version:
+            raise VersionMovedError(
+                f"model {record.name} moved from {version.version} to {current} while the edit was planned; plan it "
+                "again"
+            )
+        stored: list[int] = []
+        planned_on = version.version
+        for draft in drafts:
+            if stored:
+                edit_ids = [*store_versions.version_edits(connection, record.id, planned_on), stored[-1]]
+                planned_on = store_versions.version_with_edit(connection, record.id, planned_on, stored[-1])
+                store_versions.keep_version(connection, record.id, planned_on, edit_ids)
+            number = add_object(
+                connection, store, record.id, draft.content, planned_on, draft.fact_id, draft.relation_id
+            )
+            stored.append(number)
+        return [store_edits.edit(connection, number) for number in stored]
+
+
+def preview_batch(store: Store, batch: Batch) -> list[PreviewedEdit]:
+    """Asks the facts of a batch with none and with all of its edits; stores nothing.
+
+    The weights in memory are those without the edits when this returns.
+    """
+    version = batch.version
+    with store.reading() as connection:
+        facts = {target.fact: store_facts.fact(connection, target.fact) for target in batch.targets}
+        prompts = store_facts.prompts(connection, fact_ids=facts)
+    asked = {
+        number: encode_open(version, [prompt for prompt in prompts if prompt.fact_id == number]) for number in facts
+    }
+    network = Network(version.model, version.adapter)
+    tokens = [int(str(draft.content.recipe["new_token"])) for draft in batch.drafts]
+    pairs = [(asked[target.fact], token) for target, token in zip(batch.targets, tokens, strict=True)]
+    after = [_new_answer(network, encoded, token) for encoded, token in pairs]
+    parameters = dict(version.model.named_parameters())
+    for draft in reversed(batch.drafts):
+        apply_object(parameters, draft.content, reverse=True)
+    before = [_new_answer(network, encoded, token) for encoded, token in pairs]
+    return [
+        PreviewedEdit(
+            fact=target.fact,
+            relation=facts[target.fact].relation,
+            subject=facts[target.fact].subject,
+            old_answer=str(draft.content.recipe["old_answer"]),
+            to=target.to,
+            neurons=sum(len(diff.indices) for diff in draft.content.parameters),
+            probability_before=first[0],
+            probability_after=then[0],
+            success_rate=then[1],
+        )
+        for target, draft, first, then in zip(batch.targets, batch.drafts, before, after, strict=True)
+    ]
+
+
+def _new_answer(network: Network, prompts: Sequence[EncodedPrompt], token: int) -> tuple[float, float]:
+    """The mean probability of a token over prompts, and the share of them that it is the most probable one of."""
+    probability, wins = 0.0, 0
+    for _, log_probabilities in batched_log_probabilities(network, prompts):
+        probability += float(log_probabilities[:, token].double().exp().sum())
+        wins += int((log_probabilities.argmax(-1) == token).sum())
+    return probability / len(prompts), wins / len(prompts)
+
+
+def _listed(lines: Iterable[str]) -> str:
+    every = list(lines)
+    more = f"; and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
+    return "; ".join(every[:_LISTED]) + more

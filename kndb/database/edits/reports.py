@@ -1,0 +1,176 @@
+"""What a plan is found to do, measured in memory before it is stored: every recipe has it, as `report`.
+
+The report holds numbers alone, so that the same plan on another day is the same edit:
+
+    of an edit of a fact: `prompts`, `success_before`, `success` (shares of the fact's prompts, held-out templates left
+        out, whose most probable token is the new answer), `probability_before`, `probability` (its mean over them),
+        `held_out_prompts` and `held_out_success`, the same on prompts of held-out templates
+    of each edit: `relation` and `elsewhere`, each with `prompts` (one for each of up to ten other facts, drawn at
+        random), `surprisal_before`, `surprisal` (mean −log p of the fact's object, in nats), `changed` (share whose
+        most probable token is another one after), `right_before`, `right` (share that are answered with the object)
+    `refinement`: `number`, `run` and `method`
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ...editing.objects.diff_file import EditObject
+from ...editing.objects.slots import edited
+from ...models.answers import batched_log_probabilities
+from ...models.network import Network
+from ...models.prompting import EncodedPrompt
+from ...records.facts import Fact, Prompt
+from ...store import facts as store_facts
+from ...store import refinements
+from ...store import runs as store_runs
+from ...store.engine import Store
+from ..models import ModelVersion
+from .edited_sentences import sentences_of_facts
+from .optimize import encode_open
+
+SAMPLED = 10
+"""Other facts of the relation, and of other relations, that a plan is tried on."""
+_DIGITS = 6
+
+
+def with_report(
+    store: Store,
+    version: ModelVersion,
+    content: EditObject,
+    *,
+    fact: Fact | None,
+    relation: str,
+    refinement: int,
+) -> EditObject:
+    """The same edit, with the report in its recipe; the model is as it was when this returns.
+
+    Args:
+        store: the store.
+        version: the model in memory, on whose weights the edit was planned.
+        content: the edit.
+        fact: the fact that it is for; None for one of a whole relation.
+        relation: its relation's key.
+        refinement: the refinement whose neurons it changes.
+    """
+    network = Network(version.model, version.adapter)
+    with store.reading() as connection:
+        chosen = refinements.refinement(connection, refinement)
+        method = store_runs.run(connection, chosen.run_id).method
+        own = [] if fact is None else store_facts.prompts(connection, fact_ids=[fact.id])
+        near, far = _sampled(connection, version, fact, relation)
+    groups = {"relation": near, "elsewhere": far}
+    if fact is not None:
+        groups["own"] = encode_open(version, [prompt for prompt in own if not prompt.held_out])
+        groups["held_out"] = encode_open(version, [prompt for prompt in own if prompt.held_out])
+    before = _asked(network, groups)
+    with edited(dict(version.model.named_parameters()), content):
+        after = _asked(network, groups)
+    report: dict[str, Any] = {}
+    if fact is not None:
+        report |= _of_fact(int(str(content.recipe["new_token"])), before, after)
+    for name in ("relation", "elsewhere"):
+        report[name] = _of_others(groups[name], before[name], after[name])
+    report["refinement"] = {"number": refinement, "run": chosen.run_id, "method": method}
+    return replace(content, recipe={**content.recipe, "report": report})
+
+
+def _sampled(
+    connection: Any, version: ModelVersion, fact: Fact | None, relation: str
+) -> tuple[list[EncodedPrompt], list[EncodedPrompt]]:
+    """A prompt of each of some facts of the relation and of other ones, that the model can be asked.
+
+    A sentence of the fact's own is not among them, though another fact may have it too.
+    """
+    chance = random.Random(0 if fact is None else fact.id)  # noqa: S311 - not for secrets
+    facts = store_facts.find_facts(connection)
+    sentences = sentences_of_facts(connection, () if fact is None else (fact.id,))
+    drawn = [
+        [
+            other.id
+            for other in facts
+            if (other.relation == relation) is inside and (fact is None or other.id != fact.id)
+        ]
+        for inside in (True, False)
+    ]
+    found: list[list[EncodedPrompt]] = []
+    for numbers in drawn:
+        chance.shuffle(numbers)
+        found.append([])
+        # Not all can be asked: an answer may be several tokens, or all of a fact's prompts begin with it.
+        for start in range(0, len(numbers), 2 * SAMPLED):
+            some = numbers[start : start + 2 * SAMPLED]
+            found[-1] += _one_each(version, sentences.others(store_facts.prompts(connection, fact_ids=some)))
+            if len(found[-1]) >= SAMPLED:
+                break
+    return found[0][:SAMPLED], found[1][:SAMPLED]
+
+
+def _one_each(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
+    found: dict[int, EncodedPrompt] = {}
+    for prompt in prompts:
+        if prompt.fact_id in found:
+            continue
+        encoded = version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
+        if isinstance(encoded, EncodedPrompt):
+            found[prompt.fact_id] = encoded
+    return list(found.values())
+
+
+def _asked(network: Network, groups: Mapping[str, Sequence[EncodedPrompt]]) -> dict[str, torch.Tensor]:
+    """Log-probabilities [prompts, vocabulary] of each group, all asked together."""
+    every = [prompt for prompts in groups.values() for prompt in prompts]
+    rows: list[torch.Tensor] = [torch.empty(0)] * len(every)
+    for indices, log_probabilities in batched_log_probabilities(network, every):
+        for index, row in zip(indices, log_probabilities, strict=True):
+            rows[index] = row
+    found, start = {}, 0
+    for name, prompts in groups.items():
+        stop = start + len(prompts)
+        found[name] = torch.stack(rows[start:stop]) if prompts else torch.empty(0, 1)
+        start = stop
+    return found
+
+
+def _of_fact(new: int, before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    def wins(rows: torch.Tensor) -> float | None:
+        return _rounded((rows.argmax(-1) == new).double().mean().item()) if len(rows) else None
+
+    def probability(rows: torch.Tensor) -> float | None:
+        return _rounded(rows[:, new].double().exp().mean().item()) if len(rows) else None
+
+    return {
+        "prompts": len(before["own"]),
+        "success_before": wins(before["own"]),
+        "success": wins(after["own"]),
+        "probability_before": probability(before["own"]),
+        "probability": probability(after["own"]),
+        "held_out_prompts": len(before["held_out"]),
+        "held_out_success": wins(after["held_out"]),
+    }
+
+
+def _of_others(prompts: Sequence[EncodedPrompt], before: torch.Tensor, after: torch.Tensor) -> dict[str, Any]:
+    if not prompts:
+        return {"prompts": 0}
+    answers = torch.tensor([prompt.answer for prompt in prompts])
+    first, then = before.argmax(-1), after.argmax(-1)
+    return {
+        "prompts": len(prompts),
+        "surprisal_before": _rounded(-before.double().gather(1, answers[:, None]).mean().item()),
+        "surprisal": _rounded(-after.double().gather(1, answers[:, None]).mean().item()),
+        "changed": _rounded((first != then).double().mean().item()),
+        "right_before": _rounded((first == answers).double().mean().item()),
+        "right": _rounded((then == answers).double().mean().item()),
+    }
+
+
+def _rounded(value: float) -> float | None:
+    """A number of six digits, which sums in another order leave as it is; None for none."""
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -1,0 +1,131 @@
+"""Steps of a model's version, tried before they are taken: every byte that they touch is compared.
+
+What an edit touches is read from the checkpoint's safetensors files, at its offsets there. The edits that are applied
+already count as far as they change the same slots or parameters; each of their objects is read and checked. No model is
+loaded, unless the files alone do not agree with the edits: then it is, with its fingerprint compared, and that decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ...editing.objects import object_format
+from ...editing.objects.checkpoint_values import CheckpointValues, DisagreementError, places_of
+from ...editing.objects.object_format import StoredEdit, check_fingerprint
+from ...errors import ModelError
+from ...models.sources import locate
+from ...records.edits import Edit
+from ...records.models import Model
+from ...store.edits import edit as store_edits
+from ...store.edits.steps import Action
+from ...store.engine import Store
+from ...store.versions import stored_slots
+from ...versions import Slot
+from ..models import ModelCommands, require_checkpoint
+
+
+def try_steps(
+    store: Store, models: ModelCommands, record: Model, applied: Sequence[int], steps: Sequence[tuple[int, Action]]
+) -> None:
+    """Tries steps on what the checkpoint and the applied edits hold, and changes nothing.
+
+    Args:
+        store: the store.
+        models: loads the checkpoint, where its files alone don't do.
+        record: the model, at the version that the steps start from.
+        applied: the edits that make that version, in order.
+        steps: the edits to apply or revert, in order.
+
+    Raises:
+        ModelError: if the checkpoint is gone.
+        FingerprintError: if the checkpoint changed since it was registered, or an edit is for another one.
+        EditError: if a slot holds other bytes than an edit expects.
+        DiffFileError: if an edit's object is damaged or missing.
+    """
+    require_checkpoint(record)
+    with store.reading() as connection:
+        edits = {number: store_edits.edit(connection, number) for number in {*applied, *(edit for edit, _ in steps)}}
+        slots = {
+            number: {one.slot for one in found}
+            for number, found in stored_slots(connection, record.id, applied).items()
+        }
+    objects = _Objects(store.objects, record, edits)
+    for number, _ in steps:
+        objects.read(number)
+    try:
+        _try_on_files(locate(record.source), objects, applied, slots, steps)
+    except (DisagreementError, ModelError):
+        # Pickled weights, a tensor of another name or dtype than the parameter's, a checkpoint that was changed.
+        _try_in_memory(store, models, record, edits, steps)
+
+
+class _Objects:
+    """Edit objects, each read and checked once."""
+
+    def __init__(self, folder: Path, record: Model, edits: Mapping[int, Edit]) -> None:
+        self._folder = folder
+        self._record = record
+        self._edits = edits
+        self._read: dict[int, StoredEdit] = {}
+
+    def read(self, number: int) -> StoredEdit:
+        """The content of an edit's object."""
+        if number not in self._read:
+            edit = self._edits[number]
+            content = object_format.read(self._folder, edit.object_path, edit.object_hash)
+            check_fingerprint(content.fingerprint, self._record.fingerprint)
+            self._read[number] = content
+        return self._read[number]
+
+
+def _try_on_files(
+    folder: Path,
+    objects: _Objects,
+    applied: Sequence[int],
+    slots: Mapping[int, set[Slot]],
+    steps: Sequence[tuple[int, Action]],
+) -> None:
+    values = CheckpointValues(folder)
+    touched = {place.slot for number, _ in steps for place in values.places(objects.read(number))}
+    concerned: list[int] = []
+    while True:
+        before = len(touched)
+        concerned = [number for number in applied if not touched.isdisjoint(slots.get(number, ()))]
+        # What factors make of a slot is known only once all slots of theirs were compared.
+        touched.update(_regions(map(objects.read, concerned), touched))
+        if len(touched) == before:
+            break
+    for number in concerned:
+        values.take(objects.read(number), only=touched)
+    for number, action in steps:
+        values.take(objects.read(number), reverse=action == "revert")
+
+
+def _regions(contents: Iterable[StoredEdit], touched: set[Slot]) -> set[Slot]:
+    """All slots of the factors that have one of these."""
+    found: set[Slot] = set()
+    for content in contents:
+        for part in content.tensors:
+            region = {place.slot for place in places_of(part)}
+            if not region.isdisjoint(touched):
+                found |= region
+    return found
+
+
+def _try_in_memory(
+    store: Store,
+    models: ModelCommands,
+    record: Model,
+    edits: Mapping[int, Edit],
+    steps: Sequence[tuple[int, Action]],
+) -> None:
+    version = models.load(record.name, record.version)
+    from ...editing.objects import diff_file
+    from .objects import step_in_memory
+
+    parameters = dict(version.model.named_parameters())
+    for number, action in steps:
+        edit = edits[number]
+        content = diff_file.read(store.objects, edit.object_path, edit.object_hash)
+        step_in_memory(parameters, version.record.fingerprint, content, reverse=action == "revert")

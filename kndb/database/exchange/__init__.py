@@ -1,0 +1,1 @@
+"""Importing results of others, and exporting everything (`db.exchange`)."""

@@ -1,0 +1,34 @@
+"""Fact lists from files that kndb exported: as `kndb ingest` takes them, and from Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import InputError
+from ...exchange import tables
+from ...exchange.columns import FACTS
+from ...exchange.description import description_path
+from ...exchange.description import read as read_description
+from ...facts import choose, read, read_records
+from ...records.facts import FactFile, IngestReport
+from ...store import ingest
+from ...store.engine import Store
+
+
+def store_facts(store: Store, paths: Sequence[Path], relations: Sequence[str], skip_invalid: bool) -> IngestReport:
+    """Stores what is new in some files; see `ExchangeCommands.import_facts`."""
+    files = [file for path in paths for file in _read(path, relations, skip_invalid)]
+    with store.writing() as connection:
+        return ingest.ingest(connection, files)
+
+
+def _read(path: Path, relations: Sequence[str], skip_invalid: bool) -> list[FactFile]:
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing there"
+        raise InputError(f"{path}: found {found}; expected a file. A folder is read by: kndb ingest {path}")
+    if description_path(path).exists():
+        read_description(path, "facts", "What was changed by hand is read by `kndb ingest`, or without its description")
+    if path.suffix.lower() != ".parquet":
+        return read(path, "auto", relations, skip_invalid)
+    return choose(path, [read_records(path, tables.read(path, FACTS))], relations, skip_invalid)

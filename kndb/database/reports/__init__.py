@@ -1,0 +1,1 @@
+"""Reports of a model or a fact, one file each (`db.reports`)."""

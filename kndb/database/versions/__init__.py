@@ -1,0 +1,1 @@
+"""Versions of a model: snapshots (`db.snapshots`) and working copies (`db.checkouts`)."""

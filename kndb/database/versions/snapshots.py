@@ -1,0 +1,171 @@
+"""Use cases of snapshots: names for versions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...records.edits import Edit
+from ...records.versions import HistoryEntry, Snapshot
+from ...store import models as store_models
+from ...store import snapshots as store_snapshots
+from ...store import versions as store_versions
+from ...store.edits import edit as store_edits
+from ...store.edits.steps import way
+from ...store.engine import Store
+from ...store.versions import applied_edits
+from ..edits.diff import SlotDiff, compare_versions
+from ..edits.steps import try_steps
+from ..models import ModelCommands
+
+
+@dataclass(frozen=True)
+class Export:
+    """A checkpoint folder that was written.
+
+    Attributes:
+        parameters_changed: parameters that edits of the version touch.
+        files_written: weight files with other bytes than the checkpoint's; `bytes_written`: bytes put in them.
+        files_copied, files_linked: weight files that are copies, or hard links to the checkpoint's.
+        dtype: the dtype that all weights were converted to; None if each kept its own.
+        values_rounded: values that it could not hold.
+    """
+
+    model: str
+    version: str
+    folder: str
+    parameters_changed: int
+    files_written: int
+    bytes_written: int
+    files_copied: int
+    files_linked: int
+    dtype: str | None
+    values_rounded: int
+
+
+@dataclass(frozen=True)
+class ShownSnapshot:
+    """A snapshot in full.
+
+    Attributes:
+        snapshot: its name, model and version.
+        current: whether the model is at that version now.
+        edits: the edits that build the version from the checkpoint, in order.
+        slots: the value slots that differ from the checkpoint, which is version A.
+    """
+
+    snapshot: Snapshot
+    current: bool
+    edits: tuple[Edit, ...]
+    slots: tuple[SlotDiff, ...]
+
+
+class SnapshotCommands:
+    """Name versions, look at them, go back to them, export them."""
+
+    def __init__(self, store: Store, models: ModelCommands) -> None:
+        self._store = store
+        self._models = models
+
+    def create(self, name: str, model: str, version: str = "current") -> Snapshot:
+        """Names a version of a model.
+
+        Raises:
+            EditError: if the name is taken.
+            NotFoundError: if there is no such model or version.
+        """
+        record = self._models.get(model)
+        with self._store.writing() as connection:
+            return store_snapshots.create(connection, record.id, name, version)
+
+    def all(self, model: str | None = None) -> list[Snapshot]:
+        """All snapshots, or those of one model."""
+        with self._store.reading() as connection:
+            number = None if model is None else store_models.model(connection, model).id
+            return store_snapshots.snapshots(connection, number)
+
+    def get(self, name: str, model: str) -> Snapshot:
+        """One snapshot of a model.
+
+        Raises:
+            NotFoundError: if there is no such model or snapshot.
+        """
+        record = self._models.get(model)
+        with self._store.reading() as connection:
+            return store_snapshots.snapshot(connection, record.id, name)
+
+    def show(self, name: str, model: str) -> ShownSnapshot:
+        """A snapshot with the edits that build its version, and the value slots that differ from the checkpoint.
+
+        Raises:
+            NotFoundError: if there is no such model or snapshot.
+            DiffFileError: if an edit's object is damaged.
+        """
+        record = self._models.get(model)
+        with self._store.reading() as connection:
+            snapshot = store_snapshots.snapshot(connection, record.id, name)
+            found = compare_versions(connection, self._store.objects, record, "base", snapshot.version)
+        return ShownSnapshot(snapshot, found.version_b == record.version, found.only_b, found.slots)
+
+    def delete(self, name: str, model: str) -> Snapshot:
+        """Forgets a snapshot's name; its version stays, and can be asked for by its id.
+
+        Returns:
+            The snapshot that was.
+
+        Raises:
+            NotFoundError: if there is no such model or snapshot.
+        """
+        record = self._models.get(model)
+        with self._store.writing() as connection:
+            return store_snapshots.delete(connection, record.id, name)
+
+    def restore(self, name: str, model: str) -> list[HistoryEntry]:
+        """Moves a model's current version to a snapshot's, by reverts and applies, all or none.
+
+        Returns:
+            The steps taken; none if the model is there already.
+        """
+        record = self._models.get(model)
+        with self._store.reading() as connection:
+            present = applied_edits(connection, record.id)
+            wanted = store_versions.version_edits(connection, record.id, name)
+        # Every byte on the way is compared before the version moves.
+        try_steps(self._store, self._models, record, present, way(present, wanted))
+        with self._store.writing() as connection:
+            return store_snapshots.restore(connection, record.id, name, record.version)
+
+    def export(
+        self,
+        name: str,
+        model: str,
+        out: str | Path,
+        *,
+        link: bool = False,
+        dtype: str | None = None,
+        rounding: bool = False,
+    ) -> Export:
+        """Writes a version as a checkpoint folder that transformers loads.
+
+        Args:
+            name: a snapshot's name, or what else names a version.
+            model: the model.
+            out: a folder that does not exist yet.
+            link: hard-link weight files that stay as they are; they share their bytes with the checkpoint.
+            dtype: float32, float16 or bfloat16 for all floating weights; None keeps what each has.
+            rounding: with `dtype`, allow that values change.
+
+        Raises:
+            UsageError: if the folder is something else, or lies in the checkpoint's own.
+            ModelError: if the dtype would change values, or the folder can't be written.
+        """
+        from ...models.export import export_checkpoint
+
+        version = self._models.load(model, name)
+        with self._store.reading() as connection:
+            edit_ids = store_versions.version_edits(connection, version.record.id, version.version)
+            names = {slot.parameter for number in edit_ids for slot in store_edits.edit_changes(connection, number)}
+        parameters = dict(version.model.named_parameters())
+        changed = {parameter: parameters[parameter] for parameter in sorted(names)}
+        done = export_checkpoint(version.folder, Path(out), changed, link=link, dtype=dtype, rounding=rounding)
+        return Export(model, version.version, str(out), len(changed), dtype=dtype, **asdict(done))

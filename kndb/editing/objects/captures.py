@@ -1,0 +1,120 @@
+"""Captures: the difference of two sets of weights as an edit, whatever made it.
+
+Of a feed-forward down projection, the value slots that differ; of any other parameter, all of it. Either is kept as
+low-rank factors where they reproduce the bytes exactly and take less than half of the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from ...errors import EditError
+from ...models.network import Network
+from ...models.precision import DTYPE_NAMES
+from . import factor_fits
+from .captured import captured_tensors
+from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
+from .diff_tensors import ChangedSlots, TensorDiff
+from .slots import layout_of, raw, raw_view, read_slots, region_hash, slot_hashes
+
+_NAMED = 5
+
+
+def capture(
+    network: Network,
+    edited: Mapping[str, torch.Tensor],
+    *,
+    fingerprint: str,
+    recipe: Mapping[str, object],
+) -> EditObject:
+    """The edit that leads from a model's present weights to others, byte for byte.
+
+    Args:
+        network: the model.
+        edited: the other weights by parameter name, of the model's dtypes and shapes.
+        fingerprint: of the model's checkpoint.
+        recipe: what is known of the edit; how each parameter is kept is added as `tensors`.
+
+    Raises:
+        EditError: if the parameters are not the same ones, or nothing differs.
+    """
+    present = dict(network.model.named_parameters())
+    _require_alike(present, edited)
+    layers: dict[str, int] = {}
+    for layer in reversed(range(len(network.layers))):
+        layers[network.down_parameter(layer)] = network.canonical_layer(layer)
+    plain: list[ParameterDiff] = []
+    parts: list[TensorDiff] = []
+    for name in sorted(present):
+        old, new = present[name].detach().cpu(), edited[name].detach().cpu()
+        if torch.equal(raw_view(old), raw_view(new)):
+            continue
+        if name not in layers:
+            parts.append(_whole(name, old, new))
+            continue
+        change = _slots(name, layers[name], layout_of(network), old, new)
+        (plain if isinstance(change, ParameterDiff) else parts).append(change)  # type: ignore[arg-type]
+    if not plain and not parts:
+        raise EditError("the two checkpoints hold the same weights; expected at least one byte that differs")
+    content = EditObject(
+        fingerprint=fingerprint,
+        kind="capture",
+        recipe={},
+        parameters=tuple(plain),
+        layers={diff.parameter: layers[diff.parameter] for diff in plain},
+        shapes={diff.parameter: _two(present[diff.parameter]) for diff in plain},
+        tensors=tuple(parts),
+    )
+    kept = {one.parameter: vars(one) for one in captured_tensors(content)}
+    described = {name: {key: value for key, value in one.items() if key != "parameter"} for name, one in kept.items()}
+    return replace(content, recipe={**recipe, "tensors": described})
+
+
+def _require_alike(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.Tensor]) -> None:
+    missing, extra = sorted(set(present) - set(edited)), sorted(set(edited) - set(present))
+    if missing or extra:
+        raise EditError(
+            f"the edited checkpoint lacks {_named(missing) or 'nothing'} and has {_named(extra) or 'nothing'} besides; "
+            "expected the model's own parameters"
+        )
+    for name, tensor in present.items():
+        found, expected = (edited[name].dtype, list(edited[name].shape)), (tensor.dtype, list(tensor.shape))
+        if found != expected:
+            raise EditError(
+                f"{name} is {found[0]} {found[1]} in the edited checkpoint; expected {expected[0]} {expected[1]}"
+            )
+        if not bool(torch.isfinite(edited[name]).all()):
+            raise EditError(f"{name} has NaN or infinity in the edited checkpoint; expected finite values")
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def _whole(name: str, old: torch.Tensor, new: torch.Tensor) -> TensorDiff:
+    old, new = old.contiguous(), new.contiguous()
+    found = factor_fits.fit(old, new)
+    about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], None, region_hash(old), region_hash(new))
+    return TensorDiff(*about, old=raw(old), new=raw(new)) if found is None else TensorDiff(*about, factors=found)
+
+
+def _slots(name: str, layer: int, layout: Layout, old: torch.Tensor, new: torch.Tensor) -> ParameterDiff | TensorDiff:
+    every = torch.arange(old.shape[0 if layout == "row" else 1])
+    before, after = read_slots(old, layout, every), read_slots(new, layout, every)
+    differs = (slot_bytes(before) != slot_bytes(after)).any(dim=1)
+    indices, before, after = every[differs], before[differs].contiguous(), after[differs].contiguous()
+    found = factor_fits.fit(before, after)
+    if found is None:
+        return ParameterDiff(name, layout, indices, before, after)
+    hashes = tuple(slot_hashes(before)), tuple(slot_hashes(after))
+    slots = ChangedSlots(layout, layer, tuple(indices.tolist()), *hashes)
+    about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], slots, region_hash(before), region_hash(after))
+    return TensorDiff(*about, factors=found)
+
+
+def _two(tensor: torch.Tensor) -> tuple[int, int]:
+    rows, columns = tensor.shape
+    return int(rows), int(columns)

@@ -1,0 +1,1 @@
+"""One declarative adapter for each architecture family."""

@@ -1,0 +1,1 @@
+"""Frozen records that cross layers, by noun; plain data, which every part may use."""

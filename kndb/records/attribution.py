@@ -1,0 +1,239 @@
+"""Attribution runs, what they give for prompts, and the refinements of their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .models import StoredSettings
+
+ERROR_LIMIT = 1e-3
+"""The completeness error above which prompts are counted where a run asked for no tolerance."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An attribution run: all results that one method with one set of settings gave on one model version.
+
+    Attributes:
+        prompts: prompts with scores; `skipped`: those without.
+        above_tolerance: prompts whose completeness error exceeds `error_limit`; None if no errors are stored.
+    """
+
+    id: int
+    model: str
+    version: str
+    method: str
+    settings: StoredSettings
+    status: str
+    created_at: str
+    finished_at: str | None
+    prompts: int = 0
+    skipped: int = 0
+    above_tolerance: int | None = None
+
+    @property
+    def error_limit(self) -> float:
+        """The completeness error above which its prompts are counted: its tolerance; else `ERROR_LIMIT`."""
+        return error_limit(self.settings)
+
+
+def error_limit(settings: StoredSettings) -> float:
+    """The completeness error above which a run's prompts are counted: its tolerance; of fixed rules, `ERROR_LIMIT`."""
+    tolerance = settings.get("tolerance")
+    return float(tolerance) if isinstance(tolerance, (int, float)) else ERROR_LIMIT
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """What attribution gave for one prompt.
+
+    Attributes:
+        prompt_id: the prompt.
+        probability: probability of the answer asked about in the unmodified network, 0 to 1 (of several tokens, the
+            product of theirs); None if skipped.
+        predicted: the token with the highest probability, as text; one for each token of the answer.
+        predicted_probability: its probability, or their product.
+        correct: whether the most probable token (each of them) is the fact's answer's; None if it has no tokens.
+        completeness_error: the largest, over layers, of |Σ_i Attr − (P(1) − P(0))| relative to
+            max(|P(1) − P(0)|, 0.1 · the largest |P(1) − P(0)| among the layers).
+        completeness_error_mean: its mean over layers.
+        max_score: the largest score over all layers and neurons; what floor and threshold refer to.
+        min_score: the smallest score, likewise; below zero where a neuron speaks against the answer.
+        evaluations: gradient evaluations spent, over all layers, the shared one at α = 1 counted once.
+        tokens: tokens in the model's input.
+        answer_tokens: tokens of the answer; the prompt's scores are the mean over them.
+        skipped: why the prompt has no result (a short key); None if it has one.
+        worst_layer: the layer of the largest completeness error; None if nobody noted it.
+        layers_above: the layers whose completeness error exceeds the run's `error_limit`, with that error.
+    """
+
+    prompt_id: int
+    probability: float | None = None
+    predicted: str | None = None
+    predicted_probability: float | None = None
+    correct: bool | None = None
+    completeness_error: float | None = None
+    completeness_error_mean: float | None = None
+    max_score: float | None = None
+    min_score: float | None = None
+    evaluations: int | None = None
+    tokens: int | None = None
+    answer_tokens: int | None = None
+    skipped: str | None = None
+    worst_layer: int | None = None
+    layers_above: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """The scores of several prompts that reach the run's floor, as columns of equal length."""
+
+    prompt_ids: Sequence[int] = ()
+    layers: Sequence[int] = ()
+    neurons: Sequence[int] = ()
+    scores: Sequence[float] = ()
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids)
+
+
+@dataclass(frozen=True)
+class ResultBatch:
+    """What attribution gave for a batch of prompts; written to the store in one transaction."""
+
+    results: tuple[PromptResult, ...]
+    scores: ScoreColumns = ScoreColumns()
+
+
+@dataclass(frozen=True)
+class KnowledgeNeuron:
+    """A neuron in a fact's refined set: in the coarse sets of `prompts` of the fact's prompts.
+
+    An imported set may not know that number, nor the mean score over those prompts: None.
+    """
+
+    fact_id: int
+    layer: int
+    neuron: int
+    prompts: int | None
+    mean_score: float | None
+
+
+@dataclass(frozen=True)
+class RelationRefinement:
+    """How the refined sets of one relation came out.
+
+    Attributes:
+        share: the share p of a fact's prompts that was used in the end; None for imported sets that don't say.
+        passes: how many adaptation passes were made; likewise.
+        facts: facts of the relation with at least one attributed prompt.
+        facts_with_neurons: those whose refined set is not empty.
+        mean_size: mean size of the refined sets over `facts`.
+    """
+
+    relation: str
+    share: float | None
+    passes: int | None
+    facts: int
+    facts_with_neurons: int
+    mean_size: float
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A refinement of one run: settings and the outcome for each relation."""
+
+    id: int
+    run_id: int
+    settings: StoredSettings
+    created_at: str
+    relations: tuple[RelationRefinement, ...] = ()
+
+
+@dataclass(frozen=True)
+class SharedNeuron:
+    """A row of `query shared`.
+
+    Attributes:
+        facts: facts of the chosen relations whose refined set holds the neuron.
+        share: `facts` ÷ facts of the chosen relations with a refined set.
+        relations: every relation whose facts hold the neuron, with the number of those facts.
+    """
+
+    layer: int
+    neuron: int
+    facts: int
+    share: float
+    relations: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """A layer with completeness errors above a run's limit: of how many prompts, and the largest of them."""
+
+    layer: int
+    prompts: int
+    worst: float
+
+
+@dataclass(frozen=True)
+class RunErrors:
+    """How exact a run's scores are.
+
+    Attributes:
+        limit: the completeness error above which prompts are counted.
+        asked: whether that is the tolerance that was asked for; if not, the rule's nodes were fixed.
+        prompts: prompts with a completeness error; `above`: those whose error, in their worst layer, is over the limit.
+        worst: the largest error; None if there are none.
+        facts: facts with such prompts; `facts_above`: those with at least one above the limit.
+        unrecorded: prompts above the limit of which no layers are recorded: an earlier kndb stored them.
+        layers: the layers above the limit, the one with most prompts first.
+    """
+
+    limit: float
+    asked: bool
+    prompts: int
+    above: int
+    worst: float | None
+    facts: int
+    facts_above: int
+    unrecorded: int
+    layers: tuple[LayerErrors, ...]
+
+
+@dataclass(frozen=True)
+class LocalisationScore:
+    """How well a method's refined sets find the neurons in which a lab model's facts were planted.
+
+    Precision and recall are over all facts together; None where there is nothing to divide by. The last five are shares
+    of the refined (fact, neuron) pairs, and add up to 1.
+
+    Attributes:
+        method: the method of attribution.
+        facts: attributed facts.
+        neurons_per_fact: mean size of the refined sets; `planted_per_fact`: mean number of neurons planted for a fact,
+            its own and its relation's.
+        precision: share of the refined pairs that are planted ones.
+        precision_by_chance: the same for as many neurons drawn from all of the model's.
+        recall: share of the planted pairs that are refined ones; `recall_by_chance` likewise.
+        own: pairs with one of the fact's own neurons.
+        relation: with one of its relation's.
+        block: with a neuron of another fact of its relation.
+        foreign: with a neuron of another relation.
+        free: with a neuron that nothing was planted in.
+    """
+
+    method: str
+    facts: int
+    neurons_per_fact: float
+    planted_per_fact: float
+    precision: float | None
+    precision_by_chance: float | None
+    recall: float | None
+    recall_by_chance: float | None
+    own: float | None
+    relation: float | None
+    block: float | None
+    foreign: float | None
+    free: float | None

@@ -1,0 +1,143 @@
+"""Edits, what they change, and what they are measured to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .models import StoredSettings
+
+
+@dataclass(frozen=True)
+class SlotChange:
+    """A value slot that an edit changes, with the sha256 of its bytes before and after."""
+
+    parameter: str
+    layer: int
+    neuron: int
+    old_sha256: str
+    new_sha256: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A planned edit: immutable, named by the hash of its object file.
+
+    Attributes:
+        kind: `update`, `erase`, `optimize` or `capture`.
+        recipe: everything needed to compute it again.
+        object_hash: sha256 of the object file, in hex.
+        object_path: the object file, relative to the store's folder of objects.
+        base_version: the version it was planned on.
+        applied: whether it is part of the model's current version.
+        author: who planned it; None if nobody knows.
+        fact_numbers: of an edit from another store, for each fact's number in the recipe, as text, the number here, or
+            None; None for an edit that was planned here.
+    """
+
+    id: int
+    model: str
+    kind: str
+    recipe: StoredSettings
+    object_hash: str
+    object_path: str
+    base_version: str
+    created_at: str
+    neurons: int = 0
+    applied: bool = False
+    author: str | None = None
+    fact_numbers: Mapping[str, int | None] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The stored measures of one edit."""
+
+    id: int
+    edit: int
+    version_before: str
+    version_after: str
+    settings: StoredSettings
+    measures: Mapping[str, object]
+    created_at: str
+
+
+@dataclass(frozen=True)
+class EditTrial:
+    """Edits of many facts that are tried in memory: a bench of one method, or a sweep over settings of it.
+
+    Attributes:
+        version: the version that they are tried on.
+        kind: `bench` or `sweep`.
+        status: `running` until all is measured, then `complete`.
+    """
+
+    id: int
+    model: str
+    version: str
+    kind: str
+    settings: StoredSettings
+    status: str
+    created_at: str
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One result of a trial.
+
+    Attributes:
+        part: `single` or `cumulative` for a bench; the settings of its cell, as JSON, for a sweep.
+        position: place in the part, from 0; for `cumulative`, the number of edits.
+        fact: the fact that was edited; None for a result over several.
+        measures: what was measured.
+    """
+
+    part: str
+    position: int
+    fact: int | None
+    measures: Mapping[str, Any]
+
+
+EDIT_MEASURES: Mapping[str, tuple[str, str]] = {
+    "success": ("own", "success_rate"),
+    "efficacy": ("own", "efficacy_score"),
+    "paraphrase": ("own_held_out", "success_rate"),
+    "paraphrase_score": ("own_held_out", "paraphrase_score"),
+    "neighbourhood": ("intra", "neighbourhood_score_after"),
+    "intra_change": ("intra", "perplexity_relative_change"),
+    "inter_change": ("inter", "perplexity_relative_change"),
+    "intra_locality": ("intra", "locality"),
+    "inter_locality": ("inter", "locality"),
+    "divergence": ("inter", "locality_divergence"),
+}
+"""The measures of edits that tables over many show, each with the group of prompts and the full name."""
+
+
+Interval = tuple[float | None, float | None, float | None]
+"""A value, and the ends of its 95 % confidence interval; None where there is none."""
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """A row of a trial's table.
+
+    Attributes:
+        part: `single` or `cumulative` of a bench, `cell` of a sweep.
+        edits: how many edits the weights had at once.
+        settings: of a sweep's cell; empty for a bench.
+        weights: `edit`, or `random neurons`.
+        facts: facts that count; `planned`: those for which an edit could be planned.
+        neurons: value slots that an edit changed, on average.
+        measures: by the names of `EDIT_MEASURES`.
+    """
+
+    part: str
+    edits: int
+    settings: Mapping[str, Any]
+    weights: str
+    facts: int
+    planned: int
+    neurons: float | None
+    measures: Mapping[str, Interval]

@@ -1,0 +1,117 @@
+"""Fact lists, facts and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import RejectedLine
+
+SUBJECT_SLOT = "[X]"
+"""Where a template takes the subject."""
+
+
+BLANK = "[Y]"
+"""Where a template or prompt leaves out the answer."""
+
+
+FREE_PROMPTS = "free-prompts"
+"""The relation of the prompts that were given to `kndb attribute --prompt`, without a list of facts."""
+
+
+@dataclass(frozen=True)
+class TemplateRecord:
+    """A sentence with `[X]` for the subject and `[Y]` for the answer, as a file gives it."""
+
+    relation: str
+    text: str
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class FactRecord:
+    """A fact as a file gives it, with the prompts that the file writes out for it (if any).
+
+    Attributes:
+        relation: the relation's key, for example `P176`.
+        subject: None where the source does not name it (the paper's own bags).
+        object: the answer.
+        external_id: the source's own identifier, or None.
+        prompts: prompts of this fact alone: subject filled in, the blank as `[Y]`. Prompts that come from
+            templates are not listed here: they follow from template × fact.
+    """
+
+    relation: str
+    subject: str | None
+    object: str
+    external_id: str | None = None
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FactFile:
+    """All that one input file (or pair of files) holds.
+
+    Attributes:
+        source: the file as the user named it.
+        relations: relation key to label; every relation that a fact or template names is a key.
+    """
+
+    source: str
+    relations: Mapping[str, str | None]
+    templates: tuple[TemplateRecord, ...] = ()
+    facts: tuple[FactRecord, ...] = ()
+    rejected: tuple[RejectedLine, ...] = ()
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did. `facts_seen` counts every fact read, new or not."""
+
+    facts_added: int
+    facts_seen: int
+    prompts_added: int
+    templates_added: int
+    relations: int
+    rejected: tuple[RejectedLine, ...] = ()
+    prompts_blank_last: int = 0
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation, with the number of its facts, templates and prompts."""
+
+    id: int
+    key: str
+    label: str | None
+    facts: int
+    templates: int
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact ⟨subject, relation, object⟩."""
+
+    id: int
+    relation: str
+    subject: str | None
+    object: str
+    external_id: str | None = None
+    prompts: int = 0
+
+    @property
+    def title(self) -> str:
+        """The fact in one line, for messages."""
+        return f"⟨{self.subject or '(not named)'}, {self.relation}, {self.object}⟩"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with the answer that its fact gives. `text` has the blank as `[Y]`."""
+
+    id: int
+    fact_id: int
+    text: str
+    answer: str
+    held_out: bool = False

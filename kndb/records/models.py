@@ -1,0 +1,88 @@
+"""Models, their neurons, and what they answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import UsageError
+
+LAB_MODELS = ("lab-bert", "lab-gpt2")
+"""The models that kndb ships; they can be named without being registered."""
+
+
+UNKNOWN = "unknown"
+"""Family and version of a model of which only results were imported."""
+
+
+StoredSettings = Mapping[str, object]
+"""Settings that are stored as JSON with a result."""
+
+
+@dataclass(frozen=True, order=True)
+class Neuron:
+    """An FFN neuron: entry `index` of the vector that enters the down projection of layer `layer`."""
+
+    layer: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}.N{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> Neuron:
+        """Reads the text form, for example `L9.N2827`.
+
+        Raises:
+            UsageError: if the text has another form.
+        """
+        match = re.fullmatch(r"L(\d+)\.N(\d+)", text.strip())
+        if match is None:
+            raise UsageError(f"{text!r} is not a neuron; expected the form L9.N2827 (layer, neuron, both from 0)")
+        return cls(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered checkpoint; or a model of which only results were imported: see `has_checkpoint`.
+
+    Attributes:
+        source: a folder or a hub name; empty without a checkpoint, as is the fingerprint.
+        fingerprint: sha256 over weights, tokenizer and configuration, in hex.
+        family: the adapter's name.
+        layers: number of transformer layers.
+        neurons: FFN neurons per layer.
+        version: the current version's id.
+    """
+
+    id: int
+    name: str
+    source: str
+    fingerprint: str
+    family: str
+    layers: int
+    neurons: int
+    version: str
+    created_at: str = ""
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether weights are registered, or only results were imported."""
+        return bool(self.fingerprint)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the model to a question: a row of `kndb ask`."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TokenEffect:
+    """What a value slot does to a token through the model's head: head(slot) − head(0), in logits."""
+
+    token: str
+    effect: float

@@ -1,0 +1,37 @@
+"""Steps of a model's versions, and names for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One step of a model's current version.
+
+    Attributes:
+        action: `apply`, `revert` or `restore`.
+        edit: the edit that was applied or reverted.
+        author: who took the step; None if nobody knows.
+        direction: `apply` or `revert` for a step of a restore; None for other steps, and where it was not noted.
+    """
+
+    id: int
+    model: str
+    action: str
+    edit: int | None
+    version_before: str
+    version_after: str
+    created_at: str
+    author: str | None = None
+    direction: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A name for a version of a model."""
+
+    name: str
+    model: str
+    version: str
+    created_at: str

@@ -1,0 +1,1 @@
+"""Reads and writes of edits, the steps of a model's versions, evaluations and trials."""

@@ -1,0 +1,93 @@
+"""A table over edits: the newest evaluation of each, in one query over its measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ...records.edits import EDIT_MEASURES, Interval
+
+_SHOWN = {**EDIT_MEASURES, "own_perplexity": ("own", "perplexity_after")}
+"""Columns of the table, each with the group and the name of its measure."""
+
+COLUMNS = tuple(_SHOWN)
+
+
+@dataclass(frozen=True)
+class EvaluatedEdit:
+    """An evaluation in a table over edits.
+
+    Attributes:
+        evaluation: its number.
+        edit: the edit's number; `kind`, `model`, `recipe`: of that edit.
+        version_before, version_after: the versions compared.
+        edited: for each of `COLUMNS`: value and ends of its interval; None where there is none.
+        control: the same for random neurons.
+        created_at: when it was measured.
+    """
+
+    evaluation: int
+    edit: int
+    kind: str
+    model: str
+    recipe: dict[str, Any]
+    version_before: str
+    version_after: str
+    edited: dict[str, Interval]
+    control: dict[str, Interval]
+    created_at: str
+
+
+def evaluated_edits(
+    connection: Connection, model_id: int | None = None, edits: Sequence[int] = (), *, every: bool = False
+) -> list[EvaluatedEdit]:
+    """The evaluations of edits, by edit.
+
+    Args:
+        connection: an open transaction.
+        model_id: only this model's.
+        edits: only these edits; none means all.
+        every: all evaluations of an edit, not only the newest.
+    """
+    wanted = [
+        (weights, name, part)
+        for weights in ("edited", "control")
+        for name in _SHOWN
+        for part in ("value", "low", "high")
+    ]
+    columns = ", ".join(
+        f"max(CASE WHEN measure.weights = '{weights}' AND measure.prompts_of = '{_SHOWN[name][0]}' "
+        f"AND measure.measure = '{_SHOWN[name][1]}' THEN measure.{part} END)"
+        for weights, name, part in wanted
+    )
+    query = f"""
+        SELECT evaluation.id, evaluation.edit_id, edit.kind, model.name, edit.recipe, evaluation.version_before,
+            evaluation.version_after, evaluation.created_at, {columns}
+        FROM evaluation
+        JOIN edit ON edit.id = evaluation.edit_id
+        JOIN model ON model.id = edit.model_id
+        LEFT JOIN evaluation_measure AS measure ON measure.evaluation_id = evaluation.id
+        WHERE (:every OR evaluation.id = (SELECT max(id) FROM evaluation AS newer WHERE newer.edit_id = edit.id))
+            AND (:model IS NULL OR edit.model_id = :model)
+            AND (:edits = '[]' OR edit.id IN (SELECT value FROM json_each(:edits)))
+        GROUP BY evaluation.id
+        ORDER BY evaluation.edit_id, evaluation.id
+    """  # noqa: S608 - made of the names above alone
+    values = {"every": every, "model": model_id, "edits": json.dumps(list(edits))}
+    return [_evaluated(row, wanted) for row in connection.execute(text(query), values)]
+
+
+def _evaluated(row: Any, wanted: Sequence[tuple[str, str, str]]) -> EvaluatedEdit:
+    number, edit, kind, model, recipe, before, after, created_at, *cells = row
+    found: dict[str, dict[str, list[float | None]]] = {"edited": {}, "control": {}}
+    for (weights, name, _), cell in zip(wanted, cells, strict=True):
+        found[weights].setdefault(name, []).append(cell)
+    edited, control = (
+        {name: (parts[0], parts[1], parts[2]) for name, parts in found[weights].items()}
+        for weights in ("edited", "control")
+    )
+    return EvaluatedEdit(number, edit, kind, model, json.loads(recipe), before, after, edited, control, created_at)

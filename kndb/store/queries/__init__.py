@@ -1,0 +1,1 @@
+"""Reads for questions: neurons, facts, overlap, distributions, comparisons, and a user's own SQL."""

@@ -11,7 +11,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
-from .neuron import refinement_and_run
+from .refinement_notes import refinement_and_run
 
 
 def consistency(

@@ -20,7 +20,8 @@ from ..output import OutputFormat, as_row, note, print_parts
 
 if TYPE_CHECKING:
     from kndb.records.queries import FactFindings
-from .neuron import Parts, refinement_and_run
+from .neuron import Parts
+from .refinement_notes import refinement_and_run
 
 
 def fact(

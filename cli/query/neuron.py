@@ -19,6 +19,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts, require_part
+from .refinement_notes import refinement_and_run
 
 if TYPE_CHECKING:
     from kndb.database import Database
@@ -101,8 +102,3 @@ def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:
         "facts": (facts, ["fact", "relation", "subject", "object", "prompts", "mean_score"]),
         "edits": ([as_row(row) for row in found.edits], ["edit", "kind", "target", "applied", "created_at"]),
     }
-
-
-def refinement_and_run(refinement: Refinement) -> str:
-    """The refinement that an answer is from, in words."""
-    return f"Refinement {refinement.id} of run {refinement.run_id}"

@@ -16,6 +16,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_rows
+from .refinement_notes import refinement_and_run
 
 
 def neurons(
@@ -33,6 +34,6 @@ def neurons(
         chosen = database.query.refinement(refinement, model)
         title = database.facts.get(fact).title
         found = database.query.neurons_of_fact(fact, refinement=chosen.id)
-    note(f"Refinement {chosen.id} of run {chosen.run_id}, fact {fact} {title}.")
+    note(f"{refinement_and_run(chosen)}, fact {fact} {title}.")
     rows = [{**as_row(row), "name": str(Neuron(row.layer, row.neuron))} for row in found]
     print_rows(rows, ["name", "layer", "neuron", "prompts", "mean_score"], output)

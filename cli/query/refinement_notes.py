@@ -11,6 +11,11 @@ from kndb.records.attribution import Refinement
 from ..output import OutputFormat, as_row, note
 
 
+def refinement_and_run(refinement: Refinement) -> str:
+    """The refinement that an answer is from, in words."""
+    return f"Refinement {refinement.id} of run {refinement.run_id}"
+
+
 def require_positive(limit: int | None) -> None:
     """Refuses a --limit under 1.
 
@@ -31,7 +36,7 @@ def named(records: Sequence[Any], output: OutputFormat) -> list[dict[str, Any]]:
 
 def note_refinement(chosen: Refinement, relations: Sequence[str] | None = None) -> None:
     """Says on stderr which refinement answers, and of which of the relations it has nothing."""
-    note(f"Refinement {chosen.id} of run {chosen.run_id}.")
+    note(f"{refinement_and_run(chosen)}.")
     missing = set(relations or ()) - {outcome.relation for outcome in chosen.relations}
     if missing:
         note(f"It has no attributed facts of {', '.join(sorted(missing))}.")

@@ -51,15 +51,14 @@ def integrated_gradients(
     """
     nodes = _Nodes(continuation, selected, most_rows)
     if not len(selected):
-        integral = nodes.integral_of_nothing()
+        scores = nodes.scores(nodes.integral_of_nothing())
         changes, evaluations = nodes.at_one[:0], torch.zeros_like(selected)
     elif quadrature.rule is not None:
-        integral, changes, evaluations = _by_rule(nodes, quadrature.rule)
+        scores, changes, evaluations = _by_rule(nodes, quadrature.rule)
     else:
         if unit is None:
             unit = torch.finfo(continuation.network.word_embeddings.dtype).eps / 2
-        integral, changes, evaluations = _by_bisection(nodes, quadrature, unit)
-    scores = nodes.scores(integral)
+        scores, changes, evaluations = _by_bisection(nodes, quadrature, unit)
     changes = changes.view(len(continuation.network.layers), -1)  # [L, S]
     sizes = changes.abs()
     scale = torch.maximum(sizes, RELATIVE_FLOOR * sizes.amax(dim=0) if len(selected) else sizes).clamp_min(SMALLEST)
@@ -68,7 +67,7 @@ def integrated_gradients(
 
 
 def _by_rule(nodes: _Nodes, rule: Rule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Σ_k ω_k ∂P/∂o [L·S, d], P(1) − P(0) [L·S], and evaluations [S], by one rule for all."""
+    """Scores [S, L, n], P(1) − P(0) [L·S], and evaluations [S], by one rule for all."""
     count = nodes.count
     integral = nodes.integral_of_nothing()
     if rule.shared:
@@ -86,7 +85,7 @@ def _by_rule(nodes: _Nodes, rule: Rule) -> tuple[torch.Tensor, torch.Tensor, tor
     if rule.nodes[0] != 0.0:  # a rule that begins at zero has P(0) among its nodes
         at_zero = nodes.odds_at_zero()
     evaluations = torch.full_like(nodes.selected, len(rule.new_nodes) * (count // len(nodes.selected)))
-    return integral, probability_change(nodes.at_one, at_zero), evaluations
+    return nodes.scores(integral), probability_change(nodes.at_one, at_zero), evaluations
 
 
 def _by_bisection(
@@ -105,8 +104,7 @@ def _by_bisection(
         unit,
     )
     kept = [base]
-    integral = base
-    while len(bisection.ask()[0]):
+    while True:
         while len(bisection.ask()[0]):
             odds, slopes, gradients = nodes.evaluate_all(*bisection.ask())
             kept.append(gradients)
@@ -116,10 +114,13 @@ def _by_bisection(
         owners = torch.from_numpy(bisection.owner).to(base.device)
         weights = torch.from_numpy(bisection.weights()).to(base.device, base.dtype)
         integral.index_add_(0, owners, weights.unsqueeze(-1) * kept[0])
-        bisection.bound(nodes.scores(integral).abs().amax((1, 2)).cpu().double().numpy())
+        scores = nodes.scores(integral)
+        bisection.bound(scores.abs().amax((1, 2)).cpu().double().numpy())
+        if not len(bisection.ask()[0]):
+            break
     changes = torch.from_numpy(bisection.changes).to(base.device, base.dtype)
     evaluations = torch.from_numpy(bisection.evaluations).to(base.device).view(shape).sum(0)
-    return integral, changes, evaluations
+    return scores, changes, evaluations
 
 
 class _Nodes:

@@ -31,7 +31,7 @@ from ...analysis.readings import Question, State, as_they_are
 from ...editing.objects.diff_file import EditObject
 from ...editing.objects.slots import edited
 from ...editing.planning import recipes
-from ...editing.planning.gradient_rule import along_gradient
+from ...editing.planning.gradient_rule import turned
 from ...editing.planning.replay import recipe_update_rule, turns_of
 from ...errors import UsageError
 from ...models import loading
@@ -237,7 +237,9 @@ def _update_of(
     if name == "gradient":
         others = encode_open(version, kept_of(edit, computed_on))
         rule = by_gradient(network, recipe_update_rule(edit.recipe, {}), neurons, own, others)
-        return along_gradient(network, rule, neurons, own, turns_of(edit.recipe))
+        for factor in turns_of(edit.recipe):
+            rule = turned(network, rule, neurons, own, factor)
+        return rule
     return recipe_update_rule(edit.recipe, activation_signs(network, own, neurons) if name == "output" else None)
 
 

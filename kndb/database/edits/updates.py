@@ -171,7 +171,6 @@ def fitted(
         prompts: the fact's prompts, at least one.
         ratio: λ₁ ÷ λ₂; None leaves λ₁ as it is.
         largest: the largest λ₂ to try, a power of two.
-
     """
     parameters = dict(network.model.named_parameters())
     seen: dict[float, tuple[int, float]] = {}

@@ -131,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = lab_folder(arguments.model) if arguments.model in LAB_MODELS else Path(arguments.model)
     loaded = load(folder)
-    network = loaded.network(CPU, torch.float32)
+    network = loaded.moved(CPU, torch.float32)
     freeze(network.model)
     prompts = draw(loaded, arguments.relations.split(","), arguments.prompts, arguments.seed)
     quadrature = Quadrature.choose(tolerance=arguments.tolerance)

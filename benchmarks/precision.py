@@ -45,7 +45,7 @@ def attribute(
     name: str, prompts: list[EncodedPrompt], precision: str, quadrature: Quadrature, device: torch.device
 ) -> tuple[Scores, float]:
     """All scores of each prompt, [L, n], and the mean number of evaluations."""
-    network = load(lab_folder(name)).network(device, PRECISIONS[precision].dtype)
+    network = load(lab_folder(name)).moved(device, PRECISIONS[precision].dtype)
     settings = AttributionSettings(quadrature, floor=0.0, negative=True, precision=precision)
     shape = len(network.layers), network.neurons
     scores = {prompt.prompt_id: torch.zeros(shape, dtype=torch.float64) for prompt in prompts}

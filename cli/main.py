@@ -131,10 +131,10 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: KndbError) -> None:
-    note(f"Error: {error}")
+    note(f"Error: {error.text}")
     if isinstance(error, InputError) and len(error.rejected) > 1:
         for line in error.rejected[:LISTED]:
-            note(f"  {line}")
+            note(f"  {line.text}")
         if len(error.rejected) > LISTED:
             note(f"  … and {len(error.rejected) - LISTED} more")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .advice import remember_database
 from .output import OutputFormat
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def open_existing(location: str | None) -> Database:
     """Opens a database that must be there."""
     from kndb.database import open_database
 
+    remember_database(location)
     return open_database(location, create=False)
 
 
@@ -75,4 +77,5 @@ def open_or_create(location: str | None) -> Database:
     """Opens a database, making a new one where there is none."""
     from kndb.database import open_database
 
+    remember_database(location)
     return open_database(location, create=True)

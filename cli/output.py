@@ -22,6 +22,8 @@ from rich.table import Table
 
 from kndb.errors import UsageError
 
+from .advice import for_shell
+
 
 class OutputFormat(str, Enum):
     """How an answer is printed."""
@@ -130,8 +132,8 @@ def print_text(text: str, *, strong: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """Prints a remark on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
+    """Prints a remark on stderr, with what it advises as a shell needs it."""
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(for_shell(text), markup=False)
 
 
 @contextmanager

@@ -18,13 +18,16 @@
     │   └── DiffFileError         8   an edit object is damaged, incomplete or not an edit object
     └── DemoError                 9   a step of the demo did not do what it says
 
-A message says what was found, what was expected and, where there is one, the command to run.
+A message names the option or file first, then what was given, what is allowed and, where there is one, what to run:
+options and calls as `kndb.advice` marks them, so that Python and the command line each say them in their own words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from .advice import for_python
 
 __all__ = [
     "AttributionError",
@@ -62,14 +65,27 @@ class RejectedLine:
     line: int
     reason: str
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """Where and why, with the marks of `kndb.advice`."""
         return f"{self.file}:{self.line}: {self.reason}"
+
+    def __str__(self) -> str:
+        return for_python(self.text)
 
 
 class KndbError(Exception):
-    """Base of every error that kndb raises on purpose."""
+    """Base of every error that kndb raises on purpose. `str(error)` speaks Python."""
 
     exit_code = 1
+
+    @property
+    def text(self) -> str:
+        """The message, with the marks of `kndb.advice`."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return for_python(self.text)
 
 
 class UsageError(KndbError):

@@ -12,12 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-COMMON = {"errors", "files", "records", "sentences", "versions"}
+COMMON = {"advice", "errors", "files", "records", "sentences", "versions"}
 """Plain modules that every part may use, and that use each other only."""
 
 ALLOWED = {
     **dict.fromkeys(COMMON, COMMON),
-    "facts": {"errors", "records", "sentences"},
+    "facts": {"advice", "errors", "records", "sentences"},
     "exchange": COMMON,
     "plots": COMMON,
     "report": COMMON,
@@ -30,9 +30,9 @@ ALLOWED = {
     "lab": COMMON | {"models"},
     "database": COMMON
     | {"analysis", "attribution", "bench", "editing", "exchange", "facts", "lab", "models", "plots", "report", "store"},
-    "cli": {"", "database", "errors", "records"},
+    "cli": {"", "advice", "database", "errors", "records"},
     "migrations": {"store"},
-    "": {"database", "errors", "records"},
+    "": {"advice", "database", "errors", "records"},
 }
 """For each part of kndb ("" is the package itself), the parts that it may import."""
 

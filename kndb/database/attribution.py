@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.refinement import RefinementSettings, refine_relation
@@ -18,6 +18,7 @@ from ..models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
 from ..records.attribution import KnowledgeNeuron, PromptResult, Refinement, ResultBatch, Run, RunErrors
 from ..records.facts import BLANK, SUBJECT_SLOT, Prompt
 from ..records.models import StoredSettings
+from ..records.progress import Progress
 from ..store import facts as store_facts
 from ..store import refinements as store_refinements
 from ..store import runs as store_runs
@@ -30,9 +31,6 @@ from ..store.selection import Selection, require_sense, select_facts
 from .background import BackgroundWriter
 from .models import ModelCommands, ModelVersion, question_text
 from .query.commands import QueryCommands
-
-Progress = Callable[[int, int], None]
-"""Told how many prompts are done, of how many."""
 
 GOLD, PREDICTED = "gold", "predicted"
 """The targets that are no answer's text."""
@@ -184,7 +182,7 @@ class AttributionCommands:
             present = store_runs.find_run(connection, loaded.record.id, loaded.version, method, stored)
             pending = store_runs.pending_prompts(connection, present, chosen_facts, held_out=held_out)
         encoded, skipped = _encode(loaded.encoder, pending, target)
-        network = loaded.loaded.network(chosen, PRECISIONS[dtype].dtype)
+        network = loaded.loaded.moved(chosen, PRECISIONS[dtype].dtype)
         engine = Engine(network, loaded.loaded.decode, settings, batch_size)
         saver = _Saver(self._store, loaded.record.id, loaded.version, method, stored, skipped, chosen_facts)
         started, done = time.monotonic(), 0

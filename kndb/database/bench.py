@@ -85,7 +85,7 @@ def bench_attribution(
     if checkpoint is None:
         network = random_network(family, size, seed=seed, device=chosen, dtype=precision.dtype)
     else:
-        network = loading.load(loading.locate(checkpoint)).network(chosen, precision.dtype)
+        network = loading.load(loading.locate(checkpoint)).moved(chosen, precision.dtype)
     asked = random_prompts(network, prompts, tokens, seed)
     with ExitStack() as stack:
         save: Callable[[ResultBatch], None] | None = None

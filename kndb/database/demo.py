@@ -16,7 +16,6 @@ from typing import Any
 from ..errors import DemoError
 from ..models.answers import batched_log_probabilities
 from ..models.fingerprint import tensor_sha256
-from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records.edits import Edit
 from ..records.facts import BLANK, Fact
@@ -293,7 +292,7 @@ class Demo:
             prompts = [prompt for prompt in store_facts.prompts(connection, held_out=True) if prompt.held_out]
         asked = [(prompt, version.encoder.encode(prompt.id, prompt.text, prompt.answer)) for prompt in prompts]
         usable = [(prompt, question) for prompt, question in asked if isinstance(question, EncodedPrompt)]
-        network = Network(version.model, version.adapter)
+        network = version.network
         right: dict[bool, list[bool]] = {True: [], False: []}
         for indices, log_probabilities in batched_log_probabilities(network, [question for _, question in usable]):
             for index, token in zip(indices, log_probabilities.argmax(-1).tolist(), strict=True):

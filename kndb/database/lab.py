@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,8 @@ from ..errors import UsageError
 from ..lab.card import write_checkpoint
 from ..lab.corpus import build_corpus
 from ..lab.train import TrainingSettings, planted_settings, train
+from ..records.progress import Progress
 from .facts import read_files
-
-Progress = Callable[[int, int], None]
 
 
 def own_facts() -> Path:

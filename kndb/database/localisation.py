@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,11 +19,10 @@ from ..plots.style import save as save_figure
 from ..records.attribution import LocalisationScore
 from ..records.facts import Fact
 from ..records.models import Neuron
+from ..records.progress import Progress
 from ..store.queries import neurons as queries
 from .database import Database, open_database
 from .lab import own_facts
-
-Progress = Callable[[int, int], None]
 
 
 def bench_localisation(

@@ -23,6 +23,7 @@ from ..versions import version_id
 if TYPE_CHECKING:
     from ..models.adapter import Adapter, Blank
     from ..models.loading import LoadedModel
+    from ..models.network import Network
     from ..models.prompting import Encoder
 
 
@@ -61,6 +62,11 @@ class ModelVersion:
     def encoder(self) -> Encoder:
         """Prompts to token ids."""
         return self.loaded.encoder
+
+    @property
+    def network(self) -> Network:
+        """The model in pieces, made once."""
+        return self.loaded.network
 
 
 class ModelCommands:
@@ -217,7 +223,7 @@ class ModelCommands:
         encoded = loaded.encoder.encode(0, question, None)
         if isinstance(encoded, Skipped):
             raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
-        network = loaded.network(chosen, torch.float32)
+        network = loaded.moved(chosen, torch.float32)
         ((_, log_probabilities),) = batched_log_probabilities(network, [encoded])
         values, tokens = log_probabilities[0].topk(min(top, log_probabilities.shape[1]))
         return [
@@ -260,7 +266,7 @@ class ModelCommands:
         chosen = choose_device(device)
         store_models.require_neuron(self.get(name), neuron)
         loaded = self.load(name, version).loaded
-        effects = token_effects(loaded.network(chosen, torch.float32), neuron)[: len(loaded.tokenizer)]
+        effects = token_effects(loaded.moved(chosen, torch.float32), neuron)[: len(loaded.tokenizer)]
 
         def ranked(sign: int) -> list[TokenEffect]:
             order = effects.sort(descending=sign > 0, stable=True)

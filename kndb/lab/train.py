@@ -138,7 +138,7 @@ class TrainedModel:
         return {**asdict(self.settings), **asdict(self.scores), "seconds": round(self.seconds, 1)}
 
 
-Progress = Callable[[int, int, float], None]
+TrainingProgress = Callable[[int, int, float], None]
 """Called after each step with the steps done, all steps, and the mean loss lately."""
 
 
@@ -147,7 +147,7 @@ def lab_adapter(family: str) -> Adapter:
     return next(adapter for adapter in ADAPTERS if adapter.family == family)
 
 
-def train(corpus: Corpus, settings: TrainingSettings, progress: Progress | None = None) -> TrainedModel:
+def train(corpus: Corpus, settings: TrainingSettings, progress: TrainingProgress | None = None) -> TrainedModel:
     """Trains a lab model on all prompts of a corpus that are not held out.
 
     Args:
@@ -254,7 +254,7 @@ def _optimise(
     adapter: Adapter,
     prompts: list[EncodedPrompt],
     settings: TrainingSettings,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
 ) -> None:
     order = torch.Generator().manual_seed(settings.seed)
     network = Network(model, adapter)
@@ -287,7 +287,7 @@ def _plant(
     examples: Sequence[Example],
     plan: Plan,
     settings: TrainingSettings,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
 ) -> None:
     assert settings.planted is not None
     facts = list(plan.facts)
@@ -314,7 +314,7 @@ def _descend(
     epochs: Iterator[list[list[EncodedPrompt]]],
     loss_of: Callable[[list[EncodedPrompt], float], torch.Tensor],
     settings: TrainingSettings,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
 ) -> None:
     """Takes a step of AdamW for each batch of each epoch; leaves the model in evaluation mode."""
     optimizer = torch.optim.AdamW(

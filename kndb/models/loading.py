@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,10 +68,15 @@ class LoadedModel:
     adapter: Adapter
     encoder: Encoder
 
-    def network(self, device: torch.device, dtype: torch.dtype) -> Network:
-        """The model in pieces, moved to a device and dtype (the model itself is moved)."""
-        _set_dtype(self.model.to(device), dtype)
+    @cached_property
+    def network(self) -> Network:
+        """The model in pieces."""
         return Network(self.model, self.adapter)
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """The model in pieces, moved to a device and dtype: the model itself is moved."""
+        _set_dtype(self.model.to(device), dtype)
+        return self.network
 
     def decode(self, tokens: int | Sequence[int]) -> str:
         """Tokens' text, without the space or mark that says where a word begins."""

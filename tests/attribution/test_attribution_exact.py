@@ -250,7 +250,7 @@ def test_lab_models(name):
         loaded = load(lab_folder(name))
     except ModelError as error:
         pytest.skip(f"no lab model to test with: {error}")
-    network = loaded.network(torch.device("cpu"), torch.float32)
+    network = loaded.moved(torch.device("cpu"), torch.float32)
     prompts = lab_prompts(loaded.encoder, 10)
     assert len(prompts) == 10
     engine = Engine(network, loaded.decode, AttributionSettings(Quadrature.choose(), floor=0.0))

@@ -183,7 +183,7 @@ def test_the_engine_agrees_with_the_models_forward_pass(make_case, name):
 @EVERY
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_other_precisions(name, dtype, fresh):
-    network = LoadedModel(fresh(name).model, None, adapter_for(causal_config(name)), None).network(
+    network = LoadedModel(fresh(name).model, None, adapter_for(causal_config(name)), None).moved(
         CPU, getattr(torch, dtype)
     )
     assert run_engine(network, make_prompts([5, 2]), precision=dtype).keys() == {0, 1}
@@ -292,7 +292,7 @@ def raw(model: Any) -> dict[str, bytes]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_edit_taken_back_leaves_every_bit(fresh, name, dtype):
     network = fresh(name)
-    network = LoadedModel(network.model, None, network.adapter, None).network(CPU, dtype)
+    network = LoadedModel(network.model, None, network.adapter, None).moved(CPU, dtype)
     before = raw(network.model)
     parameters = dict(network.model.named_parameters())
     neurons = [Neuron(2, 3), Neuron(0, 39), Neuron(0, 2)]
@@ -321,7 +321,7 @@ def test_a_saved_checkpoint_is_described_and_loaded(tmp_path, byte_tokenizer, na
     loaded = load(tmp_path)
     for (key, one), (_, original) in zip(loaded.model.named_parameters(), model.named_parameters(), strict=True):
         assert torch.equal(one, original), key
-    network = loaded.network(CPU, torch.float64)
+    network = loaded.moved(CPU, torch.float64)
     assert (network.neurons, network.hidden_size) == (VARIANTS[name].neurons, WIDTH)
     prompt = loaded.encoder.encode(1, "The capital of France is [Y].", "Paris")
     assert byte_tokenizer.decode(prompt.ids) == "The capital of France is"
@@ -335,7 +335,7 @@ def test_a_saved_checkpoint_is_described_and_loaded(tmp_path, byte_tokenizer, na
 def test_half_precision_leaves_the_angles_alone(fresh, name):
     network = fresh(name)
     before = {key: buffer.clone() for key, buffer in network.model.named_buffers()}
-    half = LoadedModel(network.model, None, network.adapter, None).network(CPU, torch.bfloat16)
+    half = LoadedModel(network.model, None, network.adapter, None).moved(CPU, torch.bfloat16)
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
     assert before
     assert all(torch.equal(before[key], buffer) for key, buffer in half.model.named_buffers())

@@ -34,7 +34,7 @@ def test_load_gives_the_saved_model(saved, family):
     assert loaded.adapter.family == family
     for (name, found), (_, original) in zip(loaded.model.named_parameters(), expected.named_parameters(), strict=True):
         assert torch.equal(found, original), name
-    network = loaded.network(torch.device("cpu"), torch.float64)
+    network = loaded.moved(torch.device("cpu"), torch.float64)
     assert next(loaded.model.parameters()).dtype == torch.float64
     assert (len(network.layers), network.neurons, network.hidden_size) == (3, 40, 24)
 

@@ -378,7 +378,7 @@ def test_a_saved_checkpoint_is_described_and_loaded(tmp_path, name):
     loaded = load(tmp_path)
     for (key, one), (_, original) in zip(loaded.model.named_parameters(), model.named_parameters(), strict=True):
         assert torch.equal(one, original), key
-    network = loaded.network(CPU, torch.float64)
+    network = loaded.moved(CPU, torch.float64)
     assert (network.neurons, network.hidden_size) == (NEURONS, WIDTH)
     assert network.word_embeddings.shape[1] == VARIANTS[name].embedding
     prompt = loaded.encoder.encode(1, "The capital of France is [Y].", "Paris")

@@ -48,7 +48,7 @@ def test_scores_follow_the_integrand_in_every_layer(real_model: Path):
     loaded = load(real_model)
     prompt = encoded(loaded.encoder, "The capital city of Sweden is called [Y].", "Stockholm")
     batch = to_tensors([prompt], CPU)
-    network = loaded.network(CPU, torch.float32)
+    network = loaded.moved(CPU, torch.float32)
     freeze(network.model)
     one = torch.zeros(1, dtype=torch.int64)
     found = integrated_gradients(continue_from(network, batch), one, Quadrature.choose(), 128)

@@ -17,6 +17,7 @@ from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.edits import Edit
 from ...records.facts import Fact
+from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import versions as store_versions
@@ -27,8 +28,6 @@ from .drafts import Draft
 from .objects import add_object
 from .optimize import encode_open
 
-Progress = Callable[[int, int], None]
-"""Is told the edits that were tried, and of how many."""
 _LISTED = 10
 
 
@@ -253,7 +252,7 @@ def preview_batch(store: Store, batch: Batch) -> list[PreviewedEdit]:
     asked = {
         number: encode_open(version, [prompt for prompt in prompts if prompt.fact_id == number]) for number in facts
     }
-    network = Network(version.model, version.adapter)
+    network = version.network
     tokens = [int(str(draft.content.recipe["new_token"])) for draft in batch.drafts]
     pairs = [(asked[target.fact], token) for target, token in zip(batch.targets, tokens, strict=True)]
     after = [_new_answer(network, encoded, token) for encoded, token in pairs]

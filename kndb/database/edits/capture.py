@@ -16,7 +16,6 @@ from ...errors import EditError, UsageError
 from ...files import sha256
 from ...models import loading
 from ...models.fingerprint import fingerprint
-from ...models.network import Network
 from ...models.weights import OTHER_WEIGHTS, tensor_places, weight_files
 from ..models import ModelCommands, ModelVersion
 from .drafts import Draft
@@ -48,7 +47,7 @@ def capture_checkpoint(models: ModelCommands, model: str, source: str) -> Captur
     _require_same_tensors(version, folder)
     edited = loading.load(folder)
     _require_same_buffers(version.model, edited.model)
-    network = Network(version.model, version.adapter)
+    network = version.network
     weights = _as_stored(dict(version.model.named_parameters()), dict(edited.model.named_parameters()))
     # Of the folder only its name: where it lies says nothing elsewhere.
     recipe = {"from": folder.name, "from_fingerprint": fingerprint(folder)}

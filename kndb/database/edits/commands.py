@@ -25,10 +25,10 @@ from .history import EditHistoryCommands
 from .steps import try_steps
 
 if TYPE_CHECKING:
-    from ...editing.planning.optimize import OptimizeSettings, Progress
+    from ...editing.planning.optimize import OptimizeSettings
+    from ...records.progress import Progress
     from ..models import ModelVersion
     from .batch import Batch, PreviewedEdit, Target
-    from .batch import Progress as BatchProgress
     from .capture import Captured
     from .drafts import Draft, EditDrafts
     from .optimize import Neighbours
@@ -159,7 +159,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         plan: Callable[[Target, ModelVersion], Draft],
         *,
         skip_unusable: bool = False,
-        progress: BatchProgress | None = None,
+        progress: Progress | None = None,
     ) -> Batch:
         """Plans many edits, each on the weights with those before it; stores nothing.
 

@@ -18,6 +18,7 @@ from ...models.prompting import SKIP_REASONS, EncodedPrompt
 from ...records.attribution import Refinement
 from ...records.facts import Fact
 from ...records.models import Neuron
+from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import refinements
 from ...store import runs as store_runs
@@ -139,7 +140,7 @@ class EditDrafts:
         aim = self._aim(model, fact, to, max_share, MAX_SHARE[rule], neurons, refinement, on)
         chosen, details = self._chosen_rule(aim, rule, lambda_old, lambda_new)
         recipe = {**aim.recipe, **details}
-        network = _network(aim.version)
+        network = aim.version.network
         fingerprint = aim.version.record.fingerprint
         content = recipes.plan(
             network, aim.neurons, chosen.on(network), fingerprint=fingerprint, kind="update", recipe=recipe
@@ -160,9 +161,9 @@ class EditDrafts:
             ratio = None
         rule = replace(rule, lambda_old=lambda_old)
         if lambda_new == "auto" and name == "gradient":
-            rule, details["turned_at"] = fitted_along_gradient(_network(aim.version), rule, aim.neurons, aim.prompts)
+            rule, details["turned_at"] = fitted_along_gradient(aim.version.network, rule, aim.neurons, aim.prompts)
         elif lambda_new == "auto":
-            rule = fitted(_network(aim.version), rule, aim.neurons, aim.prompts, ratio).rule
+            rule = fitted(aim.version.network, rule, aim.neurons, aim.prompts, ratio).rule
         else:
             rule = replace(rule, lambda_new=lambda_new)
             if ratio is not None:
@@ -171,7 +172,7 @@ class EditDrafts:
         return rule, {"rule": name, **factors, **details}
 
     def _rule_without_factors(self, aim: _Aim, name: str) -> tuple[recipes.UpdateRule, dict[str, object]]:
-        network = _network(aim.version)
+        network = aim.version.network
         rule = recipes.UpdateRule(aim.old, aim.new, 0.0, 0.0, name)
         if name == "gradient":
             with self._store.reading() as connection:
@@ -212,7 +213,7 @@ class EditDrafts:
         max_share: float = 1.0,
         neurons: int | None = None,
         refinement: int | None = None,
-        progress: optimize.Progress | None = None,
+        progress: Progress | None = None,
         on: ModelVersion | None = None,
         report: bool = True,
     ) -> Draft:
@@ -242,7 +243,7 @@ class EditDrafts:
         chosen = without_far_below(aim.neurons)
         content = optimized_edit(
             aim.version,
-            _network(aim.version),
+            aim.version.network,
             chosen,
             aim.prompts,
             encode_open(aim.version, others),
@@ -294,7 +295,7 @@ class EditDrafts:
             "neurons": [str(neuron) for neuron in neurons],
         }
         content = recipes.plan(
-            _network(version),
+            version.network,
             neurons,
             recipes.erase_rule,
             fingerprint=record.fingerprint,
@@ -329,7 +330,7 @@ class EditDrafts:
             (relation_id,) = store_facts.require_relations(connection, [fact.relation])
         version = on or self._models.load(model)
         encoded = encode_open(version, prompts)
-        old = present_answer(_network(version), encoded, fact)
+        old = present_answer(version.network, encoded, fact)
         new = answer_token(version, to)
         if old == new:
             raise EditError("the new answer is the one that the model gives already; nothing to change")
@@ -365,10 +366,6 @@ def chosen_refinement(connection: Any, model: str, number: int | None) -> Refine
     if owner != model:
         raise EditError(f"refinement {number} is of model {owner!r}; expected one of {model!r}: kndb query refinements")
     return chosen
-
-
-def _network(version: ModelVersion) -> Network:
-    return Network(version.model, version.adapter)
 
 
 @dataclass(frozen=True)

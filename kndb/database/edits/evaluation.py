@@ -101,8 +101,12 @@ class EditEvaluator:
     def __init__(self, version: ModelVersion, device: str, unedited: ModelVersion | None = None) -> None:
         chosen = loading.choose_device(device)
         self._version = version
-        self._network = Network(version.model.to(chosen), version.adapter)
-        self._unedited = None if unedited is None else Network(unedited.model.to(chosen), unedited.adapter)
+        version.model.to(chosen)
+        self._network = version.network
+        self._unedited = None
+        if unedited is not None:
+            unedited.model.to(chosen)
+            self._unedited = unedited.network
         self._parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
 
     def measure(
@@ -256,7 +260,7 @@ def aimed_at(edit: Edit, version: ModelVersion, fact: Fact, prompts: Sequence[Pr
     Raises:
         EditError: if the fact has no prompt that the model can be asked, or the answer is not one token.
     """
-    old = present_answer(Network(version.model, version.adapter), encode_open(version, prompts), fact)
+    old = present_answer(version.network, encode_open(version, prompts), fact)
     recipe = {
         **edit.recipe,
         "fact": {"id": fact.id, "relation": fact.relation, "subject": fact.subject, "object": fact.object},

@@ -16,6 +16,7 @@ from ...models.prompting import EncodedPrompt
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
 from ...records.models import Neuron
+from ...records.progress import Progress
 from ...store import facts as store_facts
 from ..models import ModelVersion
 from .edited_sentences import edited_sentences, sentences_of_facts
@@ -152,7 +153,7 @@ def optimized_edit(
     *,
     recipe: Mapping[str, object],
     kind: str = "optimize",
-    progress: optimize.Progress | None = None,
+    progress: Progress | None = None,
 ) -> EditObject:
     """An optimised edit of a model version towards the recipe's `new_token`.
 

@@ -10,7 +10,6 @@ from ...analysis.edit_measures import NEIGHBOURS, OTHERS, OWN, Flip, flipped
 from ...editing.objects.slots import edited
 from ...errors import UsageError
 from ...models.answers import batched_log_probabilities
-from ...models.network import Network
 from ...records.facts import Fact, Prompt
 from ...records.models import Neuron
 from ...records.queries import Collateral
@@ -125,7 +124,7 @@ def _predicted(draft: Draft, prompts: Sequence[Prompt]) -> list[tuple[int, int]]
     encoded = encode_open(draft.version, prompts)
     facts = {prompt.id: prompt.fact_id for prompt in prompts}
     found = [(facts[one.prompt_id], -1) for one in encoded]
-    network = Network(draft.version.model, draft.version.adapter)
+    network = draft.version.network
     for indices, log_probabilities in batched_log_probabilities(network, encoded):
         for index, token in zip(indices, log_probabilities.argmax(-1).tolist(), strict=True):
             found[index] = found[index][0], token
@@ -158,7 +157,7 @@ def _answers(draft: Draft, prompts: Sequence[Prompt], top: int) -> list[tuple[st
     encoded = encode_open(version, prompts)
     texts = {prompt.id: prompt.text for prompt in prompts}
     found: list[tuple[str, list[tuple[str, float]]]] = [("", [])] * len(encoded)
-    for indices, log_probabilities in batched_log_probabilities(Network(version.model, version.adapter), encoded):
+    for indices, log_probabilities in batched_log_probabilities(version.network, encoded):
         values, tokens = log_probabilities.topk(min(top, log_probabilities.shape[1]))
         for index, row, ids in zip(indices, values.exp().tolist(), tokens.tolist(), strict=True):
             decoded = [version.loaded.decode(token) for token in ids]

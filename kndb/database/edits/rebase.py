@@ -83,7 +83,7 @@ def compute_replays(
     Raises:
         EditError: if one can't be computed anew, or the weights are not those that the edits left.
     """
-    network, fingerprint = Network(version.model, version.adapter), version.record.fingerprint
+    network, fingerprint = version.network, version.record.fingerprint
     parameters = dict(version.model.named_parameters())
     later: list[tuple[Edit, diff_file.EditObject, Values]] = []
     for place, (record, content) in enumerate(edits, 1):

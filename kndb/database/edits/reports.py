@@ -59,7 +59,7 @@ def with_report(
         relation: its relation's key.
         refinement: the refinement whose neurons it changes.
     """
-    network = Network(version.model, version.adapter)
+    network = version.network
     with store.reading() as connection:
         chosen = refinements.refinement(connection, refinement)
         method = store_runs.run(connection, chosen.run_id).method

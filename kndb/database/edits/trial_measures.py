@@ -155,8 +155,8 @@ class TrialRun:
         self._store = store
         self._drafts = drafts
         self.version = version
-        self._network = Network(version.model, version.adapter)
-        self._unedited = None if unedited is None else Network(unedited.model, unedited.adapter)
+        self._network = version.network
+        self._unedited = None if unedited is None else unedited.network
         self._parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
         self._refinement = refinement
         self._sizes = sizes
@@ -387,7 +387,7 @@ class _Pile:
     """Edits that are applied to a model in memory, one on the other."""
 
     def __init__(self, version: ModelVersion) -> None:
-        self.network = Network(version.model, version.adapter)
+        self.network = version.network
         self._parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
         self._edits: list[EditObject] = []
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
 from ...records.edits import EditTrial, TrialResult, TrialSummary
+from ...records.progress import Progress
 from ...store import models as store_models
 from ...store import versions as store_versions
 from ...store.edits import trials as store_trials
@@ -18,8 +19,6 @@ from ..models import ModelCommands
 from .drafts import EditDrafts, chosen_refinement
 from .trial_measures import EditMethod, TrialRun, TrialSizes
 
-Progress = Callable[[int, int], None]
-"""Is told the edits that were measured, and of how many."""
 COUNTS = (1, 10, 100)
 """After how many edits, one on the other, a bench measures."""
 

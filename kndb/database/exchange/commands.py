@@ -14,6 +14,7 @@ from ...exchange.sets import NeuronSet, Sizes
 from ...files import sha256
 from ...records.facts import IngestReport
 from ...records.models import Model
+from ...records.progress import Progress
 from ...store import exchange as store_exchange
 from ...store import facts as store_facts
 from ...store import models as store_models
@@ -27,7 +28,6 @@ from . import facts as import_facts
 from . import neurons as import_neurons
 from . import own as import_own
 from .exports import Export
-from .own import Progress
 
 NEURON_FORMATS = ("auto", "eleutherai", "csv", "kndb")
 """What files of neurons can be; `auto` goes by what they look like."""

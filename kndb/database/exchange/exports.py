@@ -15,6 +15,7 @@ from ...exchange.description import text as description_text
 from ...files import replacing, sha256
 from ...records.attribution import Refinement, Run
 from ...records.facts import Relation
+from ...records.progress import Progress
 from ...store import exports
 from ...store import facts as store_facts
 from ...store import models as store_models
@@ -22,7 +23,6 @@ from ...store import refinements as store_refinements
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.exchange import IMPORTED, Transaction
-from .own import Progress
 
 
 @dataclass(frozen=True)

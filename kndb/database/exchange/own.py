@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -15,15 +15,13 @@ from ...exchange.neuron_tables import fact_name
 from ...exchange.sets import FactName, NeuronSet, Sizes
 from ...records.attribution import PromptResult, RelationRefinement, ResultBatch, ScoreColumns
 from ...records.models import Model
+from ...records.progress import Progress
 from ...store import exchange as store_exchange
 from ...store import models as store_models
 from ...store import runs as store_runs
 from ...store.exchange import RelationSets, Transaction
 from ...store.fact_index import FactIndex, StoredFact
 from . import neurons as import_neurons
-
-Progress = Callable[[int, int], None]
-"""Told how many rows are done, of how many."""
 
 _BATCH = 500
 """Prompts whose results are written at once."""

@@ -19,6 +19,7 @@ from ...files import sha256
 from ...models import loading
 from ...models.precision import PRECISIONS
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
+from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import probes as store_probes
@@ -27,7 +28,7 @@ from ...store.fact_index import fact_index
 from ..models import ModelCommands
 from .choices import Choice, checked_factor, choose_baseline, choose_refinement, probed_facts, require_at_least
 from .draws import require_seed
-from .scaling import Progress, PromptBook, Scaling
+from .scaling import PromptBook, Scaling
 from .texts import TEXT_SKIP_REASONS, join, read, show, summed_up
 
 
@@ -102,7 +103,7 @@ class ProbeCommands:
         probed = probed_facts(knowledge, activation, per_relation=facts, seed=seed, per_layer=loaded.record.neurons)
         book = PromptBook(prompts, relation_of, loaded.encoder)
         with PRECISIONS[dtype].computing():
-            network = loaded.loaded.network(chosen_device, PRECISIONS[dtype].dtype)
+            network = loaded.loaded.moved(chosen_device, PRECISIONS[dtype].dtype)
             scaling = Scaling(network, book, factor=given, others=others, seed=seed, batch_size=batch_size)
             found = scaling.run(probed, progress)
         if not found:
@@ -177,7 +178,7 @@ class ProbeCommands:
                 f"the others are skipped: {'; '.join(TEXT_SKIP_REASONS[reason] for reason in skipped) or 'none'}"
             )
         with PRECISIONS[dtype].computing():
-            network = loaded.loaded.network(chosen_device, PRECISIONS[dtype].dtype)
+            network = loaded.loaded.moved(chosen_device, PRECISIONS[dtype].dtype)
             values = read(network, [Question(text.encoded, sets[text.fact.id][1]) for text in shown], progress)
         settings = {
             **_settings("activation", choice, seed, dtype, str(chosen_device)),

@@ -8,7 +8,7 @@ computed once for each prompt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -19,6 +19,7 @@ from ...models.prompting import EncodedPrompt, Encoder
 from ...records.facts import Prompt
 from ...records.models import Neuron
 from ...records.probes import ProbeFact
+from ...records.progress import Progress
 from .draws import chance_of, shuffled
 
 FACTS_AT_ONCE = 128
@@ -26,9 +27,6 @@ FACTS_AT_ONCE = 128
 
 LARGEST_BATCH_ON_CPU = 256
 """More rows make a forward pass on a CPU no faster."""
-
-Progress = Callable[[int, int], None]
-"""Told how many facts (or texts) are done, of how many."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from ...models.network import Network
 from ...models.prompting import SKIP_NO_PREFIX, SKIP_REASONS, EncodedPrompt, Encoder
 from ...records.facts import BLANK
 from ...records.probes import ExtremeText, FactActivation
+from ...records.progress import Progress
 from ...store.fact_index import FactIndex, StoredFact
 from .draws import chance_of, shuffled
-from .scaling import Progress, batch_size_for
+from .scaling import batch_size_for
 
 SKIP_NO_TAIL = "tail-not-found"
 SKIP_NO_WORD = "no-word-to-leave-out"

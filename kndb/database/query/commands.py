@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...errors import UsageError
 from ...records.attribution import KnowledgeNeuron, Refinement, Run, SharedNeuron
 from ...records.models import Model, Neuron
+from ...records.progress import Progress
 from ...records.queries import (
     Collateral,
     Comparison,
@@ -30,7 +31,6 @@ from ...store.queries.coverage import refined_model
 from ...store.queries.reading_sql import read_sql
 from ..edits.edited_sentences import sentences_of_edit
 from . import details as query_details
-from .details import Progress
 
 
 class QueryCommands:

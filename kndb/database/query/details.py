@@ -5,7 +5,7 @@ All functions take a connection of the store in a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...analysis.consistency import distribution, mean_jaccard
@@ -14,6 +14,7 @@ from ...analysis.votes import Place, votes
 from ...errors import AttributionError, UsageError
 from ...records.attribution import Refinement, error_limit
 from ...records.models import Neuron
+from ...records.progress import Progress
 from ...records.queries import Consistency, FactFindings, NeuronFindings
 from ...store import coarse_sets, facts, models, refinements, runs
 from ...store.coarse_sets import Coarse, CoarseRow
@@ -21,9 +22,6 @@ from ...store.queries import fact_findings as store_fact
 from ...store.queries import neuron_findings as store_neuron
 from ...store.queries import neurons as queries
 from ...store.queries.coverage import refined_model
-
-Progress = Callable[[int, int], None]
-"""Told how many relations are done, of how many."""
 
 Sets = dict[int, dict[Place, float]]
 """For each attributed prompt, the neurons of its coarse set with their scores."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -26,6 +26,7 @@ from ...errors import EditError, UsageError
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
+from ...records.progress import Progress
 from ..objects.diff_file import EditObject
 from ..objects.slots import layout_of, read_slots
 from .recipes import plan_values, slots_by_layer
@@ -33,9 +34,6 @@ from .upper_layers import UpperLayers
 
 _AT_ONCE = 64
 """Prompts run at once where no graph is kept."""
-
-Progress = Callable[[int, int], None]
-"""Is told the steps taken and the most that there may be."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""What a text advises, said as a shell needs it: options as they are typed, calls as the commands that do the same."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kndb.advice import Call, Option, Placeholder, rendered
+
+_database: list[str] = []
+"""The database that the command line named, if it named one: commands that are advised name it too."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that does what a method of `Database` does.
+
+    Attributes:
+        words: the command's words after `kndb`.
+        arguments: the method's parameters that are arguments of the command, in the command's order.
+        options: how the command calls parameters whose option has another name than theirs.
+        opens: whether the command has --db.
+    """
+
+    words: str
+    arguments: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    opens: bool = True
+
+
+_SINGULAR = {"relations": "relation", "facts": "fact", "subjects": "subject", "prompts": "prompt"}
+"""Options that take one value each, by the parameter that takes a list."""
+COMMANDS: Mapping[str, Command] = {
+    "attribution.refine": Command("refine"),
+    "attribution.run": Command("attribute"),
+    "checkouts.checkout": Command("checkout", ("version",), {"folder": "dir"}),
+    "checkouts.status": Command("checkout --status", (), {"folder": "dir"}),
+    "edits.all": Command("edit list"),
+    "edits.apply": Command("edit apply", ("edit",)),
+    "edits.apply_all": Command("edit apply", ("edits",)),
+    "edits.evaluate": Command("edit eval", ("edit",)),
+    "edits.log": Command("edit log"),
+    "edits.plan_optimize": Command("edit optimize"),
+    "edits.plan_update": Command("edit update"),
+    "edits.rebase": Command("edit revert --rebase", ("edit",)),
+    "edits.revert": Command("edit revert", ("edit",)),
+    "edits.revert_all": Command("edit revert", ("edits",)),
+    "edits.revert_cascade": Command("edit revert --cascade", ("edit",)),
+    "facts.find": Command("query facts"),
+    "facts.ingest": Command("ingest", ("paths",)),
+    "facts.relations": Command("query relations"),
+    "kndb.attribution_methods": Command("methods", opens=False),
+    "kndb.open": Command("db init"),
+    "kndb.upgrade_database": Command("db upgrade"),
+    "maintenance.check": Command("db check"),
+    "models.add": Command("model add", ("source",)),
+    "models.all": Command("model list"),
+    "models.ask": Command("ask", ("text",), {"name": "model"}),
+    "probes.activation": Command("probe activation"),
+    "probes.all": Command("probe list"),
+    "probes.scale": Command("probe suppress"),
+    "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
+    "query.refinements": Command("query refinements"),
+    "query.runs": Command("query runs"),
+    "query.shared": Command("query shared"),
+    "snapshots.all": Command("snapshot list"),
+    "trials.all": Command("edit trials"),
+}
+"""The commands by the methods that texts advise."""
+
+
+def remember_database(location: str | None) -> None:
+    """Keeps what --db named, for the commands that are advised; None where the default was taken."""
+    _database[:] = [] if location is None else [location]
+
+
+def for_shell(text: str) -> str:
+    """A text with its options and calls as a shell needs them."""
+    return rendered(text, _in_shell)
+
+
+def _in_shell(mark: Option | Call) -> str:
+    if isinstance(mark, Option):
+        return " ".join(_option(mark.name, mark.value)) if mark.given else f"--{_hyphens(mark.name)}"
+    command = COMMANDS[mark.method]
+    by_name = dict(mark.keywords)
+    arguments = [*mark.arguments, *(by_name.pop(name) for name in command.arguments if name in by_name)]
+    words = ["kndb", *command.words.split(), *(_word(one) for value in arguments for one in _several(value))]
+    for name, value in by_name.items():
+        words += _option(command.options.get(name, name), value)
+    if command.opens and _database:
+        words += ["--db", shlex.quote(_database[0])]
+    return " ".join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """An option with its value: repeated for each of a list, alone where it is a switch."""
+    spelled = f"--{_hyphens(_SINGULAR.get(name, name) if isinstance(value, list) else name)}"
+    if value is True:
+        return [spelled]
+    if value is False:
+        return [spelled.replace("--", "--no-", 1)]
+    return [word for one in _several(value) for word in (spelled, _word(one))]
+
+
+def _hyphens(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _word(value: Any) -> str:
+    return value.name if isinstance(value, Placeholder) else shlex.quote(str(value))

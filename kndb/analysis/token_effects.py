@@ -22,6 +22,6 @@ def token_effects(network: Network, neuron: Neuron) -> torch.Tensor:
     Returns:
         Logits [vocabulary], float32, on the CPU.
     """
-    slot = network.layers[neuron.layer].down_matrix[:, neuron.index]
+    slot = network.layers[neuron.layer].slots[neuron.index]
     logits = network.logits(torch.stack([slot, torch.zeros_like(slot)]))  # [2, vocabulary]
     return (logits[0] - logits[1]).float().cpu()

@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 from ..models.adapter import Blank
-from ..models.network import Layer, Network
+from ..models.layer import Layer
+from ..models.network import Network
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def log_probability_increase(
 def _layer_scores(continuation: Continuation, number: int, selected: torch.Tensor, most_rows: int) -> torch.Tensor:
     base, network = continuation.base, continuation.network
     layer = network.layers[number]
-    slots = layer.down_matrix.T  # [n, d]
+    slots = layer.slots
     scores = []
     for index in selected.tolist():
         residual, whole = base.residuals[number][index], base.outputs[number][index]

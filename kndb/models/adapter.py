@@ -3,7 +3,7 @@
 An `Adapter` is plain data: dotted paths from the model, or from one of its layers, to the modules that attribution
 and edits need, and the facts that no path tells (where the norms stand, how heads lie in a projection, whether a value
 slot is a row or a column of the down projection, how a blank is shown to the model). One file per family holds its
-adapter; `registry.py` lists them. `network.py` says how a layer is computed from these parts.
+adapter; `registry.py` lists them. `layer.py` says how a layer is computed from these parts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from .layout import SlotLayout
+
 
 class Blank(Enum):
     """How a prompt's `[Y]` is shown to the model."""
@@ -25,15 +27,6 @@ class Blank(Enum):
     """Not at all: the text ends there, and the answer is read at the last token (causal language models)."""
     SENTINEL = "sentinel"
     """By a sentinel in the encoder's text; the decoder repeats it, and the answer is read there (T5)."""
-
-
-class SlotLayout(Enum):
-    """Where the down projection's parameter holds the value slot of neuron i."""
-
-    ROW = "row"
-    """parameter[i, :], as in GPT-2's Conv1D."""
-    COLUMN = "column"
-    """parameter[:, i], as in torch's Linear."""
 
 
 class Heads(Enum):

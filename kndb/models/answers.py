@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from .adapter import Adapter
-from .network import Network, resolve
+from .network import Network
+from .paths import resolve
 from .prompting import EncodedPrompt
 
 

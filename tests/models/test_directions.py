@@ -13,8 +13,8 @@ from tiny_models import activations, doubled, down_projections, tiny_model
 from kndb.editing.objects.slots import edited
 from kndb.editing.planning.recipes import UpdateRule, plan
 from kndb.errors import EditError
-from kndb.models.adapter import SlotLayout
 from kndb.models.directions import gradient_directions, input_directions, output_directions
+from kndb.models.layout import SlotLayout
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for

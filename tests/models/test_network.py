@@ -9,7 +9,8 @@ from tiny_models import VOCABULARY, activations, doubled, down_projections, tiny
 from kndb.models.answers import answer_logits, batched_log_probabilities
 from kndb.models.families.bert import BERT
 from kndb.models.families.gpt2 import GPT2
-from kndb.models.network import Network, resolve
+from kndb.models.network import Network
+from kndb.models.paths import resolve
 from kndb.models.prompting import EncodedPrompt
 
 ADAPTERS = {"bert": BERT, "gpt2": GPT2}

@@ -130,7 +130,7 @@ def by_gradient(
 
 
 def _length(network: Network, slot: Neuron) -> float:
-    return float(network.layers[slot.layer].down_matrix[:, slot.index].detach().double().norm())
+    return float(network.layers[slot.layer].slots[slot.index].detach().double().norm())
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from dataclasses import replace
 import torch
 
 from ...errors import EditError
+from ...models.layout import SlotLayout
 from ...models.network import Network
 from ...models.precision import DTYPE_NAMES
 from . import factor_fits
 from .captured import captured_tensors
-from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
+from .diff_file import EditObject, ParameterDiff, slot_bytes
 from .diff_tensors import ChangedSlots, TensorDiff
-from .slots import layout_of, raw, raw_view, read_slots, region_hash, slot_hashes
+from .slots import raw, raw_view, region_hash, slot_hashes
 
 _NAMED = 5
 
@@ -55,7 +56,7 @@ def capture(
         if name not in layers:
             parts.append(_whole(name, old, new))
             continue
-        change = _slots(name, layers[name], layout_of(network), old, new)
+        change = _slots(name, layers[name], network.layers[layers[name]].layout, old, new)
         (plain if isinstance(change, ParameterDiff) else parts).append(change)  # type: ignore[arg-type]
     if not plain and not parts:
         raise EditError("the two checkpoints hold the same weights; expected at least one byte that differs")
@@ -101,16 +102,18 @@ def _whole(name: str, old: torch.Tensor, new: torch.Tensor) -> TensorDiff:
     return TensorDiff(*about, old=raw(old), new=raw(new)) if found is None else TensorDiff(*about, factors=found)
 
 
-def _slots(name: str, layer: int, layout: Layout, old: torch.Tensor, new: torch.Tensor) -> ParameterDiff | TensorDiff:
-    every = torch.arange(old.shape[0 if layout == "row" else 1])
-    before, after = read_slots(old, layout, every), read_slots(new, layout, every)
+def _slots(
+    name: str, layer: int, layout: SlotLayout, old: torch.Tensor, new: torch.Tensor
+) -> ParameterDiff | TensorDiff:
+    every = torch.arange(layout.slots(_two(old)))
+    before, after = layout.read(old, every), layout.read(new, every)
     differs = (slot_bytes(before) != slot_bytes(after)).any(dim=1)
     indices, before, after = every[differs], before[differs].contiguous(), after[differs].contiguous()
     found = factor_fits.fit(before, after)
     if found is None:
-        return ParameterDiff(name, layout, indices, before, after)
+        return ParameterDiff(name, layout.word, indices, before, after)
     hashes = tuple(slot_hashes(before)), tuple(slot_hashes(after))
-    slots = ChangedSlots(layout, layer, tuple(indices.tolist()), *hashes)
+    slots = ChangedSlots(layout.word, layer, tuple(indices.tolist()), *hashes)
     about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], slots, region_hash(before), region_hash(after))
     return TensorDiff(*about, factors=found)
 

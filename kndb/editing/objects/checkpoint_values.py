@@ -124,7 +124,7 @@ class CheckpointValues:
             if place.slot not in self._held:
                 by_parameter.setdefault(place.parameter, []).append((place, strides))
         for missing in by_parameter.values():
-            many = len(missing) > _FEW and all(place.layout == "column" for place, _ in missing)
+            many = len(missing) > _FEW and all(strides.count > 1 for _, strides in missing)
             contents = (
                 self._columns([place for place, _ in missing]) if many else self._pieces([one for _, one in missing])
             )

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from ...models.layout import SlotLayout
 from ...models.weights import ITEM_SIZES
 from ...records.edits import SlotChange
 from ...versions import NO_LAYER
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Table = dict[str, tuple[str, list[int], bytes]]
 """Dtype, shape and bytes of tensors, by name."""
 
+LAYOUTS = tuple(one.word for one in SlotLayout)
 _KEYS = {"name", "encoding", "layout", "layer", "shape", "dtype", "old_sha256", "new_sha256"}
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WAYS, _CORRECTIONS = ("forward", "backward"), ("mask", "steps", "at", "values")
@@ -95,7 +97,8 @@ class TensorDiff:
 
 
 def _region(shape: Sequence[int], slots: ChangedSlots) -> tuple[int, ...]:
-    return (len(slots.indices), shape[1] if slots.layout == "row" else shape[0])
+    rows, columns = shape
+    return (len(slots.indices), SlotLayout(slots.layout).width((rows, columns)))
 
 
 def changes(parts: Iterable[TensorDiff]) -> list[SlotChange]:
@@ -162,7 +165,7 @@ def part_names(entry: Any) -> set[str]:
         raise FlawError(f"{name!r} as a parameter's name", "text that is not empty")
     if (
         encoding not in (WHOLE, "factors")
-        or layout not in (WHOLE, "row", "column")
+        or layout not in (WHOLE, *LAYOUTS)
         or (encoding, layout)
         in (
             (WHOLE, "row"),
@@ -233,7 +236,7 @@ def _slots(entry: Mapping[str, Any], tensors: Table) -> ChangedSlots:
         raise FlawError(f"shape {shape!r} of {name}", "two sizes for value slots")
     (count,), raw = _checked(tensors, f"{name}.indices", "I64", [None])
     indices = struct.unpack(f"<{count}q", raw)
-    _require_rising(indices, f"slot indices of {name}", shape[0] if layout == "row" else shape[1])
+    _require_rising(indices, f"slot indices of {name}", SlotLayout(layout).slots((shape[0], shape[1])))
     if not count:
         raise FlawError(f"no slot of {name}", "at least one value slot")
     digits = (_checked(tensors, f"{name}.{part}", "U8", [count, 32])[1] for part in ("old_hashes", "new_hashes"))

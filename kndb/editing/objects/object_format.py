@@ -31,10 +31,11 @@ from typing import Any, Literal, TypeGuard
 import safetensors
 
 from ...errors import FingerprintError
+from ...models.layout import SlotLayout
 from ...models.weights import ITEM_SIZES
 from ...records.edits import SlotChange
 from . import diff_tensors
-from .diff_tensors import Table, TensorDiff
+from .diff_tensors import LAYOUTS, Table, TensorDiff
 from .object_bytes import FlawError, header_length, json_object, parse_json, read_content, refusing
 from .slot_bytes import SlotEdit, SlotPlace, is_finite, slot_sha256
 
@@ -74,7 +75,7 @@ class StoredSlots:
 
     def edits(self) -> Iterator[SlotEdit]:
         """Each slot with its bytes before and after."""
-        size = (self.shape[1] if self.layout == "row" else self.shape[0]) * ITEM_SIZES[self.dtype]
+        size = SlotLayout(self.layout).width(self.shape) * ITEM_SIZES[self.dtype]
         for number, index in enumerate(self.indices):
             place = SlotPlace(self.parameter, self.layer, index, self.layout, self.dtype, self.shape)
             part = slice(number * size, (number + 1) * size)
@@ -211,7 +212,7 @@ def _assembled(edit: StoredEdit) -> bytes:
     tensors: Table = {}
     for slots in edit.parameters:
         count = len(slots.indices)
-        shape = [count, slots.shape[1] if slots.layout == "row" else slots.shape[0]]
+        shape = [count, SlotLayout(slots.layout).width(slots.shape)]
         tensors[f"{slots.parameter}.indices"] = ("I64", [count], struct.pack(f"<{count}q", *slots.indices))
         tensors[f"{slots.parameter}.old"] = (slots.dtype, shape, slots.old)
         tensors[f"{slots.parameter}.new"] = (slots.dtype, shape, slots.new)
@@ -242,11 +243,11 @@ class _Description:
 
     @property
     def slots(self) -> int:
-        return self.shape[0] if self.layout == "row" else self.shape[1]
+        return SlotLayout(self.layout).slots(self.shape)
 
     @property
     def slot_size(self) -> int:
-        return self.shape[1] if self.layout == "row" else self.shape[0]
+        return SlotLayout(self.layout).width(self.shape)
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,7 @@ def _description(entry: object) -> _Description:
     _check_keys(entry, _PARAMETER_KEYS, "the list of parameters")
     name = _text(entry["name"], "a parameter's name")
     layout, layer, shape, dtype = (entry[key] for key in ("layout", "layer", "shape", "dtype"))
-    if layout != "row" and layout != "column":
+    if layout not in LAYOUTS:
         raise FlawError(f"layout {layout!r} of {name}", "row or column")
     if not _is_count(layer):
         raise FlawError(f"layer {layer!r} of {name}", "a number from 0")
@@ -362,7 +363,7 @@ def _description(entry: object) -> _Description:
         raise FlawError(f"shape {shape!r} of {name}", "two sizes, each at least 1")
     if dtype not in list(ITEM_SIZES):
         raise FlawError(f"dtype {dtype!r} of {name}", f"one of {', '.join(ITEM_SIZES)}")
-    return _Description(name, "row" if layout == "row" else "column", layer, (shape[0], shape[1]), str(dtype))
+    return _Description(name, SlotLayout(layout).word, layer, (shape[0], shape[1]), str(dtype))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -1,7 +1,7 @@
 """Value slots as plain bytes: what edit objects hold of them, and where they lie in a checkpoint's files.
 
-A slot of a row-major parameter [rows, columns] is one run of bytes (a row) or many short ones at equal distances
-(a column). Imports no torch: a command that only moves bytes starts at once.
+A slot is one run of bytes or many short ones at equal distances, as `models.layout` has it.
+Imports no torch: a command that only moves bytes starts at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import repeat
 from typing import Any
 
 from ...errors import ModelError
+from ...models.layout import SlotLayout
 from ...models.weights import ITEM_SIZES, TensorPlace, stored_name
 from ...records.models import Neuron
 from ...versions import NO_LAYER, Slot
@@ -177,7 +178,7 @@ def _slot_edits(content: bytes) -> Iterator[SlotEdit]:
 
     for entry in entries:
         name, dtype, shape = entry["name"], entry["dtype"], (entry["shape"][0], entry["shape"][1])
-        size = (shape[1] if entry["layout"] == "row" else shape[0]) * ITEM_SIZES[dtype]
+        size = SlotLayout(entry["layout"]).width(shape) * ITEM_SIZES[dtype]
         indices, old, new = (tensor(f"{name}.{part}") for part in ("indices", "old", "new"))
         if not len(old) == len(new) == len(indices) // 8 * size:
             raise FlawError(f"{len(indices)}, {len(old)} and {len(new)} bytes for {name}", f"slots of {size} bytes")
@@ -241,12 +242,12 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
         size = math.prod(place.shape) * item
         return Strides(tensor.file, tensor.start, size, 1, size)
     rows, columns = place.shape
-    if not 0 <= place.neuron < (rows if place.layout == "row" else columns):
+    layout, shape = SlotLayout(place.layout), (rows, columns)
+    if not 0 <= place.neuron < layout.slots(shape):
         raise ModelError(f"{name} is {list(place.shape)} and has no {place.layout} {place.neuron}")
-    if place.layout == "row":
-        size = columns * item
-        return Strides(tensor.file, tensor.start + place.neuron * size, size, 1, size)
-    return Strides(tensor.file, tensor.start + place.neuron * item, columns * item, rows, item)
+    runs = layout.runs(shape, place.neuron)
+    start = tensor.start + runs.first * item
+    return Strides(tensor.file, start, runs.stride * item, runs.count, runs.width * item)
 
 
 def gathered(descriptor: int, strides: Strides) -> bytes:

@@ -1,7 +1,7 @@
 """Value slots in a model's parameters: reading, hashing and writing them, applying an edit object to them.
 
-A value slot is a row or a column of a parameter [rows, columns]; which one, the layout says. Copies of slots
-are always slot-major, [k, d]. Bytes are compared, not numbers: 0.0 differs from -0.0, and NaN equals itself.
+A value slot is a row or a column of a parameter [rows, columns]; which one, the layout says (`models.layout`). Copies
+of slots are always slot-major, [k, d]. Bytes are compared, not numbers: 0.0 differs from -0.0, and NaN equals itself.
 
 Invariant: an edit object is applied as a whole or not at all; all checks come before the first write.
 """
@@ -15,13 +15,12 @@ from contextlib import contextmanager
 import torch
 
 from ...errors import ConflictError, EditError
-from ...models.adapter import SlotLayout
-from ...models.network import Network
+from ...models.layout import SlotLayout
 from ...models.precision import DTYPE_NAMES
 from ...records.edits import SlotChange
 from ...records.models import Neuron
 from . import diff_tensors, object_format
-from .diff_file import EditObject, Layout, ParameterDiff, slot_bytes
+from .diff_file import EditObject, ParameterDiff, slot_bytes
 from .diff_format import DTYPES, tensor_of
 from .diff_tensors import TensorDiff
 from .factor_fits import applied
@@ -30,26 +29,14 @@ from .slot_bytes import region_sha256
 _NAMED_IN_MESSAGE = 5
 
 
-def layout_of(network: Network) -> Layout:
-    """Whether a value slot of this model is a row or a column of the down projection's weight."""
-    return "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
-
-
-def read_slots(tensor: torch.Tensor, layout: Layout, indices: torch.Tensor) -> torch.Tensor:
+def read_slots(tensor: torch.Tensor, layout: str, indices: torch.Tensor) -> torch.Tensor:
     """Copies slots out of a parameter [rows, columns], as [k, d] on the CPU."""
-    dimension = 0 if layout == "row" else 1
-    chosen = tensor.detach().index_select(dimension, indices.to(tensor.device))
-    return (chosen if layout == "row" else chosen.t()).cpu().clone(memory_format=torch.contiguous_format)
+    return SlotLayout(layout).read(tensor, indices)
 
 
-def put_slots(tensor: torch.Tensor, layout: Layout, indices: torch.Tensor, values: torch.Tensor) -> None:
+def put_slots(tensor: torch.Tensor, layout: str, indices: torch.Tensor, values: torch.Tensor) -> None:
     """Writes values [k, d] into slots of a parameter, in place."""
-    placed = values.to(tensor.device)
-    with torch.no_grad():
-        if layout == "row":
-            tensor[indices.to(tensor.device)] = placed
-        else:
-            tensor[:, indices.to(tensor.device)] = placed.t()
+    SlotLayout(layout).write(tensor, indices, values)
 
 
 def slot_hashes(values: torch.Tensor) -> list[str]:
@@ -139,13 +126,12 @@ def read_region(tensor: torch.Tensor, part: TensorDiff) -> torch.Tensor:
     """Copies the region that a change is of out of its parameter: value slots [k, d], or all of it."""
     if part.slots is None:
         return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return read_slots(tensor, "row" if part.slots.layout == "row" else "column", torch.tensor(part.slots.indices))
+    return read_slots(tensor, part.slots.layout, torch.tensor(part.slots.indices))
 
 
 def _put_region(tensor: torch.Tensor, part: TensorDiff, values: torch.Tensor) -> None:
     if part.slots is not None:
-        layout: Layout = "row" if part.slots.layout == "row" else "column"
-        put_slots(tensor, layout, torch.tensor(part.slots.indices), values)
+        put_slots(tensor, part.slots.layout, torch.tensor(part.slots.indices), values)
         return
     with torch.no_grad():
         tensor.copy_(values.to(tensor.device))

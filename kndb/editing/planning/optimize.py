@@ -28,7 +28,6 @@ from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ..objects.diff_file import EditObject
-from ..objects.slots import layout_of, read_slots
 from .recipes import plan_values, slots_by_layer
 from .upper_layers import UpperLayers
 
@@ -175,8 +174,7 @@ def plan_optimized(
     changes, outcome = optimize(_wide(network), neurons, prompts, answer, others, settings, progress)
     values = {}
     for layer, (indices, change) in changes.items():
-        weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
-        values[layer] = indices, read_slots(weight, layout_of(network), indices).double() + change.double()
+        values[layer] = indices, network.layers[layer].value_slots(indices).double() + change.double()
     full = {**recipe, **asdict(settings), "outcome": asdict(outcome)}
     return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=full)
 
@@ -199,8 +197,7 @@ class _Optimization:
         self._lengths: list[torch.Tensor] = []
         for layer, chosen in slots_by_layer(network, neurons).items():
             indices = torch.tensor(sorted(chosen), device=network.device)
-            weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
-            values = read_slots(weight, layout_of(network), indices).to(network.device)
+            values = network.layers[layer].value_slots(indices).to(network.device)
             self._layers.append(layer)
             self._indices.append(indices)
             self._lengths.append(values.norm(dim=1, keepdim=True))

@@ -18,7 +18,6 @@ from ...models.directions import input_directions, output_directions
 from ...models.network import Network
 from ...records.models import Neuron
 from ..objects.diff_file import EditObject, ParameterDiff, slot_bytes
-from ..objects.slots import layout_of, read_slots
 
 SlotRule = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """New values of value slots from their layer, their indices [k] and their old values, [k, d] in double precision."""
@@ -202,8 +201,7 @@ def slots_by_layer(network: Network, neurons: Iterable[Neuron]) -> dict[int, set
 
 
 def _present(network: Network, layer: int, indices: torch.Tensor) -> torch.Tensor:
-    weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
-    return read_slots(weight, layout_of(network), indices)
+    return network.layers[layer].value_slots(indices)
 
 
 def _slots_that_change(
@@ -218,7 +216,7 @@ def _slots_that_change(
         return None
     return ParameterDiff(
         network.down_parameter(layer),
-        layout_of(network),
+        network.layers[layer].layout.word,
         indices[differs],
         old[differs].contiguous(),
         new[differs].contiguous(),
@@ -226,8 +224,7 @@ def _slots_that_change(
 
 
 def _shape(network: Network, layer: int) -> tuple[int, int]:
-    rows, columns = network.layers[layer].down.weight.shape  # type: ignore[misc]
-    return int(rows), int(columns)
+    return network.layers[layer].down_shape
 
 
 def _require_neuron(network: Network, neuron: Neuron) -> None:

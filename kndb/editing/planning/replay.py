@@ -9,12 +9,10 @@ from dataclasses import dataclass, fields
 import torch
 
 from ...errors import EditError, UsageError
-from ...models.adapter import SlotLayout
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
-from ..objects.diff_file import EditObject, Layout, slot_bytes
-from ..objects.slots import read_slots
+from ..objects.diff_file import EditObject, slot_bytes
 from . import recipes
 from .gradient_rule import along_gradient
 from .optimize import OptimizeSettings
@@ -136,12 +134,10 @@ def recipe_slots(network: Network, planned: EditObject) -> Values:
 
     Where layers share a parameter, a slot is named by the lowest of them.
     """
-    layout: Layout = "row" if network.adapter.ffn.slots is SlotLayout.ROW else "column"
     found: Values = {}
     for neuron in recipe_neurons(planned.recipe):
         layer = network.canonical_layer(neuron.layer)
-        weight: torch.Tensor = network.layers[layer].down.weight  # type: ignore[assignment]
-        found[Neuron(layer, neuron.index)] = read_slots(weight, layout, torch.tensor([neuron.index]))[0]
+        found[Neuron(layer, neuron.index)] = network.layers[layer].value_slots(torch.tensor([neuron.index]))[0]
     return found
 
 

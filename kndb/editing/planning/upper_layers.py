@@ -22,7 +22,8 @@ from functools import cached_property
 import torch
 
 from ...models.adapter import Blank
-from ...models.network import Network, Turn
+from ...models.attention import RotaryAngles
+from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 
 _BASE_TOKENS = 4096
@@ -76,10 +77,10 @@ class _Packing:
     positions: torch.Tensor
     answers: torch.Tensor
     answer_position: torch.Tensor
-    turn: Turn | None
+    turn: RotaryAngles | None
 
     @cached_property
-    def turn_of_answers(self) -> Turn | None:
+    def turn_of_answers(self) -> RotaryAngles | None:
         """The same of the answers' positions."""
         return None if self.turn is None else (self.turn[0][:, :, self.answers], self.turn[1][:, :, self.answers])
 
@@ -269,7 +270,7 @@ class UpperLayers:
             alike.setdefault(self._shape(number), []).append(number)
         start = first = 0
         answers: list[int] = []
-        turns: list[Turn] = []
+        turns: list[RotaryAngles] = []
         for (tokens, _), members in alike.items():
             groups.append(_Group(start, first, len(members), tokens, tuple(members)))
             answers += [start + place * tokens + self._answer[number] for place, number in enumerate(members)]

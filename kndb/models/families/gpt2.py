@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from ..adapter import Adapter, Attention, Blank, FeedForward, Norms, SlotLayout
+from ..adapter import Adapter, Attention, Blank, FeedForward, Norms
+from ..layout import SlotLayout
 
 
 def embed(model: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,212 @@
+"""One attention block of a layer, from its model's own modules.
+
+Shapes: N sequences, T positions, R rows (positions that are computed), d hidden size, h heads of size s, of which
+g·h_kv = h share keys and values by groups of g.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .adapter import Attention, Heads, Rotation
+from .paths import optional, resolve
+
+RotaryAngles = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines of rows' positions, [N or 1, 1, R, r]."""
+
+
+def rotate(vectors: torch.Tensor, turn: RotaryAngles, rotation: Rotation) -> torch.Tensor:
+    """Turns the first r entries of vectors [N, h, R, s] by their positions' angles."""
+    cosine, sine = turn
+    turned, kept = vectors[..., : cosine.shape[-1]], vectors[..., cosine.shape[-1] :]
+    if rotation is Rotation.HALVES:
+        first, second = turned.chunk(2, dim=-1)
+        crossed = torch.cat([-second, first], dim=-1)
+    else:
+        crossed = torch.stack([-turned[..., 1::2], turned[..., ::2]], dim=-1).flatten(-2)
+    turned = turned * cosine + crossed * sine
+    return torch.cat([turned, kept], dim=-1) if kept.shape[-1] else turned
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What the positions of sequences of length T bring to attention.
+
+    Attributes:
+        turn: cosines and sines of all positions, [1, 1, T, r]; None without rotary embeddings.
+        bias: added to the scores, [1 or h, T, T]; None where nothing is.
+    """
+
+    turn: RotaryAngles | None
+    bias: torch.Tensor | None
+
+    def turn_of(self, position: torch.Tensor) -> RotaryAngles | None:
+        """Cosines and sines of one position per sequence: positions [N] to [N, 1, 1, r]."""
+        if self.turn is None:
+            return None
+        cosine, sine = (part[0, 0][position][:, None, None] for part in self.turn)
+        return cosine, sine
+
+    def turn_slice(self, start: int, stop: int) -> RotaryAngles | None:
+        """Cosines and sines of positions start to stop − 1."""
+        if self.turn is None:
+            return None
+        return self.turn[0][:, :, start:stop], self.turn[1][:, :, start:stop]
+
+    def bias_of(self, position: torch.Tensor) -> torch.Tensor | None:
+        """The bias of one query position per sequence: positions [N] to [N, h, 1, T]."""
+        return None if self.bias is None else self.bias[:, position].transpose(0, 1).unsqueeze(2)
+
+
+class AttentionBlock:
+    """One attention block of a layer: projections, scores, output."""
+
+    def __init__(self, module: nn.Module, parts: Attention, heads: int, rotation: Rotation | None) -> None:
+        self._projections = [resolve(module, path) for path in parts.query_key_value]
+        self._layout = parts.heads
+        self._heads = heads
+        self._rotation = rotation
+        self._query_norm = optional(module, parts.query_norm)
+        self._key_norm = optional(module, parts.key_norm)
+        self._scaling = self._factor(module, parts)
+        self._softcap: float | None = optional(module, parts.softcap)
+        self.output = resolve(module, parts.output)
+
+    def _factor(self, module: nn.Module, parts: Attention) -> float | None:
+        if isinstance(parts.scaling, str):
+            return float(resolve(module, parts.scaling))
+        return parts.scaling  # None: scaled dot products divide by √(head size) on their own.
+
+    def query(self, source: torch.Tensor, turn: RotaryAngles | None = None) -> torch.Tensor:
+        """Queries of rows alone: [N, R, d] to [N, h, R, s]. For blocks with a projection of their own for them."""
+        query = self._projections[0](source).unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        return self._placed(query, self._query_norm, turn)
+
+    def key_value(self, source: torch.Tensor, turn: RotaryAngles | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of rows alone: [N, R, d] to twice [N, h_kv, R, s]. For blocks with three projections."""
+        size = self._projections[0].weight.shape[0] // self._heads
+        key, value = (part(source).unflatten(-1, (-1, size)).transpose(1, 2) for part in self._projections[1:])
+        return self._placed(key, self._key_norm, turn), value
+
+    def query_key_value(
+        self, source: torch.Tensor, turn: RotaryAngles | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value of rows: [N, R, d] to [N, h, R, s] and twice [N, h_kv, R, s]."""
+        if len(self._projections) > 1:
+            return (self.query(source, turn), *self.key_value(source, turn))
+        fused = self._projections[0](source)
+        if self._layout is Heads.BY_HEAD:
+            parts = fused.unflatten(-1, (self._heads, 3, -1)).unbind(-2)
+        else:
+            parts = fused.unflatten(-1, (3, self._heads, -1)).unbind(-3)
+        query, key, value = (part.transpose(1, 2) for part in parts)
+        return self._placed(query, self._query_norm, turn), self._placed(key, self._key_norm, turn), value
+
+    @property
+    def separate(self) -> bool:
+        """Whether query, key and value can be computed one without the others."""
+        return len(self._projections) > 1
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        bias: torch.Tensor | None = None,
+        causal: bool = False,
+    ) -> torch.Tensor:
+        """Attention of every query over every key (up to its own position if causal).
+
+        Args:
+            query: [N, h, R, s].
+            key: [N, h_kv, T, s], as is value.
+            value: the keys' values.
+            bias: added to the scores, broadcast to [N, h, R, T].
+            causal: only over keys up to the query's own position; R = T then.
+
+        Returns:
+            [N, R, h·s].
+        """
+        if self._softcap is None:
+            if causal and bias is not None:
+                bias, causal = bias + _future(query), False
+            mixed = functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=None if bias is None else bias.to(query.dtype),
+                is_causal=causal,
+                scale=self._scaling,
+                enable_gqa=key.shape[1] != query.shape[1],
+            )
+            return mixed.transpose(1, 2).flatten(2)
+        scores = self._scores(query, key)
+        if bias is not None:
+            scores = scores + bias
+        if causal:
+            scores = scores + _future(query)
+        return self._mix(scores.softmax(-1), value).transpose(1, 2).flatten(2)
+
+    def attend_after_prefix(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        prefix_key: torch.Tensor,
+        prefix_value: torch.Tensor,
+        bias: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Attention of rows that each see a common prefix and themselves, but not one another.
+
+        Args:
+            query: [N, h, R, s]: R alternatives for the position after the prefix.
+            key: the rows' own keys, [N, h_kv, R, s], as is value.
+            value: the rows' own values.
+            prefix_key: [N, h_kv, P, s], as is prefix_value; P may be 0.
+            prefix_value: values of the prefix.
+            bias: added to the scores of that position, [1 or h, P + 1].
+
+        Returns:
+            [N, R, h·s].
+        """
+        groups = query.shape[1] // key.shape[1]
+        own_key, own_value = (part.repeat_interleave(groups, dim=1) if groups > 1 else part for part in (key, value))
+        to_self = (query * own_key).sum(-1, keepdim=True)  # [N, h, R, 1]
+        scores = torch.cat([self._scores(query, prefix_key), self._scaled(to_self, query.shape[-1])], dim=-1)
+        if bias is not None:
+            scores = scores + bias.unsqueeze(1)
+        weights = scores.softmax(-1)
+        mixed = self._mix(weights[..., :-1], prefix_value) + weights[..., -1:] * own_value
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _placed(self, vectors: torch.Tensor, norm: Any, turn: RotaryAngles | None) -> torch.Tensor:
+        if norm is not None:
+            vectors = norm(vectors)
+        return vectors if turn is None or self._rotation is None else rotate(vectors, turn, self._rotation)
+
+    def _scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Scores of queries [N, h, R, s] against keys [N, h_kv, T, s]: [N, h, R, T]."""
+        grouped = torch.unflatten(query, 1, (key.shape[1], -1)).flatten(2, 3)  # [N, h_kv, g·R, s]
+        scores = torch.unflatten(grouped @ key.transpose(-1, -2), 2, (-1, query.shape[2])).flatten(1, 2)
+        return self._scaled(scores, query.shape[-1])
+
+    def _scaled(self, scores: torch.Tensor, size: int) -> torch.Tensor:
+        scores = scores * (size**-0.5 if self._scaling is None else self._scaling)
+        return scores if self._softcap is None else self._softcap * torch.tanh(scores / self._softcap)
+
+    def _mix(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Values [N, h_kv, T, s] summed with weights [N, h, R, T]: [N, h, R, s]."""
+        grouped = torch.unflatten(weights, 1, (value.shape[1], -1)).flatten(2, 3)
+        return torch.unflatten(grouped @ value, 2, (-1, weights.shape[2])).flatten(1, 2)
+
+
+def _future(query: torch.Tensor) -> torch.Tensor:
+    """−∞ where a key lies after its query: [T, T] for queries [N, h, T, s]."""
+    size = query.shape[2]
+    return torch.full((size, size), -torch.inf, device=query.device, dtype=query.dtype).triu(1)

@@ -1,0 +1,161 @@
+"""One layer of a model in the pieces that attribution runs on their own.
+
+Shapes: N sequences, T positions, R rows (positions that are computed), E encoder positions, d hidden size, n FFN
+neurons, h heads of size s, of which g·h_kv = h share keys and values by groups of g. A layer maps the residual stream x
+to its next state in four steps, all of them row-wise except the attention itself:
+
+    q, k, v  = projections of x (normed first in a pre-norm block), their positions rotated in where the family does so
+    residual = what the FFN's output is added to: x + o(attention), normed in a post-norm block; in a decoder with an
+               encoder, attention over the encoder's output is added too
+    w        = the FFN neurons: act(up(residual)), or act(gate(residual))·up(residual), the input normed first in a
+               pre-norm block; where attention and FFN are parallel, of x in place of residual
+    x'       = residual + down(w), normed in a post-norm block
+
+Every step calls the model's own modules (but for activation functions, see `activations.py`); nothing is copied, so a
+weight edited in the model counts here.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from .activations import fused
+from .adapter import Adapter
+from .attention import AttentionBlock, RotaryAngles
+from .paths import identity, optional, resolve
+
+
+class Layer:
+    """One transformer layer in pieces.
+
+    Attributes:
+        attention: its attention block.
+        cross: its attention over an encoder's output, if it has one.
+        down: the down projection module.
+        down_path: the path of its weight from the model: the parameter that holds the value slots.
+        layout: how that parameter holds them.
+    """
+
+    def __init__(self, module: nn.Module, path: str, adapter: Adapter, heads: int) -> None:
+        norms = adapter.norms
+        self._parallel = adapter.parallel
+        self._attention_input = optional(module, norms.attention_input) or identity
+        self._attention_output = optional(module, norms.attention_output) or identity
+        self._attention_sum = optional(module, norms.attention_sum) or identity
+        self._cross_input = optional(module, norms.cross_input) or identity
+        self._ffn_input = optional(module, norms.ffn_input) or identity
+        self._ffn_output = optional(module, norms.ffn_output)
+        self._ffn_sum = optional(module, norms.ffn_sum) or identity
+        self._up = resolve(module, adapter.ffn.up)
+        self._gate = optional(module, adapter.ffn.gate)
+        self._activation = fused(resolve(module, adapter.ffn.activation))
+        self.layout = adapter.ffn.slots
+        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation)
+        self.cross = None
+        if adapter.cross_attention is not None:
+            self.cross = AttentionBlock(module, adapter.cross_attention, heads, None)
+        self.down = cast("nn.Module", resolve(module, adapter.ffn.down))
+        self.down_path = f"{path}.{adapter.ffn.down}.weight"
+
+    @property
+    def down_matrix(self) -> torch.Tensor:
+        """The down projection's weight as [d, n], whatever its layout: column i is neuron i's value slot."""
+        return self.slots.T
+
+    @property
+    def slots(self) -> torch.Tensor:
+        """The value slots of all neurons, [n, d], where they are: row i is neuron i's."""
+        return self.layout.by_neuron(self._down_weight)
+
+    def value_slots(self, neurons: torch.Tensor) -> torch.Tensor:
+        """Copies the value slots of neurons [k], as [k, d] on the CPU, in the parameter's dtype."""
+        return self.layout.read(self._down_weight, neurons)
+
+    def write_value_slots(self, neurons: torch.Tensor, values: torch.Tensor) -> None:
+        """Writes values [k, d] into the value slots of neurons [k]; layers that share the parameter change, too."""
+        self.layout.write(self._down_weight, neurons, values)
+
+    @property
+    def down_shape(self) -> tuple[int, int]:
+        """The shape of the parameter that holds the value slots, as it is stored."""
+        rows, columns = self._down_weight.shape
+        return int(rows), int(columns)
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """The down projection's bias [d], zeros if it has none."""
+        bias = getattr(self.down, "bias", None)
+        matrix = self.down_matrix
+        return cast("torch.Tensor", bias) if bias is not None else matrix.new_zeros(matrix.shape[0])
+
+    @property
+    def _down_weight(self) -> torch.Tensor:
+        return cast("torch.Tensor", self.down.weight)
+
+    def attention_source(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the attention's projections read: [..., d]."""
+        return cast("torch.Tensor", self._attention_input(hidden))
+
+    def project(
+        self, hidden: torch.Tensor, turn: RotaryAngles | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value of rows: [N, R, d] to [N, h, R, s] and twice [N, h_kv, R, s]."""
+        return self.attention.query_key_value(self.attention_source(hidden), turn)
+
+    def residual(
+        self, hidden: torch.Tensor, attended: torch.Tensor, memory: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """What the FFN's output is added to.
+
+        Args:
+            hidden: the layer's input rows, [..., d]; [N, R, d] where there is a memory.
+            attended: what the attention mixed for them, [..., h·s].
+            memory: the encoder's keys and values, twice [N, h, E, s], if the layer attends to an encoder.
+
+        Returns:
+            [..., d].
+        """
+        residual = self._attention_sum(hidden + self._attention_output(self.attention.output(attended)))
+        if self.cross is not None and memory is not None:
+            query = self.cross.query(self._cross_input(residual))
+            residual = residual + self.cross.output(self.cross.attend(query, *memory))
+        return cast("torch.Tensor", residual)
+
+    def neurons(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """The activations that enter the down projection: rows [..., d] of input and residual to [..., n]."""
+        source = self._ffn_input(hidden if self._parallel else residual)
+        if self._gate is None:
+            return cast("torch.Tensor", self._activation(self._up(source)))
+        return cast("torch.Tensor", self._activation(self._gate(source)) * self._up(source))
+
+    @property
+    def write_norms(self) -> list[nn.Module]:
+        """The norms, in order, that what the down projection writes passes within the layer."""
+        return [norm for norm in (self._ffn_output, self._ffn_sum) if isinstance(norm, nn.Module)]
+
+    def finish(self, residual: torch.Tensor, ffn_output: torch.Tensor) -> torch.Tensor:
+        """The layer's output: [..., d]."""
+        written = ffn_output if self._ffn_output is None else self._ffn_output(ffn_output)
+        return cast("torch.Tensor", self._ffn_sum(residual + written))
+
+    def finish_with_part(self, residual: torch.Tensor, ffn_output: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+        """The layer's output if only a part of its FFN's output were written, [..., d].
+
+        A norm on the FFN's output scales the part as it scales the whole output.
+
+        Args:
+            residual: what the output is added to, [..., d].
+            ffn_output: the FFN's whole output, [..., d].
+            part: some of its summands, [..., d].
+        """
+        if self._ffn_output is not None:
+            scale = self._ffn_output(ffn_output) / torch.where(ffn_output == 0, 1, ffn_output)
+            part = part * scale
+        return cast("torch.Tensor", self._ffn_sum(residual + part))
+
+    def complete(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Feed-forward block and sum: input and residual rows [..., d] to the layer's output [..., d]."""
+        return self.finish(residual, self.down(self.neurons(hidden, residual)))

@@ -21,9 +21,11 @@ import numpy as np
 import torch
 
 from kndb import facts
+from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import by_shape, to_tensors
-from kndb.attribution.continuation import Continuation, continue_from, freeze, probability_slope
+from kndb.attribution.continuation import Continuation
 from kndb.attribution.integrated_gradients import integrated_gradients
+from kndb.attribution.log_odds import probability_slope
 from kndb.attribution.quadrature import Quadrature
 from kndb.facts import fill
 from kndb.models.loading import LoadedModel, lab_folder, load

@@ -21,8 +21,9 @@ from ..models.network import Network
 from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
 from ..records.attribution import PromptResult, ResultBatch, ScoreColumns, error_limit
+from .base_pass import continue_from, freeze
 from .batches import NODES_PER_PROMPT, automatic_size, by_shape, most_prompts, to_tensors
-from .continuation import Continuation, continue_from, freeze
+from .continuation import Continuation
 from .method import MethodOptions, MethodScores
 from .methods import find_method
 from .quadrature import Quadrature
@@ -106,7 +107,7 @@ class Engine:
     """Attributes prompts with one network and one group of settings.
 
     Args:
-        network: the model in pieces, in the settings' precision; its parameters are frozen here.
+        network: the model in pieces, in the settings' precision; its parameters are frozen when it runs.
         decode: token ids to text.
         settings: what to compute.
         batch_size: prompts per batch; None chooses by the device's memory.
@@ -121,7 +122,6 @@ class Engine:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"found batch size {batch_size}; expected auto or a number from 1")
-        freeze(network.model)
         self._network = network
         self._decode = decode
         self._settings = settings
@@ -141,6 +141,7 @@ class Engine:
                 the memory.
             ModelError: if the engine's first batch does not agree with the model's own forward pass.
         """
+        freeze(self._network.model)
         if self._settings.known_only:
             for alike in by_shape(prompts, max(1, len(prompts))):
                 yield from self._run_known(alike)

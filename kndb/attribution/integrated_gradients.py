@@ -19,12 +19,14 @@ errors of P in single precision.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from .bisection import RELATIVE_FLOOR, SMALLEST, Bisection
-from .continuation import Continuation, probability_change, probability_slope
+from .continuation import Continuation
+from .log_odds import probability_change, probability_slope
 from .method import MethodScores
 from .quadrature import Quadrature, Rule
 
@@ -49,7 +51,7 @@ def integrated_gradients(
         Scores [S, L, n]; completeness errors, |Σ_i Attr − (P(1) − P(0))| relative to max(|P(1) − P(0)|, 0.1 · the
         largest |P(1) − P(0)| among the layers), [S, L]; gradient evaluations, α = 1 counted once, [S].
     """
-    nodes = _Nodes(continuation, selected, most_rows)
+    nodes = _Nodes.of(continuation, selected, most_rows)
     if not len(selected):
         scores = nodes.scores(nodes.integral_of_nothing())
         changes, evaluations = nodes.at_one[:0], torch.zeros_like(selected)
@@ -123,45 +125,59 @@ def _by_bisection(
     return scores, changes, evaluations
 
 
+@dataclass(frozen=True)
 class _Nodes:
     """Evaluates the integrands of all layers of S prompts; integral l·S + s is layer l's of prompt s.
 
     Attributes:
+        continuation: the batch's base pass.
         selected: indices into the batch, [S].
-        count: of the integrals, L·S.
-        at_one: log odds of the unmodified network for each, [L·S].
+        most_rows: nodes to run at once.
+        at_one: log odds of the unmodified network for each integral, [L·S].
+        bias: of each layer's down projection, [L, d].
+        written: W·w̄ of each integral, [L·S, d].
     """
 
-    def __init__(self, continuation: Continuation, selected: torch.Tensor, most_rows: int) -> None:
-        self.selected = selected
-        self._continuation = continuation
-        self._most_rows = most_rows
+    continuation: Continuation
+    selected: torch.Tensor
+    most_rows: int
+    at_one: torch.Tensor
+    bias: torch.Tensor
+    written: torch.Tensor
+
+    @classmethod
+    def of(cls, continuation: Continuation, selected: torch.Tensor, most_rows: int) -> _Nodes:
+        """The integrals of some prompts of a batch."""
         base, layers = continuation.base, continuation.network.layers
-        self.count = len(layers) * len(selected)
-        self.at_one = base.odds[selected].repeat(len(layers))
-        self._bias = torch.stack([layer.bias for layer in layers])  # [L, d]
+        bias = torch.stack([layer.bias for layer in layers])
         outputs = torch.stack([output[selected] for output in base.outputs])
-        self._directions = (outputs - self._bias.unsqueeze(1)).flatten(0, 1)  # W·w̄, [L·S, d]
+        written = (outputs - bias.unsqueeze(1)).flatten(0, 1)
+        return cls(continuation, selected, most_rows, base.odds[selected].repeat(len(layers)), bias, written)
+
+    @property
+    def count(self) -> int:
+        """How many integrals there are, L·S."""
+        return len(self.continuation.network.layers) * len(self.selected)
 
     def directions(self, owner: np.ndarray | None = None) -> torch.Tensor:
         """W·w̄ of integrals, [·, d], in the precision of the log odds."""
-        chosen = self._directions if owner is None else self._directions[torch.from_numpy(owner).to(self.at_one.device)]
+        chosen = self.written if owner is None else self.written[torch.from_numpy(owner).to(self.at_one.device)]
         return chosen.to(self.at_one.dtype)
 
     def base_gradients(self) -> torch.Tensor:
         """∂P/∂o at α = 1 of every integral, [L·S, d]."""
-        gradients = torch.cat([gradient[self.selected] for gradient in self._continuation.base.gradients])
+        gradients = torch.cat([gradient[self.selected] for gradient in self.continuation.base.gradients])
         return gradients.to(self.at_one.dtype)
 
     def integral_of_nothing(self) -> torch.Tensor:
         """Zeros for every integral, [L·S, d]."""
-        return self.at_one.new_zeros(self.count, self._bias.shape[1])
+        return self.at_one.new_zeros(self.count, self.bias.shape[1])
 
     def scores(self, integral: torch.Tensor) -> torch.Tensor:
         """w̄ ⊙ (Wᵀ · integral) for integrals [L·S, d]: [S, L, n]."""
-        base = self._continuation.base
+        base = self.continuation.base
         by_layer = []
-        for number, layer in enumerate(self._continuation.network.layers):
+        for number, layer in enumerate(self.continuation.network.layers):
             rows = integral[number * len(self.selected) : (number + 1) * len(self.selected)]
             projected = rows.to(layer.down_matrix.dtype) @ layer.down_matrix
             by_layer.append(base.activations[number][self.selected].to(rows.dtype) * projected.to(rows.dtype))
@@ -170,14 +186,14 @@ class _Nodes:
     @torch.no_grad()
     def odds_at_zero(self) -> torch.Tensor:
         """Log odds at α = 0 of every integral, [L·S], without gradients."""
-        parts = np.array_split(np.arange(self.count), -(-self.count // self._most_rows))
+        parts = np.array_split(np.arange(self.count), -(-self.count // self.most_rows))
         return torch.cat([self._odds(part, self._rows(part, np.zeros(len(part)))) for part in parts])
 
     def evaluate(self, owner: np.ndarray, alpha: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
         """Evaluates nodes in parts of at most `most_rows`: places among them, log odds [R], ∂P/∂o [R, d]."""
         order = np.argsort(owner, kind="stable")  # layers never fall
-        for start in range(0, len(order), self._most_rows):
-            place = order[start : start + self._most_rows]
+        for start in range(0, len(order), self.most_rows):
+            place = order[start : start + self.most_rows]
             with torch.enable_grad():
                 rows = self._rows(owner[place], alpha[place]).requires_grad_()
                 odds = self._odds(owner[place], rows)
@@ -187,7 +203,7 @@ class _Nodes:
     def evaluate_all(self, owner: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
         """Log odds [N], P′ [N] and ∂P/∂o [N, d] of nodes, in their order."""
         odds, slopes = np.empty(len(owner)), np.empty(len(owner))
-        gradients = self.at_one.new_empty(len(owner), self._bias.shape[1])
+        gradients = self.at_one.new_empty(len(owner), self.bias.shape[1])
         for place, some_odds, some_gradients in self.evaluate(owner, alpha):
             wide = some_gradients.to(self.at_one.dtype)
             gradients[torch.from_numpy(place).to(wide.device)] = wide
@@ -197,11 +213,11 @@ class _Nodes:
 
     def _rows(self, owner: np.ndarray, alpha: np.ndarray) -> torch.Tensor:
         """o(α) of some nodes: [R, d]."""
-        which = torch.from_numpy(owner).to(self._bias.device)
-        factor = torch.from_numpy(alpha).to(self._bias.device, self._bias.dtype).unsqueeze(-1)
-        return self._bias[which // len(self.selected)] + factor * self._directions[which]
+        which = torch.from_numpy(owner).to(self.bias.device)
+        factor = torch.from_numpy(alpha).to(self.bias.device, self.bias.dtype).unsqueeze(-1)
+        return self.bias[which // len(self.selected)] + factor * self.written[which]
 
     def _odds(self, owner: np.ndarray, rows: torch.Tensor) -> torch.Tensor:
         layers = (owner // len(self.selected)).tolist()
         prompts = self.selected[torch.from_numpy(owner % len(self.selected)).to(self.selected.device)]
-        return self._continuation.log_odds(layers, prompts, rows)
+        return self.continuation.log_odds(layers, prompts, rows)

@@ -42,7 +42,7 @@ class Network:
         self.layers = [Layer(resolve(model, path), path, adapter, self.heads) for path in paths]
         self._final_norm = optional(model, adapter.final_norm) or identity
         self._head = [_head_step(model, step) for step in adapter.head]
-        self._places: dict[tuple[int, torch.device, torch.dtype], Positions] = {}
+        self._positions: dict[tuple[int, torch.device, torch.dtype], Positions] = {}
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -103,11 +103,11 @@ class Network:
         encoder = resolve(self.model, self.adapter.encoder)
         return cast("torch.Tensor", encoder(input_ids=source).last_hidden_state)
 
-    def places(self, tokens: int) -> Positions:
+    def positions(self, tokens: int) -> Positions:
         """What the positions of sequences of a length bring to attention; kept for each length."""
         like = self.word_embeddings
         key = (tokens, like.device, like.dtype)
-        if key not in self._places:
+        if key not in self._positions:
             turn = bias = None
             if self.adapter.rotary is not None:
                 positions = torch.arange(tokens, device=like.device)
@@ -115,8 +115,8 @@ class Network:
                 turn = cosine.to(like.dtype)[None, None], sine.to(like.dtype)[None, None]
             if self.adapter.bias is not None:
                 bias = self.adapter.bias(self.model, tokens).detach().to(like.dtype)
-            self._places[key] = Positions(turn, bias)
-        return self._places[key]
+            self._positions[key] = Positions(turn, bias)
+        return self._positions[key]
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
         """The head on rows of the last layer's output: [..., d] to [..., vocabulary]."""

@@ -11,8 +11,8 @@ from attribution_cases import attribute, make_prompts
 from tiny_models import VOCABULARY, down_projections, probability, up_projections
 
 from kndb.attribution import engine as engine_module
+from kndb.attribution.base_pass import continue_from
 from kndb.attribution.batches import NODES_PER_PROMPT, automatic_size, by_shape, to_tensors
-from kndb.attribution.continuation import continue_from
 from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.quadrature import Quadrature
 from kndb.errors import AttributionError, ModelError, UsageError

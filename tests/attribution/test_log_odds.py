@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kndb.attribution.continuation import answer_log_odds, probability_change, probability_slope
+from kndb.attribution.log_odds import answer_log_odds, probability_change, probability_slope
 
 ODDS = st.floats(-60, 60, width=32)
 

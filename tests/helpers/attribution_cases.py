@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from tiny_models import VOCABULARY, doubled, tiny_model
 
+from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.continuation import PromptBatch, continue_from, freeze
+from kndb.attribution.continuation import PromptBatch
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.method import MethodScores
 from kndb.attribution.quadrature import Quadrature

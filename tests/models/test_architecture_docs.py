@@ -14,8 +14,8 @@ from causal_families import SIZES
 from tiny_models import VOCABULARY, brute_force, doubled, relative_error
 from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
+from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.continuation import continue_from, freeze
 from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature

@@ -26,8 +26,8 @@ from tiny_models import (
 )
 from transformers import BertTokenizer
 
+from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.continuation import continue_from, freeze
 from kndb.attribution.engine import AttributionSettings, Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature

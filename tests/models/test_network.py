@@ -176,9 +176,9 @@ def test_the_head_on_the_bodys_last_hidden_state_gives_the_logits(network, famil
 
 def test_places_of_a_family_without_rotary_embeddings_or_bias_bring_nothing():
     network = Network(doubled(tiny_model("gpt2")), GPT2)
-    places = network.places(7)
+    places = network.positions(7)
     assert (places.turn, places.bias) == (None, None)
     assert places.turn_of(torch.tensor([3])) is None
     assert places.turn_slice(0, 3) is None
     assert places.bias_of(torch.tensor([3])) is None
-    assert network.places(7) is places
+    assert network.positions(7) is places

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.continuation import continue_from, freeze, probability_slope
 from kndb.attribution.integrated_gradients import integrated_gradients
+from kndb.attribution.log_odds import probability_slope
 from kndb.attribution.quadrature import Quadrature
 from kndb.models.loading import load
 from kndb.models.prompting import EncodedPrompt

@@ -217,7 +217,7 @@ class UpperLayers:
                     group.positions(query),
                     group.positions(key),
                     group.positions(value),
-                    bias=self._network.places(group.tokens).bias,
+                    bias=self._network.positions(group.tokens).bias,
                     causal=self._causal,
                 )
                 for group in packing.groups
@@ -234,7 +234,7 @@ class UpperLayers:
             attended = []
             for group in packing.groups:
                 position = packing.answer_position[group.first : group.first + group.count]
-                bias = self._network.places(group.tokens).bias_of(position)
+                bias = self._network.positions(group.tokens).bias_of(position)
                 attended.append(
                     attention.attend(group.rows(query), group.positions(key), group.positions(value), bias=bias)
                 )
@@ -274,7 +274,7 @@ class UpperLayers:
         for (tokens, _), members in alike.items():
             groups.append(_Group(start, first, len(members), tokens, tuple(members)))
             answers += [start + place * tokens + self._answer[number] for place, number in enumerate(members)]
-            turn = self._network.places(tokens).turn
+            turn = self._network.positions(tokens).turn
             if turn is not None:
                 turns += [turn] * len(members)
             start += tokens * len(members)

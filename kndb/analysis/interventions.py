@@ -24,14 +24,14 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records.models import Neuron
 
-Chosen = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+ChosenEntries = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Some neurons of one layer, as three lists of equal length: row of the batch, position in the row, neuron."""
-Action = Callable[[torch.Tensor, Chosen], torch.Tensor | None]
+NeuronAction = Callable[[torch.Tensor, ChosenEntries], torch.Tensor | None]
 """Is given a layer's neurons [B, T, n] and those chosen there; may give the neurons to go on with."""
 
 
 @dataclass(frozen=True)
-class Question:
+class NeuronQuestion:
     """A prompt, and the neurons that are scaled or read while it is asked; none leaves the model as it is."""
 
     prompt: EncodedPrompt
@@ -39,7 +39,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Readings:
+class ModelAnswers:
     """What a model says to a list of questions, each entry for one.
 
     Attributes:
@@ -52,7 +52,7 @@ class Readings:
 
 
 @contextmanager
-def scaled(network: Network, questions: Sequence[Question], factor: float) -> Iterator[None]:
+def scaled(network: Network, questions: Sequence[NeuronQuestion], factor: float) -> Iterator[None]:
     """While open, one forward pass on the questions' prompts has each question's neurons scaled.
 
     Args:
@@ -65,7 +65,7 @@ def scaled(network: Network, questions: Sequence[Question], factor: float) -> It
         ModelError: if the pass used a down projection more or fewer times than the model has layers with it.
     """
 
-    def scale(neurons: torch.Tensor, chosen: Chosen) -> torch.Tensor:
+    def scale(neurons: torch.Tensor, chosen: ChosenEntries) -> torch.Tensor:
         changed = neurons.clone()
         changed[chosen] *= factor
         return changed
@@ -75,7 +75,9 @@ def scaled(network: Network, questions: Sequence[Question], factor: float) -> It
 
 
 @torch.no_grad()
-def ask(network: Network, questions: Sequence[Question], factor: float = 1.0, batch_size: int = 256) -> Readings:
+def ask(
+    network: Network, questions: Sequence[NeuronQuestion], factor: float = 1.0, batch_size: int = 256
+) -> ModelAnswers:
     """Asks questions, each with its neurons scaled.
 
     Args:
@@ -104,11 +106,11 @@ def ask(network: Network, questions: Sequence[Question], factor: float = 1.0, ba
             f"the model's probabilities are not numbers where activations are multiplied by {factor:g}; nothing was "
             "stored. Its weights hold NaN or infinity, or the factor is too large for the dtype computed in"
         )
-    return Readings(tuple(probability.tolist()), tuple(predicted.tolist()))
+    return ModelAnswers(tuple(probability.tolist()), tuple(predicted.tolist()))
 
 
 @torch.no_grad()
-def mean_activations(network: Network, questions: Sequence[Question], batch_size: int = 256) -> list[float]:
+def mean_activations(network: Network, questions: Sequence[NeuronQuestion], batch_size: int = 256) -> list[float]:
     """The mean activation of each question's neurons (at least one) at its answer position, in the unmodified model.
 
     Args:
@@ -149,7 +151,7 @@ def answer_activations(
     """
     found = torch.empty(len(prompts), len(neurons), dtype=torch.float64)
     in_order = sorted(range(len(neurons)), key=lambda place: neurons[place])
-    questions = [Question(prompt, tuple(neurons[place] for place in in_order)) for prompt in prompts]
+    questions = [NeuronQuestion(prompt, tuple(neurons[place] for place in in_order)) for prompt in prompts]
     for indices in _batches(questions, batch_size):
         batch = [questions[index] for index in indices]
         layers: list[torch.Tensor] = []
@@ -178,16 +180,16 @@ def random_neurons(neurons: Sequence[Neuron], per_layer: int, chance: random.Ran
     return tuple(sorted(drawn))
 
 
-def _add(sums: torch.Tensor, neurons: torch.Tensor, chosen: Chosen) -> None:
+def _add(sums: torch.Tensor, neurons: torch.Tensor, chosen: ChosenEntries) -> None:
     sums.index_add_(0, chosen[0], neurons[chosen].float())
 
 
-def _keep(layers: list[torch.Tensor], rows: int, neurons: torch.Tensor, chosen: Chosen) -> None:
+def _keep(layers: list[torch.Tensor], rows: int, neurons: torch.Tensor, chosen: ChosenEntries) -> None:
     """Keeps the chosen ones, [rows, those of the layer]: each row chose the same, layers come in order."""
     layers.append(neurons[chosen].reshape(rows, -1).double().cpu())
 
 
-def _batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:
+def _batches(questions: Sequence[NeuronQuestion], size: int) -> Iterator[list[int]]:
     """The questions' indices in batches of like length, so that little is padded."""
     lengths = [len(question.prompt.ids) + len(question.prompt.source) for question in questions]
     order = sorted(range(len(questions)), key=lengths.__getitem__)
@@ -196,7 +198,7 @@ def _batches(questions: Sequence[Question], size: int) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _hooked(network: Network, questions: Sequence[Question], action: Action) -> Iterator[None]:
+def _hooked(network: Network, questions: Sequence[NeuronQuestion], action: NeuronAction) -> Iterator[None]:
     """Calls an action at each layer that has neurons of the questions, for one forward pass."""
     chosen = _by_layer(network, questions)
     with ExitStack() as stack:
@@ -213,7 +215,7 @@ def _hooked(network: Network, questions: Sequence[Question], action: Action) -> 
 
 @contextmanager
 def _hook(
-    module: nn.Module, layers: Sequence[int], chosen: Mapping[int, Chosen], rows: int, action: Action
+    module: nn.Module, layers: Sequence[int], chosen: Mapping[int, ChosenEntries], rows: int, action: NeuronAction
 ) -> Iterator[Iterator[int]]:
     """Hooks a down projection; layers that share it are told apart by the order of its calls."""
     turns = iter(layers)
@@ -243,7 +245,7 @@ def _modules(network: Network) -> list[tuple[nn.Module, list[int]]]:
     return list(modules.values())
 
 
-def _by_layer(network: Network, questions: Sequence[Question]) -> dict[int, Chosen]:
+def _by_layer(network: Network, questions: Sequence[NeuronQuestion]) -> dict[int, ChosenEntries]:
     """The questions' neurons, by layer; a neuron that a question names twice counts once."""
     places: dict[int, list[tuple[int, int, int]]] = {}
     for row, question in enumerate(questions):

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from .quadrature import Rule, gauss_lobatto, lobatto_kronrod
+from .quadrature import QuadratureRule, gauss_lobatto, lobatto_kronrod
 
-Numbers = NDArray[np.float64]
-Places = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 RELATIVE_FLOOR = 0.1
 """A layer's error is relative to its |P(1) − P(0)|, but at least to this share of the largest among all layers."""
@@ -77,7 +77,7 @@ NARROWEST = 2.0**-20
 """Panels are not halved below this width: there, single precision has no more points to offer."""
 
 
-def rule_of(size: int) -> Rule:
+def rule_of(size: int) -> QuadratureRule:
     """The rule on a panel with a number of nodes: 2, 3, 4, 5 or 7."""
     return lobatto_kronrod() if size == WIDEST else gauss_lobatto(size)
 
@@ -94,10 +94,10 @@ class PanelRule:
         reach: the rule's error on a polynomial with a highest coefficient of 1.
     """
 
-    nodes: Numbers
-    weights: Numbers
-    from_slopes: Numbers
-    from_changes: Numbers
+    nodes: Floats
+    weights: Floats
+    from_slopes: Floats
+    from_changes: Floats
     reach: float
 
 
@@ -118,20 +118,20 @@ def panel_rule(size: int) -> PanelRule:
     return PanelRule(nodes, weights, second[:size].copy(), second[size:].copy(), reach)
 
 
-def probability_changes(odds: Numbers, odds_before: Numbers) -> Numbers:
+def probability_changes(odds: Floats, odds_before: Floats) -> Floats:
     """P − P_before from log odds, without the cancellation that two probabilities close to 1 would suffer."""
     low, high = np.minimum(odds, odds_before), np.maximum(odds, odds_before)
     size = -_sigmoid(high) * _sigmoid(-low) * np.expm1(low - high)
-    found: Numbers = np.where(odds >= odds_before, size, -size)
+    found: Floats = np.where(odds >= odds_before, size, -size)
     return found
 
 
-def _sigmoid(values: Numbers) -> Numbers:
+def _sigmoid(values: Floats) -> Floats:
     small = np.exp(-np.abs(values))
     return np.where(values >= 0, 1.0, small) / (1.0 + small)
 
 
-def _running_totals(owner: Places, values: NDArray[Any]) -> NDArray[Any]:
+def _running_totals(owner: Indices, values: NDArray[Any]) -> NDArray[Any]:
     """Sums of values up to and with each, begun anew for each owner; owners never fall."""
     running = np.concatenate([[0], np.cumsum(values)])
     found: NDArray[Any] = running[1:] - running[np.searchsorted(owner, owner)]
@@ -146,19 +146,19 @@ class _Panels:
     first panel.
     """
 
-    owner: Places
-    nodes: Places
-    size: Places
-    estimate: Numbers
-    parent: Numbers
+    owner: Indices
+    nodes: Indices
+    size: Indices
+    estimate: Floats
+    parent: Floats
 
     def __len__(self) -> int:
         return len(self.owner)
 
     @property
-    def last(self) -> Places:
+    def last(self) -> Indices:
         """The node at each panel's right end, [P]."""
-        found: Places = self.nodes[np.arange(len(self)), self.size - 1]
+        found: Indices = self.nodes[np.arange(len(self)), self.size - 1]
         return found
 
     def where(self, mask: NDArray[np.bool_]) -> _Panels:
@@ -175,7 +175,7 @@ class _Panels:
         )
 
     @staticmethod
-    def made(owner: Places, nodes: Places, parent: Numbers) -> _Panels:
+    def made(owner: Indices, nodes: Indices, parent: Floats) -> _Panels:
         """Panels of one size m that are not estimated yet, from nodes [P, m]."""
         wide = np.full((len(owner), WIDEST), -1, dtype=np.int64)
         wide[:, : nodes.shape[1]] = nodes
@@ -198,34 +198,34 @@ class Bisection:
         unit: the unit of rounding that log odds were computed with; errors that rounding explains are not chased.
     """
 
-    def __init__(self, odds: Numbers, slopes: Numbers, tolerance: float, most_evaluations: int, unit: float) -> None:
+    def __init__(self, odds: Floats, slopes: Floats, tolerance: float, most_evaluations: int, unit: float) -> None:
         self._shape = odds.shape
         count = odds.size
         self._tolerance, self._most, self._unit = tolerance, most_evaluations, unit
-        self.owner: Places = np.arange(count)
-        self.alpha: Numbers = np.ones(count)
-        self._odds: Numbers = odds.astype(np.float64).reshape(-1)
-        self._slopes: Numbers = slopes.astype(np.float64).reshape(-1)
-        self.evaluations: Places = np.zeros(count, dtype=np.int64)
-        self.scale: Numbers = np.full(count, np.nan)
+        self.owner: Indices = np.arange(count)
+        self.alpha: Floats = np.ones(count)
+        self._odds: Floats = odds.astype(np.float64).reshape(-1)
+        self._slopes: Floats = slopes.astype(np.float64).reshape(-1)
+        self.evaluations: Indices = np.zeros(count, dtype=np.int64)
+        self.scale: Floats = np.full(count, np.nan)
         self._settled = _Panels.made(np.arange(0), np.empty((0, 2), dtype=np.int64), np.empty(0))
         self._fresh: list[_Panels] = []
         self._asked = count
-        self._largest: Numbers = np.full(count, np.inf)
+        self._largest: Floats = np.full(count, np.inf)
         self._peak = _sigmoid(self._odds) * _sigmoid(-self._odds)
         self._begin()
 
     @property
-    def changes(self) -> Numbers:
+    def changes(self) -> Floats:
         """P(1) − P(0) of each integral, [L·S], once the first answers are told."""
         count = len(self.evaluations)
         return probability_changes(self._odds[:count], self._odds[count : 2 * count])
 
-    def ask(self) -> tuple[Places, Numbers]:
+    def ask(self) -> tuple[Indices, Floats]:
         """The integrals [N] and their α [N] at which log odds and P′ are wanted next; none once all is done."""
         return self.owner[self._asked :], self.alpha[self._asked :]
 
-    def tell(self, odds: Numbers, slopes: Numbers) -> None:
+    def tell(self, odds: Floats, slopes: Floats) -> None:
         """Takes what was asked for, [N] and [N], and works out what to ask next."""
         asked = self.owner[self._asked :]
         self._odds = np.concatenate([self._odds, odds.astype(np.float64)])
@@ -242,12 +242,12 @@ class Bisection:
         self._fresh = []
         self._refine(panels)
 
-    def bound(self, largest: Numbers) -> None:
+    def bound(self, largest: Floats) -> None:
         """Takes the largest score of each prompt, [S], as far as it is known, and asks for what it makes necessary."""
         self._largest = np.tile(largest, self._shape[0])
         self._refine(self._settled)
 
-    def weights(self) -> Numbers:
+    def weights(self) -> Floats:
         """The weight of every node in its integral, [nodes]: 0 for those that finer panels have passed over."""
         found = np.zeros(len(self.owner))
         for size in np.unique(self._settled.size):
@@ -256,8 +256,8 @@ class Bisection:
             np.add.at(found, nodes, self._widths(some)[:, None] * panel_rule(int(size)).weights)
         return found
 
-    def _widths(self, panels: _Panels) -> Numbers:
-        widths: Numbers = self.alpha[panels.last] - self.alpha[panels.nodes[:, 0]]
+    def _widths(self, panels: _Panels) -> Floats:
+        widths: Floats = self.alpha[panels.last] - self.alpha[panels.nodes[:, 0]]
         return widths
 
     # --- what happens in a round ---------------------------------------------------------------------------
@@ -267,7 +267,7 @@ class Bisection:
         at_zero = self._request(every, np.zeros(len(every)))
         self._fresh = [_Panels.made(every, np.stack([at_zero, every], axis=1), np.full(len(every), np.inf))]
 
-    def _request(self, owner: Places, alpha: Numbers) -> Places:
+    def _request(self, owner: Indices, alpha: Floats) -> Indices:
         """Asks for a node each; their numbers."""
         first = len(self.owner)
         self.owner = np.concatenate([self.owner, owner])
@@ -279,7 +279,7 @@ class Bisection:
         floor = RELATIVE_FLOOR * changes.max(axis=0, initial=0.0)
         self.scale = np.maximum(np.maximum(changes, floor), SMALLEST).reshape(-1)
 
-    def _estimates(self, panels: _Panels) -> Numbers:
+    def _estimates(self, panels: _Panels) -> Floats:
         """How far panels of one size may be off."""
         if not len(panels):
             return panels.estimate
@@ -306,15 +306,15 @@ class Bisection:
                 self._fresh += self._halved(alike) if size == HALVES else [self._finer(alike, size)]
         self._settled = panels.where(target == STAY)
 
-    def _goal(self, panels: _Panels) -> Numbers:
+    def _goal(self, panels: _Panels) -> Floats:
         """How far each integral may be off."""
         rough = np.zeros(len(self.scale), dtype=bool)
         rough[panels.owner[self._widths(panels) < 1.0]] = True
         bound = self._largest * np.where(rough, OF_LARGEST_SCORE_WHERE_ROUGH, OF_LARGEST_SCORE)
-        goal: Numbers = np.maximum(self._tolerance * np.minimum(self.scale, bound), ROUNDING * self._unit * self._peak)
+        goal: Floats = np.maximum(self._tolerance * np.minimum(self.scale, bound), ROUNDING * self._unit * self._peak)
         return goal
 
-    def _affordable(self, panels: _Panels, target: Places) -> NDArray[np.bool_]:
+    def _affordable(self, panels: _Panels, target: Indices) -> NDArray[np.bool_]:
         """Whose steps the bound on evaluations allows: of each integral, the worst panels first."""
         cost = np.where(target == STAY, 0, np.where(target == HALVES, 2, target - panels.size))
         order = np.lexsort((-panels.estimate, panels.owner))
@@ -323,7 +323,7 @@ class Bisection:
         found[order] = self.evaluations[owner] + _running_totals(owner, cost[order]) <= self._most
         return found
 
-    def _too_much(self, panels: _Panels, goal: Numbers) -> NDArray[np.bool_]:
+    def _too_much(self, panels: _Panels, goal: Floats) -> NDArray[np.bool_]:
         """Panels to refine: the worst of each integral that is not good enough, until the rest is."""
         units = panels.estimate / (self._unit * self._peak[panels.owner])
         stalled = (panels.size > 3) & (panels.estimate > panels.parent / 2) & (units < STALLED)
@@ -337,7 +337,7 @@ class Bisection:
         found[order] = chosen
         return found
 
-    def _targets(self, panels: _Panels, chosen: NDArray[np.bool_], goal: Numbers) -> Places:
+    def _targets(self, panels: _Panels, chosen: NDArray[np.bool_], goal: Floats) -> Indices:
         """What becomes of each panel: the number of nodes to go to, HALVES, or STAY."""
         size = panels.size
         relative, wanted = (errors / self.scale[panels.owner] for errors in (panels.estimate, goal[panels.owner]))

@@ -24,7 +24,7 @@ from ..records.attribution import PromptResult, ResultBatch, ScoreColumns, error
 from .base_pass import continue_from, freeze
 from .batches import NODES_PER_PROMPT, automatic_size, by_shape, most_prompts, to_tensors
 from .continuation import Continuation
-from .method import MethodOptions, MethodScores
+from .method import PromptScores, ScoringOptions
 from .methods import find_method
 from .quadrature import Quadrature
 
@@ -237,7 +237,7 @@ class Engine:
         correct = _correct(prompts, predicted.tolist())
         chosen = [n for n, right in enumerate(correct) if right or not self._settings.known_only]
         selected = torch.tensor(chosen, device=predicted.device, dtype=torch.int64)
-        options = MethodOptions(
+        options = ScoringOptions(
             quadrature=self._settings.quadrature,
             # Where a batch has fewer prompts than could be run at once, more of their nodes are.
             most_rows=NODES_PER_PROMPT * max(len(prompts), self._fitting_size(prompts[0])),
@@ -308,14 +308,14 @@ def _correct(prompts: Sequence[EncodedPrompt], predicted: list[list[int]]) -> li
     ]
 
 
-def _mean_scores(parts: list[MethodScores]) -> torch.Tensor:
+def _mean_scores(parts: list[PromptScores]) -> torch.Tensor:
     total = parts[0].scores
     for part in parts[1:]:
         total = total + part.scores
     return total / len(parts) if len(parts) > 1 else total
 
 
-def _all_errors(parts: list[MethodScores]) -> torch.Tensor | None:
+def _all_errors(parts: list[PromptScores]) -> torch.Tensor | None:
     errors = [part.completeness_error for part in parts if part.completeness_error is not None]
     return torch.stack(errors) if errors else None
 

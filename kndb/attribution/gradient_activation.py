@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from .continuation import Continuation
-from .method import MethodOptions, MethodScores
+from .method import PromptScores, ScoringOptions
 
 
-def gradient_x_activation(continuation: Continuation, selected: torch.Tensor, options: MethodOptions) -> MethodScores:  # noqa: ARG001
+def gradient_x_activation(continuation: Continuation, selected: torch.Tensor, options: ScoringOptions) -> PromptScores:  # noqa: ARG001
     """w̄_i · ∂P/∂w_i at α = 1, of all layers from the one backward pass of the base: [S, L, n]."""
     base = continuation.base
     scores = [
         base.activations[number][selected] * (base.gradients[number][selected] @ layer.down_matrix)
         for number, layer in enumerate(continuation.network.layers)
     ]
-    return MethodScores(torch.stack(scores, dim=1).to(base.odds.dtype), None, torch.ones_like(selected))
+    return PromptScores(torch.stack(scores, dim=1).to(base.odds.dtype), None, torch.ones_like(selected))

@@ -27,8 +27,8 @@ import torch
 from .bisection import RELATIVE_FLOOR, SMALLEST, Bisection
 from .continuation import Continuation
 from .log_odds import probability_change, probability_slope
-from .method import MethodScores
-from .quadrature import Quadrature, Rule
+from .method import PromptScores
+from .quadrature import Quadrature, QuadratureRule
 
 
 def integrated_gradients(
@@ -37,7 +37,7 @@ def integrated_gradients(
     quadrature: Quadrature,
     most_rows: int,
     unit: float | None = None,
-) -> MethodScores:
+) -> PromptScores:
     """Attributes every layer of the selected prompts of a batch.
 
     Args:
@@ -65,10 +65,10 @@ def integrated_gradients(
     sizes = changes.abs()
     scale = torch.maximum(sizes, RELATIVE_FLOOR * sizes.amax(dim=0) if len(selected) else sizes).clamp_min(SMALLEST)
     errors = (scores.sum(-1) - changes.T).abs() / scale.T
-    return MethodScores(scores, errors, evaluations + int(quadrature.shared))
+    return PromptScores(scores, errors, evaluations + int(quadrature.shared))
 
 
-def _by_rule(nodes: _Nodes, rule: Rule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _by_rule(nodes: _Nodes, rule: QuadratureRule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scores [S, L, n], P(1) − P(0) [L·S], and evaluations [S], by one rule for all."""
     count = nodes.count
     integral = nodes.integral_of_nothing()

@@ -12,7 +12,7 @@ import torch
 
 from ..models.network import Network
 from .continuation import Continuation
-from .method import MethodOptions, MethodScores
+from .method import PromptScores, ScoringOptions
 
 ROWS_AT_ONCE = 16
 """Heads' rows to run at once, for each row of `most_rows`: they need no gradient and only one layer."""
@@ -20,14 +20,14 @@ ROWS_AT_ONCE = 16
 
 @torch.no_grad()
 def log_probability_increase(
-    continuation: Continuation, selected: torch.Tensor, options: MethodOptions
-) -> MethodScores:
+    continuation: Continuation, selected: torch.Tensor, options: ScoringOptions
+) -> PromptScores:
     """Log-probability increases of every neuron: [S, L, n]."""
     scores = [
         _layer_scores(continuation, number, selected, max(1, ROWS_AT_ONCE * options.most_rows))
         for number in range(len(continuation.network.layers))
     ]
-    return MethodScores(torch.stack(scores, dim=1), None, torch.zeros_like(selected))
+    return PromptScores(torch.stack(scores, dim=1), None, torch.zeros_like(selected))
 
 
 def _layer_scores(continuation: Continuation, number: int, selected: torch.Tensor, most_rows: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from .quadrature import Quadrature
 
 
 @dataclass(frozen=True)
-class MethodScores:
+class PromptScores:
     """What a method gives for S prompts, L layers, n neurons.
 
     Attributes:
@@ -27,7 +27,7 @@ class MethodScores:
 
 
 @dataclass(frozen=True)
-class MethodOptions:
+class ScoringOptions:
     """What methods may need beside the base pass.
 
     Attributes:
@@ -45,11 +45,11 @@ class MethodOptions:
     unit: float | None = None
 
 
-Compute = Callable[[Continuation, torch.Tensor, MethodOptions], MethodScores]
+ScoreFunction = Callable[[Continuation, torch.Tensor, ScoringOptions], PromptScores]
 
 
 @dataclass(frozen=True)
-class Method:
+class AttributionMethod:
     """A kind of score.
 
     Attributes:
@@ -63,7 +63,7 @@ class Method:
     """
 
     name: str
-    compute: Compute
+    compute: ScoreFunction
     cost: str
     source: str
     threshold: float = 0.2

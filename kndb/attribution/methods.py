@@ -10,49 +10,49 @@ from .continuation import Continuation
 from .gradient_activation import gradient_x_activation
 from .integrated_gradients import integrated_gradients
 from .log_probability_increase import log_probability_increase
-from .method import Method, MethodOptions, MethodScores
+from .method import AttributionMethod, PromptScores, ScoringOptions
 from .random_scores import random_scores
 
 
-def _integrated_gradients(continuation: Continuation, selected: torch.Tensor, options: MethodOptions) -> MethodScores:
+def _integrated_gradients(continuation: Continuation, selected: torch.Tensor, options: ScoringOptions) -> PromptScores:
     return integrated_gradients(continuation, selected, options.quadrature, options.most_rows, options.unit)
 
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, AttributionMethod] = {
     method.name: method
     for method in (
-        Method(
+        AttributionMethod(
             "integrated-gradients",
             _integrated_gradients,
             "per layer 1 gradient or more (3 or 4 as a rule); 1 gradient for all layers together",
             "Dai et al. 2022, equations 2 and 3",
             integrates=True,
         ),
-        Method(
+        AttributionMethod(
             "activation",
             activation,
             "1 forward and backward pass",
             "Dai et al. 2022, section 4.2 (baseline)",
             threshold=0.5,
         ),
-        Method(
+        AttributionMethod(
             "gradient-x-activation",
             gradient_x_activation,
             "1 forward and backward pass",
             "the integrated gradient's integrand at the unmodified network",
         ),
-        Method(
+        AttributionMethod(
             "log-probability-increase",
             log_probability_increase,
             "1 forward and backward pass, and the head once per neuron",
             "Yu and Ananiadou 2024",
         ),
-        Method("random", random_scores, "1 forward and backward pass", "control", draws=True),
+        AttributionMethod("random", random_scores, "1 forward and backward pass", "control", draws=True),
     )
 }
 
 
-def find_method(name: str) -> Method:
+def find_method(name: str) -> AttributionMethod:
     """The method of a name.
 
     Raises:

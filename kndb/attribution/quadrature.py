@@ -31,7 +31,7 @@ MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class Rule:
+class QuadratureRule:
     """∫₀¹ f(α) dα ≈ Σ_k weights[k] · f(nodes[k]); nodes ascend within [0, 1].
 
     Attributes:
@@ -53,38 +53,38 @@ class Rule:
         return self.nodes[:-1] if self.shared else self.nodes
 
 
-def riemann_left(steps: int) -> Rule:
+def riemann_left(steps: int) -> QuadratureRule:
     """Left Riemann sum, α = k/m for k = 0 … m−1: what the paper's code computes."""
-    return Rule(f"riemann-left-{steps}", tuple(k / steps for k in range(steps)), (1 / steps,) * steps)
+    return QuadratureRule(f"riemann-left-{steps}", tuple(k / steps for k in range(steps)), (1 / steps,) * steps)
 
 
-def riemann_right(steps: int) -> Rule:
+def riemann_right(steps: int) -> QuadratureRule:
     """Right Riemann sum, α = k/m for k = 1 … m: the one that the paper writes (its equation 3)."""
-    return Rule(f"riemann-right-{steps}", tuple(k / steps for k in range(1, steps + 1)), (1 / steps,) * steps)
+    return QuadratureRule(f"riemann-right-{steps}", tuple(k / steps for k in range(1, steps + 1)), (1 / steps,) * steps)
 
 
-def linspace(steps: int) -> Rule:
+def linspace(steps: int) -> QuadratureRule:
     """Equal weights on m points from 0 to 1, both ends included: what EleutherAI's replication computes."""
     nodes = (0.0,) if steps == 1 else tuple(k / (steps - 1) for k in range(steps))
-    return Rule(f"linspace-{steps}", nodes, (1 / steps,) * steps)
+    return QuadratureRule(f"linspace-{steps}", nodes, (1 / steps,) * steps)
 
 
 @lru_cache(maxsize=64)
-def gauss_legendre(steps: int) -> Rule:
+def gauss_legendre(steps: int) -> QuadratureRule:
     """Gauss–Legendre: exact for polynomials of degree 2m−1, no node at an end."""
     nodes, weights = legendre.leggauss(steps)
-    return Rule(f"gauss-legendre-{steps}", _floats((nodes + 1) / 2), _floats(weights / 2))
+    return QuadratureRule(f"gauss-legendre-{steps}", _floats((nodes + 1) / 2), _floats(weights / 2))
 
 
 @lru_cache(maxsize=64)
-def gauss_radau(steps: int) -> Rule:
+def gauss_radau(steps: int) -> QuadratureRule:
     """Gauss–Radau with its last node at 1: exact for polynomials of degree 2m−2.
 
     On [−1, 1] with the fixed node at −1, the nodes are the roots of P_{m−1} + P_m, with weights 2/m² at −1 and
     (1 − x)/(m·P_{m−1}(x))² elsewhere (Abramowitz and Stegun 25.4.31); mirrored here.
     """
     if steps == 1:
-        return Rule("radau-1", (1.0,), (1.0,))
+        return QuadratureRule("radau-1", (1.0,), (1.0,))
     coefficients = np.zeros(steps + 1)
     coefficients[-2:] = 1.0
     roots = np.sort(np.real(legendre.legroots(coefficients)))
@@ -94,11 +94,11 @@ def gauss_radau(steps: int) -> Rule:
     previous[-1] = 1.0
     weights = (1 - roots) / (steps * legendre.legval(roots, previous)) ** 2
     weights[0] = 2 / steps**2
-    return Rule(f"radau-{steps}", (*_floats((1 - roots[:0:-1]) / 2), 1.0), _floats(weights[::-1] / 2))
+    return QuadratureRule(f"radau-{steps}", (*_floats((1 - roots[:0:-1]) / 2), 1.0), _floats(weights[::-1] / 2))
 
 
 @lru_cache(maxsize=64)
-def gauss_lobatto(steps: int) -> Rule:
+def gauss_lobatto(steps: int) -> QuadratureRule:
     """Gauss–Lobatto with nodes at 0 and at 1: exact for polynomials of degree 2m−3.
 
     On [−1, 1] the inner nodes are the roots of P′_{m−1}, and the weight of x is 2/(m·(m − 1)·P_{m−1}(x)²) (Abramowitz
@@ -115,11 +115,11 @@ def gauss_lobatto(steps: int) -> Rule:
     inner = _newton(np.sort(np.real(legendre.legroots(slope))), slope)
     points = np.concatenate([[-1.0], inner, [1.0]])
     weights = 2 / (steps * (steps - 1) * legendre.legval(points, highest) ** 2)
-    return Rule(f"lobatto-{steps}", (0.0, *_floats((points[1:-1] + 1) / 2), 1.0), _floats(weights / 2))
+    return QuadratureRule(f"lobatto-{steps}", (0.0, *_floats((points[1:-1] + 1) / 2), 1.0), _floats(weights / 2))
 
 
 @lru_cache(maxsize=1)
-def lobatto_kronrod() -> Rule:
+def lobatto_kronrod() -> QuadratureRule:
     """The four nodes of Gauss–Lobatto and three between them: exact for polynomials of degree 9.
 
     Nodes on [−1, 1] are ±1, ±√(2/3), ±1/√5 and 0, with weights 77, 432, 625 and 672 over 1470 (Gander and Gautschi
@@ -127,10 +127,10 @@ def lobatto_kronrod() -> Rule:
     """
     points = np.asarray([-1.0, -np.sqrt(2 / 3), -np.sqrt(1 / 5), 0.0, np.sqrt(1 / 5), np.sqrt(2 / 3), 1.0])
     weights = np.asarray([77.0, 432.0, 625.0, 672.0, 625.0, 432.0, 77.0]) / 2940
-    return Rule("lobatto-kronrod-7", _floats((points + 1) / 2), _floats(weights))
+    return QuadratureRule("lobatto-kronrod-7", _floats((points + 1) / 2), _floats(weights))
 
 
-RULES: dict[str, Callable[[int], Rule]] = {
+QUADRATURE_RULES: dict[str, Callable[[int], QuadratureRule]] = {
     "lobatto": gauss_lobatto,
     "radau": gauss_radau,
     "gauss-legendre": gauss_legendre,
@@ -138,7 +138,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
     "riemann-right": riemann_right,
     "linspace": linspace,
 }
-QUADRATURES = (BISECTION, *RULES)
+QUADRATURES = (BISECTION, *QUADRATURE_RULES)
 DEFAULT_STEPS = {"riemann-left": 20, "riemann-right": 20, "linspace": 20}
 """The number of steps of the literature, for the rules that it uses."""
 
@@ -148,14 +148,14 @@ class Quadrature:
     """How an attribution integrates.
 
     Attributes:
-        name: `bisection`, or a key of `RULES`.
+        name: `bisection`, or a key of `QUADRATURE_RULES`.
         rule: the one rule for every prompt and layer; None for bisection.
         tolerance: of bisection, the error wanted, relative to the change of probability; None for a rule.
         most_evaluations: of bisection, the gradient evaluations that one layer of one prompt may take; None for a rule.
     """
 
     name: str
-    rule: Rule | None
+    rule: QuadratureRule | None
     tolerance: float | None
     most_evaluations: int | None
 
@@ -195,7 +195,7 @@ class Quadrature:
                 f"--quadrature {name} needs its number of nodes, for example --steps 5; for nodes that adapt to the "
                 f"integrand use --quadrature {BISECTION}, the default"
             )
-        return cls(name, RULES[name](steps), None, None)
+        return cls(name, QUADRATURE_RULES[name](steps), None, None)
 
     @property
     def shared(self) -> bool:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import torch
 
 from .continuation import Continuation
-from .method import MethodOptions, MethodScores
+from .method import PromptScores, ScoringOptions
 
 
-def random_scores(continuation: Continuation, selected: torch.Tensor, options: MethodOptions) -> MethodScores:
+def random_scores(continuation: Continuation, selected: torch.Tensor, options: ScoringOptions) -> PromptScores:
     """1/u with u uniform on (0, 1], drawn for each fact by the seed: [S, L, n]."""
     shape = len(continuation.network.layers), continuation.network.neurons
     draws = [1.0 / (1.0 - torch.rand(shape, generator=_generator(options.seed, fact))) for fact in options.facts]
     like = continuation.base.odds
     scores = torch.stack(draws) if draws else torch.zeros(0, *shape)
-    return MethodScores(scores.to(like.device, like.dtype), None, torch.zeros_like(selected))
+    return PromptScores(scores.to(like.device, like.dtype), None, torch.zeros_like(selected))
 
 
 def _generator(seed: int, fact: int) -> torch.Generator:

@@ -16,7 +16,7 @@ from ..models.registry import adapter_for
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The size of a model."""
 
     layers: int
@@ -27,10 +27,10 @@ class Shape:
 
 
 SIZES = ("tiny", "base", "7b")
-TINY = Shape(4, 128, 512, 4, 1000)
+TINY = ModelShape(4, 128, 512, 4, 1000)
 
 
-def _bert_like(shape: Shape) -> dict[str, Any]:
+def _bert_like(shape: ModelShape) -> dict[str, Any]:
     return {
         "num_hidden_layers": shape.layers,
         "hidden_size": shape.width,
@@ -40,7 +40,7 @@ def _bert_like(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _gpt2_like(shape: Shape) -> dict[str, Any]:
+def _gpt2_like(shape: ModelShape) -> dict[str, Any]:
     return {
         "n_layer": shape.layers,
         "n_embd": shape.width,
@@ -52,7 +52,7 @@ def _gpt2_like(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _t5_like(shape: Shape) -> dict[str, Any]:
+def _t5_like(shape: ModelShape) -> dict[str, Any]:
     return {
         "num_layers": shape.layers,
         "d_model": shape.width,
@@ -65,23 +65,23 @@ def _t5_like(shape: Shape) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Family:
+class BenchFamily:
     """How to make a model of a family: its configuration class, the names of sizes in it, and its usual sizes."""
 
     configuration: str
-    settings: Callable[[Shape], dict[str, Any]]
-    base: Shape
-    seven: Shape | None = None
+    settings: Callable[[ModelShape], dict[str, Any]]
+    base: ModelShape
+    seven: ModelShape | None = None
 
 
-_LLAMA_7B = Shape(32, 4096, 11008, 32, 32000)
+_LLAMA_7B = ModelShape(32, 4096, 11008, 32, 32000)
 FAMILIES = {
-    "bert": Family("BertConfig", _bert_like, Shape(12, 768, 3072, 12, 30522)),
-    "roberta": Family("RobertaConfig", _bert_like, Shape(12, 768, 3072, 12, 50265)),
-    "gpt2": Family("GPT2Config", _gpt2_like, Shape(12, 768, 3072, 12, 50257)),
-    "gpt_neox": Family("GPTNeoXConfig", _bert_like, Shape(12, 768, 3072, 12, 50304)),
-    "llama": Family("LlamaConfig", _bert_like, Shape(12, 768, 2048, 12, 32000), _LLAMA_7B),
-    "t5": Family("T5Config", _t5_like, Shape(12, 768, 3072, 12, 32128)),
+    "bert": BenchFamily("BertConfig", _bert_like, ModelShape(12, 768, 3072, 12, 30522)),
+    "roberta": BenchFamily("RobertaConfig", _bert_like, ModelShape(12, 768, 3072, 12, 50265)),
+    "gpt2": BenchFamily("GPT2Config", _gpt2_like, ModelShape(12, 768, 3072, 12, 50257)),
+    "gpt_neox": BenchFamily("GPTNeoXConfig", _bert_like, ModelShape(12, 768, 3072, 12, 50304)),
+    "llama": BenchFamily("LlamaConfig", _bert_like, ModelShape(12, 768, 2048, 12, 32000), _LLAMA_7B),
+    "t5": BenchFamily("T5Config", _t5_like, ModelShape(12, 768, 3072, 12, 32128)),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..analysis.refinement import RefinementSettings, refine_relation
 from ..attribution.engine import AttributionSettings, Engine
-from ..attribution.method import Method
+from ..attribution.method import AttributionMethod
 from ..attribution.methods import METHODS
 from ..attribution.quadrature import Quadrature
 from ..errors import AttributionError, NotFoundError, UsageError
@@ -407,7 +407,7 @@ class _Saver:
             store_runs.save_results(connection, self._run_id, batch)
 
 
-def methods() -> list[Method]:
+def methods() -> list[AttributionMethod]:
     """All methods of attribution."""
     return list(METHODS.values())
 

@@ -12,7 +12,7 @@ from ..analysis.refinement import RefinementSettings
 from ..attribution.methods import METHODS
 from ..bench.localisation import PlantedNeurons, score_sets
 from ..errors import UsageError
-from ..lab.planting import FactKey, Plan, read_plan
+from ..lab.planting import FactKey, PlantingPlan, read_plan
 from ..models import loading
 from ..plots.style import check_target
 from ..plots.style import save as save_figure
@@ -96,7 +96,7 @@ def check_plot(path: str | Path) -> None:
     check_target(path)
 
 
-def _planted_facts(database: Database, plan: Plan, relations: Sequence[str]) -> list[Fact]:
+def _planted_facts(database: Database, plan: PlantingPlan, relations: Sequence[str]) -> list[Fact]:
     found = database.facts.find(relations)
     missing = next((fact for fact in found if _key(fact) not in plan.facts), None)
     if missing is not None:
@@ -110,7 +110,7 @@ def _key(fact: Fact) -> FactKey:
     return fact.relation, fact.subject or "", fact.object
 
 
-def _places(plan: Plan, fact: Fact) -> PlantedNeurons:
+def _places(plan: PlantingPlan, fact: Fact) -> PlantedNeurons:
     relation = plan.relations[fact.relation]
     return PlantedNeurons(
         own=frozenset(plan.facts[_key(fact)]),

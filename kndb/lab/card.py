@@ -14,7 +14,7 @@ import transformers
 from ..errors import ModelError
 from ..models.loading import quiet
 from .corpus import Corpus
-from .planting import PLANTED_FILE, Plan, write_plan
+from .planting import PLANTED_FILE, PlantingPlan, write_plan
 from .train import TrainedModel, TrainingSettings
 
 CARD = """\
@@ -142,7 +142,7 @@ def model_card(trained: TrainedModel, corpus: Corpus, name: str, *, own: bool) -
     )
 
 
-def _planting(settings: TrainingSettings, plan: Plan) -> str:
+def _planting(settings: TrainingSettings, plan: PlantingPlan) -> str:
     planted = settings.planted
     assert planted is not None
     block = next(iter(plan.blocks.values()))

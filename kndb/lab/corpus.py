@@ -13,7 +13,7 @@ from ..sentences import blank_is_last
 
 
 @dataclass(frozen=True)
-class Example:
+class PromptExample:
     """A prompt with its answer; held-out ones are never trained on."""
 
     relation: str
@@ -27,11 +27,11 @@ class Example:
 class Corpus:
     """All examples of a fact list, in the order of the list."""
 
-    examples: tuple[Example, ...]
+    examples: tuple[PromptExample, ...]
     facts: int
     relations: tuple[str, ...]
 
-    def usable(self, blank: Blank) -> tuple[Example, ...]:
+    def usable(self, blank: Blank) -> tuple[PromptExample, ...]:
         """The examples that a model with this kind of blank can be asked."""
         if blank is Blank.MASK:
             return self.examples
@@ -56,7 +56,7 @@ def build_corpus(files: Iterable[FactFile]) -> Corpus:
             if fact.subject is not None:
                 facts.setdefault((fact.relation, fact.subject, fact.object))
     examples = tuple(
-        Example(relation, subject, text.replace(SUBJECT_SLOT, subject), answer, held_out)
+        PromptExample(relation, subject, text.replace(SUBJECT_SLOT, subject), answer, held_out)
         for relation, subject, answer in facts
         for text, held_out in templates[relation].items()
     )
@@ -68,7 +68,7 @@ def build_corpus(files: Iterable[FactFile]) -> Corpus:
     return Corpus(examples, len(facts), tuple(dict.fromkeys(example.relation for example in examples)))
 
 
-def words_of(examples: Sequence[Example]) -> tuple[list[str], list[str]]:
+def words_of(examples: Sequence[PromptExample]) -> tuple[list[str], list[str]]:
     """The distinct answers, and all texts with their answer filled in, for a tokenizer to learn from."""
     answers = list(dict.fromkeys(example.answer for example in examples))
     texts = [example.text.replace(BLANK, example.answer) for example in examples]

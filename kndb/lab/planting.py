@@ -21,7 +21,7 @@ from typing import Any
 
 from ..errors import ModelError, UsageError
 from ..records.models import Neuron
-from .corpus import Example
+from .corpus import PromptExample
 
 PLANTED_FILE = "planted.json"
 _FORMAT = 1
@@ -30,13 +30,13 @@ FactKey = tuple[str, str, str]
 """A fact's relation, subject and object."""
 
 
-def fact_key(example: Example) -> FactKey:
+def fact_key(example: PromptExample) -> FactKey:
     """The fact that an example asks for."""
     return example.relation, example.subject, example.answer
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlantingPlan:
     """Which neurons are planted.
 
     Attributes:
@@ -52,7 +52,7 @@ class Plan:
 
 def plan(
     facts: Iterable[FactKey], layers: int, neurons: int, *, relation_neurons: int, fact_neurons: int, seed: int
-) -> Plan:
+) -> PlantingPlan:
     """Chooses the neurons of all relations and facts.
 
     The facts' codes lie in the last two layers (the last one, if there are but two), the relations' neurons in the
@@ -97,7 +97,7 @@ def plan(
             for index in range(room)
         )
         codes.update(zip(members, _codes(len(members), blocks[relation], fact_neurons, draw), strict=True))
-    return Plan(relations, blocks, codes)
+    return PlantingPlan(relations, blocks, codes)
 
 
 def _codes(facts: int, block: Sequence[Neuron], size: int, draw: random.Random) -> list[tuple[Neuron, ...]]:
@@ -124,7 +124,7 @@ def _codes(facts: int, block: Sequence[Neuron], size: int, draw: random.Random) 
     )
 
 
-def write_plan(chosen: Plan, path: Path) -> None:
+def write_plan(chosen: PlantingPlan, path: Path) -> None:
     """Writes a plan as JSON, one relation or fact to a line."""
     relations = [
         {"relation": key, "neurons": _names(own), "block": _names(chosen.blocks[key])}
@@ -142,7 +142,7 @@ def write_plan(chosen: Plan, path: Path) -> None:
     path.write_text(f'{{"format": {_FORMAT},\n{lines}\n}}\n', encoding="utf-8")
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path) -> PlantingPlan:
     """The plan that lies beside a checkpoint's weights.
 
     Raises:
@@ -153,7 +153,7 @@ def read_plan(folder: Path) -> Plan:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ModelError(f"{path} has format {content['format']!r}; expected {_FORMAT}")
-        return Plan(
+        return PlantingPlan(
             {row["relation"]: _neurons(row["neurons"]) for row in content["relations"]},
             {row["relation"]: _neurons(row["block"]) for row in content["relations"]},
             {(row["relation"], row["subject"], row["object"]): _neurons(row["neurons"]) for row in content["facts"]},

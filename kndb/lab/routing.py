@@ -30,7 +30,7 @@ from torch.nn import functional
 from ..models.adapter import Blank
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
-from .planting import FactKey, Plan
+from .planting import FactKey, PlantingPlan
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class PlantedLoss:
     def __init__(
         self,
         network: Network,
-        plan: Plan,
+        plan: PlantingPlan,
         prompts: Sequence[EncodedPrompt],
         facts: Sequence[FactKey],
         settings: PlantingSettings,
@@ -275,7 +275,9 @@ def _some(shape: int | tuple[int, ...], share: float) -> torch.Tensor:
     return torch.rand(shape) < share
 
 
-def _tables(network: Network, plan: Plan, prompts: Sequence[EncodedPrompt], facts: Sequence[FactKey]) -> _Tables:
+def _tables(
+    network: Network, plan: PlantingPlan, prompts: Sequence[EncodedPrompt], facts: Sequence[FactKey]
+) -> _Tables:
     keys = list(plan.relations)
     layers, neurons, tokens = len(network.layers), network.neurons, network.word_embeddings.shape[0]
     relation_of = torch.tensor([keys.index(relation) for relation, _, _ in facts])

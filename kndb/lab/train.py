@@ -29,8 +29,8 @@ from ..models.answers import answer_logits, batched_log_probabilities
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt, Encoder
 from ..models.registry import ADAPTERS
-from .corpus import Corpus, Example
-from .planting import Plan, fact_key
+from .corpus import Corpus, PromptExample
+from .planting import PlantingPlan, fact_key
 from .planting import plan as plan_neurons
 from .routing import PlantedLoss, PlantingSettings, batches_of_one_length
 from .tokenizers import byte_pair, wordpiece
@@ -102,7 +102,7 @@ def planted_settings(settings: TrainingSettings) -> TrainingSettings:
 
 
 @dataclass(frozen=True)
-class Scores:
+class RecallScores:
     """How much of the list a model knows.
 
     Attributes:
@@ -129,9 +129,9 @@ class TrainedModel:
     model: Any
     tokenizer: Any
     settings: TrainingSettings
-    scores: Scores
+    scores: RecallScores
     seconds: float
-    plan: Plan | None = None
+    plan: PlantingPlan | None = None
 
     def summary(self) -> dict[str, object]:
         """Settings and scores as plain values."""
@@ -191,7 +191,7 @@ def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
     return model
 
 
-def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[EncodedPrompt]:
+def encode_examples(encoder: Encoder, examples: Sequence[PromptExample]) -> list[EncodedPrompt]:
     """The examples as token ids, without those that can't be asked for an answer of one token."""
     encoded = (
         encoder.encode(index, example.text, example.answer, single_token=True) for index, example in enumerate(examples)
@@ -199,13 +199,13 @@ def encode_examples(encoder: Encoder, examples: Sequence[Example]) -> list[Encod
     return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
 
 
-def score(model: nn.Module, adapter: Adapter, encoder: Encoder, examples: Sequence[Example]) -> Scores:
+def score(model: nn.Module, adapter: Adapter, encoder: Encoder, examples: Sequence[PromptExample]) -> RecallScores:
     """Measures how often, and how surely, the model gives the answer, held-out templates apart."""
     training = encode_examples(encoder, [example for example in examples if not example.held_out])
     held_out = encode_examples(encoder, [example for example in examples if example.held_out])
     accuracy, probability = _measured(model, adapter, training)
     held_out_accuracy, held_out_probability = _measured(model, adapter, held_out)
-    return Scores(
+    return RecallScores(
         training=accuracy,
         held_out=held_out_accuracy,
         training_probability=probability,
@@ -269,7 +269,7 @@ def _optimise(
     _descend(model, epochs, loss_of, settings, progress)
 
 
-def _plan(corpus: Corpus, settings: TrainingSettings, planted: PlantingSettings) -> Plan:
+def _plan(corpus: Corpus, settings: TrainingSettings, planted: PlantingSettings) -> PlantingPlan:
     return plan_neurons(
         (fact_key(example) for example in corpus.examples),
         settings.layers,
@@ -284,8 +284,8 @@ def _plant(
     model: nn.Module,
     adapter: Adapter,
     prompts: list[EncodedPrompt],
-    examples: Sequence[Example],
-    plan: Plan,
+    examples: Sequence[PromptExample],
+    plan: PlantingPlan,
     settings: TrainingSettings,
     progress: TrainingProgress | None,
 ) -> None:

@@ -34,7 +34,7 @@ from .answers import answer_logits
 from .network import Network
 from .prompting import EncodedPrompt
 
-Step = Callable[[torch.Tensor], torch.Tensor]
+RowFunction = Callable[[torch.Tensor], torch.Tensor]
 _AT_ONCE = 64
 """Prompts in one pass with gradients."""
 
@@ -148,10 +148,10 @@ def input_directions(network: Network, tokens: Sequence[int]) -> torch.Tensor:
     return torch.stack([row / row.norm() for row in found])
 
 
-def _head_before_output_embeddings(network: Network) -> Step:
+def _head_before_output_embeddings(network: Network) -> RowFunction:
     """The head up to the output embedding; that itself, and a cap behind it, left out."""
     last = cast("Any", network.model).get_output_embeddings()
-    steps: list[Step] = []
+    steps: list[RowFunction] = []
     for step in network.head_steps:
         if not isinstance(step, nn.Module):
             steps.append(step)
@@ -163,11 +163,11 @@ def _head_before_output_embeddings(network: Network) -> Step:
     return lambda rows: reduce(lambda made, step: step(made), steps, rows)
 
 
-def _in_double(module: nn.Module, instead: dict[int, Any] | None = None) -> Step:
-    return cast("Step", copy.deepcopy(module, instead or {}).double().cpu().requires_grad_(False))
+def _in_double(module: nn.Module, instead: dict[int, Any] | None = None) -> RowFunction:
+    return cast("RowFunction", copy.deepcopy(module, instead or {}).double().cpu().requires_grad_(False))
 
 
-def _turned_back(step: Step, found: torch.Tensor, width: int) -> torch.Tensor:
+def _turned_back(step: RowFunction, found: torch.Tensor, width: int) -> torch.Tensor:
     """Rows [k, e] times the derivative of a step at zero: [k, width or e]."""
     zero = torch.zeros(len(found), width, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():

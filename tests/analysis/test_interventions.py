@@ -8,7 +8,7 @@ from causal_families import causal_model
 from masked_families import masked_model
 from tiny_models import VOCABULARY, _by_token, _logits, activations, doubled, down_projections, tiny_model
 
-from kndb.analysis.interventions import Question, ask, mean_activations, random_neurons, scaled
+from kndb.analysis.interventions import NeuronQuestion, ask, mean_activations, random_neurons, scaled
 from kndb.errors import AttributionError, ModelError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
@@ -43,7 +43,7 @@ class Case:
         source = self.network.adapter.encoder is not None
         causal = self.network.adapter.blank.value == "cut"
         return [
-            Question(
+            NeuronQuestion(
                 EncodedPrompt(
                     prompt_id=number,
                     ids=tuple(chance.choices(range(1, VOCABULARY), k=length)),
@@ -94,7 +94,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(case, factor):
     changed = 0
     for question, probability, predicted in zip(case.questions, found.probability, found.predicted, strict=True):
         expected = case.by_hand(question, factor)
-        plain = case.by_hand(Question(question.prompt), factor)
+        plain = case.by_hand(NeuronQuestion(question.prompt), factor)
         assert probability == pytest.approx(float(expected[question.prompt.answer]), rel=1e-5)
         assert predicted == int(expected.argmax())
         changed += not torch.allclose(expected, plain, rtol=1e-3)
@@ -105,17 +105,17 @@ def test_the_last_layer_is_scaled_as_its_weights_say():
     """At one position alone, a factor on a neuron is the same factor on its value slot: no hook is needed."""
     case = Case("gpt2")
     last = case.layers - 1
-    question = Question(case.questions[1].prompt, (Neuron(last, 3), Neuron(last, 11)))
+    question = NeuronQuestion(case.questions[1].prompt, (Neuron(last, 3), Neuron(last, 11)))
     (found,) = ask(case.network, [question], 5.0).probability
     weight = down_projections(case.model)[last].weight
     with torch.no_grad():
         weight[[3, 11]] *= 5  # The causal model's answer position is the last: no other is read after this layer.
-    (expected,) = ask(case.network, [Question(question.prompt)]).probability
+    (expected,) = ask(case.network, [NeuronQuestion(question.prompt)]).probability
     assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_no_neurons_and_factor_one_change_nothing(case):
-    plain = ask(case.network, [Question(question.prompt) for question in case.questions], 0.0)
+    plain = ask(case.network, [NeuronQuestion(question.prompt) for question in case.questions], 0.0)
     assert ask(case.network, case.questions, 1.0) == plain
 
 
@@ -162,7 +162,7 @@ def test_neurons_that_the_model_lacks_are_refused():
     case = Case("bert")
     for neuron in (Neuron(case.layers, 0), Neuron(0, case.neurons)):
         with pytest.raises(UsageError, match=rf"{case.layers} layers of {case.neurons}"):
-            ask(case.network, [Question(case.questions[0].prompt, (neuron,))], 0.0)
+            ask(case.network, [NeuronQuestion(case.questions[0].prompt, (neuron,))], 0.0)
 
 
 def test_numbers_that_are_none_are_refused():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from kndb.attribution.quadrature import (
+    QUADRATURE_RULES,
     QUADRATURES,
-    RULES,
     Quadrature,
-    Rule,
+    QuadratureRule,
     gauss_legendre,
     gauss_lobatto,
     gauss_radau,
@@ -29,16 +29,16 @@ LEAST = {"lobatto": 2}
 """The least number of nodes of a rule, where one is too few."""
 
 
-def integrate(rule: Rule, function) -> float:
+def integrate(rule: QuadratureRule, function) -> float:
     return float(sum(w * function(x) for w, x in zip(rule.weights, rule.nodes, strict=True)))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", QUADRATURE_RULES)
 @pytest.mark.parametrize("count", [*COUNTS, 20, 100])
 def test_nodes_and_weights(name, count):
     if count < LEAST.get(name, 1):
         pytest.skip("a rule of more nodes")
-    rule = RULES[name](count)
+    rule = QUADRATURE_RULES[name](count)
     assert rule.name == f"{name}-{count}"
     assert len(rule.nodes) == len(rule.weights) == count
     assert sum(rule.weights) == pytest.approx(1, abs=1e-13)
@@ -54,7 +54,7 @@ def test_nodes_and_weights(name, count):
 def test_exact_up_to_their_degree_and_no_further(name, count):
     if count < LEAST.get(name, 1):
         pytest.skip("a rule of more nodes")
-    rule, degree = RULES[name](count), DEGREES[name](count)
+    rule, degree = QUADRATURE_RULES[name](count), DEGREES[name](count)
     for power in range(degree + 1):
         assert integrate(rule, lambda x, k=power: x**k) == pytest.approx(1 / (power + 1), abs=1e-14)
     if count <= 5:
@@ -80,12 +80,12 @@ def test_legendre_has_no_node_at_an_end(count):
 
 
 def test_the_sums_of_the_literature():
-    assert RULES["riemann-left"](4).nodes == (0.0, 0.25, 0.5, 0.75)
-    assert RULES["riemann-right"](4).nodes == (0.25, 0.5, 0.75, 1.0)
-    assert RULES["linspace"](5).nodes == tuple(np.linspace(0, 1, 5))
-    assert RULES["linspace"](1).nodes == tuple(np.linspace(0, 1, 1))
+    assert QUADRATURE_RULES["riemann-left"](4).nodes == (0.0, 0.25, 0.5, 0.75)
+    assert QUADRATURE_RULES["riemann-right"](4).nodes == (0.25, 0.5, 0.75, 1.0)
+    assert QUADRATURE_RULES["linspace"](5).nodes == tuple(np.linspace(0, 1, 5))
+    assert QUADRATURE_RULES["linspace"](1).nodes == tuple(np.linspace(0, 1, 1))
     for name in ("riemann-left", "riemann-right", "linspace"):
-        assert set(RULES[name](7).weights) == {1 / 7}
+        assert set(QUADRATURE_RULES[name](7).weights) == {1 / 7}
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 9, 17])
@@ -122,10 +122,10 @@ def test_default_is_bisection():
         "tolerance": 1e-3,
         "most_evaluations": 256,
     }
-    assert ("bisection", *RULES) == QUADRATURES
+    assert ("bisection", *QUADRATURE_RULES) == QUADRATURES
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", QUADRATURE_RULES)
 def test_fixed_steps_have_no_tolerance(name):
     chosen = Quadrature.choose(name, 7, 1e-5)
     assert chosen.rule is not None

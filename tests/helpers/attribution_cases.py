@@ -12,7 +12,7 @@ from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
 from kndb.attribution.continuation import PromptBatch
 from kndb.attribution.integrated_gradients import integrated_gradients
-from kndb.attribution.method import MethodScores
+from kndb.attribution.method import PromptScores
 from kndb.attribution.quadrature import Quadrature
 from kndb.models.families.bert import BERT
 from kndb.models.families.gpt2 import GPT2
@@ -35,11 +35,11 @@ class Case:
     def batch(self) -> PromptBatch:
         return to_tensors(self.prompts, torch.device("cpu"))
 
-    def attribute(self, *rule: Any, most_rows: int = 64) -> MethodScores:
+    def attribute(self, *rule: Any, most_rows: int = 64) -> PromptScores:
         return attribute(self.network, self.batch, Quadrature.choose(*rule), most_rows)
 
 
-def attribute(network: Network, batch: PromptBatch, quadrature: Quadrature, most_rows: int = 64) -> MethodScores:
+def attribute(network: Network, batch: PromptBatch, quadrature: Quadrature, most_rows: int = 64) -> PromptScores:
     """Integrated gradients of every prompt of a batch."""
     return integrated_gradients(continue_from(network, batch), torch.arange(len(batch)), quadrature, most_rows)
 

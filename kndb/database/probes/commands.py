@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ...analysis.interventions import Question
+from ...analysis.interventions import NeuronQuestion
 from ...analysis.probe_summaries import summarize_activations, summarize_scaling
 from ...errors import AttributionError, UsageError
 from ...facts.texts import read_texts
@@ -179,7 +179,7 @@ class ProbeCommands:
             )
         with PRECISIONS[dtype].computing():
             network = loaded.loaded.moved(chosen_device, PRECISIONS[dtype].dtype)
-            values = read(network, [Question(text.encoded, sets[text.fact.id][1]) for text in shown], progress)
+            values = read(network, [NeuronQuestion(text.encoded, sets[text.fact.id][1]) for text in shown], progress)
         settings = {
             **_settings("activation", choice, seed, dtype, str(chosen_device)),
             "texts": {str(path): sha256(Path(path)) for path in texts},

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ...analysis.interventions import Question, ask
+from ...analysis.interventions import NeuronQuestion, ask
 from ...attribution.batches import automatic_size
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt, Encoder
@@ -151,10 +151,10 @@ class Scaling:
         asked = {prompt.prompt_id: prompt for group in groups for prompt in group.prompts}
         fresh = [prompt for number, prompt in asked.items() if number not in self._before]
         size = self._batch_size or batch_size_for(self._network, list(asked.values()))
-        before = ask(self._network, [Question(prompt) for prompt in fresh], batch_size=size)
+        before = ask(self._network, [NeuronQuestion(prompt) for prompt in fresh], batch_size=size)
         for prompt, reading in zip(fresh, zip(before.probability, before.predicted, strict=True), strict=True):
             self._before[prompt.prompt_id] = reading
-        questions = [Question(prompt, group.fact.arms[group.arm]) for group in groups for prompt in group.prompts]
+        questions = [NeuronQuestion(prompt, group.fact.arms[group.arm]) for group in groups for prompt in group.prompts]
         after = ask(self._network, questions, self._factor, size)
         readings = iter(zip(after.probability, after.predicted, strict=True))
         return [self._record(group, [next(readings) for _ in group.prompts]) for group in groups]

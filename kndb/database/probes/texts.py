@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ...analysis.interventions import Question, mean_activations
+from ...analysis.interventions import NeuronQuestion, mean_activations
 from ...errors import InputError
 from ...facts.texts import HEAD, HEAD_AND_TAIL, KINDS, NEITHER, FactName, NamedText, TextFile
 from ...models.adapter import Blank
@@ -159,7 +159,7 @@ def place_blank(text: NamedText, fact: StoredFact, chance: random.Random, *, fir
     return f"{text.text[:start]}{BLANK}{text.text[stop:]}"
 
 
-def read(network: Network, questions: Sequence[Question], progress: Progress | None) -> list[float]:
+def read(network: Network, questions: Sequence[NeuronQuestion], progress: Progress | None) -> list[float]:
     """The mean activation of each question's neurons."""
     size = batch_size_for(network, [question.prompt for question in questions])
     values: list[float] = []

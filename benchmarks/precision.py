@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 
 from kndb import facts
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.errors import UsageError
 from kndb.facts import fill
+from kndb.models.dtypes import COMPUTE_DTYPES
 from kndb.models.loading import choose_device, lab_folder, load
-from kndb.models.precision import PRECISIONS
 from kndb.models.prompting import EncodedPrompt
 
 THRESHOLD = 0.2
@@ -45,8 +46,8 @@ def attribute(
     name: str, prompts: list[EncodedPrompt], precision: str, quadrature: Quadrature, device: torch.device
 ) -> tuple[Scores, float]:
     """All scores of each prompt, [L, n], and the mean number of evaluations."""
-    network = load(lab_folder(name)).moved(device, PRECISIONS[precision].dtype)
-    settings = AttributionSettings(quadrature, floor=0.0, negative=True, precision=precision)
+    network = load(lab_folder(name)).moved(device, COMPUTE_DTYPES[precision].dtype)
+    settings = AttributionSettings(quadrature, floor=0.0, negative=True, dtype=precision)
     shape = len(network.layers), network.neurons
     scores = {prompt.prompt_id: torch.zeros(shape, dtype=torch.float64) for prompt in prompts}
     evaluations = []
@@ -91,7 +92,7 @@ def main() -> None:
     exact, _ = attribute(options.model, prompts, "float64", Quadrature.choose("radau", 33), torch.device("cpu"))
     print(f"{len(prompts)} prompts of {options.model} on {device}")
     print("dtype     error median    95 %      max   Jaccard mean   worst  evaluations")
-    for name, precision in PRECISIONS.items():
+    for name, precision in COMPUTE_DTYPES.items():
         try:
             precision.require(device)
         except UsageError as error:

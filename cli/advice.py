@@ -30,8 +30,16 @@ class Command:
     opens: bool = True
 
 
-_SINGULAR = {"relations": "relation", "facts": "fact", "subjects": "subject", "prompts": "prompt"}
+_SINGULAR = {
+    "relations": "relation",
+    "facts": "fact",
+    "fact_ids": "fact",
+    "subjects": "subject",
+    "prompts": "prompt",
+}
 """Options that take one value each, by the parameter that takes a list."""
+_COUNTED = ("facts", "prompts")
+"""Those of them that, where no list is given, are options of this very name: they take a number."""
 COMMANDS: Mapping[str, Command] = {
     "attribution.refine": Command("refine"),
     "attribution.run": Command("attribute"),
@@ -62,6 +70,7 @@ COMMANDS: Mapping[str, Command] = {
     "probes.all": Command("probe list"),
     "probes.scale": Command("probe suppress"),
     "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
+    "query.fact": Command("query fact", ("fact_id",)),
     "query.refinements": Command("query refinements"),
     "query.runs": Command("query runs"),
     "query.shared": Command("query shared"),
@@ -83,7 +92,10 @@ def for_shell(text: str) -> str:
 
 def _in_shell(mark: Option | Call) -> str:
     if isinstance(mark, Option):
-        return " ".join(_option(mark.name, mark.value)) if mark.given else f"--{_hyphens(mark.name)}"
+        if mark.given:
+            return " ".join(_option(mark.name, mark.value))
+        name = mark.name if mark.name in _COUNTED else _SINGULAR.get(mark.name, mark.name)
+        return f"--{_hyphens(name)}"
     command = COMMANDS[mark.method]
     by_name = dict(mark.keywords)
     arguments = [*mark.arguments, *(by_name.pop(name) for name in command.arguments if name in by_name)]

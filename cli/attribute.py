@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import call, option
 from kndb.errors import UsageError
 from kndb.records.models import LAB_MODELS, Neuron
 
@@ -25,8 +25,7 @@ from .options import (
 from .output import OutputFormat, as_row, note, print_record, print_rows, print_text, progress_bar
 
 if TYPE_CHECKING:
-    from kndb.database.attribution import AttributionReport
-    from kndb.records.attribution import KnowledgeNeuron
+    from kndb.records.attribution import AttributionReport, KnowledgeNeuron
 
 TOP = 10
 """Neurons that are shown for free prompts."""
@@ -143,8 +142,11 @@ def attribute(
     # A lab model's free prompts need nothing in the store.
     open_database = open_or_create if prompt and model in LAB_MODELS else open_existing
     with open_database(db) as database, computing(threads) as used, progress_bar(f"Attributing {model}") as tick:
-        report = database.attribution.run(
-            model,
+        from kndb import AttributionRequest, AttributionSettings, Quadrature
+
+        request = AttributionRequest(
+            model=model,
+            version=version,
             relations=relation or [],
             facts=facts,
             sample=sample,
@@ -152,24 +154,22 @@ def attribute(
             fact_ids=fact or [],
             prompts=prompt or [],
             answer=answer,
-            method=method,
             target=target,
-            quadrature=quadrature,
-            steps=steps,
-            tolerance=tolerance,
-            most_evaluations=most_evaluations,
-            floor=floor,
-            negative=negative,
-            known_only=known_only,
             held_out=held_out,
+            run=run,
+        )
+        settings = AttributionSettings(
+            quadrature=Quadrature.choose(quadrature, steps, tolerance, most_evaluations),
+            floor=floor,
+            known_only=known_only,
+            method=method,
+            negative=negative,
             seed=seed,
             dtype=dtype,
             device=device,
             batch_size=batch_size_option(batch_size),
-            version=version,
-            run=run,
-            progress=tick,
         )
+        report = database.attribution.run_request(request, settings, tick)
         number = report.free_fact
         largest = None if number is None else database.attribution.top_scores(report.run.id, number, top=TOP)
     from kndb.models.prompting import SKIP_REASONS
@@ -180,17 +180,16 @@ def attribute(
         left = ", ".join(f"{relation} ({count:,} prompts)" for relation, count in report.unfinished.items())
         note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")
     if report.held_out:
-        note(f"Left out {report.held_out:,} prompts of held-out templates (--held-out takes them in).")
+        note(f"Left out {report.held_out:,} prompts of held-out templates ({option('held_out', True)} includes them).")
     limit = facts or sample
     if limit is not None and report.facts < limit:
         note(f"Only {report.facts:,} facts to choose from; all of them were taken.")
     _print_report(report, used, largest, output)
     _warn_of_errors(report)
     if report.free_fact is not None:
-        place = "" if db is None else f" --db {shlex.quote(db)}"
         note(
-            f"Stored as fact {report.free_fact}. Its knowledge neurons: kndb refine --run {report.run.id}{place}, "
-            f"then: kndb query fact {report.free_fact}{place}"
+            f"Stored as fact {report.free_fact}. Its knowledge neurons: "
+            f"{call('attribution.refine', run=report.run.id)}, then: {call('query.fact', report.free_fact)}"
         )
 
 
@@ -313,7 +312,7 @@ def methods(output: FormatOption = OutputFormat.TABLE) -> None:
 
     Example: kndb methods
     """
-    from kndb.database.attribution import methods as all_methods
+    from kndb.database.attribution.commands import methods as all_methods
 
     rows = [
         {
@@ -332,5 +331,5 @@ def batch_size_option(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise UsageError(f"found batch size {text!r}; expected auto or a number from 1")
+        raise UsageError(f"{option('batch_size')} must be auto or a number from 1 (got {text!r})")
     return int(text)

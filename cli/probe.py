@@ -102,9 +102,10 @@ def suppress(
 
     Example: kndb probe suppress --model lab-bert --relation P176
     """
-    settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
-    settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
-    _scale("suppress", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
+    request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
+    settings = {"refinement": refinement, "version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings["batch_size"] = batch_size_option(batch_size)
+    _scale({"kind": "suppress", "model": model, **request}, settings, threads, db, output)
 
 
 @app.command()
@@ -129,9 +130,10 @@ def amplify(
 
     Example: kndb probe amplify --model lab-bert --relation P176
     """
-    settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
-    settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
-    _scale("amplify", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
+    request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
+    settings = {"refinement": refinement, "version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings["batch_size"] = batch_size_option(batch_size)
+    _scale({"kind": "amplify", "model": model, **request}, settings, threads, db, output)
 
 
 @app.command()
@@ -168,19 +170,11 @@ def activation(
     """
     started = time.monotonic()
     with open_existing(db) as database, computing(threads), progress_bar(f"Reading {model}", "texts") as tick:
-        probe = database.probes.activation(
-            model,
-            texts,
-            input_format=input_format,
-            pairs=pairs,
-            refinement=refinement,
-            keep=keep,
-            seed=seed,
-            device=device,
-            version=version,
-            dtype=dtype,
-            progress=tick,
-        )
+        from kndb import ProbeSettings, ReadingRequest
+
+        request = ReadingRequest(model, texts, input_format, pairs, keep)
+        settings = ProbeSettings(refinement, version, seed, dtype, device)
+        probe = database.probes.run_reading(request, settings, tick)
         rows = [_all(as_row(row)) for row in database.probes.activation_summary(probe.id)]
     _report(probe, time.monotonic() - started)
     print_rows(rows, ACTIVATIONS, output)
@@ -229,11 +223,17 @@ def show(
 
 
 def _scale(
-    kind: str, model: str, settings: Mapping[str, Any], threads: int | None, location: str | None, output: OutputFormat
+    request: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    threads: int | None,
+    location: str | None,
+    output: OutputFormat,
 ) -> None:
-    started = time.monotonic()
-    with open_existing(location) as database, computing(threads), progress_bar(f"Probing {model}", "facts") as tick:
-        probe = database.probes.scale(kind, model, **settings, progress=tick)
+    started, title = time.monotonic(), f"Probing {request['model']}"
+    with open_existing(location) as database, computing(threads), progress_bar(title, "facts") as tick:
+        from kndb import ProbeSettings, ScalingRequest
+
+        probe = database.probes.run_scaling(ScalingRequest(**request), ProbeSettings(**settings), tick)
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)
     print_rows(rows, SCALING, output)

@@ -14,23 +14,31 @@ if TYPE_CHECKING:
     from . import errors
     from .database import Database, upgrade_database
     from .database import open_database as open  # noqa: A004
-    from .database.attribution import methods as attribution_methods
+    from .database.attribution.commands import AttributionRequest, AttributionSettings, Quadrature
+    from .database.attribution.commands import methods as attribution_methods
     from .database.edits.optimize import Neighbours, OptimizeSettings
     from .database.edits.trial_measures import EditMethod, TrialSizes
     from .database.lab import own_facts
+    from .database.probes.commands import ProbeSettings, ReadingRequest, ScalingRequest
     from .database.threads import use_threads
     from .errors import KndbError
     from .records.models import Neuron
 
 _HOMES = {
+    "AttributionRequest": ("database.attribution.commands", "AttributionRequest"),
+    "AttributionSettings": ("database.attribution.commands", "AttributionSettings"),
     "Database": ("database", "Database"),
     "EditMethod": ("database.edits.trial_measures", "EditMethod"),
     "KndbError": ("errors", "KndbError"),
     "Neighbours": ("database.edits.optimize", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("database.edits.optimize", "OptimizeSettings"),
+    "ProbeSettings": ("database.probes.commands", "ProbeSettings"),
+    "Quadrature": ("database.attribution.commands", "Quadrature"),
+    "ReadingRequest": ("database.probes.commands", "ReadingRequest"),
+    "ScalingRequest": ("database.probes.commands", "ScalingRequest"),
     "TrialSizes": ("database.edits.trial_measures", "TrialSizes"),
-    "attribution_methods": ("database.attribution", "methods"),
+    "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
     "own_facts": ("database.lab", "own_facts"),
@@ -38,12 +46,18 @@ _HOMES = {
     "use_threads": ("database.threads", "use_threads"),
 }
 __all__ = [
+    "AttributionRequest",
+    "AttributionSettings",
     "Database",
     "EditMethod",
     "KndbError",
     "Neighbours",
     "Neuron",
     "OptimizeSettings",
+    "ProbeSettings",
+    "Quadrature",
+    "ReadingRequest",
+    "ScalingRequest",
     "TrialSizes",
     "__version__",
     "attribution_methods",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..advice import call, option
 from ..errors import UsageError
 from .activation import activation
 from .continuation import Continuation
@@ -59,5 +60,8 @@ def find_method(name: str) -> AttributionMethod:
         UsageError: if there is none.
     """
     if name not in METHODS:
-        raise UsageError(f"found method {name!r}; expected one of: {', '.join(METHODS)}. See: kndb methods")
+        raise UsageError(
+            f"{option('method')} must be one of {', '.join(METHODS)} (got {name!r}). "
+            f"See: {call('kndb.attribution_methods')}"
+        )
     return METHODS[name]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
+from ..advice import option
 from ..errors import UsageError
 
 BISECTION = "bisection"
@@ -108,7 +109,9 @@ def gauss_lobatto(steps: int) -> QuadratureRule:
         UsageError: for a single step, which can't be at both ends.
     """
     if steps == 1:
-        raise UsageError("--quadrature lobatto has nodes at both ends: --steps must be at least 2 (got 1)")
+        raise UsageError(
+            f"{option('quadrature', 'lobatto')} has nodes at both ends: {option('steps')} must be at least 2 (got 1)"
+        )
     highest = np.zeros(steps)
     highest[-1] = 1.0
     slope = np.asarray(legendre.legder(highest), dtype=np.float64)
@@ -174,26 +177,28 @@ class Quadrature:
                 Gauss rule, a tolerance that is not positive, or fewer than 8 evaluations.
         """
         if name not in QUADRATURES:
-            raise UsageError(f"--quadrature must be one of: {', '.join(QUADRATURES)} (got {name!r})")
+            raise UsageError(f"{option('quadrature')} must be one of: {', '.join(QUADRATURES)} (got {name!r})")
         if steps is not None and not 1 <= steps <= MOST_STEPS:
-            raise UsageError(f"--steps must be a number from 1 to {MOST_STEPS} (got {steps})")
+            raise UsageError(f"{option('steps')} must be a number from 1 to {MOST_STEPS} (got {steps})")
         if not tolerance > 0:
-            raise UsageError(f"--tolerance must be a positive number, such as 1e-3 (got {tolerance})")
+            raise UsageError(f"{option('tolerance')} must be a positive number, such as 1e-3 (got {tolerance})")
         most_evaluations = DEFAULT_MOST_EVALUATIONS if most_evaluations is None else most_evaluations
         if most_evaluations < LEAST_MOST_EVALUATIONS:
-            raise UsageError(f"--most-evaluations must be at least {LEAST_MOST_EVALUATIONS} (got {most_evaluations})")
+            raise UsageError(
+                f"{option('most_evaluations')} must be at least {LEAST_MOST_EVALUATIONS} (got {most_evaluations})"
+            )
         if name == BISECTION:
             if steps is not None:
                 raise UsageError(
-                    f"--steps {steps} is for a fixed rule, and bisection chooses its nodes itself. Name the rule, for "
-                    f"example: --quadrature lobatto --steps {steps}"
+                    f"{option('steps', steps)} is for a fixed rule, and bisection chooses its nodes itself; name the "
+                    f"rule, too, such as {option('quadrature', 'lobatto')}"
                 )
             return cls(name, None, tolerance, most_evaluations)
         steps = steps or DEFAULT_STEPS.get(name)
         if steps is None:
             raise UsageError(
-                f"--quadrature {name} needs its number of nodes, for example --steps 5; for nodes that adapt to the "
-                f"integrand use --quadrature {BISECTION}, the default"
+                f"{option('quadrature', name)} needs its number of nodes, such as {option('steps', 5)}; for nodes that "
+                f"adapt to the integrand use {option('quadrature', BISECTION)}, the default"
             )
         return cls(name, QUADRATURE_RULES[name](steps), None, None)
 

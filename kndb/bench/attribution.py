@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..attribution.engine import AttributionSettings, Engine
+from ..attribution.engine import Engine
+from ..attribution.settings import AttributionSettings
 from ..models.adapter import Blank
+from ..models.dtypes import COMPUTE_DTYPES
 from ..models.network import Network
-from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
 from ..records.attribution import PromptResult, ResultBatch
 from .baseline import STEPS, baseline_scores
@@ -44,7 +45,7 @@ class AttributionBenchmark:
         completeness_mean, completeness_p95, completeness_max: largest relative error over a prompt's layers.
         gflop_per_prompt: matrix arithmetic, counted as the engine ran it on a few prompts.
         gflop_per_second: arithmetic times rate.
-        product_gflop_per_second: of a large matrix product on the same device in the same precision, just before and
+        product_gflop_per_second: of a large matrix product on the same device in the same dtype, just before and
             after, the mean.
         share_of_product: the ratio of the two.
         peak_memory_gb: of the process on a CPU; of the device's allocations on a GPU. Includes the model.
@@ -99,7 +100,6 @@ def measure(
     prompts: Sequence[EncodedPrompt],
     settings: AttributionSettings,
     *,
-    batch_size: int | None = None,
     baseline_prompts: int = 1,
     save: Callable[[ResultBatch], None] | None = None,
     finish: Callable[[], None] | None = None,
@@ -108,23 +108,22 @@ def measure(
     """Attributes prompts and measures it.
 
     Args:
-        network: the model, on its device and in the settings' precision.
+        network: the model, on its device and in the settings' dtype.
         prompts: what to attribute, all of one length.
         settings: what to compute.
-        batch_size: prompts per batch; None chooses by the memory.
         baseline_prompts: prompts to run by the baseline; 0 leaves it out.
         save: takes each batch's results, within the time measured.
         finish: called after the last one, within it too.
         progress: told how many prompts are done, of how many.
     """
     device = network.device
-    precision = PRECISIONS[settings.precision]
-    engine = Engine(network, lambda tokens: " ".join(map(str, tokens)), settings, batch_size)
+    dtype = COMPUTE_DTYPES[settings.dtype]
+    engine = Engine(network, lambda tokens: " ".join(map(str, tokens)), settings)
     _drain(engine, prompts[:1])  # The first batch is compared with the model's own forward pass.
-    with precision.computing():
+    with dtype.computing():
         counted = _gflop(lambda: _drain(engine, prompts[:COUNTED])) / min(COUNTED, len(prompts))
         base_seconds, base_gflop = _baseline(network, prompts[:baseline_prompts])
-        before = product_rate(device, precision.dtype)
+        before = product_rate(device, dtype.dtype)
     _reset_peak_memory(device)
     started = time.perf_counter()
     results: list[PromptResult] = []
@@ -140,8 +139,8 @@ def measure(
         finish()
     _synchronize(device)
     seconds = time.perf_counter() - started
-    with precision.computing():
-        product = statistics.mean([before, product_rate(device, precision.dtype)])
+    with dtype.computing():
+        product = statistics.mean([before, product_rate(device, dtype.dtype)])
     errors = [result.completeness_error for result in results if result.completeness_error is not None]
     layers, rate = len(network.layers), len(prompts) / seconds
     evaluations = statistics.mean(result.evaluations or 0 for result in results)

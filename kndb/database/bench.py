@@ -11,14 +11,16 @@ from pathlib import Path
 
 import torch
 
-from ..attribution.engine import AttributionSettings
+from ..advice import option
 from ..attribution.quadrature import Quadrature
+from ..attribution.settings import AttributionSettings
 from ..bench.attribution import PROMPTS_PER_FACT, AttributionBenchmark, measure, random_prompts
 from ..bench.shapes import random_network
 from ..errors import InputError, UsageError
 from ..models import loading
+from ..models.devices import device_for
+from ..models.dtypes import find_dtype
 from ..models.network import Network
-from ..models.precision import PRECISIONS
 from ..models.prompting import EncodedPrompt
 from ..records.attribution import ResultBatch
 from ..records.facts import BLANK, FactFile, FactRecord
@@ -75,17 +77,26 @@ def bench_attribution(
     Raises:
         UsageError: for values that make no sense.
     """
-    if prompts < 1 or tokens < 1 or baseline_prompts < 0:
-        raise UsageError(f"found {prompts} prompts of {tokens} tokens; expected at least 1 of each")
+    for name, number, least in (
+        ("prompts", prompts, 1),
+        ("tokens", tokens, 1),
+        ("baseline_prompts", baseline_prompts, 0),
+    ):
+        if number < least:
+            raise UsageError(f"{option(name)} must be at least {least} (got {number})")
     settings = AttributionSettings(
-        Quadrature.choose(quadrature, steps, tolerance), method=method, seed=seed, precision=dtype
+        Quadrature.choose(quadrature, steps, tolerance),
+        method=method,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
     )
-    chosen, precision = loading.choose_device(device), PRECISIONS[dtype]
-    precision.require(chosen)
+    chosen, parameters = device_for(device, dtype), find_dtype(dtype).dtype
     if checkpoint is None:
-        network = random_network(family, size, seed=seed, device=chosen, dtype=precision.dtype)
+        network = random_network(family, size, seed=seed, device=chosen, dtype=parameters)
     else:
-        network = loading.load(loading.locate(checkpoint)).moved(chosen, precision.dtype)
+        network = loading.load(loading.locate(checkpoint)).moved(chosen, parameters)
     asked = random_prompts(network, prompts, tokens, seed)
     with ExitStack() as stack:
         save: Callable[[ResultBatch], None] | None = None
@@ -99,7 +110,6 @@ def bench_attribution(
             network,
             asked,
             settings,
-            batch_size=batch_size,
             baseline_prompts=baseline_prompts,
             save=save,
             finish=None if writer is None else writer.wait,

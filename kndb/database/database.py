@@ -15,7 +15,7 @@ from ..store.engine import Store, open_store
 from ..store.schema import require_file, upgrade
 
 if TYPE_CHECKING:
-    from .attribution import AttributionCommands
+    from .attribution.commands import AttributionCommands
     from .edits.commands import EditCommands
     from .edits.trials import EditTrialCommands
     from .exchange.commands import ExchangeCommands
@@ -118,7 +118,7 @@ class Database:
     @cached_property
     def attribution(self) -> AttributionCommands:
         """Attribute prompts and refine scores to knowledge neurons."""
-        from .attribution import AttributionCommands
+        from .attribution.commands import AttributionCommands
 
         return AttributionCommands(self.store, self.models)
 

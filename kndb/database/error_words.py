@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..advice import Placeholder, option
 from ..records.attribution import RunErrors
 from ..records.models import StoredSettings
 
@@ -45,11 +46,12 @@ def layers_in_words(errors: RunErrors) -> str:
 def remedies(errors: RunErrors, settings: StoredSettings) -> str:
     """What to do about errors above the tolerance that was asked for."""
     most = settings.get("most_evaluations")
-    number = str(4 * most) if isinstance(most, int) and not isinstance(most, bool) else "N"
-    ways = [f"allow more evaluations (--most-evaluations {number})"]
+    number = 4 * most if isinstance(most, int) and not isinstance(most, bool) else Placeholder("N")
+    ways = [f"allow more evaluations ({option('most_evaluations', number)})"]
     if settings.get("dtype") != "float64":
-        ways.append("where rounding is the cause, compute in --dtype float64")
-    ways.append(f"or ask for what can be had (--tolerance {_round_up(errors.worst or errors.limit):g})")
+        ways.append(f"where rounding is the cause, compute in float64 ({option('dtype', 'float64')})")
+    tolerance = _round_up(errors.worst or errors.limit)
+    ways.append(f"or ask for what can be had ({option('tolerance', tolerance)})")
     return f"Scores of these prompts are less exact than was asked for. To change that, {', '.join(ways)}"
 
 

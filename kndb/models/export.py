@@ -20,7 +20,7 @@ from safetensors import safe_open
 from ..errors import ModelError, UsageError
 from ..files import sync
 from .conversion import convert_file, count_lost, follow_dtype, require_dtype
-from .precision import DTYPE_NAMES
+from .dtypes import DTYPE_NAMES
 from .sparse_files import copy_file
 from .weights import OTHER_WEIGHTS, TensorPlace, places_in, stored_name, weight_files
 

@@ -203,6 +203,46 @@ class RunErrors:
 
 
 @dataclass(frozen=True)
+class AttributionReport:
+    """What an attribution did.
+
+    Attributes:
+        run: the run as it now stands.
+        resumed: whether it existed before.
+        attributed: prompts attributed now; `already_done`: those that had a result before.
+        skipped: prompts of the whole run without a score, by reason.
+        unfinished: relations that an earlier command left half done, with the prompts that they lack.
+        held_out: prompts of held-out templates that were left out.
+        seconds: time spent attributing now, loading the model left out.
+        seconds_writing: how much of it was spent waiting for the store; the rest of the writing went on beside it.
+        trust: completeness errors and the share of known answers, over the whole run.
+        errors: how many prompts of the whole run are above the tolerance, and in which layers.
+        facts: facts that this command chose.
+        free_fact: the fact that free prompts were stored as; None without any.
+    """
+
+    run: Run
+    resumed: bool
+    attributed: int
+    already_done: int
+    skipped: dict[str, int]
+    unfinished: dict[str, int]
+    held_out: int
+    seconds: float
+    seconds_writing: float
+    device: str
+    trust: dict[str, float | int | None]
+    errors: RunErrors
+    facts: int
+    free_fact: int | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Prompts per second, if there were any."""
+        return self.attributed / self.seconds if self.attributed else None
+
+
+@dataclass(frozen=True)
 class LocalisationScore:
     """How well a method's refined sets find the neurons in which a lab model's facts were planted.
 

@@ -13,8 +13,9 @@ from tiny_models import VOCABULARY, down_projections, probability, up_projection
 from kndb.attribution import engine as engine_module
 from kndb.attribution.base_pass import continue_from
 from kndb.attribution.batches import NODES_PER_PROMPT, automatic_size, by_shape, to_tensors
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.errors import AttributionError, ModelError, UsageError
 from kndb.models.adapter import Norms
 from kndb.models.network import Network
@@ -26,11 +27,10 @@ FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 
 def run(case, *rule, batch_size=None, prompts=None, **settings):
     """All results by prompt, and all kept scores by (prompt, layer, neuron)."""
-    settings = AttributionSettings(Quadrature.choose(*rule), **settings)
+    settings = AttributionSettings(Quadrature.choose(*rule), batch_size=batch_size, **settings)
     results, scores = {}, {}
-    for batch in Engine(
-        case.network, lambda tokens: " ".join(f"<{token}>" for token in tokens), settings, batch_size
-    ).run(prompts or case.prompts):
+    engine = Engine(case.network, lambda tokens: " ".join(f"<{token}>" for token in tokens), settings)
+    for batch in engine.run(prompts or case.prompts):
         for result in batch.results:
             assert result.prompt_id not in results
             results[result.prompt_id] = result
@@ -246,7 +246,13 @@ def test_known_only_with_nothing_known(make_case, family):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"floor": -0.1}, "floor -0.1"), ({"floor": 1.5}, "floor 1.5"), ({"method": "magic"}, "'magic'.*integrated")],
+    [
+        ({"floor": -0.1}, "floor must be a number from 0 to 1 .got -0.1"),
+        ({"floor": 1.5}, "floor must be a number from 0 to 1 .got 1.5"),
+        ({"method": "magic"}, "method must be one of integrated-gradients, .* .got 'magic'.*attribution_methods"),
+        ({"dtype": "float8"}, "dtype must be one of float32, .* .got 'float8'"),
+        ({"batch_size": 0}, "batch_size must be at least 1 .got 0"),
+    ],
 )
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(UsageError, match=message):
@@ -264,7 +270,7 @@ def test_settings_are_stored_in_full():
         "negative": False,
         "dtype": "float32",
     }
-    settings = AttributionSettings(Quadrature.choose(), method="random", seed=3, precision="bfloat16")
+    settings = AttributionSettings(Quadrature.choose(), method="random", seed=3, dtype="bfloat16")
     assert settings.as_settings() == {
         "seed": 3,
         "floor": 0.1,
@@ -313,7 +319,7 @@ def test_a_single_prompt_that_does_not_fit_is_an_error(make_case, monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batch_sizes_that_make_no_sense(make_case, batch_size):
-    with pytest.raises(UsageError, match=f"batch size {batch_size}"):
+    with pytest.raises(UsageError, match=rf"batch_size must be at least 1 \(got {batch_size}\)"):
         run(make_case("bert"), batch_size=batch_size)
 
 
@@ -446,7 +452,7 @@ def test_half_precision_models_run(make_case, family):
     case = make_case(family, 18, [5, 5])
     expected = run(case, "radau", 3)
     case.model.to(torch.bfloat16)
-    results, scores = run(case, "radau", 3, precision="bfloat16")
+    results, scores = run(case, "radau", 3, dtype="bfloat16")
     assert scores
     for prompt_id, result in results.items():
         assert result.max_score == pytest.approx(expected[0][prompt_id].max_score, rel=0.3)
@@ -513,11 +519,10 @@ def test_known_only_collects_full_batches_of_one_shape(make_case, monkeypatch, f
         return continue_from(network, batch)
 
     monkeypatch.setattr(engine_module, "continue_from", counted)
+    settings = AttributionSettings(Quadrature.choose("radau", 3), known_only=True, batch_size=3)
     batches = [
         [(result.prompt_id, result.skipped) for result in batch.results]
-        for batch in Engine(
-            case.network, str, AttributionSettings(Quadrature.choose("radau", 3), known_only=True), batch_size=3
-        ).run(case.prompts)
+        for batch in Engine(case.network, str, settings).run(case.prompts)
     ]
     # The first known ones are attributed at once, so that the engine is compared before anything is given out.
     assert sizes == [1, 3, 3]

@@ -10,8 +10,9 @@ import torch
 from tiny_models import brute_force, composite, doubled, probability, probability_changes, relative_error, towards_zero
 
 from kndb import facts
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.errors import ModelError
 from kndb.facts import fill
 from kndb.models.loading import lab_folder, load

@@ -8,9 +8,10 @@ import pytest
 import torch
 from tiny_models import activations, down_projections, probability
 
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.methods import METHODS, find_method
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.errors import UsageError
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
@@ -18,11 +19,13 @@ FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 
 def scores_of(case, method, batch_size=None, **settings):
     """All scores of each prompt, [L, n], positive and negative."""
-    settings = AttributionSettings(Quadrature.choose("radau", 3), floor=0.0, method=method, negative=True, **settings)
+    settings = AttributionSettings(
+        Quadrature.choose("radau", 3), floor=0.0, method=method, negative=True, batch_size=batch_size, **settings
+    )
     shape = len(case.network.layers), case.network.neurons
     found = {prompt.prompt_id: torch.zeros(shape, dtype=torch.float64) for prompt in case.prompts}
     results = {}
-    for batch in Engine(case.network, str, settings, batch_size).run(case.prompts):
+    for batch in Engine(case.network, str, settings).run(case.prompts):
         results |= {result.prompt_id: result for result in batch.results}
         columns = batch.scores
         for owner, layer, neuron, score in zip(
@@ -190,8 +193,8 @@ def test_negative_scores_reach_down_to_the_floor(make_case, family, floor):
     case = make_case(family, 48, [5, 6])
     _, everything = scores_of(case, "integrated-gradients", batch_size=1)
     for negative in (False, True):
-        settings = AttributionSettings(Quadrature.choose("radau", 3), floor=floor, negative=negative)
-        for batch in Engine(case.network, str, settings, 1).run(case.prompts):
+        settings = AttributionSettings(Quadrature.choose("radau", 3), floor=floor, negative=negative, batch_size=1)
+        for batch in Engine(case.network, str, settings).run(case.prompts):
             (result,) = batch.results
             scores = everything[result.prompt_id]
             wanted = (scores >= floor * scores.max()) & (scores > 0)

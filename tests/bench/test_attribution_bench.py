@@ -10,8 +10,8 @@ import torch
 from attribution_cases import make_case
 from tiny_models import brute_force, relative_error
 
-from kndb.attribution.engine import AttributionSettings
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.bench.attribution import measure, random_prompts
 from kndb.bench.baseline import baseline_scores
 from kndb.bench.shapes import FAMILIES, random_network

@@ -51,7 +51,7 @@ def test_counts_are_those_of_the_stored_errors(tight, sql):
         layer: (len(values), pytest.approx(max(values))) for layer, values in layers.items()
     }
     assert [one.prompts for one in errors.layers] == sorted((len(one) for one in layers.values()), reverse=True)
-    (run,) = tight.attribution.runs()
+    (run,) = tight.query.runs()
     assert run.above_tolerance == len(above)
     assert check_database(tight.store.path).sound
 
@@ -61,7 +61,7 @@ def test_a_loose_tolerance_leaves_none_above(attributed):
     errors = database.attribution.errors(1)
     assert (errors.above, errors.layers, errors.facts_above) == (0, (), 0)
     assert errors_in_words(errors) is None
-    assert database.attribution.runs()[0].above_tolerance == 0
+    assert database.query.runs()[0].above_tolerance == 0
 
 
 def test_fixed_rules_are_counted_over_the_usual_limit_as_information(fresh, capfd):

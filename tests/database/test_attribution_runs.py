@@ -43,7 +43,7 @@ def test_again_does_nothing(attributed, sql, family):
     assert again.run.id == 1
     assert again.run.status == "complete"
     assert (sql(database, RESULTS), sql(database, SCORES)) == before
-    assert len(database.attribution.runs()) == 1
+    assert len(database.query.runs()) == 1
 
 
 def test_new_facts_go_on_with_the_run(attributed, sql, tmp_path):
@@ -223,7 +223,7 @@ def test_a_run_stays_open_while_an_interrupted_relation_is_half_done(fresh):
     assert other.run.id == 1
     assert other.run.status == "running"
     assert other.unfinished == {"P36": 40 - 5}
-    with pytest.raises(AttributionError, match="--allow-incomplete"):
+    with pytest.raises(AttributionError, match="allow_incomplete=True"):
         database.attribution.refine(1)
     rest = database.attribution.run("tiny", relations=["P36"])
     assert (rest.run.status, rest.unfinished, rest.attributed) == ("complete", {}, 35)

@@ -213,12 +213,15 @@ def test_a_causal_model_takes_a_prompt_that_just_ends(fresh, sql):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompts": [FRANCE]}, "--prompt needs --answer"),
-        ({"prompts": [FRANCE], "answer": "  "}, "--prompt needs --answer"),
-        ({"answer": "Paris"}, "--answer goes with --prompt"),
-        ({"prompts": [FRANCE], "answer": "Paris", "facts": 3}, "leave out --relation"),
-        ({"prompts": [FRANCE], "answer": "Paris", "relations": ["P36"]}, "leave out --relation"),
-        ({"prompts": ["No blank."], "answer": "Paris"}, "0 blanks in 'No blank.'.*kndb attribute --prompt"),
+        ({"prompts": [FRANCE]}, r"prompts=\[TEXT\] needs answer, as in: db.attribution.run"),
+        ({"prompts": [FRANCE], "answer": "  "}, r"prompts=\[TEXT\] needs answer"),
+        ({"answer": "Paris"}, "answer is the answer to free prompts: it needs prompts="),
+        (
+            {"prompts": [FRANCE], "answer": "Paris", "facts": 3},
+            "leave out relations, facts, sample, subjects and fact_ids",
+        ),
+        ({"prompts": [FRANCE], "answer": "Paris", "relations": ["P36"]}, "leave out relations, facts"),
+        ({"prompts": ["No blank."], "answer": "Paris"}, "0 blanks in 'No blank.'.*db.attribution.run.*prompts="),
         ({"prompts": ["[X] is [Y]."], "answer": "Paris"}, r"without \[X\]"),
         ({"prompts": [FRANCE], "answer": "Par\nis"}, "one printable line"),
     ],

@@ -139,18 +139,18 @@ def test_published_neurons(other, sql, write_facts):
     held = [neurons for fact, neurons in expected.items() if fact[0] == "P176"]
     top = database.query.shared(["P176"], refinement=found.refinement, top=1)[0]
     assert top.facts == sum((top.layer, top.neuron) in neurons for neurons in held)
-    assert database.attribution.runs()[0].version == "unknown"
+    assert database.query.runs()[0].version == "unknown"
 
 
 def test_names_join_aliases_and_the_first_of_a_fact_counts(places, write, sql):
     path = write("n.json", {"nobody": [[0, 1]], "peru-2": [[0, 1], [1, 2]], "peru": [[0, 1]]})
     found = places.exchange.import_neurons([path], model_name="m", layers=2, neurons=4, settings={"threshold": 0.3})
     assert (found.facts, found.neurons, found.unjoined, found.superseded) == (1, 2, ("nobody",), ("peru",))
-    (run,) = places.attribution.runs()
+    (run,) = places.query.runs()
     assert (run.method, run.status, run.settings["threshold"], run.settings["source"]) == (
         "imported", "complete", 0.3, "eleutherai",
     )  # fmt: skip
-    (refinement,) = places.attribution.refinements()
+    (refinement,) = places.query.refinements()
     assert refinement.settings == {"imported": True, "threshold": 0.3}
     (outcome,) = refinement.relations
     assert (outcome.share, outcome.passes, outcome.facts, outcome.mean_size) == (None, None, 1, 2.0)
@@ -163,7 +163,7 @@ def test_an_empty_set_counts_and_more_facts_make_a_further_refinement(places, wr
     path = write("n.json", {"peru": [], "new": [[0, 1]]})
     first = places.exchange.import_neurons([path], model_name="m", layers=2, neurons=4)
     assert (first.facts, first.neurons) == (1, 0)
-    (outcome,) = places.attribution.refinements()[0].relations
+    (outcome,) = places.query.refinements()[0].relations
     assert (outcome.facts, outcome.facts_with_neurons, outcome.mean_size) == (1, 0, 0.0)
     places.facts.ingest([write_facts({"relation": "P36", "subject": "Chad", "object": "N'Djamena", "id": "new"})])
     second = places.exchange.import_neurons([path], model_name="m")
@@ -219,7 +219,7 @@ def test_a_registered_model_of_another_size(fresh, write):
     with pytest.raises(ModelError, match="2 layers of 64 neurons"):
         database.exchange.import_neurons([path], model_name="tiny", layers=12, neurons=3072)
     found = database.exchange.import_neurons([path], model_name="tiny")
-    assert database.attribution.runs()[0].version == database.models.get("tiny").version
+    assert database.query.runs()[0].version == database.models.get("tiny").version
     assert database.exchange.import_neurons([path], model_name="tiny").refinement == found.refinement
 
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_may_come_later(other, small_facts, small_models, write):
     found = database.exchange.import_neurons([path], model_name="tiny", layers=2, neurons=64)
     model = database.models.add(str(small_models["bert"]), "tiny")
     assert model.has_checkpoint
-    assert [run.version for run in database.attribution.runs()] == ["unknown"]
+    assert [run.version for run in database.query.runs()] == ["unknown"]
     again = database.exchange.import_neurons([path], model_name="tiny")
     assert (again.already_there, again.run, again.refinement) == (True, found.run, found.refinement)
 
@@ -282,7 +282,7 @@ def test_there_and_back(attributed, fresh, other, small_facts, tmp_path, content
     assert target.exchange.import_scores(scores).already_there
     assert dump(target) == before
     # What was imported can be refined like what was attributed here.
-    assert target.attribution.refine().relations == source.attribution.refinements()[-1].relations
+    assert target.attribution.refine().relations == source.query.refinements()[-1].relations
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -362,7 +362,7 @@ def test_a_store_that_lacks_facts_and_prompts(attributed, other, small_facts, tm
     assert len(found.unjoined) == sum(row[0] == "P37" or row[1] == "Peru" for row in with_sets)
     expected = [row for row in sql(source, NEURONS, 1) if row[0] == "P36" and row[1] != "Peru"]
     assert sql(target, NEURONS, found.refinement) == expected
-    (outcome,) = target.attribution.refinements()[0].relations
+    (outcome,) = target.query.refinements()[0].relations
     assert (outcome.facts, outcome.mean_size) == (7, len(expected) / 7)
     scores = target.exchange.import_scores(tmp_path / "s.jsonl")
     assert (scores.prompts, len(scores.missing_prompts), len(scores.unjoined)) == (7 * 4, 7, 9)
@@ -498,7 +498,7 @@ def test_what_can_not_be_exported(attributed, other, places, tmp_path):
 
 def test_exports_of_another_model_than_the_one_named(attributed, tmp_path, write):
     database = attributed("bert")
-    exchange, own = database.exchange, database.attribution.runs()[0].model
+    exchange, own = database.exchange, database.query.runs()[0].model
     file = write("n.csv", "fact,layer,neuron\n1,0,1\n")
     given = exchange.import_neurons([file], model_name="theirs", layers=2, neurons=4, facts_by="number")
     for chosen in ({"run": 1}, {"run": given.run, "model": own}, {"refinement": given.refinement, "model": own}):

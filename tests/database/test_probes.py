@@ -238,15 +238,15 @@ def test_numbers_and_names_that_there_are_not(database, suppressed):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "activation"}, "expected one of suppress, amplify"),
-        ({"factor": 1.0}, "expected a number from 0, below 1"),
-        ({"kind": "amplify", "factor": 1.0}, "expected a number above 1"),
-        ({"kind": "amplify", "factor": float("nan")}, "expected a number above 1"),
-        ({"others": -1}, "found others -1"),
-        ({"facts": 0}, "found facts 0"),
-        ({"batch_size": 0}, "found batch size 0"),
-        ({"seed": -1}, "found seed -1"),
-        ({"dtype": "int8"}, "found dtype 'int8'"),
+        ({"kind": "activation"}, "kind must be one of suppress, amplify"),
+        ({"factor": 1.0}, "factor must be from 0, below 1, to suppress .got 1"),
+        ({"kind": "amplify", "factor": 1.0}, "factor must be above 1 to amplify .got 1"),
+        ({"kind": "amplify", "factor": float("nan")}, "factor must be above 1 to amplify .got nan"),
+        ({"others": -1}, "others must be at least 0 .got -1"),
+        ({"facts": 0}, "facts must be at least 1 .got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1 .got 0"),
+        ({"seed": -1}, "seed must be from 0 .*got -1"),
+        ({"dtype": "int8"}, "dtype must be one of .*got 'int8'"),
     ],
 )
 def test_settings_that_make_no_sense(database, settings, message):
@@ -262,7 +262,7 @@ def test_only_integrated_gradients_are_taken_unasked(fresh):
     database.attribution.refine(run.id)
     with pytest.raises(NotFoundError, match="found refinements 1 of model 'tiny'; expected one of a run by integrated"):
         database.probes.scale("suppress", "tiny")
-    with pytest.raises(AttributionError, match="no fact of P37 with knowledge neurons"):
+    with pytest.raises(AttributionError, match="no fact of P37 has knowledge neurons"):
         database.probes.scale("suppress", "tiny", refinement=1, relations=["P37"])
 
 

@@ -122,9 +122,9 @@ def test_refine_the_lowest_scores(attributed, sql, family, threshold):
 
 def test_lowest_scores_that_were_not_kept_can_not_be_refined(attributed, sql):
     database = attributed()
-    with pytest.raises(AttributionError, match=r"run 1 kept no scores below zero.*--negative"):
+    with pytest.raises(AttributionError, match=r"run 1 kept no scores below zero.*negative=True"):
         database.attribution.refine(1, negative=True)
-    assert database.attribution.refinements() == []
+    assert database.query.refinements() == []
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_refine_random_scores(drawn, sql, neurons, seed, negative):
                 refinement = check(database, sql, 1, settings)
                 ways |= {outcome.share > share for outcome in refinement.relations if outcome.passes}
     assert ways  # the share had to be moved somewhere
-    numbers = [refinement.id for refinement in database.attribution.refinements()]
+    numbers = [refinement.id for refinement in database.query.refinements()]
     assert numbers == list(range(1, 13))  # refinements of one run live side by side
 
 

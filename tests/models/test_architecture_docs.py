@@ -16,9 +16,10 @@ from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
 from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.models import registry
 from kndb.models.adapter import Adapter, Attention, FeedForward, Norms
 from kndb.models.network import Network

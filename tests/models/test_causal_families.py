@@ -28,9 +28,10 @@ from tiny_models import (
 
 from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.editing.objects.slots import apply_object
 from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan
 from kndb.errors import ModelError, UnsupportedModelError
@@ -164,7 +165,8 @@ def test_too_few_evaluations_show_in_the_completeness_error(make_case, name):
 
 
 def run_engine(network: Network, prompts: list[EncodedPrompt], **settings: Any) -> dict[int, Any]:
-    engine = Engine(network, str, AttributionSettings(Quadrature.choose("gauss-legendre", 3), **settings), 2)
+    rule = Quadrature.choose("gauss-legendre", 3)
+    engine = Engine(network, str, AttributionSettings(rule, batch_size=2, **settings))
     return {result.prompt_id: result for batch in engine.run(prompts) for result in batch.results}
 
 
@@ -186,7 +188,7 @@ def test_other_precisions(name, dtype, fresh):
     network = LoadedModel(fresh(name).model, None, adapter_for(causal_config(name)), None).moved(
         CPU, getattr(torch, dtype)
     )
-    assert run_engine(network, make_prompts([5, 2]), precision=dtype).keys() == {0, 1}
+    assert run_engine(network, make_prompts([5, 2]), dtype=dtype).keys() == {0, 1}
 
 
 def adapter(**changes: Any) -> Callable[[Adapter], Adapter]:

@@ -28,9 +28,10 @@ from transformers import BertTokenizer
 
 from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
-from kndb.attribution.engine import AttributionSettings, Engine
+from kndb.attribution.engine import Engine
 from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
+from kndb.attribution.settings import AttributionSettings
 from kndb.editing.objects import diff_file
 from kndb.editing.objects.slots import apply_object, put_slots, read_slots
 from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan
@@ -160,7 +161,7 @@ def run_engine(network: Network, prompts: list[EncodedPrompt], **settings: Any) 
     rule = Quadrature.choose("gauss-legendre", 3)
     scores = torch.zeros(len(prompts), len(network.layers), network.neurons)
     results = {}
-    for batch in Engine(network, str, AttributionSettings(rule, **settings), 2).run(prompts):
+    for batch in Engine(network, str, AttributionSettings(rule, batch_size=2, **settings)).run(prompts):
         results.update({result.prompt_id: result for result in batch.results})
         columns = batch.scores
         scores[columns.prompt_ids, columns.layers, columns.neurons] = torch.tensor(columns.scores)
@@ -185,7 +186,7 @@ def test_the_engine_takes_the_mean_over_the_answers_tokens(make_case, name):
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_the_engine_agrees_with_the_models_forward_pass_in_other_precisions(fresh, name, dtype):
     network = fresh(name, getattr(torch, dtype))
-    assert run_engine(network, make_prompts(name, [5, 2]), precision=dtype)[0].keys() == {0, 1}
+    assert run_engine(network, make_prompts(name, [5, 2]), dtype=dtype)[0].keys() == {0, 1}
 
 
 def _no_bias(right: Adapter) -> Adapter:

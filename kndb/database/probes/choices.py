@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +11,6 @@ from ...records.models import Neuron
 from ...store.probes import NeuronSets, RefinementSource
 from .draws import chance_of
 from .scaling import ProbedFact
-
-FACTORS = {"suppress": 0.0, "amplify": 2.0}
-"""What activations are multiplied by, unless the user says otherwise."""
 
 METHOD, BASELINE = "integrated-gradients", "activation"
 """The methods whose refinements are taken unless the user names others."""
@@ -27,33 +23,6 @@ class Choice:
     version: str
     refinement: RefinementSource
     baseline: RefinementSource | None = None
-
-
-def checked_factor(kind: str, factor: float | None) -> float:
-    """The factor to use.
-
-    Raises:
-        UsageError: if there is no such kind, or the factor does the opposite.
-    """
-    if kind not in FACTORS:
-        raise UsageError(f"found the kind {kind!r}; expected one of {', '.join(FACTORS)}")
-    if factor is None:
-        return FACTORS[kind]
-    if kind == "suppress" and not 0 <= factor < 1:
-        raise UsageError(f"found factor {factor:g} to suppress; expected a number from 0, below 1")
-    if kind == "amplify" and not (factor > 1 and math.isfinite(factor)):
-        raise UsageError(f"found factor {factor:g} to amplify; expected a number above 1")
-    return float(factor)
-
-
-def require_at_least(name: str, value: int | None, least: int) -> None:
-    """Refuses a number that is too small; None passes.
-
-    Raises:
-        UsageError: if it is.
-    """
-    if value is not None and value < least:
-        raise UsageError(f"found {name} {value}; expected at least {least}")
 
 
 def choose_refinement(sources: Sequence[RefinementSource], model: str, number: int | None) -> RefinementSource:

@@ -6,30 +6,22 @@ fails or is interrupted leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from ...analysis.interventions import NeuronQuestion
 from ...analysis.probe_summaries import summarize_activations, summarize_scaling
-from ...errors import AttributionError, UsageError
-from ...facts.texts import read_texts
-from ...files import sha256
-from ...models import loading
-from ...models.precision import PRECISIONS
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
 from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import probes as store_probes
 from ...store.engine import Store
-from ...store.fact_index import fact_index
 from ..models import ModelCommands
-from .choices import Choice, checked_factor, choose_baseline, choose_refinement, probed_facts, require_at_least
-from .draws import require_seed
-from .scaling import PromptBook, Scaling
-from .texts import TEXT_SKIP_REASONS, join, read, show, summed_up
+from .choices import Choice, choose_baseline, choose_refinement
+from .making import MadeProbe, read_activations, scale
+from .settings import ProbeSettings as ProbeSettings
+from .settings import ReadingRequest as ReadingRequest
+from .settings import ScalingRequest as ScalingRequest
 
 
 class ProbeCommands:
@@ -77,7 +69,7 @@ class ProbeCommands:
             seed: of all draws.
             device: `auto`, `cpu`, `cuda`, `mps`.
             version: which version of the model.
-            dtype: what is computed in, a name of `kndb.models.precision.PRECISIONS`.
+            dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
             batch_size: prompts in one forward pass; None chooses by the memory.
             progress: told how many facts are done.
 
@@ -86,41 +78,19 @@ class ProbeCommands:
             NotFoundError: for an unknown model, version, relation or refinement.
             AttributionError: if there is no fact to probe, or the model gives no numbers.
         """
-        given = checked_factor(kind, factor)
-        for name, value, least in (("others", others, 0), ("facts", facts, 1), ("batch size", batch_size, 1)):
-            require_at_least(name, value, least)
-        choice = self._choose(model, version, refinement, seed, dtype, baseline=baseline, compare=True)
-        chosen_device = _device(device, dtype)
-        with self._store.reading() as connection:
-            relation_ids = store_facts.require_relations(connection, relations)
-            knowledge, activation = (
-                store_probes.neuron_sets(connection, source.id, relation_ids) if source else {}
-                for source in (choice.refinement, choice.baseline)
-            )
-            relation_of = {fact.id: fact.relation for fact in store_facts.find_facts(connection)}
-            prompts = store_facts.prompts(connection, held_out=False)
-        loaded = self._models.load(model, choice.version)
-        probed = probed_facts(knowledge, activation, per_relation=facts, seed=seed, per_layer=loaded.record.neurons)
-        book = PromptBook(prompts, relation_of, loaded.encoder)
-        with PRECISIONS[dtype].computing():
-            network = loaded.loaded.moved(chosen_device, PRECISIONS[dtype].dtype)
-            scaling = Scaling(network, book, factor=given, others=others, seed=seed, batch_size=batch_size)
-            found = scaling.run(probed, progress)
-        if not found:
-            raise AttributionError(_nothing_to_probe(choice, relations, len(probed)))
-        settings = {
-            **_settings(kind, choice, seed, dtype, str(chosen_device)),
-            "relations": list(relations),
-            "factor": given,
-            "baseline": choice.baseline and choice.baseline.id,
-            "baseline_version": choice.baseline and choice.baseline.version,
-            "others": others,
-            "facts": facts,
-            "batch_size": batch_size,
-            "facts_without_prompts": scaling.without_prompts,
-            "prompts_skipped": dict(book.skipped),
-        }
-        return self._save(loaded.record.id, kind, choice, settings, facts=found)
+        request = ScalingRequest(kind, model, relations, factor, baseline, others, facts)
+        settings = ProbeSettings(refinement, version, seed, dtype, device, batch_size)
+        return self.run_scaling(request, settings, progress)
+
+    def run_scaling(self, request: ScalingRequest, settings: ProbeSettings, progress: Progress | None = None) -> Probe:
+        """As `scale`, with what to find out and how as values.
+
+        Raises:
+            UsageError, NotFoundError, AttributionError: as `scale`.
+        """
+        choice = self._choose(request.model, settings, baseline=request.baseline, compare=True)
+        made = scale(self._store, self._models, choice, request, settings, progress)
+        return self._save(request.kind, choice, made)
 
     def activation(
         self,
@@ -149,7 +119,7 @@ class ProbeCommands:
             seed: of the words left out, and of the texts of kind `neither` that bags have none of.
             device: `auto`, `cpu`, `cuda`, `mps`.
             version: which version of the model.
-            dtype: what is computed in, a name of `kndb.models.precision.PRECISIONS`.
+            dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
             progress: told how many texts are done.
 
         Raises:
@@ -158,40 +128,19 @@ class ProbeCommands:
             NotFoundError: for an unknown model, version or refinement.
             AttributionError: if no text can be measured.
         """
-        require_at_least("keep", keep, 0)
-        if not texts:
-            raise UsageError("found no file of texts; expected at least one")
-        choice = self._choose(model, version, refinement, seed, dtype)
-        chosen_device = _device(device, dtype)
-        files = read_texts([Path(path) for path in texts], input_format, None if pairs is None else Path(pairs))
-        with self._store.reading() as connection:
-            index = fact_index(connection)
-            sets = store_probes.neuron_sets(connection, choice.refinement.id)
-        joined, unknown = join(files, index, seed)
-        with_set = [(fact, text) for fact, text in joined if fact.id in sets]
-        loaded = self._models.load(model, choice.version)
-        shown, skipped = show(with_set, loaded.encoder, loaded.adapter.blank, seed)
-        if not shown:
-            raise AttributionError(
-                f"found no text to measure: {len(joined) - len(with_set)} of {len(joined)} are of facts without "
-                f"neurons in refinement {choice.refinement.id}, "
-                f"the others are skipped: {'; '.join(TEXT_SKIP_REASONS[reason] for reason in skipped) or 'none'}"
-            )
-        with PRECISIONS[dtype].computing():
-            network = loaded.loaded.moved(chosen_device, PRECISIONS[dtype].dtype)
-            values = read(network, [NeuronQuestion(text.encoded, sets[text.fact.id][1]) for text in shown], progress)
-        settings = {
-            **_settings("activation", choice, seed, dtype, str(chosen_device)),
-            "texts": {str(path): sha256(Path(path)) for path in texts},
-            "pairs": None if pairs is None else str(pairs),
-            "input_format": input_format,
-            "keep": keep,
-            "facts_unknown": unknown,
-            "facts_without_neurons": len({fact.id for fact, _ in joined} - sets.keys()),
-            "texts_skipped": skipped,
-        }
-        means, extremes = summed_up(shown, values, keep)
-        return self._save(loaded.record.id, "activation", choice, settings, activations=means, texts=extremes)
+        request = ReadingRequest(model, texts, input_format, pairs, keep)
+        settings = ProbeSettings(refinement, version, seed, dtype, device)
+        return self.run_reading(request, settings, progress)
+
+    def run_reading(self, request: ReadingRequest, settings: ProbeSettings, progress: Progress | None = None) -> Probe:
+        """As `activation`, with what to find out and how as values.
+
+        Raises:
+            UsageError, InputError, NotFoundError, AttributionError: as `activation`.
+        """
+        choice = self._choose(request.model, settings)
+        made = read_activations(self._store, self._models, choice, request, settings, progress)
+        return self._save("activation", choice, made)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -278,79 +227,26 @@ class ProbeCommands:
     # --- parts ---------------------------------------------------------------------------------------------
 
     def _choose(
-        self,
-        model: str,
-        version: str,
-        refinement: int | None,
-        seed: int,
-        dtype: str,
-        *,
-        baseline: int | None = None,
-        compare: bool = False,
+        self, model: str, settings: ProbeSettings, *, baseline: int | None = None, compare: bool = False
     ) -> Choice:
         """Version and refinements, before anything expensive is done."""
-        require_seed(seed)
-        if dtype not in PRECISIONS:
-            raise UsageError(f"found dtype {dtype!r}; expected one of: {', '.join(PRECISIONS)}")
-        resolved = self._models.resolve_version(model, version)
+        resolved = self._models.resolve_version(model, settings.version)
         with self._store.reading() as connection:
             sources = store_probes.refinement_sources(connection)
-        chosen = choose_refinement(sources, model, refinement)
+        chosen = choose_refinement(sources, model, settings.refinement)
         return Choice(resolved, chosen, choose_baseline(sources, model, resolved, baseline) if compare else None)
 
-    def _save(
-        self,
-        model_id: int,
-        kind: str,
-        choice: Choice,
-        settings: Mapping[str, object],
-        *,
-        facts: Iterable[ProbeFact] = (),
-        activations: Iterable[FactActivation] = (),
-        texts: Iterable[ExtremeText] = (),
-    ) -> Probe:
+    def _save(self, kind: str, choice: Choice, made: MadeProbe) -> Probe:
         with self._store.writing() as connection:
             number = store_probes.add_probe(
                 connection,
-                model_id=model_id,
+                model_id=made.model_id,
                 version=choice.version,
                 kind=kind,
                 refinement_id=choice.refinement.id,
-                settings=settings,
-                facts=facts,
-                activations=activations,
-                texts=texts,
+                settings=made.settings,
+                facts=made.facts,
+                activations=made.activations,
+                texts=made.texts,
             )
             return store_probes.probe(connection, number)
-
-
-def _device(name: str, dtype: str) -> torch.device:
-    chosen = loading.choose_device(name)
-    PRECISIONS[dtype].require(chosen)
-    return chosen
-
-
-def _settings(kind: str, choice: Choice, seed: int, dtype: str, device: str) -> dict[str, object]:
-    """What all experiments note."""
-    return {
-        "kind": kind,
-        "refinement": choice.refinement.id,
-        "refinement_version": choice.refinement.version,
-        "version": choice.version,
-        "seed": seed,
-        "dtype": dtype,
-        "device": device,
-    }
-
-
-def _nothing_to_probe(choice: Choice, relations: Sequence[str], facts: int) -> str:
-    of = f" of {', '.join(relations)}" if relations else ""
-    if facts:
-        return (
-            f"found {facts} facts{of} with neurons, and no prompt of theirs that the model can be asked with an answer "
-            "of one token; expected at least one. See: kndb query runs"
-        )
-    return (
-        f"found no fact{of} with knowledge neurons in refinement {choice.refinement.id}; expected at least one. "
-        f"Attribute them with: kndb attribute --model {choice.refinement.model}, then kndb refine"
-    )

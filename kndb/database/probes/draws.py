@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from ...advice import option
 from ...errors import UsageError
 
 LARGEST_SEED = 2**63 - 1
@@ -22,7 +23,7 @@ def require_seed(seed: int) -> None:
         UsageError: if it is out of range.
     """
     if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
+        raise UsageError(f"{option('seed')} must be from 0 to 2^63 - 1 (got {seed})")
 
 
 def shuffled(count: int, chance: random.Random) -> Iterator[int]:

@@ -21,6 +21,7 @@ from ...records.models import Neuron
 from ...records.probes import ProbeFact
 from ...records.progress import Progress
 from .draws import chance_of, shuffled
+from .settings import ScalingRequest
 
 FACTS_AT_ONCE = 128
 """Facts whose questions are batched together: many enough for full batches, few enough to see progress."""
@@ -39,7 +40,7 @@ class ProbedFact:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _ArmQuestions:
     """One arm's neurons of a fact, and the prompts to ask with them scaled."""
 
     fact: ProbedFact
@@ -97,55 +98,61 @@ class PromptBook:
         return self._encoded[prompt.id]
 
 
+@dataclass(frozen=True)
+class ScaledFacts:
+    """What came of a scaling: one record for each fact, arm and group of prompts; facts without a prompt to ask."""
+
+    facts: list[ProbeFact]
+    without_prompts: int
+
+
 class Scaling:
     """Asks facts with their neurons' activations scaled.
 
     Args:
         network: the model.
         book: the prompts.
-        factor: what activations are multiplied by.
-        others: prompts of facts of other relations, for each fact.
+        request: what activations are multiplied by, and how many prompts of facts of other relations each is asked.
         seed: of their draw.
-        batch_size: questions in one forward pass; None chooses by the memory.
-
-    Attributes:
-        without_prompts: facts that were left out, as none of their prompts can be asked.
+        batch_size: questions in one forward pass; None takes as many as fit into memory.
     """
 
     def __init__(
-        self, network: Network, book: PromptBook, *, factor: float, others: int, seed: int, batch_size: int | None
+        self, network: Network, book: PromptBook, request: ScalingRequest, *, seed: int, batch_size: int | None
     ) -> None:
         self._network = network
         self._book = book
-        self._factor = factor
-        self._others = others
+        self._factor = request.multiplier
+        self._others = request.others
         self._seed = seed
         self._batch_size = batch_size
         self._before: dict[int, tuple[float, int]] = {}
-        self.without_prompts = 0
 
-    def run(self, facts: Sequence[ProbedFact], progress: Progress | None = None) -> list[ProbeFact]:
-        """Measures facts: one record for each fact, arm and group of prompts."""
+    def run(self, facts: Sequence[ProbedFact], progress: Progress | None = None) -> ScaledFacts:
+        """Measures facts; those are left out of which no prompt can be asked."""
         found: list[ProbeFact] = []
+        without_prompts = 0
         for start in range(0, len(facts), FACTS_AT_ONCE):
             some = facts[start : start + FACTS_AT_ONCE]
-            found += self._measure([group for fact in some for group in self._groups(fact)])
+            groups = [list(self._groups(fact)) for fact in some]
+            without_prompts += sum(not of_fact for of_fact in groups)
+            found += self._measure([group for of_fact in groups for group in of_fact])
             if progress is not None:
                 progress(start + len(some), len(facts))
-        return found
+        return ScaledFacts(found, without_prompts)
 
-    def _groups(self, fact: ProbedFact) -> Iterator[_Group]:
+    def _groups(self, fact: ProbedFact) -> Iterator[_ArmQuestions]:
+        """The questions of each arm; none if no prompt of the fact can be asked."""
         own = self._book.own(fact.id)
         if not own:
-            self.without_prompts += 1
             return
         others = self._book.others(fact, self._others, self._seed)
         for arm in fact.arms:
-            yield _Group(fact, arm, "own", own)
+            yield _ArmQuestions(fact, arm, "own", own)
             if others:
-                yield _Group(fact, arm, "other", others)
+                yield _ArmQuestions(fact, arm, "other", others)
 
-    def _measure(self, groups: Sequence[_Group]) -> list[ProbeFact]:
+    def _measure(self, groups: Sequence[_ArmQuestions]) -> list[ProbeFact]:
         if not groups:
             return []
         asked = {prompt.prompt_id: prompt for group in groups for prompt in group.prompts}
@@ -159,7 +166,7 @@ class Scaling:
         readings = iter(zip(after.probability, after.predicted, strict=True))
         return [self._record(group, [next(readings) for _ in group.prompts]) for group in groups]
 
-    def _record(self, group: _Group, after: Sequence[tuple[float, int]]) -> ProbeFact:
+    def _record(self, group: _ArmQuestions, after: Sequence[tuple[float, int]]) -> ProbeFact:
         before = [self._before[prompt.prompt_id] for prompt in group.prompts]
         answers = [prompt.answer for prompt in group.prompts]
         return ProbeFact(

@@ -159,9 +159,11 @@ def place_blank(text: NamedText, fact: StoredFact, chance: random.Random, *, fir
     return f"{text.text[:start]}{BLANK}{text.text[stop:]}"
 
 
-def read(network: Network, questions: Sequence[NeuronQuestion], progress: Progress | None) -> list[float]:
+def read(
+    network: Network, questions: Sequence[NeuronQuestion], batch_size: int | None, progress: Progress | None
+) -> list[float]:
     """The mean activation of each question's neurons."""
-    size = batch_size_for(network, [question.prompt for question in questions])
+    size = batch_size or batch_size_for(network, [question.prompt for question in questions])
     values: list[float] = []
     for start in range(0, len(questions), TEXTS_AT_ONCE):
         values += mean_activations(network, questions[start : start + TEXTS_AT_ONCE], size)

@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 
 from ...errors import EditError
+from ...models.dtypes import DTYPE_NAMES
 from ...models.layout import SlotLayout
 from ...models.network import Network
-from ...models.precision import DTYPE_NAMES
 from . import factor_fits
 from .captured import captured_tensors
 from .diff_file import EditObject, ParameterDiff, slot_bytes

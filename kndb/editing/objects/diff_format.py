@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ...errors import EditError
-from ...models.precision import DTYPE_NAMES
+from ...models.dtypes import DTYPE_NAMES
 from . import diff_tensors
 from .diff_tensors import Table, TensorDiff
 from .object_bytes import FlawError, refusing

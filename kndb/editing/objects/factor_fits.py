@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...models.precision import DTYPE_NAMES
+from ...models.dtypes import DTYPE_NAMES
 from .factors import BITS, Bits, Factors, corrections, summed
 
 MOST_RANK = 64

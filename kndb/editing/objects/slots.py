@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import torch
 
 from ...errors import ConflictError, EditError
+from ...models.dtypes import DTYPE_NAMES
 from ...models.layout import SlotLayout
-from ...models.precision import DTYPE_NAMES
 from ...records.edits import SlotChange
 from ...records.models import Neuron
 from . import diff_tensors, object_format

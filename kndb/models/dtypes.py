@@ -1,4 +1,4 @@
-"""What numbers are computed in: a dtype for the parameters, and how matrix products round."""
+"""What numbers are stored and computed in: dtypes, and how matrix products round."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..advice import option
 from ..errors import UsageError
 
 DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
@@ -15,7 +16,7 @@ DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32
 
 
 @dataclass(frozen=True)
-class Precision:
+class ComputeDtype:
     """One choice of `--dtype`.
 
     Attributes:
@@ -49,18 +50,35 @@ class Precision:
             UsageError: if it can't.
         """
         if self.tensor_float and device.type != "cuda":
-            raise UsageError(f"found dtype {self.name} on {device.type}; only CUDA devices have it. Use float32")
+            raise UsageError(
+                f"{option('dtype', self.name)} needs a CUDA device (this is {device.type}); use "
+                f"{option('dtype', 'float32')}"
+            )
         if self.dtype == torch.float64 and device.type == "mps":
-            raise UsageError(f"found dtype {self.name} on mps, which has none; use float32, or --device cpu")
+            raise UsageError(
+                f"{option('dtype', self.name)} can't be computed on mps; use {option('dtype', 'float32')} or "
+                f"{option('device', 'cpu')}"
+            )
 
 
-PRECISIONS = {
-    precision.name: precision
-    for precision in (
-        Precision("float32", torch.float32, 2.0**-24, 1e-3),
+COMPUTE_DTYPES = {
+    dtype.name: dtype
+    for dtype in (
+        ComputeDtype("float32", torch.float32, 2.0**-24, 1e-3),
         # Some families compute attention in single precision even where the parameters are double.
-        Precision("float64", torch.float64, 2.0**-53, 1e-4),
-        Precision("tf32", torch.float32, 2.0**-11, 2e-2, tensor_float=True),
-        Precision("bfloat16", torch.bfloat16, 2.0**-8, 0.3),
+        ComputeDtype("float64", torch.float64, 2.0**-53, 1e-4),
+        ComputeDtype("tf32", torch.float32, 2.0**-11, 2e-2, tensor_float=True),
+        ComputeDtype("bfloat16", torch.bfloat16, 2.0**-8, 0.3),
     )
 }
+
+
+def find_dtype(name: str) -> ComputeDtype:
+    """The dtype of a name.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if name not in COMPUTE_DTYPES:
+        raise UsageError(f"{option('dtype')} must be one of {', '.join(COMPUTE_DTYPES)} (got {name!r})")
+    return COMPUTE_DTYPES[name]

@@ -75,6 +75,7 @@ COMMANDS: Mapping[str, Command] = {
     "query.runs": Command("query runs"),
     "query.shared": Command("query shared"),
     "snapshots.all": Command("snapshot list"),
+    "snapshots.restore": Command("snapshot restore", ("name",)),
     "trials.all": Command("edit trials"),
 }
 """The commands by the methods that texts advise."""

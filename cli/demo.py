@@ -19,7 +19,7 @@ def demo(
 
     Example: kndb demo
     """
-    from kndb.database.demo import Demo
+    from kndb.demo import Demo
 
     with Demo(out) as show:
         for chapter in show.chapters():

@@ -30,7 +30,8 @@ ALLOWED = {
     "lab": COMMON | {"models"},
     "database": COMMON
     | {"analysis", "attribution", "bench", "editing", "exchange", "facts", "lab", "models", "plots", "report", "store"},
-    "cli": {"", "advice", "database", "errors", "records"},
+    "demo": {"", "advice", "errors", "records"},
+    "cli": {"", "advice", "database", "demo", "errors", "records"},
     "migrations": {"store"},
     "": {"advice", "database", "errors", "records"},
 }
@@ -52,6 +53,7 @@ FOREIGN = {
     "bench": {"torch", "transformers"},
     "lab": {"numpy", "tokenizers", "torch", "transformers"},
     "database": {"numpy", "torch"},
+    "demo": {"torch"},
     "cli": {"rich", "typer"},
     "migrations": {"alembic", "sqlalchemy"},
     "data": set(),

@@ -1,11 +1,12 @@
 """The demo: the whole idea on `lab-bert`, told as it happens, each claim checked.
 
-It goes through the same methods as every user, in a store that it leaves behind. A step that does not do what it says
-ends the demo with an error.
+A client of kndb: it goes through the same public methods as every user, in a store that it leaves behind. A step that
+does not do what it says ends the demo with an error.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import DemoError
-from ..models.answers import batched_log_probabilities
-from ..models.fingerprint import tensor_sha256
-from ..models.prompting import EncodedPrompt
-from ..records.edits import Edit
-from ..records.facts import BLANK, Fact
-from ..records.models import Neuron
-from ..store import facts as store_facts
-from .database import Database, open_database
-from .lab import own_facts
+import torch
+
+import kndb
+
+from .advice import call, option
+from .errors import DemoError
+from .records.edits import Edit
+from .records.facts import BLANK, Fact
+from .records.models import Neuron
+from .records.progress import Progress
 
 MODEL = "lab-bert"
 RELATIONS = ("P176", "P178", "P127", "P36", "P37", "P103")
@@ -33,8 +34,16 @@ ERASED = "P176"
 FORGOTTEN, KEPT = 0.3, 0.95
 """What the model may still know of the erased relation, and must of all others: shares of their held-out prompts."""
 TOP = 8
-
-Tick = Callable[[int, int], None]
+HELD_OUT = """
+SELECT relation.key, prompt.text, fact.object
+FROM prompt
+  JOIN template ON template.id = prompt.template_id
+  JOIN fact ON fact.id = prompt.fact_id
+  JOIN relation ON relation.id = fact.relation_id
+WHERE template.held_out
+ORDER BY prompt.id
+"""
+ASKED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Chapter:
     """A titled step of the demo."""
 
     title: str
-    run: Callable[[Tick], Part]
+    run: Callable[[Progress], Part]
 
 
 @dataclass
@@ -81,8 +90,10 @@ class Demo:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DemoError(f"{self._folder} can't be made ({error.strerror}); choose another --out") from error
-        self._database: Database = open_database(self._path)
+            raise DemoError(
+                f"{self._folder} can't be made ({error.strerror}); choose another {option('out')}"
+            ) from error
+        self._database: kndb.Database = kndb.open(self._path)
         return self
 
     def __exit__(
@@ -105,8 +116,8 @@ class Demo:
 
     # --- chapters ------------------------------------------------------------------------------------------
 
-    def _ingest(self, _tick: Tick) -> Part:
-        report = self._database.facts.ingest([own_facts()])
+    def _ingest(self, _tick: Progress) -> Part:
+        report = self._database.facts.ingest([kndb.own_facts()])
         relations = self._database.facts.relations()
         facts, prompts = sum(row.facts for row in relations), sum(row.prompts for row in relations)
         _require(facts > 0, "no facts were read")
@@ -117,13 +128,13 @@ class Demo:
             ]
         )
 
-    def _model(self, _tick: Tick) -> Part:
+    def _model(self, _tick: Progress) -> Part:
         model = self._database.models.get(MODEL)
         base = self._database.models.resolve_version(MODEL, "base")
         _require(
             model.version == base,
-            f"{MODEL} is at version {model.version} in {self._path}, not at its base; go back with "
-            f"`kndb snapshot restore base --model {MODEL} --db {self._path}`, or choose another --out",
+            f"{MODEL} is at version {model.version} in {self._path}, not at its base; go back with: "
+            f"{call('snapshots.restore', 'base', model=MODEL)}, or choose another {option('out')}",
         )
         self._found.weights = self._weights()
         return Part(
@@ -133,7 +144,7 @@ class Demo:
             ]
         )
 
-    def _attribute(self, tick: Tick) -> Part:
+    def _attribute(self, tick: Progress) -> Part:
         report = self._database.attribution.run(MODEL, relations=RELATIONS, progress=tick)
         self._found.run = report.run.id
         known = float(report.trust["correct"] or 0.0)
@@ -149,7 +160,7 @@ class Demo:
             ]
         )
 
-    def _refine(self, _tick: Tick) -> Part:
+    def _refine(self, _tick: Progress) -> Part:
         refinement = self._database.attribution.refine(self._found.run, model=MODEL)
         rows, mean = self._database.query.neuron_counts(refinement.id)
         _require(rows > 0, "no fact has a knowledge neuron")
@@ -157,7 +168,7 @@ class Demo:
             [f"{rows:,} (fact, neuron) pairs: {mean:.2f} knowledge neurons per fact (refinement {refinement.id})."]
         )
 
-    def _shared(self, _tick: Tick) -> Part:
+    def _shared(self, _tick: Progress) -> Part:
         refinement = self._database.query.refinement(model=MODEL)
         shared = self._database.query.shared([SHARED], refinement=refinement.id, top=TOP)
         _require(bool(shared), f"no neuron is shared by facts of {SHARED}")
@@ -174,7 +185,7 @@ class Demo:
             ],
         )
 
-    def _update(self, _tick: Tick) -> Part:
+    def _update(self, _tick: Progress) -> Part:
         fact = self._fact()
         question = f"The manufacturer of {SUBJECT} is {BLANK}."
         before = self._answer(question)
@@ -199,7 +210,7 @@ class Demo:
             ]
         )
 
-    def _evaluate_update(self, _tick: Tick) -> Part:
+    def _evaluate_update(self, _tick: Progress) -> Part:
         edit = self._planned(self._found.update)
         measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
         return Part(
@@ -210,7 +221,7 @@ class Demo:
             ],
         )
 
-    def _erase(self, _tick: Tick) -> Part:
+    def _erase(self, _tick: Progress) -> Part:
         snapshots = {snapshot.name for snapshot in self._database.snapshots.all(MODEL)}
         if "before-erase" not in snapshots:
             self._database.snapshots.create("before-erase", MODEL)
@@ -240,7 +251,7 @@ class Demo:
             ],
         )
 
-    def _evaluate_erase(self, _tick: Tick) -> Part:
+    def _evaluate_erase(self, _tick: Progress) -> Part:
         edit = self._planned(self._found.erase)
         measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
         edited, control = measures["edited"], measures["control"]
@@ -257,7 +268,7 @@ class Demo:
             ],
         )
 
-    def _goodbye(self, _tick: Tick) -> Part:
+    def _goodbye(self, _tick: Progress) -> Part:
         report = self._database.maintenance.check()
         _require(report.sound, f"the store is not sound: {'; '.join(report.problems)}")
         fact, update = self._fact(), self._planned(self._found.update)
@@ -286,24 +297,29 @@ class Demo:
 
     def _known(self) -> tuple[float, float]:
         """The shares of held-out prompts that the model answers right: of the erased relation, of all others."""
-        version = self._database.models.load(MODEL)
-        with self._database.store.reading() as connection:
-            relations = {fact.id: fact.relation for fact in store_facts.find_facts(connection)}
-            prompts = [prompt for prompt in store_facts.prompts(connection, held_out=True) if prompt.held_out]
-        asked = [(prompt, version.encoder.encode(prompt.id, prompt.text, prompt.answer)) for prompt in prompts]
-        usable = [(prompt, question) for prompt, question in asked if isinstance(question, EncodedPrompt)]
-        network = version.network
+        loaded = self._database.models.load(MODEL)
+        tokenizer = loaded.tokenizer
+        _, rows = self._database.query.sql(HELD_OUT)
         right: dict[bool, list[bool]] = {True: [], False: []}
-        for indices, log_probabilities in batched_log_probabilities(network, [question for _, question in usable]):
-            for index, token in zip(indices, log_probabilities.argmax(-1).tolist(), strict=True):
-                prompt, question = usable[index]
-                right[relations[prompt.fact_id] == ERASED].append(token == question.answer)
+        for start in range(0, len(rows), ASKED_AT_ONCE):
+            some = rows[start : start + ASKED_AT_ONCE]
+            texts = [str(text).replace(BLANK, tokenizer.mask_token) for _, text, _ in some]
+            inputs = tokenizer(texts, padding=True, return_tensors="pt")
+            with torch.inference_mode():
+                logits = loaded.model(**inputs).logits
+            tokens = logits[inputs["input_ids"] == tokenizer.mask_token_id].argmax(-1).tolist()
+            for (relation, _, answer), token in zip(some, tokens, strict=True):
+                wanted, *_ = tokenizer(str(answer), add_special_tokens=False)["input_ids"]
+                right[relation == ERASED].append(token == wanted)
         return sum(right[True]) / len(right[True]), sum(right[False]) / len(right[False])
 
     def _weights(self) -> dict[str, str]:
         """The sha256 of every parameter of the current version, by name."""
         model = self._database.load_model(MODEL)
-        return {name: tensor_sha256(tensor.detach()) for name, tensor in model.named_parameters()}
+        return {
+            name: hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
+            for name, tensor in model.named_parameters()
+        }
 
     def _require_restored(self, version_before: str, version_after: str) -> None:
         _require(version_after == version_before, f"the version is {version_after}, not {version_before} again")

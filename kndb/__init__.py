@@ -15,21 +15,27 @@ if TYPE_CHECKING:
     from .database import Database, upgrade_database
     from .database import open_database as open  # noqa: A004
     from .database.attribution import methods as attribution_methods
-    from .database.edits.optimize import Neighbours, OptimizeSettings
-    from .database.edits.trial_measures import EditMethod, TrialSizes
     from .database.lab import own_facts
     from .database.threads import use_threads
     from .errors import KndbError
+    from .records.edit_settings import (
+        EvaluationSettings,
+        Neighbours,
+        OptimizeSettings,
+        TrialSettings,
+        UpdateSettings,
+    )
     from .records.models import Neuron
 
 _HOMES = {
     "Database": ("database", "Database"),
-    "EditMethod": ("database.edits.trial_measures", "EditMethod"),
+    "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
     "KndbError": ("errors", "KndbError"),
-    "Neighbours": ("database.edits.optimize", "Neighbours"),
+    "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
-    "OptimizeSettings": ("database.edits.optimize", "OptimizeSettings"),
-    "TrialSizes": ("database.edits.trial_measures", "TrialSizes"),
+    "OptimizeSettings": ("records.edit_settings", "OptimizeSettings"),
+    "TrialSettings": ("records.edit_settings", "TrialSettings"),
+    "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
     "attribution_methods": ("database.attribution", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -39,12 +45,13 @@ _HOMES = {
 }
 __all__ = [
     "Database",
-    "EditMethod",
+    "EvaluationSettings",
     "KndbError",
     "Neighbours",
     "Neuron",
     "OptimizeSettings",
-    "TrialSizes",
+    "TrialSettings",
+    "UpdateSettings",
     "__version__",
     "attribution_methods",
     "errors",

@@ -17,6 +17,7 @@ from ..errors import DemoError
 from ..models.answers import batched_log_probabilities
 from ..models.fingerprint import tensor_sha256
 from ..models.prompting import EncodedPrompt
+from ..records.edit_settings import EvaluationSettings
 from ..records.edits import Edit
 from ..records.facts import BLANK, Fact
 from ..records.models import Neuron
@@ -201,7 +202,7 @@ class Demo:
 
     def _evaluate_update(self, _tick: Tick) -> Part:
         edit = self._planned(self._found.update)
-        measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
+        measures: Any = self._database.edits.evaluate(edit.id, EvaluationSettings(sample=100)).measures
         return Part(
             ["Before and after, on this fact and on others; the control changes as many random neurons."],
             [
@@ -242,7 +243,7 @@ class Demo:
 
     def _evaluate_erase(self, _tick: Tick) -> Part:
         edit = self._planned(self._found.erase)
-        measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
+        measures: Any = self._database.edits.evaluate(edit.id, EvaluationSettings(sample=100)).measures
         edited, control = measures["edited"], measures["control"]
         _require(
             edited["own"]["accuracy_after"] < control["own"]["accuracy_after"],

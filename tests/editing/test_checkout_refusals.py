@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from kndb.editing.objects import slot_bytes
 from kndb.editing.objects.diff_file import encode
-from kndb.editing.working_copy import copy as working_copy
+from kndb.editing.working_copy import opening as working_copy
 from kndb.errors import DiffFileError, ModelError, UsageError
 from kndb.models import sparse_files
 from kndb.models.weights import tensor_places

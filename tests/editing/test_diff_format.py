@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kndb.editing.objects.diff_file import EditObject, ParameterDiff, decode, encode
 from kndb.errors import DiffFileError, EditError
+from kndb.records.recipes import OtherRecipe, read_recipe
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -47,8 +48,8 @@ def test_order_of_parameters_and_keys_does_not_change_the_bytes(make_edit):
     recipe = {"x": 1, "y": {"p": 1, "q": 2}}
     turned = {"y": {"q": 2, "p": 1}, "x": 1}
     layers, shapes = {"a": 1, "b": 2}, {**one.shapes, **two.shapes}
-    first = EditObject("f", "erase", recipe, one.parameters + two.parameters, layers, shapes)
-    second = EditObject("f", "erase", turned, two.parameters + one.parameters, layers, shapes)
+    first = EditObject("f", read_recipe("erase", recipe), one.parameters + two.parameters, layers, shapes)
+    second = EditObject("f", read_recipe("erase", turned), two.parameters + one.parameters, layers, shapes)
     assert encode(first) == encode(second)
 
 
@@ -249,11 +250,11 @@ def with_diff(edit: EditObject, **changes) -> EditObject:
     diff = edit.parameters[0]
     values = {name: getattr(diff, name) for name in ("parameter", "layout", "indices", "old", "new")}
     changed = ParameterDiff(**{**values, **changes})
-    return EditObject(edit.fingerprint, edit.kind, edit.recipe, (changed,), edit.layers, edit.shapes)
+    return EditObject(edit.fingerprint, edit.recipe, (changed,), edit.layers, edit.shapes)
 
 
 def with_recipe(edit: EditObject, recipe) -> EditObject:
-    return EditObject(edit.fingerprint, edit.kind, recipe, edit.parameters, edit.layers, edit.shapes)
+    return EditObject(edit.fingerprint, OtherRecipe(edit.kind, recipe), edit.parameters, edit.layers, edit.shapes)
 
 
 @pytest.mark.parametrize(
@@ -274,9 +275,9 @@ def with_recipe(edit: EditObject, recipe) -> EditObject:
         lambda edit: with_recipe(edit, {"a": object()}),
         lambda edit: with_recipe(edit, {"a": "\ud800"}),
         lambda edit: with_recipe(edit, {1: 2, "1": 3}),
-        lambda edit: EditObject("", edit.kind, {}, edit.parameters, edit.layers, edit.shapes),
-        lambda edit: EditObject("f", edit.kind, {}, edit.parameters * 2, edit.layers, edit.shapes),
-        lambda edit: EditObject("f", edit.kind, {}, (), {}, {}),
+        lambda edit: EditObject("", OtherRecipe(edit.kind), edit.parameters, edit.layers, edit.shapes),
+        lambda edit: EditObject("f", OtherRecipe(edit.kind), edit.parameters * 2, edit.layers, edit.shapes),
+        lambda edit: EditObject("f", OtherRecipe(edit.kind), (), {}, {}),
     ],
 )
 def test_what_could_not_be_read_back_is_not_encoded(make_edit, change):

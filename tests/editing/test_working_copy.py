@@ -29,18 +29,20 @@ from kndb.editing.working_copy import (
     comparison as copy_comparison,
 )
 from kndb.editing.working_copy import (
-    copy as working_copy,
-)
-from kndb.editing.working_copy import (
     first_copy,
     switch_log,
 )
 from kndb.editing.working_copy import (
+    opening as working_copy,
+)
+from kndb.editing.working_copy import (
     state as copy_state,
 )
+from kndb.editing.working_copy.copy import Switched
 from kndb.errors import ConflictError, ModelError
 from kndb.models.export import export_checkpoint
 from kndb.models.weights import tensor_places
+from kndb.records.recipes import read_recipe
 from kndb.versions import version_id
 
 NAMES = {
@@ -76,8 +78,7 @@ class Edited:
             diffs.append((layer, ParameterDiff(name, self.layout, indices, old.contiguous(), new)))
         return EditObject(
             fingerprint="f",
-            kind="update",
-            recipe={"seed": seed},
+            recipe=read_recipe("update", {"seed": seed}),
             parameters=tuple(sorted((diff for _, diff in diffs), key=lambda diff: diff.parameter)),
             layers={diff.parameter: layer for layer, diff in diffs},
             shapes={diff.parameter: tuple(held[diff.parameter].shape) for _, diff in diffs},
@@ -213,10 +214,10 @@ def test_many_versions_of_a_plain_checkpoint(base, copy, before):
 
 def test_what_is_not_changed_is_not_written(base, copy, before):
     inode = (copy / "model.safetensors").stat()
-    assert switch(base, copy, before, before) == working_copy.Switched(0, 0)
+    assert switch(base, copy, before, before) == Switched(0, 0)
     assert (copy / "model.safetensors").stat() == inode
     one = {**before, ("layers.1.down", 0): b"0123456789"}
-    assert switch(base, copy, before, one) == working_copy.Switched(1, 10)
+    assert switch(base, copy, before, one) == Switched(1, 10)
 
 
 def test_the_order_of_calls_outlasts_a_power_cut(base, copy, before, after, monkeypatch):
@@ -432,7 +433,7 @@ def test_a_file_of_another_length_is_not_patched(base, copy, before, after):
     log = (copy / switch_log.NAME).read_bytes()
     (copy / switch_log.NAME).write_bytes(log[: log.rindex(b"applied")])
     (copy / "model.safetensors").write_bytes(weights(copy)[:-1])
-    message = r"bytes long; expected \d+, as when versions .* Make a new working copy"
+    message = r"bytes long, and was \d+ when versions .* Make a new working copy"
     with pytest.raises(ModelError, match=message), working_copy.opened(copy):
         pass
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from kndb.records.edits import SlotChange
+from kndb.records.recipes import read_recipe
 from kndb.store import models, snapshots, versions
 from kndb.store.edits import edit as edits
 from kndb.store.edits import steps
@@ -30,7 +31,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
         versions.register_base(opened, model.id, BASE)
         for name, neuron, old, new in (("one", 0, "a", "b"), ("two", 0, "b", "c"), ("three", 1, "a", "b")):
             changes = [SlotChange("w", 0, neuron, old, new)]
-            edit_id = edits.add_edit(opened, 1, "update", {}, name, name, "current", changes)
+            edit_id = edits.add_edit(opened, 1, read_recipe("update", {}), name, name, "current", changes)
             steps.apply_edit(opened, edit_id, current(opened))
         steps.revert_edit(opened, 3, current(opened))
         snapshots.create(opened, 1, "ready")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from ...advice import call
 from ...errors import DiffFileError
 
 HEADER_LIMIT = 16 * 1024 * 1024
@@ -25,7 +26,7 @@ class FlawError(Exception):
     """Something in the bytes is not as it should be; the caller knows the file's name."""
 
     def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"found {found}; expected {expected}")
+        super().__init__(f"{found} (expected: {expected})")
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def refusing(name: str) -> Iterator[None]:
         yield
     except FlawError as flaw:
         raise DiffFileError(
-            f"{name} is not a sound edit object: {flaw}. Run `kndb db check` to check the whole store"
+            f"{name} is not a sound edit object: {flaw}. Check the whole store with: {call('maintenance.check')}"
         ) from None
 
 

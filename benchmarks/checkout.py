@@ -26,8 +26,8 @@ from pathlib import Path
 from kndb.cli import main as command_line
 from kndb.database.versions import checkouts
 from kndb.editing.objects.slot_bytes import SlotPlace, SlotSwitch
-from kndb.editing.working_copy import copy as working_copy
 from kndb.editing.working_copy import first_copy
+from kndb.editing.working_copy import opening as working_copy
 from kndb.models.weights import tensor_places
 from kndb.versions import version_id
 

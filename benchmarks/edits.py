@@ -1,6 +1,6 @@
 """Measures edits of many facts, each alone: of a lab model, or of a registered checkpoint whose facts are refined.
 
-    python benchmarks/edits.py --model lab-bert --facts 100 --lambda-old 1 --lambda-new 8 --max-share 0.1
+    python benchmarks/edits.py --model lab-bert --facts 100 --rule paper --lambda-old 1 --lambda-new 8 --max-share 0.1
     python benchmarks/edits.py --model lab-bert --facts 100 --method optimize
     python benchmarks/edits.py --db real.db --model smollm2 --facts 50 --method optimize --intra 10 --no-control
 
@@ -28,21 +28,22 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import kndb
-from kndb.database.edits.drafts import Draft, EditDrafts
-from kndb.database.edits.optimize import OptimizeSettings
-from kndb.database.edits.trial_measures import EditMethod, TrialRun, TrialSizes, TrialTarget
+from kndb import OptimizeSettings, TrialSettings, UpdateSettings
+from kndb.database.edits.draft import Draft
+from kndb.database.edits.trial_facts import TrialTarget
+from kndb.database.edits.trial_measures import TrialRun
 from kndb.database.lab import own_facts
-from kndb.database.models import ModelVersion
+from kndb.records.edit_settings import EditSettings
 
 
-class TimedMethod(EditMethod):
-    """A way to edit that knows how long its plans took."""
+class TimedRun(TrialRun):
+    """A trial that knows how long its plans took."""
 
-    def plan(self, drafts: EditDrafts, target: TrialTarget, on: ModelVersion, refinement: int) -> Draft:
-        """As `EditMethod.plan`; the seconds are added to `taken`."""
+    def plan(self, target: TrialTarget, method: EditSettings) -> Draft:
+        """As `TrialRun.plan`; the seconds are added to `TAKEN`."""
         started = time.process_time()
         try:
-            return super().plan(drafts, target, on, refinement)
+            return super().plan(target, method)
         finally:
             TAKEN.append(time.process_time() - started)
 
@@ -58,8 +59,9 @@ def main() -> None:
     parser.add_argument("--method", choices=("update", "optimize"), default="update")
     parser.add_argument("--facts", type=int, default=100)
     parser.add_argument("--relation", action="append", help="whose facts to edit; default: all with knowledge neurons")
-    parser.add_argument("--lambda-old", type=float, default=EditMethod.lambda_old, help="of method update")
-    parser.add_argument("--lambda-new", type=float, default=EditMethod.lambda_new, help="of method update")
+    parser.add_argument("--rule", default=UpdateSettings.rule, help="of method update")
+    parser.add_argument("--lambda-old", type=float, default=UpdateSettings.lambda_old, help="of method update")
+    parser.add_argument("--lambda-new", type=float, default=UpdateSettings.lambda_new, help="of method update")
     parser.add_argument("--keep", type=float, default=OptimizeSettings.keep, help="of method optimize")
     parser.add_argument("--steps", type=int, default=OptimizeSettings.steps, help="of method optimize")
     parser.add_argument("--max-share", type=float, help="default: that of the method")
@@ -82,21 +84,21 @@ def measure(database: kndb.Database, options: argparse.Namespace) -> dict[str, o
     """Edits the facts one by one; nothing is stored."""
     version = database.models.load(options.model)
     refinement = database.query.refinement(None, options.model, edit=None).id
-    method = TimedMethod(
-        options.method,
-        options.lambda_old,
-        options.lambda_new,
-        options.keep,
-        options.steps,
-        options.max_share,
-    )
-    sizes = TrialSizes(options.facts, options.intra, options.inter or options.intra)
+    method: EditSettings
+    if options.method == UpdateSettings.method:
+        method = UpdateSettings(options.rule, options.lambda_old, options.lambda_new, options.max_share)
+    else:
+        share = OptimizeSettings.max_share if options.max_share is None else options.max_share
+        method = OptimizeSettings(keep=options.keep, steps=options.steps, max_share=share)
     relations = options.relation or refined_relations(database, refinement)
-    run = TrialRun(database.store, database.edits.drafts, version, None, refinement, sizes, relations, options.seed)
+    settings = TrialSettings(
+        options.facts, options.intra, options.inter or options.intra, relations=relations, seed=options.seed
+    )
+    run = TimedRun(database.store, database.edits.drafts, version, None, refinement, settings)
     totals: dict[str, list[float]] = defaultdict(list)
     unplanned: list[str] = []
     started = time.process_time()
-    for done, target in enumerate(run.targets, 1):
+    for done, target in enumerate(run.facts.targets, 1):
         found = run.single(target, method, control=not options.no_control)
         if "unplanned" in found:
             unplanned.append(f"{target.fact.title}: {found['unplanned']}")
@@ -112,11 +114,11 @@ def measure(database: kndb.Database, options: argparse.Namespace) -> dict[str, o
     planned = sorted(TAKEN)
     return {
         **{name: value for name, value in vars(options).items() if name != "db"},
-        "facts": len(run.targets),
-        "facts_of": dict(Counter(target.fact.relation for target in run.targets)),
+        "facts": len(run.facts.targets),
+        "facts_of": dict(Counter(target.fact.relation for target in run.facts.targets)),
         "not_edited": unplanned,
         "seconds_to_plan": {"mean": sum(planned) / len(planned), "most": planned[-1]} if planned else None,
-        "seconds_a_fact": (time.process_time() - started) / len(run.targets),
+        "seconds_a_fact": (time.process_time() - started) / len(run.facts.targets),
         **means,
     }
 

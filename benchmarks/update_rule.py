@@ -33,12 +33,14 @@ from typing import Any
 import torch
 
 import kndb
+from kndb import UpdateSettings
 from kndb.editing.objects.slots import edited
 from kndb.errors import EditError
 from kndb.models.answers import batched_log_probabilities
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.records.facts import Fact, Prompt
+from kndb.records.recipes import fact_recipe
 from kndb.store import facts as store_facts
 from kndb.store import refinements
 from kndb.store.edits import trials as edit_trials
@@ -131,12 +133,14 @@ class Run:
     def _measured(self, fact: Fact, to: str, setting: dict[str, Any]) -> dict[str, Any]:
         try:
             drafts = self._database.edits.drafts
-            plan = drafts.optimize if setting == OPTIMIZE else drafts.update
-            options = {} if setting == OPTIMIZE else setting
-            draft = plan(self._options.model, fact.id, to, on=self._version, report=False, **options)
+            about = self._options.model, fact.id, to
+            if setting == OPTIMIZE:
+                draft = drafts.optimize(*about, on=self._version, report=False)
+            else:
+                draft = drafts.update(*about, UpdateSettings(**setting), on=self._version, report=False)
         except EditError as error:
             return {"unplanned": str(error)}
-        recipe: Any = draft.content.recipe
+        recipe = fact_recipe(draft.content.recipe)
         texts = {prompt.text for prompt in self._prompts[fact.id]}
         groups = {
             "own": self._asked([prompt for prompt in self._prompts[fact.id] if not prompt.held_out]),
@@ -149,9 +153,9 @@ class Run:
         before = {name: self._answers(groups[name]) for name in ("relation", "others")}
         with edited(self._parameters, draft.content):
             after = {name: self._answers(prompts) for name, prompts in groups.items()}
-        row: dict[str, Any] = {"neurons": len(recipe["neurons"]), "lambda_new": recipe.get("lambda_new")}
+        row: dict[str, Any] = {"neurons": len(recipe.neurons), "lambda_new": getattr(recipe, "lambda_new", None)}
         for name, group in (("success", "own"), ("held_out", "held")):
-            row[name] = mean(token == recipe["new_token"] for token, _ in after[group])
+            row[name] = mean(token == recipe.new_token for token, _ in after[group])
         for name in ("relation", "others"):
             pairs = list(zip(before[name], after[name], strict=True))
             row[f"{name}_kept"] = mean(first[0] == then[0] for first, then in pairs)

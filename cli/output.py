@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from enum import Enum
 from io import StringIO
 from typing import Any, Protocol
@@ -161,8 +161,9 @@ def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
 
 
 def as_row(record: Any) -> dict[str, Any]:
-    """A record's fields as a row."""
-    return asdict(record)
+    """A record's fields as a row; what is stored as JSON, such as an edit's recipe, as it is stored."""
+    stored = {name: value.as_json() for name, value in vars(record).items() if hasattr(value, "as_json")}
+    return asdict(replace(record, **dict.fromkeys(stored))) | stored
 
 
 def _chosen(rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -16,28 +16,34 @@ if TYPE_CHECKING:
     from .database import open_database as open  # noqa: A004
     from .database.attribution.commands import AttributionRequest, AttributionSettings, Quadrature
     from .database.attribution.commands import methods as attribution_methods
-    from .database.edits.optimize import Neighbours, OptimizeSettings
-    from .database.edits.trial_measures import EditMethod, TrialSizes
     from .database.lab import own_facts
     from .database.probes.commands import ProbeSettings, ReadingRequest, ScalingRequest
     from .database.threads import use_threads
     from .errors import KndbError
+    from .records.edit_settings import (
+        EvaluationSettings,
+        Neighbours,
+        OptimizeSettings,
+        TrialSettings,
+        UpdateSettings,
+    )
     from .records.models import Neuron
 
 _HOMES = {
     "AttributionRequest": ("database.attribution.commands", "AttributionRequest"),
     "AttributionSettings": ("database.attribution.commands", "AttributionSettings"),
     "Database": ("database", "Database"),
-    "EditMethod": ("database.edits.trial_measures", "EditMethod"),
+    "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
     "KndbError": ("errors", "KndbError"),
-    "Neighbours": ("database.edits.optimize", "Neighbours"),
+    "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
-    "OptimizeSettings": ("database.edits.optimize", "OptimizeSettings"),
+    "OptimizeSettings": ("records.edit_settings", "OptimizeSettings"),
     "ProbeSettings": ("database.probes.commands", "ProbeSettings"),
     "Quadrature": ("database.attribution.commands", "Quadrature"),
     "ReadingRequest": ("database.probes.commands", "ReadingRequest"),
     "ScalingRequest": ("database.probes.commands", "ScalingRequest"),
-    "TrialSizes": ("database.edits.trial_measures", "TrialSizes"),
+    "TrialSettings": ("records.edit_settings", "TrialSettings"),
+    "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -49,7 +55,7 @@ __all__ = [
     "AttributionRequest",
     "AttributionSettings",
     "Database",
-    "EditMethod",
+    "EvaluationSettings",
     "KndbError",
     "Neighbours",
     "Neuron",
@@ -58,7 +64,8 @@ __all__ = [
     "Quadrature",
     "ReadingRequest",
     "ScalingRequest",
-    "TrialSizes",
+    "TrialSettings",
+    "UpdateSettings",
     "__version__",
     "attribution_methods",
     "errors",

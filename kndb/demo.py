@@ -20,6 +20,7 @@ import kndb
 
 from .advice import call, option
 from .errors import DemoError
+from .records.edit_settings import EvaluationSettings
 from .records.edits import Edit
 from .records.facts import BLANK, Fact
 from .records.models import Neuron
@@ -212,7 +213,7 @@ class Demo:
 
     def _evaluate_update(self, _tick: Progress) -> Part:
         edit = self._planned(self._found.update)
-        measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
+        measures: Any = self._database.edits.evaluate(edit.id, EvaluationSettings(sample=100)).measures
         return Part(
             ["Before and after, on this fact and on others; the control changes as many random neurons."],
             [
@@ -253,7 +254,7 @@ class Demo:
 
     def _evaluate_erase(self, _tick: Progress) -> Part:
         edit = self._planned(self._found.erase)
-        measures: Any = self._database.edits.evaluate(edit.id, sample=100).measures
+        measures: Any = self._database.edits.evaluate(edit.id, EvaluationSettings(sample=100)).measures
         edited, control = measures["edited"], measures["control"]
         _require(
             edited["own"]["accuracy_after"] < control["own"]["accuracy_after"],

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kndb.records.edit_settings import UpdateSettings
+
 ROOT = Path(__file__).parents[1]
 
 COMMON = {"advice", "errors", "files", "records", "sentences", "versions"}
@@ -268,7 +270,9 @@ def test_what_compares_and_lists_loads_no_torch(tmp_path):
         database.attribution.run("lab-bert")
         database.attribution.refine()
         database.edits.apply(database.edits.plan_erase("lab-bert", "P36", top=3).id)
-        database.edits.plan_update("lab-bert", database.facts.find(["P36"])[0].id, "Rome", max_share=1.0)
+        database.edits.plan_update(
+            "lab-bert", database.facts.find(["P36"])[0].id, "Rome", UpdateSettings(max_share=1.0)
+        )
         database.edits.revert(1)
     # All in one new interpreter: whatever a command imports would still be there after the next.
     words = [sys.executable, "-c", RUN]

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
+
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -23,6 +25,7 @@ from .trial_options import (
     RuleOption,
     SeedOption,
     numbers_of,
+    optimize_settings,
     print_trial,
 )
 from .update import new_factor
@@ -72,10 +75,13 @@ def bench(
 
     Example: kndb edit bench --model lab-bert --facts 100 --method update --plot decay.svg
     """
-    from kndb.database.edits.trial_measures import EditMethod, TrialSizes
-
-    chosen = EditMethod(method, lambda_old, new_factor(lambda_new), keep, steps, max_share, neurons, rule)
-    sizes, counts = TrialSizes(facts, intra, inter), [int(count) for count in numbers_of("--at", at, whole=True)]
+    chosen: EditSettings
+    if method == UpdateSettings.method:
+        chosen = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
+    else:
+        chosen = optimize_settings(method, keep=keep, steps=steps, max_share=max_share, neurons=neurons)
+    settings = TrialSettings(facts, intra, inter, tuple(relation or ()), seed)
+    counts = [int(count) for count in numbers_of("--at", at, whole=True)]
     with open_existing(db) as database:
         if plot is not None:
             database.plots.check(plot)
@@ -83,11 +89,9 @@ def bench(
             trial = database.trials.bench(
                 model,
                 chosen,
-                sizes=sizes,
+                settings,
                 counts=counts,
-                relations=relation or (),
                 refinement=refinement,
-                seed=seed,
                 progress=tick,
             )
         print_trial(database, trial.id, plot, output)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.edit_settings import EvaluationSettings
 
 from ..options import (
     DatabaseOption,
@@ -69,11 +70,9 @@ def evaluate(
         raise UsageError(f"--tokens must be at least 1 (got {tokens})")
     if generate and list_flips and output is OutputFormat.CSV:
         raise UsageError("CSV prints one list; leave out --generate or --list-flips")
-    length = (tokens or _TOKENS) if generate else 0
+    settings = EvaluationSettings(sample, seed, (tokens or _TOKENS) if generate else 0)
     with open_existing(db) as database, computing(threads):
-        evaluation = database.edits.evaluate(
-            edit, fact=fact, to=to, sample=sample, seed=seed, device=device, generate=length
-        )
+        evaluation = database.edits.evaluate(edit, settings, fact=fact, to=to, device=device)
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))
         return

@@ -75,9 +75,7 @@ _PARTS = ("", "_low", "_high")
 
 
 def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
-    from kndb.database.edits.commands import title_of
-
-    what = title_of(one.kind, one.recipe)
+    what = one.recipe.title
     sides = [("edit", one.edited), ("random neurons", one.control)]
     for weights, values in sides[: 1 if one.kind == "capture" else 2]:
         row = {**as_row(one), "what": what, "weights": weights}

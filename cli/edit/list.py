@@ -19,11 +19,9 @@ def list_edits(
 
     Example: kndb edit list
     """
-    from kndb.database.edits.commands import recipe_title
-
     with open_existing(db) as database:
         rows = [
-            {**as_row(edit), "what": recipe_title(edit), "warning": short_warning(edit.kind, edit.recipe)}
+            {**as_row(edit), "what": edit.title, "warning": short_warning(edit.recipe)}
             for edit in database.edits.all(model)
         ]
     columns = ["id", "model", "kind", "what", "neurons", "applied", "base_version", "author", "created_at", "warning"]

@@ -13,10 +13,8 @@ def log(
 
     Example: kndb edit log
     """
-    from kndb.database.edits.commands import recipe_title
-
     with open_existing(db) as database:
-        titles = {edit.id: recipe_title(edit) for edit in database.edits.all(model)}
+        titles = {edit.id: edit.title for edit in database.edits.all(model)}
         entries = database.edits.log(model)
     rows = [
         {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kndb.records.edit_settings import Neighbours, OptimizeSettings
+from kndb.records.recipes import OptimizeRecipe, Recipe
 
 from ..options import (
     DatabaseOption,
@@ -33,7 +36,7 @@ from .planning import (
 )
 
 if TYPE_CHECKING:
-    from kndb.database.edits.drafts import Draft
+    from kndb.database.edits.draft import Draft
     from kndb.database.models import ModelVersion
 
 
@@ -79,8 +82,6 @@ def optimize(
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
-    from kndb.database.edits.optimize import Neighbours, OptimizeSettings
-
     one = require_one_way(fact, to, facts, skip_unusable, part)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     settings = OptimizeSettings(
@@ -92,22 +93,15 @@ def optimize(
         drift=drift,
         at_once=at_once,
         seed=seed,
+        neighbours=Neighbours(neighbours, others, prompts),
+        max_share=max_share,
+        neurons=neurons,
     )
-    counts = Neighbours(neighbours, others, prompts)
     with open_existing(db) as database, computing(threads):
 
         def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
             return database.edits.drafts.optimize(
-                model,
-                number,
-                answer,
-                settings=settings,
-                neighbours=counts,
-                max_share=max_share,
-                neurons=neurons,
-                refinement=refinement,
-                progress=progress,
-                on=on,
+                model, number, answer, settings, refinement=refinement, progress=progress, on=on
             )
 
         if isinstance(one, Path):
@@ -115,13 +109,19 @@ def optimize(
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)
-        outcome: Any = draft.content.recipe["outcome"]
-        reached = "target reached" if outcome["reached"] else "stopped before target and drift were both reached"
-        note(
-            f"{outcome['steps']} steps, {reached}: probability of the new answer at least "
-            f"{outcome['least_probability']:.3f}, divergence of other answers {outcome['divergence']:.4f} nats."
-        )
-        far_below: Any = draft.content.recipe["neurons_far_below"]
-        if far_below:
-            note(f"Left out, as they lie far below all others: {', '.join(far_below)}.")
+        _note_outcome(draft.content.recipe)
         finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)
+
+
+def _note_outcome(recipe: Recipe) -> None:
+    """Says how the steps went."""
+    if not isinstance(recipe, OptimizeRecipe) or recipe.outcome is None:
+        return
+    outcome = recipe.outcome
+    reached = "target reached" if outcome.reached else "stopped before target and drift were both reached"
+    note(
+        f"{outcome.steps} steps, {reached}: probability of the new answer at least {outcome.least_probability:.3f}, "
+        f"divergence of other answers {outcome.divergence:.4f} nats."
+    )
+    if recipe.neurons_far_below:
+        note(f"Left out, as they lie far below all others: {', '.join(map(str, recipe.neurons_far_below))}.")

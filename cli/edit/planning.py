@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.edits import Edit
 
 from ..numbers import number_ranges
 from ..output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
@@ -17,7 +18,7 @@ from .steps import EDIT_COLUMNS, edit_rows
 
 if TYPE_CHECKING:
     from kndb.database import Database
-    from kndb.database.edits.drafts import Draft
+    from kndb.database.edits.draft import Draft
     from kndb.database.models import ModelVersion
 
 FactOption = Annotated[
@@ -143,9 +144,9 @@ def finish_plan(
     list_flips: bool = False,
 ) -> None:
     """Stores a draft and prints the edit; or prints what it would do, and stores nothing. Warns of what goes wrong."""
-    kind, recipe = draft.content.kind, draft.content.recipe
+    recipe = draft.content.recipe
     if preview:
-        for name, text in report_rows(kind, recipe).items():
+        for name, text in report_rows(recipe).items():
             note(f"{name.capitalize()}: {text}.")
         found = database.edits.preview(draft, others=_ASKED if list_flips else 0)
         slots, relations = len(found.collateral.neurons), len(found.collateral.relations)
@@ -165,7 +166,7 @@ def finish_plan(
         print_parts(shown, output, part)
     else:
         print_planned(database.edits.add(draft), output)
-    for text in warnings(draft.version.record.name, kind, recipe, db):
+    for text in warnings(draft.version.record.name, recipe, db):
         note(text)
 
 
@@ -223,9 +224,7 @@ def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db
     from kndb.database.edits.faults import faults
 
     wrong = [
-        (name, draft.content)
-        for name, draft in zip(names, drafts, strict=True)
-        if faults(draft.content.kind, draft.content.recipe)
+        (name, draft.content.recipe) for name, draft in zip(names, drafts, strict=True) if faults(draft.content.recipe)
     ]
     if not wrong:
         return
@@ -234,19 +233,17 @@ def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db
     )
     name, first = wrong[0]
     note(f"{len(wrong)} of {len(drafts)} plans do not do what they should: {listed}. Of {name}:")
-    for text in warnings(model, first.kind, first.recipe, db):
+    for text in warnings(model, first, db):
         note(text)
 
 
-def print_planned(planned: Any, output: OutputFormat) -> None:
+def print_planned(planned: Edit, output: OutputFormat) -> None:
     """Prints an edit that was planned."""
-    from kndb.database.edits.commands import recipe_title
-
     note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
     if output is OutputFormat.TABLE:
-        summary = {"edit": planned.id, "model": planned.model, "kind": planned.kind, "what": recipe_title(planned)}
-        summary["neurons"] = planned.neurons
-        summary |= report_rows(planned.kind, planned.recipe)
+        summary: dict[str, Any] = {"edit": planned.id, "model": planned.model, "kind": planned.kind}
+        summary |= {"what": planned.title, "neurons": planned.neurons}
+        summary |= report_rows(planned.recipe)
         summary |= {"base_version": planned.base_version, "object": planned.object_hash}
         print_record(summary, output)
     else:

@@ -3,111 +3,110 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from kndb.records.plan_reports import FactReport, OthersReport, PlanReport
+from kndb.records.recipes import EraseRecipe, FactRecipe, OptimizeRecipe, Recipe, UpdateRecipe
 
 if TYPE_CHECKING:
     from kndb.database.edits.faults import Fault
 
 
-def report_rows(kind: str, recipe: Mapping[str, Any]) -> dict[str, str]:
+def report_rows(recipe: Recipe) -> dict[str, str]:
     """The lines of a plan's table that say which neurons, by which rule, and what the edit does; by their names."""
-    rows = {"left out": _left_out(recipe)} if recipe.get("neurons_left_out") or recipe.get("least_shared") else {}
-    if "rule" in recipe:
-        fitted = ", fitted to the fact's prompts" if recipe.get("lambda_fitted") else ""
-        away = "" if recipe["rule"] == "gradient" else f"λ₁ {recipe['lambda_old']:.4g}, "
-        rows["rule"] = f"{recipe['rule']}, {away}λ₂ {recipe['lambda_new']:.4g}{fitted}"
-    report = recipe.get("report")
-    if not isinstance(report, Mapping):
+    rows: dict[str, str] = {}
+    if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and (recipe.neurons_left_out or recipe.least_shared):
+        rows["left out"] = _left_out(recipe)
+    if isinstance(recipe, UpdateRecipe) and recipe.rule is not None:
+        fitted = ", fitted to the fact's prompts" if recipe.lambda_fitted else ""
+        away = "" if recipe.rule == "gradient" else f"λ₁ {recipe.lambda_old:.4g}, "
+        rows["rule"] = f"{recipe.rule}, {away}λ₂ {recipe.lambda_new:.4g}{fitted}"
+    report = recipe.report
+    if report is None:
         return rows
-    made = report["refinement"]
-    rows["refinement"] = f"{made['number']} (run {made['run']}, {made['method']})"
-    if "success" in report:
+    made = report.refinement
+    rows["refinement"] = f"{made.number} (run {made.run}, {made.method})"
+    if isinstance(report, FactReport):
         rows["new answer wins"] = _wins(report)
-    for name, title in (("relation", "same relation"), ("elsewhere", "other relations")):
-        if report[name]["prompts"]:
-            rows[title] = _others(kind, name, report[name])
+    if report.relation.prompts:
+        rows["same relation"] = _others(report.relation, erased=isinstance(recipe, EraseRecipe))
+    if report.elsewhere.prompts:
+        rows["other relations"] = _others(report.elsewhere)
     return rows
 
 
-def success_cells(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def success_cells(recipe: Recipe) -> dict[str, Any]:
     """A plan's success, held-out success, and its faults in a few words; None where it has no report."""
-    from kndb.database.edits.faults import faults
-
-    report = recipe.get("report")
-    measured = report if isinstance(report, Mapping) else {}
+    report = recipe.report
+    measured = report if isinstance(report, FactReport) else None
     return {
-        "success": measured.get("success"),
-        "held_out_success": measured.get("held_out_success"),
-        "warning": "; ".join(dict.fromkeys(_short(fault) for fault in faults("", recipe))) or None,
+        "success": None if measured is None else measured.success,
+        "held_out_success": None if measured is None else measured.held_out_success,
+        "warning": short_warning(recipe),
     }
 
 
-def short_warning(kind: str, recipe: Mapping[str, Any]) -> str | None:
+def short_warning(recipe: Recipe) -> str | None:
     """A plan's faults in a few words; None without any."""
     from kndb.database.edits.faults import faults
 
-    return "; ".join(_short(fault) for fault in faults(kind, recipe)) or None
+    return "; ".join(dict.fromkeys(_short(fault) for fault in faults(recipe))) or None
 
 
-def warnings(model: str, kind: str, recipe: Mapping[str, Any], db: str | None = None) -> list[str]:
+def warnings(model: str, recipe: Recipe, db: str | None = None) -> list[str]:
     """Sentences for stderr: what is wrong with a plan, and what to try.
 
     Args:
         model: the model that the edit is for.
-        kind: of the edit.
         recipe: its recipe.
         db: the --db that was given, for the commands to repeat.
     """
     from kndb.database.edits.faults import faults
 
-    found = [_sentence(fault, recipe["report"]) for fault in faults(kind, recipe)]
-    if not found:
-        return _published(recipe)
-    return [*_published(recipe), f"Warning: {'; '.join(found)}. {_advice(model, kind, recipe, db)}"]
+    published, report = _published(recipe), recipe.report
+    if report is None:
+        return published
+    found = [_sentence(fault, report) for fault in faults(recipe)]
+    return [*published, f"Warning: {'; '.join(found)}. {_advice(model, recipe, db)}"] if found else published
 
 
-def _left_out(recipe: Mapping[str, Any]) -> str:
-    count = len(recipe["neurons_left_out"])
-    least = recipe.get("least_shared")
-    if least:
-        low, high = (f"{100 * share:.3g}" for share in least)
+def _left_out(recipe: FactRecipe) -> str:
+    count = len(recipe.neurons_left_out or ())
+    most = f"{100 * (recipe.max_share or 0.0):.3g} %"
+    if recipe.least_shared:
+        low, high = (f"{100 * share:.3g}" for share in recipe.least_shared)
         shares = f"{low} %" if low == high else f"{low} to {high} %"
         return (
-            f"{count}; more than {100 * recipe['max_share']:.3g} % of the relation's facts hold each of the fact's "
-            f"neurons, so the least shared ones are changed (held by {shares})"
+            f"{count}; more than {most} of the relation's facts hold each of the fact's neurons, so the least shared "
+            f"ones are changed (held by {shares})"
         )
-    why = f"held by more than {100 * recipe['max_share']:.3g} % of the relation's facts"
-    if "most_neurons" in recipe:
-        why += f", or beyond the {recipe['most_neurons']} of the highest scores"
+    why = f"held by more than {most} of the relation's facts"
+    if recipe.most_neurons is not None:
+        why += f", or beyond the {recipe.most_neurons} of the highest scores"
     return f"{count}, {why}"
 
 
-def _wins(report: Mapping[str, Any]) -> str:
-    if not report["prompts"]:
+def _wins(report: FactReport) -> str:
+    if not report.prompts:
         return "not measured: the model can be asked none of the fact's prompts"
-    text = f"on {_of(report['success'], report['prompts'])} prompts (before: {100 * report['success_before']:.3g} %)"
-    if report["held_out_prompts"]:
-        text += f", on {_of(report['held_out_success'], report['held_out_prompts'])} held-out ones"
+    before = 100 * (report.success_before or 0.0)
+    text = f"on {_of(report.success, report.prompts)} prompts (before: {before:.3g} %)"
+    if report.held_out_prompts:
+        text += f", on {_of(report.held_out_success, report.held_out_prompts)} held-out ones"
     return text
 
 
-def _others(kind: str, name: str, group: Mapping[str, Any]) -> str:
-    if kind == "erase" and name == "relation":
-        before, after = (_of(group[part], group["prompts"]) for part in ("right_before", "right"))
+def _others(group: OthersReport, *, erased: bool = False) -> str:
+    if erased:
+        before, after = (_of(share, group.prompts) for share in (group.right_before, group.right))
         return f"{before} sampled facts answered right before, {after} after"
-    changed = _of(group["changed"], group["prompts"])
-    return f"answers of {changed} sampled facts change; perplexity × {_factor(group)}"
+    factor = group.perplexity_factor
+    shown = "not a number" if factor is None else f"{factor:.3g}"
+    return f"answers of {_of(group.changed, group.prompts)} sampled facts change; perplexity × {shown}"
 
 
-def _factor(group: Mapping[str, Any]) -> str:
-    from kndb.database.edits.faults import perplexity_factor
-
-    return "not a number" if group["surprisal"] is None else f"{perplexity_factor(group):.3g}"
-
-
-def _of(share: float, count: int) -> str:
-    return f"{round(share * count)} of {count}"
+def _of(share: float | None, count: int) -> str:
+    return f"{round((share or 0.0) * count)} of {count}"
 
 
 def _short(fault: Fault) -> str:
@@ -116,47 +115,60 @@ def _short(fault: Fault) -> str:
     return {"no-success": "wins nowhere", "not-forgotten": "not forgotten", "no-numbers": "no numbers"}[fault.kind]
 
 
-def _sentence(fault: Fault, report: Mapping[str, Any]) -> str:
-    if fault.kind == "no-success":
+def _sentence(fault: Fault, report: PlanReport | FactReport) -> str:
+    if fault.kind == "no-success" and isinstance(report, FactReport):
         return (
-            f"the new answer wins on none of the fact's {report['prompts']} prompts (its mean probability is "
-            f"{report['probability']:.2g})"
+            f"the new answer wins on none of the fact's {report.prompts} prompts (its mean probability is "
+            f"{report.probability or 0.0:.2g})"
         )
     if fault.kind == "no-numbers":
         return "with this edit, the model's probabilities are not numbers"
-    group = report["relation" if fault.kind == "not-forgotten" else fault.where]
     if fault.kind == "not-forgotten":
-        return f"the model still answers {_of(group['right'], group['prompts'])} sampled facts of the relation"
-    whose = "other facts of the relation" if fault.where == "relation" else "facts of other relations"
-    return f"the perplexity of {whose} is {fault.factor:.3g} times what it was ({group['prompts']} sampled)"
+        kept = report.relation
+        return f"the model still answers {_of(kept.right, kept.prompts)} sampled facts of the relation"
+    inside = fault.where == "relation"
+    group = report.relation if inside else report.elsewhere
+    whose = "other facts of the relation" if inside else "facts of other relations"
+    return f"the perplexity of {whose} is {fault.factor:.3g} times what it was ({group.prompts} sampled)"
 
 
-def _advice(model: str, kind: str, recipe: Mapping[str, Any], db: str | None) -> str:
-    given = f" --refinement {recipe['refinement']}" + (f" --db {shlex.quote(db)}" if db else "")
-    if kind == "erase":
-        call = f"kndb edit erase --model {shlex.quote(model)} --relation {shlex.quote(str(recipe['relation']))}"
-        harmed = "surprisal" in recipe["report"]["elsewhere"] and short_warning(kind, recipe) != "not forgotten"
-        top = max(1, int(recipe["top"]) // 2) if harmed else 2 * int(recipe["top"])
-        return f"Try: {call} --top {top}{given}"
-    call = f"--model {shlex.quote(model)} --fact {recipe['fact']['id']} --to {shlex.quote(str(recipe['to']))}{given}"
-    if kind == "optimize":
-        fails = recipe["report"]["success"] == 0
+def _advice(model: str, recipe: Recipe, db: str | None) -> str:
+    if isinstance(recipe, EraseRecipe):
+        return _advice_on_erase(model, recipe, db)
+    if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) or recipe.fact is None or recipe.report is None:
+        return ""
+    words = f"--model {shlex.quote(model)} --fact {recipe.fact.id} --to {shlex.quote(recipe.to or '')}"
+    call = words + _given(recipe, db)
+    if isinstance(recipe, OptimizeRecipe):
+        fails = recipe.report.success == 0
         return f"Try: kndb edit optimize {call} " + ("--steps 300 --bound 40" if fails else "--keep 64 --others 480")
     also = []
-    if recipe.get("rule") == "paper":
+    if recipe.rule == "paper":
         also.append(f"kndb edit update {call}, which moves slots along the gradient of the new answer")
-    elif not recipe.get("lambda_fitted"):
+    elif not recipe.lambda_fitted:
         also.append(f"kndb edit update {call}, which fits λ₂")
-    if recipe["neurons_left_out"] and "most_neurons" not in recipe:
+    if recipe.neurons_left_out and recipe.most_neurons is None:
         also.append(f"kndb edit update {call} --max-share 1, which changes all of the fact's neurons")
     return "; or ".join([f"Try: kndb edit optimize {call}", *also])
 
 
-def _published(recipe: Mapping[str, Any]) -> list[str]:
+def _advice_on_erase(model: str, recipe: EraseRecipe, db: str | None) -> str:
+    call = f"kndb edit erase --model {shlex.quote(model)} --relation {shlex.quote(recipe.relation or '')}"
+    measured = recipe.report is not None and recipe.report.elsewhere.prompts > 0
+    harmed = measured and short_warning(recipe) != "not forgotten"
+    top = recipe.top or len(recipe.neurons)
+    return f"Try: {call} --top {max(1, top // 2) if harmed else 2 * top}{_given(recipe, db)}"
+
+
+def _given(recipe: FactRecipe | EraseRecipe, db: str | None) -> str:
+    return f" --refinement {recipe.refinement}" + (f" --db {shlex.quote(db)}" if db else "")
+
+
+def _published(recipe: Recipe) -> list[str]:
     """What is wrong with the rule as published on this model."""
-    if recipe.get("rule") != "paper":
+    if not isinstance(recipe, UpdateRecipe) or recipe.rule != "paper":
         return []
-    negative, count = len(recipe["negative_neurons"]), len(recipe["neurons"])
+    negative, count = len(recipe.negative_neurons or ()), len(recipe.neurons)
     found = []
     if negative:
         found.append(
@@ -164,8 +176,8 @@ def _published(recipe: Mapping[str, Any]) -> list[str]:
             if negative > 1
             else f"1 of {count} neurons has negative activation: its slot pushes against the new answer"
         )
-    cosine = recipe.get("cosine_to_output")
-    if cosine is not None and cosine < NEARLY_ALIKE:
+    cosine = recipe.cosine_to_output
+    if isinstance(cosine, float) and cosine < NEARLY_ALIKE:
         found.append(
             f"the new answer's word embedding is not what the head reads it by (cosine {cosine:.2f} to its output "
             "direction)"

@@ -32,10 +32,10 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
     else:
         summary = as_row(planned)
-        summary["recipe"] = {name: value for name, value in planned.recipe.items() if name != "report"}
-        print_record(summary | report_rows(planned.kind, planned.recipe), output)
+        summary["recipe"] = {name: value for name, value in planned.recipe.as_json().items() if name != "report"}
+        print_record(summary | report_rows(planned.recipe), output)
         if planned.kind == "capture":
             print_rows(tensors, TENSOR_COLUMNS, output)
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
-    for text in warnings(planned.model, planned.kind, planned.recipe, db):
+    for text in warnings(planned.model, planned.recipe, db):
         note(text)

@@ -40,9 +40,7 @@ def step_row(entry: HistoryEntry) -> dict[str, Any]:
 
 def edit_rows(edits: Sequence[Edit]) -> list[dict[str, Any]]:
     """Rows of edits with what each is for; see `EDIT_COLUMNS`."""
-    from kndb.database.edits.commands import recipe_title
-
-    return [{**as_row(edit), "what": recipe_title(edit)} for edit in edits]
+    return [{**as_row(edit), "what": edit.title} for edit in edits]
 
 
 def moved(steps: Sequence[HistoryEntry]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 
 from ..options import (
     DatabaseOption,
@@ -26,6 +27,7 @@ from .trial_options import (
     RuleOption,
     SeedOption,
     numbers_of,
+    optimize_settings,
     print_trial,
     words_of,
 )
@@ -71,33 +73,24 @@ def sweep(
 
     Example: kndb edit sweep --model lab-bert --lambda-new 1,2,4,8 --neurons 1,4,all --plot sweep.svg
     """
-    from kndb.database.edits.trial_measures import EditMethod, TrialSizes
-
     counts = [None if word == "all" else _count(word) for word in words_of("--neurons", neurons)]
-    if method == "update":
+    methods: list[EditSettings]
+    if method == UpdateSettings.method:
         away: list[float | None] = [None] if lambda_old is None else [*numbers_of("--lambda-old", lambda_old)]
         factors = product([new_factor(word) for word in words_of("--lambda-new", lambda_new)], away, counts)
-        methods = [
-            EditMethod(method, old, new, max_share=max_share, neurons=count, rule=rule) for new, old, count in factors
-        ]
+        methods = [UpdateSettings(rule, old, new, max_share, count) for new, old, count in factors]
     else:
         pairs = product(numbers_of("--keep", keep), counts)
         methods = [
-            EditMethod(method, keep=beta, steps=steps, max_share=max_share, neurons=count) for beta, count in pairs
+            optimize_settings(method, keep=beta, steps=steps, max_share=max_share, neurons=count)
+            for beta, count in pairs
         ]
+    settings = TrialSettings(facts, intra, inter, tuple(relation or ()), seed)
     with open_existing(db) as database:
         if plot is not None:
             database.plots.check(plot)
         with progress_bar("Sweeping", "edits") as tick:
-            trial = database.trials.sweep(
-                model,
-                methods,
-                sizes=TrialSizes(facts, intra, inter),
-                relations=relation or (),
-                refinement=refinement,
-                seed=seed,
-                progress=tick,
-            )
+            trial = database.trials.sweep(model, methods, settings, refinement=refinement, progress=tick)
         print_trial(database, trial.id, plot, output)
 
 

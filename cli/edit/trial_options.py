@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.edit_settings import OptimizeSettings, UpdateSettings
 from kndb.records.edits import EDIT_MEASURES
 
 from ..output import OutputFormat, as_row, note, print_rows
@@ -96,3 +97,17 @@ def numbers_of(option: str, text: str, *, whole: bool = False) -> list[float]:
     except ValueError:
         expected = "whole numbers" if whole else "numbers"
         raise UsageError(f"found {text!r} in {option}; expected {expected} with commas between them") from None
+
+
+def optimize_settings(
+    method: str, *, keep: float, steps: int, max_share: float | None, neurons: int | None
+) -> OptimizeSettings:
+    """The settings of `--method optimize`.
+
+    Raises:
+        UsageError: for another method.
+    """
+    if method != OptimizeSettings.method:
+        raise UsageError(f"--method must be {UpdateSettings.method} or {OptimizeSettings.method} (got {method})")
+    share = OptimizeSettings.max_share if max_share is None else max_share
+    return OptimizeSettings(keep=keep, steps=steps, max_share=share, neurons=neurons)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.edit_settings import UpdateSettings
 
 from ..options import DatabaseOption, FormatOption, ModelOption, RefinementOption, open_existing
 from ..output import OutputFormat
@@ -27,7 +28,7 @@ from .planning import (
 )
 
 if TYPE_CHECKING:
-    from kndb.database.edits.drafts import Draft
+    from kndb.database.edits.draft import Draft
     from kndb.database.models import ModelVersion
 
 
@@ -88,23 +89,12 @@ def update(
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
     one = require_one_way(fact, to, facts, skip_unusable, part)
-    factor = new_factor(lambda_new)
+    settings = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     with open_existing(db) as database:
 
         def plan(number: int, answer: str, on: ModelVersion | None = None) -> Draft:
-            return database.edits.drafts.update(
-                model,
-                number,
-                answer,
-                rule=rule,
-                lambda_old=lambda_old,
-                lambda_new=factor,
-                max_share=max_share,
-                neurons=neurons,
-                refinement=refinement,
-                on=on,
-            )
+            return database.edits.drafts.update(model, number, answer, settings, refinement=refinement, on=on)
 
         if isinstance(one, Path):
             plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)

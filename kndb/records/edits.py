@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .models import StoredSettings
+from .recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Edit:
 
     Attributes:
         kind: `update`, `erase`, `optimize` or `capture`.
-        recipe: everything needed to compute it again.
+        recipe: everything needed to compute it again; `recipe.as_json()` gives it as it is stored.
         object_hash: sha256 of the object file, in hex.
         object_path: the object file, relative to the store's folder of objects.
         base_version: the version it was planned on.
@@ -39,7 +40,7 @@ class Edit:
     id: int
     model: str
     kind: str
-    recipe: StoredSettings
+    recipe: Recipe
     object_hash: str
     object_path: str
     base_version: str
@@ -48,6 +49,11 @@ class Edit:
     applied: bool = False
     author: str | None = None
     fact_numbers: Mapping[str, int | None] | None = None
+
+    @property
+    def title(self) -> str:
+        """What the edit is for, in one line."""
+        return self.recipe.title
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from sqlalchemy import delete as sql_delete
 from ..errors import EditError, NotFoundError, StoreDamagedError
 from ..records.versions import HistoryEntry, Snapshot
 from .clock import now
-from .edits.steps import check_version, take_step, way
+from .edits.allowed_steps import way
+from .edits.steps import check_version, take_step
 from .tables import ModelRow, SnapshotRow
 from .versions import (
     BASE,

@@ -8,8 +8,8 @@ import torch
 
 from kndb.database.edits.batch import Target
 from kndb.editing.objects import diff_file
-from kndb.editing.planning.optimize import OptimizeSettings
 from kndb.errors import ConflictError, EditError, InputError, NotFoundError, UsageError, VersionMovedError
+from kndb.records.edit_settings import OptimizeSettings, UpdateSettings
 
 NEW = {"France": "Tokyo", "Italy": "Oslo", "Spain": "Lima", "Japan": "Paris"}
 
@@ -27,7 +27,9 @@ def targets(database):
 
 def updates(database, wanted, **options):
     def plan(target, version):
-        return database.edits.drafts.update("tiny", target.fact, target.to, rule="paper", max_share=1.0, on=version)
+        return database.edits.drafts.update(
+            "tiny", target.fact, target.to, UpdateSettings(rule="paper", max_share=1.0), on=version
+        )
 
     return database.edits.draft_batch("tiny", wanted, plan, **options)
 
@@ -54,8 +56,8 @@ def by_the_rule(database, edits):
     for edit in edits:
         content = diff_file.read(database.store.objects, edit.object_path, edit.object_hash)
         recipe = edit.recipe
-        for name in recipe["neurons"]:
-            layer, index = (int(part[1:]) for part in name.split("."))
+        for neuron in recipe.neurons:
+            layer, index = neuron.layer, neuron.index
             (parameter,) = [key for key, of in content.layers.items() if of == layer]
             layout = next(diff.layout for diff in content.parameters if diff.parameter == parameter)
             with torch.no_grad():
@@ -63,7 +65,7 @@ def by_the_rule(database, edits):
                 slot = matrix[index] if layout == "row" else matrix[:, index]
                 value = slot.double()
                 old, new = (
-                    embedding[recipe[token]] / embedding[recipe[token]].norm() for token in ("old_token", "new_token")
+                    embedding[token] / embedding[token].norm() for token in (recipe.old_token, recipe.new_token)
                 )
                 slot.copy_((value - value.norm() * old + 8.0 * value.norm() * new).to(slot.dtype))
     return {name: value.detach().clone() for name, value in parameters.items()}
@@ -72,10 +74,10 @@ def by_the_rule(database, edits):
 def test_each_edit_builds_on_those_before_it_and_all_come_back(database):
     untouched = weights(database)
     edits = database.edits.add_batch(updates(database, targets(database)))
-    assert [edit.recipe["to"] for edit in edits] == list(NEW.values())
+    assert [edit.recipe.to for edit in edits] == list(NEW.values())
     assert not any(edit.applied for edit in edits)
     assert same(weights(database), untouched)
-    shared = [set(one.recipe["neurons"]) & set(other.recipe["neurons"]) for one, other in itertools.pairwise(edits)]
+    shared = [set(one.recipe.neurons) & set(other.recipe.neurons) for one, other in itertools.pairwise(edits)]
     assert any(shared), "facts that share no neuron would show nothing"
     expected = by_the_rule(database, edits)
     steps = database.edits.apply_all([edit.id for edit in edits])
@@ -99,11 +101,11 @@ def test_gradient_steps_of_a_batch_see_the_edits_before_them(database):
     settings = OptimizeSettings(steps=5)
 
     def plan(target, version):
-        return database.edits.drafts.optimize("tiny", target.fact, target.to, settings=settings, on=version)
+        return database.edits.drafts.optimize("tiny", target.fact, target.to, settings, on=version)
 
     first, second = database.edits.add_batch(database.edits.draft_batch("tiny", wanted, plan))
     database.edits.apply(first.id)
-    alone = database.edits.plan_optimize("tiny", wanted[1].fact, wanted[1].to, settings=settings)
+    alone = database.edits.plan_optimize("tiny", wanted[1].fact, wanted[1].to, settings)
     assert alone.id == second.id, "planned on the same weights, it is the same edit"
 
 
@@ -134,7 +136,7 @@ def test_facts_without_an_edit_are_named_or_passed_over(database):
     wanted[0] = Target(wanted[0].fact, "Paris", "answers.csv:2")
     wanted[3] = Target(wanted[3].fact, "Atlantis and more", "answers.csv:5")
     before = everything(database)
-    with pytest.raises(EditError, match=r"2 of 4 facts.*answers.csv:2: .*gives already.*answers.csv:5: .*--skip-unus"):
+    with pytest.raises(EditError, match=r"2 of 4 facts.*answers.csv:2: .*Paris. already.*answers.csv:5: .*skip_unus"):
         updates(database, wanted)
     assert everything(database) == before
     ticks = []
@@ -142,7 +144,7 @@ def test_facts_without_an_edit_are_named_or_passed_over(database):
     assert [one.target.place for one in batch.unusable] == ["answers.csv:2", "answers.csv:5"]
     assert [target.fact for target in batch.targets] == [wanted[1].fact, wanted[2].fact]
     assert ticks == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    with pytest.raises(EditError, match=r"Mend or leave out these rows$"):
+    with pytest.raises(EditError, match=r"Fix these rows, or leave them out$"):
         updates(database, [wanted[0]], skip_unusable=True)
     with pytest.raises(UsageError, match=f"found fact {wanted[0].fact} twice"):
         updates(database, [wanted[0], wanted[0]])
@@ -172,7 +174,7 @@ def test_of_several_edits_all_are_applied_or_none(database):
         database.edits.revert_all([numbers[1]])
     with pytest.raises(NotFoundError):
         database.edits.apply_all([*numbers, 99])
-    with pytest.raises(UsageError, match="found no edit"):
+    with pytest.raises(UsageError, match="there is no edit"):
         database.edits.apply_all([])
     assert everything(database) == before
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from kndb.database import open_database
 from kndb.editing.objects import diff_file, factor_fits
 from kndb.errors import ConflictError, DiffFileError, EditError, ModelError, UsageError
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 
 DOWN = {"bert": "bert.encoder.layer.{}.output.dense.weight", "gpt2": "transformer.h.{}.mlp.c_proj.weight"}
 
@@ -103,7 +104,7 @@ def test_a_capture_leads_to_the_very_bytes_and_back(database, family, edit_check
     folder = edit_checkpoint(lambda tensors: [change(tensors) for change in CHANGES[tool](family)])
     base = weights(database)
     edit = captured(database, folder)
-    assert (edit.kind, edit.recipe["from"]) == ("capture", "edited")
+    assert (edit.kind, edit.recipe.source) == ("capture", "edited")
     assert same(weights(database), base), "nothing is applied"
     encodings = {one.parameter: one.encoding for one in database.edits.tensors(edit.id)}
     if tool in ("rome", "memit"):
@@ -159,16 +160,16 @@ def test_working_copies_hold_captures(database, family, edit_checkpoint, tmp_pat
 
 def test_captures_and_our_own_edits_overlap_like_any_others(database, family, edit_checkpoint, tmp_path):
     fact = database.facts.find(["P36"], subject="France")[0]
-    own = database.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0)
-    layer = int(own.recipe["neurons"][0].split(".")[0][1:])
+    own = database.edits.plan_update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
+    layer = own.recipe.neurons[0].layer
     folder = edit_checkpoint(rank_one(family, layer))
     rome = captured(database, folder)
     database.edits.apply(rome.id)
     with pytest.raises(ConflictError, match=f"edit {own.id} can't be applied .* edit {rome.id} changed them"):
         database.edits.apply(own.id)
-    on_top = database.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0)
+    on_top = database.edits.plan_update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
     database.edits.apply(on_top.id)
-    with pytest.raises(ConflictError, match=f"edit {rome.id} can't be taken out .*--cascade"):
+    with pytest.raises(ConflictError, match=f"edit {rome.id} can't be taken out .*revert_cascade"):
         database.edits.revert(rome.id)
     done = database.edits.rebase(rome.id)
     assert [one.rebased_from for one in done.replayed] == [on_top.id]
@@ -179,9 +180,9 @@ def test_captures_and_our_own_edits_overlap_like_any_others(database, family, ed
     database.edits.apply(second.id)
     for name, value in weights(database).items():
         assert same({name: value}, {name: stored(again, name)})
-    with pytest.raises(EditError, match=f"edit {second.id} can't be replayed: found kind 'capture'"):
+    with pytest.raises(EditError, match=f"edit {second.id} can't be replayed: kind 'capture' is not one of"):
         database.edits.rebase(own.id)
-    with pytest.raises(UsageError, match="is a capture, which does not say what it is for; say so with --fact ID"):
+    with pytest.raises(UsageError, match="is a capture, which does not say what it is for; say so with"):
         database.edits.evaluate(second.id)
     with pytest.raises(UsageError, match="says itself what it is for"):
         database.edits.evaluate(own.id, fact=fact.id, to="Tokyo")
@@ -212,13 +213,13 @@ def test_what_can_not_be_captured(database, family, edit_checkpoint, small_model
     def extra(tensors):
         tensors["adapter.weight"] = torch.zeros(3)
 
-    with pytest.raises(EditError, match=r"has tensors that the model does not use: adapter.weight; expected"):
+    with pytest.raises(EditError, match=r"has tensors that the model does not use: adapter.weight; an edit could"):
         database.edits.draft_capture("tiny", str(edit_checkpoint(extra, "extra")))
 
     def narrower(tensors):
         tensors[DOWN[family].format(0)] = tensors[DOWN[family].format(0)][:, 1:].contiguous()
 
-    with pytest.raises(EditError, match=r"is \[\d+, \d+\] in the edited checkpoint; expected \[\d+, \d+\]"):
+    with pytest.raises(EditError, match=r"is \[\d+, \d+\] in the edited checkpoint, and \[\d+, \d+\] in"):
         database.edits.draft_capture("tiny", str(edit_checkpoint(narrower, "narrower")))
 
     def missing(tensors):
@@ -242,13 +243,13 @@ def test_what_can_not_be_captured(database, family, edit_checkpoint, small_model
 def test_a_capture_is_measured_like_the_edit_that_it_holds(database, tmp_path):
     """Our own edit, exported and captured: the same weights have the same measures."""
     fact = database.facts.find(["P36"], subject="France")[0]
-    own = database.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0)
+    own = database.edits.plan_update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
     database.edits.apply(own.id)
     database.snapshots.export("current", "tiny", tmp_path / "edited")
     database.edits.revert(own.id)
     capture = captured(database, tmp_path / "edited")
-    expected = database.edits.evaluate(own.id, sample=6, seed=2).measures
-    found = database.edits.evaluate(capture.id, fact=fact.id, to="Tokyo", sample=6, seed=2)
+    expected = database.edits.evaluate(own.id, EvaluationSettings(sample=6, seed=2)).measures
+    found = database.edits.evaluate(capture.id, EvaluationSettings(sample=6, seed=2), fact=fact.id, to="Tokyo")
     assert found.measures["edited"] == expected["edited"]
     assert found.measures["intervals"]["edited"] == expected["intervals"]["edited"]
     assert (found.measures["control"], found.measures["control_neurons"]) == ({}, [])

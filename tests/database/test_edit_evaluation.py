@@ -8,6 +8,7 @@ from plain_answers import distribution
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from kndb.errors import NotFoundError
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
 
@@ -21,7 +22,7 @@ def database(refined):
 def plan(database, subject, answer):
     fact = database.facts.find(["P36"], subject=subject)[0]
     return database.edits.plan_update(
-        "tiny", fact.id, answer, rule="output", max_share=1.0, lambda_old=0.5, lambda_new=1.5
+        "tiny", fact.id, answer, UpdateSettings(rule="output", max_share=1.0, lambda_old=0.5, lambda_new=1.5)
     )
 
 
@@ -29,7 +30,7 @@ def test_locality_is_against_the_unedited_checkpoint(database, family, sql, smal
     first = plan(database, "France", "Tokyo")
     database.edits.apply(first.id)
     second = plan(database, "Italy", "Oslo")
-    measures = database.edits.evaluate(second.id, sample=8).measures
+    measures = database.edits.evaluate(second.id, EvaluationSettings(sample=8)).measures
     database.edits.apply(second.id)
     tokenizer = AutoTokenizer.from_pretrained(small_models[family])
     unedited = AUTO[family].from_pretrained(small_models[family]).eval()
@@ -37,7 +38,7 @@ def test_locality_is_against_the_unedited_checkpoint(database, family, sql, smal
     query = "SELECT text, subject, object FROM prompt JOIN fact ON fact.id = fact_id JOIN relation ON relation.id"
     rows = sql(database, f"{query} = relation_id WHERE key = 'P36' AND subject <> 'Italy'")
     same, total, loss, neighbours = [], 0.0, 0.0, []
-    new = second.recipe["new_token"]
+    new = second.recipe.new_token
     for text, _, answer in rows:
         before, after = (distribution(model, tokenizer, family, text) for model in (unedited, edited))
         same.append(int(before.argmax()) == int(after.argmax()))
@@ -55,7 +56,7 @@ def test_locality_is_against_the_unedited_checkpoint(database, family, sql, smal
     assert found["neighbourhood_score_after"] == pytest.approx(sum(neighbours) / len(neighbours))
     # The first edit stands between the two.
     assert found["unchanged"] != found["locality"]
-    alone = database.edits.evaluate(first.id, sample=8).measures["edited"]["intra"]
+    alone = database.edits.evaluate(first.id, EvaluationSettings(sample=8)).measures["edited"]["intra"]
     assert alone["unchanged"] == alone["locality"]
 
 
@@ -66,8 +67,8 @@ def test_a_table_over_edits_is_one_query(database, sql):
         database.edits.plan_erase("tiny", "P37"),
     ]
     assert database.edits.evaluated() == []
-    database.edits.evaluate(edits[0].id, sample=2, seed=9)
-    stored = [database.edits.evaluate(edit.id, sample=4) for edit in edits]
+    database.edits.evaluate(edits[0].id, EvaluationSettings(sample=2, seed=9))
+    stored = [database.edits.evaluate(edit.id, EvaluationSettings(sample=4)) for edit in edits]
     table = database.edits.evaluated()
     assert [(row.evaluation, row.edit, row.kind) for row in table] == [
         (one.id, edit.id, edit.kind) for one, edit in zip(stored, edits, strict=True)

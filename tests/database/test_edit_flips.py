@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from kndb.analysis.fluency import fluency
 from kndb.errors import UsageError
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
 
@@ -23,7 +24,7 @@ def plan(database):
     """An edit that harms others."""
     fact = database.facts.find(["P36"], subject="France")[0]
     return database.edits.plan_update(
-        "tiny", fact.id, "Tokyo", rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0
+        "tiny", fact.id, "Tokyo", UpdateSettings(rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
     )
 
 
@@ -35,7 +36,7 @@ def flips_by_hand(database, family, sql, checkpoint, edit):
     after = database.load_model("tiny").eval()
     database.edits.revert(edit.id)
     found = Counter()
-    for fact, text in sql(database, "SELECT fact_id, text FROM prompt WHERE fact_id <> ?", edit.recipe["fact"]["id"]):
+    for fact, text in sql(database, "SELECT fact_id, text FROM prompt WHERE fact_id <> ?", edit.recipe.fact.id):
         old, new = (int(distribution(model, tokenizer, family, text).argmax()) for model in (before, after))
         if old != new:
             found[fact, tokenizer.decode([old]).strip(), tokenizer.decode([new]).strip()] += 1
@@ -44,7 +45,7 @@ def flips_by_hand(database, family, sql, checkpoint, edit):
 
 def test_an_evaluation_names_the_facts_whose_answers_flip(database, family, sql, small_models):
     edit = plan(database)
-    measures = database.edits.evaluate(edit.id, sample=99).measures
+    measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=99)).measures
     flips = measures["flips"]
     found = {(flip["fact"], flip["old_answer"], flip["new_answer"]): flip["prompts"] for flip in flips}
     assert found == flips_by_hand(database, family, sql, small_models[family], edit)
@@ -65,7 +66,7 @@ def test_an_evaluation_names_the_facts_whose_answers_flip(database, family, sql,
 
 def test_an_erase_names_those_of_its_own_relation(database):
     edit = database.edits.plan_erase("tiny", "P36")
-    measures = database.edits.evaluate(edit.id, sample=99).measures
+    measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=99)).measures
     flipped = sum(flip["prompts"] for flip in measures["flips"] if flip["group"] == "own")
     own = measures["edited"]["own"]
     assert flipped == pytest.approx((1 - own["unchanged"]) * own["prompts"])
@@ -75,7 +76,9 @@ def test_an_erase_names_those_of_its_own_relation(database):
 def test_a_preview_names_them_before_anything_is_stored(database, family, sql, small_models):
     drafts = database.edits.drafts
     fact = database.facts.find(["P36"], subject="France")[0]
-    draft = drafts.update("tiny", fact.id, "Tokyo", rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
+    draft = drafts.update(
+        "tiny", fact.id, "Tokyo", UpdateSettings(rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
+    )
     found = database.edits.preview(draft, others=99)
     assert found.asked == 15
     few = database.edits.preview(draft, others=3)
@@ -111,7 +114,7 @@ def test_continuations_are_greedy_ones_before_and_after(database, small_models, 
     edit = plan(database)
     checkpoint = small_models["gpt2"]
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    evaluation = database.edits.evaluate(edit.id, sample=2, generate=6)
+    evaluation = database.edits.evaluate(edit.id, EvaluationSettings(sample=2, generate=6))
     made = evaluation.measures["generated"]
     assert evaluation.settings["generate"] == made["tokens"] == 6
     assert len(made["texts"]) == 6
@@ -127,20 +130,20 @@ def test_continuations_are_greedy_ones_before_and_after(database, small_models, 
     assert any(text["before"] != text["after"] for text in made["texts"])
     means = [sum(column) / len(column) for column in zip(*values, strict=True)]
     assert [made["fluency_before"], made["fluency_after"]] == pytest.approx(means)
-    again = database.edits.evaluate(edit.id, sample=2, generate=6).measures["generated"]
+    again = database.edits.evaluate(edit.id, EvaluationSettings(sample=2, generate=6)).measures["generated"]
     assert again == made
 
 
 @pytest.mark.parametrize("family", ["bert"])
 def test_what_can_not_be_continued_is_refused(database):
     with pytest.raises(UsageError, match=r"--generate continues prompts, .*; a bert model only fills blanks"):
-        database.edits.evaluate(plan(database).id, generate=5)
+        database.edits.evaluate(plan(database).id, EvaluationSettings(generate=5))
     with pytest.raises(UsageError, match="found generate -1"):
-        database.edits.evaluate(1, generate=-1)
+        database.edits.evaluate(1, EvaluationSettings(generate=-1))
 
 
 @pytest.mark.parametrize("family", ["gpt2"])
 def test_an_erase_has_no_prompts_to_continue(database):
     edit = database.edits.plan_erase("tiny", "P36")
     with pytest.raises(UsageError, match="this edit is for a relation"):
-        database.edits.evaluate(edit.id, generate=5)
+        database.edits.evaluate(edit.id, EvaluationSettings(generate=5))

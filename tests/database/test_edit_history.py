@@ -25,6 +25,7 @@ from kndb.editing.planning import recipes
 from kndb.errors import ConflictError, EditError, NotFoundError, UsageError, VersionMovedError
 from kndb.models.network import Network
 from kndb.records.models import Neuron
+from kndb.records.recipes import read_recipe
 from kndb.store import versions
 from kndb.store.edits import checks as edit_checks
 from kndb.store.edits import edit as edits
@@ -134,7 +135,7 @@ class Sequence:
             recipe |= {"old_token": old, "new_token": new, "lambda_old": 1.0, "lambda_new": 8.0}
             kind, asked = "update", recipes.UpdateRule(old, new, 1.0, 8.0).on(network)
         content = recipes.plan(
-            network, rule.neurons, asked, fingerprint=version.record.fingerprint, kind=kind, recipe=recipe
+            network, rule.neurons, asked, fingerprint=version.record.fingerprint, recipe=read_recipe(kind, recipe)
         )
         return self.add(content, rule, changes)
 
@@ -142,9 +143,7 @@ class Sequence:
         store = self.database.store
         with store.writing() as connection:
             object_hash, path = diff_file.write(content, store.objects)
-            edit = edits.add_edit(
-                connection, 1, content.kind, content.recipe, object_hash, path, "current", slots.changes(content)
-            )
+            edit = edits.add_edit(connection, 1, content.recipe, object_hash, path, "current", slots.changes(content))
         self.account.edits[edit] = (rule, changes)
         return edit
 
@@ -156,7 +155,7 @@ class Sequence:
         name, index = DOWN[self.family].format(neuron.layer), torch.tensor([neuron.index])
         layout = "column" if self.family == "bert" else "row"
         content = diff_file.EditObject(
-            self.database.models.get("tiny").fingerprint, "by hand", {"neurons": [str(neuron)]},
+            self.database.models.get("tiny").fingerprint, read_recipe("by hand", {"neurons": [str(neuron)]}),
             (diff_file.ParameterDiff(name, layout, index, old[None], new[None]),),
             {name: neuron.layer}, {name: tuple(self.account.weights[neuron.layer].shape)},
         )  # fmt: skip
@@ -179,7 +178,7 @@ class Sequence:
 
     def revert(self, edit: int) -> None:
         if self.account.builds_on(edit):
-            with pytest.raises(ConflictError, match=f"`kndb edit revert {edit} --cascade`.*revert {edit} --rebase`"):
+            with pytest.raises(ConflictError, match=rf"revert_cascade\({edit}\).*rebase\({edit}\)"):
                 self.database.edits.revert(edit)
             self.met["refused"] += 1
         else:
@@ -228,7 +227,7 @@ class Sequence:
                 for a, b in pairs
             ]
             assert one.largest_change == pytest.approx(max(map(float, ratios)), rel=1e-12)
-            assert self.database.edits.get(one.edit).recipe["rebased_from"] == other
+            assert self.database.edits.get(one.edit).recipe.rebased_from == other
         numbers = [one.edit for one in done.replayed]
         trial.stack[len(trial.stack) - len(numbers) :] = numbers
         steps = [(other, "revert") for other in [*reversed(later), edit]] + [(other, "apply") for other in numbers]
@@ -298,7 +297,7 @@ def test_a_rebase_that_can_not_be_is_refused_before_anything_changes(sequence):
     assert everything(one.database) == before
     last = one.by_hand(Neuron(0, 3), 0.25)
     before = everything(one.database)
-    with pytest.raises(EditError, match=f"edit {last} can't be replayed: found kind 'by hand'"):
+    with pytest.raises(EditError, match=f"edit {last} can't be replayed: kind 'by hand' is not one of"):
         one.database.edits.rebase(again)
     assert everything(one.database) == before
     one.check()
@@ -319,7 +318,7 @@ def test_of_a_rebase_and_an_apply_at_once_one_is_told_that_the_version_moved(seq
 
         return together
 
-    monkeypatch.setattr("kndb.database.edits.commands.try_steps", then_together(edit_steps.try_steps))
+    monkeypatch.setattr("kndb.database.edits.steps.try_steps", then_together(edit_steps.try_steps))
     monkeypatch.setattr(ModelCommands, "load", then_together(ModelCommands.load))
 
     def work(action: str, edit: int) -> None:
@@ -356,7 +355,7 @@ def test_a_rebase_sees_that_other_edits_lead_to_the_same_version(sequence):
     name = DOWN["bert"].format(0)
     old = one.account.slot((0, 3))
     content = diff_file.EditObject(
-        loaded.record.fingerprint, "by hand", {"neurons": ["L0.N3"]},
+        loaded.record.fingerprint, read_recipe("by hand", {"neurons": ["L0.N3"]}),
         (diff_file.ParameterDiff(name, "column", torch.tensor([3]), old[None], held[0, 3][1][None]),),
         {name: 0}, {name: tuple(one.account.weights[0].shape)},
     )  # fmt: skip

@@ -1,10 +1,14 @@
 """Optimised edits and previews in a database, on small models that know a few capitals."""
 
+from dataclasses import replace
+
 import pytest
 
-from kndb.database.edits.optimize import Neighbours, OptimizeSettings, draw_neighbours, kept_prompts, without_far_below
+from kndb.database.edits.kept_prompts import draw_neighbours, kept_prompts
+from kndb.database.edits.optimize import without_far_below
 from kndb.editing.objects import diff_file
 from kndb.errors import EditError, UsageError
+from kndb.records.edit_settings import EvaluationSettings, Neighbours, OptimizeSettings, UpdateSettings
 from kndb.records.facts import Fact
 from kndb.records.models import Neuron
 
@@ -37,7 +41,7 @@ def test_a_new_answer_wins_and_every_byte_comes_back(database):
     ticks = []
     edit = database.edits.plan_optimize("tiny", fact.id, "Tokyo", progress=lambda *tick: ticks.append(tick))
     assert edit.kind == "optimize"
-    assert edit.recipe["outcome"]["steps"] == len(ticks)
+    assert edit.recipe.outcome.steps == len(ticks)
     assert not any(not before[name].equal(value) for name, value in weights(database).items())
     database.edits.apply(edit.id)
     asked = ("The capital city of France is called [Y].", "The seat of government of France is [Y].")
@@ -56,14 +60,14 @@ def test_a_new_answer_wins_and_every_byte_comes_back(database):
 def test_the_same_plan_is_the_same_object_and_another_seed_another(database):
     fact = france(database)
     settings = OptimizeSettings(steps=3)
-    hashes = [database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings=settings).object_hash for _ in range(2)]
+    hashes = [database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings).object_hash for _ in range(2)]
     assert len(set(hashes)) == 1
     counts = Neighbours(2, 2)
     others = {
         tuple(
             database.edits.drafts.optimize(
-                "tiny", fact.id, "Tokyo", settings=OptimizeSettings(steps=1, seed=seed), neighbours=counts
-            ).content.recipe["kept_facts"]
+                "tiny", fact.id, "Tokyo", OptimizeSettings(steps=1, seed=seed, neighbours=counts)
+            ).content.recipe.kept_facts
         )
         for seed in range(4)
     }
@@ -72,13 +76,13 @@ def test_the_same_plan_is_the_same_object_and_another_seed_another(database):
 
 def test_measures_beside_the_same_optimisation_of_random_neurons(database):
     edit = database.edits.plan_optimize("tiny", france(database).id, "Tokyo")
-    measures = database.edits.evaluate(edit.id, sample=8).measures
+    measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=8)).measures
     edited, control = measures["edited"], measures["control"]
     assert edited["own"]["success_rate"] == 1
     assert set(edited) == {"own", "own_held_out", "intra", "inter"}
     assert edited["intra"]["unchanged"] > 0.5
     assert len(measures["control_neurons"]) == edit.neurons
-    assert not set(measures["control_neurons"]) & {str(neuron) for neuron in edit.recipe["neurons"]}
+    assert not set(measures["control_neurons"]) & {str(neuron) for neuron in edit.recipe.neurons}
     # The control learns too: it is no less of an optimisation, only of other neurons.
     assert control["own"]["new_answer_probability_after"] > 10 * control["own"]["new_answer_probability_before"]
 
@@ -88,7 +92,7 @@ def test_a_preview_stores_nothing(database):
     drafts = database.edits.drafts
     for draft, prompts in (
         (drafts.optimize("tiny", fact.id, "Tokyo"), 6),
-        (drafts.update("tiny", fact.id, "Tokyo", max_share=1.0), 6),
+        (drafts.update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0)), 6),
         (drafts.erase("tiny", "P36"), 8),
     ):
         found = database.edits.preview(draft, top=2)
@@ -118,34 +122,34 @@ def test_a_preview_shows_what_the_edit_then_does(database):
 def test_a_rebase_takes_the_steps_anew_on_the_weights_without_the_edit(database):
     fact, settings = france(database), OptimizeSettings(steps=4, seed=3)
     counts = Neighbours(4, 3)
-    alone = database.edits.drafts.optimize("tiny", fact.id, "Lima", settings=settings, neighbours=counts).content
-    first = database.edits.plan_optimize("tiny", fact.id, "Tokyo", settings=OptimizeSettings(steps=30))
+    alone = database.edits.drafts.optimize("tiny", fact.id, "Lima", replace(settings, neighbours=counts)).content
+    first = database.edits.plan_optimize("tiny", fact.id, "Tokyo", OptimizeSettings(steps=30))
     database.edits.apply(first.id)
-    second = database.edits.plan_optimize("tiny", fact.id, "Lima", settings=settings, neighbours=counts)
+    second = database.edits.plan_optimize("tiny", fact.id, "Lima", replace(settings, neighbours=counts))
     database.edits.apply(second.id)
     on_top = diff_file.read(database.store.objects, second.object_path, second.object_hash)
     done = database.edits.rebase(first.id)
     ((replayed,), version) = done.replayed, database.models.get("tiny").version
     anew = database.edits.get(replayed.edit)
     found = diff_file.read(database.store.objects, anew.object_path, anew.object_hash)
-    assert (anew.kind, anew.recipe["rebased_from"], anew.applied) == ("optimize", second.id, True)
+    assert (anew.kind, anew.recipe.rebased_from, anew.applied) == ("optimize", second.id, True)
     for one, other, before in zip(found.parameters, alone.parameters, on_top.parameters, strict=True):
         assert one.indices.equal(other.indices)
         assert one.old.equal(other.old)
         assert one.new.equal(other.new)
         assert not one.old.equal(before.old)
-    assert replayed.slots == len(anew.recipe["neurons"])
+    assert replayed.slots == len(anew.recipe.neurons)
     database.edits.revert(anew.id)
     assert database.models.get("tiny").version == anew.base_version != version
 
 
 def test_what_is_refused(database):
     fact = france(database)
-    with pytest.raises(EditError, match="the one that the model gives already"):
+    with pytest.raises(EditError, match="the model answers 'Paris' already"):
         database.edits.plan_optimize("tiny", fact.id, "Paris")
     with pytest.raises(UsageError, match="found neighbours -1; expected at least 0"):
         Neighbours(-1, 3)
-    draft = database.edits.drafts.update("tiny", fact.id, "Tokyo", max_share=1.0)
+    draft = database.edits.drafts.update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
     with pytest.raises(UsageError, match="found top 0"):
         database.edits.preview(draft, top=0)
 
@@ -186,5 +190,5 @@ def test_some_prompts_of_each_kept_fact_count_and_all_templates_take_turns(datab
     subjects = {number: next(one.subject for one in database.facts.find() if one.id == number) for number in drawn}
     templates = {prompt.text.replace(subjects[prompt.fact_id], "[X]") for prompt in some}
     assert len(templates) == 10
-    with pytest.raises(UsageError, match="found prompts 0; expected at least 1"):
+    with pytest.raises(UsageError, match="prompts must be at least 1"):
         Neighbours(prompts=0)

@@ -11,6 +11,7 @@ import torch
 
 from kndb.database import open_database
 from kndb.errors import FingerprintError, InputError, KndbError, NotFoundError, UsageError
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def author(refined, monkeypatch):
     monkeypatch.setenv("KNDB_AUTHOR", "ada")
     fact = refined.facts.find(["P36"], subject="France")[0]
     for answer in ("Tokyo", "Oslo"):
-        edit = refined.edits.plan_update("tiny", fact.id, answer, rule="output", max_share=1.0)
+        edit = refined.edits.plan_update("tiny", fact.id, answer, UpdateSettings(rule="output", max_share=1.0))
         refined.edits.apply(edit.id)
-    refined.edits.evaluate(edit.id, sample=4)
+    refined.edits.evaluate(edit.id, EvaluationSettings(sample=4))
     refined.edits.plan_optimize("tiny", refined.facts.find(["P37"], subject="Peru")[0].id, "French")
     monkeypatch.setenv("KNDB_AUTHOR", "grace")
     return refined
@@ -94,8 +95,8 @@ def test_the_same_edits_give_the_same_bytes(author, colleague, tmp_path):
 def test_facts_are_found_by_name(author, colleague, small_facts, tmp_path, family):
     author.edits.push([2, 3], tmp_path / "edits.kndb")
     colleague.edits.pull(tmp_path / "edits.kndb")
-    with pytest.raises(KndbError, match=r"came from another store, and fact .* was not in this one\. Ingest"):
-        colleague.edits.evaluate(2, sample=4)
+    with pytest.raises(KndbError, match=r"came from another store, and fact .* was not in this one; ingest"):
+        colleague.edits.evaluate(2, EvaluationSettings(sample=4))
     # The same facts, but in another order: other numbers.
     rows = small_facts.read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "turned.jsonl").write_text("".join(reversed(rows)), encoding="utf-8")
@@ -103,12 +104,14 @@ def test_facts_are_found_by_name(author, colleague, small_facts, tmp_path, famil
     colleague.edits.pull(tmp_path / "edits.kndb")
     there = colleague.facts.find(["P36"], subject="France")[0]
     assert there.id != author.facts.find(["P36"], subject="France")[0].id
-    assert colleague.edits.get(2).fact_numbers == {str(author.edits.get(2).recipe["fact"]["id"]): there.id}
-    ours, theirs = (one.edits.evaluate(2, sample=8).measures["edited"] for one in (author, colleague))
+    assert colleague.edits.get(2).fact_numbers == {str(author.edits.get(2).recipe.fact.id): there.id}
+    ours, theirs = (
+        one.edits.evaluate(2, EvaluationSettings(sample=8)).measures["edited"] for one in (author, colleague)
+    )
     for group in ("own", "own_held_out", "intra", "inter"):
         assert theirs[group] == pytest.approx(ours[group], rel=1e-4, abs=1e-6, nan_ok=True)
     # The control of an optimised edit takes its steps on the facts of the recipe, by their numbers here.
-    assert colleague.edits.evaluate(3, sample=2).measures["control"]["own"]["prompts"] == 5
+    assert colleague.edits.evaluate(3, EvaluationSettings(sample=2)).measures["control"]["own"]["prompts"] == 5
 
 
 def test_a_store_without_the_facts_passes_them_on(author, colleague, small_facts, small_models, family, sql, tmp_path):
@@ -127,7 +130,7 @@ def test_a_store_without_the_facts_passes_them_on(author, colleague, small_facts
         assert list(third.edits.get(1).fact_numbers.values()) == [fact]
         third.edits.pull(tmp_path / "first.kndb")
         assert list(third.edits.get(1).fact_numbers.values()) == [fact]
-        third.edits.evaluate(1, sample=2)
+        third.edits.evaluate(1, EvaluationSettings(sample=2))
 
 
 def test_an_edit_of_this_store_has_no_fact_numbers(author, sql):
@@ -147,7 +150,7 @@ def test_another_checkpoint_is_refused(author, colleague, small_models, family, 
     with pytest.raises(FingerprintError, match="An edit fits the very bytes that it was planned on"):
         colleague.edits.pull(tmp_path / "edits.kndb", model="other")
     with open_database(tmp_path / "third.db") as third:
-        with pytest.raises(FingerprintError, match=r"which its author calls 'tiny' .*found no models"):
+        with pytest.raises(FingerprintError, match=r"which its author calls 'tiny' .*here there are no models"):
             third.edits.pull(tmp_path / "edits.kndb")
         third.models.add(str(other), "other")
         with pytest.raises(FingerprintError, match="found other "):
@@ -265,7 +268,7 @@ def test_nothing_is_overwritten_unasked(author, tmp_path):
         author.edits.push([9], tmp_path / "b.kndb")
     with pytest.raises(UsageError, match="can't be written"):
         author.edits.push([1], tmp_path / "nowhere" / "b.kndb")
-    with pytest.raises(UsageError, match="found no edit"):
+    with pytest.raises(UsageError, match="there is no edit to push"):
         author.edits.push([], tmp_path / "b.kndb")
     with pytest.raises(InputError, match="unreadable"):
         author.edits.pull(tmp_path / "b.kndb")

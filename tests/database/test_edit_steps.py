@@ -23,6 +23,7 @@ from kndb.editing.objects import factor_fits, factors
 from kndb.editing.planning import recipes
 from kndb.errors import ConflictError, DiffFileError, EditError, FingerprintError, ModelError
 from kndb.models.network import Network
+from kndb.records.recipes import read_recipe
 
 
 def save(folder, name, dtype=torch.float32, shards=None, pickled=False, **sizes):
@@ -68,7 +69,7 @@ def plan(database, seed, slots=((0, 3), (1, 5), (1, 6))):
         layer: (torch.tensor(sorted(indices)), torch.randn(len(indices), network.hidden_size, generator=noise).double())
         for layer, indices in by_layer.items()
     }
-    about = {"fingerprint": version.record.fingerprint, "kind": "update", "recipe": {"seed": seed}}
+    about = {"fingerprint": version.record.fingerprint, "recipe": read_recipe("update", {"seed": seed})}
     content = recipes.plan_values(network, values, **about)
     with database.store.writing() as connection:
         return add_object(connection, database.store, version.record.id, content, version.version, None, None), content

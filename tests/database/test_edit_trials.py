@@ -2,18 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from plain_answers import distribution
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from kndb.analysis.intervals import mean_interval, share_interval
-from kndb.database.edits.trial_measures import EditMethod, TrialSizes
 from kndb.errors import EditError, NotFoundError, UsageError
+from kndb.records.edit_settings import EvaluationSettings, OptimizeSettings, TrialSettings, UpdateSettings
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
-WEAK = EditMethod(rule="output", lambda_old=0.5, lambda_new=1.5, max_share=1.0)
-SIZES = TrialSizes(facts=5, intra=4, inter=6)
+WEAK = UpdateSettings(rule="output", lambda_old=0.5, lambda_new=1.5, max_share=1.0)
+SIZES = TrialSettings(facts=5, intra=4, inter=6)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def answers(model, tokenizer, family, texts):
 
 def test_what_a_bench_measures_is_what_the_edits_do(database, family, sql, small_models):
     before = stored(database)
-    trial = database.trials.bench("tiny", WEAK, sizes=SIZES, counts=(1, 3), relations=["P36"], seed=4)
+    trial = database.trials.bench("tiny", WEAK, replace(SIZES, relations=["P36"], seed=4), counts=(1, 3))
     assert stored(database) == before
     assert (trial.kind, trial.status, trial.settings["method"]) == ("bench", "complete", "update")
     with database.store.reading() as connection:
@@ -61,8 +62,8 @@ def test_what_a_bench_measures_is_what_the_edits_do(database, family, sql, small
     told = {fact: json.loads(measures)["to"] for part, _, fact, measures in rows if part == "single"}
     edits = []
     for place, fact in enumerate(order[:3]):
-        options = {"rule": "output", "lambda_old": 0.5, "lambda_new": 1.5, "max_share": 1.0}
-        edits.append(database.edits.plan_update("tiny", fact, told[fact], **options))
+        settings = UpdateSettings(rule="output", lambda_old=0.5, lambda_new=1.5, max_share=1.0)
+        edits.append(database.edits.plan_update("tiny", fact, told[fact], settings))
         database.edits.apply(edits[-1].id)
         model = database.load_model("tiny").eval()
         if place in (0, 2):
@@ -74,7 +75,7 @@ def test_what_a_bench_measures_is_what_the_edits_do(database, family, sql, small
                     "WHERE fact_id = ? AND NOT held_out"
                 )
                 texts = [text for (text,) in sql(database, query, number)]
-                wins += [token == edit.recipe["new_token"] for token in answers(model, tokenizer, family, texts)]
+                wins += [token == edit.recipe.new_token for token in answers(model, tokenizer, family, texts)]
             assert row.measures["success"][0] == pytest.approx(sum(wins) / len(wins))
             other = [text for (text,) in sql(
                 database,
@@ -93,7 +94,7 @@ def test_what_a_bench_measures_is_what_the_edits_do(database, family, sql, small
     assert pile.neurons == pytest.approx(sum(edit.neurons for edit in edits) / 3)
     # And alone: as the evaluation of a stored edit says.
     database.edits.revert_all([edit.id for edit in edits])
-    measured = database.edits.evaluate(edits[0].id, sample=6, seed=4).measures["edited"]
+    measured = database.edits.evaluate(edits[0].id, EvaluationSettings(sample=6, seed=4)).measures["edited"]
     first = json.loads(next(measures for part, place, _, measures in rows if (part, place) == ("single", 0)))
     assert first["edited"]["success"] == measured["own"]["success_rate"]
     assert first["edited"]["paraphrase"] == measured["own_held_out"]["success_rate"]
@@ -108,7 +109,7 @@ def test_a_bench_that_was_stopped_goes_on(database, monkeypatch):
             if left[0] is not None and done == left[0]:
                 raise KeyboardInterrupt
 
-        return database.trials.bench("tiny", WEAK, sizes=SIZES, counts=(2, 4), seed=1, progress=progress)
+        return database.trials.bench("tiny", WEAK, replace(SIZES, seed=1), counts=(2, 4), progress=progress)
 
     for stop in (2, 4, 8):
         with pytest.raises(KeyboardInterrupt):
@@ -129,22 +130,22 @@ def test_a_bench_that_was_stopped_goes_on(database, monkeypatch):
 
 
 def test_the_same_facts_and_answers_for_every_method(database):
-    first = database.trials.bench("tiny", WEAK, sizes=SIZES, counts=(), seed=2)
-    other = database.trials.bench("tiny", EditMethod("optimize", steps=2), sizes=SIZES, counts=(), seed=2)
+    first = database.trials.bench("tiny", WEAK, replace(SIZES, seed=2), counts=())
+    other = database.trials.bench("tiny", OptimizeSettings(steps=2), replace(SIZES, seed=2), counts=())
 
     drawn = [
         [(place, fact, json.loads(measures)["to"]) for _, place, fact, measures in results(database, trial.id)]
         for trial in (first, other)
     ]
     assert drawn[0] == drawn[1]
-    fewer = database.trials.bench("tiny", WEAK, sizes=TrialSizes(3, 4, 6), counts=(), seed=2)
+    fewer = database.trials.bench("tiny", WEAK, TrialSettings(3, 4, 6, seed=2), counts=())
     assert [row[:3] for row in results(database, fewer.id)] == [row[:3] for row in results(database, first.id)][:3]
     assert len({trial.id for trial in (first, other, fewer)}) == 3
 
 
 def test_tables_are_means_over_facts(database):
 
-    trial = database.trials.bench("tiny", EditMethod(max_share=0.4), sizes=TrialSizes(8, 3, 3), counts=(), seed=3)
+    trial = database.trials.bench("tiny", UpdateSettings(max_share=0.4), TrialSettings(8, 3, 3, seed=3), counts=())
     rows = [json.loads(measures) for *_, measures in results(database, trial.id)]
     planned = [row for row in rows if "edited" in row]
     (summary, _) = database.trials.table(trial.id)
@@ -162,9 +163,9 @@ def test_tables_are_means_over_facts(database):
 
 def test_a_cell_of_a_sweep_is_a_bench_with_its_settings(database):
     methods = [
-        EditMethod(lambda_new=factor, max_share=1.0, neurons=size) for factor in (1.0, 8.0) for size in (1, None)
+        UpdateSettings(lambda_new=factor, max_share=1.0, neurons=size) for factor in (1.0, 8.0) for size in (1, None)
     ]
-    sweep = database.trials.sweep("tiny", methods, sizes=SIZES, seed=5)
+    sweep = database.trials.sweep("tiny", methods, replace(SIZES, seed=5))
     table = [row for row in database.trials.table(sweep.id) if row.weights == "edit"]
     assert [(row.settings["lambda_new"], row.settings["neurons"]) for row in table] == [
         (1.0, 1),
@@ -174,22 +175,22 @@ def test_a_cell_of_a_sweep_is_a_bench_with_its_settings(database):
     ]
     assert all(row.neurons == 1 for row in table if row.settings["neurons"] == 1)
     for method, row in zip(methods, table, strict=True):
-        bench = database.trials.bench("tiny", method, sizes=SIZES, counts=(), seed=5)
+        bench = database.trials.bench("tiny", method, replace(SIZES, seed=5), counts=())
         (single, _) = database.trials.table(bench.id)
         assert single.measures == row.measures
 
 
 def test_what_is_refused(database):
-    with pytest.raises(UsageError, match="found method 'rome'; expected one of update, optimize"):
-        EditMethod("rome")
-    with pytest.raises(UsageError, match="found intra 0; expected at least 1"):
-        TrialSizes(intra=0)
-    with pytest.raises(UsageError, match="found counts 0, 3"):
+    with pytest.raises(UsageError, match=r"intra must be at least 1 \(got 0\)"):
+        TrialSettings(intra=0)
+    with pytest.raises(UsageError, match=r"seed must be a number from 0 to 2\^63 - 1 \(got -1\)"):
+        TrialSettings(seed=-1)
+    with pytest.raises(UsageError, match=r"counts must be at least 1 \(got 0, 3\)"):
         database.trials.bench("tiny", counts=(0, 3))
     with pytest.raises(UsageError, match="no settings to try"):
         database.trials.sweep("tiny", [])
     with pytest.raises(NotFoundError):
-        database.trials.bench("tiny", relations=["P99"])
+        database.trials.bench("tiny", settings=TrialSettings(relations=["P99"]))
     with pytest.raises(NotFoundError, match="no trial 7"):
         database.trials.table(7)
     assert database.trials.all() == []
@@ -199,4 +200,4 @@ def test_facts_without_neurons_can_not_be_benched(database):
     with database.store.writing() as connection:
         connection.exec_driver_sql("DELETE FROM knowledge_neuron")
     with pytest.raises(EditError, match="has a knowledge neuron in refinement 1; attribute"):
-        database.trials.bench("tiny", relations=["P36"])
+        database.trials.bench("tiny", settings=TrialSettings(relations=["P36"]))

@@ -9,9 +9,9 @@ import torch
 from tiny_models import doubled, down_projections, tiny_model
 from transformers import AutoTokenizer
 
-from kndb.database.edits.faults import faults, perplexity_factor
-from kndb.database.edits.optimize import encode_open
-from kndb.database.edits.updates import (
+from kndb.database.edits.faults import faults
+from kndb.database.edits.kept_prompts import encode_open
+from kndb.database.edits.update_rules import (
     FARTHEST,
     RIDGE,
     TURNS,
@@ -25,17 +25,19 @@ from kndb.editing.objects import diff_file
 from kndb.editing.objects.slots import edited
 from kndb.editing.planning.gradient_rule import along_gradient
 from kndb.editing.planning.recipes import UpdateRule, plan
-from kndb.editing.planning.replay import recipe_update_rule, replay
+from kndb.editing.planning.replay import replay, require_replayable, update_rule
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.directions import gradient_directions, output_directions
 from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
+from kndb.records.edit_settings import UpdateSettings
 from kndb.records.models import Neuron
+from kndb.records.recipes import OtherRecipe, UpdateRecipe, read_recipe
 from kndb.store import facts as store_facts
 
-NAMED = {"fingerprint": "f" * 64, "kind": "update", "recipe": {}}
+NAMED = {"fingerprint": "f" * 64, "recipe": read_recipe("update", {})}
 
 
 def fact_of(database, subject="France", relation="P36"):
@@ -71,7 +73,7 @@ def test_signs_are_those_of_the_mean_activation():
 
 
 def test_signs_need_prompts():
-    with pytest.raises(EditError, match="found no prompt"):
+    with pytest.raises(EditError, match="has no prompt from which"):
         activation_signs(Network(tiny_model("gpt2"), GPT2), [], [Neuron(0, 1)])
 
 
@@ -182,27 +184,27 @@ def test_slots_of_zeros_cannot_move():
 def new_values(database, edit, push):
     """Compares an update's new values with v + λ₂·s·‖v‖·push(layer), s from the recipe."""
     content = content_of(database, edit)
-    weights = edit.recipe["weights" if edit.recipe["rule"] == "gradient" else "signs"]
+    weights = edit.recipe.weights if edit.recipe.rule == "gradient" else edit.recipe.signs
     for diff in content.parameters:
         layer = content.layers[diff.parameter]
         for index, old, new in zip(diff.indices.tolist(), diff.old.double(), diff.new, strict=True):
-            expected = old + weights[f"L{layer}.N{index}"] * old.norm() * push(layer)
+            expected = old + weights[Neuron(layer, index)] * old.norm() * push(layer)
             torch.testing.assert_close(new, expected.float())
 
 
 def directions_by_hand(model, network, recipe, own):
     """Directions of an update along the gradient; where they were turned, with slots moved one by one."""
-    weights = {Neuron.parse(name): weight for name, weight in recipe["weights"].items()}
+    weights = recipe.weights
     layers = {slot.layer for slot in weights}
-    found = gradient_directions(network, own, recipe["new_token"], layers)
-    for factor in recipe["turned_at"]:
+    found = gradient_directions(network, own, recipe.new_token, layers)
+    for factor in recipe.turned_at:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         with torch.no_grad():
             for slot, weight in weights.items():
                 values = network.layers[slot.layer].down_matrix[:, slot.index]
                 moved = values.double() + factor * weight * values.double().norm() * found[slot.layer]
                 values.copy_(moved)
-        there = gradient_directions(network, own, recipe["new_token"], layers)
+        there = gradient_directions(network, own, recipe.new_token, layers)
         model.load_state_dict(before)
         found = {layer: (found[layer] + there[layer]) / (found[layer] + there[layer]).norm() for layer in layers}
     return found
@@ -213,21 +215,21 @@ def test_a_default_update_is_the_rule_along_the_gradient(refined, family, small_
     fact = fact_of(refined)
     edit = refined.edits.plan_update("tiny", fact.id, "Tokyo")
     recipe = edit.recipe
-    assert recipe["rule"] == "gradient"
-    assert recipe["lambda_fitted"] is True
-    assert recipe["lambda_old"] == 0
-    assert recipe["max_share"] == 1.0
-    assert not recipe["neurons_left_out"]
+    assert recipe.rule == "gradient"
+    assert recipe.lambda_fitted is True
+    assert recipe.lambda_old == 0
+    assert recipe.max_share == 1.0
+    assert not recipe.neurons_left_out
     facts = {one.id: one for one in refined.facts.find()}
-    assert recipe["kept_facts"]
-    assert all(facts[number].relation != fact.relation for number in recipe["kept_facts"])
+    assert recipe.kept_facts
+    assert all(facts[number].relation != fact.relation for number in recipe.kept_facts)
     version = refined.models.load("tiny")
     network = Network(version.model, version.adapter)
     with refined.store.reading() as connection:
         own = encode_open(version, store_facts.prompts(connection, fact_ids=[fact.id], held_out=False))
     directions = directions_by_hand(version.model, network, recipe, own)
-    new_values(refined, edit, lambda layer: recipe["lambda_new"] * directions[layer])
-    report = recipe["report"]
+    new_values(refined, edit, lambda layer: recipe.lambda_new * directions[layer])
+    report = recipe.report
     assert report["success"] >= 0.8
     assert report["success_before"] == 0
     refined.edits.apply(edit.id)
@@ -237,7 +239,7 @@ def test_a_default_update_is_the_rule_along_the_gradient(refined, family, small_
     encoded = tokenizer(question, return_tensors="pt")
     place = (encoded.input_ids[0] == tokenizer.mask_token_id).nonzero()[0, 0] if family == "bert" else -1
     with torch.no_grad():
-        assert int(model(**encoded).logits[0, place].argmax()) == recipe["new_token"]
+        assert int(model(**encoded).logits[0, place].argmax()) == recipe.new_token
 
 
 def test_where_one_gradient_does_not_lead_far_enough_it_is_taken_again():
@@ -270,30 +272,32 @@ def test_where_one_gradient_does_not_lead_far_enough_it_is_taken_again():
 
 
 def test_rule_output_has_the_models_own_signs(refined):
-    edit = refined.edits.plan_update("tiny", fact_of(refined).id, "Tokyo", rule="output")
+    edit = refined.edits.plan_update("tiny", fact_of(refined).id, "Tokyo", UpdateSettings(rule="output"))
     recipe = edit.recipe
-    assert recipe["lambda_fitted"] is True
-    assert recipe["lambda_old"] == recipe["lambda_new"] / 2
+    assert recipe.lambda_fitted is True
+    assert recipe.lambda_old == recipe.lambda_new / 2
     version = refined.models.load("tiny")
     network = Network(version.model, version.adapter)
-    tokens = recipe["old_token"], recipe["new_token"]
+    tokens = recipe.old_token, recipe.new_token
 
     def push(layer):
         away, towards = output_directions(network, layer, tokens)
-        return recipe["lambda_new"] * towards - recipe["lambda_old"] * away
+        return recipe.lambda_new * towards - recipe.lambda_old * away
 
     new_values(refined, edit, push)
-    assert recipe["report"]["success"] >= 0.8
+    assert recipe.report.success >= 0.8
 
 
 def test_a_smaller_factor_would_not_do(refined):
     """The found λ₂ wins on four fifths of the prompts, and one that is 10 % smaller does not."""
     fact = fact_of(refined, "Peru")
-    found = refined.edits.drafts.update("tiny", fact.id, "Oslo", max_share=1.0).content.recipe
-    assert found["report"]["success"] >= 0.8
-    less = refined.edits.drafts.update("tiny", fact.id, "Oslo", max_share=1.0, lambda_new=found["lambda_new"] / 1.1)
-    assert less.content.recipe["report"]["success"] < 0.8
-    assert less.content.recipe["lambda_fitted"] is False
+    found = refined.edits.drafts.update("tiny", fact.id, "Oslo", UpdateSettings(max_share=1.0)).content.recipe
+    assert found.report.success >= 0.8
+    less = refined.edits.drafts.update(
+        "tiny", fact.id, "Oslo", UpdateSettings(max_share=1.0, lambda_new=found.lambda_new / 1.1)
+    )
+    assert less.content.recipe.report.success < 0.8
+    assert less.content.recipe.lambda_fitted is False
 
 
 # --- rule paper, and recipes of before -----------------------------------------------------------------------
@@ -301,14 +305,16 @@ def test_a_smaller_factor_would_not_do(refined):
 
 def test_rule_paper_is_as_published_and_says_what_is_wrong(refined):
     recipe = refined.edits.drafts.update(
-        "tiny", fact_of(refined).id, "Tokyo", rule="paper", max_share=1.0
+        "tiny", fact_of(refined).id, "Tokyo", UpdateSettings(rule="paper", max_share=1.0)
     ).content.recipe
-    assert (recipe["lambda_old"], recipe["lambda_new"], recipe["lambda_fitted"]) == (1.0, 8.0, False)
-    assert "signs" not in recipe
-    like_output = refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", rule="output", max_share=1.0)
-    signs = like_output.content.recipe["signs"]
-    assert recipe["negative_neurons"] == [name for name, sign in signs.items() if sign < 0]
-    assert -1 <= recipe["cosine_to_output"] <= 1
+    assert (recipe.lambda_old, recipe.lambda_new, recipe.lambda_fitted) == (1.0, 8.0, False)
+    assert recipe.signs is None
+    like_output = refined.edits.drafts.update(
+        "tiny", fact_of(refined).id, "Tokyo", UpdateSettings(rule="output", max_share=1.0)
+    )
+    signs = like_output.content.recipe.signs
+    assert recipe.negative_neurons == tuple(name for name, sign in signs.items() if sign < 0)
+    assert -1 <= recipe.cosine_to_output <= 1
 
 
 def test_a_recipe_without_a_rule_replays_to_the_bit(refined):
@@ -322,41 +328,41 @@ def test_a_recipe_without_a_rule_replays_to_the_bit(refined):
         "lambda_old": 1.0,
         "lambda_new": 8.0,
     }
-    rule = recipe_update_rule(recipe)
+    rule = update_rule(read_recipe("update", recipe))
     assert rule == UpdateRule(7, 9, 1.0, 8.0, "paper")
     neurons = [Neuron(0, 3), Neuron(1, 7)]
-    planned = plan(network, neurons, rule.on(network), fingerprint="f" * 64, kind="update", recipe=recipe)
+    planned = plan(network, neurons, rule.on(network), fingerprint="f" * 64, recipe=read_recipe("update", recipe))
     embeddings = network.word_embeddings.detach()
     away, towards = (embeddings[token].double() / embeddings[token].double().norm() for token in (7, 9))
     for diff in planned.parameters:
         values = diff.old.double()
         moved = values + values.norm(dim=1, keepdim=True) * (8.0 * towards - 1.0 * away)
         assert torch.equal(diff.new, moved.to(diff.old.dtype))
-    again = replay(network, planned, 5)
+    again = replay(network, planned.recipe, 5, fingerprint="f" * 64)
     assert all(torch.equal(one.new, other.new) for one, other in zip(planned.parameters, again.parameters, strict=True))
-    assert again.recipe == {**recipe, "rebased_from": 5}
+    assert again.recipe.as_json() == {**recipe, "rebased_from": 5}
 
 
 @pytest.mark.parametrize("name", ["gradient", "output"])
 def test_a_rebase_takes_rule_and_weights_from_the_recipe(refined, name):
     """The gradient itself is taken anew, on the weights without the edit that is left out."""
     fact = fact_of(refined)
-    first = refined.edits.plan_update("tiny", fact.id, "Tokyo", rule=name, max_share=1.0)
+    first = refined.edits.plan_update("tiny", fact.id, "Tokyo", UpdateSettings(rule=name, max_share=1.0))
     refined.edits.apply(first.id)
-    second = refined.edits.plan_update("tiny", fact.id, "Oslo", rule=name, max_share=1.0)
+    second = refined.edits.plan_update("tiny", fact.id, "Oslo", UpdateSettings(rule=name, max_share=1.0))
     refined.edits.apply(second.id)
     done = refined.edits.rebase(first.id)
     made = refined.edits.get(done.replayed[0].edit)
-    kept = {name: value for name, value in second.recipe.items() if name != "report"}
-    assert made.recipe == {**kept, "rebased_from": second.id}
+    kept = {name: value for name, value in second.recipe.as_json().items() if name != "report"}
+    assert made.recipe.as_json() == {**kept, "rebased_from": second.id}
     version = refined.models.load("tiny", "base")
     network = Network(version.model, version.adapter)
-    rule = recipe_update_rule(second.recipe)
+    rule = update_rule(second.recipe)
     if name == "gradient":
         with refined.store.reading() as connection:
             own = encode_open(version, store_facts.prompts(connection, fact_ids=[fact.id], held_out=False))
         rule = replace(rule, directions=directions_by_hand(version.model, network, second.recipe, own))
-    expected = plan(network, list(rule.weights), rule.on(network), fingerprint="", kind="update", recipe={})
+    expected = plan(network, list(rule.weights), rule.on(network), fingerprint="", recipe=read_recipe("update", {}))
     found = content_of(refined, made)
     for one, other in zip(expected.parameters, found.parameters, strict=True):
         torch.testing.assert_close(one.new, other.new)
@@ -375,23 +381,28 @@ def test_a_rebase_takes_rule_and_weights_from_the_recipe(refined, name):
     ],
 )
 def test_recipes_that_do_not_say_enough(broken):
-    recipe = {"old_token": 7, "new_token": 9, "lambda_old": 1.0, "lambda_new": 8.0, **broken}
-    with pytest.raises((KeyError, TypeError)):
-        recipe_update_rule(recipe)
+    recipe = {"neurons": ["L0.N3"], "old_token": 7, "new_token": 9, "lambda_old": 1.0, "lambda_new": 8.0, **broken}
+    with pytest.raises(
+        EditError, match="is missing$" if list(broken.values()) in (["output"], ["gradient"]) else " is "
+    ):
+        UpdateRecipe.parse(recipe)
+    assert isinstance(read_recipe("update", recipe), OtherRecipe)
+    with pytest.raises(EditError, match="edit 5 can't be replayed: its recipe of kind 'update' can't be read"):
+        require_replayable(5, read_recipe("update", recipe))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "other"}, "--rule must be one of gradient, output, paper"),
-        ({"lambda_new": -1.0}, "--lambda-new must be a number of at least 0, or auto"),
-        ({"lambda_old": 1.0}, "--lambda-old is of --rule output and paper"),
-        ({"lambda_old": math.inf}, "--lambda-old must be a number of at least 0"),
+        ({"rule": "other"}, "rule must be one of gradient, output, paper"),
+        ({"lambda_new": -1.0}, "lambda_new must be a number of at least 0, or auto"),
+        ({"lambda_old": 1.0}, "lambda_old is of rule='output' and paper"),
+        ({"lambda_old": math.inf}, "lambda_old must be a number of at least 0"),
     ],
 )
-def test_options_out_of_range(refined, options, message):
+def test_settings_out_of_range(options, message):
     with pytest.raises(UsageError, match=message):
-        refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", **options)
+        UpdateSettings(**options)
 
 
 # --- which neurons -------------------------------------------------------------------------------------------
@@ -401,17 +412,17 @@ def test_where_all_are_shared_the_least_shared_are_taken(refined):
     """Eight facts a relation: every neuron's share is 1/8 or more, above the default of 0.1."""
     fact = fact_of(refined)
     held = refined.query.neurons_of_fact(fact.id, refinement=1)
-    recipe = refined.edits.drafts.update("tiny", fact.id, "Tokyo", rule="output").content.recipe
-    assert 1 <= len(recipe["neurons"]) <= len(held)
-    low, high = recipe["least_shared"]
+    recipe = refined.edits.drafts.update("tiny", fact.id, "Tokyo", UpdateSettings(rule="output")).content.recipe
+    assert 1 <= len(recipe.neurons) <= len(held)
+    low, high = recipe.least_shared
     assert 0.1 < low <= high <= 1
-    assert recipe["max_share"] == 0.1
-    assert len(recipe["neurons"]) + len(recipe["neurons_left_out"]) == len(held)
+    assert recipe.max_share == 0.1
+    assert len(recipe.neurons) + len(recipe.neurons_left_out) == len(held)
 
 
 def test_a_share_that_is_named_is_kept_to(refined):
-    with pytest.raises(EditError, match=r"allow more with --max-share 0.*or leave --max-share out"):
-        refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", max_share=0.05)
+    with pytest.raises(EditError, match=r"allow more with max_share=0.*or leave max_share out"):
+        refined.edits.drafts.update("tiny", fact_of(refined).id, "Tokyo", UpdateSettings(max_share=0.05))
 
 
 # --- reports -------------------------------------------------------------------------------------------------
@@ -420,9 +431,10 @@ def test_a_share_that_is_named_is_kept_to(refined):
 def test_a_report_is_what_the_model_says(refined):
     """Success, asked once more, prompt by prompt, with the edit applied."""
     fact = fact_of(refined)
-    edit = refined.edits.plan_update("tiny", fact.id, "Tokyo", max_share=1.0)
-    report = edit.recipe["report"]
-    assert report["refinement"] == {"number": 1, "run": 1, "method": "integrated-gradients"}
+    edit = refined.edits.plan_update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
+    report = edit.recipe.report
+    assert report.refinement.as_json() == {"number": 1, "run": 1, "method": "integrated-gradients"}
+    report = report.as_json()
     refined.edits.apply(edit.id)
     version = refined.models.load("tiny")
     with refined.store.reading() as connection:
@@ -432,14 +444,14 @@ def test_a_report_is_what_the_model_says(refined):
         for encoded in encode_open(version, [prompt]):
             with torch.no_grad():
                 wins[prompt.held_out].append(
-                    int(answer_logits(network, [encoded])[0].argmax()) == edit.recipe["new_token"]
+                    int(answer_logits(network, [encoded])[0].argmax()) == edit.recipe.new_token
                 )
     assert (report["prompts"], report["held_out_prompts"]) == (len(wins[False]), len(wins[True]))
     assert report["success"] == pytest.approx(sum(wins[False]) / len(wins[False]), abs=1e-5)
     assert report["held_out_success"] == pytest.approx(sum(wins[True]) / len(wins[True]), abs=1e-5)
     for name in ("relation", "elsewhere"):
         assert 1 <= report[name]["prompts"] <= 10
-        assert perplexity_factor(report[name]) == pytest.approx(
+        assert getattr(edit.recipe.report, name).perplexity_factor == pytest.approx(
             math.exp(report[name]["surprisal"] - report[name]["surprisal_before"])
         )
 
@@ -454,7 +466,27 @@ def test_planning_again_is_the_same_edit_and_leaves_the_model(refined):
 
 
 def group(before, after, **more):
-    return {"prompts": 4, "surprisal_before": before, "surprisal": after, **more}
+    rest = {"changed": 0.0, "right_before": 0.0, "right": 0.0}
+    return {"prompts": 4, "surprisal_before": before, "surprisal": after, **rest, **more}
+
+
+def recipe_with(kind, report):
+    """A recipe of a kind with a report in which nothing is wrong but what is said."""
+    unsaid = ("success_before", "probability_before", "probability", "held_out_success")
+    of_fact = {} if kind == "erase" else {**dict.fromkeys(unsaid, 0.5), "held_out_prompts": 0}
+    refinement = {"number": 1, "run": 1, "method": "x"}
+    full = {**of_fact, "relation": {"prompts": 0}, "elsewhere": {"prompts": 0}, "refinement": refinement, **report}
+    recipe = {"neurons": ["L0.N1"], "report": full}
+    if kind != "erase":
+        recipe |= {"old_token": 1, "new_token": 2}
+    if kind == "update":
+        recipe |= {"lambda_old": 1.0, "lambda_new": 8.0}
+    if kind == "optimize":
+        steps = {"steps": 1, "learning_rate": 0.1, "keep": 1.0, "bound": 1.0, "target": 0.5, "drift": 0.1, "seed": 0}
+        recipe |= steps
+    found = read_recipe(kind, recipe)
+    assert found.report is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -472,8 +504,9 @@ def group(before, after, **more):
     ],
 )
 def test_faults(kind, report, expected):
-    assert [fault.kind for fault in faults(kind, {"report": report})] == expected
+    assert [fault.kind for fault in faults(recipe_with(kind, report))] == expected
 
 
 def test_edits_without_a_report_have_no_faults():
-    assert faults("update", {}) == []
+    assert faults(read_recipe("update", {})) == []
+    assert faults(replace(recipe_with("erase", {}), report=None)) == []

@@ -3,8 +3,8 @@
 import pytest
 
 from kndb.database.edits.edited_sentences import edited_sentences, sentences_of_edit, sentences_of_facts
-from kndb.database.edits.optimize import Neighbours, draw_neighbours, kept_prompts, prompts_in_recipe
-from kndb.database.edits.trial_measures import EditMethod, TrialSizes
+from kndb.database.edits.kept_prompts import draw_neighbours, kept_prompts, prompts_in_recipe
+from kndb.records.edit_settings import EvaluationSettings, Neighbours, OptimizeSettings, TrialSettings, UpdateSettings
 from kndb.records.facts import Fact, Prompt
 from kndb.records.models import Neuron
 
@@ -90,7 +90,7 @@ def test_no_edited_sentence_is_kept(database, sql):
     assert "People rule France from [Y]." in {prompt.text for prompt in kept}
     assert "The seat of government of Norway is [Y]" in {prompt.text for prompt in kept}
     # An edit's recipe says the same once more, for its control and for a rebase.
-    edit = database.edits.plan_optimize("tiny", france.id, "Tokyo", neighbours=Neighbours(99, 99))
+    edit = database.edits.plan_optimize("tiny", france.id, "Tokyo", OptimizeSettings(neighbours=Neighbours(99, 99)))
     with database.store.reading() as connection:
         again = prompts_in_recipe(connection, edit)
     assert [prompt for prompt in again if prompt.fact_id != france.id] == kept
@@ -100,9 +100,9 @@ def test_no_edited_sentence_is_kept(database, sql):
 def test_no_edited_sentence_counts_as_harmed(database, sql):
     france = fact_of(database, "P36", "France", "Paris")
     edit = database.edits.plan_update(
-        "tiny", france.id, "Tokyo", rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0
+        "tiny", france.id, "Tokyo", UpdateSettings(rule="output", max_share=1.0, lambda_old=2.0, lambda_new=6.0)
     )
-    measures = database.edits.evaluate(edit.id, sample=99).measures
+    measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=99)).measures
     own = own_texts(sql, database, france)
     rows = sql(
         database,
@@ -145,11 +145,9 @@ def test_trials_leave_them_out_too(database, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             database.trials.bench(
                 "tiny",
-                EditMethod(max_share=1.0),
-                sizes=TrialSizes(1, 99, 99),
+                UpdateSettings(max_share=1.0),
+                TrialSettings(1, 99, 99, relations=["P36"], seed=seed),
                 counts=(),
-                relations=["P36"],
-                seed=seed,
             )
         if asked[-1]["own"][0] == france.id:
             break
@@ -161,7 +159,7 @@ def test_trials_leave_them_out_too(database, monkeypatch):
 def test_a_preview_asks_none_of_them(database):
     france = fact_of(database, "P36", "France", "Paris")
     draft = database.edits.drafts.update(
-        "tiny", france.id, "Tokyo", rule="output", max_share=1.0, lambda_old=1.0, lambda_new=30.0
+        "tiny", france.id, "Tokyo", UpdateSettings(rule="output", max_share=1.0, lambda_old=1.0, lambda_new=30.0)
     )
     found = database.edits.preview(draft, others=99)
     assert found.collateral.edited == (france.id,)

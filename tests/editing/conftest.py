@@ -8,6 +8,7 @@ from plain_checkpoints import PlainCheckpoint
 
 from kndb.editing.objects import slots
 from kndb.editing.objects.diff_file import EditObject, Layout, ParameterDiff
+from kndb.records.recipes import read_recipe
 
 MakeEdit = Callable[..., EditObject]
 
@@ -31,8 +32,7 @@ def make_edit() -> MakeEdit:
         old = slots.read_slots(parameter, layout, chosen)
         return EditObject(
             fingerprint=fingerprint,
-            kind="update",
-            recipe={"fact": 3, "lambda": [1.0, 8.0], "answer": "Zürich"},
+            recipe=read_recipe("update", {"fact": 3, "lambda": [1.0, 8.0], "answer": "Zürich"}),
             parameters=(ParameterDiff(name, layout, chosen, old, 1 - old),),
             layers={name: layer},
             shapes={name: (parameter.shape[0], parameter.shape[1])},

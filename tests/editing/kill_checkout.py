@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from plain_checkpoints import PlainCheckpoint, Slots
 
 from kndb.editing.working_copy import bytes as copy_bytes
-from kndb.editing.working_copy import copy as working_copy
+from kndb.editing.working_copy import opening as working_copy
 from kndb.editing.working_copy import switch_log
 
 CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "replace", "unlink", "utime")

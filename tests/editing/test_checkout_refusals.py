@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from kndb.editing.objects import slot_bytes
 from kndb.editing.objects.diff_file import encode
-from kndb.editing.working_copy import copy as working_copy
+from kndb.editing.working_copy import opening as working_copy
 from kndb.errors import DiffFileError, ModelError, UsageError
 from kndb.models import sparse_files
 from kndb.models.weights import tensor_places
@@ -103,7 +103,7 @@ def test_a_failing_copy_leaves_nothing(base, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_no_working_copy(tmp_path):
-    message = r"found no .kndb-checkout.json .* kndb checkout VERSION"
+    message = r"is no working copy: there is no .kndb-checkout.json .*db.checkouts.checkout\(VERSION"
     with pytest.raises(ModelError, match=message), working_copy.opened(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []

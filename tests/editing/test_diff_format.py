@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kndb.editing.objects.diff_file import EditObject, ParameterDiff, decode, encode
 from kndb.errors import DiffFileError, EditError
+from kndb.records.recipes import OtherRecipe, read_recipe
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -47,8 +48,8 @@ def test_order_of_parameters_and_keys_does_not_change_the_bytes(make_edit):
     recipe = {"x": 1, "y": {"p": 1, "q": 2}}
     turned = {"y": {"q": 2, "p": 1}, "x": 1}
     layers, shapes = {"a": 1, "b": 2}, {**one.shapes, **two.shapes}
-    first = EditObject("f", "erase", recipe, one.parameters + two.parameters, layers, shapes)
-    second = EditObject("f", "erase", turned, two.parameters + one.parameters, layers, shapes)
+    first = EditObject("f", read_recipe("erase", recipe), one.parameters + two.parameters, layers, shapes)
+    second = EditObject("f", read_recipe("erase", turned), two.parameters + one.parameters, layers, shapes)
     assert encode(first) == encode(second)
 
 
@@ -115,10 +116,10 @@ def bad_headers():
     yield case("layer is true", "layer True", lambda h: change_parameter(h, layer=True))
     yield case("three sizes", "two sizes", lambda h: change_parameter(h, shape=[4, 6, 1]))
     yield case("huge size", "two sizes", lambda h: change_parameter(h, shape=[4, 2**70]))
-    yield case("other slot size", "expected F32 [3, 5]", lambda h: change_parameter(h, shape=[5, 6]))
+    yield case("other slot size", "expected: F32 [3, 5]", lambda h: change_parameter(h, shape=[5, 6]))
     yield case("index out of range", "from 1 to 4", lambda h: change_parameter(h, shape=[4, 4]))
     yield case("more indices than slots", "from 1 to 2", lambda h: change_parameter(h, shape=[4, 2]))
-    yield case("metadata says F16", "expected F16", lambda h: change_parameter(h, dtype="F16"))
+    yield case("metadata says F16", "expected: F16", lambda h: change_parameter(h, dtype="F16"))
     yield case("metadata says I32", "dtype 'I32'", lambda h: change_parameter(h, dtype="I32"))
     yield case("extra key of a parameter", "list of parameters", lambda h: change_parameter(h, x=1))
     yield case(
@@ -156,7 +157,7 @@ def check_refused(content: bytes, words: str) -> None:
         decode(content, "the-file")
     message = str(caught.value)
     assert words in message
-    for part in ("the-file", "found", "expected", "kndb db check"):
+    for part in ("the-file", "it has", "expected", "db.maintenance.check()"):
         assert part in message
 
 
@@ -199,9 +200,9 @@ def test_bad_lengths_are_refused(make_edit):
 @pytest.mark.fault("a bad edit object")
 def test_a_header_that_is_no_json_object_is_refused():
     check_refused(join("[1]", b""), "list as the header")
-    check_refused(join("{", b""), "can't be read as JSON")
-    check_refused(join('{"a":' * 10**5, b""), "can't be read as JSON")
-    check_refused(join('{"a":' + "9" * 10**4 + "}", b""), "found")
+    check_refused(join("{", b""), "malformed JSON")
+    check_refused(join('{"a":' * 10**5, b""), "malformed JSON")
+    check_refused(join('{"a":' + "9" * 10**4 + "}", b""), "malformed JSON")
     check_refused((8).to_bytes(8, "little") + b"\xff" * 8, "not UTF-8")
     check_refused((8).to_bytes(8, "little") + b"{}".ljust(8), "no __metadata__")
 
@@ -249,11 +250,11 @@ def with_diff(edit: EditObject, **changes) -> EditObject:
     diff = edit.parameters[0]
     values = {name: getattr(diff, name) for name in ("parameter", "layout", "indices", "old", "new")}
     changed = ParameterDiff(**{**values, **changes})
-    return EditObject(edit.fingerprint, edit.kind, edit.recipe, (changed,), edit.layers, edit.shapes)
+    return EditObject(edit.fingerprint, edit.recipe, (changed,), edit.layers, edit.shapes)
 
 
 def with_recipe(edit: EditObject, recipe) -> EditObject:
-    return EditObject(edit.fingerprint, edit.kind, recipe, edit.parameters, edit.layers, edit.shapes)
+    return EditObject(edit.fingerprint, OtherRecipe(edit.kind, recipe), edit.parameters, edit.layers, edit.shapes)
 
 
 @pytest.mark.parametrize(
@@ -274,11 +275,11 @@ def with_recipe(edit: EditObject, recipe) -> EditObject:
         lambda edit: with_recipe(edit, {"a": object()}),
         lambda edit: with_recipe(edit, {"a": "\ud800"}),
         lambda edit: with_recipe(edit, {1: 2, "1": 3}),
-        lambda edit: EditObject("", edit.kind, {}, edit.parameters, edit.layers, edit.shapes),
-        lambda edit: EditObject("f", edit.kind, {}, edit.parameters * 2, edit.layers, edit.shapes),
-        lambda edit: EditObject("f", edit.kind, {}, (), {}, {}),
+        lambda edit: EditObject("", OtherRecipe(edit.kind), edit.parameters, edit.layers, edit.shapes),
+        lambda edit: EditObject("f", OtherRecipe(edit.kind), edit.parameters * 2, edit.layers, edit.shapes),
+        lambda edit: EditObject("f", OtherRecipe(edit.kind), (), {}, {}),
     ],
 )
 def test_what_could_not_be_read_back_is_not_encoded(make_edit, change):
-    with pytest.raises(EditError, match=r"can't be stored: found .* expected"):
+    with pytest.raises(EditError, match=r"can't be stored: it has .* \(expected: "):
         encode(change(make_edit()))

@@ -18,6 +18,7 @@ from torture import FACTOR
 from kndb.editing.objects import slots
 from kndb.editing.objects.diff_file import EditObject, ParameterDiff, decode, encode
 from kndb.errors import ConflictError, EditError
+from kndb.records.recipes import read_recipe
 from kndb.store import models, snapshots, versions
 from kndb.store.edits import checks as edit_checks
 from kndb.store.edits import edit as edits
@@ -103,7 +104,7 @@ class Sequence:
         content = encode(edit)
         object_hash = hashlib.sha256(content).hexdigest()
         edit_id = edits.add_edit(
-            self.connection, self.model_id, edit.kind, edit.recipe, object_hash, f"{object_hash}.safetensors",
+            self.connection, self.model_id, edit.recipe, object_hash, f"{object_hash}.safetensors",
             version, slots.changes(edit),
         )  # fmt: skip
         changes = {
@@ -128,7 +129,7 @@ class Sequence:
             return None
         chosen_layers = {name: LAYERS[name] for name in names}
         shapes = {name: SHAPES[name] for name in names}
-        return EditObject(self.fingerprint, "update", {}, tuple(diffs), chosen_layers, shapes)
+        return EditObject(self.fingerprint, read_recipe("update", {}), tuple(diffs), chosen_layers, shapes)
 
     def build(self, version: str) -> dict[str, torch.Tensor]:
         """Builds a version from the base checkpoint, as the store says."""
@@ -170,7 +171,7 @@ class Sequence:
             steps.take_step(self.connection, edit_id, action, self.version)
         assert type(caught.value) is kind
         message = str(caught.value)
-        assert "Run `kndb edit " in message
+        assert "Take these steps first: db.edits." in message
         self.met.update(words for words in REFUSALS if words in message)
 
     def move(self, stack: list[int], edit_id: int, *, reverse: bool) -> None:

@@ -12,14 +12,16 @@ from tiny_models import down_projections, tiny_model
 
 from kndb.editing.objects import diff_file
 from kndb.editing.objects.slots import apply_object
-from kndb.editing.planning.optimize import OptimizeSettings, optimize, plan_optimized
+from kndb.editing.planning.optimize import optimize, plan_optimized
 from kndb.editing.planning.upper_layers import UpperLayers
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
+from kndb.records.edit_settings import OptimizeSettings
 from kndb.records.models import Neuron
+from kndb.records.recipes import OptimizeRecipe
 
 MODELS = ("bert", "gpt2", "albert", "llama")
 NEURONS = [Neuron(0, 3), Neuron(0, 30), Neuron(2, 7), Neuron(2, 0)]
@@ -174,10 +176,14 @@ def test_what_is_won_by_more_than_asked_for_is_given_back():
 
 
 def make_plan(network: Network, settings: OptimizeSettings = SETTINGS) -> diff_file.EditObject:
-    recipe = {"to": "x"}
-    return plan_optimized(
-        network, NEURONS, PROMPTS, 11, OTHERS, settings, fingerprint="f" * 64, kind="optimize", recipe=recipe
-    )
+    return plan_optimized(network, recipe_of(settings), PROMPTS, OTHERS, fingerprint="f" * 64)
+
+
+def recipe_of(settings: OptimizeSettings) -> OptimizeRecipe:
+    steps = {
+        name: value for name, value in vars(settings).items() if name not in ("neighbours", "max_share", "neurons")
+    }
+    return OptimizeRecipe(old_token=12, new_token=11, neurons=tuple(NEURONS), **steps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -206,9 +212,7 @@ def test_one_seed_gives_one_sequence_of_bytes():
     def planned(seed: int) -> bytes:
         network = make_network("bert", torch.float32)
         chosen = replace(settings, seed=seed)
-        edit = plan_optimized(
-            network, NEURONS, PROMPTS, 11, others, chosen, fingerprint="f" * 64, kind="optimize", recipe={}
-        )
+        edit = plan_optimized(network, recipe_of(chosen), PROMPTS, others, fingerprint="f" * 64)
         return diff_file.encode(edit)
 
     assert planned(0) == planned(0)
@@ -220,10 +224,10 @@ def test_one_seed_gives_one_sequence_of_bytes():
     [("steps", 0), ("learning_rate", 0.0), ("keep", -1.0), ("bound", 0.0), ("target", 1.0), ("drift", -0.1)],
 )
 def test_settings_out_of_range(name, value):
-    with pytest.raises(UsageError, match=f"found {name.replace('_', ' ')} {value}; expected"):
+    with pytest.raises(UsageError, match=rf"{name} must be .* \(got {value}\)"):
         OptimizeSettings(**{name: value})
 
 
 def test_nothing_to_optimise():
-    with pytest.raises(EditError, match="found 0 prompts and 4 neurons; expected at least one of each"):
+    with pytest.raises(EditError, match="got 0 prompts and 4 neurons"):
         optimize(make_network("bert"), NEURONS, [], 11, OTHERS, SETTINGS)

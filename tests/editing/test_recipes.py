@@ -16,6 +16,7 @@ from kndb.models.families.bert import BERT
 from kndb.models.families.gpt2 import GPT2
 from kndb.models.network import Network
 from kndb.records.models import Neuron
+from kndb.records.recipes import read_recipe
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -35,7 +36,7 @@ def slot(network: Network, neuron: Neuron) -> torch.Tensor:
 
 
 def make_plan(network, rule, neurons=NEURONS, recipe=None):
-    return plan(network, neurons, rule, fingerprint="f" * 64, kind="update", recipe=recipe or {})
+    return plan(network, neurons, rule, fingerprint="f" * 64, recipe=read_recipe("update", recipe or {}))
 
 
 def new_values(edit) -> dict[Neuron, torch.Tensor]:
@@ -85,7 +86,7 @@ def test_a_plan_names_what_it_changes_and_changes_nothing(family):
     before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
     edit = make_plan(network, erase_rule, [*NEURONS, NEURONS[0]], recipe={"fact": 3})
     assert all(torch.equal(before[name], tensor) for name, tensor in network.model.state_dict().items())
-    assert (edit.fingerprint, edit.kind, dict(edit.recipe)) == ("f" * 64, "update", {"fact": 3})
+    assert (edit.fingerprint, edit.kind, edit.recipe.as_json()) == ("f" * 64, "update", {"fact": 3})
     parameters = dict(network.model.named_parameters())
     assert [edit.layers[diff.parameter] for diff in edit.parameters] == [0, 2]
     for diff in edit.parameters:
@@ -148,7 +149,7 @@ def test_the_layout_is_the_adapters(family, square):
 @pytest.mark.parametrize("neuron", [Neuron(3, 0), Neuron(0, 40), Neuron(99, 99)])
 def test_neurons_that_the_model_lacks(neuron):
     network = make_network("bert")
-    message = f"found neuron L{neuron.layer}.N{neuron.index}; this model has layers 0 to 2 of 40 neurons each"
+    message = f"the model has no neuron L{neuron.layer}.N{neuron.index}; it has layers 0 to 2 of 40 neurons each"
     with pytest.raises(EditError, match=message):
         make_plan(network, erase_rule, [*NEURONS, neuron])
 

@@ -16,6 +16,7 @@ from kndb.errors import EditError
 from kndb.models.network import Network
 from kndb.models.registry import adapter_for
 from kndb.records.models import Neuron
+from kndb.records.recipes import read_recipe
 
 SHARED = [Neuron(2, 7), Neuron(0, 3), Neuron(1, 7), Neuron(2, 39), Neuron(1, 5), Neuron(1, 3)]
 """Neurons with four value slots where all layers are one: 3, 5, 7, 39."""
@@ -35,7 +36,7 @@ def make_network(name: str) -> Network:
 
 
 def make_plan(network: Network, neurons: list[Neuron], rule: Any = erase_rule) -> diff_file.EditObject:
-    return plan(network, neurons, rule, fingerprint="f" * 64, kind="erase", recipe={})
+    return plan(network, neurons, rule, fingerprint="f" * 64, recipe=read_recipe("erase", {}))
 
 
 def test_neurons_that_share_a_slot_change_it_once(network):
@@ -88,7 +89,7 @@ def test_the_plan_survives_its_file(network, tmp_path):
 
 def test_neurons_beyond_the_last_layer(network):
     for use in (lambda: make_plan(network, [Neuron(3, 0)]), lambda: random_neurons(network, [Neuron(3, 0)], 0)):
-        with pytest.raises(EditError, match=r"found neuron L3\.N0; this model has layers 0 to 2"):
+        with pytest.raises(EditError, match=r"no neuron L3\.N0; it has layers 0 to 2"):
             use()
 
 

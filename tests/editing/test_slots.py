@@ -10,6 +10,7 @@ from kndb.editing.objects import slots
 from kndb.editing.objects.diff_file import EditObject
 from kndb.errors import ConflictError, EditError, FingerprintError
 from kndb.records.edits import SlotChange
+from kndb.records.recipes import read_recipe
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -95,7 +96,7 @@ def two_parameters(make_edit) -> tuple[dict[str, torch.Tensor], EditObject]:
     one = make_edit(parameters["a"], name="a", layer=0)
     two = make_edit(parameters["b"], name="b", layout="row")
     layers, shapes = {"a": 0, "b": 1}, {**one.shapes, **two.shapes}
-    return parameters, EditObject("f", "update", {}, one.parameters + two.parameters, layers, shapes)
+    return parameters, EditObject("f", read_recipe("update", {}), one.parameters + two.parameters, layers, shapes)
 
 
 def check_refused(parameters, edit, kind, *words, reverse=False):
@@ -146,5 +147,5 @@ def test_the_message_names_only_the_first_slots(make_edit):
 def test_another_checkpoint_is_refused(make_edit):
     edit = make_edit(fingerprint="one")
     slots.check_fingerprint(edit, "one")
-    with pytest.raises(FingerprintError, match=r"fingerprint one; found two\. Run"):
+    with pytest.raises(FingerprintError, match=r"fingerprint one, and this one has two; find its model"):
         slots.check_fingerprint(edit, "two")

@@ -11,12 +11,13 @@ from causal_families import causal_model
 from masked_families import masked_model
 from tiny_models import down_projections, tiny_model
 
-from kndb.editing.planning.optimize import OptimizeSettings, optimize
+from kndb.editing.planning.optimize import optimize
 from kndb.editing.planning.upper_layers import UpperLayers
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
+from kndb.records.edit_settings import OptimizeSettings
 from kndb.records.models import Neuron
 
 MAKE = {

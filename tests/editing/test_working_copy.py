@@ -29,18 +29,20 @@ from kndb.editing.working_copy import (
     comparison as copy_comparison,
 )
 from kndb.editing.working_copy import (
-    copy as working_copy,
-)
-from kndb.editing.working_copy import (
     first_copy,
     switch_log,
 )
 from kndb.editing.working_copy import (
+    opening as working_copy,
+)
+from kndb.editing.working_copy import (
     state as copy_state,
 )
+from kndb.editing.working_copy.copy import Switched
 from kndb.errors import ConflictError, ModelError
 from kndb.models.export import export_checkpoint
 from kndb.models.weights import tensor_places
+from kndb.records.recipes import read_recipe
 from kndb.versions import version_id
 
 NAMES = {
@@ -76,8 +78,7 @@ class Edited:
             diffs.append((layer, ParameterDiff(name, self.layout, indices, old.contiguous(), new)))
         return EditObject(
             fingerprint="f",
-            kind="update",
-            recipe={"seed": seed},
+            recipe=read_recipe("update", {"seed": seed}),
             parameters=tuple(sorted((diff for _, diff in diffs), key=lambda diff: diff.parameter)),
             layers={diff.parameter: layer for layer, diff in diffs},
             shapes={diff.parameter: tuple(held[diff.parameter].shape) for _, diff in diffs},
@@ -213,10 +214,10 @@ def test_many_versions_of_a_plain_checkpoint(base, copy, before):
 
 def test_what_is_not_changed_is_not_written(base, copy, before):
     inode = (copy / "model.safetensors").stat()
-    assert switch(base, copy, before, before) == working_copy.Switched(0, 0)
+    assert switch(base, copy, before, before) == Switched(0, 0)
     assert (copy / "model.safetensors").stat() == inode
     one = {**before, ("layers.1.down", 0): b"0123456789"}
-    assert switch(base, copy, before, one) == working_copy.Switched(1, 10)
+    assert switch(base, copy, before, one) == Switched(1, 10)
 
 
 def test_the_order_of_calls_outlasts_a_power_cut(base, copy, before, after, monkeypatch):
@@ -363,7 +364,7 @@ def test_what_a_full_disk_does_not_take_when_it_is_ended_is_taken_back(base, cop
 
 
 def test_the_log_is_ended_before_it_grows_long(base, copy, before, monkeypatch):
-    monkeypatch.setattr(working_copy, "_LOG_RECORDS", 3)
+    monkeypatch.setattr("kndb.editing.working_copy.copy._LOG_RECORDS", 3)
     held, lengths = before, []
     for seed in range(9):
         wanted = base.random_slots(50 + seed)
@@ -432,7 +433,7 @@ def test_a_file_of_another_length_is_not_patched(base, copy, before, after):
     log = (copy / switch_log.NAME).read_bytes()
     (copy / switch_log.NAME).write_bytes(log[: log.rindex(b"applied")])
     (copy / "model.safetensors").write_bytes(weights(copy)[:-1])
-    message = r"bytes long; expected \d+, as when versions .* Make a new working copy"
+    message = r"bytes long, and was \d+ when versions .* Make a new working copy"
     with pytest.raises(ModelError, match=message), working_copy.opened(copy):
         pass
 
@@ -473,7 +474,7 @@ def test_a_failing_disk_leaves_before_or_after(base, copy, before, after, monkey
         assert weights(copy) == base.content(versions[version])
         assert "No space left on device" in message
         if "can't be written" in message:
-            assert f"is at {version}" in message or "next `kndb checkout` in it ends that switch or" in message
+            assert f"is at {version}" in message or "Opening it next ends that switch or" in message
         found.append(version)
         if version == base.version(after):
             switch(base, copy, after, before)
@@ -528,7 +529,7 @@ def test_other_bytes_in_a_slot_are_not_overwritten(base, copy, before, after):
     change = next(change for change in base.changes(before, after) if change.before != change.after)
     spoil(copy, slot_bytes.locate(change.place, tensor_places(copy)).offset)
     spoilt = weights(copy)
-    with pytest.raises(ConflictError, match=r"1 of \d+ value slots in .*found sha256 .*expected .*overwrite them with"):
+    with pytest.raises(ConflictError, match=r"1 of \d+ value slots in .*: sha256 .* in place of .*overwrite them with"):
         switch(base, copy, before, after)
     assert weights(copy) == spoilt
     switch(base, copy, before, after, force=True)

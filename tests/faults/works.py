@@ -20,6 +20,7 @@ from kndb.editing.objects.diff_tensors import TensorDiff
 from kndb.editing.planning.replay import Difference
 from kndb.exchange.edit_bundle import Bundle, BundledEdit
 from kndb.records.facts import FactFile, FactRecord, TemplateRecord
+from kndb.records.recipes import read_recipe
 from kndb.store import facts, maintenance, models, schema, snapshots, versions
 from kndb.store.edits import edit as edits
 from kndb.store.edits import steps
@@ -56,7 +57,7 @@ def edit_of(indices: list[int], added: int = 0) -> diff_file.EditObject:
     chosen = torch.tensor(indices)
     old = slots.read_slots(WEIGHTS, "column", chosen) + added
     diff = diff_file.ParameterDiff("w", "column", chosen, old, old + 1)
-    return diff_file.EditObject("f", "update", {"of": indices}, (diff,), {"w": 0}, {"w": (4, 6)})
+    return diff_file.EditObject("f", read_recipe("update", {"of": indices}), (diff,), {"w": 0}, {"w": (4, 6)})
 
 
 def open_at(place: Path, *, create: bool = False) -> Store:
@@ -68,7 +69,7 @@ def add_and_apply(place: Path, indices: list[int], added: int = 0) -> None:
     with open_at(place) as store, store.writing() as connection:
         object_hash, path = diff_file.write(edit, store.objects)
         version = versions.current_model(connection, 1).version
-        edit_id = edits.add_edit(connection, 1, edit.kind, edit.recipe, object_hash, path, version, slots.changes(edit))
+        edit_id = edits.add_edit(connection, 1, edit.recipe, object_hash, path, version, slots.changes(edit))
         steps.apply_edit(connection, edit_id, version)
 
 
@@ -107,7 +108,9 @@ def cascade(place: Path) -> None:
 
 
 def rebase(place: Path) -> None:
-    anew = edit_rebase.Replay(3, replace(edit_of([4, 5]), recipe={"rebased_from": 3}), Difference(2, 2, 1.0))
+    anew = edit_rebase.Replay(
+        3, replace(edit_of([4, 5]), recipe=read_recipe("update", {"rebased_from": 3})), Difference(2, 2, 1.0)
+    )
     with open_at(place) as store:
         with store.reading() as connection:
             version = versions.current_model(connection, 1).version

@@ -5,6 +5,7 @@ import random
 from kndb.records.attribution import KnowledgeNeuron, PromptResult, RelationRefinement, ResultBatch, ScoreColumns
 from kndb.records.edits import SlotChange
 from kndb.records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, ProbeFact
+from kndb.records.recipes import read_recipe
 from kndb.store import models, probes, refinements, runs, versions
 from kndb.store.edits import edit as edits
 from kndb.store.edits import evaluations
@@ -105,8 +106,11 @@ def _probe(connection, chance, facts, model):
 def _edit(connection, model):
     fact = {"id": 2, "relation": "P36", "subject": HOSTILE, "object": "o0"}
     recipe = {"fact": fact, "old_answer": "o0", "to": HOSTILE, "neurons": ["L1.N2"]}
+    recipe |= {"old_token": 3, "new_token": 4, "lambda_old": 1.0, "lambda_new": 8.0}
     changes = [SlotChange("down.1", 1, 2, "a", "b")]
-    number = edits.add_edit(connection, model, "update", recipe, "0" * 64, "x.safetensors", "base", changes, fact_id=2)
+    number = edits.add_edit(
+        connection, model, read_recipe("update", recipe), "0" * 64, "x.safetensors", "base", changes, fact_id=2
+    )
     evaluations.add_evaluation(
         connection,
         edit_id=number,

@@ -11,6 +11,7 @@ from kndb.database import open_database
 from kndb.errors import ModelError
 from kndb.lab.planting import fact_key, read_plan
 from kndb.models.loading import lab_folder, load
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 
 RELATIONS = ("P176", "P36")
 """One of few objects, and one in which each fact has an object of its own."""
@@ -100,8 +101,8 @@ def test_updates_succeed(model, database):
     for fact, other in zip(facts[::5], facts[2::5], strict=False):
         if fact.object == other.object:
             continue
-        edit = database.edits.plan_update(model, fact.id, other.object, max_share=0.3)
-        measures = database.edits.evaluate(edit.id, sample=5).measures
+        edit = database.edits.plan_update(model, fact.id, other.object, UpdateSettings(max_share=0.3))
+        measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=5)).measures
         success.append(measures["edited"]["own"]["success_rate"])
     assert len(success) >= 6
     assert sum(success) / len(success) >= 0.6

@@ -43,6 +43,7 @@ from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import ADAPTERS, adapter_for, require_known
 from kndb.records.models import Neuron
+from kndb.records.recipes import read_recipe
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 WINDOW = 12
@@ -265,7 +266,7 @@ def silenced(model: Any, neurons: list[Neuron], ids: torch.Tensor) -> torch.Tens
 
 
 def make_plan(network: Network, neurons: list[Neuron], rule: Any) -> Any:
-    return plan(network, neurons, rule, fingerprint="f" * 64, kind="erase", recipe={})
+    return plan(network, neurons, rule, fingerprint="f" * 64, recipe=read_recipe("erase", {}))
 
 
 @EVERY

@@ -19,6 +19,7 @@ from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
 from kndb.records.models import Neuron
+from kndb.records.recipes import read_recipe
 
 IDS = (5, 9, 2, 33, 6)
 TOKENS = (3, 11, 24, 40, 57)
@@ -151,7 +152,7 @@ def test_an_update_is_possible_and_is_the_rule(name):
     network = Network(model, adapter_for(model.config))
     neurons = {Neuron(0, 3): -1, Neuron(0, 7): 1}
     rule = UpdateRule(TOKENS[0], TOKENS[1], 0.5, 2.0, "output", neurons)
-    planned = plan(network, list(neurons), rule.on(network), fingerprint="f" * 64, kind="update", recipe={})
+    planned = plan(network, list(neurons), rule.on(network), fingerprint="f" * 64, recipe=read_recipe("update", {}))
     away, towards = output_directions(network, 0, TOKENS[:2]).numpy()
     (diff,) = planned.parameters
     for index, old, new in zip(

@@ -44,6 +44,7 @@ from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import ADAPTERS, adapter_for
 from kndb.records.models import Neuron
+from kndb.records.recipes import read_recipe
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 MASKED = pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith("t5")])
@@ -308,7 +309,7 @@ def test_a_value_slot_is_what_its_neuron_writes(fresh, name):
 
 
 def make_plan(network: Network, neurons: list[Neuron], rule: Any) -> diff_file.EditObject:
-    return plan(network, neurons, rule, fingerprint="f" * 64, kind="erase", recipe={"top": 3})
+    return plan(network, neurons, rule, fingerprint="f" * 64, recipe=read_recipe("erase", {"top": 3}))
 
 
 @EVERY

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from kndb.errors import ConflictError, EditError, NotFoundError, StoreDamagedError, VersionMovedError
 from kndb.records.edits import Edit, SlotChange
 from kndb.records.facts import FactFile, FactRecord
+from kndb.records.recipes import read_recipe
 from kndb.records.versions import HistoryEntry
 from kndb.store import facts, models, versions
 from kndb.store.edits import edit as edits
@@ -36,7 +37,7 @@ def add_model(connection: Connection, name: str = "tiny") -> int:
 
 def add(connection: Connection, *changes: SlotChange, name: str, on: str = "current", model_id: int = 1) -> int:
     recipe = {"λ": [1.0, 8.0]}
-    return edits.add_edit(connection, model_id, "update", recipe, name, f"{name}.safetensors", on, changes)
+    return edits.add_edit(connection, model_id, read_recipe("update", recipe), name, f"{name}.safetensors", on, changes)
 
 
 def current(connection: Connection) -> str:
@@ -81,7 +82,17 @@ def test_an_added_edit_is_listed(connection, monkeypatch):
     assert add(connection, change(3, "a", "b"), change(1, "c", "d"), name="one") == 1
     edit = edits.edit(connection, 1)
     expected = Edit(
-        1, "tiny", "update", {"λ": [1.0, 8.0]}, "one", "one.safetensors", BASE, edit.created_at, 2, False, "ada"
+        1,
+        "tiny",
+        "update",
+        read_recipe("update", {"λ": [1.0, 8.0]}),
+        "one",
+        "one.safetensors",
+        BASE,
+        edit.created_at,
+        2,
+        False,
+        "ada",
     )
     assert edit == expected
     assert edits.edits(connection) == edits.edits(connection, 1) == [expected]
@@ -96,8 +107,7 @@ def test_an_edit_may_name_a_fact_and_a_relation(connection):
     edit_id = edits.add_edit(
         connection,
         1,
-        "update",
-        {},
+        read_recipe("update", {}),
         "x",
         "x.safetensors",
         BASE,
@@ -127,7 +137,7 @@ def test_an_edit_must_change_something_and_no_slot_twice(connection):
 def test_an_edit_must_fit_the_version_that_it_was_planned_on(connection):
     apply(connection, add(connection, change(3, "a", "b"), name="one"))
     message = refused(EditError, lambda: add(connection, change(3, "a", "c"), name="two"))
-    assert "L1.N3 holds sha256 b there, the edit expects a" in message
+    assert "L1.N3 holds sha256 b there, and the edit changes a" in message
     # Edit one told what the slot holds in the base checkpoint.
     refused(EditError, lambda: add(connection, change(3, "b", "c"), name="two", on="base"))
     add(connection, change(3, "a", "c"), name="two", on="base")
@@ -144,9 +154,9 @@ def test_an_edit_of_an_unknown_version_or_model_is_refused(connection):
 
 def test_unknown_edits(connection):
     for function in (edits.edit, edits.edit_slots):
-        assert "kndb edit list" in refused(NotFoundError, function, connection, 7)
-    assert "kndb edit list" in refused(NotFoundError, steps.apply_edit, connection, 7, BASE)
-    assert "kndb edit list" in refused(NotFoundError, steps.revert_edit, connection, 7, BASE)
+        assert "db.edits.all()" in refused(NotFoundError, function, connection, 7)
+    assert "db.edits.all()" in refused(NotFoundError, steps.apply_edit, connection, 7, BASE)
+    assert "db.edits.all()" in refused(NotFoundError, steps.revert_edit, connection, 7, BASE)
 
 
 # --- steps ----------------------------------------------------------------------------------------
@@ -210,11 +220,11 @@ def test_applied_and_not_applied(connection):
     add(connection, change(3, "a", "b"), name="one")
     message = refused(EditError, steps.revert_edit, connection, 1, BASE)
     assert "not applied" in message
-    assert "`kndb edit apply 1`" in message
+    assert "db.edits.apply(1)" in message
     apply(connection, 1)
     message = refused(EditError, steps.apply_edit, connection, 1, current(connection))
     assert "applied already" in message
-    assert "`kndb edit revert 1`" in message
+    assert "db.edits.revert(1)" in message
 
 
 def test_a_version_that_moved_is_refused(connection):
@@ -222,7 +232,7 @@ def test_a_version_that_moved_is_refused(connection):
     apply(connection, 1)
     for function in (steps.apply_edit, steps.revert_edit):
         message = refused(VersionMovedError, function, connection, 1, BASE)
-        assert f"is at version {current(connection)}, expected {BASE}" in message
+        assert f"moved from version {BASE} to {current(connection)}" in message
     assert len(edits.history(connection)) == 1
 
 
@@ -238,7 +248,7 @@ def test_an_overlap_names_edits_slots_and_commands(connection):
         f"edit {wide} can't be applied to version {before} of model tiny",
         "6 value slots (L1.N0, L1.N1, L1.N2, L1.N3, L1.N4, …)",
         f"edit {low} and edit {high} changed them",
-        f"`kndb edit revert {high}`, then `kndb edit revert {low}` first",
+        f"first: db.edits.revert({high}), then db.edits.revert({low})",
         "plan the edit anew on the current version",
     ):
         assert part in message
@@ -253,7 +263,7 @@ def test_an_edit_planned_on_top_of_another_needs_it(connection):
     # The slot is untouched now: only its base hash tells that the edit doesn't fit.
     message = refused(ConflictError, steps.apply_edit, connection, top, BASE)
     assert f"it builds on edit {below}, not applied now" in message
-    assert f"`kndb edit apply {below}` first" in message
+    assert f"first: db.edits.apply({below})" in message
     apply(connection, below, top)
     revert(connection, top, below)
     assert current(connection) == BASE
@@ -264,7 +274,7 @@ def test_the_commands_leave_what_the_edit_builds_on(connection):
     top = add(connection, change(3, "b", "c"), name="top")
     apply(connection, add(connection, change(3, "b", "d"), name="other"))
     message = refused(ConflictError, steps.apply_edit, connection, top, current(connection))
-    assert "the edit expects: edit 3 changed them. Run `kndb edit revert 3` first" in message
+    assert "the edit changes: edit 3 changed them. Take these steps first: db.edits.revert(3)" in message
     revert(connection, 3)
     apply(connection, top)
 
@@ -287,7 +297,7 @@ def test_a_later_edit_of_the_same_slot_stops_a_revert(connection):
     for part in (
         "edit 1 can't be taken out",
         "edit 2 and edit 3, applied later, changed 1 value slot (L1.N2) too",
-        "`kndb edit revert 3`, then `kndb edit revert 2` first",
+        "first: db.edits.revert(3), then db.edits.revert(2)",
     ):
         assert part in message
     revert(connection, 3, 2, 1)

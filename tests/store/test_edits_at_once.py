@@ -14,6 +14,7 @@ from torture import FACTOR
 
 from kndb.errors import KndbError, VersionMovedError
 from kndb.records.edits import SlotChange
+from kndb.records.recipes import read_recipe
 from kndb.store import models, snapshots, versions
 from kndb.store.edits import checks as edit_checks
 from kndb.store.edits import edit as edits
@@ -42,7 +43,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def add(connection: Connection, neuron: int) -> int:
     changes = [SlotChange("w", 0, neuron, "a", "b")]
-    return edits.add_edit(connection, 1, "update", {}, f"hash {neuron}", "x", BASE, changes)
+    return edits.add_edit(connection, 1, read_recipe("update", {}), f"hash {neuron}", "x", BASE, changes)
 
 
 def dump(store: Store) -> list[str]:
@@ -138,7 +139,7 @@ def cascade(connection: Connection) -> None:
     for number, (old, new) in enumerate((("b", "c"), ("c", "d")), 8):
         version = versions.current_model(connection, 1).version
         changes = [SlotChange("w", 0, 0, old, new)]
-        edit_id = edits.add_edit(connection, 1, "update", {}, f"hash {number}", "x", version, changes)
+        edit_id = edits.add_edit(connection, 1, read_recipe("update", {}), f"hash {number}", "x", version, changes)
         steps.apply_edit(connection, edit_id, version)
     entries = steps.revert_cascade(connection, 1, versions.current_model(connection, 1).version)
     assert [entry.edit for entry in entries] == [5, 4, 1]

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from kndb.records.edits import SlotChange
+from kndb.records.recipes import read_recipe
 from kndb.store import models, snapshots, versions
 from kndb.store.edits import edit as edits
 from kndb.store.edits import steps
@@ -30,7 +31,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
         versions.register_base(opened, model.id, BASE)
         for name, neuron, old, new in (("one", 0, "a", "b"), ("two", 0, "b", "c"), ("three", 1, "a", "b")):
             changes = [SlotChange("w", 0, neuron, old, new)]
-            edit_id = edits.add_edit(opened, 1, "update", {}, name, name, "current", changes)
+            edit_id = edits.add_edit(opened, 1, read_recipe("update", {}), name, name, "current", changes)
             steps.apply_edit(opened, edit_id, current(opened))
         steps.revert_edit(opened, 3, current(opened))
         snapshots.create(opened, 1, "ready")
@@ -48,9 +49,9 @@ def current(connection: Connection) -> str:
     [
         (
             "UPDATE model SET version = 'v1'",
-            ["the applied edits, edits [1, 2]", "expected the current version v1"],
+            ["the applied edits, edits [1, 2]", "the current version is v1"],
         ),
-        ("UPDATE model SET fingerprint = 'g'", ["the base version", "expected"]),
+        ("UPDATE model SET fingerprint = 'g'", ["the base version", "it has to be known"]),
         (
             "DELETE FROM applied_edit WHERE edit_id = 2",
             ["the applied edits, edits [1]", "leaves edits [1, 2]"],
@@ -63,14 +64,14 @@ def current(connection: Connection) -> str:
         ("DELETE FROM version WHERE edits = '[1, 2]'", ["snapshot 'ready' names", "history 2 ends at"]),
         (
             "DELETE FROM history WHERE id = 1",
-            ["history 2 begins at", "leaves edits [2] applied; found [1, 2]"],
+            ["history 2 begins at", "leaves edits [2] applied, and [1, 2] are"],
         ),
         ("DELETE FROM history WHERE id = 2", ["history 3 begins at"]),
         ("DELETE FROM history WHERE id = 4", ["the history ends at version", "leaves edits [1, 2, 3]"]),
         ("UPDATE history SET version_after = 'v1' WHERE id = 4", ["history 4 ends at version v1"]),
         ("UPDATE history SET action = 'revert' WHERE id = 1", ["history 1 says revert of edit 1"]),
         ("UPDATE history SET action = 'apply' WHERE id = 4", ["history 4 says apply of edit 3"]),
-        ("UPDATE edit_neuron SET new_sha256 = 'x' WHERE edit_id = 3", ["give version", "expected"]),
+        ("UPDATE edit_neuron SET new_sha256 = 'x' WHERE edit_id = 3", ["give version", "in place of"]),
         ("UPDATE edit_neuron SET base_sha256 = 'x' WHERE edit_id = 2", ["2 different hashes in the base"]),
         ("DELETE FROM edit_neuron WHERE edit_id = 3", ["edit 3 changes no value slot", "can't be built"]),
         ("UPDATE edit SET base_version = 'v1' WHERE id = 3", ["edit 3 was planned on version v1"]),

@@ -10,11 +10,12 @@ from sqlalchemy import Connection
 
 from kndb.errors import EditError, NotFoundError, StoreDamagedError, VersionMovedError
 from kndb.records.edits import SlotChange
+from kndb.records.recipes import read_recipe
 from kndb.records.versions import Snapshot
 from kndb.store import models, snapshots, versions
+from kndb.store.edits import allowed_steps, steps
 from kndb.store.edits import checks as edit_checks
 from kndb.store.edits import edit as edits
-from kndb.store.edits import steps
 from kndb.store.engine import open_store
 from kndb.versions import version_id
 
@@ -40,7 +41,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 def add(connection: Connection, neuron: int, old: str, new: str) -> int:
     changes = [SlotChange("w", 0, neuron, old, new)]
     name = f"{neuron}{old}{new}"
-    return edits.add_edit(connection, 1, "update", {}, name, name, "current", changes)
+    return edits.add_edit(connection, 1, read_recipe("update", {}), name, name, "current", changes)
 
 
 def current(connection: Connection) -> str:
@@ -146,4 +147,4 @@ def test_a_restore_that_would_end_elsewhere_is_refused(connection):
     ],
 )
 def test_the_way_between_two_lists_of_edits(present, wanted, steps_between):
-    assert steps.way(present, wanted) == steps_between
+    assert allowed_steps.way(present, wanted) == steps_between

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...advice import Placeholder, call, option
 from ...editing.objects.slots import apply_object
 from ...errors import EditError, NotFoundError, UsageError, VersionMovedError
 from ...exchange import targets as target_files
@@ -18,15 +19,16 @@ from ...models.prompting import EncodedPrompt
 from ...records.edits import Edit
 from ...records.facts import Fact
 from ...records.progress import Progress
+from ...records.recipes import fact_recipe
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
 from ..models import ModelVersion
-from .drafts import Draft
+from .draft import Draft
+from .kept_prompts import encode_open
 from .objects import add_object
-from .optimize import encode_open
 
 _LISTED = 10
 
@@ -128,7 +130,7 @@ def read_targets(store: Store, path: Path) -> list[Target]:
     if wrong:
         raise NotFoundError(
             f"{len(wrong)} of {len(named)} rows don't name one fact: {_listed(wrong)}. Find the facts with "
-            "`kndb query facts`, and name them by number"
+            f"{call('facts.find', subject=Placeholder('TEXT'))}, and name them by number"
         )
     return found
 
@@ -186,22 +188,22 @@ def draft_batch(
             progress(done, len(targets))
     if unusable and not (skip_unusable and drafts):
         reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.reason}" for one in unusable]
-        hint = "; or pass over them with --skip-unusable" if drafts else ""
+        hint = f"; or pass over them with {option('skip_unusable', True)}" if drafts else ""
         raise EditError(
             f"no edit can be planned for {len(unusable)} of {len(targets)} facts, so none was stored: "
-            f"{_listed(reasons)}. Mend or leave out these rows{hint}"
+            f"{_listed(reasons)}. Fix these rows, or leave them out{hint}"
         )
     return Batch(version, tuple(drafts), tuple(planned), tuple(unusable))
 
 
 def _check_targets(targets: Sequence[Target]) -> None:
     if not targets:
-        raise UsageError("found no fact to edit; expected at least one")
+        raise UsageError("there is no fact to edit; give at least one")
     first: dict[int, Target] = {}
     for target in targets:
         if target.fact in first:
             places = f" ({first[target.fact].place} and {target.place})" if target.place else ""
-            raise UsageError(f"found fact {target.fact} twice{places}; expected each fact once")
+            raise UsageError(f"fact {target.fact} is named twice{places}; name each fact once")
         first[target.fact] = target
 
 
@@ -253,8 +255,8 @@ def preview_batch(store: Store, batch: Batch) -> list[PreviewedEdit]:
         number: encode_open(version, [prompt for prompt in prompts if prompt.fact_id == number]) for number in facts
     }
     network = version.network
-    tokens = [int(str(draft.content.recipe["new_token"])) for draft in batch.drafts]
-    pairs = [(asked[target.fact], token) for target, token in zip(batch.targets, tokens, strict=True)]
+    recipes = [fact_recipe(draft.content.recipe) for draft in batch.drafts]
+    pairs = [(asked[target.fact], recipe.new_token) for target, recipe in zip(batch.targets, recipes, strict=True)]
     after = [_new_answer(network, encoded, token) for encoded, token in pairs]
     parameters = dict(version.model.named_parameters())
     for draft in reversed(batch.drafts):
@@ -265,14 +267,14 @@ def preview_batch(store: Store, batch: Batch) -> list[PreviewedEdit]:
             fact=target.fact,
             relation=facts[target.fact].relation,
             subject=facts[target.fact].subject,
-            old_answer=str(draft.content.recipe["old_answer"]),
+            old_answer=recipe.old_answer or "",
             to=target.to,
             neurons=sum(len(diff.indices) for diff in draft.content.parameters),
             probability_before=first[0],
             probability_after=then[0],
             success_rate=then[1],
         )
-        for target, draft, first, then in zip(batch.targets, batch.drafts, before, after, strict=True)
+        for target, draft, recipe, first, then in zip(batch.targets, batch.drafts, recipes, before, after, strict=True)
     ]
 
 

@@ -11,14 +11,13 @@ import torch
 
 from ...editing.objects.captured import CapturedTensor, captured_tensors
 from ...editing.objects.captures import capture
-from ...editing.objects.diff_file import EditObject
 from ...errors import EditError, UsageError
 from ...files import sha256
 from ...models import loading
 from ...models.fingerprint import fingerprint
 from ...models.weights import OTHER_WEIGHTS, tensor_places, weight_files
 from ..models import ModelCommands, ModelVersion
-from .drafts import Draft
+from .draft import Draft
 
 _NAMED = 5
 
@@ -43,15 +42,18 @@ def capture_checkpoint(models: ModelCommands, model: str, source: str) -> Captur
     version = models.load(model)
     folder = loading.locate(source)
     if folder.resolve() == version.folder.resolve():
-        raise UsageError(f"{source} is the checkpoint of {model!r} itself; expected an edited copy of it")
+        raise UsageError(f"{source} is the checkpoint of {model!r} itself; name an edited copy of it")
     _require_same_tensors(version, folder)
     edited = loading.load(folder)
     _require_same_buffers(version.model, edited.model)
-    network = version.network
     weights = _as_stored(dict(version.model.named_parameters()), dict(edited.model.named_parameters()))
-    # Of the folder only its name: where it lies says nothing elsewhere.
-    recipe = {"from": folder.name, "from_fingerprint": fingerprint(folder)}
-    content: EditObject = capture(network, weights, fingerprint=version.record.fingerprint, recipe=recipe)
+    content = capture(
+        version.network,
+        weights,
+        fingerprint=version.record.fingerprint,
+        source=folder.name,  # Where the folder lies says nothing elsewhere.
+        source_fingerprint=fingerprint(folder),
+    )
     draft = Draft(version, content, None, None, None)
     return Captured(draft, tuple(captured_tensors(content)), tuple(_other_files(version, folder)))
 
@@ -70,12 +72,13 @@ def _require_same_tensors(version: ModelVersion, folder: Path) -> None:
     if extra:
         raise EditError(
             f"the edited checkpoint has tensors that the model does not use: {', '.join(extra[:_NAMED])}"
-            f"{', …' if len(extra) > _NAMED else ''}; expected the model's own. An edit could not hold them"
+            f"{', …' if len(extra) > _NAMED else ''}; an edit could not hold them"
         )
     for name in sorted(set(here) & set(there)):
         if here[name].shape != there[name].shape:
             raise EditError(
-                f"{name} is {list(there[name].shape)} in the edited checkpoint; expected {list(here[name].shape)}"
+                f"{name} is {list(there[name].shape)} in the edited checkpoint, and {list(here[name].shape)} in the "
+                "model's"
             )
 
 
@@ -84,7 +87,9 @@ def _require_same_buffers(present: Any, edited: Any) -> None:
     buffers = dict(present.named_buffers())
     for name, tensor in edited.named_buffers():
         if name in edited.state_dict() and not torch.equal(tensor, buffers.get(name, tensor)):
-            raise EditError(f"buffer {name} differs in the edited checkpoint; expected parameters alone to differ")
+            raise EditError(
+                f"buffer {name} differs in the edited checkpoint; an edit can hold changes of parameters alone"
+            )
 
 
 def _as_stored(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -100,7 +105,7 @@ def _as_stored(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.T
         if tensor.dtype != expected and not bool((cast.to(tensor.dtype) == tensor).all()):
             raise EditError(
                 f"{name} is {tensor.dtype} in the edited checkpoint, with values that {expected} can't hold; "
-                f"expected the model's own dtype. Save the edited model in {expected}, or register the original in "
+                f"save the edited model in {expected}, or register the original in "
                 f"{tensor.dtype}"
             )
         found[name] = cast

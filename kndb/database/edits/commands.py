@@ -1,43 +1,45 @@
-"""Use cases of edits: plan, list, apply, revert. `evaluation` has their measures.
+"""`db.edits`: plan, look at, apply, revert, share and measure edits. Each method is one call of the module of its noun.
 
 Imports no torch: what only compares and moves bytes starts at once, and the rest imports its engines when it is called.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from ...editing.objects.captured import CapturedTensor, captured_tensors
-from ...editing.objects.slot_bytes import numbers
-from ...errors import UsageError
-from ...records.edits import Edit, SlotChange
+from ...editing.objects.captured import CapturedTensor
+from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
+from ...records.edits import Edit, Evaluation, SlotChange
 from ...records.models import Neuron
+from ...records.progress import Progress
 from ...records.versions import HistoryEntry
-from ...store import models as store_models
-from ...store.edits import edit as store_edits
-from ...store.edits import steps
-from ...store.versions import applied_edits
-from .evaluations import EditEvaluationCommands
-from .history import EditHistoryCommands
-from .steps import try_steps
+from ...store.engine import Store
+from ..models import ModelCommands
+from . import apply, evaluations, listing, revert
+from .diff import VersionDiff, diff
+from .evaluations import EvaluatedEdit
+from .verify import Verified, verify
 
 if TYPE_CHECKING:
-    from ...editing.planning.optimize import OptimizeSettings
-    from ...records.progress import Progress
     from ..models import ModelVersion
     from .batch import Batch, PreviewedEdit, Target
     from .capture import Captured
-    from .drafts import Draft, EditDrafts
-    from .optimize import Neighbours
+    from .draft import Draft
+    from .drafts import EditDrafts
     from .preview import EditPreview
-    from .share import Pulled, Pushed
+    from .pull import Pulled
+    from .push import Pushed
+    from .rebase import Rebase
 
 
-class EditCommands(EditHistoryCommands, EditEvaluationCommands):
-    """Plan, apply and revert edits; with `EditHistoryCommands` and `EditEvaluationCommands`, all of `db.edits`."""
+class EditCommands:
+    """Plan, apply, revert, share and measure edits."""
+
+    def __init__(self, store: Store, models: ModelCommands) -> None:
+        self._store = store
+        self._models = models
 
     # --- planning ------------------------------------------------------------------------------------------
 
@@ -49,50 +51,21 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         return EditDrafts(self._store, self._models)
 
     def plan_update(
-        self,
-        model: str,
-        fact: int,
-        to: str,
-        *,
-        rule: str = "gradient",
-        lambda_old: float | None = None,
-        lambda_new: float | Literal["auto"] | None = None,
-        max_share: float | None = None,
-        neurons: int | None = None,
-        refinement: int | None = None,
+        self, model: str, fact: int, to: str, settings: UpdateSettings | None = None, *, refinement: int | None = None
     ) -> Edit:
         """Plans that the model answers `to` for a fact, by the paper's rule, or one like it; see `EditDrafts.update`.
 
         Computes and stores the edit, applies nothing.
         """
-        return self.add(
-            self.drafts.update(
-                model,
-                fact,
-                to,
-                rule=rule,
-                lambda_old=lambda_old,
-                lambda_new=lambda_new,
-                max_share=max_share,
-                neurons=neurons,
-                refinement=refinement,
-            )
-        )
-
-    def plan_erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Edit:
-        """Plans that the model forgets a relation; see `EditDrafts.erase`. Applies nothing."""
-        return self.add(self.drafts.erase(model, relation, top=top, refinement=refinement))
+        return self.add(self.drafts.update(model, fact, to, settings, refinement=refinement))
 
     def plan_optimize(
         self,
         model: str,
         fact: int,
         to: str,
-        *,
         settings: OptimizeSettings | None = None,
-        neighbours: Neighbours | None = None,
-        max_share: float = 1.0,
-        neurons: int | None = None,
+        *,
         refinement: int | None = None,
         progress: Progress | None = None,
     ) -> Edit:
@@ -100,19 +73,11 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
 
         Computes and stores the edit, applies nothing.
         """
-        return self.add(
-            self.drafts.optimize(
-                model,
-                fact,
-                to,
-                settings=settings,
-                neighbours=neighbours,
-                max_share=max_share,
-                neurons=neurons,
-                refinement=refinement,
-                progress=progress,
-            )
-        )
+        return self.add(self.drafts.optimize(model, fact, to, settings, refinement=refinement, progress=progress))
+
+    def plan_erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Edit:
+        """Plans that the model forgets a relation; see `EditDrafts.erase`. Applies nothing."""
+        return self.add(self.drafts.erase(model, relation, top=top, refinement=refinement))
 
     def preview(self, draft: Draft, *, top: int = 3, others: int = 0) -> EditPreview:
         """What an edit would do to the model's answers, and who holds its value slots; stores nothing.
@@ -232,9 +197,9 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             NotFoundError: if there is no such edit.
             DiffFileError: if an object is damaged.
         """
-        from .share import push
+        from .push import push
 
-        return push(self._store, edits, Path(path), recipe_title, force=force)
+        return push(self._store, edits, Path(path), force=force)
 
     def pull(self, path: str | Path, *, model: str | None = None, preview: bool = False) -> list[Pulled]:
         """Takes the edits of such a file into the store, all or none; applies nothing.
@@ -254,7 +219,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             FingerprintError: if it is for another checkpoint.
             DiffFileError: if an object in it is not sound.
         """
-        from .share import pull
+        from .pull import pull
 
         return pull(self._store, self._models, Path(path), model, preview=preview)
 
@@ -266,25 +231,19 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             NotFoundError: if there is none of that number.
         """
-        with self._store.reading() as connection:
-            return store_edits.edit(connection, edit)
+        return listing.get(self._store, edit)
 
     def all(self, model: str | None = None) -> list[Edit]:
         """All edits, or those of one model."""
-        with self._store.reading() as connection:
-            number = None if model is None else store_models.model(connection, model).id
-            return store_edits.edits(connection, number)
+        return listing.every(self._store, model)
 
     def slots(self, edit: int) -> list[SlotChange]:
         """The value slots that an edit changes."""
-        with self._store.reading() as connection:
-            return store_edits.edit_slots(connection, edit)
+        return listing.slots(self._store, edit)
 
     def log(self, model: str | None = None) -> list[HistoryEntry]:
         """Every apply, revert and restore, the oldest first."""
-        with self._store.reading() as connection:
-            number = None if model is None else store_models.model(connection, model).id
-            return store_edits.history(connection, number)
+        return listing.log(self._store, model)
 
     def slot_lengths(self, edit: int) -> dict[Neuron, tuple[float, float]]:
         """The length ‖v‖ of each value slot before and after an edit.
@@ -292,14 +251,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             DiffFileError: if the edit's object is damaged.
         """
-        return {
-            Neuron(slots.layer, one.place.neuron): (
-                math.hypot(*numbers(slots.dtype, one.old)),
-                math.hypot(*numbers(slots.dtype, one.new)),
-            )
-            for slots in self._stored(self.get(edit)).parameters
-            for one in slots.edits()
-        }
+        return listing.slot_lengths(self._store, edit)
 
     def tensors(self, edit: int) -> list[CapturedTensor]:
         """How an edit's object keeps the change of each parameter.
@@ -307,7 +259,38 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         Raises:
             DiffFileError: if the edit's object is damaged.
         """
-        return list(captured_tensors(self._stored(self.get(edit))))
+        return listing.tensors(self._store, edit)
+
+    def diff(self, model: str, a: str, b: str) -> VersionDiff:
+        """What differs between two versions of a model; read from edit objects alone, no model is loaded.
+
+        Args:
+            model: a registered model.
+            a: a version: `base`, `current`, an id or an unambiguous start of one, or a snapshot's name.
+            b: another one.
+
+        Raises:
+            NotFoundError: if there is no such model or version.
+            DiffFileError: if an edit's object is damaged.
+        """
+        return diff(self._store, self._models, model, a, b)
+
+    def verify(self, edits: Sequence[int] = (), *, model: str | None = None, weights: bool = False) -> list[Verified]:
+        """Checks edit objects against their hashes and the database, and that versions and history fit together.
+
+        Args:
+            edits: edits' numbers; none stands for all, of the model if one is named.
+            model: only this model's.
+            weights: also compare the checkpoints of the models concerned with their fingerprints.
+
+        Returns:
+            What was checked, one by one, sound or not.
+
+        Raises:
+            NotFoundError: if there is no such edit or model.
+            UsageError: if a named edit is of another model.
+        """
+        return verify(self._store, self._models, edits, model, weights)
 
     # --- moving the current version ------------------------------------------------------------------------
 
@@ -331,7 +314,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one is damaged.
         """
-        return self._steps(edits, "apply")
+        return apply.apply_all(self._store, self._models, edits)
 
     def revert(self, edit: int) -> HistoryEntry:
         """Takes an applied edit out of its model's current version; the slots get their old bytes back.
@@ -353,38 +336,96 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one is damaged.
         """
-        return self._steps(edits, "revert")
+        return revert.revert_all(self._store, self._models, edits)
 
-    def _steps(self, edits: Sequence[int], action: steps.Action) -> list[HistoryEntry]:
-        if not edits:
-            raise UsageError("found no edit; expected at least one number")
-        with self._store.reading() as connection:
-            # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
-            model, order = steps.plan_steps(connection, edits, action)
-            record = store_models.model(connection, model.name)
-            applied = applied_edits(connection, model.id)
-        try_steps(self._store, self._models, record, applied, [(edit, action) for edit in order])
-        with self._store.writing() as connection:
-            taken: list[HistoryEntry] = []
-            for edit in order:
-                expected = taken[-1].version_after if taken else model.version
-                taken.append(steps.take_step(connection, edit, action, expected))
-            return taken
+    def revert_cascade(self, edit: int) -> list[HistoryEntry]:
+        """Reverts an edit, and before it each later one that overlaps it, the last applied first; all or none.
 
+        An edit overlaps another where both change the same value slot. Those that overlap one that is reverted, and
+        were applied after it, are reverted too.
 
-def recipe_title(edit: Edit) -> str:
-    """What an edit is for, in one line."""
-    return title_of(edit.kind, edit.recipe)
+        Args:
+            edit: the edit's number; it must be applied.
 
+        Returns:
+            The steps, in order; the last is that of `edit`.
 
-def title_of(kind: str, recipe: Mapping[str, Any]) -> str:
-    """What an edit of a kind, with a recipe, is for, in one line."""
-    fact = recipe.get("fact")
-    if isinstance(fact, Mapping):
-        return f"{fact['subject'] or '(not named)'} · {fact['relation']} · {recipe['old_answer']} → {recipe['to']}"
-    if kind == "erase":
-        return f"{recipe.get('relation', '')}: {len(recipe.get('neurons', ()))} most common neurons to zero"
-    if kind == "capture":
-        count = len(recipe.get("tensors", ()))
-        return f"{recipe.get('from', '')}: {count} parameter{'' if count == 1 else 's'}"
-    return str(recipe.get("relation", ""))
+        Raises:
+            EditError: if the edit is not applied.
+            VersionMovedError: if another process moved the version meanwhile.
+            DiffFileError: if the object of one of the edits is damaged.
+        """
+        return revert.revert_cascade(self._store, self._models, edit)
+
+    def rebase(self, edit: int) -> Rebase:
+        """Takes an edit out and computes the later ones that overlap it anew, on the weights without it; all or none.
+
+        The edit and the later ones are reverted. Each later one is then planned from its recipe (the same neurons,
+        tokens and factors) on the weights that are left, as a new edit, and applied, in the order in which they were
+        applied. An optimised edit takes its gradient steps anew, with the settings and the prompts of its recipe.
+
+        Args:
+            edit: the edit's number; it must be applied.
+
+        Raises:
+            EditError: if the edit is not applied, or one of the later ones can't be computed anew.
+            VersionMovedError: if another process moved the version meanwhile.
+            DiffFileError: if the object of one of the edits is damaged.
+        """
+        from .rebase import rebase
+
+        return rebase(self._store, self._models, edit)
+
+    # --- measuring -----------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        edit: int,
+        settings: EvaluationSettings | None = None,
+        *,
+        fact: int | None = None,
+        to: str | None = None,
+        device: str = "auto",
+    ) -> Evaluation:
+        """Measures an edit against the version that it was planned on, beside a random-neuron control; stored.
+
+        Args:
+            edit: the edit's number; it need not be applied.
+            settings: what it is measured on; None takes the defaults.
+            fact: of a capture, which does not say so itself, the number of the fact that it is for.
+            to: and the answer that it is to give.
+            device: where to compute.
+
+        Raises:
+            UsageError: if a capture has no fact and answer, or another edit has; if prompts are to be continued, and
+                the model is not causal, or the edit is of a relation.
+            EditError: if the fact can't be asked, the answer is not one token, or a fact of the recipe is not here.
+        """
+        from .evaluate import evaluate
+
+        chosen = settings or EvaluationSettings()
+        return evaluate(self._store, self._models, edit, chosen, fact=fact, to=to, device=device)
+
+    def evaluations(self, edit: int | None = None) -> list[Evaluation]:
+        """All stored evaluations, or those of one edit."""
+        return evaluations.evaluations(self._store, edit)
+
+    def evaluated(
+        self, edits: Sequence[int] = (), *, model: str | None = None, every: bool = False
+    ) -> list[EvaluatedEdit]:
+        """A table over edits, with what each and its control did.
+
+        Args:
+            edits: only these; none means all.
+            model: only this model's.
+            every: every evaluation of an edit, not only the newest.
+
+        Raises:
+            NotFoundError: if there is no such edit or model.
+        """
+        return evaluations.evaluated(self._store, edits, model, every=every)
+
+    @property
+    def evaluated_measures(self) -> tuple[str, ...]:
+        """The measures in the table over edits."""
+        return evaluations.COLUMNS

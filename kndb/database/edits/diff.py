@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...advice import Placeholder, call
 from ...editing.objects import object_format
 from ...editing.objects.object_format import StoredEdit
 from ...editing.objects.slot_bytes import numbers
@@ -20,7 +21,9 @@ from ...store import refinements
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.edits.collateral import collateral
+from ...store.engine import Store
 from ...versions import NO_LAYER, Slot
+from ..models import ModelCommands
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,19 @@ _Values = dict[Slot, tuple[str, bytes] | None]
 """What slots hold, a dtype and bytes; None where only an edit kept as factors could tell."""
 
 
+def diff(store: Store, models: ModelCommands, model: str, a: str, b: str) -> VersionDiff:
+    """What differs between two versions; see `EditCommands.diff`."""
+    record = models.get(model)
+    with store.reading() as connection:
+        return compare_versions(connection, store.objects, record, a, b)
+
+
 def compare_versions(connection: Any, objects: Path, model: Model, a: str, b: str) -> VersionDiff:
-    """See `EditHistoryCommands.diff`."""
+    """See `EditCommands.diff`."""
     if not model.has_checkpoint:
         raise ModelError(
             f"of model {model.name!r} the store has imported results and no checkpoint, so it has no versions; "
-            f"expected one that is registered: kndb model add PATH --name {model.name}"
+            f"register its checkpoint: {call('models.add', Placeholder('PATH'), name=model.name)}"
         )
     versions = [store_versions.resolve_version(connection, model.id, name) for name in (a, b)]
     edit_ids_a, edit_ids_b = (_edit_ids(connection, model, version) for version in versions)

@@ -6,12 +6,13 @@ of them. And one sentence may stand under two relations.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ...records.edits import Edit
 from ...records.facts import BLANK, Fact, Prompt
+from ...records.recipes import OptimizeRecipe, UpdateRecipe
 from ...sentences import is_closing
 from ...store import facts as store_facts
 
@@ -73,11 +74,11 @@ def sentences_of_edit(connection: Any, edit: Edit) -> EditedSentences:
         connection: an open transaction.
         edit: the edit.
     """
-    fact = edit.recipe.get("fact")
-    number = fact["id"] if isinstance(fact, Mapping) else None
+    fact = edit.recipe.fact if isinstance(edit.recipe, (UpdateRecipe, OptimizeRecipe)) else None
+    number = None if fact is None else fact.id
     if edit.fact_numbers is not None:
         number = edit.fact_numbers.get(str(number))
-    return sentences_of_facts(connection, () if number is None else (int(number),))
+    return sentences_of_facts(connection, () if number is None else (number,))
 
 
 def _subject(fact: Fact) -> tuple[str, str] | None:

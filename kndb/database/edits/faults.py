@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from ...records.plan_reports import FactReport
+from ...records.recipes import EraseRecipe, Recipe
 
 HARM = 2.0
 """A plan that multiplies the perplexity of other facts' answers by this is warned about."""
@@ -30,34 +30,24 @@ class Fault:
     factor: float = 0.0
 
 
-def faults(kind: str, recipe: Mapping[str, Any]) -> list[Fault]:
+def faults(recipe: Recipe) -> list[Fault]:
     """What a recipe's report finds wrong with its edit; nothing where there is no report."""
-    report = recipe.get("report")
-    if not isinstance(report, Mapping):
+    report = recipe.report
+    if report is None:
         return []
     found = []
-    if report.get("prompts") and report["success"] == 0:
+    if isinstance(report, FactReport) and report.prompts and report.success == 0:
         found.append(Fault("no-success"))
-    groups = {name: report.get(name) for name in ("relation", "elsewhere")}
-    for name, group in groups.items():
-        if not isinstance(group, Mapping) or not group.get("prompts"):
+    for name, group in (("relation", report.relation), ("elsewhere", report.elsewhere)):
+        if not group.prompts:
             continue
-        if group["surprisal"] is None:
+        factor = group.perplexity_factor
+        if factor is None:
             found.append(Fault("no-numbers"))
             break
-        if kind == "erase" and name == "relation":
-            if group["right"] > LITTLE_FORGOTTEN * group["right_before"]:
+        if isinstance(recipe, EraseRecipe) and name == "relation":
+            if (group.right or 0.0) > LITTLE_FORGOTTEN * (group.right_before or 0.0):
                 found.append(Fault("not-forgotten"))
-            continue
-        factor = perplexity_factor(group)
-        if factor >= HARM:
+        elif factor >= HARM:
             found.append(Fault("harm", name, factor))
     return found
-
-
-def perplexity_factor(group: Mapping[str, Any]) -> float:
-    """Perplexity after ÷ before of a group of a report; infinite where that is no float."""
-    try:
-        return math.exp(group["surprisal"] - group["surprisal_before"])
-    except OverflowError:
-        return math.inf

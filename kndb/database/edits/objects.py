@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...advice import call
 from ...errors import ConflictError, EditError
 from ...store.edits import edit as store_edits
 from ...store.edits.edit import Origin
@@ -37,7 +38,9 @@ def step_in_memory(
     try:
         apply_object(parameters, content, reverse=reverse)
     except ConflictError as error:
-        raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
+        raise EditError(
+            f"the weights do not agree with the store ({error}); look for damage with: {call('maintenance.check')}"
+        ) from error
 
 
 def add_object(
@@ -76,7 +79,6 @@ def add_object(
     return store_edits.add_edit(
         connection,
         model_id,
-        content.kind,
         content.recipe,
         object_hash,
         object_path,

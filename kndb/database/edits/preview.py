@@ -6,20 +6,22 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...advice import option
 from ...analysis.edit_measures import NEIGHBOURS, OTHERS, OWN, Flip, flipped
 from ...editing.objects.slots import edited
 from ...errors import UsageError
 from ...models.answers import batched_log_probabilities
 from ...records.facts import Fact, Prompt
-from ...records.models import Neuron
 from ...records.queries import Collateral
+from ...records.recipes import relation_of
 from ...store import facts as store_facts
 from ...store.edits import collateral as store_collateral
 from ...store.engine import Store
-from .drafts import Draft
+from .control import neurons_of
+from .draft import Draft
 from .edited_sentences import EditedSentences, sentences_of_facts
-from .evaluation import FlippedFact, flipped_facts
-from .optimize import encode_open
+from .flips import FlippedFact, flipped_facts
+from .kept_prompts import encode_open
 
 _PROMPTS = 10
 """Prompts that are asked for an edit of a relation: the first of as many facts."""
@@ -78,20 +80,18 @@ def preview(store: Store, draft: Draft, top: int, others: int = 0) -> EditPrevie
         UsageError: if a number is out of range, or the draft is for no fact and no relation.
     """
     if top < 1:
-        raise UsageError(f"found top {top}; expected at least 1")
+        raise UsageError(f"{option('top')} must be at least 1 (got {top})")
     if others < 0:
-        raise UsageError(f"found others {others}; expected at least 0")
+        raise UsageError(f"{option('others')} must be at least 0 (got {others})")
     content = draft.content
     if draft.refinement_id is None:
-        raise UsageError("found a capture; expected an edit of a fact or a relation, of which there is a preview")
-    neurons = [
-        Neuron(content.layers[diff.parameter], index) for diff in content.parameters for index in diff.indices.tolist()
-    ]
+        raise UsageError("a capture has no preview: it does not say what it is for")
+    neurons, relation = neurons_of(content), relation_of(content.recipe)
     with store.reading() as connection:
         if draft.fact_id is not None:
             prompts = store_facts.prompts(connection, fact_ids=[draft.fact_id])
         else:
-            every = store_facts.prompts(connection, relations=[str(content.recipe["relation"])])
+            every = store_facts.prompts(connection, relations=[relation])
             prompts = list({prompt.fact_id: prompt for prompt in reversed(every)}.values())[::-1][:_PROMPTS]
         own = sentences_of_facts(connection, () if draft.fact_id is None else (draft.fact_id,))
         touched: Collateral = store_collateral.collateral(connection, draft.refinement_id, neurons, own.facts)
@@ -137,8 +137,7 @@ def _flips(
     """The answers that differ, those of the draft's relation first."""
     if not facts:
         return []
-    recipe = draft.content.recipe
-    relation = str(recipe["relation"]) if draft.fact_id is None else facts[draft.fact_id].relation
+    relation = relation_of(draft.content.recipe)
     inside = OWN if draft.fact_id is None else NEIGHBOURS
     found: list[Flip] = []
     for group in (inside, OTHERS):

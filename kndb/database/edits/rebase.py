@@ -1,32 +1,28 @@
-"""A rebase in its two halves: computing edits anew in memory, then every step in one transaction."""
+"""Rebases: later edits are computed anew in memory, without an edit; then every step is taken in one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...advice import call
 from ...editing.objects import diff_file
 from ...editing.objects.slots import apply_object
-from ...editing.planning.replay import (
-    Difference,
-    Values,
-    difference,
-    recipe_neurons,
-    recipe_slots,
-    replay,
-    replayed_recipe,
-)
+from ...editing.planning.replay import Difference, Values, difference, present_slots, replay, require_replayable
 from ...errors import EditError, VersionMovedError
-from ...models.network import Network
 from ...records.edits import Edit
 from ...records.facts import Prompt
+from ...records.recipes import EraseRecipe, OptimizeRecipe, UpdateRecipe, replayed
 from ...records.versions import HistoryEntry
 from ...store.edits import edit as store_edits
 from ...store.edits import steps
 from ...store.engine import Store
-from ..models import ModelVersion
+from ..models import ModelCommands, ModelVersion
+from .kept_prompts import encode_open, needs_prompts, own_prompts, prompts_in_recipe
 from .objects import add_object, step_in_memory
-from .optimize import encode_open, optimized_anew, own_prompts
+from .optimize import optimized_anew
+
+Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,22 @@ class Replay:
     difference: Difference
 
 
+def rebase(store: Store, models: ModelCommands, edit: int) -> Rebase:
+    """Takes an edit out and computes the later ones that overlap it anew; see `EditCommands.rebase`."""
+    with store.reading() as connection:
+        model, numbers = steps.plan_cascade(connection, edit)
+        records = [store_edits.edit(connection, number) for number in numbers]
+    for record in records[:-1]:
+        require_replayable(record.id, record.recipe)
+    contents = [(record, diff_file.read(store.objects, record.object_path, record.object_hash)) for record in records]
+    with store.reading() as connection:
+        prompts = {
+            record.id: prompts_in_recipe(connection, record) for record in records[:-1] if needs_prompts(record.recipe)
+        }
+    replays = compute_replays(models.load(model.name, model.version), contents, prompts)
+    return store_rebase(store, edit, model.version, replays)
+
+
 def compute_replays(
     version: ModelVersion,
     edits: Sequence[tuple[Edit, diff_file.EditObject]],
@@ -83,34 +95,30 @@ def compute_replays(
     Raises:
         EditError: if one can't be computed anew, or the weights are not those that the edits left.
     """
-    network, fingerprint = version.network, version.record.fingerprint
     parameters = dict(version.model.named_parameters())
-    later: list[tuple[Edit, diff_file.EditObject, Values]] = []
+    later: list[tuple[Edit, Replayable, Values]] = []
     for place, (record, content) in enumerate(edits, 1):
         if place < len(edits):
-            later.append((record, content, recipe_slots(network, content)))
-        step_in_memory(parameters, fingerprint, content, reverse=True)
+            recipe = require_replayable(record.id, content.recipe)
+            later.append((record, recipe, present_slots(version.network, recipe.neurons)))
+        step_in_memory(parameters, version.record.fingerprint, content, reverse=True)
     replays = []
-    for record, content, before in reversed(later):
-        planned = _computed_anew(version, network, record, content, prompts.get(record.id, ()))
+    for record, recipe, before in reversed(later):
+        planned = _computed_anew(version, record, recipe, prompts.get(record.id, ()))
         apply_object(parameters, planned)
-        replays.append(Replay(record.id, planned, difference(before, recipe_slots(network, content))))
+        after = present_slots(version.network, recipe.neurons)
+        replays.append(Replay(record.id, planned, difference(before, after)))
     return replays
 
 
 def _computed_anew(
-    version: ModelVersion,
-    network: Network,
-    record: Edit,
-    content: diff_file.EditObject,
-    prompts: Sequence[Prompt],
+    version: ModelVersion, record: Edit, recipe: Replayable, prompts: Sequence[Prompt]
 ) -> diff_file.EditObject:
-    if record.kind != "optimize":
-        return replay(network, content, record.id, encode_open(version, own_prompts(record, prompts)))
-    neurons = recipe_neurons(content.recipe)
-    recipe = replayed_recipe(content.recipe, record.id)
     try:
-        return optimized_anew(record, version, network, neurons, prompts, recipe=recipe, kind=record.kind)
+        if isinstance(recipe, OptimizeRecipe):
+            return optimized_anew(record, replayed(recipe, record.id), version, prompts)
+        own = encode_open(version, own_prompts(record, prompts))
+        return replay(version.network, recipe, record.id, own, fingerprint=version.record.fingerprint)
     except EditError as error:
         raise EditError(f"edit {record.id} can't be replayed: {error}") from error
 
@@ -137,8 +145,8 @@ def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequen
         reverted = [step.edit for step in taken]
         if reverted != expected:
             raise VersionMovedError(
-                f"edits {reverted} would be taken out of model {taken[0].model}; expected {expected}: others were "
-                "applied in the meantime. See `kndb edit log`, then run the command again"
+                f"other edits of model {taken[0].model} were applied in the meantime: {reverted} would be taken out "
+                f"in place of {expected}. Look at {call('edits.log', model=taken[0].model)}, then do it again"
             )
         for one in replays:
             version = taken[-1].version_after

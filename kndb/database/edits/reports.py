@@ -1,14 +1,7 @@
 """What a plan is found to do, measured in memory before it is stored: every recipe has it, as `report`.
 
-The report holds numbers alone, so that the same plan on another day is the same edit:
-
-    of an edit of a fact: `prompts`, `success_before`, `success` (shares of the fact's prompts, held-out templates left
-        out, whose most probable token is the new answer), `probability_before`, `probability` (its mean over them),
-        `held_out_prompts` and `held_out_success`, the same on prompts of held-out templates
-    of each edit: `relation` and `elsewhere`, each with `prompts` (one for each of up to ten other facts, drawn at
-        random), `surprisal_before`, `surprisal` (mean −log p of the fact's object, in nats), `changed` (share whose
-        most probable token is another one after), `right_before`, `right` (share that are answered with the object)
-    `refinement`: `number`, `run` and `method`
+The report holds numbers alone, so that the same plan on another day is the same edit; `kndb.records.plan_reports` says
+which. The prompts of other facts are one for each of up to ten, drawn at random, of the relation and of other ones.
 """
 
 from __future__ import annotations
@@ -27,13 +20,15 @@ from ...models.answers import batched_log_probabilities
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.facts import Fact, Prompt
+from ...records.plan_reports import FactReport, OthersReport, PlanReport, ReportRefinement
+from ...records.recipes import EraseRecipe, fact_recipe
 from ...store import facts as store_facts
 from ...store import refinements
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ..models import ModelVersion
 from .edited_sentences import sentences_of_facts
-from .optimize import encode_open
+from .kept_prompts import encode_open
 
 SAMPLED = 10
 """Other facts of the relation, and of other relations, that a plan is tried on."""
@@ -72,13 +67,15 @@ def with_report(
     before = _asked(network, groups)
     with edited(dict(version.model.named_parameters()), content):
         after = _asked(network, groups)
-    report: dict[str, Any] = {}
-    if fact is not None:
-        report |= _of_fact(int(str(content.recipe["new_token"])), before, after)
-    for name in ("relation", "elsewhere"):
-        report[name] = _of_others(groups[name], before[name], after[name])
-    report["refinement"] = {"number": refinement, "run": chosen.run_id, "method": method}
-    return replace(content, recipe={**content.recipe, "report": report})
+    others: dict[str, Any] = {
+        name: _of_others(groups[name], before[name], after[name]) for name in ("relation", "elsewhere")
+    }
+    others["refinement"] = ReportRefinement(number=refinement, run=chosen.run_id, method=method)
+    if isinstance(content.recipe, EraseRecipe):
+        return replace(content, recipe=replace(content.recipe, report=PlanReport(**others)))
+    recipe = fact_recipe(content.recipe)
+    report = FactReport(**_of_fact(recipe.new_token, before, after), **others)
+    return replace(content, recipe=replace(recipe, report=report))
 
 
 def _sampled(
@@ -156,19 +153,19 @@ def _of_fact(new: int, before: Mapping[str, torch.Tensor], after: Mapping[str, t
     }
 
 
-def _of_others(prompts: Sequence[EncodedPrompt], before: torch.Tensor, after: torch.Tensor) -> dict[str, Any]:
+def _of_others(prompts: Sequence[EncodedPrompt], before: torch.Tensor, after: torch.Tensor) -> OthersReport:
     if not prompts:
-        return {"prompts": 0}
+        return OthersReport(prompts=0)
     answers = torch.tensor([prompt.answer for prompt in prompts])
     first, then = before.argmax(-1), after.argmax(-1)
-    return {
-        "prompts": len(prompts),
-        "surprisal_before": _rounded(-before.double().gather(1, answers[:, None]).mean().item()),
-        "surprisal": _rounded(-after.double().gather(1, answers[:, None]).mean().item()),
-        "changed": _rounded((first != then).double().mean().item()),
-        "right_before": _rounded((first == answers).double().mean().item()),
-        "right": _rounded((then == answers).double().mean().item()),
-    }
+    return OthersReport(
+        prompts=len(prompts),
+        surprisal_before=_rounded(-before.double().gather(1, answers[:, None]).mean().item()),
+        surprisal=_rounded(-after.double().gather(1, answers[:, None]).mean().item()),
+        changed=_rounded((first != then).double().mean().item()),
+        right_before=_rounded((first == answers).double().mean().item()),
+        right=_rounded((then == answers).double().mean().item()),
+    )
 
 
 def _rounded(value: float) -> float | None:

@@ -13,16 +13,50 @@ from pathlib import Path
 from ...editing.objects import object_format
 from ...editing.objects.checkpoint_values import CheckpointValues, DisagreementError, places_of
 from ...editing.objects.object_format import StoredEdit, check_fingerprint
-from ...errors import ModelError
+from ...errors import ModelError, UsageError
 from ...models.sources import locate
 from ...records.edits import Edit
 from ...records.models import Model
+from ...records.versions import HistoryEntry
+from ...store import models as store_models
 from ...store.edits import edit as store_edits
-from ...store.edits.steps import Action
+from ...store.edits import steps as store_steps
+from ...store.edits.allowed_steps import Action
 from ...store.engine import Store
-from ...store.versions import stored_slots
+from ...store.versions import CurrentModel, applied_edits, stored_slots
 from ...versions import Slot
 from ..models import ModelCommands, require_checkpoint
+
+
+def take_steps(store: Store, models: ModelCommands, edits: Sequence[int], action: Action) -> list[HistoryEntry]:
+    """Applies edits of one model to its current version, or reverts them, all or none; each is tried first.
+
+    Args:
+        store: the store.
+        models: loads the checkpoint, where its files alone don't do.
+        edits: at least one.
+        action: what to do with them.
+    """
+    if not edits:
+        raise UsageError("there is no edit; give at least one number")
+    with store.reading() as connection:
+        # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
+        model, order = store_steps.plan_steps(connection, edits, action)
+    try_current(store, models, model, [(edit, action) for edit in order])
+    with store.writing() as connection:
+        taken: list[HistoryEntry] = []
+        for edit in order:
+            expected = taken[-1].version_after if taken else model.version
+            taken.append(store_steps.take_step(connection, edit, action, expected))
+        return taken
+
+
+def try_current(store: Store, models: ModelCommands, model: CurrentModel, steps: Sequence[tuple[int, Action]]) -> None:
+    """Tries steps from a model's current version; see `try_steps`."""
+    with store.reading() as connection:
+        record = store_models.model(connection, model.name)
+        applied = applied_edits(connection, model.id)
+    try_steps(store, models, record, applied, steps)
 
 
 def try_steps(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
+from ...advice import option
 from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
+from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 from ...records.edits import EditTrial, TrialResult, TrialSummary
 from ...records.progress import Progress
 from ...store import models as store_models
@@ -16,8 +17,9 @@ from ...store import versions as store_versions
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelCommands
-from .drafts import EditDrafts, chosen_refinement
-from .trial_measures import EditMethod, TrialRun, TrialSizes
+from .chosen import chosen_refinement
+from .drafts import EditDrafts
+from .trial_measures import TrialRun
 
 COUNTS = (1, 10, 100)
 """After how many edits, one on the other, a bench measures."""
@@ -33,25 +35,21 @@ class EditTrialCommands:
     def bench(
         self,
         model: str,
-        method: EditMethod | None = None,
+        method: EditSettings | None = None,
+        settings: TrialSettings | None = None,
         *,
-        sizes: TrialSizes | None = None,
         counts: Sequence[int] = COUNTS,
-        relations: Sequence[str] = (),
         refinement: int | None = None,
-        seed: int = 0,
         progress: Progress | None = None,
     ) -> EditTrial:
         """Edits many facts, each alone and then one on the other, and measures; goes on where it was stopped.
 
         Args:
             model: a registered model; its current version is edited.
-            method: how; None takes the paper's rule with its defaults.
-            sizes: how many facts are edited and measured.
+            method: how: the settings of an update or of an optimisation; None takes an update's defaults.
+            settings: what is edited and measured; None takes the defaults.
             counts: after how many edits, one on the other, to measure; those above the number of facts are left out.
-            relations: the relations whose facts are edited; none stands for a draw of three quarters of them.
             refinement: whose knowledge neurons; None takes the model's newest.
-            seed: of all that is drawn.
             progress: told the edits measured, of how many.
 
         Raises:
@@ -59,16 +57,16 @@ class EditTrialCommands:
             NotFoundError: if there is no such model, relation or refinement.
             EditError: if no fact has a knowledge neuron.
         """
-        method, sizes = method or EditMethod(), sizes or TrialSizes()
+        method = method or UpdateSettings()
         if any(count < 1 for count in counts):
-            raise UsageError(f"found counts {', '.join(map(str, counts))}; expected numbers of at least 1")
-        run, trial = self._begin(
-            "bench", model, refinement, sizes, relations, seed, method.settings | {"counts": sorted(set(counts))}
-        )
-        kept = sorted({count for count in counts if count <= len(run.targets)})
+            raise UsageError(f"{option('counts')} must be at least 1 (got {', '.join(map(str, counts))})")
+        own = method.as_trial() | {"counts": sorted(set(counts))}
+        run, trial = self._begin("bench", model, refinement, settings or TrialSettings(), own)
+        targets = run.facts.targets
+        kept = sorted({count for count in counts if count <= len(targets)})
         done = self._done(trial)
-        total = len(run.targets) + max(kept, default=0)
-        for place, target in enumerate(run.targets):
+        total = len(targets) + max(kept, default=0)
+        for place, target in enumerate(targets):
             if (SINGLE, place) not in done:
                 self._add(trial, TrialResult(SINGLE, place, target.fact.id, run.single(target, method)))
             if progress is not None:
@@ -80,29 +78,25 @@ class EditTrialCommands:
                 if found is not None:
                     self._add(trial, TrialResult(CUMULATIVE, place, None, found))
                 if progress is not None:
-                    progress(len(run.targets) + place, total)
+                    progress(len(targets) + place, total)
         return self._finished(trial)
 
     def sweep(
         self,
         model: str,
-        methods: Sequence[EditMethod],
+        methods: Sequence[EditSettings],
+        settings: TrialSettings | None = None,
         *,
-        sizes: TrialSizes | None = None,
-        relations: Sequence[str] = (),
         refinement: int | None = None,
-        seed: int = 0,
         progress: Progress | None = None,
     ) -> EditTrial:
         """Edits the same facts, each alone, in several ways, and measures; goes on where it was stopped.
 
         Args:
             model: a registered model; its current version is edited.
-            methods: the ways, at least one.
-            sizes: how many facts are edited and measured.
-            relations: the relations whose facts are edited; none stands for a draw of three quarters of them.
+            methods: the ways, at least one: the settings of each.
+            settings: what is edited and measured; None takes the defaults, with 20 facts.
             refinement: whose knowledge neurons; None takes the model's newest.
-            seed: of all that is drawn.
             progress: told the edits measured, of how many.
 
         Raises:
@@ -112,19 +106,18 @@ class EditTrialCommands:
         """
         cells = {_cell(method): method for method in methods}
         if not cells:
-            raise UsageError("found no settings to try; expected at least one")
-        sizes = sizes or TrialSizes(facts=20)
-        settings = {"cells": [method.settings for method in cells.values()]}
-        run, trial = self._begin("sweep", model, refinement, sizes, relations, seed, settings)
+            raise UsageError("there are no settings to try; give at least one")
+        own = {"cells": [method.as_trial() for method in cells.values()]}
+        run, trial = self._begin("sweep", model, refinement, settings or TrialSettings(facts=20), own)
         done = self._done(trial)
         tried = 0
         for cell, method in cells.items():
-            for place, target in enumerate(run.targets):
+            for place, target in enumerate(run.facts.targets):
                 if (cell, place) not in done:
                     self._add(trial, TrialResult(cell, place, target.fact.id, run.single(target, method)))
                 tried += 1
                 if progress is not None:
-                    progress(tried, len(cells) * len(run.targets))
+                    progress(tried, len(cells) * len(run.facts.targets))
         return self._finished(trial)
 
     # --- looking -------------------------------------------------------------------------------------------
@@ -175,13 +168,9 @@ class EditTrialCommands:
         kind: str,
         model: str,
         refinement: int | None,
-        sizes: TrialSizes,
-        relations: Sequence[str],
-        seed: int,
-        settings: dict[str, Any],
+        settings: TrialSettings,
+        own: dict[str, Any],
     ) -> tuple[TrialRun, EditTrial]:
-        if not 0 <= seed < 2**63:
-            raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         self._models.get(model)
         with self._store.reading() as connection:
             chosen = chosen_refinement(connection, model, refinement)
@@ -190,11 +179,11 @@ class EditTrialCommands:
             base = store_versions.current_model(connection, version.record.id).base
         unedited = None if version.version == base else self._models.load(model, "base")
         drafts = EditDrafts(self._store, self._models)
-        run = TrialRun(self._store, drafts, version, unedited, chosen.id, sizes, relations, seed)
-        settings |= {**asdict(sizes), "refinement": chosen.id, "relations": sorted(set(relations)), "seed": seed}
-        settings["known_facts"] = run.known_facts  # With more of them, others would be drawn.
+        run = TrialRun(self._store, drafts, version, unedited, chosen.id, settings)
+        # With more known facts, others would be drawn.
+        stored = {**own, **settings.as_json(), "refinement": chosen.id, "known_facts": run.facts.known}
         with self._store.writing() as connection:
-            trial = store_trials.begin(connection, version.record.id, version.version, kind, settings)
+            trial = store_trials.begin(connection, version.record.id, version.version, kind, stored)
         return run, trial
 
     def _done(self, trial: EditTrial) -> set[tuple[str, int]]:
@@ -211,5 +200,5 @@ class EditTrialCommands:
             return store_trials.trial(connection, trial.id)
 
 
-def _cell(method: EditMethod) -> str:
-    return json.dumps(method.settings, sort_keys=True)
+def _cell(method: EditSettings) -> str:
+    return json.dumps(method.as_trial(), sort_keys=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ...advice import call
 from ...editing.objects import object_format
 from ...editing.objects.object_bytes import object_path
 from ...errors import DiffFileError, KndbError, UsageError
@@ -35,10 +36,10 @@ class Verified:
     part: Literal["object", "log", "checkpoint"]
 
 
-def verify_edits(
+def verify(
     store: Store, models: ModelCommands, numbers: Sequence[int], model: str | None, weights: bool
 ) -> list[Verified]:
-    """See `EditHistoryCommands.verify`."""
+    """Checks edit objects and histories; see `EditCommands.verify`."""
     concerned = {record.name: record for record in models.all() if record.has_checkpoint}
     if model is not None:
         concerned = {model: models.get(model)}
@@ -66,7 +67,8 @@ def _check_model(chosen: Sequence[Edit], model: str | None) -> None:
     for one in chosen:
         if model is not None and one.model != model:
             raise UsageError(
-                f"edit {one.id} is of model {one.model!r}; expected one of {model!r}: kndb edit list --model {model}"
+                f"edit {one.id} is of model {one.model!r}, not of {model!r}; list that model's edits with: "
+                f"{call('edits.all', model=model)}"
             )
 
 
@@ -86,7 +88,7 @@ def _edit(store: Store, edit: Edit, slots: Sequence[SlotChange], model: Model) -
         f"the object has {name} {found!r}, the database {expected!r}"
         for name, found, expected in (
             ("kind", content.kind, edit.kind),
-            ("recipe", dict(content.recipe), dict(edit.recipe)),
+            ("recipe", content.recipe.as_json(), edit.recipe.as_json()),
             ("fingerprint", content.fingerprint, model.fingerprint),
             ("path", object_path(edit.object_hash), edit.object_path),
         )

@@ -126,13 +126,11 @@ def edits(sources: Sources) -> Section:
             missing="The model has no edits. Plan one with:",
             remedy=f"kndb edit update --model {name} --fact FACT --to ANSWER",
         )
-    from ..edits.commands import recipe_title
-
     rows = [
         (
             f"edit {edit.id}",
             edit.kind,
-            recipe_title(edit),
+            edit.title,
             count(edit.neurons),
             edit.base_version,
             "yes" if edit.applied else "no",

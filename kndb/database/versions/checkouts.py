@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ...editing.objects.object_bytes import read_content
 from ...editing.objects.slot_bytes import NeedsWeightsError, SlotEdit, SlotSwitch, locate, read_edit, switches
-from ...editing.working_copy import copy as working_copy
 from ...editing.working_copy import first_copy
+from ...editing.working_copy import opening as working_copy
 from ...editing.working_copy.comparison import differing_files
 from ...editing.working_copy.copy import WorkingCopy
 from ...errors import ConflictError, FingerprintError, ModelError, UsageError

@@ -11,7 +11,7 @@ from ...store import models as store_models
 from ...store import snapshots as store_snapshots
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
-from ...store.edits.steps import way
+from ...store.edits.allowed_steps import way
 from ...store.engine import Store
 from ...store.versions import applied_edits
 from ..edits.diff import SlotDiff, compare_versions

@@ -15,6 +15,7 @@ from ...errors import EditError
 from ...models.dtypes import DTYPE_NAMES
 from ...models.layout import SlotLayout
 from ...models.network import Network
+from ...records.recipes import CaptureRecipe, OtherRecipe
 from . import factor_fits
 from .captured import captured_tensors
 from .diff_file import EditObject, ParameterDiff, slot_bytes
@@ -29,7 +30,8 @@ def capture(
     edited: Mapping[str, torch.Tensor],
     *,
     fingerprint: str,
-    recipe: Mapping[str, object],
+    source: str,
+    source_fingerprint: str,
 ) -> EditObject:
     """The edit that leads from a model's present weights to others, byte for byte.
 
@@ -37,7 +39,8 @@ def capture(
         network: the model.
         edited: the other weights by parameter name, of the model's dtypes and shapes.
         fingerprint: of the model's checkpoint.
-        recipe: what is known of the edit; how each parameter is kept is added as `tensors`.
+        source: a name for where the other weights are from.
+        source_fingerprint: of the checkpoint that they are from.
 
     Raises:
         EditError: if the parameters are not the same ones, or nothing differs.
@@ -59,11 +62,10 @@ def capture(
         change = _slots(name, layers[name], network.layers[layers[name]].layout, old, new)
         (plain if isinstance(change, ParameterDiff) else parts).append(change)  # type: ignore[arg-type]
     if not plain and not parts:
-        raise EditError("the two checkpoints hold the same weights; expected at least one byte that differs")
+        raise EditError("the two checkpoints hold the same weights; there is nothing to capture")
     content = EditObject(
         fingerprint=fingerprint,
-        kind="capture",
-        recipe={},
+        recipe=OtherRecipe("capture"),
         parameters=tuple(plain),
         layers={diff.parameter: layers[diff.parameter] for diff in plain},
         shapes={diff.parameter: _two(present[diff.parameter]) for diff in plain},
@@ -71,7 +73,8 @@ def capture(
     )
     kept = {one.parameter: vars(one) for one in captured_tensors(content)}
     described = {name: {key: value for key, value in one.items() if key != "parameter"} for name, one in kept.items()}
-    return replace(content, recipe={**recipe, "tensors": described})
+    recipe = CaptureRecipe(source=source, from_fingerprint=source_fingerprint, tensors=described)
+    return replace(content, recipe=recipe)
 
 
 def _require_alike(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.Tensor]) -> None:
@@ -79,16 +82,17 @@ def _require_alike(present: Mapping[str, torch.Tensor], edited: Mapping[str, tor
     if missing or extra:
         raise EditError(
             f"the edited checkpoint lacks {_named(missing) or 'nothing'} and has {_named(extra) or 'nothing'} besides; "
-            "expected the model's own parameters"
+            "an edit changes the model's own parameters"
         )
     for name, tensor in present.items():
         found, expected = (edited[name].dtype, list(edited[name].shape)), (tensor.dtype, list(tensor.shape))
         if found != expected:
             raise EditError(
-                f"{name} is {found[0]} {found[1]} in the edited checkpoint; expected {expected[0]} {expected[1]}"
+                f"{name} is {found[0]} {found[1]} in the edited checkpoint, and {expected[0]} {expected[1]} in "
+                "the model"
             )
         if not bool(torch.isfinite(edited[name]).all()):
-            raise EditError(f"{name} has NaN or infinity in the edited checkpoint; expected finite values")
+            raise EditError(f"{name} has NaN or infinity in the edited checkpoint; all values have to be finite")
 
 
 def _named(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from ...errors import StoreError
 from .diff_format import EditObject, ParameterDiff, decode, encode, slot_bytes
 from .object_bytes import object_path, read_content
-from .object_format import Layout
+from .object_metadata import Layout
 
 __all__ = [
     "EditObject",
@@ -60,8 +60,8 @@ def write(edit: EditObject, folder: Path) -> tuple[str, str]:
         _write_file(folder, path, content)
     except OSError as error:
         raise StoreError(
-            f"the edit object {folder / path} can't be written: {error.strerror or error}; expected a folder "
-            "that can be written, with free space. No edit was stored: mend that, then run the command again"
+            f"the edit object {folder / path} can't be written: {error.strerror or error}. No edit was stored: make "
+            "the folder writable, with free space, then do it again"
         ) from error
     return object_hash, path
 

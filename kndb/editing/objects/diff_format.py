@@ -13,10 +13,12 @@ import torch
 
 from ...errors import EditError
 from ...models.dtypes import DTYPE_NAMES
+from ...records.recipes import Recipe
 from . import diff_tensors
 from .diff_tensors import Table, TensorDiff
 from .object_bytes import FlawError, refusing
-from .object_format import Layout, Shape, StoredEdit, StoredSlots, assemble, entry_of, parse
+from .object_format import StoredEdit, StoredSlots, assemble, entry_of, parse
+from .object_metadata import Layout, Shape
 
 DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 """The dtypes of parameters by their names in safetensors."""
@@ -47,8 +49,7 @@ class EditObject:
 
     Attributes:
         fingerprint: of the checkpoint that the edit is for.
-        kind: kind of edit.
-        recipe: everything needed to compute the edit again; JSON values only.
+        recipe: everything needed to compute the edit again, and what kind of edit it is.
         parameters: the touched parameters.
         layers: each parameter's layer.
         shapes: each parameter's full shape.
@@ -56,12 +57,16 @@ class EditObject:
     """
 
     fingerprint: str
-    kind: str
-    recipe: Mapping[str, object]
+    recipe: Recipe
     parameters: tuple[ParameterDiff, ...]
     layers: Mapping[str, int]
     shapes: Mapping[str, Shape]
     tensors: tuple[TensorDiff, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The kind of edit."""
+        return self.recipe.kind
 
 
 def slot_bytes(values: torch.Tensor) -> torch.Tensor:
@@ -106,7 +111,6 @@ def _serialize(edit: EditObject) -> bytes:
     return assemble(
         _tensors(edit),
         fingerprint=edit.fingerprint,
-        kind=edit.kind,
         recipe=edit.recipe,
         parameters=entries,
         parts=edit.tensors,
@@ -161,7 +165,6 @@ def decode(content: bytes, name: str) -> EditObject:
 def _with_tensors(edit: StoredEdit) -> EditObject:
     return EditObject(
         fingerprint=edit.fingerprint,
-        kind=edit.kind,
         recipe=edit.recipe,
         parameters=tuple(_parameter_diff(slots) for slots in edit.parameters),
         layers={slots.parameter: slots.layer for slots in edit.parameters},

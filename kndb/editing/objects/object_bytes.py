@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from ...advice import call
 from ...errors import DiffFileError
 
 HEADER_LIMIT = 16 * 1024 * 1024
@@ -25,7 +26,7 @@ class FlawError(Exception):
     """Something in the bytes is not as it should be; the caller knows the file's name."""
 
     def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"found {found}; expected {expected}")
+        super().__init__(f"it has {found} (expected: {expected})")
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def refusing(name: str) -> Iterator[None]:
         yield
     except FlawError as flaw:
         raise DiffFileError(
-            f"{name} is not a sound edit object: {flaw}. Run `kndb db check` to check the whole store"
+            f"{name} is not a sound edit object: {flaw}. Check the whole store with: {call('maintenance.check')}"
         ) from None
 
 
@@ -80,7 +81,7 @@ def _read_file(folder: Path, relative_path: str) -> bytes:
     except (OSError, UnicodeEncodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         expected = "a regular file below the folder of objects, reached through no symbolic link"
-        raise FlawError(f"that it can't be opened ({reason})", expected) from None
+        raise FlawError(f"no file that can be opened ({reason})", expected) from None
 
 
 def _components(relative_path: str) -> list[str]:
@@ -110,7 +111,7 @@ def _opened(folder: Path, components: list[str]) -> Iterator[int]:
 def _content(descriptor: int) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise FlawError("something that is not a regular file", "a regular file")
+        raise FlawError("no regular file", "one")
     with open(descriptor, "rb", closefd=False) as file:
         start = file.read(8)
         header_length(start, status.st_size)
@@ -151,7 +152,7 @@ def parse_json(text: str, what: str) -> object:
         # Half of a surrogate pair is legal in JSON, but neither SQLite nor a terminal takes it.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise FlawError(f"{what} that can't be read as JSON ({error})", "well-formed JSON") from None
+        raise FlawError(f"malformed JSON in {what} ({error})", "well-formed JSON") from None
     return value
 
 

@@ -26,27 +26,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any
 
 import safetensors
 
+from ...advice import call
 from ...errors import FingerprintError
 from ...models.layout import SlotLayout
 from ...models.weights import ITEM_SIZES
 from ...records.edits import SlotChange
+from ...records.recipes import Recipe, read_recipe
 from . import diff_tensors
-from .diff_tensors import LAYOUTS, Table, TensorDiff
-from .object_bytes import FlawError, header_length, json_object, parse_json, read_content, refusing
+from .diff_tensors import Table, TensorDiff
+from .object_bytes import FlawError, header_length, json_object, read_content, refusing
+from .object_metadata import (
+    FORMAT,
+    FORMAT_VERSION,
+    WITH_TENSORS,
+    Layout,
+    ParameterEntry,
+    Shape,
+    check_tensor_list,
+    read_metadata,
+)
 from .slot_bytes import SlotEdit, SlotPlace, is_finite, slot_sha256
 
-FORMAT = "kndb-edit"
-FORMAT_VERSION, WITH_TENSORS = "1", "2"
-Layout = Literal["row", "column"]
-Shape = tuple[int, int]
-
 _ITEM_SIZES = {"U8": 1, "I8": 1, "I64": 8, **ITEM_SIZES}
-_METADATA_KEYS = {"format", "format_version", "fingerprint", "kind", "recipe", "parameters"}
-_PARAMETER_KEYS = {"name", "layout", "layer", "shape", "dtype"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,17 +93,20 @@ class StoredEdit:
 
     Attributes:
         fingerprint: of the checkpoint that the edit is for.
-        kind: kind of edit.
-        recipe: everything needed to compute the edit again.
+        recipe: everything needed to compute the edit again, and what kind of edit it is.
         parameters: the value slots that it changes.
         tensors: changes that are not kept as plain value slots, of other parameters.
     """
 
     fingerprint: str
-    kind: str
-    recipe: Mapping[str, object]
+    recipe: Recipe
     parameters: tuple[StoredSlots, ...]
     tensors: tuple[TensorDiff, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The kind of edit."""
+        return self.recipe.kind
 
     def changes(self) -> list[SlotChange]:
         """Lists what the edit changes, with the hashes of its bytes: value slots, and parameters as a whole.
@@ -141,8 +149,8 @@ def check_fingerprint(found: str, fingerprint: str) -> None:
     """
     if found != fingerprint:
         raise FingerprintError(
-            f"the edit is for the checkpoint with fingerprint {found}; found {fingerprint}. "
-            "Run `kndb model list` to find its model"
+            f"the edit is for the checkpoint with fingerprint {found}, and this one has {fingerprint}; find its model "
+            f"with: {call('models.all')}"
         )
 
 
@@ -153,8 +161,7 @@ def assemble(
     tensors: Table,
     *,
     fingerprint: str,
-    kind: str,
-    recipe: Mapping[str, object],
+    recipe: Recipe,
     parameters: Sequence[Mapping[str, object]],
     parts: Sequence[TensorDiff],
 ) -> bytes:
@@ -163,8 +170,7 @@ def assemble(
     Args:
         tensors: dtype, shape and bytes of each tensor, by name.
         fingerprint: of the checkpoint.
-        kind: kind of edit.
-        recipe: JSON values.
+        recipe: the recipe, which names the kind of edit.
         parameters: the metadata's entries of the parameters.
         parts: those that are not plain value slots.
 
@@ -175,8 +181,8 @@ def assemble(
         "format": FORMAT,
         "format_version": WITH_TENSORS if parts else FORMAT_VERSION,
         "fingerprint": fingerprint,
-        "kind": kind,
-        "recipe": _canonical_json(recipe),
+        "kind": recipe.kind,
+        "recipe": _canonical_json(recipe.as_json()),
         "parameters": _canonical_json(sorted(parameters, key=lambda entry: str(entry["name"]))),
     }
     if parts:
@@ -221,7 +227,6 @@ def _assembled(edit: StoredEdit) -> bytes:
     return assemble(
         tensors,
         fingerprint=edit.fingerprint,
-        kind=edit.kind,
         recipe=edit.recipe,
         parameters=[entry_of(one.parameter, one.layout, one.layer, one.shape, one.dtype) for one in edit.parameters],
         parts=edit.tensors,
@@ -231,34 +236,6 @@ def _assembled(edit: StoredEdit) -> bytes:
 # --- from bytes -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Description:
-    """An entry of the metadata's list of parameters."""
-
-    name: str
-    layout: Layout
-    layer: int
-    shape: Shape
-    dtype: str
-
-    @property
-    def slots(self) -> int:
-        return SlotLayout(self.layout).slots(self.shape)
-
-    @property
-    def slot_size(self) -> int:
-        return SlotLayout(self.layout).width(self.shape)
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    fingerprint: str
-    kind: str
-    recipe: Mapping[str, object]
-    parameters: tuple[_Description, ...]
-    tensors: tuple[Mapping[str, object], ...]
-
-
 def parse(content: bytes) -> StoredEdit:
     """Reads an edit object from its bytes and makes every check except that of the hash.
 
@@ -266,13 +243,12 @@ def parse(content: bytes) -> StoredEdit:
         FlawError: if anything is not as it should be; see `object_bytes.refusing`.
     """
     header = _header(content)
-    metadata = _read_metadata(header.pop("__metadata__", None))
-    _check_tensor_list(header, metadata)
+    metadata = read_metadata(header.pop("__metadata__", None))
+    check_tensor_list(header, metadata)
     tensors = _load(content)
     edit = StoredEdit(
         fingerprint=metadata.fingerprint,
-        kind=metadata.kind,
-        recipe=metadata.recipe,
+        recipe=read_recipe(metadata.kind, metadata.recipe),
         parameters=tuple(_stored_slots(entry, tensors) for entry in metadata.parameters),
         tensors=tuple(diff_tensors.tensor_diff(entry, tensors) for entry in metadata.tensors),
     )
@@ -292,117 +268,6 @@ def _header(content: bytes) -> dict[str, object]:
     return json_object(text, "the header")
 
 
-def _read_metadata(metadata: object) -> _Metadata:
-    if not isinstance(metadata, dict):
-        raise FlawError("no __metadata__ in the header", "an edit object's metadata")
-    _check_keys(metadata, {"format", "format_version"}, "the metadata", exactly=False)
-    version = metadata["format_version"]
-    if metadata["format"] != FORMAT or version not in (FORMAT_VERSION, WITH_TENSORS):
-        raise FlawError(
-            f"format {metadata['format']!r}, version {version!r}",
-            f"format {FORMAT!r}, version {FORMAT_VERSION!r} or {WITH_TENSORS!r}; a later kndb may have written it",
-        )
-    keys = _METADATA_KEYS | ({"tensors"} if version == WITH_TENSORS else set())
-    _check_keys(metadata, keys, "the metadata")
-    texts = {key: _text(metadata[key], f"{key} of the metadata") for key in keys}
-    tensors = _tensor_entries(parse_json(texts["tensors"], "the list of tensors")) if version == WITH_TENSORS else ()
-    return _Metadata(
-        fingerprint=texts["fingerprint"],
-        kind=texts["kind"],
-        recipe=json_object(texts["recipe"], "the recipe"),
-        parameters=_descriptions(parse_json(texts["parameters"], "the list of parameters"), few=bool(tensors)),
-        tensors=tensors,
-    )
-
-
-def _check_keys(mapping: Mapping[str, object], keys: set[str], what: str, *, exactly: bool = True) -> None:
-    missing, extra = sorted(keys - set(mapping)), sorted(set(mapping) - keys)
-    if missing or (exactly and extra):
-        raise FlawError(f"{sorted(mapping)} in {what}", f"{sorted(keys)}")
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise FlawError(f"{value!r} as {what}", "text that is not empty")
-    return value
-
-
-def _tensor_entries(entries: object) -> tuple[Mapping[str, object], ...]:
-    if not isinstance(entries, list) or not entries:
-        raise FlawError(f"{entries!r} as the list of tensors", "at least one")
-    names: list[str] = []
-    for entry in entries:
-        diff_tensors.part_names(entry)
-        names.append(entry["name"])
-    if names != sorted(set(names)):
-        raise FlawError(f"tensors in the order {names}", "each once, sorted by name")
-    return tuple(entries)
-
-
-def _descriptions(entries: object, *, few: bool) -> tuple[_Description, ...]:
-    if not isinstance(entries, list) or not (entries or few):
-        raise FlawError(f"{entries!r} as the list of parameters", "at least one touched parameter")
-    descriptions = tuple(_description(entry) for entry in entries)
-    names = [entry.name for entry in descriptions]
-    if names != sorted(set(names)):
-        raise FlawError(f"parameters in the order {names}", "each once, sorted by name")
-    return descriptions
-
-
-def _description(entry: object) -> _Description:
-    if not isinstance(entry, dict):
-        raise FlawError(f"{entry!r} in the list of parameters", "a JSON object")
-    _check_keys(entry, _PARAMETER_KEYS, "the list of parameters")
-    name = _text(entry["name"], "a parameter's name")
-    layout, layer, shape, dtype = (entry[key] for key in ("layout", "layer", "shape", "dtype"))
-    if layout not in LAYOUTS:
-        raise FlawError(f"layout {layout!r} of {name}", "row or column")
-    if not _is_count(layer):
-        raise FlawError(f"layer {layer!r} of {name}", "a number from 0")
-    if not (isinstance(shape, list) and len(shape) == 2 and all(_is_count(size) and size for size in shape)):
-        raise FlawError(f"shape {shape!r} of {name}", "two sizes, each at least 1")
-    if dtype not in list(ITEM_SIZES):
-        raise FlawError(f"dtype {dtype!r} of {name}", f"one of {', '.join(ITEM_SIZES)}")
-    return _Description(name, SlotLayout(layout).word, layer, (shape[0], shape[1]), str(dtype))
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    # True and False are integers to Python, not to JSON.
-    return type(value) is int and 0 <= value < 2**31
-
-
-def _check_tensor_list(header: Mapping[str, object], metadata: _Metadata) -> None:
-    """Compares names, dtypes and shapes in the header with the metadata, before any tensor is built."""
-    expected = {f"{entry.name}.{part}" for entry in metadata.parameters for part in ("indices", "old", "new")}
-    plain = {entry.name for entry in metadata.parameters}
-    for other in metadata.tensors:
-        if other["name"] in plain:
-            raise FlawError(f"parameter {other['name']} as value slots and as a tensor", "each parameter once")
-        expected |= diff_tensors.part_names(other)
-    _check_keys(header, expected, "the list of tensors")
-    for entry in metadata.parameters:
-        count = _check_indices_entry(entry, header[f"{entry.name}.indices"])
-        for part in ("old", "new"):
-            _check_tensor_entry(f"{entry.name}.{part}", header, entry.dtype, [count, entry.slot_size])
-
-
-def _check_indices_entry(entry: _Description, tensor: object) -> int:
-    shape = tensor.get("shape") if isinstance(tensor, dict) else None
-    if not (isinstance(shape, list) and len(shape) == 1 and _is_count(shape[0]) and 0 < shape[0] <= entry.slots):
-        raise FlawError(f"shape {shape!r} of {entry.name}.indices", f"[k] with k from 1 to {entry.slots}")
-    _check_tensor_entry(f"{entry.name}.indices", {f"{entry.name}.indices": tensor}, "I64", shape)
-    return shape[0]
-
-
-def _check_tensor_entry(name: str, header: Mapping[str, object], dtype: str, shape: list[int]) -> None:
-    tensor = header[name]
-    if not isinstance(tensor, dict):
-        raise FlawError(f"{tensor!r} as the description of {name}", "dtype, shape and data_offsets")
-    _check_keys(tensor, {"dtype", "shape", "data_offsets"}, f"the description of {name}")
-    if tensor["dtype"] != dtype or tensor["shape"] != shape:
-        raise FlawError(f"{name} as {tensor['dtype']} {tensor['shape']}", f"{dtype} {shape}")
-
-
 def _load(content: bytes) -> Table:
     try:
         found: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
@@ -411,7 +276,7 @@ def _load(content: bytes) -> Table:
     return {name: (str(one["dtype"]), list(one["shape"]), bytes(one["data"])) for name, one in found}
 
 
-def _stored_slots(entry: _Description, tensors: Table) -> StoredSlots:
+def _stored_slots(entry: ParameterEntry, tensors: Table) -> StoredSlots:
     raw, old, new = (tensors[f"{entry.name}.{part}"][2] for part in ("indices", "old", "new"))
     indices = struct.unpack(f"<{len(raw) // 8}q", raw)
     if any(later <= earlier for earlier, later in pairwise(indices)):

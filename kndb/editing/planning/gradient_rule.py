@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ...advice import Placeholder, call
 from ...errors import EditError
 from ...models.directions import gradient_directions
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
 from ..objects.slots import edited
-from .recipes import UpdateRule, plan, slots_by_layer
+from .recipes import TRIED, UpdateRule, plan, slots_by_layer
 
 
 def along_gradient(
@@ -60,9 +61,12 @@ def turned(
     """
     parameters = dict(network.model.named_parameters())
     at = replace(rule, lambda_new=factor).on(network)
-    with edited(parameters, plan(network, neurons, at, fingerprint="", kind="update", recipe={})):
+    with edited(parameters, plan(network, neurons, at, fingerprint="", recipe=TRIED)):
         there = gradient_directions(network, prompts, rule.new, list(rule.directions))
     sums = {layer: direction + there[layer] for layer, direction in rule.directions.items()}
     if not all(bool(total.norm() > 0) for total in sums.values()):
-        raise EditError("the gradient with the edit is just opposite to that without it; use kndb edit optimize")
+        raise EditError(
+            "the gradient with the edit is just opposite to that without it; optimise the fact's slots instead: "
+            + call("edits.plan_optimize", model=Placeholder("MODEL"), fact=Placeholder("ID"), to=Placeholder("ANSWER"))
+        )
     return replace(rule, directions={layer: total / total.norm() for layer, total in sums.items()})

@@ -17,90 +17,25 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from ...errors import EditError, UsageError
+from ...advice import option
+from ...errors import EditError
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
+from ...records.edit_settings import OptimizeSettings
 from ...records.models import Neuron
 from ...records.progress import Progress
+from ...records.recipes import OptimizeOutcome, OptimizeRecipe
 from ..objects.diff_file import EditObject
 from .recipes import plan_values, slots_by_layer
 from .upper_layers import UpperLayers
 
 _AT_ONCE = 64
 """Prompts run at once where no graph is kept."""
-
-
-@dataclass(frozen=True)
-class OptimizeSettings:
-    """How value slots are optimised.
-
-    Attributes:
-        steps: gradient steps at most, at least 1.
-        learning_rate: Adam's at the first step, in lengths of a mean slot: about how far a slot moves; above 0. It
-            falls in a straight line to nearly 0 at the last step.
-        keep: β, the weight of the other prompts' divergence, at least 0.
-        bound: c, the largest change of a slot in lengths of that slot, above 0.
-        target: the probability of the new answer with which a prompt of the fact has been won, and counts no more; 0 to
-            1. Once all have, the steps may stop.
-        drift: the mean KL divergence of the other prompts, in nats, up to which they may stop; at least 0.
-        at_once: other prompts that count in one step, at least 1: more give a steadier gradient, and slower steps.
-        seed: of the order in which the other prompts take turns.
-    """
-
-    steps: int = 60
-    learning_rate: float = 0.4
-    keep: float = 16.0
-    bound: float = 20.0
-    target: float = 0.5
-    drift: float = 0.02
-    at_once: int = 16
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses what can't be.
-
-        Raises:
-            UsageError: if a setting is out of its range.
-        """
-        for name, allowed, expected in (
-            ("steps", self.steps >= 1, "at least 1"),
-            ("learning rate", 0 < self.learning_rate < float("inf"), "a number above 0"),
-            ("keep", 0 <= self.keep < float("inf"), "a number of at least 0"),
-            ("bound", 0 < self.bound < float("inf"), "a number above 0"),
-            ("target", 0 <= self.target < 1, "a probability of at least 0, under 1"),
-            ("drift", self.drift >= 0, "a number of at least 0"),
-            ("at once", self.at_once >= 1, "at least 1"),
-            ("seed", 0 <= self.seed < 2**63, "a number from 0 to 2^63 - 1"),
-        ):
-            if not allowed:
-                found = asdict(self)[name.replace(" ", "_")]
-                raise UsageError(f"found {name} {found}; expected {expected}")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an optimisation went; the measures are those of the changes found, before they are rounded.
-
-    Attributes:
-        steps: gradient steps taken.
-        reached: whether they stopped because target and drift were reached.
-        loss: mean −log p(new answer) over the fact's prompts, in nats.
-        divergence: mean KL divergence over all other prompts, in nats; 0 without any.
-        least_probability: the new answer's lowest probability on a prompt of the fact.
-        largest_change: the largest ‖Δv‖ ÷ ‖v‖ of a slot.
-    """
-
-    steps: int
-    reached: bool
-    loss: float
-    divergence: float
-    least_probability: float
-    largest_change: float
 
 
 def optimize(
@@ -111,7 +46,7 @@ def optimize(
     others: Sequence[EncodedPrompt],
     settings: OptimizeSettings,
     progress: Progress | None = None,
-) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], Outcome]:
+) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], OptimizeOutcome]:
     """Finds changes of value slots that make a new answer win.
 
     At each step some of the other prompts count, the next ones in an order drawn by the seed, over and over; the
@@ -134,22 +69,20 @@ def optimize(
         EditError: if the model lacks a neuron, there is no prompt or neuron, or the loss is not a number.
     """
     if not prompts or not neurons:
-        raise EditError(f"found {len(prompts)} prompts and {len(neurons)} neurons; expected at least one of each")
+        raise EditError(
+            f"an optimisation needs a prompt and a neuron (got {len(prompts)} prompts and {len(neurons)} neurons)"
+        )
     with network.frozen():
         return _Optimization(network, neurons, prompts, answer, others, settings).run(progress)
 
 
 def plan_optimized(
     network: Network,
-    neurons: Sequence[Neuron],
+    recipe: OptimizeRecipe,
     prompts: Sequence[EncodedPrompt],
-    answer: int,
     others: Sequence[EncodedPrompt],
-    settings: OptimizeSettings,
     *,
     fingerprint: str,
-    kind: str,
-    recipe: Mapping[str, object],
     progress: Progress | None = None,
 ) -> EditObject:
     """Computes an optimised edit on a model's present weights, and changes nothing.
@@ -158,25 +91,22 @@ def plan_optimized(
 
     Args:
         network: the model, in the dtype in which it is stored.
-        neurons: whose value slots are to change.
+        recipe: the neurons, the new answer's token and the settings; the edit's recipe is this with the outcome.
         prompts: the fact's prompts, at least one.
-        answer: token of the new answer.
         others: prompts of other facts, whose answers are to stay.
-        settings: how.
         fingerprint: of the model's checkpoint.
-        kind: name of the recipe.
-        recipe: what the edit is for; the settings and the outcome are added to it.
         progress: told the steps taken, if wanted.
 
     Raises:
         EditError: as `optimize` and `plan_values` do.
     """
-    changes, outcome = optimize(_wide(network), neurons, prompts, answer, others, settings, progress)
+    settings = recipe.settings
+    changes, outcome = optimize(_wide(network), recipe.neurons, prompts, recipe.new_token, others, settings, progress)
     values = {}
     for layer, (indices, change) in changes.items():
         values[layer] = indices, network.layers[layer].value_slots(indices).double() + change.double()
-    full = {**recipe, **asdict(settings), "outcome": asdict(outcome)}
-    return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=full)
+    full = replace(recipe, at_once=settings.at_once, outcome=outcome)
+    return plan_values(network, values, fingerprint=fingerprint, recipe=full)
 
 
 class _Optimization:
@@ -214,7 +144,7 @@ class _Optimization:
         self._others = range(len(prompts), len(prompts) + len(kept))
         self._before = self._log_probabilities(self._others)
 
-    def run(self, progress: Progress | None) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], Outcome]:
+    def run(self, progress: Progress | None) -> tuple[dict[int, tuple[torch.Tensor, torch.Tensor]], OptimizeOutcome]:
         """Takes steps until the aims are reached or there are no more."""
         mean = torch.cat(self._lengths).mean().item() / self._width**0.5
         for change in self._changes:
@@ -229,7 +159,9 @@ class _Optimization:
                 break
             loss = fact + self._settings.keep * divergence
             if not bool(loss.isfinite()):
-                raise EditError("the loss left the range of numbers; use a lower learning rate or bound")
+                raise EditError(
+                    f"the loss left the range of numbers; use a lower {option('learning_rate')} or {option('bound')}"
+                )
             for group in adam.param_groups:
                 group["lr"] = rate * (1 - taken / self._settings.steps)
             gradients = torch.autograd.grad(loss, self._changes)
@@ -298,14 +230,19 @@ class _Optimization:
         found = [self._upper.logits(part, self._by_layer()).log_softmax(-1) for part in parts]
         return torch.cat(found) if found else torch.zeros(0, 1)
 
-    def _outcome(self, taken: int, reached: bool) -> Outcome:
+    def _outcome(self, taken: int, reached: bool) -> OptimizeOutcome:
         of_answer = self._log_probabilities(self._own)[:, self._answer]
         largest = max(
             (change.detach().norm(dim=1, keepdim=True) / lengths.clamp_min(1e-30)).max().item()
             for change, lengths in zip(self._changes, self._lengths, strict=True)
         )
-        return Outcome(
-            taken, reached, -of_answer.mean().item(), self._divergence(), of_answer.exp().min().item(), largest
+        return OptimizeOutcome(
+            steps=taken,
+            reached=reached,
+            loss=-of_answer.mean().item(),
+            divergence=self._divergence(),
+            least_probability=of_answer.exp().min().item(),
+            largest_change=largest,
         )
 
     def _by_layer(self) -> dict[int, torch.Tensor]:

@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ...advice import option
 from ...errors import EditError
 from ...models.directions import input_directions, output_directions
 from ...models.network import Network
+from ...records.edit_settings import RULES
 from ...records.models import Neuron
+from ...records.recipes import OtherRecipe, Recipe
 from ..objects.diff_file import EditObject, ParameterDiff, slot_bytes
 
 SlotRule = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """New values of value slots from their layer, their indices [k] and their old values, [k, d] in double precision."""
-RULES = ("gradient", "output", "paper")
-"""How an update chooses directions: see `UpdateRule`. Recipes of before there was a choice mean `paper`."""
+TRIED: Recipe = OtherRecipe("tried")
+"""Of an edit that is tried in memory and never stored."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class UpdateRule:
         if self.old == self.new:
             raise EditError("the new answer is the one that the model gives already; nothing to change")
         if self.name not in RULES:
-            raise EditError(f"found rule {self.name!r}; expected one of {', '.join(RULES)}")
+            raise EditError(f"{option('rule')} must be one of {', '.join(RULES)} (got {self.name})")
         if self.name == "paper":
             _require_wide_embeddings(network)
             of_paper = self._push(input_directions(network, (self.old, self.new)))
@@ -103,8 +106,7 @@ def plan(
     rule: SlotRule,
     *,
     fingerprint: str,
-    kind: str,
-    recipe: Mapping[str, object],
+    recipe: Recipe,
 ) -> EditObject:
     """Computes an edit on the model's present weights, and changes nothing.
 
@@ -116,8 +118,7 @@ def plan(
         neurons: whose value slots to change.
         rule: the new values.
         fingerprint: of the model's checkpoint.
-        kind: name of the recipe.
-        recipe: everything needed to compute it again, as JSON values.
+        recipe: everything needed to compute it again.
 
     Raises:
         EditError: if there is no neuron, one that the model lacks, or no slot would change.
@@ -126,7 +127,7 @@ def plan(
     for layer, indices in slots_by_layer(network, neurons).items():
         chosen = torch.tensor(sorted(indices), dtype=torch.int64)
         values[layer] = chosen, rule(layer, chosen, _present(network, layer, chosen).double())
-    return plan_values(network, values, fingerprint=fingerprint, kind=kind, recipe=recipe)
+    return plan_values(network, values, fingerprint=fingerprint, recipe=recipe)
 
 
 def plan_values(
@@ -134,8 +135,7 @@ def plan_values(
     values: Mapping[int, tuple[torch.Tensor, torch.Tensor]],
     *,
     fingerprint: str,
-    kind: str,
-    recipe: Mapping[str, object],
+    recipe: Recipe,
 ) -> EditObject:
     """An edit that puts given values into value slots of a model's present weights; changes nothing.
 
@@ -144,8 +144,7 @@ def plan_values(
         values: by layer, each the lowest with its parameter: slots' indices [k], rising, and their new values [k, d],
             which are rounded to the parameter's dtype.
         fingerprint: of the model's checkpoint.
-        kind: name of the recipe.
-        recipe: everything needed to compute it again, as JSON values.
+        recipe: everything needed to compute it again.
 
     Raises:
         EditError: if no slot would change, or a value leaves the dtype's range.
@@ -153,11 +152,10 @@ def plan_values(
     changed = {layer: _slots_that_change(network, layer, *pair) for layer, pair in values.items()}
     diffs = {layer: diff for layer, diff in changed.items() if diff is not None}
     if not diffs:
-        raise EditError("the edit would change no value slot; its neurons are none, or already have these values")
+        raise EditError("the edit would change no value slot: it has no neurons, or theirs have these values already")
     return EditObject(
         fingerprint=fingerprint,
-        kind=kind,
-        recipe=dict(recipe),
+        recipe=recipe,
         parameters=tuple(diffs.values()),
         layers={diff.parameter: layer for layer, diff in diffs.items()},
         shapes={diff.parameter: _shape(network, layer) for layer, diff in diffs.items()},
@@ -230,8 +228,8 @@ def _shape(network: Network, layer: int) -> tuple[int, int]:
 def _require_neuron(network: Network, neuron: Neuron) -> None:
     if neuron.layer >= len(network.layers) or neuron.index >= network.neurons:
         raise EditError(
-            f"found neuron {neuron}; this model has layers 0 to {len(network.layers) - 1} "
-            f"of {network.neurons} neurons each"
+            f"the model has no neuron {neuron}; it has layers 0 to {len(network.layers) - 1} of {network.neurons} "
+            "neurons each"
         )
 
 
@@ -239,7 +237,7 @@ def _require_wide_embeddings(network: Network) -> None:
     width = network.word_embeddings.shape[1]
     if width != network.hidden_size:
         raise EditError(
-            f"found word embeddings of {width} numbers and value slots of {network.hidden_size} in this "
-            f"{network.adapter.family} model; --rule paper adds the one to the other, and needs the same width. "
-            "Leave --rule out: output directions have the width of a slot"
+            f"{option('rule', 'paper')} adds word embeddings to value slots, but this {network.adapter.family} model's "
+            f"embeddings have {width} numbers and its slots {network.hidden_size}; leave {option('rule')} out, as the "
+            "other rules' directions have the width of a slot"
         )

@@ -37,7 +37,7 @@ def stamp(path: Path) -> FileStamp:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         raise ModelError(
-            f"{path} is a link, or has a second name; expected a file of the working copy's own, so that no other "
+            f"{path} is a link, or has a second name; a file of a working copy has to be its own, so that no other "
             "changes with it. Make a new working copy"
         )
     return status.st_size, status.st_mtime_ns

@@ -14,7 +14,8 @@ from ..objects.slot_bytes import SlotSwitch
 from . import state as copy_state
 from . import switch_log
 from .bytes import stamp
-from .copy import LOCK, Switched, WorkingCopy, translated
+from .copy import Switched, WorkingCopy
+from .opening import LOCK, translated
 from .state import CopyState
 
 OWN_FILES = (copy_state.NAME, switch_log.NAME, LOCK)
@@ -80,11 +81,11 @@ def require_free(source: Path, target: Path) -> None:
         UsageError: if it lies in the base checkpoint's folder, or is something that is not an empty folder.
     """
     if target.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{target} lies in the base checkpoint's own folder {source}; choose another --dir")
+        raise UsageError(f"{target} lies in the base checkpoint's own folder {source}; choose another folder")
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UsageError(
-            f"{target} is neither a working copy nor an empty folder; choose another --dir, such as one that does not "
-            "exist yet"
+            f"{target} is neither a working copy nor an empty folder; choose another, such as one that does not exist "
+            "yet"
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...advice import Placeholder, call
 from ...errors import ModelError
 from ...files import replacing
 from ...versions import Slot, version_id
@@ -19,6 +20,11 @@ from ..objects.slot_bytes import SlotPlace
 
 NAME = ".kndb-checkout.json"
 FORMAT = "kndb-checkout 2"
+
+ANEW = "Make a new working copy: " + call(
+    "checkouts.checkout", Placeholder("VERSION"), folder=Placeholder("DIR"), model=Placeholder("NAME")
+)
+"""What to do about a copy whose state or log is no good."""
 
 FileStamp = tuple[int, int]
 """A file's size in bytes and its time of modification in nanoseconds."""
@@ -98,16 +104,13 @@ def read(folder: Path) -> CopyState:
         state = CopyState(**values, stamps=stamps, slots={copied.place.slot: copied for copied in slots})
         computed = state.computed_version
     except FileNotFoundError as error:
-        raise ModelError(
-            f"found no {NAME} in {folder}; expected a working copy. Make one in a new folder with: "
-            "kndb checkout VERSION --model NAME --dir DIR"
-        ) from error
+        raise ModelError(f"{folder} is no working copy: there is no {NAME} in it. {ANEW}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} can't be read as a working copy's state: {error}. Make a new working copy") from error
+        raise ModelError(f"{path} can't be read as a working copy's state: {error}. {ANEW}") from error
     if computed != state.version:
         raise ModelError(
-            f"{path} lists slots that make version {computed}; expected {state.version}, which it names. The file was "
-            "changed: make a new working copy"
+            f"{path} lists slots that make version {computed}, not {state.version}, which it names: the file was "
+            f"changed. {ANEW}"
         )
     return state
 

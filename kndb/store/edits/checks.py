@@ -71,7 +71,7 @@ def _versions(connection: Connection, model_id: int) -> dict[str, list[int]]:
 def _version_problems(model: CurrentModel, versions: Mapping[str, list[int]], slots_of: _SlotsOf) -> Iterator[str]:
     if versions.get(model.base) != []:
         found = versions.get(model.base, "not known")
-        yield f"the base version {model.base} is {found}; expected it to be known, with no edits"
+        yield f"the base version {model.base} is {found}; it has to be known, with no edits"
     for version, edit_ids in versions.items():
         yield from _build_problem(model, version, edit_ids, slots_of, f"version {version}")
 
@@ -90,7 +90,7 @@ def _build_problem(
         yield f"{what} can't be built: {error}"
         return
     if built != version:
-        yield f"{what}, edits {list(edit_ids)}, give version {built}; expected {version}"
+        yield f"{what}, edits {list(edit_ids)}, give version {built} in place of {version}"
 
 
 def _edit_problems(
@@ -98,7 +98,7 @@ def _edit_problems(
 ) -> Iterator[str]:
     for edit in edits(connection, model_id):
         if edit.id not in slots_of:
-            yield f"edit {edit.id} changes no value slot; expected at least one"
+            yield f"edit {edit.id} changes no value slot; it has to change at least one"
         if edit.base_version not in versions:
             yield f"edit {edit.id} was planned on version {edit.base_version}, which is not known"
 
@@ -114,7 +114,7 @@ def _base_problems(connection: Connection, model_id: int) -> Iterator[str]:
     )
     for row in connection.execute(query):
         slot_name = f"{Neuron(row.layer, row.neuron)} of {row.parameter}"
-        yield f"slot {slot_name} has {row.bases} different hashes in the base checkpoint; expected one"
+        yield f"slot {slot_name} has {row.bases} different hashes in the base checkpoint in place of one"
 
 
 def _tensor_base_problems(connection: Connection, model_id: int) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _tensor_base_problems(connection: Connection, model_id: int) -> Iterator[str
         .having(bases > 1)
     )
     for row in connection.execute(query):
-        yield f"{row.parameter} has {row.bases} different hashes in the base checkpoint; expected one"
+        yield f"{row.parameter} has {row.bases} different hashes in the base checkpoint in place of one"
 
 
 def _history_problems(connection: Connection, model: CurrentModel, versions: Mapping[str, list[int]]) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _history_problems(connection: Connection, model: CurrentModel, versions: Map
     applied: list[int] = []
     for entry in history(connection, model.id):
         if entry.version_before != version:
-            yield f"history {entry.id} begins at version {entry.version_before}; expected {version}"
+            yield f"history {entry.id} begins at version {entry.version_before} in place of {version}"
         if entry.version_after not in versions:
             yield f"history {entry.id} ends at version {entry.version_after}, which is not known"
         version = entry.version_after
@@ -150,7 +150,7 @@ def _history_problems(connection: Connection, model: CurrentModel, versions: Map
         applied = [other for other in applied if other != entry.edit]
         applied += [] if present else [entry.edit]
     if version != model.version:
-        yield f"the history ends at version {version}; expected the current version {model.version}"
+        yield f"the history ends at version {version}, and the current version is {model.version}"
     found = applied_edits(connection, model.id)
     if applied != found:
-        yield f"the history leaves edits {applied} applied; found {found}"
+        yield f"the history leaves edits {applied} applied, and {found} are"

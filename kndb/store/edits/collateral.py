@@ -8,6 +8,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection, text
 
+from ...advice import call
 from ...errors import UsageError
 from ...records.models import Neuron
 from ...records.queries import Collateral, TouchedFact, TouchedRelation
@@ -39,8 +40,8 @@ def edit_neurons(connection: Connection, edit_id: int, refinement_id: int) -> li
     model, refined = edits.edit(connection, edit_id).model, refined_model(connection, refinement_id).name
     if model != refined:
         raise UsageError(
-            f"edit {edit_id} is of model {model!r}, refinement {refinement_id} of {refined!r}; expected a refinement "
-            f"of the edit's model: kndb query refinements --model {model}"
+            f"edit {edit_id} is of model {model!r}, refinement {refinement_id} of {refined!r}; list the refinements of "
+            f"the edit's model with: {call('query.refinements', model=model)}"
         )
     return [Neuron(slot.layer, slot.neuron) for slot in slots]
 

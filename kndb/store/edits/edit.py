@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, true, update
 
-from ...errors import EditError, NotFoundError
+from ...advice import call
+from ...errors import EditError, NotFoundError, StoreDamagedError
 from ...records.edits import Edit, SlotChange
-from ...records.models import Neuron, StoredSettings
+from ...records.models import Neuron
+from ...records.recipes import Recipe, read_recipe
 from ...records.versions import HistoryEntry
 from ...versions import NO_LAYER, Slot
 from ..author import author
@@ -45,8 +47,7 @@ class Origin:
 def add_edit(
     connection: Connection,
     model_id: int,
-    kind: str,
-    recipe: StoredSettings,
+    recipe: Recipe,
     object_hash: str,
     object_path: str,
     base_version: str,
@@ -60,8 +61,7 @@ def add_edit(
     Args:
         connection: an open transaction.
         model_id: the model that the edit is for.
-        kind: kind of edit.
-        recipe: everything needed to compute it again.
+        recipe: everything needed to compute it again, and what kind of edit it is.
         object_hash: sha256 of the object file.
         object_path: the file, relative to the folder of objects.
         base_version: the version that it was planned on, as `resolve_version` takes it.
@@ -88,8 +88,8 @@ def add_edit(
         insert(EditRow)
         .values(
             model_id=model_id,
-            kind=kind,
-            recipe=dict(recipe),
+            kind=recipe.kind,
+            recipe=recipe.as_json(),
             object_hash=object_hash,
             object_path=object_path,
             base_version=version,
@@ -173,9 +173,8 @@ def _base_hashes(connection: Connection, model_id: int, version: str, changes: S
         base, current = state.get(slot, (base, base))
         if current != change.old_sha256:
             raise EditError(
-                f"the edit doesn't fit version {version}, which it was planned on: slot "
-                f"{slot_name(slot)} holds sha256 {current[:12]} there, the edit expects "
-                f"{change.old_sha256[:12]}. Plan the edit anew"
+                f"the edit doesn't fit version {version}, which it was planned on: slot {slot_name(slot)} holds sha256 "
+                f"{current[:12]} there, and the edit changes {change.old_sha256[:12]}; plan the edit anew"
             )
         bases.append(base)
     return bases
@@ -183,11 +182,11 @@ def _base_hashes(connection: Connection, model_id: int, version: str, changes: S
 
 def _check_distinct(changes: Sequence[SlotChange]) -> None:
     if not changes:
-        raise EditError("the edit changes no value slot; expected at least one")
+        raise EditError("the edit changes no value slot; it must change at least one")
     neurons = Counter((change.layer, change.neuron) for change in changes if change.layer != NO_LAYER)
     twice = [neuron for neuron, count in neurons.items() if count > 1]
     if twice:
-        raise EditError(f"the edit changes {Neuron(*twice[0])} twice; expected each neuron's value slot once")
+        raise EditError(f"the edit changes {Neuron(*twice[0])} twice; each neuron's value slot may change once")
 
 
 def _known_bases(connection: Connection, model_id: int, layers: Iterable[int]) -> dict[Slot, str]:
@@ -219,7 +218,7 @@ def edit(connection: Connection, edit_id: int) -> Edit:
     """
     found = _edit_records(connection, EditRow.id == edit_id)
     if not found:
-        raise NotFoundError(f"no edit {edit_id}; run `kndb edit list` to see the edits")
+        raise NotFoundError(f"no edit {edit_id}; list them with: {call('edits.all')}")
     return found[0]
 
 
@@ -279,7 +278,7 @@ def edit_model(connection: Connection, edit_id: int) -> int:
     """
     model_id = connection.scalar(select(EditRow.model_id).where(EditRow.id == edit_id))
     if model_id is None:
-        raise NotFoundError(f"no edit {edit_id}; run `kndb edit list` to see the edits")
+        raise NotFoundError(f"no edit {edit_id}; list them with: {call('edits.all')}")
     return model_id
 
 
@@ -312,6 +311,20 @@ def history_entries(connection: Connection, condition: ColumnElement[bool]) -> l
     ]
 
 
+def stored_recipe(edit_id: int, kind: str, values: object) -> Recipe:
+    """An edit's recipe from its JSON.
+
+    Raises:
+        StoreDamagedError: if that is no JSON object.
+    """
+    if not isinstance(values, dict):
+        raise StoreDamagedError(
+            f"the recipe of edit {edit_id} is no JSON object: the database was changed by something else. Restore it "
+            "from a backup"
+        )
+    return read_recipe(kind, values)
+
+
 def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> list[Edit]:
     slots = select(func.count()).where(EditNeuronRow.edit_id == EditRow.id).scalar_subquery()
     query = (
@@ -326,7 +339,7 @@ def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> lis
             id=row.id,
             model=row.name,
             kind=row.kind,
-            recipe=row.recipe,
+            recipe=stored_recipe(row.id, row.kind, row.recipe),
             object_hash=row.object_hash,
             object_path=row.object_path,
             base_version=row.base_version,

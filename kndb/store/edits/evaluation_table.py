@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...records.edits import EDIT_MEASURES, Interval
+from ...records.recipes import Recipe
+from .edit import stored_recipe
 
 _SHOWN = {**EDIT_MEASURES, "own_perplexity": ("own", "perplexity_after")}
 """Columns of the table, each with the group and the name of its measure."""
@@ -34,7 +36,7 @@ class EvaluatedEdit:
     edit: int
     kind: str
     model: str
-    recipe: dict[str, Any]
+    recipe: Recipe
     version_before: str
     version_after: str
     edited: dict[str, Interval]
@@ -90,4 +92,5 @@ def _evaluated(row: Any, wanted: Sequence[tuple[str, str, str]]) -> EvaluatedEdi
         {name: (parts[0], parts[1], parts[2]) for name, parts in found[weights].items()}
         for weights in ("edited", "control")
     )
-    return EvaluatedEdit(number, edit, kind, model, json.loads(recipe), before, after, edited, control, created_at)
+    read = stored_recipe(edit, kind, json.loads(recipe))
+    return EvaluatedEdit(number, edit, kind, model, read, before, after, edited, control, created_at)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
+from ...advice import Placeholder, call
 from ...errors import NotFoundError
 from ...records.edits import Evaluation
 from ...records.models import StoredSettings
@@ -66,7 +67,9 @@ def evaluation(connection: Connection, number: int) -> Evaluation:
     """
     row = connection.execute(select(EvaluationRow).where(EvaluationRow.id == number)).first()
     if row is None:
-        raise NotFoundError(f"found no evaluation {number}; make one with: kndb edit eval EDIT")
+        raise NotFoundError(
+            f"no evaluation {number}; evaluate an edit with: {call('edits.evaluate', Placeholder('EDIT'))}"
+        )
     return _record(row)
 
 

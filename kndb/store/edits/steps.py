@@ -9,35 +9,21 @@ transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from ...errors import ConflictError, EditError, VersionMovedError
+from ...advice import call
+from ...errors import EditError, VersionMovedError
 from ...records.versions import HistoryEntry
-from ...versions import NO_LAYER, Slot
 from ..author import author
 from ..clock import now
-from ..tables import AppliedEditRow, EditRow, HistoryRow, ModelRow
-from ..versions import (
-    CurrentModel,
-    SlotState,
-    StoredSlot,
-    applied_edits,
-    current_model,
-    keep_version,
-    state_version,
-    stored_slots,
-    version_edits,
-    walk,
-)
+from ..tables import AppliedEditRow, HistoryRow, ModelRow
+from ..versions import CurrentModel, applied_edits, current_model, keep_version, state_version, stored_slots, walk
+from .allowed_steps import Action, after_apply, after_revert, check_applied, later_overlapping
 from .edit import edit_model, history_entries
-
-Action = Literal["apply", "revert"]
-_SlotsOf = Mapping[int, Sequence[StoredSlot]]
-_NAMED_IN_MESSAGE = 5
 
 
 @dataclass(frozen=True)
@@ -72,9 +58,9 @@ def plan_step(connection: Connection, edit_id: int, action: Action) -> Step:
     before = applied_edits(connection, model.id)
     slots_of = stored_slots(connection, model.id, [*before, edit_id])
     if action == "apply":
-        after = _after_apply(connection, model, before, slots_of, edit_id)
+        after = after_apply(connection, model, before, slots_of, edit_id)
     else:
-        after = _after_revert(model, before, slots_of, edit_id)
+        after = after_revert(model, before, slots_of, edit_id)
     state = walk(slots_of, after)
     return Step(model, edit_id, action, tuple(after), state_version(model.fingerprint, state))
 
@@ -102,64 +88,34 @@ def plan_steps(connection: Connection, edit_ids: Sequence[int], action: Action) 
         if model_id != model.id:
             other = current_model(connection, model_id)
             raise EditError(
-                f"edit {edit_id} is for model {other.name}, edit {edit_ids[0]} for {model.name}; expected edits of one "
-                "model. Run `kndb edit list` to see them"
+                f"edit {edit_id} is for model {other.name}, edit {edit_ids[0]} for {model.name}; name edits of "
+                f"one model, as listed by: {call('edits.all')}"
             )
     if len(models) < len(edit_ids):
         twice = next(edit_id for edit_id in edit_ids if list(edit_ids).count(edit_id) > 1)
-        raise EditError(f"edit {twice} is named twice; expected each edit once")
+        raise EditError(f"edit {twice} is named twice; name each edit once")
     applied = applied_edits(connection, model.id)
     slots_of = stored_slots(connection, model.id, [*applied, *edit_ids])
     order = list(edit_ids)
     if action == "revert":
         for edit_id in order:
-            _check_applied(model, applied, edit_id)
+            check_applied(model, applied, edit_id)
         order.sort(key=applied.index, reverse=True)
     for edit_id in order:
         if action == "apply":
-            applied = _after_apply(connection, model, applied, slots_of, edit_id)
+            applied = after_apply(connection, model, applied, slots_of, edit_id)
         else:
-            applied = _after_revert(model, applied, slots_of, edit_id)
+            applied = after_revert(model, applied, slots_of, edit_id)
     return model, order
 
 
 def apply_edit(connection: Connection, edit_id: int, expected_version: str) -> HistoryEntry:
-    """Applies an edit to its model's current version.
-
-    Args:
-        connection: an open write transaction.
-        edit_id: the edit.
-        expected_version: the version that the caller has looked at.
-
-    Returns:
-        The step, as the history holds it.
-
-    Raises:
-        NotFoundError: if there is no such edit.
-        VersionMovedError: if the model is at another version.
-        EditError: if the edit is applied already.
-        ConflictError: if a slot holds other bytes than the edit expects.
-    """
+    """Applies an edit to its model's current version; see `take_step`."""
     return take_step(connection, edit_id, "apply", expected_version)
 
 
 def revert_edit(connection: Connection, edit_id: int, expected_version: str) -> HistoryEntry:
-    """Takes an edit out of its model's current version; it need not be the last one applied.
-
-    Args:
-        connection: an open write transaction.
-        edit_id: the edit.
-        expected_version: the version that the caller has looked at.
-
-    Returns:
-        The step, as the history holds it.
-
-    Raises:
-        NotFoundError: if there is no such edit.
-        VersionMovedError: if the model is at another version.
-        EditError: if the edit is not applied.
-        ConflictError: if an edit applied later touches its slots.
-    """
+    """Takes an edit out of its model's current version; it need not be the last one applied. See `take_step`."""
     return take_step(connection, edit_id, "revert", expected_version)
 
 
@@ -179,10 +135,10 @@ def plan_cascade(connection: Connection, edit_id: int) -> tuple[CurrentModel, li
     """
     model = current_model(connection, edit_model(connection, edit_id))
     before = applied_edits(connection, model.id)
-    _check_applied(model, before, edit_id)
+    check_applied(model, before, edit_id)
     slots_of = stored_slots(connection, model.id, before)
     walk(slots_of, before)
-    return model, [*reversed(_later_overlapping(before, slots_of, edit_id)), edit_id]
+    return model, [*reversed(later_overlapping(before, slots_of, edit_id)), edit_id]
 
 
 def revert_cascade(connection: Connection, edit_id: int, expected_version: str) -> list[HistoryEntry]:
@@ -216,7 +172,7 @@ def take_step(
     expected_version: str,
     recorded_as: Literal["apply", "revert", "restore"] | None = None,
 ) -> HistoryEntry:
-    """Applies or reverts an edit, as `apply_edit` and `revert_edit` say.
+    """Applies an edit to its model's current version, or takes it out.
 
     Args:
         connection: an open write transaction.
@@ -224,6 +180,15 @@ def take_step(
         action: what to do with it.
         expected_version: the version that the caller has looked at.
         recorded_as: how the history calls the step, if not by its action.
+
+    Returns:
+        The step, as the history holds it.
+
+    Raises:
+        NotFoundError: if there is no such edit.
+        VersionMovedError: if the model is at another version.
+        EditError: if the edit is applied already, or is not applied.
+        ConflictError: if a slot holds other bytes than the edit expects, or an edit applied later touches its slots.
     """
     check_version(current_model(connection, edit_model(connection, edit_id)), expected_version)
     step = plan_step(connection, edit_id, action)
@@ -247,15 +212,6 @@ def take_step(
     return history_entries(connection, HistoryRow.id == history_id)[0]
 
 
-def way(present: list[int], wanted: list[int]) -> list[tuple[int, Action]]:
-    """Lists the steps from one list of applied edits to another: back to where they part, then forward."""
-    common = 0
-    while present[common : common + 1] == wanted[common : common + 1] != []:
-        common += 1
-    back: list[tuple[int, Action]] = [(edit_id, "revert") for edit_id in reversed(present[common:])]
-    return back + [(edit_id, "apply") for edit_id in wanted[common:]]
-
-
 def check_version(model: CurrentModel, expected_version: str) -> None:
     """Checks that a model is still where the caller saw it.
 
@@ -264,8 +220,8 @@ def check_version(model: CurrentModel, expected_version: str) -> None:
     """
     if model.version != expected_version:
         raise VersionMovedError(
-            f"model {model.name} is at version {model.version}, expected {expected_version}: its version was "
-            "moved in the meantime. See `kndb edit log`, then run the command again"
+            f"model {model.name} moved from version {expected_version} to {model.version} in the meantime; look at "
+            f"{call('edits.log', model=model.name)}, then do it again"
         )
 
 
@@ -287,112 +243,3 @@ def _move_version(connection: Connection, step: Step) -> None:
     )
     if moved.rowcount != 1:
         check_version(current_model(connection, step.model.id), step.model.version)
-
-
-# --- what may be done -----------------------------------------------------------------------------
-
-
-def _after_apply(
-    connection: Connection, model: CurrentModel, before: list[int], slots_of: _SlotsOf, edit_id: int
-) -> list[int]:
-    if edit_id in before:
-        raise EditError(
-            f"edit {edit_id} is applied already to version {model.version} of model {model.name}; expected "
-            f"one that is not. Run `kndb edit revert {edit_id}` to take it back"
-        )
-    state = walk(slots_of, before)
-    unfit = [stored for stored in slots_of.get(edit_id, ()) if _held(state, stored) != stored.old]
-    if unfit:
-        raise ConflictError(_apply_conflict(connection, model, before, slots_of, edit_id, unfit))
-    return [*before, edit_id]
-
-
-def _held(state: SlotState, stored: StoredSlot) -> str:
-    return state.get(stored.slot, (stored.base, stored.base))[1]
-
-
-def _apply_conflict(
-    connection: Connection,
-    model: CurrentModel,
-    before: list[int],
-    slots_of: _SlotsOf,
-    edit_id: int,
-    unfit: list[StoredSlot],
-) -> str:
-    slots = {stored.slot for stored in unfit}
-    present = _touching(before, slots_of, slots)
-    steps = way(present, _foundation(connection, model.id, edit_id, slots))
-    in_way = [other for other, action in steps if action == "revert"]
-    missing = [other for other, action in steps if action == "apply"]
-    reasons = [f"{_edits(sorted(in_way))} changed them"] if in_way else []
-    reasons += [f"it builds on {_edits(missing)}, not applied now"] if missing else []
-    commands = [f"kndb edit {action} {other}" for other, action in steps]
-    return (
-        f"edit {edit_id} can't be applied to version {model.version} of model {model.name}: {_slots(unfit)} "
-        f"hold other bytes than the edit expects: {' and '.join(reasons)}. Run {_commands(commands)} first, "
-        "or plan the edit anew on the current version"
-    )
-
-
-def _foundation(connection: Connection, model_id: int, edit_id: int, slots: set[Slot]) -> list[int]:
-    """Lists the edits to these slots in the version that an edit was planned on, in order."""
-    base_version = connection.scalars(select(EditRow.base_version).where(EditRow.id == edit_id)).one()
-    planned_on = version_edits(connection, model_id, base_version)
-    return _touching(planned_on, stored_slots(connection, model_id, planned_on), slots)
-
-
-def _later_overlapping(before: Sequence[int], slots_of: _SlotsOf, edit_id: int) -> list[int]:
-    """Lists the edits applied after one that touch its slots, or those of another one in the list."""
-    found: list[int] = []
-    touched = {stored.slot for stored in slots_of[edit_id]}
-    for other in before[before.index(edit_id) + 1 :]:
-        slots = {stored.slot for stored in slots_of[other]}
-        if slots & touched:
-            found.append(other)
-            touched |= slots
-    return found
-
-
-def _check_applied(model: CurrentModel, before: Sequence[int], edit_id: int) -> None:
-    if edit_id not in before:
-        raise EditError(
-            f"edit {edit_id} is not applied to version {model.version} of model {model.name}; expected one "
-            f"that is. Run `kndb edit apply {edit_id}` to apply it"
-        )
-
-
-def _after_revert(model: CurrentModel, before: list[int], slots_of: _SlotsOf, edit_id: int) -> list[int]:
-    _check_applied(model, before, edit_id)
-    own = {stored.slot for stored in slots_of.get(edit_id, ())}
-    later = _touching(before[before.index(edit_id) + 1 :], slots_of, own)
-    if later:
-        touched = {stored.slot for other in later for stored in slots_of[other]}
-        shared = [stored for stored in slots_of[edit_id] if stored.slot in touched]
-        in_way = _later_overlapping(before, slots_of, edit_id)
-        commands = [f"kndb edit revert {other}" for other in reversed(in_way)]
-        raise ConflictError(
-            f"edit {edit_id} can't be taken out of version {model.version} of model {model.name}: "
-            f"{_edits(later)}, applied later, changed {_slots(shared)} too. Run {_commands(commands)} first; or take "
-            f"all of them out with `kndb edit revert {edit_id} --cascade`, or only edit {edit_id}, with the later ones "
-            f"computed anew, with `kndb edit revert {edit_id} --rebase`"
-        )
-    return [other for other in before if other != edit_id]
-
-
-def _touching(edit_ids: Iterable[int], slots_of: _SlotsOf, slots: set[Slot]) -> list[int]:
-    return [edit_id for edit_id in edit_ids if any(stored.slot in slots for stored in slots_of.get(edit_id, ()))]
-
-
-def _edits(edit_ids: Sequence[int]) -> str:
-    return " and ".join(f"edit {edit_id}" for edit_id in edit_ids)
-
-
-def _slots(stored: Sequence[StoredSlot]) -> str:
-    named = ", ".join(each.name for each in stored[:_NAMED_IN_MESSAGE])
-    more = ", …" if len(stored) > _NAMED_IN_MESSAGE else ""
-    whole = any(each.slot[1] == NO_LAYER for each in stored)
-    return f"{len(stored)} {'tensor' if whole else 'value slot'}{'s' if len(stored) > 1 else ''} ({named}{more})"
-
-
-def _commands(commands: Sequence[str]) -> str:
-    return ", then ".join(f"`{command}`" for command in commands)

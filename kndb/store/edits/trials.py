@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select, text, true, update
 
+from ...advice import call
 from ...errors import NotFoundError
 from ...records.edits import EditTrial, TrialResult
 from ..clock import now
@@ -72,7 +73,7 @@ def trial(connection: Connection, number: int) -> EditTrial:
     """
     found = _trials(connection, EditTrialRow.id == number)
     if not found:
-        raise NotFoundError(f"no trial {number}; run `kndb edit trials` to see them")
+        raise NotFoundError(f"no trial {number}; list them with: {call('trials.all')}")
     return found[0]
 
 

@@ -1,49 +1,31 @@
-"""Edits as files between stores: what a file has to hold for an edit to be applied elsewhere, and taking it in."""
+"""Edits from a colleague's file: each is tried on the checkpoint in memory, then all are taken in, or none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...advice import Placeholder, call, option
 from ...editing.objects import diff_file
-from ...editing.objects.object_bytes import read_content
 from ...editing.objects.slots import apply_object
-from ...errors import ConflictError, FingerprintError, InputError, KndbError, ModelError, UsageError
+from ...errors import FingerprintError, InputError, KndbError, ModelError
 from ...exchange import edit_bundle
 from ...exchange.edit_bundle import Bundle, BundledEdit, BundledFact
-from ...records.edits import Edit
 from ...records.facts import Fact
 from ...records.models import Model
+from ...records.recipes import OptimizeRecipe, UpdateRecipe, relation_of
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
-from ...store.edits import evaluations as store_evaluations
 from ...store.edits.edit import Origin
 from ...store.engine import Store
 from ..models import ModelCommands
 from .objects import add_object
 
-
-@dataclass(frozen=True)
-class Pushed:
-    """A file of edits that was written.
-
-    Attributes:
-        file: its path; `sha256`: of its bytes.
-        model: the model; `fingerprint`: of its checkpoint.
-        edits: the numbers of the edits asked for.
-        foundations: the numbers of those that they build on.
-    """
-
-    file: str
-    sha256: str
-    model: str
-    fingerprint: str
-    edits: tuple[int, ...]
-    foundations: tuple[int, ...]
+_ADD = call("models.add", Placeholder("PATH"))
 
 
 @dataclass(frozen=True)
@@ -69,108 +51,6 @@ class Pulled:
     object_hash: str
     builds_on: tuple[int | str, ...]
     unknown_facts: int
-
-
-# --- to a file ------------------------------------------------------------------------------------
-
-
-def push(store: Store, edits: Sequence[int], path: Path, title: Any, *, force: bool) -> Pushed:
-    """Writes edits, and those that they build on, to a file; see `EditCommands.push`."""
-    if not edits:
-        raise UsageError("found no edit; expected at least one number")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists already; choose another --out, or say --force to replace it")
-    with store.reading() as connection:
-        records = {number: store_edits.edit(connection, number) for number in edits}
-        names = sorted({record.model for record in records.values()})
-        if len(names) > 1:
-            raise UsageError(f"found edits of models {', '.join(names)}; expected those of one model for a file")
-        model = store_models.model(connection, names[0])
-        builds_on = _foundations(connection, model, list(records))
-        every = sorted(builds_on)
-        bundled = {number: store_edits.edit(connection, number) for number in every}
-        hashes = {number: record.object_hash for number, record in bundled.items()}
-        bundle = Bundle(
-            model=model.name,
-            fingerprint=model.fingerprint,
-            family=model.family,
-            layers=model.layers,
-            neurons=model.neurons,
-            edits=tuple(
-                BundledEdit(
-                    object_hash=record.object_hash,
-                    kind=record.kind,
-                    title=title(record),
-                    author=record.author,
-                    created_at=record.created_at,
-                    builds_on=tuple(hashes[other] for other in builds_on[number]),
-                    wanted=number in records,
-                    facts=tuple(_bundled_facts(connection, record)),
-                    evaluations=tuple(_bundled_evaluations(connection, number)),
-                )
-                for number, record in bundled.items()
-            ),
-            objects={
-                record.object_hash: read_content(store.objects, record.object_path, record.object_hash)
-                for record in bundled.values()
-            },
-        )
-    try:
-        digest = edit_bundle.write(path, bundle)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}; choose another --out") from error
-    others = tuple(number for number in every if number not in records)
-    return Pushed(str(path), digest, model.name, model.fingerprint, tuple(records), others)
-
-
-def _foundations(connection: Any, model: Model, edits: Sequence[int]) -> dict[int, list[int]]:
-    """For each edit, and each that one builds on, the edits of its slots in the version it was planned on, in order."""
-    found: dict[int, list[int]] = {}
-    left = list(edits)
-    while left:
-        number = left.pop()
-        if number in found:
-            continue
-        base = store_versions.version_edits(connection, model.id, store_edits.edit(connection, number).base_version)
-        slots_of = store_versions.stored_slots(connection, model.id, [*base, number])
-        needed = {stored.slot for stored in slots_of[number]}
-        chain: list[int] = []
-        for other in reversed(base):
-            slots = {stored.slot for stored in slots_of[other]}
-            if slots & needed:
-                chain.insert(0, other)
-                needed |= slots
-        found[number] = chain
-        left += chain
-    return found
-
-
-def _bundled_facts(connection: Any, record: Edit) -> Iterator[BundledFact]:
-    """The facts of a recipe that this store knows, by the recipe's own numbers."""
-    fact, kept = record.recipe.get("fact"), record.recipe.get("kept_facts")
-    numbers = [fact["id"]] if isinstance(fact, Mapping) else []
-    for number in [*numbers, *(kept if isinstance(kept, list) else [])]:
-        here = number if record.fact_numbers is None else record.fact_numbers.get(str(number))
-        if here is not None:
-            found = store_facts.fact(connection, int(here))
-            yield BundledFact(int(number), found.relation, found.subject, found.object, found.external_id)
-        elif isinstance(fact, Mapping) and number == fact["id"]:
-            # Passed on by a store without the fact: the recipe has its name.
-            yield BundledFact(int(number), str(fact["relation"]), fact["subject"], str(fact["object"]), None)
-
-
-def _bundled_evaluations(connection: Any, number: int) -> Iterator[dict[str, Any]]:
-    for one in store_evaluations.evaluations(connection, number):
-        yield {
-            "version_before": one.version_before,
-            "version_after": one.version_after,
-            "settings": dict(one.settings),
-            "measures": dict(one.measures),
-            "created_at": one.created_at,
-        }
-
-
-# --- from a file ----------------------------------------------------------------------------------
 
 
 def pull(store: Store, models: ModelCommands, path: Path, model: str | None, *, preview: bool) -> list[Pulled]:
@@ -221,8 +101,9 @@ def _content(path: Path, bundle: Bundle, edit: BundledEdit) -> diff_file.EditObj
     content = diff_file.decode(bundle.objects[edit.object_hash], f"object {edit.object_hash[:12]} in {path}")
     if (content.kind, content.fingerprint) != (edit.kind, bundle.fingerprint):
         raise InputError(
-            f"{path}: found object {edit.object_hash[:12]} of kind {content.kind!r} for fingerprint "
-            f"{content.fingerprint[:12]}; expected {edit.kind!r} for {bundle.fingerprint[:12]}, as its manifest says"
+            f"{path}: object {edit.object_hash[:12]} is of kind {content.kind!r} for fingerprint "
+            f"{content.fingerprint[:12]}, but the manifest says {edit.kind!r} for {bundle.fingerprint[:12]}; have "
+            "the file sent again"
         )
     return content
 
@@ -241,19 +122,19 @@ def _model(store: Store, bundle: Bundle, path: Path, name: str | None) -> Model:
             raise FingerprintError(
                 f"{path} has edits of a checkpoint with fingerprint {bundle.fingerprint[:12]}, which its author calls "
                 f"{bundle.model!r}; model {named.name!r} here has {named.fingerprint[:12] or 'none'}. An edit fits the "
-                "very bytes that it was planned on: register that checkpoint with kndb model add"
+                f"very bytes that it was planned on; register that checkpoint with: {_ADD}"
             )
         return named
     matching = [one for one in every if one.fingerprint == bundle.fingerprint]
     if len(matching) > 1:
         names = ", ".join(one.name for one in matching)
-        raise ModelError(f"models {names} all have the fingerprint of {path}; say which one with --model")
+        raise ModelError(f"models {names} all have the fingerprint of {path}; say which one with {option('model')}")
     if not matching:
         here = ", ".join(f"{one.name} {one.fingerprint[:12] or 'none'}" for one in every) or "no models"
         raise FingerprintError(
             f"{path} has edits of a checkpoint with fingerprint {bundle.fingerprint[:12]}, which its author calls "
-            f"{bundle.model!r} ({bundle.family}, {bundle.layers} layers of {bundle.neurons} neurons); found {here}. "
-            "Register that checkpoint with kndb model add"
+            f"{bundle.model!r} ({bundle.family}, {bundle.layers} layers of {bundle.neurons} neurons); here there are "
+            f"{here}. Register that checkpoint with: {_ADD}"
         )
     return matching[0]
 
@@ -273,7 +154,7 @@ def _try_in_memory(
             for object_hash in (*edit.builds_on, edit.object_hash):
                 apply_object(parameters, contents[object_hash])
                 applied.append(contents[object_hash])
-        except (ConflictError, KndbError) as error:
+        except KndbError as error:
             raise InputError(
                 f"{path}: edit {edit.object_hash[:12]} ({edit.title}) does not fit the checkpoint of {record.name!r}: "
                 f"{error}"
@@ -311,15 +192,15 @@ def _add(
 ) -> int:
     local = {str(fact.number): _local(fact, facts) for fact in edit.facts}
     fact_numbers = {number: None if fact is None else fact.id for number, fact in local.items()}
-    about: Any = content.recipe.get("fact")
-    relation = about.get("relation") if isinstance(about, Mapping) else content.recipe.get("relation")
-    relation_id = relations.get(str(relation))
+    recipe = content.recipe
+    about = recipe.fact if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) else None
+    relation_id = relations.get(relation_of(recipe))
     known = store_edits.edit_with_object(connection, record.id, edit.object_hash)
     if known is not None:
         if known.fact_numbers is not None:
             # Facts that were not here when it was pulled first may be here now; what is known stays known.
             fact_numbers = {**known.fact_numbers, **{key: here for key, here in fact_numbers.items() if here}}
-            own_id = fact_numbers.get(str(about["id"])) if isinstance(about, Mapping) else None
+            own_id = None if about is None else fact_numbers.get(str(about.id))
             store_edits.note_facts(connection, known.id, fact_numbers, own_id, relation_id)
         return known.id
     foundation = [numbers[object_hash] for object_hash in edit.builds_on]
@@ -327,7 +208,7 @@ def _add(
         state = store_versions.slot_state(connection, record.id, foundation)
         version = store_versions.state_version(record.fingerprint, state)
         store_versions.keep_version(connection, record.id, version, foundation)
-        own = local.get(str(about["id"])) if isinstance(about, Mapping) else None
+        own = None if about is None else local.get(str(about.id))
         return add_object(
             connection,
             store,
@@ -338,7 +219,7 @@ def _add(
             relation_id,
             Origin(edit.author, edit.created_at, fact_numbers),
         )
-    except (KndbError, KeyError, TypeError) as error:
+    except KndbError as error:
         raise InputError(f"{path}: edit {edit.object_hash[:12]} ({edit.title}) does not fit: {error}") from error
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ...advice import Placeholder, call, option
 from ...analysis.interventions import answer_activations
 from ...editing.objects.slots import edited
 from ...editing.planning.gradient_rule import along_gradient, turned
-from ...editing.planning.recipes import UpdateRule, plan, slots_by_layer
+from ...editing.planning.recipes import TRIED, UpdateRule, plan, slots_by_layer
 from ...errors import EditError
 from ...models.answers import batched_log_probabilities
 from ...models.directions import input_directions, output_directions
@@ -55,7 +56,7 @@ def activation_signs(
         EditError: if there is no prompt, or the model lacks a neuron.
     """
     if not prompts:
-        raise EditError("found no prompt; expected at least one to read the neurons' signs from")
+        raise EditError("the fact has no prompt from which to read the neurons' signs")
     slots, written = _slot_activations(network, prompts, neurons)
     return {slot: -1 if total < 0 else 1 for slot, total in zip(slots, written.mean(0).tolist(), strict=True)}
 
@@ -123,7 +124,8 @@ def by_gradient(
     if not bool(scale.isfinite() and scale > 0):
         raise EditError(
             "none of the neurons that are to change is active on the fact's prompts, or their value slots are zero; "
-            "use other neurons (kndb refine --threshold), or kndb edit optimize --max-share 1"
+            f"take other neurons (refine with another {option('threshold')}), or optimise all of the fact's: "
+            + call("edits.plan_optimize", model=Placeholder("MODEL"), fact=Placeholder("ID"), to=Placeholder("ANSWER"))
         )
     named = dict(zip(slots, (weights / scale).tolist(), strict=True))
     return replace(rule, weights=named)
@@ -181,7 +183,7 @@ def fitted(
 
     def wins(factor: float) -> int:
         try:
-            planned = plan(network, neurons, tried(factor).on(network), fingerprint="", kind="update", recipe={})
+            planned = plan(network, neurons, tried(factor).on(network), fingerprint="", recipe=TRIED)
         except EditError:  # Too large for the dtype; whatever else it is, the plan at the factor that is found says.
             return 0
         with edited(parameters, planned):

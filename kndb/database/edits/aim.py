@@ -1,0 +1,158 @@
+"""What an edit of a fact aims at: the fact, its answer now and the new one, and the neurons to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...editing.objects.diff_file import EditObject
+from ...errors import EditError
+from ...models.answers import batched_log_probabilities
+from ...models.network import Network
+from ...models.prompting import SKIP_REASONS, EncodedPrompt
+from ...records.edit_settings import EditSettings
+from ...records.facts import Fact
+from ...records.recipes import RecipeFact
+from ...store import facts as store_facts
+from ...store.engine import Store
+from ..models import ModelCommands, ModelVersion
+from .chosen import chosen_refinement
+from .draft import Draft
+from .fact_neurons import ChosenNeurons, choose_neurons
+from .kept_prompts import encode_open
+from .reports import with_report
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """A fact and its new answer, with all that a rule for it needs.
+
+    Attributes:
+        refinement_id: whose knowledge neurons; `relation_id`: the fact's relation.
+        fact: the fact.
+        to: the new answer; `new`: its token, and `old` the token of the present one.
+        chosen: the neurons.
+        version: the model in memory.
+        prompts: the fact's prompts, held-out templates left out, that the model can be asked.
+        most: how many neurons were wanted at most, if that was said.
+    """
+
+    refinement_id: int
+    relation_id: int
+    fact: Fact
+    to: str
+    chosen: ChosenNeurons
+    version: ModelVersion
+    prompts: list[EncodedPrompt]
+    old: int
+    new: int
+    most: int | None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every recipe of a fact's new answer says; see `kndb.records.recipes`."""
+        return {
+            "fact": recipe_fact(self.fact),
+            "to": self.to,
+            "old_answer": self.version.loaded.decode(self.old),
+            "old_token": self.old,
+            "new_token": self.new,
+            "max_share": self.chosen.max_share,
+            "refinement": self.refinement_id,
+            "neurons": self.chosen.neurons,
+            "neurons_left_out": self.chosen.left_out,
+            "most_neurons": self.most,
+            "least_shared": self.chosen.least_shared,
+        }
+
+    def draft(self, store: Store, content: EditObject, *, report: bool) -> Draft:
+        """The draft of an edit of this fact, with what it does in its recipe if that is wanted."""
+        if report:
+            content = with_report(
+                store,
+                self.version,
+                content,
+                fact=self.fact,
+                relation=self.fact.relation,
+                refinement=self.refinement_id,
+            )
+        return Draft(self.version, content, self.fact.id, self.relation_id, self.refinement_id)
+
+
+def aim_at(
+    store: Store,
+    models: ModelCommands,
+    model: str,
+    fact_id: int,
+    to: str,
+    settings: EditSettings,
+    refinement: int | None,
+    on: ModelVersion | None,
+) -> Aim:
+    """What an edit of a fact aims at.
+
+    Args:
+        store: the store.
+        models: loads the model.
+        model: a registered model.
+        fact_id: the fact.
+        to: the new answer.
+        settings: say which neurons.
+        refinement: whose knowledge neurons; None takes the model's newest.
+        on: the model in memory; None loads the current version.
+
+    Raises:
+        NotFoundError: if there is no such fact, model or refinement.
+        EditError: if the fact has no knowledge neurons, or the answers can't be used.
+    """
+    to = to.strip()
+    models.get(model)
+    with store.reading() as connection:
+        number = chosen_refinement(connection, model, refinement).id
+        fact = store_facts.fact(connection, fact_id)
+        chosen = choose_neurons(connection, model, number, fact, settings)
+        prompts = store_facts.prompts(connection, fact_ids=[fact_id], held_out=False)
+        (relation_id,) = store_facts.require_relations(connection, [fact.relation])
+    version = on or models.load(model)
+    encoded = encode_open(version, prompts)
+    old = present_answer(version.network, encoded, fact)
+    new = answer_token(version, to)
+    if old == new:
+        raise EditError(f"the model answers {to!r} already; nothing to change")
+    return Aim(number, relation_id, fact, to, chosen, version, encoded, old, new, settings.neurons)
+
+
+def recipe_fact(fact: Fact) -> RecipeFact:
+    """A fact as recipes name it."""
+    return RecipeFact(id=fact.id, relation=fact.relation, subject=fact.subject, object=fact.object)
+
+
+def present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fact) -> int:
+    """The token with the highest mean probability over a fact's prompts.
+
+    Raises:
+        EditError: if there is no prompt.
+    """
+    if not prompts:
+        raise EditError(f"fact {fact.id} {fact.title} has no prompt that this model can be asked")
+    total: torch.Tensor | None = None
+    for _, log_probabilities in batched_log_probabilities(network, prompts):
+        part = log_probabilities.exp().sum(0)
+        total = part if total is None else total + part
+    assert total is not None
+    return int(total.argmax())
+
+
+def answer_token(version: ModelVersion, answer: str) -> int:
+    """The one token of a new answer.
+
+    Raises:
+        EditError: if it is several, or none that the tokenizer knows.
+    """
+    token = version.encoder.answer_token(answer)
+    if isinstance(token, str):
+        raise EditError(f"{answer!r} can't be the new answer: {SKIP_REASONS[token]}; give an answer of one token")
+    return token

@@ -1,0 +1,146 @@
+"""The prompts on which an edit is computed: those of its fact, and those of other facts whose answers are to stay."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...advice import Placeholder, call
+from ...errors import EditError
+from ...models.prompting import EncodedPrompt
+from ...records.edit_settings import Neighbours
+from ...records.edits import Edit
+from ...records.facts import Fact, Prompt
+from ...records.recipes import OptimizeRecipe, Recipe, UpdateRecipe
+from ...store import facts as store_facts
+from ..models import ModelVersion
+from .edited_sentences import edited_sentences, sentences_of_facts
+
+
+def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int) -> list[int]:
+    """The numbers of the facts whose answers are to stay, drawn at random, rising.
+
+    Args:
+        facts: all facts of the store.
+        fact: the one to be edited; neither it nor another fact of its relation and subject is drawn.
+        counts: how many.
+        seed: of the draw.
+    """
+    every = list(facts)
+    edited = edited_sentences(every, (), (fact.id,)).facts
+    inside = [other.id for other in every if other.relation == fact.relation and other.id not in edited]
+    outside = [other.id for other in every if other.relation != fact.relation]
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    drawn = chance.sample(sorted(inside), min(counts.relation, len(inside)))
+    return sorted(drawn + chance.sample(sorted(outside), min(counts.elsewhere, len(outside))))
+
+
+def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> tuple[list[int], list[Prompt]]:
+    """The facts whose answers are to stay, and their prompts; held-out ones, and those that ask for the fact, left out.
+
+    Args:
+        connection: an open transaction.
+        fact: the one to be edited.
+        counts: how many facts.
+        seed: of the draw.
+    """
+    drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed)
+    return drawn, _others(connection, fact.id, drawn, counts.prompts)
+
+
+def _others(connection: Any, own: int, kept: Sequence[int], each: int | None) -> list[Prompt]:
+    """The prompts of facts whose answers are to stay, so many of each; none that asks for the edited fact."""
+    every = sentences_of_facts(connection, (own,)).others(
+        store_facts.prompts(connection, fact_ids=kept, held_out=False)
+    )
+    of_fact: dict[int, list[Prompt]] = {}
+    for prompt in every:
+        of_fact.setdefault(prompt.fact_id, []).append(prompt)
+    found: list[Prompt] = []
+    for place, prompts in enumerate(of_fact.values()):
+        count = len(prompts) if each is None else min(each, len(prompts))
+        # The next ones for the next fact: so all templates of a relation take their turns.
+        found += [prompts[(place * count + number) % len(prompts)] for number in range(count)]
+    return found
+
+
+def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
+    """The prompts on which an edit was computed: its fact's own, then those whose answers were to stay.
+
+    See `facts_in_recipe`.
+
+    Args:
+        connection: an open transaction.
+        edit: the edit.
+
+    Raises:
+        EditError: if the recipe names no facts, or one is not in this store.
+    """
+    facts = facts_in_recipe(edit)
+    if not facts:
+        return []
+    own, *kept = facts
+    each = getattr(edit.recipe, "prompts_each", None)
+    others = _others(connection, own, kept, each if isinstance(each, int) else None)
+    return [*store_facts.prompts(connection, fact_ids=[own], held_out=False), *others]
+
+
+def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
+    """Prompts as the model sees them, their answers left open; those that it can't be asked are left out."""
+    encoded = (version.encoder.encode(prompt.id, prompt.text, None) for prompt in prompts)
+    return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
+
+
+def facts_in_recipe(edit: Edit) -> list[int]:
+    """The facts on whose prompts an edit was computed: its own, and those whose answers were to stay.
+
+    An update by rule `output` has its own, for the signs of its neurons; erases and the published rule have none.
+
+    Raises:
+        EditError: if the recipe names none, or one is not in this store.
+    """
+    recipe = edit.recipe
+    if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)):
+        return []
+    signed = isinstance(recipe, UpdateRecipe) and recipe.rule == "output"
+    if not signed and not needs_prompts(recipe):
+        return []
+    kept = () if signed else recipe.kept_facts
+    if recipe.fact is None or kept is None:
+        raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was computed")
+    return [local_fact(edit, number) for number in (recipe.fact.id, *kept)]
+
+
+def needs_prompts(recipe: Recipe) -> bool:
+    """Whether an edit can be computed anew only on prompts: an optimised one, or an update along a gradient."""
+    return isinstance(recipe, OptimizeRecipe) or (isinstance(recipe, UpdateRecipe) and recipe.rule == "gradient")
+
+
+def own_prompts(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Of the prompts of `prompts_in_recipe`, those of the edit's fact; none of an edit that has none."""
+    own = facts_in_recipe(edit)[:1]
+    return [prompt for prompt in prompts if prompt.fact_id in own]
+
+
+def kept_of(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Of the prompts of `prompts_in_recipe`, those whose answers are to stay."""
+    own = facts_in_recipe(edit)[:1]
+    return [prompt for prompt in prompts if prompt.fact_id not in own]
+
+
+def local_fact(edit: Edit, number: int) -> int:
+    """The number in this store of a fact that an edit's recipe names.
+
+    Raises:
+        EditError: if the edit is from another store, and the fact is not in this one.
+    """
+    if edit.fact_numbers is None:
+        return number
+    found = edit.fact_numbers.get(str(number))
+    if found is None:
+        raise EditError(
+            f"edit {edit.id} came from another store, and fact {number} of its recipe was not in this one; ingest the "
+            f"facts that it was planned with ({call('facts.ingest', Placeholder('PATH'))}), then pull its file again"
+        )
+    return found

@@ -60,13 +60,17 @@ COMMANDS: Mapping[str, Command] = {
     "models.ask": Command("ask", ("text",), {"name": "model"}),
     "probes.activation": Command("probe activation"),
     "probes.all": Command("probe list"),
-    "probes.scale": Command("probe suppress"),
+    "probes.scale": Command("probe", ("kind",)),
+    "query.collateral": Command("query collateral", ("target",)),
     "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
+    "query.fact": Command("query fact", ("fact_id",)),
     "query.refinements": Command("query refinements"),
     "query.runs": Command("query runs"),
     "query.shared": Command("query shared"),
     "snapshots.all": Command("snapshot list"),
     "trials.all": Command("edit trials"),
+    "trials.bench": Command("edit bench"),
+    "trials.sweep": Command("edit sweep"),
 }
 """The commands by the methods that texts advise."""
 

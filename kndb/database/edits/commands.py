@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...editing.objects.captured import CapturedTensor, captured_tensors
 from ...editing.objects.slot_bytes import numbers
 from ...errors import UsageError
+from ...records.attribution import RefinementChoice
 from ...records.edits import Edit, SlotChange
 from ...records.models import Neuron
 from ...records.versions import HistoryEntry
@@ -59,7 +60,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         lambda_new: float | Literal["auto"] | None = None,
         max_share: float | None = None,
         neurons: int | None = None,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
     ) -> Edit:
         """Plans that the model answers `to` for a fact, by the paper's rule, or one like it; see `EditDrafts.update`.
 
@@ -79,7 +80,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
             )
         )
 
-    def plan_erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Edit:
+    def plan_erase(self, model: str, relation: str, *, top: int = 20, refinement: RefinementChoice = None) -> Edit:
         """Plans that the model forgets a relation; see `EditDrafts.erase`. Applies nothing."""
         return self.add(self.drafts.erase(model, relation, top=top, refinement=refinement))
 
@@ -93,7 +94,7 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         neighbours: Neighbours | None = None,
         max_share: float = 1.0,
         neurons: int | None = None,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         progress: Progress | None = None,
     ) -> Edit:
         """Plans that the model answers `to` for a fact, by gradient steps; see `EditDrafts.optimize`.

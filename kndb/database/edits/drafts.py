@@ -15,13 +15,12 @@ from ...errors import EditError, UsageError
 from ...models.answers import batched_log_probabilities
 from ...models.network import Network
 from ...models.prompting import SKIP_REASONS, EncodedPrompt
-from ...records.attribution import Refinement
+from ...records.attribution import RefinementChoice
 from ...records.facts import Fact
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...store import facts as store_facts
-from ...store import refinements
-from ...store import runs as store_runs
+from ...store.choosing import answering
 from ...store.engine import Store
 from ...store.queries import neurons as queries
 from ..models import ModelCommands, ModelVersion
@@ -98,7 +97,7 @@ class EditDrafts:
         lambda_new: float | Literal["auto"] | None = None,
         max_share: float | None = None,
         neurons: int | None = None,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         on: ModelVersion | None = None,
         report: bool = True,
     ) -> Draft:
@@ -119,7 +118,7 @@ class EditDrafts:
             max_share: neurons held by more than this share of the relation's facts are left out. None takes all by rule
                 `gradient`; else 0.1, and where that leaves none, the least shared ones.
             neurons: of the others, only so many, those with the highest mean scores; None takes all.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
             report: whether to try the edit in memory and put what it does in the recipe; see `reports`.
 
@@ -212,7 +211,7 @@ class EditDrafts:
         neighbours: Neighbours | None = None,
         max_share: float = 1.0,
         neurons: int | None = None,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         progress: Progress | None = None,
         on: ModelVersion | None = None,
         report: bool = True,
@@ -227,7 +226,7 @@ class EditDrafts:
             neighbours: how many other facts' answers are to stay; None takes the defaults.
             max_share: neurons held by more than this share of the relation's facts are left out.
             neurons: of the others, only so many, those with the highest mean scores; None takes all.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             progress: told the steps taken, of how many at most.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
             report: whether to try the edit in memory and put what it does in the recipe; see `reports`.
@@ -261,14 +260,14 @@ class EditDrafts:
         )
         return self._reported(aim, content, report)
 
-    def erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Draft:
+    def erase(self, model: str, relation: str, *, top: int = 20, refinement: RefinementChoice = None) -> Draft:
         """Sets the value slots of a relation's most common neurons to zero, so that the model forgets it.
 
         Args:
             model: a registered model.
             relation: the relation's key.
             top: how many of its neurons, at least 1.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
 
         Raises:
             NotFoundError: if there is no such relation, model or refinement.
@@ -278,8 +277,8 @@ class EditDrafts:
             raise UsageError(f"found top {top}; expected at least 1")
         record = self._models.get(model)
         with self._store.reading() as connection:
-            chosen = chosen_refinement(connection, model, refinement)
-            (relation_id,) = store_facts.require_relations(connection, [relation])
+            ((relation, relation_id),) = store_facts.named_relations(connection, [relation]).items()
+            chosen = answering(connection, refinement, model=model, relations=[relation])
             shared = queries.shared_neurons(connection, chosen.id, [relation_id], top=top)
         if not shared:
             raise EditError(
@@ -313,7 +312,7 @@ class EditDrafts:
         max_share: float | None,
         default_share: float,
         most: int | None,
-        refinement: int | None,
+        refinement: RefinementChoice,
         on: ModelVersion | None,
     ) -> _Aim:
         if most is not None and most < 1:
@@ -323,8 +322,8 @@ class EditDrafts:
         to = to.strip()
         self._models.get(model)
         with self._store.reading() as connection:
-            chosen = chosen_refinement(connection, model, refinement)
             fact = store_facts.fact(connection, fact_id)
+            chosen = answering(connection, refinement, model=model, facts=[fact_id])
             picked = _neurons_for_update(connection, chosen.id, fact, max_share, default_share, most)
             prompts = store_facts.prompts(connection, fact_ids=[fact_id], held_out=False)
             (relation_id,) = store_facts.require_relations(connection, [fact.relation])
@@ -350,22 +349,6 @@ class EditDrafts:
         if picked.least_shared is not None:
             recipe["least_shared"] = list(picked.least_shared)
         return _Aim(chosen.id, relation_id, fact, picked.neurons, version, encoded, old, new, recipe)
-
-
-def chosen_refinement(connection: Any, model: str, number: int | None) -> Refinement:
-    """The refinement of a number, or a model's newest.
-
-    Raises:
-        NotFoundError: if there is none.
-        EditError: if it is of another model.
-    """
-    if number is None:
-        return refinements.latest_refinement(connection, model)
-    chosen = refinements.refinement(connection, number)
-    owner = store_runs.run(connection, chosen.run_id).model
-    if owner != model:
-        raise EditError(f"refinement {number} is of model {owner!r}; expected one of {model!r}: kndb query refinements")
-    return chosen
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ The report holds numbers alone, so that the same plan on another day is the same
     of each edit: `relation` and `elsewhere`, each with `prompts` (one for each of up to ten other facts, drawn at
         random), `surprisal_before`, `surprisal` (mean −log p of the fact's object, in nats), `changed` (share whose
         most probable token is another one after), `right_before`, `right` (share that are answered with the object)
-    `refinement`: `number`, `run` and `method`
+    `refinement`: `number`, `run`, `method` and `version`
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ...models.prompting import EncodedPrompt
 from ...records.facts import Fact, Prompt
 from ...store import facts as store_facts
 from ...store import refinements
-from ...store import runs as store_runs
 from ...store.engine import Store
 from ..models import ModelVersion
 from .edited_sentences import sentences_of_facts
@@ -62,7 +61,6 @@ def with_report(
     network = version.network
     with store.reading() as connection:
         chosen = refinements.refinement(connection, refinement)
-        method = store_runs.run(connection, chosen.run_id).method
         own = [] if fact is None else store_facts.prompts(connection, fact_ids=[fact.id])
         near, far = _sampled(connection, version, fact, relation)
     groups = {"relation": near, "elsewhere": far}
@@ -77,7 +75,12 @@ def with_report(
         report |= _of_fact(int(str(content.recipe["new_token"])), before, after)
     for name in ("relation", "elsewhere"):
         report[name] = _of_others(groups[name], before[name], after[name])
-    report["refinement"] = {"number": refinement, "run": chosen.run_id, "method": method}
+    report["refinement"] = {
+        "number": refinement,
+        "run": chosen.run_id,
+        "method": chosen.method,
+        "version": chosen.version,
+    }
     return replace(content, recipe={**content.recipe, "report": report})
 
 

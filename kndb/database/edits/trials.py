@@ -9,14 +9,17 @@ from typing import Any
 
 from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
+from ...records.attribution import RefinementChoice
 from ...records.edits import EditTrial, TrialResult, TrialSummary
 from ...records.progress import Progress
+from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import versions as store_versions
+from ...store.choosing import answering
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelCommands
-from .drafts import EditDrafts, chosen_refinement
+from .drafts import EditDrafts
 from .trial_measures import EditMethod, TrialRun, TrialSizes
 
 COUNTS = (1, 10, 100)
@@ -38,7 +41,7 @@ class EditTrialCommands:
         sizes: TrialSizes | None = None,
         counts: Sequence[int] = COUNTS,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> EditTrial:
@@ -50,7 +53,7 @@ class EditTrialCommands:
             sizes: how many facts are edited and measured.
             counts: after how many edits, one on the other, to measure; those above the number of facts are left out.
             relations: the relations whose facts are edited; none stands for a draw of three quarters of them.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             seed: of all that is drawn.
             progress: told the edits measured, of how many.
 
@@ -90,7 +93,7 @@ class EditTrialCommands:
         *,
         sizes: TrialSizes | None = None,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> EditTrial:
@@ -101,7 +104,7 @@ class EditTrialCommands:
             methods: the ways, at least one.
             sizes: how many facts are edited and measured.
             relations: the relations whose facts are edited; none stands for a draw of three quarters of them.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             seed: of all that is drawn.
             progress: told the edits measured, of how many.
 
@@ -174,7 +177,7 @@ class EditTrialCommands:
         self,
         kind: str,
         model: str,
-        refinement: int | None,
+        refinement: RefinementChoice,
         sizes: TrialSizes,
         relations: Sequence[str],
         seed: int,
@@ -184,7 +187,8 @@ class EditTrialCommands:
             raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         self._models.get(model)
         with self._store.reading() as connection:
-            chosen = chosen_refinement(connection, model, refinement)
+            relations = list(store_facts.named_relations(connection, relations))
+            chosen = answering(connection, refinement, model=model, relations=relations)
         version = self._models.load(model)
         with self._store.reading() as connection:
             base = store_versions.current_model(connection, version.record.id).base

@@ -12,6 +12,7 @@ from ...exchange.description import description_path
 from ...exchange.description import read as read_description
 from ...exchange.sets import NeuronSet, Sizes
 from ...files import sha256
+from ...records.attribution import IMPORTED, RefinementChoice
 from ...records.facts import IngestReport
 from ...records.models import Model
 from ...records.progress import Progress
@@ -231,7 +232,7 @@ class ExchangeCommands:
         self,
         to: str | Path,
         *,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         run: int | None = None,
         model: str | None = None,
         relations: Sequence[str] = (),
@@ -241,9 +242,9 @@ class ExchangeCommands:
 
         Args:
             to: the file, `.csv`, `.jsonl` or `.parquet`.
-            refinement: which refinement; by default the newest, of `run` or `model` if one is named.
+            refinement: which one; see `QueryCommands.choose`.
             run: the newest refinement of this run.
-            model: the newest of this model.
+            model: only refinements of this model.
             relations: only these relations' keys; none named means all.
             force: replace a file that is there.
 
@@ -342,7 +343,7 @@ def _store_foreign(
             connection,
             model.id,
             version=store_exchange.imported_version(connection, model),
-            method=store_exchange.IMPORTED,
+            method=IMPORTED,
             settings=run_settings,
             status="complete",
             created_at=moment,

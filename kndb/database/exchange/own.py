@@ -13,7 +13,7 @@ from ...exchange.columns import SCORES, Row
 from ...exchange.description import DescribedModel, DescribedRun, Description
 from ...exchange.neuron_tables import fact_name
 from ...exchange.sets import FactName, NeuronSet, Sizes
-from ...records.attribution import PromptResult, RelationRefinement, ResultBatch, ScoreColumns
+from ...records.attribution import IMPORTED, PromptResult, RelationRefinement, ResultBatch, ScoreColumns
 from ...records.models import Model
 from ...records.progress import Progress
 from ...store import exchange as store_exchange
@@ -54,7 +54,7 @@ def target_model(connection: Transaction, described: DescribedModel, name: str |
 
 def target_run(connection: Transaction, model: Model, described: DescribedRun) -> tuple[int, bool]:
     """The run of that model with the described version, method and settings, and whether the store had it."""
-    if described.method == store_exchange.IMPORTED:
+    if described.method == IMPORTED:
         present = store_exchange.find_imported_run(connection, model.id, described.settings)
     else:
         present = store_runs.find_run(connection, model.id, described.version, described.method, described.settings)

@@ -18,15 +18,17 @@ from ...facts.texts import read_texts
 from ...files import sha256
 from ...models import loading
 from ...models.precision import PRECISIONS
+from ...records.attribution import RefinementChoice
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
 from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import probes as store_probes
+from ...store.choosing import answering
 from ...store.engine import Store
 from ...store.fact_index import fact_index
 from ..models import ModelCommands
-from .choices import Choice, checked_factor, choose_baseline, choose_refinement, probed_facts, require_at_least
+from .choices import Choice, checked_factor, choose_baseline, probed_facts, require_at_least
 from .draws import require_seed
 from .scaling import PromptBook, Scaling
 from .texts import TEXT_SKIP_REASONS, join, read, show, summed_up
@@ -47,8 +49,8 @@ class ProbeCommands:
         model: str,
         *,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
-        baseline: int | None = None,
+        refinement: RefinementChoice = None,
+        baseline: RefinementChoice = None,
         factor: float | None = None,
         others: int = 20,
         facts: int | None = None,
@@ -68,9 +70,9 @@ class ProbeCommands:
             kind: `suppress` or `amplify`.
             model: a registered model, or a lab model.
             relations: the keys of the relations whose facts are probed; none named means all.
-            refinement: whose sets; None takes the model's newest by integrated gradients.
-            baseline: the refinement of the arm `activation`; None takes the newest of this model and version whose
-                run's method is `activation`, and goes without that arm if there is none.
+            refinement: whose sets; see `QueryCommands.choose`.
+            baseline: the refinement of the arm `activation`; None takes the one of this model and version whose run's
+                method is `activation`, and goes without that arm if there is none.
             factor: what activations are multiplied by; None takes 0 to suppress, 2 to amplify.
             others: how many prompts of facts of other relations each fact is asked, drawn at random.
             facts: facts per relation, drawn at random; None takes all.
@@ -89,7 +91,9 @@ class ProbeCommands:
         given = checked_factor(kind, factor)
         for name, value, least in (("others", others, 0), ("facts", facts, 1), ("batch size", batch_size, 1)):
             require_at_least(name, value, least)
-        choice = self._choose(model, version, refinement, seed, dtype, baseline=baseline, compare=True)
+        choice = self._choose(
+            model, version, refinement, seed, dtype, baseline=baseline, compare=True, relations=relations
+        )
         chosen_device = _device(device, dtype)
         with self._store.reading() as connection:
             relation_ids = store_facts.require_relations(connection, relations)
@@ -129,7 +133,7 @@ class ProbeCommands:
         *,
         input_format: str = "auto",
         pairs: str | Path | None = None,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         keep: int = 3,
         seed: int = 0,
         device: str = "auto",
@@ -144,7 +148,7 @@ class ProbeCommands:
             texts: files of texts, see `kndb.facts.texts`.
             input_format: `auto`, `jsonl` or `bags`.
             pairs: the file that names the facts of bags; None looks for `query_pairs.json`.
-            refinement: whose sets; None takes the model's newest by integrated gradients.
+            refinement: whose sets; see `QueryCommands.choose`.
             keep: how many texts of the highest and of the lowest activation are kept for each fact.
             seed: of the words left out, and of the texts of kind `neither` that bags have none of.
             device: `auto`, `cpu`, `cuda`, `mps`.
@@ -281,12 +285,13 @@ class ProbeCommands:
         self,
         model: str,
         version: str,
-        refinement: int | None,
+        refinement: RefinementChoice,
         seed: int,
         dtype: str,
         *,
-        baseline: int | None = None,
+        baseline: RefinementChoice = None,
         compare: bool = False,
+        relations: Sequence[str] = (),
     ) -> Choice:
         """Version and refinements, before anything expensive is done."""
         require_seed(seed)
@@ -294,9 +299,9 @@ class ProbeCommands:
             raise UsageError(f"found dtype {dtype!r}; expected one of: {', '.join(PRECISIONS)}")
         resolved = self._models.resolve_version(model, version)
         with self._store.reading() as connection:
-            sources = store_probes.refinement_sources(connection)
-        chosen = choose_refinement(sources, model, refinement)
-        return Choice(resolved, chosen, choose_baseline(sources, model, resolved, baseline) if compare else None)
+            chosen = answering(connection, refinement, model=model, relations=relations)
+            beside = choose_baseline(connection, model, resolved, baseline, relations) if compare else None
+        return Choice(resolved, chosen, beside)
 
     def _save(
         self,
@@ -335,6 +340,8 @@ def _settings(kind: str, choice: Choice, seed: int, dtype: str, device: str) -> 
     return {
         "kind": kind,
         "refinement": choice.refinement.id,
+        "refinement_run": choice.refinement.run_id,
+        "refinement_method": choice.refinement.method,
         "refinement_version": choice.refinement.version,
         "version": choice.version,
         "seed": seed,

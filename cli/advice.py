@@ -34,7 +34,7 @@ _SINGULAR = {"relations": "relation", "facts": "fact", "subjects": "subject", "p
 """Options that take one value each, by the parameter that takes a list."""
 COMMANDS: Mapping[str, Command] = {
     "attribution.refine": Command("refine"),
-    "attribution.run": Command("attribute"),
+    "attribution.run": Command("attribute", (), {"fact_ids": "fact"}),
     "checkouts.checkout": Command("checkout", ("version",), {"folder": "dir"}),
     "checkouts.status": Command("checkout --status", (), {"folder": "dir"}),
     "edits.all": Command("edit list"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .answering import choose
 from .attribute import batch_size_option
 from .options import (
     DatabaseOption,
@@ -17,6 +18,8 @@ from .options import (
     ModelOption,
     OptionalModelOption,
     PartOption,
+    RefinementMethodOption,
+    RefinementOption,
     RelationsOption,
     ThreadsOption,
     computing,
@@ -46,21 +49,12 @@ LEFT_OUT = {
 }
 """Facts that an experiment's settings count as left out, and why."""
 
-RefinementOption = Annotated[
-    int | None,
-    typer.Option(
-        "--refinement",
-        metavar="ID",
-        help="Whose knowledge neurons. Default: the model's newest by integrated gradients.",
-        show_default=False,
-    ),
-]
 BaselineOption = Annotated[
     int | None,
     typer.Option(
         "--baseline",
         metavar="ID",
-        help="The refinement of the activation baseline. Default: the newest of this model and version.",
+        help="The refinement of the activation baseline. Default: the one of this model and version, chosen likewise.",
         show_default=False,
     ),
 ]
@@ -86,6 +80,7 @@ def suppress(
     relation: RelationsOption = None,
     factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, below 1.")] = 0.0,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     baseline: BaselineOption = None,
     others: OthersOption = 20,
     facts: FactsOption = None,
@@ -102,9 +97,10 @@ def suppress(
 
     Example: kndb probe suppress --model lab-bert --relation P176
     """
-    settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
+    settings = {"relations": relation or [], "factor": factor, "baseline": baseline}
     settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
-    _scale("suppress", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
+    settings["batch_size"] = batch_size_option(batch_size)
+    _scale("suppress", model, settings, refinement, method, threads, db, output)
 
 
 @app.command()
@@ -113,6 +109,7 @@ def amplify(
     relation: RelationsOption = None,
     factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, above 1.")] = 2.0,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     baseline: BaselineOption = None,
     others: OthersOption = 20,
     facts: FactsOption = None,
@@ -129,9 +126,10 @@ def amplify(
 
     Example: kndb probe amplify --model lab-bert --relation P176
     """
-    settings = {"relations": relation or [], "factor": factor, "refinement": refinement, "baseline": baseline}
+    settings = {"relations": relation or [], "factor": factor, "baseline": baseline}
     settings |= {"others": others, "facts": facts, "seed": seed, "device": device, "dtype": dtype, "version": version}
-    _scale("amplify", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
+    settings["batch_size"] = batch_size_option(batch_size)
+    _scale("amplify", model, settings, refinement, method, threads, db, output)
 
 
 @app.command()
@@ -151,6 +149,7 @@ def activation(
         ),
     ] = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     keep: Annotated[
         int, typer.Option("--keep", help="Texts of the highest and of the lowest activation kept for each fact.")
     ] = 3,
@@ -173,7 +172,7 @@ def activation(
             texts,
             input_format=input_format,
             pairs=pairs,
-            refinement=refinement,
+            refinement=choose(database, refinement, method, model),
             keep=keep,
             seed=seed,
             device=device,
@@ -229,11 +228,19 @@ def show(
 
 
 def _scale(
-    kind: str, model: str, settings: Mapping[str, Any], threads: int | None, location: str | None, output: OutputFormat
+    kind: str,
+    model: str,
+    settings: Mapping[str, Any],
+    refinement: int | None,
+    method: str | None,
+    threads: int | None,
+    location: str | None,
+    output: OutputFormat,
 ) -> None:
     started = time.monotonic()
     with open_existing(location) as database, computing(threads), progress_bar(f"Probing {model}", "facts") as tick:
-        probe = database.probes.scale(kind, model, **settings, progress=tick)
+        chosen = choose(database, refinement, method, model, relations=settings["relations"])
+        probe = database.probes.scale(kind, model, refinement=chosen, **settings, progress=tick)
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)
     print_rows(rows, SCALING, output)

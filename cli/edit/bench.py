@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..answering import choose
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -86,7 +87,7 @@ def bench(
                 sizes=sizes,
                 counts=counts,
                 relations=relation or (),
-                refinement=refinement,
+                refinement=choose(database, refinement, None, model, relations=relation or []),
                 seed=seed,
                 progress=tick,
             )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..answering import warn
 from ..options import (
     DatabaseOption,
     FormatOption,
     ModelOption,
+    RefinementMethodOption,
     RefinementOption,
     ThreadsOption,
     computing,
@@ -66,6 +68,7 @@ def optimize(
     neurons: NeuronsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     threads: ThreadsOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
@@ -94,6 +97,7 @@ def optimize(
         seed=seed,
     )
     counts = Neighbours(neighbours, others, prompts)
+    said: set[str] = set()
     with open_existing(db) as database, computing(threads):
 
         def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
@@ -105,7 +109,7 @@ def optimize(
                 neighbours=counts,
                 max_share=max_share,
                 neurons=neurons,
-                refinement=refinement,
+                refinement=warn(database, refinement, method, model, facts=[number], said=said),
                 progress=progress,
                 on=on,
             )

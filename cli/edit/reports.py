@@ -21,7 +21,8 @@ def report_rows(kind: str, recipe: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(report, Mapping):
         return rows
     made = report["refinement"]
-    rows["refinement"] = f"{made['number']} (run {made['run']}, {made['method']})"
+    version = f", {str(made['version'])[:12]}" if made.get("version") else ""  # Plans of an earlier kndb have none.
+    rows["refinement"] = f"{made['number']} (run {made['run']}, {made['method']}{version})"
     if "success" in report:
         rows["new answer wins"] = _wins(report)
     for name, title in (("relation", "same relation"), ("elsewhere", "other relations")):

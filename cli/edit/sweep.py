@@ -9,6 +9,7 @@ import typer
 
 from kndb.errors import UsageError
 
+from ..answering import choose
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -94,7 +95,7 @@ def sweep(
                 methods,
                 sizes=TrialSizes(facts, intra, inter),
                 relations=relation or (),
-                refinement=refinement,
+                refinement=choose(database, refinement, None, model, relations=relation or []),
                 seed=seed,
                 progress=tick,
             )

@@ -9,7 +9,8 @@ import typer
 
 from kndb.errors import UsageError
 
-from ..options import DatabaseOption, FormatOption, ModelOption, RefinementOption, open_existing
+from ..answering import warn
+from ..options import DatabaseOption, FormatOption, ModelOption, RefinementMethodOption, RefinementOption, open_existing
 from ..output import OutputFormat
 from .planning import (
     FactOption,
@@ -77,6 +78,7 @@ def update(
     ] = None,
     neurons: NeuronsOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
@@ -90,6 +92,7 @@ def update(
     one = require_one_way(fact, to, facts, skip_unusable, part)
     factor = new_factor(lambda_new)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    said: set[str] = set()
     with open_existing(db) as database:
 
         def plan(number: int, answer: str, on: ModelVersion | None = None) -> Draft:
@@ -102,7 +105,7 @@ def update(
                 lambda_new=factor,
                 max_share=max_share,
                 neurons=neurons,
-                refinement=refinement,
+                refinement=warn(database, refinement, method, model, facts=[number], said=said),
                 on=on,
             )
 

@@ -18,7 +18,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts
-from .refinement_notes import named, require_positive
+from .rows import named, require_positive
 
 _COMPARED_RELATIONS = [
     "relation",

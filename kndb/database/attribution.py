@@ -264,7 +264,8 @@ class AttributionCommands:
         if not outcomes:
             raise AttributionError(f"run {chosen.id} has no attributed prompts to refine; see: kndb query runs")
         with self._store.writing() as connection:
-            number = store_refinements.add_refinement(connection, chosen.id, settings.as_settings(), outcomes)
+            stored = settings.as_settings() | ({} if chosen.status == "complete" else {"incomplete": True})
+            number = store_refinements.add_refinement(connection, chosen.id, stored, outcomes)
             return store_refinements.refinement(connection, number)
 
     def errors(self, run: int) -> RunErrors:

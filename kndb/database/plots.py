@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..advice import Placeholder, call, option
 from ..errors import NotFoundError
 from ..plots import require_matplotlib
-from ..records.attribution import Refinement, RefinementChoice, Run
+from ..records.attribution import Refinement, RefinementChoice, Run, attribute_and_refine
 from ..records.models import StoredSettings
 from ..records.probes import Probe
 from ..store import runs as store_runs
@@ -400,10 +400,9 @@ def _describe_relations(relations: Sequence[str]) -> list[str]:
 
 def _nothing(refinement: Refinement, relations: Sequence[str]) -> NotFoundError:
     of = f" for {', '.join(relations)}" if relations else ""
-    make = call("attribution.run", model=refinement.model, relations=list(relations))
     return NotFoundError(
-        f"{refinement.title} has no knowledge neurons{of} to draw; make one that has with: {make}, then: "
-        f"{call('attribution.refine')}"
+        f"{refinement.title} has no knowledge neurons{of} to draw; make one that has with: "
+        f"{attribute_and_refine(refinement.model, relations)}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..advice import call, option
+from ..advice import Placeholder, call, option
 from .models import StoredSettings
 
 INTEGRATED_GRADIENTS = "integrated-gradients"
@@ -16,6 +16,17 @@ IMPORTED = "imported"
 
 ERROR_LIMIT = 1e-3
 """The completeness error above which prompts are counted where a run asked for no tolerance."""
+
+
+def attribute_and_refine(
+    model: str | Placeholder,
+    relations: Sequence[str] = (),
+    facts: Sequence[int] = (),
+    method: str | None = None,
+) -> str:
+    """The two calls that make a refinement, as a text advises them; see `kndb.advice`."""
+    attribute = call("attribution.run", model=model, relations=list(relations), fact_ids=list(facts), method=method)
+    return f"{attribute}, then: {call('attribution.refine')}"
 
 
 @dataclass(frozen=True)
@@ -232,17 +243,17 @@ class ChosenRefinement:
         else:
             what = f"its scores are by {found.method}"
         of = "" if self.asked is None else " that holds any of these facts" if self.held else " of this model"
-        make = call("attribution.run", model=found.model, relations=list(self.relations))
+        make = attribute_and_refine(found.model, self.relations)
         return (
             f"Warning: {found.title} answers because there is no complete refinement by {INTEGRATED_GRADIENTS}{of}; "
-            f"{what}. Make one with: {make}, then: {call('attribution.refine')}"
+            f"{what}. Make one with: {make}"
         )
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What to say beside an answer, in sentences: the warning, facts that are not held, a newer refinement."""
         said = [self.warning] if self.warning else []
-        if self.asked is not None and self.held is not None and self.held < self.asked:
+        if self.asked is not None and self.held and self.held < self.asked:
             missing = self.asked - self.held
             said.append(
                 f"It holds {self.held:,} of the {self.asked:,} facts asked about; the other {missing:,} have no "

@@ -19,14 +19,21 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
 from ..advice import Placeholder, call, for_python, option
 from ..errors import NotFoundError, UsageError
-from ..records.attribution import IMPORTED, INTEGRATED_GRADIENTS, ChosenRefinement, Refinement, RefinementChoice
+from ..records.attribution import (
+    IMPORTED,
+    INTEGRATED_GRADIENTS,
+    ChosenRefinement,
+    Refinement,
+    RefinementChoice,
+    attribute_and_refine,
+)
 from . import models
 from .facts import named_relations
 from .refinements import refinement
@@ -132,10 +139,12 @@ def choose(
         UsageError: if the refinement is of another model or by another method than the one named.
     """
     if isinstance(choice, str):
-        choice, method = None, _one_method(choice, method)
+        method = _one_method(choice, method)
+        choice = None
     if choice is not None:
         number = choice.id if isinstance(choice, Refinement) else choice
-        return ChosenRefinement(_named(connection, number, model, method), named=True)
+        named, asked = _named(connection, number, model, method), _asked(connection, relations, facts)
+        return _of(asked, named, _held(connection, asked, [number]), named=True)
     found = find(connection, model=model, method=method, relations=relations, facts=facts)
     if found is None:
         raise _none(connection, model, method, relations)
@@ -192,14 +201,15 @@ def _chosen(
 ) -> ChosenRefinement:
     """The newest of those, the newest first, that hold most."""
     number = next(one for one in numbers if held.get(one, 0) == most)
-    return ChosenRefinement(
-        refinement(connection, number),
-        named=named,
-        asked=asked.count,
-        held=None if asked.count is None else most,
-        newer=None if number == numbers[0] else numbers[0],
-        relations=asked.keys,
-    )
+    newer = None if number == numbers[0] else numbers[0]
+    return _of(asked, refinement(connection, number), held, named=named, newer=newer)
+
+
+def _of(
+    asked: _Asked, found: Refinement, held: Mapping[int, int], *, named: bool, newer: int | None = None
+) -> ChosenRefinement:
+    of_these = None if asked.count is None else held.get(found.id, 0)
+    return ChosenRefinement(found, named, asked.count, of_these, newer, asked.keys)
 
 
 def _asked(connection: Connection, keys: Sequence[str], facts: Sequence[int]) -> _Asked:
@@ -264,7 +274,5 @@ def _none(connection: Connection, model: str | None, method: str | None, relatio
     if run is not None:
         refine = call("attribution.refine", run=run)
         return NotFoundError(f"there is no refinement{of} yet; make one of run {run} with: {refine}")
-    attribute = call("attribution.run", model=model or Placeholder("NAME"), relations=list(relations), method=method)
-    return NotFoundError(
-        f"there is no refinement{of} yet; make one with: {attribute}, then: {call('attribution.refine')}"
-    )
+    make = attribute_and_refine(model or Placeholder("NAME"), relations, method=method)
+    return NotFoundError(f"there is no refinement{of} yet; make one with: {make}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 
 from ..advice import call
 from ..errors import NotFoundError
@@ -163,7 +163,7 @@ def _refinements(connection: Connection, *conditions: Any) -> list[Refinement]:
     return [_record(connection, row) for row in rows]
 
 
-def _record(connection: Connection, row: Row[Any]) -> Refinement:
+def _record(connection: Connection, row: Any) -> Refinement:
     relations = connection.execute(
         select(RefinementRelationRow, RelationRow.key)
         .join(RelationRow, RelationRow.id == RefinementRelationRow.relation_id)

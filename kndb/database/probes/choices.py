@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...advice import call, option
+from ...advice import option
 from ...analysis.interventions import random_neurons
 from ...errors import UsageError
-from ...records.attribution import Refinement, RefinementChoice
+from ...records.attribution import Refinement, RefinementChoice, attribute_and_refine
 from ...records.models import Neuron
 from ...store.choosing import answering, find
 from ...store.probes import NeuronSets
@@ -74,10 +74,9 @@ def choose_baseline(
         return None if found is None or found.refinement.negative else found.refinement
     chosen = answering(connection, choice, model=model, relations=relations)
     if chosen.method != BASELINE:
+        make = attribute_and_refine(model, relations, method=BASELINE)
         raise UsageError(
-            f"{option('baseline', chosen.id)} is by {chosen.method}, not by {BASELINE}; make one with: "
-            f"{call('attribution.run', model=model, relations=list(relations), method=BASELINE)}, then: "
-            f"{call('attribution.refine')}"
+            f"{option('baseline', chosen.id)} is by {chosen.method}, not by {BASELINE}; make one with: {make}"
         )
     return chosen
 

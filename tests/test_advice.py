@@ -142,4 +142,4 @@ def test_marks_are_found_in_order() -> None:
 def test_rejected_lines_speak_both_too() -> None:
     line = RejectedLine("facts.csv", 3, f"no relation; leave {option('relations')} out")
     assert str(line) == "facts.csv:3: no relation; leave relations out"
-    assert for_shell(InputError("x", [line]).rejected[0].text) == "facts.csv:3: no relation; leave --relations out"
+    assert for_shell(InputError("x", [line]).rejected[0].text) == "facts.csv:3: no relation; leave --relation out"

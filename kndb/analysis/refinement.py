@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from ..advice import option
 from ..errors import UsageError
 from ..records.attribution import KnowledgeNeuron, RelationRefinement
 
@@ -42,11 +43,11 @@ class RefinementSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise UsageError(f"found threshold {self.threshold}; expected a number above 0, at most 1")
+            raise UsageError(f"{option('threshold')} must be above 0 and at most 1 (got {self.threshold})")
         if not 0 < self.share <= 1:
-            raise UsageError(f"found share {self.share}; expected a number above 0, at most 1")
+            raise UsageError(f"{option('share')} must be above 0 and at most 1 (got {self.share})")
         if self.min_prompts < 1:
-            raise UsageError(f"found min-prompts {self.min_prompts}; expected at least 1")
+            raise UsageError(f"{option('min_prompts')} must be at least 1 (got {self.min_prompts})")
 
     def as_settings(self) -> dict[str, object]:
         """Plain values, for the store."""

@@ -119,12 +119,13 @@ def _require_numbers(connection: Connection, numbers: Sequence[int], relations: 
         if number not in found:
             known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], number)
             raise NotFoundError(
-                f"{option('fact', number)}: no fact has this number; {known}. List the facts with: {call('facts.find')}"
+                f"{option('fact_ids', [number])}: no fact has this number; {known}. List the facts with: "
+                f"{call('facts.find')}"
             )
         if relations and found[number] not in relations:
             raise UsageError(
-                f"{option('fact', number)} is of relation {found[number]}, and {option('relation')} names "
-                f"{', '.join(relations)}; leave out {option('relation')}, or add "
+                f"{option('fact_ids', [number])} is of relation {found[number]}, and {option('relations')} names "
+                f"{', '.join(relations)}; leave out {option('relations')}, or add "
                 f"{option('relations', [found[number]])}"
             )
 
@@ -139,7 +140,7 @@ def _require_subjects(connection: Connection, subjects: Sequence[str]) -> None:
 
 
 def _no_subject(subject: str, known: list[str]) -> str:
-    given = option("subject", subject)
+    given = option("subjects", [subject])
     if not known:
         return f"{given}: the database has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
     folded: dict[str, str] = {}

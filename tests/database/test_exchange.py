@@ -502,9 +502,9 @@ def test_exports_of_another_model_than_the_one_named(attributed, tmp_path, write
     file = write("n.csv", "fact,layer,neuron\n1,0,1\n")
     given = exchange.import_neurons([file], model_name="theirs", layers=2, neurons=4, facts_by="number")
     for chosen in ({"run": 1}, {"run": given.run, "model": own}, {"refinement": given.refinement, "model": own}):
-        with pytest.raises(UsageError, match=r"is of model .*; expected one of"):
+        with pytest.raises(UsageError, match=r"is of model .*, not "):
             exchange.export_neurons(tmp_path / "out.csv", **{"model": "theirs", **chosen})
-    with pytest.raises(UsageError, match=r"run 1 is of model .*; expected one of 'theirs'"):
+    with pytest.raises(UsageError, match=r"run=1 is of model .*, not 'theirs'"):
         exchange.export_scores(tmp_path / "out.csv", run=1, model="theirs")
     assert exchange.export_neurons(tmp_path / "out.csv", run=given.run, model="theirs").rows == 1
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from ...advice import option
 from ...errors import InputError, ModelError, UsageError
 from ...exchange import tables
 from ...exchange.columns import SCORES, Row
@@ -45,9 +46,8 @@ def target_model(connection: Transaction, described: DescribedModel, name: str |
     model = store_models.add_imported_model(connection, name=chosen, layers=described.layers, neurons=described.neurons)
     if described.fingerprint and model.fingerprint and described.fingerprint != model.fingerprint:
         raise ModelError(
-            f"found results of a checkpoint with fingerprint {described.fingerprint[:12]}, and the store's model "
-            f"{chosen!r} has {model.fingerprint[:12]}; expected the same. Import them under a name of their own with "
-            "--model-name"
+            f"these results are of a checkpoint with fingerprint {described.fingerprint[:12]}, and the store's model "
+            f"{chosen!r} has {model.fingerprint[:12]}; import them under a {option('model_name')} of their own"
         )
     return model
 
@@ -242,5 +242,5 @@ def require_one(paths: list[Path], what: str) -> Path:
         UsageError: if there are several.
     """
     if len(paths) != 1:
-        raise UsageError(f"found {len(paths)} files; expected one: each file of {what} is imported by itself")
+        raise UsageError(f"each file of {what} is imported by itself ({len(paths)} given)")
     return paths[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kndb.advice import option
 from kndb.records.attribution import ChosenRefinement, Refinement, attribute_and_refine
 
 from .output import note
@@ -58,6 +59,15 @@ def note_refinement(chosen: ChosenRefinement) -> None:
     if missing:
         make = attribute_and_refine(chosen.refinement.model, missing)
         note(f"It has no attributed facts of {', '.join(missing)}; get them with: {make}")
+
+
+def note_who_answers(database: Database, made: Refinement) -> None:
+    """Says of a refinement that was just made how to ask it, if another answers questions about its relations."""
+    relations = [one.relation for one in made.relations]
+    found = database.query.choose(model=made.model, relations=relations).refinement
+    if found.id != made.id:
+        name = option("refinement", made.id)
+        note(f"Questions about these relations go to {found.title}, unless they name this one with {name}.")
 
 
 def in_json(refinement: Refinement) -> dict[str, Any]:

@@ -264,9 +264,9 @@ def _none(connection: Connection, model: str | None, method: str | None, relatio
     present = [str(row[0]) for row in connection.execute(text(_METHODS), {"model": model})]
     if method is not None and present:
         near = difflib.get_close_matches(method, present, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = f"did you mean {near[0]}? There" if near else "there"
         return NotFoundError(
-            f"{option('method', method)}: no refinement{of} is by this method; {hint}There are refinements by "
+            f"{option('method', method)}: no refinement{of} is by this method; {hint} are refinements by "
             f"{', '.join(present)}: {call('query.refinements', model=model)}"
         )
     values = {"model": model, "method": method, "imported": IMPORTED}

@@ -231,7 +231,7 @@ def test_attributing_nothing(refused, kndb, small_models):
     kndb("model", "add", small_models["bert"], "--name", "tiny")
     refused(ATTRIBUTION, ["no prompts to attribute", "kndb ingest"], *ATTRIBUTE)
     refused(NOT_FOUND, ["found no run", "kndb attribute"], "refine")
-    refused(NOT_FOUND, ["found no refinement of model 'tiny'", "kndb refine"], *UPDATE, "--to", "Rome")
+    refused(NOT_FOUND, ["no refinement of model 'tiny' yet", "kndb refine"], *UPDATE, "--to", "Rome")
 
 
 def test_the_same_name_for_another_checkpoint(refused, kndb_json, use_ready, small_models):
@@ -293,7 +293,7 @@ def test_a_refinement_of_another_model(refused, kndb, use_ready, small_models):
     use_ready()
     kndb("model", "add", small_models["gpt2"], "--name", "other")
     words = ("edit", "erase", "--model", "other", "--relation", "P36", "--refinement", 1)
-    refused(EDIT, ["refinement 1 is of model 'tiny'", "'other'", "kndb query refinements"], *words)
+    refused(USAGE, ["--refinement 1 is of model 'tiny', not 'other'", "kndb query refinements"], *words)
 
 
 def test_steps_that_can_not_be_taken(refused, kndb, kndb_json, use_ready):

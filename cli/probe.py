@@ -275,6 +275,7 @@ def _all(row: dict[str, Any]) -> dict[str, Any]:
 
 def _report(probe: Probe, seconds: float) -> None:
     """Notes the experiment's number, and what was left out of it."""
+    from kndb.database.plots import refinement_of_probe
     from kndb.database.probes.texts import TEXT_SKIP_REASONS
 
     settings: Mapping[str, Any] = probe.settings
@@ -293,4 +294,4 @@ def _report(probe: Probe, seconds: float) -> None:
             f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
             f"kndb attribute --model {probe.model} --method activation, then: kndb refine --run ID"
         )
-    note(f"Probe {probe.id} ({probe.kind}) of refinement {probe.refinement}, in {seconds:.1f} s.")
+    note(f"Probe {probe.id} ({probe.kind}) of {refinement_of_probe(probe)}, in {seconds:.1f} s.")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .database.lab import own_facts
     from .database.threads import use_threads
     from .errors import KndbError
+    from .records.attribution import Refinement, RefinementChoice
     from .records.models import Neuron
 
 _HOMES = {
@@ -29,6 +30,8 @@ _HOMES = {
     "Neighbours": ("database.edits.optimize", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("database.edits.optimize", "OptimizeSettings"),
+    "Refinement": ("records.attribution", "Refinement"),
+    "RefinementChoice": ("records.attribution", "RefinementChoice"),
     "TrialSizes": ("database.edits.trial_measures", "TrialSizes"),
     "attribution_methods": ("database.attribution", "methods"),
     "errors": ("errors", ""),
@@ -44,6 +47,8 @@ __all__ = [
     "Neighbours",
     "Neuron",
     "OptimizeSettings",
+    "Refinement",
+    "RefinementChoice",
     "TrialSizes",
     "__version__",
     "attribution_methods",

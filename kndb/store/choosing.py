@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -54,27 +54,27 @@ SELECT refinement_id, SUM(facts) FROM refinement_relation
 WHERE :every OR relation_id IN (SELECT value FROM json_each(:relations))
 GROUP BY refinement_id
 """
-# A fact without neurons in a refinement of its relation is held if all facts of the relation are, or if all that have
-# attributed prompts by now are, and it is one of them: the run may have gone on since it was refined.
-# CROSS JOIN keeps the order of joins: from the facts on, each row is found by its key.
-_HELD_FACTS = """
-SELECT refinement.id, COUNT(*)
+# CROSS JOIN keeps the order of joins: from refinements and facts on, each row is found by its key.
+_FACTS_IN = """
+SELECT refinement.id, refinement.run_id, fact.id, fact.relation_id, outcome.facts,
+    EXISTS (SELECT 1 FROM knowledge_neuron WHERE refinement_id = refinement.id AND fact_id = fact.id)
 FROM json_each(:refinements) AS candidate
 CROSS JOIN refinement ON refinement.id = candidate.value
 CROSS JOIN json_each(:facts) AS asked
 CROSS JOIN fact ON fact.id = asked.value
 CROSS JOIN refinement_relation AS outcome
     ON outcome.refinement_id = refinement.id AND outcome.relation_id = fact.relation_id AND outcome.facts > 0
-WHERE EXISTS (SELECT 1 FROM knowledge_neuron WHERE refinement_id = refinement.id AND fact_id = fact.id)
-   OR outcome.facts >= (SELECT COUNT(*) FROM fact AS other WHERE other.relation_id = fact.relation_id)
-   OR (EXISTS (SELECT 1 FROM prompt
-            CROSS JOIN prompt_result AS result ON result.run_id = refinement.run_id AND result.prompt_id = prompt.id
-            WHERE prompt.fact_id = fact.id AND result.max_score IS NOT NULL)
-        AND outcome.facts >= (SELECT COUNT(DISTINCT other.id) FROM fact AS other
-            CROSS JOIN prompt ON prompt.fact_id = other.id
-            CROSS JOIN prompt_result AS result ON result.run_id = refinement.run_id AND result.prompt_id = prompt.id
-            WHERE other.relation_id = fact.relation_id AND result.max_score IS NOT NULL))
-GROUP BY refinement.id
+"""
+_SIZES = """
+SELECT relation_id, COUNT(*) FROM fact WHERE relation_id IN (
+    SELECT relation_id FROM fact WHERE id IN (SELECT value FROM json_each(:facts))) GROUP BY relation_id
+"""
+_ATTRIBUTED = """
+SELECT DISTINCT fact.id
+FROM fact
+CROSS JOIN prompt ON prompt.fact_id = fact.id
+CROSS JOIN prompt_result AS result ON result.run_id = :run AND result.prompt_id = prompt.id
+WHERE fact.relation_id = :relation AND result.max_score IS NOT NULL
 """
 _ASKED = """
 SELECT fact.id, relation.id, relation.key FROM fact JOIN relation ON relation.id = fact.relation_id
@@ -230,10 +230,29 @@ def _held(connection: Connection, asked: _Asked, numbers: Sequence[int]) -> dict
         values = {"every": asked.count is None, "relations": json.dumps(asked.relations)}
         held = {row[0]: int(row[1]) for row in connection.execute(text(_HELD_OF_RELATIONS), values) if row[1]}
     if asked.facts:
-        lists = {"refinements": json.dumps(list(numbers)), "facts": json.dumps(asked.facts)}
-        for number, count in connection.execute(text(_HELD_FACTS), lists):
-            held[number] = held.get(number, 0) + int(count)
+        for number in _holders(connection, asked.facts, numbers):
+            held[number] = held.get(number, 0) + 1
     return {number: held[number] for number in numbers if number in held}
+
+
+def _holders(connection: Connection, facts: Sequence[int], numbers: Sequence[int]) -> Iterator[int]:
+    """Which of some refinements hold some facts: a refinement's number for each fact that it holds.
+
+    A fact without neurons is held if all facts of its relation are; or if all that have attributed prompts by now are,
+    and it is one of them: the run may have gone on since it was refined.
+    """
+    lists = {"refinements": json.dumps(list(numbers)), "facts": json.dumps(list(facts))}
+    sizes = {row[0]: int(row[1]) for row in connection.execute(text(_SIZES), {"facts": lists["facts"]})}
+    attributed: dict[tuple[int, int], set[int]] = {}
+    for number, run, fact, relation, count, has_neurons in connection.execute(text(_FACTS_IN), lists).all():
+        if has_neurons or count >= sizes[relation]:
+            yield number
+            continue
+        if (run, relation) not in attributed:
+            rows = connection.execute(text(_ATTRIBUTED), {"run": run, "relation": relation})
+            attributed[run, relation] = {row[0] for row in rows}
+        if fact in attributed[run, relation] and count >= len(attributed[run, relation]):
+            yield number
 
 
 def _one_method(choice: str, method: str | None) -> str:

@@ -307,7 +307,7 @@ def test_where_there_is_none_the_next_step_is_named(world):
 
 
 def test_no_table_of_scores_is_read_and_no_whole_run(world):
-    world.refine(world.run(ALL), with_neurons=P1)
+    world.refine(world.run((P1[0], P2[0], P3[0])), with_neurons=P1)
     world.refine(world.run(P1))
     statements = {}
 

@@ -39,7 +39,7 @@ FACTS_BY = ("external-id", "number")
 
 _OWN_SETTINGS = ("source", "files", "imported")
 _CHANGED_NEURONS = (
-    f"Export it again; or import a CSV file as one of others: {option('input_format', 'csv')} "
+    f"Export it again; or import a CSV file as one of others: {option('input_format', 'csv')} and "
     f"{option('model_name', Placeholder('NAME'))}"
 )
 

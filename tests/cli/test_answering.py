@@ -115,7 +115,7 @@ def test_an_incomplete_one_is_marked(use_ready, kndb, kndb_json, place):
 
 def test_what_is_empty_says_why(crowded, kndb, place):
     (place / "more.jsonl").write_text(
-        '{"relation": "P50", "relation_label": "author", "subject": "Faust", "object": "Goethe", "template": "[X] [Y]"}',
+        '{"relation": "P50", "relation_label": "author", "subject": "Faust", "object": "Goethe", "template": "[X][Y]"}',
         encoding="utf-8",
     )
     kndb("ingest", "more.jsonl")

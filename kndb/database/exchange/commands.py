@@ -142,8 +142,8 @@ class ExchangeCommands:
             raise UsageError(f"{option('facts_by', 'number')} is for CSV files (the format is {chosen})")
         if chosen == "kndb":
             if layers is not None or neurons is not None or settings:
-                given = f"{option('layers')}, {option('neurons')} and {option('settings')}"
-                raise UsageError(f"files of kndb's own say how they were made; leave out {given}")
+                options = f"{option('layers')}, {option('neurons')} and {option('settings')}"
+                raise UsageError(f"files of kndb's own say how they were made; leave out {options}")
             return self._import_own_neurons(import_own.require_one(files, "kndb's own"), model_name)
         if model_name is None:
             raise UsageError(

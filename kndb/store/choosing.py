@@ -63,7 +63,7 @@ CROSS JOIN refinement ON refinement.id = candidate.value
 CROSS JOIN json_each(:facts) AS asked
 CROSS JOIN fact ON fact.id = asked.value
 CROSS JOIN refinement_relation AS outcome
-    ON outcome.refinement_id = refinement.id AND outcome.relation_id = fact.relation_id AND outcome.facts > 0
+    ON outcome.refinement_id = refinement.id AND outcome.relation_id = fact.relation_id
 """
 _SIZES = """
 SELECT relation_id, COUNT(*) FROM fact WHERE relation_id IN (

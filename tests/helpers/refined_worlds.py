@@ -43,8 +43,8 @@ class World:
         with self.store.writing() as connection:
             facts.ingest(connection, [FactFile("f", RELATIONS, (), tuple(listed))])
 
-    def run(self, attributed=(), *, method="integrated-gradients", model="m", complete=True, again=None):
-        """Attributes facts in a new run, or goes on with one; gives its number."""
+    def run(self, attributed=(), *, method="integrated-gradients", model="m", complete=True, again=None, skipped=()):
+        """Attributes facts in a new run, or goes on with one, and skips others; gives the run's number."""
         with self.store.writing() as connection:
             if again is None:
                 if model not in self._models:
@@ -53,9 +53,11 @@ class World:
                 settings = {"nth": len(self._runs)}
                 again = runs.start_run(connection, self._models[model], f"v-{model}", method, settings)[0].id
                 self._runs[again] = (model, method, set())
-            results = tuple(PromptResult(fact, 0.5, max_score=1.0) for fact in attributed)
-            runs.save_results(connection, again, ResultBatch(results))
-            runs.choose_facts(connection, again, list(attributed))
+            results = [PromptResult(fact, 0.5, max_score=1.0) for fact in attributed]
+            passed = [fact for fact in skipped if fact not in {*attributed, *self._runs[again][2]}]
+            results += [PromptResult(fact, skipped="unknown") for fact in passed]
+            runs.save_results(connection, again, ResultBatch(tuple(results)))
+            runs.choose_facts(connection, again, [*attributed, *skipped])
             self._runs[again][2].update(attributed)
             state = "complete" if complete else "running"
             connection.exec_driver_sql("UPDATE run SET status = ? WHERE id = ?", (state, again))

@@ -112,6 +112,21 @@ CASES = {
         {"relations": ["P1"]},
         2,
     ),
+    "a fact of a relation that is asked too counts once": (
+        lambda w: (w.refine(w.run(P1[:1])), w.refine(w.run(P1[1:2]))),
+        {"relations": ["P1"], "facts": [P1[0]]},
+        2,
+    ),
+    "a fact that was skipped is not held": (
+        lambda w: (w.refine(w.run(P1)), w.refine(w.run(P1[:1], skipped=P1[1:]), with_neurons=())),
+        {"facts": [P1[1]]},
+        1,
+    ),
+    "skipped facts do not hide one without neurons": (
+        lambda w: (w.refine(w.run(P1)), w.refine(w.run(P1[:1], skipped=P1[1:]), with_neurons=())),
+        {"facts": [P1[0]]},
+        2,
+    ),
     "a run that went on after it was refined": (
         lambda w: (w.refine(w.run(P1)), [w.refine(run) and w.run(P2, again=run) for run in [w.run(P1)]]),
         {"relations": ["P2"]},
@@ -176,10 +191,18 @@ def draw(world, chance):
             world.imports(some, model=chance.choice("mn"), with_neurons=chance.sample(ALL, 4))
             continue
         if what < 0.35 and started:
-            run = world.run(some, again=chance.choice(started), complete=chance.random() < 0.7)
+            run = world.run(
+                some, again=chance.choice(started), complete=chance.random() < 0.7, skipped=chance.sample(ALL, 2)
+            )
         else:
             method = chance.choice((IG, IG, IG, ACTIVATION, RANDOM))
-            run = world.run(some, method=method, model=chance.choice("mmn"), complete=chance.random() < 0.7)
+            run = world.run(
+                some,
+                method=method,
+                model=chance.choice("mmn"),
+                complete=chance.random() < 0.7,
+                skipped=chance.sample(ALL, chance.choice((0, 3))),
+            )
             started.append(run)
         if chance.random() < 0.85:
             settings = {name: True for name in ("negative", "incomplete") if chance.random() < 0.15}

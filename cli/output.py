@@ -106,7 +106,7 @@ def print_parts(
     chosen = {name: content for name, content in parts.items() if part in (None, name)}
     if output is OutputFormat.JSON:
         beside = {} if about is None or part is not None else about
-        print_json({**beside, **{name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()}})
+        print_json({name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()} | dict(beside))
         return
     for number, (name, (rows, columns)) in enumerate(chosen.items()):
         if output is OutputFormat.TABLE and part is None:

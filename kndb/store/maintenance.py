@@ -84,7 +84,7 @@ def _database_problems(connection: Connection) -> list[str]:
         return [f"SQLite's integrity check: {page}" for page in pages]
     revision = current_revision(connection)
     if revision != head_revision():
-        return [f"schema revision {revision} is not {head_revision()}: see `kndb db upgrade`"]
+        return [f"schema revision {revision}; expected {head_revision()}: see `kndb db upgrade`"]
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check")
     return [f"table {row[0]}: row {row[1]} refers to a row of {row[2]} that doesn't exist" for row in broken]
 

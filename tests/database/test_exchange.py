@@ -413,7 +413,7 @@ def test_a_changed_file_and_a_changed_description(attributed, other, small_facts
         target.exchange.import_neurons([path])
     with pytest.raises(UsageError, match="one"):
         target.exchange.import_neurons([path, path])
-    with pytest.raises(UsageError, match="--layers"):
+    with pytest.raises(UsageError, match="leave out layers"):
         target.exchange.import_neurons([path], layers=2)
     assert dump(target) == before
 

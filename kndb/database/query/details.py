@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...advice import call, option
+from ...advice import option
 from ...analysis.consistency import distribution, mean_jaccard
 from ...analysis.refinement import prompts_needed
 from ...analysis.votes import Place, votes
 from ...errors import AttributionError, UsageError
-from ...records.attribution import Refinement, error_limit
+from ...records.attribution import Refinement, attribute_and_refine, error_limit
 from ...records.facts import Fact
 from ...records.models import Neuron
 from ...records.progress import Progress
@@ -69,8 +69,8 @@ def consistency(
     if coarse is None:
         raise AttributionError(
             f"refinement {refinement.id} was imported without the scores that its sets came from, and consistency is "
-            f"that of the scores' coarse sets; name one of a run with scores: "
-            f"{call('query.refinements', model=refinement.model)}"
+            f"that of the scores' coarse sets; name one of a run with scores, or make one with: "
+            f"{attribute_and_refine(refinement.model)}"
         )
     covered = [outcome.relation for outcome in refinement.relations]
     chosen = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kndb.advice import option
+from kndb.advice import Placeholder, call, option
 from kndb.errors import UsageError
 
 from ..output import OutputFormat, as_row
@@ -27,3 +27,8 @@ def named(records: Sequence[Any], output: OutputFormat) -> list[dict[str, Any]]:
     if output is OutputFormat.TABLE:
         rows = [{**row, "relation": "all" if row["relation"] is None else row["relation"]} for row in rows]
     return rows
+
+
+def no_facts() -> str:
+    """What to say where a store has no facts at all."""
+    return f"The store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"

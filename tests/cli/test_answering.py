@@ -113,6 +113,15 @@ def test_an_incomplete_one_is_marked(use_ready, kndb, kndb_json, place):
     assert [row["settings"].get("incomplete") for row in kndb_json("query", "refinements")] == [None, True]
 
 
+def test_an_empty_store_says_what_fills_it(kndb):
+    kndb("db", "init")
+    for words in ("facts", "relations"):
+        empty = kndb("query", words)
+        assert empty.err == "The store has no facts yet; add some with: kndb ingest PATH\n"
+    assert "There is no run yet; make one with: kndb attribute --model NAME" in kndb("query", "runs").err
+    assert "There is no refinement yet; make one with: kndb attribute" in kndb("query", "refinements").err
+
+
 def test_what_is_empty_says_why(crowded, kndb, place):
     (place / "more.jsonl").write_text(
         '{"relation": "P50", "relation_label": "author", "subject": "Faust", "object": "Goethe", "template": "[X][Y]"}',
@@ -124,6 +133,8 @@ def test_what_is_empty_says_why(crowded, kndb, place):
     empty = kndb("query", "shared", "--relation", "P36", "--min-share", 1, "--across", 1)
     assert "No neuron is held by 100 % of the facts; lower" in empty.err or empty.out.count("\n") > 1
     number = 17
+    empty = kndb("query", "facts", "--relation", "capital", "--subject", "Atlantis")
+    assert "There is no fact of capital and with 'Atlantis' in its subject" in empty.err
     empty = kndb("query", "neurons", number)
     assert f"get it with: kndb attribute --model tiny --fact {number}, then: kndb refine" in empty.err
 

@@ -73,7 +73,7 @@ def test_a_snapshot_names_a_version(connection):
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "base", "current", "v0123456789abcdef"])
 def test_names_that_a_snapshot_can_not_have(connection, name):
-    with pytest.raises(EditError, match="can't name a snapshot|means a version already"):
+    with pytest.raises(EditError, match=r"can't name a snapshot|means a version already"):
         snapshots.create(connection, 1, name)
 
 

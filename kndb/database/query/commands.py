@@ -84,7 +84,7 @@ class QueryCommands:
             UsageError: if the refinement named is of another model or by another method than the one named.
         """
         with self._store.reading() as connection:
-            if choice is None and model is None and edit is not None:
+            if edit is not None and model is None and (choice is None or isinstance(choice, str)):
                 model = store_edits.edit(connection, edit).model
             return choose(connection, choice, model=model, method=method, relations=relations, facts=facts)
 
@@ -278,7 +278,7 @@ class QueryCommands:
         with self._store.reading() as connection:
             edited: frozenset[int] = frozenset()
             edit = store_edits.edit(connection, target) if isinstance(target, int) else None
-            if refinement is None and model is None and edit is not None:
+            if edit is not None and model is None and (refinement is None or isinstance(refinement, str)):
                 model = edit.model
             chosen = answering(connection, refinement, model=model).id
             if isinstance(target, int) and edit is not None:

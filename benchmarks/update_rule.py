@@ -42,7 +42,7 @@ from kndb.models.prompting import EncodedPrompt
 from kndb.records.facts import Fact, Prompt
 from kndb.records.recipes import fact_recipe
 from kndb.store import facts as store_facts
-from kndb.store import refinements
+from kndb.store.choosing import choose
 from kndb.store.edits import trials as edit_trials
 
 PUBLISHED = {"rule": "paper", "lambda_new": 8.0, "lambda_old": 1.0}
@@ -93,7 +93,7 @@ class Run:
         self._parameters = dict(self._version.model.named_parameters())
         with database.store.reading() as connection:
             self._facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
-            self._refinement = refinements.latest_refinement(connection, options.model).id
+            self._refinement = choose(connection, model=options.model).refinement.id
             usable = edit_trials.facts_with_neurons(connection, self._refinement)
             self._prompts: dict[int, list[Prompt]] = defaultdict(list)
             for prompt in store_facts.prompts(connection):

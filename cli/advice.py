@@ -30,16 +30,10 @@ class Command:
     opens: bool = True
 
 
-_SINGULAR = {
-    "relations": "relation",
-    "facts": "fact",
-    "fact_ids": "fact",
-    "subjects": "subject",
-    "prompts": "prompt",
-}
-"""Options that take one value each, by the parameter that takes a list."""
-_COUNTED = ("facts", "prompts")
-"""Those of them that, where no list is given, are options of this very name: they take a number."""
+_SINGULAR = {"relations": "relation", "subjects": "subject", "fact_ids": "fact", "settings": "setting"}
+"""Options that take one value each, by the parameter that takes several."""
+_OF_LISTS = {**_SINGULAR, "facts": "fact", "prompts": "prompt"}
+"""The same where a list is given; with a number, these are options of their own."""
 COMMANDS: Mapping[str, Command] = {
     "attribution.refine": Command("refine"),
     "attribution.run": Command("attribute"),
@@ -56,19 +50,23 @@ COMMANDS: Mapping[str, Command] = {
     "edits.revert": Command("edit revert", ("edit",)),
     "edits.revert_all": Command("edit revert", ("edits",)),
     "edits.revert_cascade": Command("edit revert --cascade", ("edit",)),
+    "exchange.import_facts": Command("import facts", ("paths",)),
+    "exchange.import_neurons": Command("import neurons", ("paths",)),
+    "exchange.import_scores": Command("import scores", ("path",)),
     "facts.find": Command("query facts"),
     "facts.ingest": Command("ingest", ("paths",)),
     "facts.relations": Command("query relations"),
     "kndb.attribution_methods": Command("methods", opens=False),
-    "kndb.open": Command("db init"),
-    "kndb.upgrade_database": Command("db upgrade"),
+    "kndb.open": Command("db init", (), {"location": "db"}, opens=False),
+    "kndb.upgrade_database": Command("db upgrade", (), {"location": "db"}, opens=False),
     "maintenance.check": Command("db check"),
     "models.add": Command("model add", ("source",)),
     "models.all": Command("model list"),
     "models.ask": Command("ask", ("text",), {"name": "model"}),
     "probes.activation": Command("probe activation"),
     "probes.all": Command("probe list"),
-    "probes.scale": Command("probe suppress"),
+    "probes.scale": Command("probe", ("kind",)),
+    "query.collateral": Command("query collateral", ("target",)),
     "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
     "query.fact": Command("query fact", ("fact_id",)),
     "query.refinements": Command("query refinements"),
@@ -77,6 +75,8 @@ COMMANDS: Mapping[str, Command] = {
     "snapshots.all": Command("snapshot list"),
     "snapshots.restore": Command("snapshot restore", ("name",)),
     "trials.all": Command("edit trials"),
+    "trials.bench": Command("edit bench"),
+    "trials.sweep": Command("edit sweep"),
 }
 """The commands by the methods that texts advise."""
 
@@ -93,10 +93,7 @@ def for_shell(text: str) -> str:
 
 def _in_shell(mark: Option | Call) -> str:
     if isinstance(mark, Option):
-        if mark.given:
-            return " ".join(_option(mark.name, mark.value))
-        name = mark.name if mark.name in _COUNTED else _SINGULAR.get(mark.name, mark.name)
-        return f"--{_hyphens(name)}"
+        return " ".join(_option(mark.name, mark.value)) if mark.given else f"--{_hyphens(_singular(mark.name))}"
     command = COMMANDS[mark.method]
     by_name = dict(mark.keywords)
     arguments = [*mark.arguments, *(by_name.pop(name) for name in command.arguments if name in by_name)]
@@ -110,12 +107,16 @@ def _in_shell(mark: Option | Call) -> str:
 
 def _option(name: str, value: Any) -> list[str]:
     """An option with its value: repeated for each of a list, alone where it is a switch."""
-    spelled = f"--{_hyphens(_SINGULAR.get(name, name) if isinstance(value, list) else name)}"
+    spelled = f"--{_hyphens(_OF_LISTS.get(name, name) if isinstance(value, list) else _singular(name))}"
     if value is True:
         return [spelled]
     if value is False:
         return [spelled.replace("--", "--no-", 1)]
     return [word for one in _several(value) for word in (spelled, _word(one))]
+
+
+def _singular(name: str) -> str:
+    return _SINGULAR.get(name, name)
 
 
 def _hyphens(name: str) -> str:

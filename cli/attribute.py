@@ -10,6 +10,7 @@ from kndb.advice import call, option
 from kndb.errors import UsageError
 from kndb.records.models import LAB_MODELS, Neuron
 
+from .answering import note_who_answers
 from .options import (
     DatabaseOption,
     DeviceOption,
@@ -290,9 +291,10 @@ def refine(
             negative=negative,
             allow_incomplete=allow_incomplete,
         )
-        _, mean = database.query.neuron_counts(refinement.id)
+        _, mean = database.query.neuron_counts(refinement)
         errors = database.attribution.errors(refinement.run_id)
-    note(f"Refinement {refinement.id} of run {refinement.run_id}: {mean:.2f} neurons per fact.")
+        note(f"Made {refinement.title}: {mean:.2f} neurons per fact.")
+        note_who_answers(database, refinement)
     from kndb.database.error_words import errors_in_words
 
     said = errors_in_words(errors)

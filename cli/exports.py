@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from .options import DatabaseOption, FormatOption, OptionalModelOption, RelationsOption, open_existing
+from kndb.errors import UsageError
+
+from .answering import choose
+from .options import (
+    DatabaseOption,
+    FormatOption,
+    OptionalModelOption,
+    RefinementMethodOption,
+    RefinementOption,
+    RelationsOption,
+    open_existing,
+)
 from .output import OutputFormat, as_row, print_record, progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="Write results and facts to CSV, JSON-lines or Parquet files.")
@@ -21,10 +32,8 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that 
 @app.command()
 def neurons(
     to: ToOption,
-    refinement: Annotated[
-        int | None,
-        typer.Option("--refinement", metavar="ID", help="Which refinement. Default: the newest.", show_default=False),
-    ] = None,
+    refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     run: Annotated[
         int | None, typer.Option("--run", metavar="ID", help="The newest refinement of this run.", show_default=False)
     ] = None,
@@ -39,9 +48,15 @@ def neurons(
     Example: kndb export neurons --to neurons.csv
     """
     with open_existing(db) as database:
-        written = database.exchange.export_neurons(
-            to, refinement=refinement, run=run, model=model, relations=relation or [], force=force
-        )
+        if run is None:
+            chosen = choose(database, refinement, method, model, relations=relation or [])
+            written = database.exchange.export_neurons(to, refinement=chosen, relations=relation or [], force=force)
+        elif method is not None:
+            raise UsageError("--run and --method both name a refinement; give one of them")
+        else:
+            written = database.exchange.export_neurons(
+                to, refinement=refinement, run=run, model=model, relations=relation or [], force=force
+            )
     print_record(as_row(written), output)
 
 

@@ -12,6 +12,7 @@ import typer
 
 from kndb.errors import UsageError
 
+from .answering import note_who_answers
 from .options import DatabaseOption, FormatOption, RelationsOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, progress_bar
 
@@ -67,6 +68,7 @@ def neurons(
             facts_by=facts_by,
             settings=settings,
         )
+        note_who_answers(database, database.query.refinement(report.refinement))
     _note_unjoined(report.unjoined)
     if report.superseded:
         note(f"Left out {_few(report.superseded, 'set')} of facts that another id stands for, with another set.")

@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .advice import remember_database
+from kndb.advice import call
+
+from .advice import for_shell, remember_database
 from .output import OutputFormat
 
 if TYPE_CHECKING:
     from kndb.database import Database
+
+
+def _fact_number(text: str | int) -> int:
+    """The number in a fact's place on the command line; a subject's text is a near miss."""
+    if isinstance(text, int) or text.strip().isdecimal():
+        return int(text)
+    search = for_shell(call("facts.find", subject=text))
+    raise typer.BadParameter(f"{text!r} is no fact's number; find it with: {search}")
+
 
 DatabaseOption = Annotated[
     str | None,
@@ -34,7 +45,25 @@ RelationsOption = Annotated[
 ]
 RefinementOption = Annotated[
     int | None,
-    typer.Option("--refinement", metavar="ID", help="Which refinement. Default: the newest.", show_default=False),
+    typer.Option(
+        "--refinement",
+        metavar="ID",
+        help="Which refinement answers. Default: the newest complete one by integrated gradients that holds the facts "
+        "asked about; see: kndb query refinements.",
+        show_default=False,
+    ),
+]
+RefinementMethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="The newest complete refinement by this method of attribution, such as activation.",
+        show_default=False,
+    ),
+]
+FactArgument = Annotated[
+    int, typer.Argument(metavar="FACT", parser=_fact_number, help="A fact's number; see: kndb query facts.")
 ]
 PartOption = Annotated[
     str | None,

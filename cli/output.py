@@ -86,7 +86,10 @@ def print_record(record: Row, output: OutputFormat) -> None:
 
 
 def print_parts(
-    parts: Mapping[str, tuple[Sequence[Row], Sequence[str]]], output: OutputFormat, part: str | None = None
+    parts: Mapping[str, tuple[Sequence[Row], Sequence[str]]],
+    output: OutputFormat,
+    part: str | None = None,
+    about: Row | None = None,
 ) -> None:
     """Prints an answer of several lists: tables under their titles, one JSON object, or CSV of a single part.
 
@@ -94,6 +97,7 @@ def print_parts(
         parts: each part's rows and columns (see `print_rows`), by name.
         output: how.
         part: print this one only; CSV needs one, as its columns differ from part to part.
+        about: what JSON of all parts says beside them, such as the refinement that answers.
 
     Raises:
         UsageError: if there is no such part, or CSV is asked for without naming one.
@@ -101,7 +105,8 @@ def print_parts(
     require_part(tuple(parts), output, part)
     chosen = {name: content for name, content in parts.items() if part in (None, name)}
     if output is OutputFormat.JSON:
-        print_json({name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()})
+        beside = {} if about is None or part is not None else about
+        print_json({name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()} | dict(beside))
         return
     for number, (name, (rows, columns)) in enumerate(chosen.items()):
         if output is OutputFormat.TABLE and part is None:

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from .answering import choose
 from .options import (
     DatabaseOption,
+    FactArgument,
     FormatOption,
     OptionalModelOption,
+    RefinementMethodOption,
     RefinementOption,
     RelationsOption,
     open_existing,
@@ -36,6 +39,7 @@ def layers(
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -44,9 +48,9 @@ def layers(
     Example: kndb plot layers --out layers.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.layers(
-            out, relations=relation or [], by_relation=by_relation, refinement=refinement, model=model
-        )
+        database.plots.check(out)
+        chosen = choose(database, refinement, method, model, relations=relation or [])
+        path = database.plots.layers(out, relations=relation or [], by_relation=by_relation, refinement=chosen)
     _print(path, output)
 
 
@@ -56,6 +60,7 @@ def overlap(
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -64,7 +69,9 @@ def overlap(
     Example: kndb plot overlap --out overlap.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.overlap(out, relations=relation or [], refinement=refinement, model=model)
+        database.plots.check(out)
+        chosen = choose(database, refinement, method, model, relations=relation or [])
+        path = database.plots.overlap(out, relations=relation or [], refinement=chosen)
     _print(path, output)
 
 
@@ -74,6 +81,7 @@ def counts(
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -82,7 +90,9 @@ def counts(
     Example: kndb plot counts --out counts.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.counts(out, relations=relation or [], refinement=refinement, model=model)
+        database.plots.check(out)
+        chosen = choose(database, refinement, method, model, relations=relation or [])
+        path = database.plots.counts(out, relations=relation or [], refinement=chosen)
     _print(path, output)
 
 
@@ -92,6 +102,7 @@ def consistency(
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -100,16 +111,19 @@ def consistency(
     Example: kndb plot consistency --out consistency.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.consistency(out, relations=relation or [], refinement=refinement, model=model)
+        database.plots.check(out)
+        chosen = choose(database, refinement, method, model, relations=relation or [])
+        path = database.plots.consistency(out, relations=relation or [], refinement=chosen)
     _print(path, output)
 
 
 @app.command()
 def fact(
-    fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
+    fact: FactArgument,
     out: OutOption,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -118,7 +132,9 @@ def fact(
     Example: kndb plot fact 1 --out fact.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.fact(out, fact, refinement=refinement, model=model)
+        database.plots.check(out)
+        database.facts.get(fact)
+        path = database.plots.fact(out, fact, refinement=choose(database, refinement, method, model, facts=[fact]))
     _print(path, output)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .answering import choose
 from .attribute import batch_size_option
 from .options import (
     DatabaseOption,
@@ -17,6 +18,8 @@ from .options import (
     ModelOption,
     OptionalModelOption,
     PartOption,
+    RefinementMethodOption,
+    RefinementOption,
     RelationsOption,
     ThreadsOption,
     computing,
@@ -46,21 +49,12 @@ LEFT_OUT = {
 }
 """Facts that an experiment's settings count as left out, and why."""
 
-RefinementOption = Annotated[
-    int | None,
-    typer.Option(
-        "--refinement",
-        metavar="ID",
-        help="Whose knowledge neurons. Default: the model's newest by integrated gradients.",
-        show_default=False,
-    ),
-]
 BaselineOption = Annotated[
     int | None,
     typer.Option(
         "--baseline",
         metavar="ID",
-        help="The refinement of the activation baseline. Default: the newest of this model and version.",
+        help="The refinement of the activation baseline. Default: the one of this model and version, chosen likewise.",
         show_default=False,
     ),
 ]
@@ -86,6 +80,7 @@ def suppress(
     relation: RelationsOption = None,
     factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, below 1.")] = 0.0,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     baseline: BaselineOption = None,
     others: OthersOption = 20,
     facts: FactsOption = None,
@@ -103,9 +98,9 @@ def suppress(
     Example: kndb probe suppress --model lab-bert --relation P176
     """
     request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
-    settings = {"refinement": refinement, "version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device}
     settings["batch_size"] = batch_size_option(batch_size)
-    _scale({"kind": "suppress", "model": model, **request}, settings, threads, db, output)
+    _scale({"kind": "suppress", "model": model, **request}, settings, refinement, method, threads, db, output)
 
 
 @app.command()
@@ -114,6 +109,7 @@ def amplify(
     relation: RelationsOption = None,
     factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, above 1.")] = 2.0,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     baseline: BaselineOption = None,
     others: OthersOption = 20,
     facts: FactsOption = None,
@@ -131,9 +127,9 @@ def amplify(
     Example: kndb probe amplify --model lab-bert --relation P176
     """
     request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
-    settings = {"refinement": refinement, "version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device}
     settings["batch_size"] = batch_size_option(batch_size)
-    _scale({"kind": "amplify", "model": model, **request}, settings, threads, db, output)
+    _scale({"kind": "amplify", "model": model, **request}, settings, refinement, method, threads, db, output)
 
 
 @app.command()
@@ -153,6 +149,7 @@ def activation(
         ),
     ] = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     keep: Annotated[
         int, typer.Option("--keep", help="Texts of the highest and of the lowest activation kept for each fact.")
     ] = 3,
@@ -173,7 +170,7 @@ def activation(
         from kndb import ProbeSettings, ReadingRequest
 
         request = ReadingRequest(model, texts, input_format, pairs, keep)
-        settings = ProbeSettings(refinement, version, seed, dtype, device)
+        settings = ProbeSettings(choose(database, refinement, method, model), version, seed, dtype, device)
         probe = database.probes.run_reading(request, settings, tick)
         rows = [_all(as_row(row)) for row in database.probes.activation_summary(probe.id)]
     _report(probe, time.monotonic() - started)
@@ -225,6 +222,8 @@ def show(
 def _scale(
     request: Mapping[str, Any],
     settings: Mapping[str, Any],
+    refinement: int | None,
+    method: str | None,
     threads: int | None,
     location: str | None,
     output: OutputFormat,
@@ -233,7 +232,8 @@ def _scale(
     with open_existing(location) as database, computing(threads), progress_bar(title, "facts") as tick:
         from kndb import ProbeSettings, ScalingRequest
 
-        probe = database.probes.run_scaling(ScalingRequest(**request), ProbeSettings(**settings), tick)
+        chosen = choose(database, refinement, method, request["model"], relations=request["relations"])
+        probe = database.probes.run_scaling(ScalingRequest(**request), ProbeSettings(chosen, **settings), tick)
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)
     print_rows(rows, SCALING, output)
@@ -268,6 +268,7 @@ def _all(row: dict[str, Any]) -> dict[str, Any]:
 
 def _report(probe: Probe, seconds: float) -> None:
     """Notes the experiment's number, and what was left out of it."""
+    from kndb.database.plots import refinement_of_probe
     from kndb.database.probes.texts import TEXT_SKIP_REASONS
 
     settings: Mapping[str, Any] = probe.settings
@@ -286,4 +287,4 @@ def _report(probe: Probe, seconds: float) -> None:
             f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
             f"kndb attribute --model {probe.model} --method activation, then: kndb refine --run ID"
         )
-    note(f"Probe {probe.id} ({probe.kind}) of refinement {probe.refinement}, in {seconds:.1f} s.")
+    note(f"Probe {probe.id} ({probe.kind}) of {refinement_of_probe(probe)}, in {seconds:.1f} s.")

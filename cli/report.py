@@ -7,22 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .options import DatabaseOption, FormatOption, ModelOption, open_existing
+from .advice import for_shell
+from .answering import choose
+from .options import DatabaseOption, FormatOption, ModelOption, RefinementMethodOption, RefinementOption, open_existing
 from .output import OutputFormat, note, print_record
 
 
 def report(
     model: ModelOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for index.html; made if need be.")],
-    refinement: Annotated[
-        int | None,
-        typer.Option(
-            "--refinement",
-            metavar="ID",
-            help="Which refinement. Default: the model's newest that is no baseline's.",
-            show_default=False,
-        ),
-    ] = None,
+    refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -32,7 +27,9 @@ def report(
     Example: kndb report --model lab-bert --out report
     """
     with open_existing(db) as database:
-        written = database.reports.write(model, out, refinement=refinement, force=force)
+        chosen = choose(database, refinement, method, model)
+        written = database.reports.write(model, out, refinement=chosen, force=force, words=for_shell)
     if written.missing:
         note(f"The report says what is missing for: {', '.join(written.missing)}")
-    print_record({"out": str(written.out), "refinement": written.refinement}, output)
+    of = {"refinement": chosen.id, "run": chosen.run_id, "method": chosen.method, "version": chosen.version}
+    print_record({"out": str(written.out), **of}, output)

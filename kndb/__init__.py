@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .database.probes.commands import ProbeSettings, ReadingRequest, ScalingRequest
     from .database.threads import use_threads
     from .errors import KndbError
+    from .records.attribution import Refinement, RefinementChoice
     from .records.edit_settings import (
         EvaluationSettings,
         Neighbours,
@@ -44,6 +45,8 @@ _HOMES = {
     "ScalingRequest": ("database.probes.commands", "ScalingRequest"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
+    "Refinement": ("records.attribution", "Refinement"),
+    "RefinementChoice": ("records.attribution", "RefinementChoice"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -63,6 +66,8 @@ __all__ = [
     "ProbeSettings",
     "Quadrature",
     "ReadingRequest",
+    "Refinement",
+    "RefinementChoice",
     "ScalingRequest",
     "TrialSettings",
     "UpdateSettings",

@@ -21,7 +21,7 @@ from kndb.cli.main import command_line
 from kndb.errors import InputError, RejectedLine, UsageError
 
 SOURCE = Path(kndb.__file__).parent
-SPARE: dict[str, Any] = {"edit": 1, "edits": [1, 2], "fact": 1, "first": 1, "second": 2}
+SPARE: dict[str, Any] = {"kind": "suppress", "edit": 1, "edits": [1, 2], "fact": 1, "first": 1, "second": 2}
 TREE = get_command(command_line())
 
 
@@ -79,7 +79,7 @@ def test_what_a_text_advises_is_there_in_python_and_in_the_shell(
 def parse(line: str, place: str) -> None:
     """Takes a command line apart without running it; options that are required may be left to the reader."""
     command, words = TREE, shlex.split(line)[1:]
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and words:
         assert words[0] in command.commands, f"{place}: no command {words[0]!r} in {line!r}"
         command, words = command.commands[words[0]], words[1:]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}

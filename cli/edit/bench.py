@@ -8,6 +8,7 @@ import typer
 
 from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 
+from ..answering import choose
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -91,7 +92,7 @@ def bench(
                 chosen,
                 settings,
                 counts=counts,
-                refinement=refinement,
+                refinement=choose(database, refinement, None, model, relations=relation or []),
                 progress=tick,
             )
         print_trial(database, trial.id, plot, output)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kndb.records.attribution import attribute_and_refine
 from kndb.records.edits import Edit
 
 from ..options import DatabaseOption, FormatOption, ModelOption, PartOption, open_existing
@@ -33,6 +34,7 @@ def diff(
     """
     with open_existing(db) as database:
         found = database.edits.diff(model, a, b)
+        holding = None if found.refinement is None else database.query.refinement(found.refinement)
     count = len(found.slots)
     note(
         f"{found.version_a} → {found.version_b}: "
@@ -40,10 +42,11 @@ def diff(
         + (f" {len(found.tensors)} other parameters differ." if found.tensors else "")
         + ("" if count or found.tensors else "the same weights.")
     )
-    if found.refinement is None:
-        note("There is no refinement of this model, so facts and relations are left out; see: kndb refine.")
+    if holding is None:
+        make = attribute_and_refine(model)
+        note(f"The model has no refinement, so facts and relations are left out; make one with: {make}")
     else:
-        note(f"Facts and relations are those of refinement {found.refinement}.")
+        note(f"Facts and relations are those of {holding.title}.")
     edits = [{"only_in": side, **row} for side, only in _sides(found) for row in edit_rows(only)]
     print_parts(
         {

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from ..answering import warn
 from ..options import (
     DatabaseOption,
     FormatOption,
     ModelOption,
+    RefinementMethodOption,
     RefinementOption,
     open_existing,
 )
@@ -22,6 +24,7 @@ def erase(
     relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="The relation to forget.")],
     top: Annotated[int, typer.Option("--top", help="How many of its most common neurons to zero.")] = 20,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
@@ -34,5 +37,6 @@ def erase(
     """
     check_preview(preview, part, output, list_flips=list_flips)
     with open_existing(db) as database:
-        draft = database.edits.drafts.erase(model, relation, top=top, refinement=refinement)
+        chosen = warn(database, refinement, method, model, relations=[relation])
+        draft = database.edits.drafts.erase(model, relation, top=top, refinement=chosen)
         finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)

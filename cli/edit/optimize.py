@@ -10,10 +10,12 @@ import typer
 from kndb.records.edit_settings import Neighbours, OptimizeSettings
 from kndb.records.recipes import OptimizeRecipe, Recipe
 
+from ..answering import warn
 from ..options import (
     DatabaseOption,
     FormatOption,
     ModelOption,
+    RefinementMethodOption,
     RefinementOption,
     ThreadsOption,
     computing,
@@ -69,6 +71,7 @@ def optimize(
     neurons: NeuronsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     threads: ThreadsOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
@@ -97,11 +100,18 @@ def optimize(
         max_share=max_share,
         neurons=neurons,
     )
+    said: set[str] = set()
     with open_existing(db) as database, computing(threads):
 
         def plan(number: int, answer: str, on: ModelVersion | None = None, progress: Tick | None = None) -> Draft:
             return database.edits.drafts.optimize(
-                model, number, answer, settings, refinement=refinement, progress=progress, on=on
+                model,
+                number,
+                answer,
+                settings,
+                refinement=warn(database, refinement, method, model, facts=[number], said=said),
+                progress=progress,
+                on=on,
             )
 
         if isinstance(one, Path):

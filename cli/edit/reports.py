@@ -25,7 +25,8 @@ def report_rows(recipe: Recipe) -> dict[str, str]:
     if report is None:
         return rows
     made = report.refinement
-    rows["refinement"] = f"{made.number} (run {made.run}, {made.method})"
+    version = "" if made.version is None else f", {made.version[:12]}"  # Plans of an earlier kndb have none.
+    rows["refinement"] = f"{made.number} (run {made.run}, {made.method}{version})"
     if isinstance(report, FactReport):
         rows["new answer wins"] = _wins(report)
     if report.relation.prompts:

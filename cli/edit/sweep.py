@@ -10,6 +10,7 @@ import typer
 from kndb.errors import UsageError
 from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 
+from ..answering import choose
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -90,7 +91,13 @@ def sweep(
         if plot is not None:
             database.plots.check(plot)
         with progress_bar("Sweeping", "edits") as tick:
-            trial = database.trials.sweep(model, methods, settings, refinement=refinement, progress=tick)
+            trial = database.trials.sweep(
+                model,
+                methods,
+                settings,
+                refinement=choose(database, refinement, None, model, relations=relation or []),
+                progress=tick,
+            )
         print_trial(database, trial.id, plot, output)
 
 

@@ -10,7 +10,8 @@ import typer
 from kndb.errors import UsageError
 from kndb.records.edit_settings import UpdateSettings
 
-from ..options import DatabaseOption, FormatOption, ModelOption, RefinementOption, open_existing
+from ..answering import warn
+from ..options import DatabaseOption, FormatOption, ModelOption, RefinementMethodOption, RefinementOption, open_existing
 from ..output import OutputFormat
 from .planning import (
     FactOption,
@@ -78,6 +79,7 @@ def update(
     ] = None,
     neurons: NeuronsOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
@@ -91,10 +93,12 @@ def update(
     one = require_one_way(fact, to, facts, skip_unusable, part)
     settings = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    said: set[str] = set()
     with open_existing(db) as database:
 
         def plan(number: int, answer: str, on: ModelVersion | None = None) -> Draft:
-            return database.edits.drafts.update(model, number, answer, settings, refinement=refinement, on=on)
+            chosen = warn(database, refinement, method, model, facts=[number], said=said)
+            return database.edits.drafts.update(model, number, answer, settings, refinement=chosen, on=on)
 
         if isinstance(one, Path):
             plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)

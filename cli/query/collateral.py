@@ -10,17 +10,19 @@ import typer
 from kndb.errors import UsageError
 from kndb.records.models import Neuron
 
+from ..answering import in_json, note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     LimitOption,
     OptionalModelOption,
     PartOption,
+    RefinementMethodOption,
     RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts
-from .refinement_notes import note_refinement, require_positive
+from .rows import require_positive
 
 
 def collateral(
@@ -32,6 +34,7 @@ def collateral(
     part: PartOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -43,8 +46,8 @@ def collateral(
     wanted = _target(target)
     with open_existing(db) as database:
         edit = wanted if isinstance(wanted, int) else None
-        chosen = database.query.refinement(refinement, model, edit=edit)
-        found = database.query.collateral(wanted, refinement=chosen.id)
+        chosen = database.query.choose(refinement, model, method=method, edit=edit)
+        found = database.query.collateral(wanted, refinement=chosen.refinement)
     note_refinement(chosen)
     slots, facts = len(found.neurons), len(found.facts)
     note(
@@ -63,11 +66,11 @@ def collateral(
             ["fact", "relation", "subject", "object", "neurons"],
         ),
     }
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)})
 
 
 def _target(texts: Sequence[str]) -> int | list[Neuron]:
     numbers = [text for text in texts if text.strip().isdecimal()]
     if numbers and len(texts) > 1:
-        raise UsageError(f"found {' '.join(texts)}; expected one edit's number alone, or neurons such as L9.N2827")
+        raise UsageError(f"name one edit's number alone, or neurons such as L9.N2827 (got {' '.join(texts)})")
     return int(numbers[0]) if numbers else [Neuron.parse(text) for text in texts]

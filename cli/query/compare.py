@@ -18,7 +18,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts
-from .refinement_notes import named, require_positive
+from .rows import named, require_positive
 
 _COMPARED_RELATIONS = [
     "relation",
@@ -51,6 +51,8 @@ def compare(
     require_positive(limit)
     with open_existing(db) as database:
         found = database.query.compare(refinement_a, refinement_b, relation or [])
+        for side, number in (("a", refinement_a), ("b", refinement_b)):
+            note(f"{side}: {database.query.refinement(number).title}.")
     _note_models(found)
     parts = {
         "relations": (named(found.relations, output), _COMPARED_RELATIONS),

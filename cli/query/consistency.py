@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from ..answering import note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
+    RefinementMethodOption,
     RefinementOption,
     RelationsOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
-from .refinement_notes import refinement_and_run
 
 
 def consistency(
     relation: RelationsOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     model: OptionalModelOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -26,11 +28,12 @@ def consistency(
     Example: kndb query consistency --relation P176
     """
     with open_existing(db) as database, progress_bar("Consistency", "relations") as tick:
-        chosen = database.query.refinement(refinement, model)
-        found = database.query.consistency(relation or [], refinement=chosen.id, progress=tick)
-    note(f"{refinement_and_run(chosen)}.")
+        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        found = database.query.consistency(relation or [], refinement=chosen.refinement, progress=tick)
+    note_refinement(chosen)
     if not found:
-        note("No fact of these relations has two prompts with coarse sets in it.")
+        of = "these relations" if relation else "its relations"
+        note(f"No fact of {of} has two attributed prompts in it, so there is nothing to compare.")
     columns = ["relation", "facts", "mean", "first_quartile", "median", "third_quartile"]
     rows = [as_row(row) for row in found]
     if output is OutputFormat.TABLE:

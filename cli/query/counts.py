@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from ..answering import note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
+    RefinementMethodOption,
     RefinementOption,
     RelationsOption,
     open_existing,
 )
 from ..output import OutputFormat, print_rows
-from .refinement_notes import named, note_refinement
+from .rows import named
 
 _COUNTS = [
     "relation",
@@ -30,6 +32,7 @@ def counts(
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -38,7 +41,7 @@ def counts(
     Example: kndb query counts
     """
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        found = database.query.counts(relation or [], refinement=chosen.id)
-    note_refinement(chosen, relation)
+        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        found = database.query.counts(relation or [], refinement=chosen.refinement)
+    note_refinement(chosen)
     print_rows(named(found, output), _COUNTS, output)

@@ -8,11 +8,14 @@ import typer
 
 from kndb.records.models import Neuron
 
+from ..answering import in_json, note_refinement, why_none
 from ..options import (
     DatabaseOption,
+    FactArgument,
     FormatOption,
     OptionalModelOption,
     PartOption,
+    RefinementMethodOption,
     RefinementOption,
     open_existing,
 )
@@ -21,15 +24,15 @@ from ..output import OutputFormat, as_row, note, print_parts
 if TYPE_CHECKING:
     from kndb.records.queries import FactFindings
 from .neuron import Parts
-from .refinement_notes import refinement_and_run
 
 
 def fact(
-    number: Annotated[int, typer.Argument(metavar="FACT", help="A fact's number; see: kndb query facts.")],
+    number: FactArgument,
     nearest: Annotated[
         int, typer.Option("--nearest", help="How many of the facts that share most neurons with it.")
     ] = 10,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     model: OptionalModelOption = None,
     part: PartOption = None,
     db: DatabaseOption = None,
@@ -40,17 +43,19 @@ def fact(
     Example: kndb query fact 588 --nearest 5
     """
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        found = database.query.fact(number, refinement=chosen.id, nearest=nearest)
-    note(f"{refinement_and_run(chosen)}, fact {number} {found.fact.title}.")
+        database.facts.get(number)
+        chosen = database.query.choose(refinement, model, method=method, facts=[number])
+        found = database.query.fact(number, refinement=chosen.refinement, nearest=nearest)
+    note_refinement(chosen)
+    note(f"Fact {number} {found.fact.title}.")
     above = [prompt for prompt in found.prompts if prompt.above_tolerance]
     if above:
         than = "the tolerance of " if found.tolerance_asked else ""
         why = "" if found.tolerance_asked else " (fixed rule; no tolerance was asked)"
         note(f"{len(above)} of its prompts have a completeness error over {than}{found.error_limit:g}{why}.")
-    if all(prompt.probability is None for prompt in found.prompts) and not found.votes:
-        note("The run has no results for it; give it some with: kndb attribute, then kndb refine.")
-    print_parts(_fact_parts(found), output, part)
+    if not found.neurons:
+        note(why_none(number, chosen))
+    print_parts(_fact_parts(found), output, part, {"refinement": in_json(chosen.refinement)})
 
 
 def _fact_parts(found: FactFindings) -> Parts:

@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call
+
 from ..options import (
     DatabaseOption,
     FormatOption,
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
+from .rows import no_facts
 
 
 def facts(
@@ -29,5 +32,13 @@ def facts(
     """
     with open_existing(db) as database:
         found = database.facts.find(relation or [], subject, object_, limit)
+    if not found and limit != 0:
+        note(_why_none(relation, subject, object_) if relation or subject or object_ else no_facts())
     columns = ["id", "relation", "subject", "object", "external_id", "prompts"]
     print_rows([as_row(fact) for fact in found], columns, output)
+
+
+def _why_none(relation: list[str] | None, subject: str | None, object_: str | None) -> str:
+    asked = [f"of {' or '.join(relation)}"] if relation else []
+    asked += [f"with {text!r} in its {name}" for name, text in (("subject", subject), ("object", object_)) if text]
+    return f"There is no fact {' and '.join(asked)}; the relations are listed by: {call('facts.relations')}"

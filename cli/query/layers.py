@@ -6,16 +6,18 @@ from typing import Annotated
 
 import typer
 
+from ..answering import note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
+    RefinementMethodOption,
     RefinementOption,
     RelationsOption,
     open_existing,
 )
 from ..output import OutputFormat, print_rows
-from .refinement_notes import named, note_refinement
+from .rows import named
 
 _LAYERS = ["layer", "pairs", "share", "neurons"]
 
@@ -27,6 +29,7 @@ def layers(
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -35,7 +38,7 @@ def layers(
     Example: kndb query layers --relation P176
     """
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        found = database.query.layers(relation or [], refinement=chosen.id, by_relation=by_relation)
-    note_refinement(chosen, relation)
+        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        found = database.query.layers(relation or [], refinement=chosen.refinement, by_relation=by_relation)
+    note_refinement(chosen)
     print_rows(named(found, output), ["relation", *_LAYERS], output)

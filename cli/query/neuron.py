@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kndb.errors import UsageError
+from kndb.advice import Placeholder, call
 from kndb.records.attribution import Refinement
 from kndb.records.models import Neuron
 
+from ..answering import in_json, note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
     PartOption,
+    RefinementMethodOption,
     RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts, require_part
-from .refinement_notes import refinement_and_run
+from .rows import require_positive
 
 if TYPE_CHECKING:
     from kndb.database import Database
@@ -37,6 +39,7 @@ def neuron(
         str, typer.Argument(metavar="NEURON", help="A neuron, such as L10.N2827: layer 10, neuron 2827, from 0.")
     ],
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     model: OptionalModelOption = None,
     top: Annotated[int, typer.Option("--top", help="How many promoted and how many demoted tokens.")] = 10,
     tokens: Annotated[
@@ -56,19 +59,19 @@ def neuron(
     """
     place = Neuron.parse(name)
     require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)
-    if limit is not None and limit < 1:
-        raise UsageError(f"found limit {limit}; expected at least 1")
+    require_positive(limit)
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        found = database.query.neuron(place, refinement=chosen.id)
+        chosen = database.query.choose(refinement, model, method=method)
+        found = database.query.neuron(place, refinement=chosen.refinement)
         parts = _neuron_parts(found, limit)
         if tokens and part in (None, "tokens"):
-            rows = _token_rows(database, chosen, place, version, top, required=part is not None)
+            rows = _token_rows(database, chosen.refinement, place, version, top, required=part is not None)
             parts.update({} if rows is None else {"tokens": (rows, ["kind", "token", "effect"])})
     number = found.facts_holding
     holders = "no fact holds it" if not number else f"{number} {'fact holds' if number == 1 else 'facts hold'} it"
-    note(f"{refinement_and_run(chosen)}, neuron {place}: {holders}.")
-    print_parts(parts, output, part)
+    note_refinement(chosen)
+    note(f"Neuron {place}: {holders}.")
+    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)})
 
 
 def _token_rows(
@@ -79,7 +82,7 @@ def _token_rows(
     if not model.has_checkpoint and not required:
         note(
             f"Of model {model.name} there are imported results only, so tokens are left out; give it its checkpoint "
-            f"with: kndb model add PATH --name {model.name}"
+            f"with: {call('models.add', Placeholder('PATH'), name=model.name)}"
         )
         return None
     found = database.models.token_effects(model.name, neuron, version=version, top=top)

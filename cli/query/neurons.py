@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from kndb.records.models import Neuron
 
+from ..answering import note_refinement, why_none
 from ..options import (
     DatabaseOption,
+    FactArgument,
     FormatOption,
     OptionalModelOption,
+    RefinementMethodOption,
     RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_rows
-from .refinement_notes import refinement_and_run
 
 
 def neurons(
-    fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
+    fact: FactArgument,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -31,9 +30,12 @@ def neurons(
     Example: kndb query neurons 1
     """
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
         title = database.facts.get(fact).title
-        found = database.query.neurons_of_fact(fact, refinement=chosen.id)
-    note(f"{refinement_and_run(chosen)}, fact {fact} {title}.")
+        chosen = database.query.choose(refinement, model, method=method, facts=[fact])
+        found = database.query.neurons_of_fact(fact, refinement=chosen.refinement)
+    note_refinement(chosen)
+    note(f"Fact {fact} {title}.")
+    if not found:
+        note(why_none(fact, chosen))
     rows = [{**as_row(row), "name": str(Neuron(row.layer, row.neuron))} for row in found]
     print_rows(rows, ["name", "layer", "neuron", "prompts", "mean_score"], output)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from ..answering import in_json, note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
     PartOption,
+    RefinementMethodOption,
     RefinementOption,
     RelationsOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, print_parts
-from .refinement_notes import note_refinement
 
 _CELLS = [
     "relation",
@@ -34,6 +35,7 @@ def overlap(
     part: PartOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -42,11 +44,11 @@ def overlap(
     Example: kndb query overlap --part summary
     """
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        found = database.query.overlap(relation or [], refinement=chosen.id)
-    note_refinement(chosen, relation)
+        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        found = database.query.overlap(relation or [], refinement=chosen.refinement)
+    note_refinement(chosen)
     parts = {
         "summary": ([as_row(row) for row in found.summary], _SUMMARY),
         "cells": ([as_row(row) for row in found.cells], _CELLS),
     }
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)})

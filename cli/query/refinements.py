@@ -2,30 +2,78 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kndb.advice import Placeholder
+from kndb.records.attribution import attribute_and_refine
+
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows, print_text
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+    from kndb.records.attribution import Refinement
+
+_COLUMNS = ["id", "model", "method", "run_id", "version", "complete", "negative", "imported", "default"]
+_COLUMNS += ["relations", "facts", "neurons_per_fact", "settings", "created_at"]
+_SHORT = ["id", "method", "run", "version", "facts", "relations", "neurons", "state"]
+_VERSION = 9
+"""Characters of a version that the short table shows."""
 
 
 def refinements(
-    model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
+    model: OptionalModelOption = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Print all columns, settings too.")] = False,
+    db: DatabaseOption = None,
+    output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """List the refinements.
+    """List the refinements: of which method, run and version each is, what it holds, and which answers by default.
 
     Example: kndb query refinements
     """
     with open_existing(db) as database:
-        found = database.query.refinements(model)
-        rows = [
-            {
-                **as_row(row),
-                "neurons_per_fact": database.query.neuron_counts(row.id)[1],
-                "relations": len(row.relations),
-            }
-            for row in found
-        ]
-    print_rows(rows, ["id", "run_id", "relations", "neurons_per_fact", "settings", "created_at"], output)
+        rows = _rows(database, model)
+    if not rows:
+        note(f"There is no refinement yet; make one with: {attribute_and_refine(model or Placeholder('NAME'))}")
+    if output is not OutputFormat.TABLE or wide:
+        print_rows(rows, _COLUMNS, output)
+        return
+    for place, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
+        print_text(("\n" if place else "") + name, strong=True)
+        print_rows([_short(row) for row in rows if row["model"] == name], _SHORT, output)
+
+
+def _rows(database: Database, model: str | None) -> list[dict[str, Any]]:
+    defaults = set(database.query.default_refinements().values())
+    return [_row(database, one, one.id in defaults) for one in database.query.refinements(model)]
+
+
+def _row(database: Database, one: Refinement, default: bool) -> dict[str, Any]:
+    return {
+        **as_row(one),
+        "negative": one.negative,
+        "imported": one.imported,
+        "default": default,
+        "relations": len(one.relations),
+        "facts": one.facts,
+        "neurons_per_fact": database.query.neuron_counts(one.id)[1],
+    }
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    state = [name for name in ("default", "negative") if row[name]]
+    state += [] if row["complete"] else ["incomplete"]
+    return {
+        **row,
+        "run": row["run_id"],
+        "version": row["version"][:_VERSION],
+        "neurons": round(row["neurons_per_fact"], 2),
+        "state": ", ".join(state),
+    }

@@ -7,7 +7,8 @@ from ..options import (
     FormatOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
+from .rows import no_facts
 
 
 def relations(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
@@ -17,4 +18,6 @@ def relations(db: DatabaseOption = None, output: FormatOption = OutputFormat.TAB
     """
     with open_existing(db) as database:
         found = database.facts.relations()
+    if not found:
+        note(no_facts())
     print_rows([as_row(row) for row in found], ["key", "label", "facts", "templates", "prompts"], output)

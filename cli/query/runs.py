@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from kndb.advice import Placeholder, call
+
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 
 
 def runs(
@@ -20,6 +22,9 @@ def runs(
     """
     with open_existing(db) as database:
         found = database.query.runs(model)
+    if not found:
+        make = call("attribution.run", model=model or Placeholder("NAME"))
+        note(f"There is no run yet; make one with: {make}")
     columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance"]
     columns += ["settings", "created_at"]
     print_rows([as_row(row) for row in found], columns, output)

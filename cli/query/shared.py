@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call, option
 from kndb.errors import UsageError
 
+from ..answering import note_refinement
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
+    RefinementMethodOption,
     RefinementOption,
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
-from .refinement_notes import note_refinement
+from ..output import OutputFormat, as_row, note, print_rows
 
 
 def shared(
@@ -37,6 +39,7 @@ def shared(
     ] = 0.0,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -46,10 +49,24 @@ def shared(
     """
     relations, least = _sharing(relation or [], across, between)
     with open_existing(db) as database:
-        chosen = database.query.refinement(refinement, model)
-        rows = database.query.shared(relations, refinement=chosen.id, across=least, top=top, min_share=min_share)
-    note_refinement(chosen, relations)
+        chosen = database.query.choose(refinement, model, method=method, relations=relations)
+        rows = database.query.shared(
+            relations, refinement=chosen.refinement, across=least, top=top, min_share=min_share
+        )
+    note_refinement(chosen)
+    if not rows and chosen.held != 0:
+        note(_why_none(least, min_share))
     print_rows([as_row(row) for row in rows], ["layer", "neuron", "facts", "share", "relations"], output)
+
+
+def _why_none(across: int | None, min_share: float) -> str:
+    """Why no neuron is listed of relations whose facts are attributed."""
+    asked = [] if across is None or across < 2 else [f"facts of {across} of these relations"]
+    asked += [f"{100 * min_share:.3g} % of the facts"] if min_share else []
+    if not asked:
+        return "None of these facts has a knowledge neuron: no neuron reached the thresholds in enough prompts."
+    lower = " or ".join(option(name) for name, given in (("across", across), ("min_share", min_share)) if given)
+    return f"No neuron is held by {' and by '.join(asked)}; lower {lower}."
 
 
 def _sharing(
@@ -58,16 +75,15 @@ def _sharing(
     """The relations to choose, and how many of them must hold a neuron."""
     if between is None:
         if not relations and across is None:
-            raise UsageError(
-                "one of --relation, --across and --between is required; for example: kndb query shared --relation P176"
-            )
+            example = call("query.shared", relations=["P176"])
+            raise UsageError(f"one of --relation, --across and --between is required; for example: {example}")
         return list(relations), across
     if relations or across is not None:
         other = "--relation" if relations else "--across"
         raise UsageError(
-            f"found --between and {other}; --between names both relations itself. For more than two relations use "
-            "--relation for each of them, and --across with their number"
+            f"--between names both relations itself, so leave out {other}; for more than two relations use --relation "
+            "for each of them, and --across with their number"
         )
     if between[0] == between[1]:
-        raise UsageError(f"found --between {between[0]} {between[1]}; expected two different relations")
+        raise UsageError(f"--between must name two different relations (got {between[0]} {between[1]})")
     return list(between), 2

@@ -7,19 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..advice import Placeholder, call, option
 from ..errors import NotFoundError
 from ..plots import require_matplotlib
-from ..records.attribution import Refinement, Run
+from ..records.attribution import Refinement, RefinementChoice, Run, attribute_and_refine
 from ..records.models import StoredSettings
 from ..records.probes import Probe
 from ..store import runs as store_runs
+from ..store.choosing import answering
+from ..store.facts import named_relations
 
 if TYPE_CHECKING:
     from .database import Database
 
 _NAMED = 8
 """Relations that a caption names; more are counted."""
-_SAID_ELSEWHERE = {"kind", "refinement", "refinement_version", "version", "baseline_version"}
+_SAID_ELSEWHERE = {
+    "kind",
+    "refinement",
+    "refinement_run",
+    "refinement_method",
+    "refinement_version",
+    "version",
+    "baseline_version",
+}
 _NO_MATTER = {
     "device",
     "batch_size",
@@ -49,7 +60,7 @@ class PlotCommands:
         *,
         relations: Sequence[str] = (),
         by_relation: bool = False,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         model: str | None = None,
     ) -> Path:
         """The percentage of knowledge neurons in each layer.
@@ -58,11 +69,11 @@ class PlotCommands:
             path: the file.
             relations: only these relations' facts; none named means all.
             by_relation: a line for each relation (7 at most) in place of bars of all together.
-            refinement: which one; None takes the newest.
-            model: the newest of this model.
+            refinement: which one; see `QueryCommands.choose`.
+            model: only refinements of this model.
         """
         _require(path)
-        chosen = self._drawings.refinement(refinement, model)
+        chosen = self._drawings.refinement(refinement, model, relations)
         return _save(self._drawings.layers(chosen, relations, by_relation=by_relation), path)
 
     def overlap(
@@ -70,12 +81,12 @@ class PlotCommands:
         path: str | Path,
         *,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         model: str | None = None,
     ) -> Path:
         """The relation × relation matrix of the neurons that two facts share on average. For arguments see `layers`."""
         _require(path)
-        chosen = self._drawings.refinement(refinement, model)
+        chosen = self._drawings.refinement(refinement, model, relations)
         return _save(self._drawings.overlap(chosen, relations), path)
 
     def counts(
@@ -83,12 +94,12 @@ class PlotCommands:
         path: str | Path,
         *,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         model: str | None = None,
     ) -> Path:
         """How many knowledge neurons facts have, by relation. For arguments see `layers`."""
         _require(path)
-        chosen = self._drawings.refinement(refinement, model)
+        chosen = self._drawings.refinement(refinement, model, relations)
         return _save(self._drawings.counts(chosen, relations), path)
 
     def consistency(
@@ -96,18 +107,26 @@ class PlotCommands:
         path: str | Path,
         *,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         model: str | None = None,
     ) -> Path:
         """How alike the coarse sets of facts' paraphrases are, by relation. For arguments see `layers`."""
         _require(path)
-        chosen = self._drawings.refinement(refinement, model)
+        chosen = self._drawings.refinement(refinement, model, relations)
         return _save(self._drawings.consistency(chosen, relations), path)
 
-    def fact(self, path: str | Path, fact_id: int, *, refinement: int | None = None, model: str | None = None) -> Path:
+    def fact(
+        self,
+        path: str | Path,
+        fact_id: int,
+        *,
+        refinement: RefinementChoice = None,
+        model: str | None = None,
+    ) -> Path:
         """The votes of one fact's prompts for its neurons. For other arguments see `layers`."""
         _require(path)
-        return _save(self._drawings.fact(self._drawings.refinement(refinement, model), fact_id), path)
+        chosen = self._drawings.refinement(refinement, model, facts=[fact_id])
+        return _save(self._drawings.fact(chosen, fact_id), path)
 
     def suppress(
         self,
@@ -173,9 +192,16 @@ class Drawings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def refinement(self, number: int | None, model: str | None) -> Refinement:
-        """The refinement of a number, or the newest, of one model if one is named."""
-        return self._database.query.refinement(number, model)
+    def refinement(
+        self,
+        choice: RefinementChoice,
+        model: str | None,
+        relations: Sequence[str] = (),
+        facts: Sequence[int] = (),
+    ) -> Refinement:
+        """The refinement of a figure of some relations or facts; see `QueryCommands.choose`."""
+        with self._database.store.reading() as connection:
+            return answering(connection, choice, model=model, relations=relations, facts=facts)
 
     def probe(self, kind: str, number: int | None, model: str | None) -> Probe:
         """The probe of a number, or the newest of a kind, of one model if one is named.
@@ -183,23 +209,23 @@ class Drawings:
         Raises:
             NotFoundError: if there is none, or that number is of another kind or model.
         """
-        command = making(kind, model or "NAME")
+        command = _call_making(kind, model or Placeholder("NAME"))
         if number is None:
             found = self._database.probes.latest(kind, model)
             if found is None:
                 of = "" if model is None else f" of model {model!r}"
-                raise NotFoundError(f"found no {kind} probe{of} to draw; make one with: {command}")
+                raise NotFoundError(f"there is no {kind} probe{of} to draw yet; make one with: {command}")
             return found
         found = self._database.probes.get(number)
         if model is not None and found.model != model:
             raise NotFoundError(
-                f"probe {number} is of model {found.model!r}; expected one of {model!r}: "
-                f"kndb probe list --model {shlex.quote(model)}"
+                f"{option('probe', number)} is of model {found.model!r}, not {model!r}; choose from: "
+                f"{call('probes.all', model=model)}"
             )
         if found.kind != kind:
             raise NotFoundError(
-                f"probe {number} is of kind {found.kind}; expected {kind}. Draw it with: "
-                f"kndb plot {found.kind} --probe {number} --out FILE, or make one with: {command}"
+                f"{option('probe', number)} is of kind {found.kind}, not {kind}; choose from: "
+                f"{call('probes.all', model=model)}, or make one with: {command}"
             )
         return found
 
@@ -238,9 +264,10 @@ class Drawings:
 
         rows = [row for row in self._database.query.consistency(relations, refinement=refinement.id) if row.facts]
         if not rows:
+            again = call("attribution.run", model=refinement.model, relations=list(relations))
             raise NotFoundError(
-                f"found no facts with two attributed prompts or more in refinement {refinement.id}, whose coarse sets "
-                "could be compared; attribute more prompts with: kndb attribute --model NAME"
+                f"no fact has two attributed prompts or more in refinement {refinement.id}, whose coarse sets could be "
+                f"compared; attribute more prompts with: {again}"
             )
         return consistency_figure(rows, self._caption(refinement, relations))
 
@@ -252,8 +279,8 @@ class Drawings:
         if not any(row.prompts is not None for row in findings.votes):
             raise NotFoundError(
                 f"refinement {refinement.id} has no votes of prompts for fact {fact_id} {findings.fact.title}: it was "
-                "imported without them, or the fact was not attributed; see: kndb query fact "
-                f"{fact_id} --refinement {refinement.id}"
+                "imported without them, or the fact was not attributed; see: "
+                f"{call('query.fact', fact_id, refinement=refinement.id)}"
             )
         return fact_figure(findings, self._caption(refinement, ()))
 
@@ -278,7 +305,8 @@ class Drawings:
     def _caption(self, refinement: Refinement, relations: Sequence[str]) -> str:
         with self._database.store.reading() as connection:
             run = store_runs.run(connection, refinement.run_id)
-        return " · ".join([*describe(run, refinement), *_describe_relations(relations)])
+            keys = list(named_relations(connection, relations))
+        return " · ".join([*describe(run, refinement), *_describe_relations(keys)])
 
     def trial(self, number: int) -> Any:
         """A bench or a sweep."""
@@ -286,7 +314,9 @@ class Drawings:
 
         trial, rows = self._database.trials.get(number), self._database.trials.table(number)
         if not rows:
-            raise NotFoundError(f"trial {number} has no results yet; go on with it: kndb edit {trial.kind}")
+            bench, sweep = call("trials.bench", model=trial.model), call("trials.sweep", model=trial.model)
+            again = bench if trial.kind == "bench" else sweep
+            raise NotFoundError(f"trial {number} has no results yet; resume it with: {again}")
         settings: Any = {name: value for name, value in trial.settings.items() if name not in ("known_facts", "cells")}
         cells: Any = trial.settings.get("cells", [{}])
         settings |= {name: value for name, value in cells[0].items() if all(cell[name] == value for cell in cells)}
@@ -296,9 +326,16 @@ class Drawings:
 
 
 def making(kind: str, model: str) -> str:
-    """The command that makes a probe."""
+    """The command that makes a probe, as reports print it."""
     texts = " --texts FILE" if kind == "activation" else ""
     return f"kndb probe {kind} --model {shlex.quote(model)}{texts}"
+
+
+def _call_making(kind: str, model: str | Placeholder) -> str:
+    """The call that makes a probe, as messages advise it."""
+    if kind == "activation":
+        return call("probes.activation", model=model, texts=[Placeholder("FILE")])
+    return call("probes.scale", kind, model=model)
 
 
 def describe(run: Run, refinement: Refinement) -> list[str]:
@@ -338,11 +375,18 @@ def probe_in_words(probe: Probe) -> str:
     return settings_in_words(settings)
 
 
+def refinement_of_probe(probe: Probe) -> str:
+    """Whose neurons a probe scaled or read, in words, as far as it was noted."""
+    run, method = (probe.settings.get(f"refinement_{name}") for name in ("run", "method"))
+    of = "" if run is None else f" of run {run}" + ("" if method is None else f" ({method})")
+    return f"refinement {probe.refinement}{of}"
+
+
 def _caption_of_probe(probe: Probe, relations: Sequence[str]) -> str:
     settings = probe_in_words(probe)
     words = [
         f"{probe.model} {probe.version[:12]}",
-        f"refinement {probe.refinement}",
+        refinement_of_probe(probe),
         f"probe {probe.id} ({probe.kind})" + (f": {settings}" if settings else ""),
     ]
     return " · ".join([*words, *_describe_relations(relations)])
@@ -357,14 +401,14 @@ def _describe_relations(relations: Sequence[str]) -> list[str]:
 def _nothing(refinement: Refinement, relations: Sequence[str]) -> NotFoundError:
     of = f" for {', '.join(relations)}" if relations else ""
     return NotFoundError(
-        f"refinement {refinement.id} has no knowledge neurons{of} to draw; make one with: kndb attribute --model NAME, "
-        "then kndb refine"
+        f"{refinement.title} has no knowledge neurons{of} to draw; make one that has with: "
+        f"{attribute_and_refine(refinement.model, relations)}"
     )
 
 
 def _not_probed(probe: Probe, relations: Sequence[str]) -> NotFoundError:
     of = f" of {', '.join(relations)}" if relations else ""
-    return NotFoundError(f"probe {probe.id} has no facts{of}; make one with: {making(probe.kind, probe.model)}")
+    return NotFoundError(f"probe {probe.id} has no facts{of}; make one with: {_call_making(probe.kind, probe.model)}")
 
 
 def _require(path: str | Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..advice import call
 from ..errors import InputError
 from ..files import sha256
 from ..records.attribution import Refinement, RelationRefinement, Run
@@ -17,7 +18,7 @@ SUFFIX = ".meta.json"
 FORMAT = 1
 """Of the description and of the columns that go with it; raised when an older kndb would misread a file."""
 
-_EXPECTED = "the description that `kndb export` wrote beside the data"
+_EXPECTED = "the description that an export wrote beside the data"
 _T = TypeVar("_T")
 
 
@@ -126,8 +127,7 @@ def read(data: Path, kind: str, advice: str) -> Description:
         raise InputError(f"{path}: found format {head.get('format')!r}; expected {FORMAT}: another kndb wrote it")
     if head.get("kind") != kind:
         found = head.get("kind")
-        advice = f". Try: kndb import {found} {data}" if found in ("neurons", "scores", "facts") else ""
-        raise InputError(f"{path}: found a description of {found}; expected {kind}{advice}")
+        raise InputError(f"{path}: it describes {found}, not {kind}{_importing(found, data)}")
     about = _part(path, document, "data")
     description = Description(
         kind=kind,
@@ -147,6 +147,16 @@ def read(data: Path, kind: str, advice: str) -> Description:
             f"{description.sha256[:12]}): the file was changed after the export. {advice}"
         )
     return description
+
+
+def _importing(kind: object, data: Path) -> str:
+    """What imports a file of a kind, as advice; nothing if no kind is known."""
+    calls = {
+        "neurons": call("exchange.import_neurons", [str(data)]),
+        "scores": call("exchange.import_scores", str(data)),
+        "facts": call("exchange.import_facts", [str(data)]),
+    }
+    return f". Try: {calls[str(kind)]}" if kind in calls else ""
 
 
 def _document(path: Path) -> Mapping[str, Any]:

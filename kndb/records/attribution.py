@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..advice import Placeholder, call, option
 from .models import StoredSettings
+
+INTEGRATED_GRADIENTS = "integrated-gradients"
+"""The method whose refinements answer unless the user names others."""
+
+IMPORTED = "imported"
+"""The method of runs that stand for results of others."""
 
 ERROR_LIMIT = 1e-3
 """The completeness error above which prompts are counted where a run asked for no tolerance."""
+
+
+def attribute_and_refine(
+    model: str | Placeholder,
+    relations: Sequence[str] = (),
+    facts: Sequence[int] = (),
+    method: str | None = None,
+) -> str:
+    """The two calls that make a refinement, as a text advises them; see `kndb.advice`."""
+    attribute = call("attribution.run", model=model, relations=list(relations), fact_ids=list(facts), method=method)
+    return f"{attribute}, then: {call('attribution.refine')}"
 
 
 @dataclass(frozen=True)
@@ -142,13 +160,110 @@ class RelationRefinement:
 
 @dataclass(frozen=True)
 class Refinement:
-    """A refinement of one run: settings and the outcome for each relation."""
+    """A refinement of one run: of which run, with which settings, and the outcome for each relation.
+
+    Attributes:
+        model, version, method: its run's.
+        complete: whether its run has results of all prompts that it was asked for, and had them when it was refined.
+    """
 
     id: int
     run_id: int
     settings: StoredSettings
     created_at: str
     relations: tuple[RelationRefinement, ...] = ()
+    model: str = ""
+    version: str = ""
+    method: str = ""
+    complete: bool = True
+
+    @property
+    def negative(self) -> bool:
+        """Whether its sets hold the neurons of the lowest scores, which speak against the answer."""
+        return bool(self.settings.get("negative"))
+
+    @property
+    def imported(self) -> bool:
+        """Whether its sets were found elsewhere, by a method that kndb does not know."""
+        return self.method == IMPORTED
+
+    @property
+    def facts(self) -> int:
+        """The facts that it holds: those with an attributed prompt, whether or not they have knowledge neurons."""
+        return sum(outcome.facts for outcome in self.relations)
+
+    @property
+    def title(self) -> str:
+        """Which one it is, in words: `refinement 3 of run 2 (integrated-gradients, lab-bert vf41e9e52818)`."""
+        kind = [self.method]
+        kind += ["negative scores"] if self.negative else []
+        kind += [] if self.complete else ["incomplete"]
+        kind.append(f"{self.model} {self.version[:12]}")
+        return f"refinement {self.id} of run {self.run_id} ({', '.join(kind)})"
+
+
+RefinementChoice = Refinement | int | str | None
+"""Which refinement is to answer: itself or its number; a method's name for the newest complete one by that method; or
+None for the one that `kndb.store.choosing` chooses."""
+
+
+@dataclass(frozen=True)
+class ChosenRefinement:
+    """The refinement that answers a question, and how it came to.
+
+    Attributes:
+        refinement: the one.
+        named: whether its number or its method was named.
+        asked: the facts that the question names, itself or by their relations; None if it names none.
+        held: those of them that the refinement holds.
+        newer: the newest refinement that is as good as this one, newer, and holds fewer of the facts.
+        relations: the keys of the relations that the question is about; none stands for all.
+    """
+
+    refinement: Refinement
+    named: bool = False
+    asked: int | None = None
+    held: int | None = None
+    newer: int | None = None
+    relations: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader has to know if it is no complete refinement by integrated gradients, and nobody named it."""
+        found = self.refinement
+        default = found.method == INTEGRATED_GRADIENTS and not found.negative
+        if self.named or (default and found.complete):
+            return None
+        if default:
+            what = f"run {found.run_id} is not complete, or was not when it was refined"
+        elif found.negative:
+            what = "its neurons are those of negative scores: they speak against the answer"
+        elif found.imported:
+            what = "its sets were imported"
+        else:
+            what = f"its scores are by {found.method}"
+        of = "" if self.asked is None else " that holds any of these facts" if self.held else " of this model"
+        make = attribute_and_refine(found.model, self.relations)
+        return (
+            f"Warning: {found.title} answers because there is no complete refinement by {INTEGRATED_GRADIENTS}{of}; "
+            f"{what}. Make one with: {make}"
+        )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to say beside an answer, in sentences: the warning, facts that are not held, a newer refinement."""
+        said = [self.warning] if self.warning else []
+        if self.asked is not None and self.held and self.held < self.asked:
+            missing = self.asked - self.held
+            said.append(
+                f"It holds {self.held:,} of the {self.asked:,} facts asked about; the other {missing:,} have no "
+                "attributed prompt in it."
+            )
+        if self.newer is not None:
+            fewer = "facts" if self.asked is None else "of these facts"
+            name = option("refinement", self.newer)
+            said.append(f"Refinement {self.newer} is newer and holds fewer {fewer}; {name} takes it.")
+        return tuple(said)
 
 
 @dataclass(frozen=True)

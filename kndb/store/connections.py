@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
+from ..advice import call
 from ..errors import StoreDamagedError, StoreError, UsageError
 
 BUSY_TIMEOUT = 30.0
@@ -210,12 +211,12 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "not a database|is encrypted",
         StoreError,
-        "{path} is not an SQLite database; name another file with --db",
+        "{path} is not an SQLite database; name another file",
     ),
     (
         "malformed|corrupt",
         StoreDamagedError,
-        "{path} is damaged ({error}); see `kndb db check`, and restore a backup",
+        "{path} is damaged ({error}); see: {check}, and restore a backup",
     ),
     (
         "disk I/O error",
@@ -238,7 +239,7 @@ def translate(error: BaseException, path: Path, timeout: float = BUSY_TIMEOUT) -
         return None
     for pattern, kind, message in _MEANINGS:
         if re.search(pattern, str(original)):
-            return kind(message.format(path=path, timeout=timeout, error=original))
+            return kind(message.format(path=path, timeout=timeout, error=original, check=call("maintenance.check")))
     return None
 
 
@@ -258,4 +259,4 @@ def translated_errors(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[Non
             raise
         raise meaning from error
     except OverflowError as error:
-        raise UsageError(f"a number is larger than SQLite can hold ({error}); expected at most 2^63 - 1") from error
+        raise UsageError(f"a number is larger than SQLite can hold ({error}): at most 2^63 - 1") from error

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select, update
 
-from ..records.attribution import KnowledgeNeuron, RelationRefinement, Run
+from ..records.attribution import IMPORTED, KnowledgeNeuron, RelationRefinement, Run
 from ..records.models import Model, StoredSettings
 from .refinements import add_refinement, refinement
 from .runs import find_run
 from .tables import RefinementRow, RunRow
 from .versions import resolve_version
-
-IMPORTED = "imported"
-"""The method of runs that stand for results of others."""
 
 Transaction = Connection
 """An open transaction, for callers that pass one on."""

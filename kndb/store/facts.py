@@ -12,13 +12,15 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, text
 
-from ..errors import NotFoundError
+from ..advice import Placeholder, call, option
+from ..errors import NotFoundError, UsageError
 from ..records.facts import Fact, Prompt, Relation
 from .ingest import ingest
 from .numbers import there_are
 
-__all__ = ["fact", "find_facts", "ingest", "prompts", "relations", "require_relations"]
+__all__ = ["fact", "find_facts", "ingest", "named_relations", "prompts", "relations", "require_relations"]
 
+PATH = Placeholder("PATH")
 _FACTS = """
     SELECT fact.id, relation.key, fact.subject, fact.object, fact.external_id,
            (SELECT count(*) FROM prompt WHERE prompt.fact_id = fact.id)
@@ -90,11 +92,14 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
 
     Raises:
         NotFoundError: if there is none of that number; the message names the nearest ones.
+        UsageError: for a text, such as a subject's.
     """
+    if isinstance(id, str):
+        raise UsageError(f"{id!r} is no fact's number; find it with: {call('facts.find', subject=id)}")
     row = connection.exec_driver_sql(f"{_FACTS} WHERE fact.id = ?", (id,)).first()
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
-        raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with `kndb query facts`")
+        raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with: {call('facts.find')}")
     return Fact(*row)
 
 
@@ -132,27 +137,60 @@ def require_relations(connection: Connection, keys: Iterable[str]) -> list[int]:
 
     Args:
         connection: an open transaction.
-        keys: keys of relations, for example `P176`.
+        keys: keys of relations, for example `P176`; or, where no key is like that, a key or a label in any case.
 
     Raises:
         NotFoundError: if there is no relation of such a key; the message names the nearest ones.
     """
-    rows = connection.exec_driver_sql("SELECT key, id FROM relation")
-    known: dict[str, int] = {row[0]: row[1] for row in rows}
-    keys = list(keys)
-    for key in keys:
-        if key not in known:
-            raise NotFoundError(_no_relation(key, list(known)))
-    return [known[key] for key in keys]
+    return [number for _, number in _found_relations(connection, keys)]
 
 
-def _no_relation(key: str, known: list[str]) -> str:
-    if not known:
-        return f"no relation {key!r}: the database has no facts yet; add some with `kndb ingest`"
-    folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(key.casefold(), folded, n=3, cutoff=0.5)
-    hint = f"the nearest are {', '.join(folded[name] for name in near)}" if near else "none is near"
-    return f"no relation {key!r}; {hint}. See them all with `kndb query relations`"
+def named_relations(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Gives keys, as the store has them, and ids of relations that are named as `require_relations` takes them.
+
+    Raises:
+        NotFoundError: as `require_relations`.
+    """
+    return dict(_found_relations(connection, names))
+
+
+def _found_relations(connection: Connection, names: Iterable[str]) -> list[tuple[str, int]]:
+    """The key and id of each relation that is named."""
+    wanted = list(names)
+    if not wanted:
+        return []
+    rows = connection.exec_driver_sql("SELECT key, label, id FROM relation").all()
+    known: dict[str, int] = {row[0]: row[2] for row in rows}
+    folded: dict[str, set[str]] = {}
+    for key, label, _ in rows:
+        for name in (key, label):
+            if name is not None:
+                folded.setdefault(name.strip().casefold(), set()).add(key)
+    found = []
+    for name in wanted:
+        near = {name} if name in known else folded.get(name.strip().casefold(), set())
+        if len(near) != 1:
+            raise NotFoundError(_no_relation(name, sorted(near), folded))
+        (key,) = near
+        found.append((key, known[key]))
+    return found
+
+
+def _no_relation(name: str, same: list[str], folded: dict[str, set[str]]) -> str:
+    """Why a name stands for no relation, or for several: `same`."""
+    listed = f"See them all with: {call('facts.relations')}"
+    if not folded:
+        return f"no relation {name!r}: the database has no facts yet; add some with: {call('facts.ingest', PATH)}"
+    if same:
+        return f"{name!r} is the label of {' and '.join(same)}; name one by its key. {listed}"
+    parts = [part.strip().casefold() for part in name.split(",")]
+    if len(parts) > 1 and all(len(folded.get(part, ())) == 1 for part in parts):
+        keys = [key for part in parts for key in folded[part]]
+        return f"no relation {name!r}; several are given as {option('relations', keys)}"
+    near = difflib.get_close_matches(name.strip().casefold(), folded, n=3, cutoff=0.5)
+    keys = list(dict.fromkeys(key for one in near for key in sorted(folded[one])))
+    hint = f"the nearest are {', '.join(keys[:3])}" if keys else "none is near"
+    return f"no relation {name!r}; {hint}. {listed}"
 
 
 def _relation_condition(connection: Connection, keys: Iterable[str]) -> tuple[list[str], dict[str, object]]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from ..advice import call, option
 from ..errors import StoreDamagedError, StoreError, UsageError
 from ..files import sha256, sync, temporary_name
 from ..records.maintenance import CheckReport
@@ -182,14 +183,14 @@ def _require_free(store: Store, copy: Store, overwrite: bool) -> None:
     if copy.objects == store.objects:
         raise UsageError(
             f"a backup to {copy.path} would share {store.objects} with {store.path}; "
-            "expected another folder, or a name that differs before its suffix"
+            "choose another folder, or a name that differs before its suffix"
         )
     if not copy.path.parent.is_dir():
         raise StoreError(f"{copy.path} can't be written: there is no folder {copy.path.parent}; create it first")
     if not os.path.lexists(copy.path):
         return
     if not overwrite:
-        raise StoreError(f"{copy.path} exists; name another file, or replace it with --overwrite")
+        raise StoreError(f"{copy.path} exists; name another file, or replace it with {option('overwrite', True)}")
     if not _is_database(copy.path):
         raise StoreError(f"{copy.path} is not an SQLite database, so it is not replaced; name another file")
 
@@ -197,7 +198,7 @@ def _require_free(store: Store, copy: Store, overwrite: bool) -> None:
 def _copy_object(store: Store, copy: Store, named: _Object) -> None:
     problem = _object_problem(store, named)
     if problem is not None:
-        raise StoreDamagedError(f"{problem}; no backup was made. See `kndb db check`")
+        raise StoreDamagedError(f"{problem}; no backup was made. See: {call('maintenance.check')}")
     if _object_problem(copy, named) is None:
         return
     source, target = store.objects / named.path, copy.objects / named.path

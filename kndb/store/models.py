@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from ..advice import Placeholder, call, option
 from ..errors import ModelError, NotFoundError, UsageError
 from ..records.models import LAB_MODELS, UNKNOWN, Model, Neuron
 from .clock import now
@@ -36,8 +37,8 @@ def add_model(
         if (existing.layers, existing.neurons) != (layers, neurons):
             raise ModelError(
                 f"the name {name!r} stands for imported results of a model of {existing.layers} layers of "
-                f"{existing.neurons} neurons, and this checkpoint has {layers} of {neurons}; give it another name "
-                "with --name"
+                f"{existing.neurons} neurons, and this checkpoint has {layers} of {neurons}; give it another "
+                f"{option('name')}"
             )
         values = {"source": source, "fingerprint": fingerprint, "family": family, "version": version}
         connection.execute(update(ModelRow).where(ModelRow.id == existing.id).values(**values))
@@ -46,7 +47,7 @@ def add_model(
         if existing.fingerprint != fingerprint:
             raise ModelError(
                 f"the name {name!r} stands for a checkpoint with fingerprint {existing.fingerprint[:12]}, "
-                f"and this one has {fingerprint[:12]}; give it another with --name"
+                f"and this one has {fingerprint[:12]}; give it another {option('name')}"
             )
         return _record(existing)
     connection.execute(
@@ -107,14 +108,15 @@ def imported_sizes(connection: Connection, *, name: str, layers: int | None, neu
     if existing is not None:
         if (layers or existing.layers, neurons or existing.neurons) != (existing.layers, existing.neurons):
             raise ModelError(
-                f"model {name!r} has {existing.layers} layers of {existing.neurons} neurons; found "
-                f"{layers or existing.layers} of {neurons or existing.neurons} for these results. Give them another "
-                "--model-name"
+                f"model {name!r} has {existing.layers} layers of {existing.neurons} neurons, and these results are "
+                f"of {layers or existing.layers} of {neurons or existing.neurons}; give them another "
+                f"{option('model_name')}"
             )
         return existing.layers, existing.neurons
     if layers is None or neurons is None:
         raise UsageError(
-            f"the store has no model {name!r}; say what it is like, for example: --layers 12 --neurons 3072"
+            f"the store has no model {name!r}; say what it is like, for example: {option('layers', 12)} "
+            f"{option('neurons', 3072)}"
         )
     return layers, neurons
 
@@ -134,11 +136,14 @@ def model(connection: Connection, name: str) -> Model:
     if row is not None:
         return _record(row)
     if name in LAB_MODELS:
-        raise NotFoundError(f"{name} comes with kndb but is not in this store yet; add it with: kndb model add {name}")
+        raise NotFoundError(
+            f"{name} comes with kndb but is not in this store yet; add it with: {call('models.add', name)}"
+        )
     names = [record.name for record in models(connection)]
     nearest = get_close_matches(name, dict.fromkeys([*names, *LAB_MODELS]), n=3)
     known = f"did you mean {', '.join(nearest)}?" if nearest else f"registered: {', '.join(names) or 'none'}."
-    raise NotFoundError(f"found no model named {name!r}; {known} Add one with: kndb model add PATH-OR-HUB-NAME")
+    add = call("models.add", Placeholder("PATH-OR-HUB-NAME"))
+    raise NotFoundError(f"no model is named {name!r}; {known} Add one with: {add}")
 
 
 def require_neuron(model: Model, neuron: Neuron) -> None:
@@ -150,8 +155,8 @@ def require_neuron(model: Model, neuron: Neuron) -> None:
     if neuron.layer >= model.layers or neuron.index >= model.neurons:
         last = Neuron(model.layers - 1, model.neurons - 1)
         raise UsageError(
-            f"model {model.name!r} has no neuron {neuron}: it has {model.layers} layers of {model.neurons} neurons; "
-            f"expected one from L0.N0 to {last}"
+            f"model {model.name!r} has no neuron {neuron}: it has {model.layers} layers of {model.neurons} neurons, "
+            f"from L0.N0 to {last}"
         )
 
 

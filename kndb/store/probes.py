@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 from sqlalchemy import Connection, insert, text
 
+from ..advice import Placeholder, call
 from ..errors import NotFoundError
 from ..records.models import Neuron, StoredSettings
 from ..records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, Probe, ProbeFact
 from .clock import now
+from .numbers import there_are
 from .tables import ProbeRow
 
 _PROBES = """
@@ -43,12 +45,6 @@ SELECT fact_id, rank, kind, text, activation FROM probe_text
 WHERE probe_id = :probe AND (:fact IS NULL OR fact_id = :fact)
 ORDER BY fact_id, rank < 0, abs(rank)
 """
-_SOURCES = """
-SELECT refinement.id, model.name, run.version, run.method,
-       coalesce(json_extract(refinement.settings, '$.negative'), 0) AS negative
-FROM refinement JOIN run ON run.id = refinement.run_id JOIN model ON model.id = run.model_id
-ORDER BY refinement.id DESC
-"""
 _SETS = """
 SELECT knowledge_neuron.fact_id, relation.key, layer, neuron
 FROM knowledge_neuron
@@ -60,17 +56,6 @@ ORDER BY relation.key, knowledge_neuron.fact_id, layer, neuron
 
 NeuronSets = dict[int, tuple[str, tuple[Neuron, ...]]]
 """Facts' relations and refined sets, by the facts' numbers."""
-
-
-@dataclass(frozen=True)
-class RefinementSource:
-    """Where a refinement comes from: the model, its version, and the method and sign of the scores."""
-
-    id: int
-    model: str
-    version: str
-    method: str
-    negative: bool
 
 
 def add_probe(
@@ -110,12 +95,11 @@ def probe(connection: Connection, number: int) -> Probe:
     found = _probes(connection, number=number)
     if found:
         return found[0]
-    present = ", ".join(str(probe.id) for probe in _probes(connection))
-    raise NotFoundError(
-        f"found no probe {number}; expected one of {present}. List them with: kndb probe list"
-        if present
-        else f"found no probe {number}: there are none yet; make one with: kndb probe suppress --model NAME"
-    )
+    present = [probe.id for probe in _probes(connection)]
+    if not present:
+        make = call("probes.scale", "suppress", model=Placeholder("NAME"))
+        raise NotFoundError(f"no probe {number}: there are none yet; make one with: {make}")
+    raise NotFoundError(f"no probe {number}; {there_are(present, number)}. List them with: {call('probes.all')}")
 
 
 def probes(connection: Connection, model: str | None = None, kind: str | None = None) -> list[Probe]:
@@ -139,12 +123,6 @@ def probe_activations(connection: Connection, number: int, relation_ids: Sequenc
 def probe_texts(connection: Connection, number: int, fact_id: int | None = None) -> list[ExtremeText]:
     """The texts of highest and lowest activation, of one fact or of all: ranks 1, 2, … before −1, −2, …."""
     return [ExtremeText(*row) for row in connection.execute(text(_TEXTS), {"probe": number, "fact": fact_id})]
-
-
-def refinement_sources(connection: Connection) -> list[RefinementSource]:
-    """Where all refinements come from, the newest first."""
-    rows = connection.execute(text(_SOURCES))
-    return [RefinementSource(row.id, row.name, row.version, row.method, bool(row.negative)) for row in rows]
 
 
 def neuron_sets(connection: Connection, refinement_id: int, relation_ids: Sequence[int] = ()) -> NeuronSets:

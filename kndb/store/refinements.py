@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 
-from ..errors import NotFoundError, UsageError
+from ..advice import call
+from ..errors import NotFoundError
 from ..records.attribution import KnowledgeNeuron, Refinement, RelationRefinement
 from ..records.models import StoredSettings
-from . import models
 from .clock import now
 from .numbers import there_are
 from .tables import (
@@ -144,7 +144,7 @@ def refinement(connection: Connection, refinement_id: int) -> Refinement:
 def no_refinement(connection: Connection, refinement_id: int) -> NotFoundError:
     """The error that there is no refinement of a number, which names the numbers there are."""
     known = there_are(connection.scalars(select(RefinementRow.id)).all(), refinement_id)
-    return NotFoundError(f"found no refinement {refinement_id}; {known}. List them with: kndb query refinements")
+    return NotFoundError(f"no refinement {refinement_id}; {known}. List them with: {call('query.refinements')}")
 
 
 def refinements(connection: Connection, model: str | None = None) -> list[Refinement]:
@@ -152,55 +152,9 @@ def refinements(connection: Connection, model: str | None = None) -> list[Refine
     return _refinements(connection) if model is None else _refinements(connection, ModelRow.name == model)
 
 
-def latest_refinement(connection: Connection, model: str | None = None) -> Refinement:
-    """The newest refinement, of one model or of all.
-
-    Raises:
-        NotFoundError: if there is none, or no such model.
-    """
-    query = select(RefinementRow.id).order_by(RefinementRow.id.desc()).limit(1)
-    if model is not None:
-        query = query.join(RunRow, RunRow.id == RefinementRow.run_id).join(ModelRow, ModelRow.id == RunRow.model_id)
-        query = query.where(ModelRow.name == model)
-    newest = connection.scalar(query)
-    if newest is None:
-        if model is not None:
-            models.model(connection, model)
-        of = "" if model is None else f" of model {model!r}"
-        raise NotFoundError(
-            f"found no refinement{of}; make one with: kndb attribute --model {model or 'NAME'}, then kndb refine"
-        )
-    return refinement(connection, newest)
-
-
-def chosen_refinement(connection: Connection, number: int | None, model: str | None = None) -> Refinement:
-    """The refinement of a number; or without one the newest, of a model if one is named.
-
-    Raises:
-        NotFoundError: if there is none, or no such model.
-        UsageError: if the refinement of that number is of another model than the one named.
-    """
-    if number is None:
-        return latest_refinement(connection, model)
-    found = refinement(connection, number)
-    if model is not None:
-        wanted = models.model(connection, model).id
-        owner = connection.execute(
-            select(ModelRow.id, ModelRow.name)
-            .join(RunRow, RunRow.model_id == ModelRow.id)
-            .where(RunRow.id == found.run_id)
-        ).one()
-        if owner.id != wanted:
-            raise UsageError(
-                f"refinement {number} is of model {owner.name!r}; expected one of {model!r}: kndb query refinements "
-                f"--model {model}"
-            )
-    return found
-
-
 def _refinements(connection: Connection, *conditions: Any) -> list[Refinement]:
     rows = connection.execute(
-        select(RefinementRow)
+        select(RefinementRow, ModelRow.name.label("model"), RunRow.version, RunRow.method, RunRow.status)
         .join(RunRow, RunRow.id == RefinementRow.run_id)
         .join(ModelRow, ModelRow.id == RunRow.model_id)
         .where(*conditions)
@@ -209,7 +163,7 @@ def _refinements(connection: Connection, *conditions: Any) -> list[Refinement]:
     return [_record(connection, row) for row in rows]
 
 
-def _record(connection: Connection, row: Row[Any]) -> Refinement:
+def _record(connection: Connection, row: Any) -> Refinement:
     relations = connection.execute(
         select(RefinementRelationRow, RelationRow.key)
         .join(RelationRow, RelationRow.id == RefinementRelationRow.relation_id)
@@ -227,4 +181,14 @@ def _record(connection: Connection, row: Row[Any]) -> Refinement:
         )
         for relation in relations
     )
-    return Refinement(row.id, row.run_id, row.settings, row.created_at, outcomes)
+    return Refinement(
+        id=row.id,
+        run_id=row.run_id,
+        settings=row.settings,
+        created_at=row.created_at,
+        relations=outcomes,
+        model=row.model,
+        version=row.version,
+        method=row.method,
+        complete=row.status == "complete" and not row.settings.get("incomplete"),
+    )

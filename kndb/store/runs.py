@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, cast, func, insert, select, text, update
 
+from ..advice import call
 from ..errors import NotFoundError
 from ..records.attribution import ERROR_LIMIT, ResultBatch, Run
 from ..records.facts import Prompt
@@ -220,7 +221,7 @@ def run(connection: Connection, run_id: int) -> Run:
     found = _runs(connection, RunRow.id == run_id)
     if not found:
         known = there_are(connection.scalars(select(RunRow.id)).all(), run_id)
-        raise NotFoundError(f"found no run {run_id}; {known}. List them with: kndb query runs")
+        raise NotFoundError(f"no run {run_id}; {known}. List them with: {call('query.runs')}")
     return found[0]
 
 

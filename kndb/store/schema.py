@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.pool import NullPool
 
+from ..advice import call
 from ..errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
 from .connections import BEGIN, BUSY_TIMEOUT, make_engine, translated_errors
 
@@ -52,7 +53,7 @@ def require_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreMissingError(f"no database at {path}; make one with `kndb db init`") from error
+        raise StoreMissingError(f"no database at {path}; make one with: {call('kndb.open', location=path)}") from error
     except IsADirectoryError as error:
         raise StoreError(f"{path} is a folder, not a database; name a file in it") from error
     except OSError as error:
@@ -60,7 +61,7 @@ def require_file(path: Path) -> None:
     if not head:
         raise _empty(path)
     if head != MAGIC:
-        raise StoreError(f"{path} is not an SQLite database; name another file with --db")
+        raise StoreError(f"{path} is not an SQLite database; name another file")
 
 
 def require_head(connection: Connection, path: Path) -> None:
@@ -80,7 +81,7 @@ def require_head(connection: Connection, path: Path) -> None:
     if revision != head_revision():
         raise SchemaVersionError(
             f"{path} has schema revision {revision}, this kndb needs {head_revision()}; "
-            "bring it up to date with `kndb db upgrade`"
+            f"bring it up to date with: {call('kndb.upgrade_database', location=path)}"
         )
 
 
@@ -128,7 +129,7 @@ def _upgrade(connection: Connection, path: Path, create: bool) -> None:
         tables = ", ".join(sorted({str(row[0]) for row in broken}))
         raise StoreDamagedError(
             f"{path} was not upgraded: {len(broken)} rows (tables {tables}) refer to rows that don't exist; "
-            "see `kndb db check`, and restore a backup"
+            f"see: {call('maintenance.check')}, and restore a backup"
         )
 
 
@@ -160,7 +161,7 @@ def _known_revision(connection: Connection, path: Path) -> str | None:
         found = ", ".join(sorted(tables)[:5])
         raise SchemaVersionError(
             f"{path} is an SQLite database, but not one of kndb's: it has no kndb schema revision "
-            f"(expected {head_revision()}); its tables: {found}. Name another file with --db"
+            f"(expected {head_revision()}); its tables: {found}. Name another file"
         )
     if revision not in REVISIONS:
         raise SchemaVersionError(
@@ -171,7 +172,9 @@ def _known_revision(connection: Connection, path: Path) -> str | None:
 
 
 def _empty(path: Path) -> StoreMissingError:
-    return StoreMissingError(f"{path} is empty, not yet a database; make it one with `kndb db init`")
+    return StoreMissingError(
+        f"{path} is empty, not yet a database; make it one with: {call('kndb.open', location=path)}"
+    )
 
 
 def _require_folder(path: Path) -> None:

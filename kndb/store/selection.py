@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from ..advice import Placeholder, call, option
 from ..errors import NotFoundError, UsageError
 from . import facts
 from .numbers import there_are
@@ -64,11 +65,13 @@ def require_sense(selection: Selection) -> None:
     Raises:
         UsageError: for a number under 1, or both the first and random ones.
     """
-    for option, number in (("--facts", selection.first), ("--sample", selection.sample)):
+    for name, number in (("facts", selection.first), ("sample", selection.sample)):
         if number is not None and number < 1:
-            raise UsageError(f"{option} must be at least 1 (got {number})")
+            raise UsageError(f"{option(name)} must be at least 1 (got {number})")
     if selection.first is not None and selection.sample is not None:
-        raise UsageError("--facts takes the first facts and --sample random ones; give one of the two")
+        raise UsageError(
+            f"{option('facts')} takes the first facts and {option('sample')} random ones; give one of the two"
+        )
 
 
 def select_facts(connection: Connection, selection: Selection, *, held_out: bool) -> list[int]:
@@ -83,14 +86,14 @@ def select_facts(connection: Connection, selection: Selection, *, held_out: bool
         NotFoundError: for a relation, subject or fact that is not in the store; the message names near ones.
         UsageError: for a fact of another relation than those named.
     """
-    relation_ids = facts.require_relations(connection, selection.relations)
-    _require_numbers(connection, selection)
+    named = facts.named_relations(connection, selection.relations)
+    _require_numbers(connection, selection.facts, list(named))
     _require_subjects(connection, selection.subjects)
     rows = connection.execute(
         text(_CANDIDATES),
         {
             "every": not selection.relations,
-            "relations": json.dumps(relation_ids),
+            "relations": json.dumps(list(named.values())),
             "any_subject": not selection.subjects,
             "subjects": json.dumps(list(selection.subjects)),
             "any_fact": not selection.facts,
@@ -109,19 +112,21 @@ def _drawn(seed: int, fact: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{fact}".encode(), digest_size=8).digest()
 
 
-def _require_numbers(connection: Connection, selection: Selection) -> None:
-    rows = connection.execute(text(_NUMBERED), {"facts": json.dumps(list(selection.facts))})
+def _require_numbers(connection: Connection, numbers: Sequence[int], relations: Sequence[str]) -> None:
+    rows = connection.execute(text(_NUMBERED), {"facts": json.dumps(list(numbers))})
     found = {int(row[0]): str(row[1]) for row in rows}
-    for number in selection.facts:
+    for number in numbers:
         if number not in found:
             known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], number)
             raise NotFoundError(
-                f"--fact {number}: no fact has this number; {known}. List the facts with: kndb query facts"
+                f"{option('fact_ids', [number])}: no fact has this number; {known}. List the facts with: "
+                f"{call('facts.find')}"
             )
-        if selection.relations and found[number] not in selection.relations:
+        if relations and found[number] not in relations:
             raise UsageError(
-                f"--fact {number} is of relation {found[number]}, and --relation names "
-                f"{', '.join(selection.relations)}; leave out --relation, or add --relation {found[number]}"
+                f"{option('fact_ids', [number])} is of relation {found[number]}, and {option('relations')} names "
+                f"{', '.join(relations)}; leave out {option('relations')}, or add "
+                f"{option('relations', [found[number]])}"
             )
 
 
@@ -135,8 +140,9 @@ def _require_subjects(connection: Connection, subjects: Sequence[str]) -> None:
 
 
 def _no_subject(subject: str, known: list[str]) -> str:
+    given = option("subjects", [subject])
     if not known:
-        return f"--subject {subject!r}: the database has no facts yet; add some with: kndb ingest PATH"
+        return f"{given}: the database has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
     folded: dict[str, str] = {}
     for name in known:
         folded.setdefault(name.casefold(), name)
@@ -146,6 +152,5 @@ def _no_subject(subject: str, known: list[str]) -> str:
     holding = [name for fold, name in folded.items() if wanted and wanted in fold]
     names = list(dict.fromkeys([*near, *sorted(holding, key=len)]))[:3]
     hint = f"the nearest are {', '.join(map(repr, names))}" if names else "none is near"
-    return (
-        f"--subject {subject!r}: no fact has exactly this subject; {hint}. Search with: kndb query facts --subject TEXT"
-    )
+    search = call("facts.find", subject=names[0] if names else Placeholder("TEXT"))
+    return f"{given}: no fact has exactly this subject; {hint}. Search with: {search}"

@@ -11,6 +11,7 @@ import re
 from sqlalchemy import Connection, insert, select
 from sqlalchemy import delete as sql_delete
 
+from ..advice import call
 from ..errors import EditError, NotFoundError, StoreDamagedError
 from ..records.versions import HistoryEntry, Snapshot
 from .clock import now
@@ -47,8 +48,8 @@ def create(connection: Connection, model_id: int, name: str, version: str = CURR
     for taken in snapshots(connection, model_id):
         if taken.name == name:
             raise EditError(
-                f"model {model.name} has a snapshot {name!r} already, of version {taken.version}; expected a "
-                "new name. Run `kndb snapshot list` to see the names"
+                f"model {model.name} has a snapshot {name!r} already, of version {taken.version}; choose a "
+                f"new name. The names there are: {call('snapshots.all', model=model.name)}"
             )
     snapshot = Snapshot(name, model.name, resolve_version(connection, model_id, version), now())
     connection.execute(
@@ -61,9 +62,9 @@ def create(connection: Connection, model_id: int, name: str, version: str = CURR
 
 def _check_name(name: str) -> None:
     if not name.strip() or not name.isprintable():
-        raise EditError(f"{name!r} can't name a snapshot; expected text that can be printed")
+        raise EditError(f"{name!r} can't name a snapshot; use text that can be printed")
     if name in (BASE, CURRENT) or _VERSION_ID.fullmatch(name):
-        raise EditError(f"{name!r} means a version already; expected another name for the snapshot")
+        raise EditError(f"{name!r} means a version already; choose another name for the snapshot")
 
 
 def snapshots(connection: Connection, model_id: int | None = None) -> list[Snapshot]:
@@ -109,7 +110,7 @@ def snapshot(connection: Connection, model_id: int, name: str) -> Snapshot:
         if found.name == name:
             return found
     raise NotFoundError(
-        f"model {model.name} has no snapshot {name!r}; run `kndb snapshot list --model {model.name}` to see the names"
+        f"model {model.name} has no snapshot {name!r}; the names there are: {call('snapshots.all', model=model.name)}"
     )
 
 
@@ -141,6 +142,7 @@ def restore(connection: Connection, model_id: int, name: str, expected_version: 
             version = steps[-1].version_after
     if version != target:
         raise StoreDamagedError(
-            f"the edits of version {target} of model {model.name} lead to version {version}; run `kndb db check`"
+            f"the edits of version {target} of model {model.name} lead to version {version}; see: "
+            f"{call('maintenance.check')}"
         )
     return steps

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
+from ..advice import Placeholder, call
 from ..errors import NotFoundError, StoreDamagedError
 from ..records.models import Neuron
 from ..versions import NO_LAYER, Slot, version_id
@@ -76,7 +77,7 @@ def current_model(connection: Connection, model_id: int) -> CurrentModel:
     query = select(ModelRow.id, ModelRow.name, ModelRow.fingerprint, ModelRow.version)
     row = connection.execute(query.where(ModelRow.id == model_id)).one_or_none()
     if row is None:
-        raise NotFoundError(f"no model {model_id}; run `kndb model list` to see the models")
+        raise NotFoundError(f"no model {model_id}; list them with: {call('models.all')}")
     return CurrentModel(row.id, row.name, row.fingerprint, row.version)
 
 
@@ -129,13 +130,13 @@ def walk(slots_of: Mapping[int, Iterable[StoredSlot]], edit_ids: Iterable[int]) 
     state: SlotState = {}
     for edit_id in edit_ids:
         if edit_id not in slots_of:
-            raise StoreDamagedError(f"edit {edit_id} has no value slots in the store; run `kndb db check`")
+            raise StoreDamagedError(f"edit {edit_id} has no value slots in the store; see: {call('maintenance.check')}")
         for stored in slots_of[edit_id]:
             base, current = state.get(stored.slot, (stored.base, stored.base))
             if (base, current) != (stored.base, stored.old):
                 raise StoreDamagedError(
                     f"edit {edit_id} expects sha256 {stored.old[:12]} in slot {stored.name}, but found "
-                    f"{current[:12]} after the edits before it; run `kndb db check`"
+                    f"{current[:12]} after the edits before it; see: {call('maintenance.check')}"
                 )
             state[stored.slot] = (base, stored.new)
     return state
@@ -170,7 +171,8 @@ def register_base(connection: Connection, model_id: int, version: str) -> None:
     if version != model.base:
         raise StoreDamagedError(
             f"the base version of model {model.name} was given as {version}; its fingerprint says "
-            f"{model.base}. Register the checkpoint again with `kndb model add`"
+            f"{model.base}. Register the checkpoint again with: "
+            f"{call('models.add', Placeholder('PATH'), name=model.name)}"
         )
     keep_version(connection, model_id, version, [])
 
@@ -232,9 +234,9 @@ def _not_found(model: str, name: str, begin_alike: Sequence[str]) -> str:
         listed = ", ".join(begin_alike)
         return f"versions {listed} of model {model} all begin with {name!r}; write more of the id"
     return (
-        f"model {model} has no version {name!r}; expected {BASE!r}, {CURRENT!r}, a snapshot's name, a "
-        f"version's id or its first {PREFIX_LENGTH} characters or more. `kndb edit log` and "
-        "`kndb snapshot list` show them"
+        f"model {model} has no version {name!r}; name {BASE!r}, {CURRENT!r}, a snapshot, a version's id or its "
+        f"first {PREFIX_LENGTH} characters or more. They are listed by: {call('edits.log', model=model)}, and: "
+        f"{call('snapshots.all', model=model)}"
     )
 
 

@@ -160,7 +160,7 @@ def test_a_plan_says_what_it_does_and_warns(kndb, kndb_json, france):
     of_fact = ("--model", "tiny", "--fact", france, "--to", "Tokyo")
     planned = kndb("edit", "update", *of_fact, "--lambda-new", 0.001)
     assert "new answer wins  on 0 of 5 prompts" in planned.out
-    assert "refinement       1 (run 1, integrated-gradients)" in planned.out
+    assert "refinement       1 (run 1, integrated-gradients, v" in planned.out
     assert "Warning: the new answer wins on none of the fact's 5 prompts" in planned.err
     advice = f"kndb edit optimize --model tiny --fact {france} --to Tokyo --refinement 1"
     assert advice in planned.err

@@ -46,7 +46,7 @@ def test_files_that_are_refused(kndb, place, state, small_facts):
     assert "n.json: id 'P36-Peru'" in kndb("import", "neurons", "n.json", *model, code=INPUT).err
     assert "--layers 12" in kndb("import", "neurons", "n.csv", "--model-name", "m", code=USAGE).err
     assert "KEY=VALUE" in kndb("import", "neurons", "n.csv", *model, "--setting", "a", code=USAGE).err
-    assert "none.csv: found nothing there" in kndb("import", "neurons", "none.csv", code=INPUT).err
+    assert "none.csv: there is no such file" in kndb("import", "neurons", "none.csv", code=INPUT).err
     (place / "numbers.csv").write_text("fact,layer,neuron\n1,0,1\n", encoding="utf-8")
     assert "--facts-by number" in kndb("import", "neurons", "numbers.csv", *model, code=NOT_FOUND).err
     assert "meta.json" in kndb("import", "scores", "n.csv", code=INPUT).err

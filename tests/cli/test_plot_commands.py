@@ -52,8 +52,8 @@ def test_what_can_not_be_drawn_names_the_command_that_helps(filled, kndb, place)
 def test_a_probe_of_another_kind_is_named(filled, kndb):
     filled()
     error = kndb("plot", "amplify", "--probe", 1, "--out", "a.png", code=5).err
-    assert "kind suppress" in error
-    assert "kndb plot suppress --probe 1" in error
+    assert "--probe 1 is of kind suppress, not amplify" in error
+    assert "kndb probe amplify --model NAME" in error
     kndb("plot", "amplify", "--probe", 77, "--out", "a.png", code=5)
     kndb("plot", "suppress", "--probe", 1, "--model", "none", "--out", "a.png", code=5)
 
@@ -72,7 +72,8 @@ def test_a_model_without_knowledge_neurons_has_nothing_to_draw(place, kndb):
 def test_the_report(filled, kndb, kndb_json, place):
     filled()
     found = kndb_json("report", "--model", NAME, "--refinement", 2, "--out", "pages")
-    assert found == {"out": "pages/index.html", "refinement": 2}
+    assert found.pop("version").startswith("v")
+    assert found == {"out": "pages/index.html", "refinement": 2, "run": 2, "method": "activation"}
     first = (place / "pages" / "index.html").read_bytes()
     assert "--force" in kndb("report", "--model", NAME, "--out", "pages", code=2).err
     assert (place / "pages" / "index.html").read_bytes() == first

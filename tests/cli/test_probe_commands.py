@@ -72,7 +72,7 @@ def test_activations_are_printed_noted_and_shown_again(use_ready, kndb, kndb_jso
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["show", 5], 5, "found no probe 5: there are none yet"),
+        (["show", 5], 5, "no probe 5: there are none yet"),
         (["list", "--model", "none"], 5, "none"),
         (["suppress", "--model", "tiny", "--factor", 3], 2, "--factor must be from 0, below 1"),
         (
@@ -80,7 +80,7 @@ def test_activations_are_printed_noted_and_shown_again(use_ready, kndb, kndb_jso
             2,
             "--batch-size must be auto or a number from 1 (got 'x')",
         ),
-        (["amplify", "--model", "tiny", "--refinement", 8], 5, "found no refinement 8"),
+        (["amplify", "--model", "tiny", "--refinement", 8], 5, "no refinement 8"),
         (["activation", "--model", "tiny", "--texts", "none.jsonl"], 3, "none.jsonl: found nothing there"),
     ],
 )

@@ -34,12 +34,13 @@ def common(use_ready, kndb_json):
 def test_neuron(common, kndb, kndb_json):
     name = f"L{common['layer']}.N{common['neuron']}"
     found = kndb_json("query", "neuron", name, "--top", 3)
-    assert list(found) == ["neuron", "relations", "facts", "edits", "tokens"]
+    assert list(found) == ["neuron", "relations", "facts", "edits", "tokens", "refinement"]
     assert found["neuron"][0]["name"] == name
     assert {row["relation"]: row["facts"] for row in found["relations"]} == common["relations"]
     assert found["neuron"][0]["facts_holding"] == len(found["facts"]) == sum(common["relations"].values())
     assert [row["kind"] for row in found["tokens"]] == ["promoted"] * 3 + ["demoted"] * 3
-    assert list(kndb_json("query", "neuron", name, "--no-tokens")) == ["neuron", "relations", "facts", "edits"]
+    without = kndb_json("query", "neuron", name, "--no-tokens")
+    assert list(without) == ["neuron", "relations", "facts", "edits", "refinement"]
     limited = kndb_json("query", "neuron", name, "--part", "facts", "--limit", 2)
     assert limited == {"facts": found["facts"][:2]}
     table = kndb("query", "neuron", name, "--no-tokens")
@@ -66,7 +67,7 @@ def test_neuron_of_a_model_without_a_checkpoint(imported, kndb):
 def test_fact(use_ready, kndb, kndb_json):
     use_ready()
     found = kndb_json("query", "fact", 1, "--nearest", 2)
-    assert list(found) == ["fact", "prompts", "votes", "nearest"]
+    assert list(found) == ["fact", "prompts", "votes", "nearest", "refinement"]
     assert found["fact"][0]["neurons"] == sum(row["kept"] for row in found["votes"])
     assert len(found["prompts"]) == 6
     assert len(found["nearest"]) <= 2
@@ -107,13 +108,13 @@ REFUSED = [
     (USAGE, ["L9.N2827", "'ten'"], "query neuron ten"),
     (USAGE, ["2 layers of 64 neurons", "L1.N63"], "query neuron L2.N0"),
     (USAGE, ["2 layers of 64 neurons"], "query neuron L0.N64 --no-tokens"),
-    (USAGE, ["limit 0"], "query neuron L0.N0 --limit 0"),
+    (USAGE, ["--limit must be at least 1"], "query neuron L0.N0 --limit 0"),
     (USAGE, ["top 0"], "query neuron L0.N0 --top 0"),
     (USAGE, ["--part", "relations"], "query neuron L0.N0 --no-tokens --format csv"),
     (USAGE, ["--part none"], "query fact 1 --part none"),
     (USAGE, ["--part none", "tokens"], "query neuron L0.N0 --part none"),
     (USAGE, ["--part tokens", "edits"], "query neuron L0.N0 --part tokens --no-tokens"),
-    (USAGE, ["nearest 0"], "query fact 1 --nearest 0"),
+    (USAGE, ["--nearest must be at least 1"], "query fact 1 --nearest 0"),
     (NOT_FOUND, ["version 'none'"], "query neuron L0.N0 --version none"),
     (NOT_FOUND, ["number 99", "nearest are 14, 15 and 16"], "query fact 99"),
     (NOT_FOUND, ["refinement 99", "there is 1"], "query fact 1 --refinement 99"),

@@ -78,6 +78,7 @@ PARTS = {
 @pytest.mark.parametrize(("words", "names"), PARTS.values(), ids=PARTS.keys())
 def test_parts_are_the_same_in_every_form(kndb, kndb_json, use_furnished, words, names):
     everything = kndb_json(*words)
+    assert everything.pop("refinement")["method"] == "integrated-gradients"
     assert list(everything) == names
     for name, rows in everything.items():
         assert rows
@@ -116,17 +117,20 @@ def test_shared_between_and_across(kndb_json, use_furnished):
     assert between
 
 
+TITLE = r"Refinement {} of run 1 \(integrated-gradients, tiny v[0-9a-f]{{11}}\)\.\n"
+
+
 def test_remarks(kndb, place, use_furnished):
-    assert kndb("query", "counts").err == "Refinement 2 of run 1.\n"
-    assert kndb("query", "counts", "--refinement", 1).err == "Refinement 1 of run 1.\n"
+    assert re.fullmatch(TITLE.format(2), kndb("query", "counts").err)
+    assert re.fullmatch(TITLE.format(1), kndb("query", "counts", "--refinement", 1).err)
     (place / "more.jsonl").write_text('{"relation": "P50", "subject": "Faust", "object": "Goethe"}', encoding="utf-8")
     kndb("ingest", "more.jsonl")
     outcome = kndb("query", "counts", "--relation", "P50", "--relation", "P36")
-    assert outcome.err.endswith("It has no attributed facts of P50.\n")
+    assert "It has no attributed facts of P50; get them with: kndb attribute --model tiny --relation P50" in outcome.err
     assert "no fact" in kndb("query", "compare", 1, 2, "--relation", "P50").err.lower()
     touched = kndb("query", "collateral", 1, "--format", "json")
     facts, relations = (len(touched.json[name]) for name in ("facts", "relations"))
-    assert touched.err.startswith(f"Refinement 2 of run 1.\n3 value slots, held by {facts} fact")
+    assert re.match(TITLE.format(2) + f"3 value slots, held by {facts} fact", touched.err)
     assert f"of {relations} relation" in touched.err
 
 
@@ -140,11 +144,15 @@ def test_limit(kndb_json, use_furnished):
 
 REFUSED = [
     (USAGE, ["--relation, --across and --between is required"], "shared"),
-    (USAGE, ["--between and --relation"], "shared --between P36 P37 --relation P36"),
-    (USAGE, ["--between and --across"], "shared --between P36 P37 --across 2"),
+    (
+        USAGE,
+        ["names both relations itself, so leave out --relation"],
+        "shared --between P36 P37 --relation P36",
+    ),
+    (USAGE, ["leave out --across"], "shared --between P36 P37 --across 2"),
     (USAGE, ["two different relations"], "shared --between P36 P36"),
-    (USAGE, ["across 3 and 2 different relations"], "shared --relation P36 --relation P37 --across 3"),
-    (USAGE, ["across 0", "at least 1"], "shared --across 0"),
+    (USAGE, ["--across 3 needs at least 3 relations", "2 given"], "shared --relation P36 --relation P37 --across 3"),
+    (USAGE, ["--across must be at least 1"], "shared --across 0"),
     (NOT_FOUND, ["'P99'"], "shared --between P36 P99"),
     (NOT_FOUND, ["'P99'"], "overlap --relation P99"),
     (NOT_FOUND, ["'P99'"], "layers --relation P99"),
@@ -154,11 +162,11 @@ REFUSED = [
     (NOT_FOUND, ["refinement 9; there are 1 and 2"], "overlap --refinement 9"),
     (NOT_FOUND, ["edit.* 9", "kndb edit list"], "collateral 9"),
     (NOT_FOUND, ["edit.* 9"], "collateral 9 --refinement 1"),
-    (USAGE, ["found 1 L0.N1; expected one edit's number alone"], "collateral 1 L0.N1"),
+    (USAGE, ["one edit's number alone"], "collateral 1 L0.N1"),
     (USAGE, ["'first' is not a neuron"], "collateral first"),
     (USAGE, ["L2.N0", "L1.N63"], "collateral L0.N1 L2.N0"),
-    (USAGE, ["limit 0", "at least 1"], "collateral 1 --limit 0"),
-    (USAGE, ["limit 0", "at least 1"], "compare 1 2 --limit 0"),
+    (USAGE, ["--limit must be at least 1"], "collateral 1 --limit 0"),
+    (USAGE, ["--limit must be at least 1"], "compare 1 2 --limit 0"),
 ]
 
 

@@ -49,7 +49,7 @@ def test_the_codes_are_those_of_the_errors():
 ON_READY = [
     # Names and numbers of nothing.
     (NOT_FOUND, ["'P99'", "nearest|none is near", "kndb query relations"], "query shared --relation P99"),
-    (NOT_FOUND, ["'p36'", "nearest are P36"], "query facts --relation p36"),
+    (NOT_FOUND, ["'p63'", "nearest are P36"], "query facts --relation p63"),
     (NOT_FOUND, ["'P99'"], "attribute --model tiny --relation P99"),
     (NOT_FOUND, ["'P99'"], "edit erase --model tiny --relation P99"),
     (NOT_FOUND, ["'tinny'", "did you mean tiny", "kndb model add"], "attribute --model tinny"),
@@ -118,8 +118,8 @@ ON_READY = [
     (ATTRIBUTION, ["run 1 has method=.*not method='random'"], "attribute --model tiny --run 1 --method random"),
     (ATTRIBUTION, ["run 1 kept no scores below zero", "--negative"], "refine --run 1 --negative"),
     (ATTRIBUTION, ["--threshold 0.05", "floor 0.1", "attribute again with --floor 0.05"], "refine --threshold 0.05"),
-    (USAGE, ["top 0", "at least 1"], "query shared --relation P36 --top 0"),
-    (USAGE, ["min-share 1.2", "0 to 1"], "query shared --relation P36 --min-share 1.2"),
+    (USAGE, ["--top must be at least 1"], "query shared --relation P36 --top 0"),
+    (USAGE, ["--min-share must be from 0 to 1", "1.2"], "query shared --relation P36 --min-share 1.2"),
     (USAGE, ["limit -1", "at least"], "query facts --limit -1"),
     (USAGE, ["top 0"], "edit erase --model tiny --relation P36 --top 0"),
     (USAGE, ["--lambda-old must be", "got -1"], "edit update --model tiny --fact 1 --to Rome --lambda-old -1"),
@@ -239,7 +239,7 @@ def test_attributing_nothing(refused, kndb, small_models):
     kndb("model", "add", small_models["bert"], "--name", "tiny")
     refused(ATTRIBUTION, ["no prompts to attribute", "kndb ingest"], *ATTRIBUTE)
     refused(NOT_FOUND, ["found no run", "kndb attribute"], "refine")
-    refused(NOT_FOUND, ["found no refinement of model 'tiny'", "kndb refine"], *UPDATE, "--to", "Rome")
+    refused(NOT_FOUND, ["no refinement of model 'tiny' yet", "kndb refine"], *UPDATE, "--to", "Rome")
 
 
 def test_the_same_name_for_another_checkpoint(refused, kndb_json, use_ready, small_models):
@@ -301,7 +301,7 @@ def test_a_refinement_of_another_model(refused, kndb, use_ready, small_models):
     use_ready()
     kndb("model", "add", small_models["gpt2"], "--name", "other")
     words = ("edit", "erase", "--model", "other", "--relation", "P36", "--refinement", 1)
-    refused(EDIT, ["refinement 1 is of model 'tiny'", "'other'", "kndb query refinements"], *words)
+    refused(USAGE, ["--refinement 1 is of model 'tiny', not 'other'", "kndb query refinements"], *words)
 
 
 def test_steps_that_can_not_be_taken(refused, kndb, kndb_json, use_ready):

@@ -258,7 +258,7 @@ def test_a_run_of_another_model_is_refused(attributed, small_models):
 def test_a_run_that_is_not_there(attributed):
     database = attributed()
     before = dump(database)
-    with pytest.raises(NotFoundError, match=r"no run 7.*kndb query runs"):
+    with pytest.raises(NotFoundError, match=r"no run 7.*db\.query\.runs"):
         database.attribution.run("tiny", run=7)
     assert dump(database) == before
 

@@ -88,17 +88,17 @@ def test_subjects_and_numbers(fresh, sql):
 
 def test_choices_that_choose_nothing_say_what_there_is(fresh):
     run = fresh().attribution.run
-    with pytest.raises(NotFoundError, match=r"--subject 'peru': .*the nearest are 'Peru'"):
+    with pytest.raises(NotFoundError, match=r"subjects=\['peru'\]: .*the nearest are 'Peru'"):
         run("tiny", subjects=["peru"])
-    with pytest.raises(NotFoundError, match=r"--subject 'Atlantis': .*none is near"):
+    with pytest.raises(NotFoundError, match=r"subjects=\['Atlantis'\]: .*none is near"):
         run("tiny", subjects=["Atlantis"])
-    with pytest.raises(NotFoundError, match=r"--fact 99: no fact has this number; the nearest are 14, 15 and 16"):
+    with pytest.raises(NotFoundError, match=r"fact_ids=\[99\]: no fact has this number; the nearest are 14, 15 and 16"):
         run("tiny", fact_ids=[99])
-    with pytest.raises(UsageError, match=r"--fact 1 is of relation P36, and --relation names P37"):
+    with pytest.raises(UsageError, match=r"fact_ids=\[1\] is of relation P36, and relations names P37"):
         run("tiny", fact_ids=[1], relations=["P37"])
-    with pytest.raises(UsageError, match=r"--facts must be at least 1 \(got 0\)"):
+    with pytest.raises(UsageError, match=r"facts must be at least 1 \(got 0\)"):
         run("tiny", facts=0)
-    with pytest.raises(UsageError, match="--facts takes the first facts and --sample random ones"):
+    with pytest.raises(UsageError, match="facts takes the first facts and sample random ones"):
         run("tiny", facts=1, sample=1)
     with pytest.raises(AttributionError, match="none of the chosen facts has prompts"):
         run("tiny", subjects=["Peru"], fact_ids=[1])

@@ -432,9 +432,9 @@ def test_a_report_is_what_the_model_says(refined):
     """Success, asked once more, prompt by prompt, with the edit applied."""
     fact = fact_of(refined)
     edit = refined.edits.plan_update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
-    report = edit.recipe.report
-    assert report.refinement.as_json() == {"number": 1, "run": 1, "method": "integrated-gradients"}
-    report = report.as_json()
+    report = edit.recipe.report.as_json()
+    made = refined.query.refinement(1)
+    assert report["refinement"] == {"number": 1, "run": 1, "method": "integrated-gradients", "version": made.version}
     refined.edits.apply(edit.id)
     version = refined.models.load("tiny")
     with refined.store.reading() as connection:

@@ -168,7 +168,7 @@ def test_without_a_baseline_that_arm_is_left_out(database):
     probe = database.probes.scale("suppress", "causal", others=1)
     assert probe.settings["baseline"] is None
     assert {row.neurons_from for row in database.probes.facts(probe.id)} == {"knowledge", "random"}
-    with pytest.raises(UsageError, match="by integrated-gradients; expected one by activation"):
+    with pytest.raises(UsageError, match=r"baseline=.* is by integrated-gradients, not by activation"):
         database.probes.scale("suppress", "causal", baseline=probe.refinement, others=1)
 
 
@@ -220,11 +220,11 @@ def _raising_at_its_end(writing, error):
 
 def test_numbers_and_names_that_there_are_not(database, suppressed):
     probes = database.probes
-    with pytest.raises(NotFoundError, match=rf"found no probe 999; expected one of .*{suppressed.id}"):
+    with pytest.raises(NotFoundError, match="no probe 999; the nearest are"):
         probes.get(999)
-    with pytest.raises(NotFoundError, match="found no refinement 99"):
+    with pytest.raises(NotFoundError, match="no refinement 99"):
         probes.scale("suppress", "tiny", refinement=99)
-    with pytest.raises(UsageError, match="is of model causal; expected one of model tiny"):
+    with pytest.raises(UsageError, match="is of model 'causal', not 'tiny'"):
         probes.scale("suppress", "tiny", refinement=2)
     with pytest.raises(NotFoundError, match="no relation 'P99'"):
         probes.scale("suppress", "tiny", relations=["P99"])
@@ -254,14 +254,14 @@ def test_settings_that_make_no_sense(database, settings, message):
         database.probes.scale(**{"kind": "suppress", "model": "tiny", **settings})
 
 
-def test_only_integrated_gradients_are_taken_unasked(fresh):
+def test_a_baseline_is_taken_for_want_of_better_and_said_to_be_one(fresh, caplog):
     database = fresh("bert")
-    with pytest.raises(NotFoundError, match="model 'tiny' has none"):
+    with pytest.raises(NotFoundError, match="no refinement of model 'tiny' yet"):
         database.probes.scale("suppress", "tiny")
     run = database.attribution.run("tiny", method="activation", relations=["P36"]).run
     database.attribution.refine(run.id)
-    with pytest.raises(NotFoundError, match="found refinements 1 of model 'tiny'; expected one of a run by integrated"):
-        database.probes.scale("suppress", "tiny")
+    assert database.probes.scale("suppress", "tiny", facts=1, others=1).settings["refinement_method"] == "activation"
+    assert "its scores are by activation" in caplog.text
     with pytest.raises(AttributionError, match="no fact of P37 has knowledge neurons"):
         database.probes.scale("suppress", "tiny", refinement=1, relations=["P37"])
 

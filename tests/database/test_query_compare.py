@@ -147,9 +147,9 @@ def test_collateral_refuses(drawn):
         query.collateral(2, refinement=1)
 
 
-def test_the_newest_refinement(drawn):
+def test_the_refinement_of_a_question(drawn):
     query = drawn[0].query
-    assert query.refinement().id == 4
+    assert query.refinement().id == 2  # It holds more facts than those of the other models.
     assert [query.refinement(model=f"model-{number}").id for number in (1, 2, 3)] == [2, 3, 4]
     assert [query.refinement(edit=number).id for number in (1, 2)] == [2, 3]
     assert query.refinement(edit=1, model="model-2").id == 3
@@ -157,7 +157,7 @@ def test_the_newest_refinement(drawn):
     with pytest.raises(NotFoundError, match="no edit 3"):
         query.refinement(edit=3)
     assert query.refinement(1, model="model-1").id == 1
-    with pytest.raises(UsageError, match="refinement 1 is of model 'model-1'; expected one of 'model-2'"):
+    with pytest.raises(UsageError, match="refinement=1 is of model 'model-1', not 'model-2'"):
         query.refinement(1, model="model-2")
     for number in (None, 1):
         with pytest.raises(NotFoundError, match="did you mean model-"):

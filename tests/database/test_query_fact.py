@@ -194,7 +194,7 @@ def test_what_can_not_be_asked(small):
         small.query.consistency(refinement=9)
     with pytest.raises(NotFoundError, match="'P9'"):
         small.query.consistency(["P9"], refinement=1)
-    with pytest.raises(UsageError, match="nearest 0"):
+    with pytest.raises(UsageError, match="nearest must be at least 1"):
         small.query.fact(1, refinement=1, nearest=0)
     with pytest.raises(UsageError, match="larger than SQLite"):
         small.query.fact(2**70, refinement=1)

@@ -115,7 +115,7 @@ def test_edits_that_touch_it(crowded):
 
 def test_neurons_that_there_are_not(crowded):
     for neuron in (Neuron(2, 0), Neuron(0, 6)):
-        with pytest.raises(UsageError, match=r"2 layers of 6 neurons; expected one from L0\.N0 to L1\.N5"):
+        with pytest.raises(UsageError, match=r"2 layers of 6 neurons, from L0\.N0 to L1\.N5"):
             crowded.query.neuron(neuron, refinement=1)
     assert crowded.query.neuron(Neuron(2, 0), refinement=2).facts == ()
     with pytest.raises(NotFoundError, match="refinement 9"):

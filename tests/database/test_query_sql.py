@@ -189,7 +189,7 @@ def test_any_revision_and_any_database(path, tmp_path):
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
     assert query_database("SELECT version_num AS v FROM alembic_version", path) == (["v"], [("9999",)])
-    with pytest.raises(StoreMissingError, match="kndb db init"):
+    with pytest.raises(StoreMissingError, match=r"kndb\.open"):
         query_database("SELECT 1", tmp_path / "none.db")
     (tmp_path / "text.db").write_text("no database\n" * 100)
     with pytest.raises(StoreError, match="not an SQLite database"):

@@ -149,7 +149,7 @@ def test_an_edit_must_fit_the_version_that_it_was_planned_on(connection):
 def test_an_edit_of_an_unknown_version_or_model_is_refused(connection):
     refused(NotFoundError, lambda: add(connection, change(3, "a", "b"), name="one", on="v123456"))
     message = refused(NotFoundError, lambda: add(connection, change(3, "a", "b"), name="one", model_id=7))
-    assert "kndb model list" in message
+    assert "db.models.all" in message
 
 
 def test_unknown_edits(connection):
@@ -312,7 +312,7 @@ def test_slot_state(connection):
     assert state == {("down.1", 1, 1): ("a", "c"), ("down.1", 1, 2): ("x", "y")}
     assert versions.slot_state(connection, 1, []) == {}
     for wrong in ([2], [2, 1], [1, 1], [1, 9]):
-        assert "kndb db check" in refused(StoreDamagedError, versions.slot_state, connection, 1, wrong)
+        assert "db.maintenance.check" in refused(StoreDamagedError, versions.slot_state, connection, 1, wrong)
 
 
 def test_models_do_not_meet(connection):
@@ -358,7 +358,7 @@ def test_resolving_versions(connection):
 def test_an_unknown_version_is_refused(connection, name):
     message = refused(NotFoundError, versions.resolve_version, connection, 1, name)
     assert f"no version {name!r}" in message
-    assert "kndb edit log" in message
+    assert "db.edits.log" in message
     refused(NotFoundError, versions.version_edits, connection, 1, name)
 
 

@@ -85,7 +85,7 @@ def test_names_with_odd_characters(tmp_path, name):
 
 def test_missing_database(tmp_path):
     path = tmp_path / "kndb.db"
-    with pytest.raises(StoreMissingError, match=r"kndb\.db.*`kndb db init`"):
+    with pytest.raises(StoreMissingError, match=r"kndb\.db.*kndb\.open\(location="):
         open_store(path, create=False)
     assert not path.exists()
     with pytest.raises(StoreError, match="no folder"):
@@ -134,7 +134,7 @@ def test_cut_database_is_damaged(tmp_path, store):
     store.close()
     content = store.path.read_bytes()
     store.path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(StoreDamagedError, match=r"damaged.*`kndb db check`"), store.reading() as connection:
+    with pytest.raises(StoreDamagedError, match=r"damaged.*db\.maintenance\.check"), store.reading() as connection:
         connection.exec_driver_sql("SELECT count(*) FROM evaluation").fetchall()
 
 
@@ -158,7 +158,7 @@ def test_older_revision_is_never_migrated_on_the_way(store, create, monkeypatch)
 
     head = schema.head_revision()
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "9999"))
-    with pytest.raises(SchemaVersionError, match=rf"revision {head}.*needs 9999.*`kndb db upgrade`"):
+    with pytest.raises(SchemaVersionError, match=rf"revision {head}.*needs 9999.*kndb\.upgrade_database"):
         open_store(store.path, create=create)
 
 

@@ -217,7 +217,7 @@ def test_backup_replaces_only_databases_and_only_when_told(store, tmp_path):
     add_edit(store, b"one")
     target = maintenance.backup(store, tmp_path / "copy.db")
     add_edit(store, b"two")
-    with pytest.raises(StoreError, match=r"exists.*--overwrite"):
+    with pytest.raises(StoreError, match=r"exists.*overwrite=True"):
         maintenance.backup(store, target)
     assert rows(target, "edit") == 1
     damaged = next((tmp_path / "copy.objects").rglob("*.safetensors"))

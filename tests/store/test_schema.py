@@ -254,7 +254,7 @@ def test_frozen_database_upgrades_and_keeps_its_rows(frozen, path):
             before[table] = [column[0] for column in rows.description], rows.fetchall()
     assert all(rows for _, rows in before.values())
     if frozen.stem != schema.head_revision():
-        with pytest.raises(SchemaVersionError, match="kndb db upgrade"):
+        with pytest.raises(SchemaVersionError, match=r"kndb\.upgrade_database"):
             open_store(path, create=True)
     schema.upgrade(path)
     with open_store(path, create=False) as store, store.reading() as connection:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kndb.errors import InputError, NotFoundError, RejectedLine
+from kndb.errors import InputError, NotFoundError, RejectedLine, UsageError
 from kndb.facts import blank_is_last, fill
 from kndb.records.facts import Fact, FactFile, FactRecord, Prompt, TemplateRecord
 from kndb.store import facts, ingest
@@ -299,7 +299,7 @@ def test_find_facts(store):
 def test_fact_by_number(store):
     take(store, FILE)
     assert read(store, facts.fact, 3) == Fact(3, "P36", None, "Paris", "bag-1", 2)
-    with pytest.raises(NotFoundError, match=r"number 99.*`kndb query facts`"):
+    with pytest.raises(NotFoundError, match=r"number 99.*db\.facts\.find"):
         read(store, facts.fact, 99)
 
 
@@ -317,15 +317,38 @@ def test_prompts(store):
 
 
 def test_require_relations(store):
-    with pytest.raises(NotFoundError, match=r"'P1'.*`kndb ingest`"):
+    with pytest.raises(NotFoundError, match=r"'P1'.*db\.facts\.ingest"):
         read(store, facts.require_relations, ["P1"])
     take(store, FILE)
     assert read(store, facts.require_relations, ["P36", "P176"]) == [2, 1]
     for call in (facts.require_relations, facts.find_facts):
-        with pytest.raises(NotFoundError, match=r"'p167'.*nearest are P176.*`kndb query relations`"):
+        with pytest.raises(NotFoundError, match=r"'p167'.*nearest are P176.*db\.facts\.relations"):
             read(store, call, ["P176", "p167"])
     with pytest.raises(NotFoundError, match="none is near"):
-        read(store, facts.prompts, relations=["manufacturer"])
+        read(store, facts.prompts, relations=["zebra"])
+
+
+def test_relations_are_found_by_label_and_in_any_case(store):
+    rows = FactFile(
+        "f", {"P36": "capital", "P37": "official language", "P38": "Capital of", "P39": "twin", "P40": "Twin"}, (), ()
+    )
+    take(store, rows)
+    for name in ("P36", "p36", " p36 ", "capital", "Capital"):
+        assert read(store, facts.require_relations, [name]) == [1]
+    assert read(store, facts.named_relations, ["official language", "p36", "P37"]) == {"P37": 2, "P36": 1}
+    with pytest.raises(NotFoundError, match="is the label of P39 and P40; name one by its key"):
+        read(store, facts.require_relations, ["TWIN"])
+    for name in ("P36,P37", "p36, official language"):
+        with pytest.raises(NotFoundError, match=r"several are given as relations=\['P36', 'P37'\]"):
+            read(store, facts.require_relations, [name])
+    with pytest.raises(NotFoundError, match="the nearest are P36, P38"):
+        read(store, facts.require_relations, ["capitals"])
+
+
+def test_a_subject_is_no_number(store):
+    advice = r"'France' is no fact's number; find it with: db.facts.find\(subject='France'\)"
+    with pytest.raises(UsageError, match=advice):
+        read(store, facts.fact, "France")
 
 
 def test_reads_use_indexes(store):

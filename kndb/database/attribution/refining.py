@@ -73,7 +73,8 @@ def refine(store: Store, request: RefinementRequest) -> Refinement:
             f"run {run.id} has no attributed prompts to refine; see: {call('query.runs', model=run.model)}"
         )
     with store.writing() as connection:
-        number = store_refinements.add_refinement(connection, run.id, settings.as_settings(), outcomes)
+        stored = settings.as_settings() | ({} if run.status == "complete" else {"incomplete": True})
+        number = store_refinements.add_refinement(connection, run.id, stored, outcomes)
         return store_refinements.refinement(connection, number)
 
 

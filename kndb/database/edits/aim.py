@@ -13,13 +13,14 @@ from ...errors import EditError
 from ...models.answers import batched_log_probabilities
 from ...models.network import Network
 from ...models.prompting import SKIP_REASONS, EncodedPrompt
+from ...records.attribution import RefinementChoice
 from ...records.edit_settings import EditSettings
 from ...records.facts import Fact
 from ...records.recipes import RecipeFact
 from ...store import facts as store_facts
+from ...store.choosing import answering
 from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
-from .chosen import chosen_refinement
 from .draft import Draft
 from .fact_neurons import ChosenNeurons, choose_neurons
 from .kept_prompts import encode_open
@@ -89,7 +90,7 @@ def aim_at(
     fact_id: int,
     to: str,
     settings: EditSettings,
-    refinement: int | None,
+    refinement: RefinementChoice,
     on: ModelVersion | None,
 ) -> Aim:
     """What an edit of a fact aims at.
@@ -101,7 +102,7 @@ def aim_at(
         fact_id: the fact.
         to: the new answer.
         settings: say which neurons.
-        refinement: whose knowledge neurons; None takes the model's newest.
+        refinement: whose knowledge neurons; see `QueryCommands.choose`.
         on: the model in memory; None loads the current version.
 
     Raises:
@@ -111,8 +112,8 @@ def aim_at(
     to = to.strip()
     models.get(model)
     with store.reading() as connection:
-        number = chosen_refinement(connection, model, refinement).id
         fact = store_facts.fact(connection, fact_id)
+        number = answering(connection, refinement, model=model, facts=[fact_id]).id
         chosen = choose_neurons(connection, model, number, fact, settings)
         prompts = store_facts.prompts(connection, fact_ids=[fact_id], held_out=False)
         (relation_id,) = store_facts.require_relations(connection, [fact.relation])

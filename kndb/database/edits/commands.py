@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...editing.objects.captured import CapturedTensor
+from ...records.attribution import RefinementChoice
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import Edit, Evaluation, SlotChange
 from ...records.models import Neuron
@@ -51,7 +52,13 @@ class EditCommands:
         return EditDrafts(self._store, self._models)
 
     def plan_update(
-        self, model: str, fact: int, to: str, settings: UpdateSettings | None = None, *, refinement: int | None = None
+        self,
+        model: str,
+        fact: int,
+        to: str,
+        settings: UpdateSettings | None = None,
+        *,
+        refinement: RefinementChoice = None,
     ) -> Edit:
         """Plans that the model answers `to` for a fact, by the paper's rule, or one like it; see `EditDrafts.update`.
 
@@ -66,7 +73,7 @@ class EditCommands:
         to: str,
         settings: OptimizeSettings | None = None,
         *,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         progress: Progress | None = None,
     ) -> Edit:
         """Plans that the model answers `to` for a fact, by gradient steps; see `EditDrafts.optimize`.

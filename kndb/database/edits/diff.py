@@ -13,12 +13,12 @@ from ...advice import Placeholder, call
 from ...editing.objects import object_format
 from ...editing.objects.object_format import StoredEdit
 from ...editing.objects.slot_bytes import numbers
-from ...errors import ModelError, NotFoundError
+from ...errors import ModelError
 from ...records.edits import Edit
 from ...records.models import Model, Neuron
 from ...records.queries import Collateral, TouchedFact, TouchedRelation
-from ...store import refinements
 from ...store import versions as store_versions
+from ...store.choosing import find
 from ...store.edits import edit as store_edits
 from ...store.edits.collateral import collateral
 from ...store.engine import Store
@@ -38,7 +38,7 @@ class SlotDiff:
             changed it, whose values are known only with the weights.
         norm_b: and in version B.
         norm_difference: ‖v in B − v in A‖; 0 where only signs of zeros differ.
-        facts: facts that hold the neuron in the model's newest refinement; None without one.
+        facts: facts that hold the neuron in the model's default refinement; None without one.
         relations: keys of the relations of those facts; None without a refinement.
     """
 
@@ -60,7 +60,7 @@ class VersionDiff:
         model: its name.
         version_a: the id of version A.
         version_b: the id of version B.
-        refinement: the model's newest refinement, which facts and relations are from; None if there is none.
+        refinement: the model's default refinement, which facts and relations are from; None if there is none.
         slots: the value slots whose bytes differ, by layer and neuron.
         tensors: other parameters whose bytes differ.
         relations: the relations whose facts hold neurons of those slots, by facts, the most first.
@@ -166,10 +166,10 @@ def _differing(connection: Any, model: Model, edit_ids_a: Sequence[int], edit_id
 
 
 def _touched(connection: Any, model: Model, slots: Sequence[Slot]) -> tuple[int | None, Collateral | None]:
-    try:
-        refinement = refinements.latest_refinement(connection, model.name).id
-    except NotFoundError:
+    chosen = find(connection, model=model.name)
+    if chosen is None:
         return None, None
+    refinement = chosen.refinement.id
     neurons = [Neuron(layer, index) for _, layer, index in slots]
     return refinement, collateral(connection, refinement, neurons) if neurons else Collateral((), (), ())
 

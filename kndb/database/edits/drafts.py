@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...records.attribution import RefinementChoice
 from ...records.edit_settings import OptimizeSettings, UpdateSettings
 from ...records.progress import Progress
 from ...store.engine import Store
@@ -26,7 +27,7 @@ class EditDrafts:
         to: str,
         settings: UpdateSettings | None = None,
         *,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         on: ModelVersion | None = None,
         report: bool = True,
     ) -> Draft:
@@ -38,7 +39,7 @@ class EditDrafts:
             to: the new answer, one token in the model's tokenizer.
             settings: how; None takes the defaults. See `UpdateSettings`, `recipes.UpdateRule` and
                 `update_rules.by_gradient`.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
             report: whether to try the edit in memory and put what it does in the recipe; see `reports`.
 
@@ -65,7 +66,7 @@ class EditDrafts:
         to: str,
         settings: OptimizeSettings | None = None,
         *,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         progress: Progress | None = None,
         on: ModelVersion | None = None,
         report: bool = True,
@@ -77,7 +78,7 @@ class EditDrafts:
             fact: the fact's number.
             to: the new answer, one token in the model's tokenizer.
             settings: how; None takes the defaults.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             progress: told the steps taken, of how many at most.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
             report: whether to try the edit in memory and put what it does in the recipe; see `reports`.
@@ -99,14 +100,14 @@ class EditDrafts:
             report=report,
         )
 
-    def erase(self, model: str, relation: str, *, top: int = 20, refinement: int | None = None) -> Draft:
+    def erase(self, model: str, relation: str, *, top: int = 20, refinement: RefinementChoice = None) -> Draft:
         """Sets the value slots of a relation's most common neurons to zero, so that the model forgets it.
 
         Args:
             model: a registered model.
             relation: the relation's key.
             top: how many of its neurons, at least 1.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
 
         Raises:
             NotFoundError: if there is no such relation, model or refinement.

@@ -5,27 +5,28 @@ from __future__ import annotations
 from ...advice import call, option
 from ...editing.planning import recipes
 from ...errors import EditError, UsageError
+from ...records.attribution import RefinementChoice
 from ...records.models import Neuron
 from ...records.recipes import EraseRecipe
 from ...store import facts as store_facts
+from ...store.choosing import answering
 from ...store.engine import Store
 from ...store.queries import neurons as queries
 from ..models import ModelCommands
-from .chosen import chosen_refinement
 from .draft import Draft
 from .reports import with_report
 
 
 def draft_erase(
-    store: Store, models: ModelCommands, model: str, relation: str, *, top: int, refinement: int | None
+    store: Store, models: ModelCommands, model: str, relation: str, *, top: int, refinement: RefinementChoice
 ) -> Draft:
     """Sets value slots of a relation to zero; see `EditDrafts.erase`."""
     if top < 1:
         raise UsageError(f"{option('top')} must be at least 1 (got {top})")
     record = models.get(model)
     with store.reading() as connection:
-        number = chosen_refinement(connection, model, refinement).id
-        (relation_id,) = store_facts.require_relations(connection, [relation])
+        ((relation, relation_id),) = store_facts.named_relations(connection, [relation]).items()
+        number = answering(connection, refinement, model=model, relations=[relation]).id
         shared = queries.shared_neurons(connection, number, [relation_id], top=top)
     if not shared:
         raise EditError(

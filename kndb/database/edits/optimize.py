@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...editing.objects.diff_file import EditObject
 from ...editing.planning.optimize import plan_optimized
+from ...records.attribution import RefinementChoice
 from ...records.edit_settings import OptimizeSettings
 from ...records.edits import Edit
 from ...records.facts import Prompt
@@ -30,7 +31,7 @@ def draft_optimize(
     to: str,
     settings: OptimizeSettings,
     *,
-    refinement: int | None,
+    refinement: RefinementChoice,
     progress: Progress | None,
     on: ModelVersion | None,
     report: bool,

@@ -24,7 +24,6 @@ from ...records.plan_reports import FactReport, OthersReport, PlanReport, Report
 from ...records.recipes import EraseRecipe, fact_recipe
 from ...store import facts as store_facts
 from ...store import refinements
-from ...store import runs as store_runs
 from ...store.engine import Store
 from ..models import ModelVersion
 from .edited_sentences import sentences_of_facts
@@ -57,7 +56,6 @@ def with_report(
     network = version.network
     with store.reading() as connection:
         chosen = refinements.refinement(connection, refinement)
-        method = store_runs.run(connection, chosen.run_id).method
         own = [] if fact is None else store_facts.prompts(connection, fact_ids=[fact.id])
         near, far = _sampled(connection, version, fact, relation)
     groups = {"relation": near, "elsewhere": far}
@@ -70,7 +68,9 @@ def with_report(
     others: dict[str, Any] = {
         name: _of_others(groups[name], before[name], after[name]) for name in ("relation", "elsewhere")
     }
-    others["refinement"] = ReportRefinement(number=refinement, run=chosen.run_id, method=method)
+    others["refinement"] = ReportRefinement(
+        number=refinement, run=chosen.run_id, method=chosen.method, version=chosen.version
+    )
     if isinstance(content.recipe, EraseRecipe):
         return replace(content, recipe=replace(content.recipe, report=PlanReport(**others)))
     recipe = fact_recipe(content.recipe)

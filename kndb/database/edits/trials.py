@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...advice import option
 from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
+from ...records.attribution import RefinementChoice
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 from ...records.edits import EditTrial, TrialResult, TrialSummary
 from ...records.progress import Progress
+from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import versions as store_versions
+from ...store.choosing import answering
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelCommands
-from .chosen import chosen_refinement
 from .drafts import EditDrafts
 from .trial_measures import TrialRun
 
@@ -39,7 +42,7 @@ class EditTrialCommands:
         settings: TrialSettings | None = None,
         *,
         counts: Sequence[int] = COUNTS,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         progress: Progress | None = None,
     ) -> EditTrial:
         """Edits many facts, each alone and then one on the other, and measures; goes on where it was stopped.
@@ -49,7 +52,7 @@ class EditTrialCommands:
             method: how: the settings of an update or of an optimisation; None takes an update's defaults.
             settings: what is edited and measured; None takes the defaults.
             counts: after how many edits, one on the other, to measure; those above the number of facts are left out.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             progress: told the edits measured, of how many.
 
         Raises:
@@ -87,7 +90,7 @@ class EditTrialCommands:
         methods: Sequence[EditSettings],
         settings: TrialSettings | None = None,
         *,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         progress: Progress | None = None,
     ) -> EditTrial:
         """Edits the same facts, each alone, in several ways, and measures; goes on where it was stopped.
@@ -96,7 +99,7 @@ class EditTrialCommands:
             model: a registered model; its current version is edited.
             methods: the ways, at least one: the settings of each.
             settings: what is edited and measured; None takes the defaults, with 20 facts.
-            refinement: whose knowledge neurons; None takes the model's newest.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
             progress: told the edits measured, of how many.
 
         Raises:
@@ -167,13 +170,14 @@ class EditTrialCommands:
         self,
         kind: str,
         model: str,
-        refinement: int | None,
+        refinement: RefinementChoice,
         settings: TrialSettings,
         own: dict[str, Any],
     ) -> tuple[TrialRun, EditTrial]:
         self._models.get(model)
         with self._store.reading() as connection:
-            chosen = chosen_refinement(connection, model, refinement)
+            settings = replace(settings, relations=tuple(store_facts.named_relations(connection, settings.relations)))
+            chosen = answering(connection, refinement, model=model, relations=settings.relations)
         version = self._models.load(model)
         with self._store.reading() as connection:
             base = store_versions.current_model(connection, version.record.id).base

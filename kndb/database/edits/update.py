@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ...editing.planning import recipes
+from ...records.attribution import RefinementChoice
 from ...records.edit_settings import Neighbours, UpdateSettings
 from ...records.recipes import UpdateRecipe
 from ...store.engine import Store
@@ -31,7 +32,7 @@ def draft_update(
     to: str,
     settings: UpdateSettings,
     *,
-    refinement: int | None,
+    refinement: RefinementChoice,
     on: ModelVersion | None,
     report: bool,
 ) -> Draft:

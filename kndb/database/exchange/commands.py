@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...advice import Placeholder, option
 from ...errors import InputError, UsageError
 from ...exchange import eleutherai, neuron_csv, neuron_tables
 from ...exchange.description import description_path
 from ...exchange.description import read as read_description
 from ...exchange.sets import NeuronSet, Sizes
 from ...files import sha256
+from ...records.attribution import IMPORTED, RefinementChoice
 from ...records.facts import IngestReport
 from ...records.models import Model
 from ...records.progress import Progress
@@ -36,7 +38,10 @@ FACTS_BY = ("external-id", "number")
 """How a CSV file of neurons may name facts."""
 
 _OWN_SETTINGS = ("source", "files", "imported")
-_CHANGED_NEURONS = "Export it again; or import a CSV file as one of others: --input-format csv --model-name NAME"
+_CHANGED_NEURONS = (
+    f"Export it again; or import a CSV file as one of others: {option('input_format', 'csv')} and "
+    f"{option('model_name', Placeholder('NAME'))}"
+)
 
 
 @dataclass(frozen=True)
@@ -129,18 +134,21 @@ class ExchangeCommands:
             raise UsageError("name at least one file to import")
         for path in files:
             if not path.exists():
-                raise InputError(f"{path}: found nothing there; expected a file of neurons")
+                raise InputError(f"{path}: there is no such file of neurons")
         if facts_by not in FACTS_BY:
-            raise UsageError(f"found --facts-by {facts_by}; expected one of {', '.join(FACTS_BY)}")
+            raise UsageError(f"{option('facts_by')} must be one of {', '.join(FACTS_BY)} (got {facts_by})")
         chosen = _chosen_format(files, input_format)
         if facts_by == "number" and chosen != "csv":
-            raise UsageError(f"--facts-by number is for CSV files; found the format {chosen}")
+            raise UsageError(f"{option('facts_by', 'number')} is for CSV files (the format is {chosen})")
         if chosen == "kndb":
             if layers is not None or neurons is not None or settings:
-                raise UsageError("files of kndb's own say how they were made; leave out --layers, --neurons, --setting")
+                options = f"{option('layers')}, {option('neurons')} and {option('settings')}"
+                raise UsageError(f"files of kndb's own say how they were made; leave out {options}")
             return self._import_own_neurons(import_own.require_one(files, "kndb's own"), model_name)
         if model_name is None:
-            raise UsageError("say which model the files are about, for example: --model-name bert-base-uncased")
+            raise UsageError(
+                f"say which model the files are about, for example: {option('model_name', 'bert-base-uncased')}"
+            )
         given = _checked_settings(settings or {})
         sizes = self._sizes(model_name, layers, neurons)
         if chosen == "csv":
@@ -231,7 +239,7 @@ class ExchangeCommands:
         self,
         to: str | Path,
         *,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         run: int | None = None,
         model: str | None = None,
         relations: Sequence[str] = (),
@@ -241,9 +249,9 @@ class ExchangeCommands:
 
         Args:
             to: the file, `.csv`, `.jsonl` or `.parquet`.
-            refinement: which refinement; by default the newest, of `run` or `model` if one is named.
+            refinement: which one; see `QueryCommands.choose`.
             run: the newest refinement of this run.
-            model: the newest of this model.
+            model: only refinements of this model.
             relations: only these relations' keys; none named means all.
             force: replace a file that is there.
 
@@ -315,9 +323,9 @@ class ExchangeCommands:
         """The model's sizes: the registered one's, or those given."""
         for name, value in (("layers", layers), ("neurons", neurons)):
             if value is not None and value < 1:
-                raise UsageError(f"found --{name} {value}; expected at least 1")
+                raise UsageError(f"{option(name)} must be at least 1 (got {value})")
         if not model_name.strip() or not model_name.isprintable():
-            raise UsageError(f"{model_name!r} can't name a model; expected text that can be printed")
+            raise UsageError(f"{model_name!r} can't name a model; use text that can be printed")
         with self._store.reading() as connection:
             sizes = store_models.imported_sizes(connection, name=model_name, layers=layers, neurons=neurons)
         return Sizes(*sizes)
@@ -342,7 +350,7 @@ def _store_foreign(
             connection,
             model.id,
             version=store_exchange.imported_version(connection, model),
-            method=store_exchange.IMPORTED,
+            method=IMPORTED,
             settings=run_settings,
             status="complete",
             created_at=moment,
@@ -364,12 +372,12 @@ def _store_foreign(
 
 def _chosen_format(files: Sequence[Path], input_format: str) -> str:
     if input_format not in NEURON_FORMATS:
-        raise UsageError(f"found the format {input_format!r}; expected one of {', '.join(NEURON_FORMATS)}")
+        raise UsageError(f"{option('input_format')} must be one of {', '.join(NEURON_FORMATS)} (got {input_format})")
     if input_format != "auto":
         return input_format
     found = {_format_of(path) for path in files}
     if len(found) > 1:
-        raise UsageError(f"found files of the formats {' and '.join(sorted(found))}; import them one after the other")
+        raise UsageError(f"the files are of the formats {' and '.join(sorted(found))}; import them one after the other")
     return found.pop()
 
 
@@ -382,13 +390,15 @@ def _format_of(path: Path) -> str:
     if name.endswith(".json"):
         return "eleutherai"
     raise InputError(
-        f"{path}: found a file whose name does not say what it is; expected .json or .csv, or "
-        f"{path.name}.meta.json beside it as `kndb export` writes it; or --input-format"
+        f"{path}: its name does not say what it is: it ends in .json or .csv, or has {path.name}.meta.json beside it "
+        f"as an export writes it; or say it with {option('input_format')}"
     )
 
 
 def _checked_settings(settings: Mapping[str, object]) -> dict[str, object]:
     for name in settings:
         if name in _OWN_SETTINGS or not name.strip():
-            raise UsageError(f"found --setting {name}=…; expected another name: kndb itself stores that")
+            raise UsageError(
+                f"{option('settings')} can't have the name {name!r}: kndb itself stores that; choose another name"
+            )
     return dict(settings)

@@ -7,22 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...advice import Placeholder, call, option
 from ...errors import NotFoundError, UsageError
 from ...exchange import tables
 from ...exchange.columns import FACTS, NEURONS, SCORES, Column
 from ...exchange.description import Description, describe_model, describe_refinement, describe_run, description_path
 from ...exchange.description import text as description_text
 from ...files import replacing, sha256
-from ...records.attribution import Refinement, Run
+from ...records.attribution import IMPORTED, Refinement, RefinementChoice, Run
 from ...records.facts import Relation
 from ...records.progress import Progress
 from ...store import exports
-from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import refinements as store_refinements
 from ...store import runs as store_runs
+from ...store.choosing import answering
 from ...store.engine import Store
-from ...store.exchange import IMPORTED, Transaction
+from ...store.exchange import Transaction
+from ...store.facts import named_relations
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,20 @@ class Export:
 
 
 def export_neurons(
-    store: Store, path: Path, refinement: int | None, run: int | None, model: str | None, relations: Sequence[str]
+    store: Store,
+    path: Path,
+    refinement: RefinementChoice,
+    run: int | None,
+    model: str | None,
+    relations: Sequence[str],
 ) -> Export:
     """Writes a refinement's sets; see `ExchangeCommands.export_neurons`."""
     with store.reading() as connection:
-        chosen_keys = _chosen(connection, relations)
-        found = _refinement(connection, refinement, run, model)
+        named = named_relations(connection, relations)
+        found = _refinement(connection, refinement, run, model, list(named))
         keys = [outcome.relation for outcome in found.relations]
-        _require_results(f"refinement {found.id}", keys, relations)
-        chosen = [relation for relation in chosen_keys if relation.key in keys]
+        _require_results(found.title, keys, list(named))
+        chosen = [relation for relation in _chosen(connection, relations) if relation.key in keys]
         of_run = store_runs.run(connection, found.run_id)
         description = Description(
             kind="neurons",
@@ -81,7 +88,8 @@ def export_scores(
         if not total:
             of = f" of {', '.join(relations)}" if relations else ""
             raise NotFoundError(
-                f"run {found.id} ({found.method}) has no results of prompts{of}; expected some. See: kndb query runs"
+                f"run {found.id} ({found.method}) has no results of prompts{of}; choose another from: "
+                f"{call('query.runs', model=model)}"
             )
         description = Description(
             kind="scores",
@@ -99,24 +107,31 @@ def export_facts(store: Store, path: Path, relations: Sequence[str]) -> Export:
     with store.reading() as connection:
         chosen = _chosen(connection, relations)
         if not chosen:
-            raise NotFoundError("the store has no facts yet; add some with: kndb ingest PATH")
+            raise NotFoundError(
+                f"the store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
+            )
         return write(path, FACTS, exports.fact_rows(connection, chosen), Description("facts", 0, ""))
 
 
 def _chosen(connection: Transaction, relations: Sequence[str]) -> list[Relation]:
-    store_facts.require_relations(connection, relations)
-    return exports.chosen_relations(connection, relations)
+    return exports.chosen_relations(connection, list(named_relations(connection, relations)))
 
 
-def _refinement(connection: Transaction, refinement: int | None, run: int | None, model: str | None) -> Refinement:
+def _refinement(
+    connection: Transaction,
+    refinement: RefinementChoice,
+    run: int | None,
+    model: str | None,
+    relations: Sequence[str],
+) -> Refinement:
     if refinement is not None and run is not None:
-        raise UsageError("found both --refinement and --run; expected one of them")
+        raise UsageError(f"{option('refinement')} and {option('run')} both name a refinement; give one of them")
     if run is None:
-        return store_refinements.chosen_refinement(connection, refinement, model)
+        return answering(connection, refinement, model=model, relations=relations)
     run_id = _run(connection, run, model).id
     of_run = [one for one in store_refinements.refinements(connection) if one.run_id == run_id]
     if not of_run:
-        raise NotFoundError(f"found no refinement of run {run}; make one with: kndb refine --run {run}")
+        raise NotFoundError(f"run {run} is not refined yet; do it with: {call('attribution.refine', run=run)}")
     return of_run[-1]
 
 
@@ -127,13 +142,15 @@ def _run(connection: Transaction, run: int | None, model: str | None) -> Run:
         chosen = store_runs.run(connection, run)
         if model not in (None, chosen.model):
             raise UsageError(
-                f"run {run} is of model {chosen.model!r}; expected one of {model!r}: kndb query runs --model {model}"
+                f"{option('run', run)} is of model {chosen.model!r}, not {model!r}; choose from: "
+                f"{call('query.runs', model=model)}"
             )
         return chosen
     found = [one for one in store_runs.runs(connection, model) if one.method != IMPORTED]
     if not found:
         of = "" if model is None else f" of model {model!r}"
-        raise NotFoundError(f"found no run{of} with scores; make one with: kndb attribute --model {model or 'NAME'}")
+        make = call("attribution.run", model=model or Placeholder("NAME"))
+        raise NotFoundError(f"there is no run{of} with scores yet; make one with: {make}")
     return found[-1]
 
 
@@ -151,12 +168,12 @@ def require_free(path: Path, *, force: bool) -> None:
     """
     tables.require_suffix(path)
     if not path.parent.is_dir():
-        raise UsageError(f"found no folder {path.parent}; create it first")
+        raise UsageError(f"there is no folder {path.parent}; create it first")
     for place in (path, description_path(path)):
         if place.is_dir():
-            raise UsageError(f"{place} is a folder; expected a file's name")
+            raise UsageError(f"{place} is a folder; name a file")
         if place.exists() and not force:
-            raise UsageError(f"{place} exists already; replace it with --force")
+            raise UsageError(f"{place} exists already; replace it with {option('force', True)}")
 
 
 def write(
@@ -192,7 +209,7 @@ def write(
             names = [column.name for column in columns]
             temporary.write_text(description_text(whole, path.name, names), encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}; choose another --to") from error
+        raise UsageError(f"{path} can't be written: {error.strerror or error}; name another file") from error
     return Export(str(path), str(beside), description.kind, count, digest)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...advice import call
 from ...errors import InputError
 from ...exchange import tables
 from ...exchange.columns import FACTS
@@ -25,10 +26,14 @@ def store_facts(store: Store, paths: Sequence[Path], relations: Sequence[str], s
 
 def _read(path: Path, relations: Sequence[str], skip_invalid: bool) -> list[FactFile]:
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise InputError(f"{path}: found {found}; expected a file. A folder is read by: kndb ingest {path}")
+        found = "a folder, and only files are imported" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}. A folder is read by: {call('facts.ingest', path)}")
     if description_path(path).exists():
-        read_description(path, "facts", "What was changed by hand is read by `kndb ingest`, or without its description")
+        read_description(
+            path,
+            "facts",
+            f"What was changed by hand is read by: {call('facts.ingest', path)}; or without its description",
+        )
     if path.suffix.lower() != ".parquet":
         return read(path, "auto", relations, skip_invalid)
     return choose(path, [read_records(path, tables.read(path, FACTS))], relations, skip_invalid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ...advice import Placeholder, call, option
 from ...errors import InputError, NotFoundError
 from ...exchange.sets import FactName, NeuronSet
 from ...records.attribution import KnowledgeNeuron, RelationRefinement
@@ -47,12 +48,13 @@ def join(index: FactIndex, sets: Iterable[NeuronSet]) -> JoinedSets:
 
 def nothing_joined(names: Sequence[str], *, by_id: bool = False) -> NotFoundError:
     """The error that the store has none of the facts that files name; `by_id` if they name them by sources' ids."""
-    found = f"only facts that the store does not have: {few(names)}" if names else "no fact in the files"
+    found = f"the store has none of the facts in the files: {few(names)}" if names else "the files name no fact"
     # All of them numbers: it may be a file by the store's own numbers, read as if these were the sources' ids.
-    hint = ". If these are the store's own numbers, say --facts-by number" if by_id and _all_numbers(names) else ""
+    number = f". If these are the store's own numbers, say {option('facts_by', 'number')}"
+    hint = number if by_id and _all_numbers(names) else ""
     return NotFoundError(
-        f"found {found}; expected facts of the store. Ingest the relations that they belong to with "
-        f"`kndb ingest PATH`, then import again{hint}"
+        f"{found}. Ingest the relations that they belong to with: {call('facts.ingest', Placeholder('PATH'))}, then "
+        f"import again{hint}"
     )
 
 
@@ -80,9 +82,8 @@ def find_fact(index: FactIndex, name: FactName, file: str) -> StoredFact | None:
         return None
     facts = ", ".join(f"⟨{fact.subject or '(not named)'}, {fact.relation}, {fact.object}⟩" for fact in shared[:2])
     raise InputError(
-        f"{file}: found the id {name.id!r}, which stands for {len(shared)} facts of the store, among them {facts}; "
-        "expected one. A CSV file can say which: by a column 'relation', or by the store's numbers with "
-        "--facts-by number"
+        f"{file}: the id {name.id!r} stands for {len(shared)} facts of the store, among them {facts}. A CSV file can "
+        f"say which: by a column 'relation', or by the store's numbers with {option('facts_by', 'number')}"
     )
 
 

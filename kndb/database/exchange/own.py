@@ -7,13 +7,14 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from ...advice import option
 from ...errors import InputError, ModelError, UsageError
 from ...exchange import tables
 from ...exchange.columns import SCORES, Row
 from ...exchange.description import DescribedModel, DescribedRun, Description
 from ...exchange.neuron_tables import fact_name
 from ...exchange.sets import FactName, NeuronSet, Sizes
-from ...records.attribution import PromptResult, RelationRefinement, ResultBatch, ScoreColumns
+from ...records.attribution import IMPORTED, PromptResult, RelationRefinement, ResultBatch, ScoreColumns
 from ...records.models import Model
 from ...records.progress import Progress
 from ...store import exchange as store_exchange
@@ -45,16 +46,15 @@ def target_model(connection: Transaction, described: DescribedModel, name: str |
     model = store_models.add_imported_model(connection, name=chosen, layers=described.layers, neurons=described.neurons)
     if described.fingerprint and model.fingerprint and described.fingerprint != model.fingerprint:
         raise ModelError(
-            f"found results of a checkpoint with fingerprint {described.fingerprint[:12]}, and the store's model "
-            f"{chosen!r} has {model.fingerprint[:12]}; expected the same. Import them under a name of their own with "
-            "--model-name"
+            f"these results are of a checkpoint with fingerprint {described.fingerprint[:12]}, and the store's model "
+            f"{chosen!r} has {model.fingerprint[:12]}; import them under a {option('model_name')} of their own"
         )
     return model
 
 
 def target_run(connection: Transaction, model: Model, described: DescribedRun) -> tuple[int, bool]:
     """The run of that model with the described version, method and settings, and whether the store had it."""
-    if described.method == store_exchange.IMPORTED:
+    if described.method == IMPORTED:
         present = store_exchange.find_imported_run(connection, model.id, described.settings)
     else:
         present = store_runs.find_run(connection, model.id, described.version, described.method, described.settings)
@@ -242,5 +242,5 @@ def require_one(paths: list[Path], what: str) -> Path:
         UsageError: if there are several.
     """
     if len(paths) != 1:
-        raise UsageError(f"found {len(paths)} files; expected one: each file of {what} is imported by itself")
+        raise UsageError(f"each file of {what} is imported by itself ({len(paths)} given)")
     return paths[0]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ...advice import option
 from ...analysis.interventions import random_neurons
-from ...errors import NotFoundError, UsageError
+from ...errors import UsageError
+from ...records.attribution import Refinement, RefinementChoice, attribute_and_refine
 from ...records.models import Neuron
-from ...store.probes import NeuronSets, RefinementSource
+from ...store.choosing import answering, find
+from ...store.probes import NeuronSets
 from .draws import chance_of
 from .scaling import ProbedFact
 
-METHOD, BASELINE = "integrated-gradients", "activation"
-"""The methods whose refinements are taken unless the user names others."""
+BASELINE = "activation"
+"""The method whose refinements are taken beside the others, to compare with."""
 
 
 @dataclass(frozen=True)
@@ -21,54 +25,29 @@ class Choice:
     """The refinements of an experiment on one version of a model."""
 
     version: str
-    refinement: RefinementSource
-    baseline: RefinementSource | None = None
-
-
-def choose_refinement(sources: Sequence[RefinementSource], model: str, number: int | None) -> RefinementSource:
-    """The refinement of a number, or the model's newest by integrated gradients that is not negative.
-
-    Args:
-        sources: all refinements, the newest first.
-        model: the model's name.
-        number: which one, if the user says.
-
-    Raises:
-        NotFoundError: if there is none.
-        UsageError: if it is another model's.
-    """
-    if number is not None:
-        return _of_model(sources, model, number)
-    for source in sources:
-        if source.model == model and source.method == METHOD and not source.negative:
-            return source
-    others = [str(source.id) for source in reversed(sources) if source.model == model]
-    found = f"found refinements {', '.join(others)} of model {model!r}" if others else f"model {model!r} has none"
-    raise NotFoundError(
-        f"{found}; expected one of a run by {METHOD}, not negative. Make one with: kndb attribute --model {model}, "
-        f"then kndb refine --model {model}; or name one with --refinement ID"
-    )
+    refinement: Refinement
+    baseline: Refinement | None = None
 
 
 def choose_baseline(
-    sources: Sequence[RefinementSource], model: str, version: str, number: int | None
-) -> RefinementSource | None:
-    """The refinement of a number, or the newest by the activation baseline of the same model and version, if any.
+    connection: Any, model: str, version: str, choice: RefinementChoice, relations: Sequence[str] = ()
+) -> Refinement | None:
+    """The refinement named, or the one by the activation baseline of the same model and version, if any.
 
     Raises:
         NotFoundError: if there is none of the number.
         UsageError: if it is another model's, or of another method.
     """
-    if number is not None:
-        chosen = _of_model(sources, model, number)
-        if chosen.method != BASELINE:
-            raise UsageError(
-                f"refinement {number} is by {chosen.method}; expected one by {BASELINE}, as the baseline is. Make one "
-                f"with: kndb attribute --model {model} --method {BASELINE}, then kndb refine"
-            )
-        return chosen
-    wanted = (model, version, BASELINE, False)
-    return next((one for one in sources if (one.model, one.version, one.method, one.negative) == wanted), None)
+    if choice is None:
+        found = find(connection, model=model, method=BASELINE, version=version, relations=relations)
+        return None if found is None or found.refinement.negative else found.refinement
+    chosen = answering(connection, choice, model=model, relations=relations)
+    if chosen.method != BASELINE:
+        make = attribute_and_refine(model, relations, method=BASELINE)
+        raise UsageError(
+            f"{option('baseline', chosen.id)} is by {chosen.method}, not by {BASELINE}; make one with: {make}"
+        )
+    return chosen
 
 
 def probed_facts(
@@ -103,16 +82,4 @@ def probed_facts(
             if fact_id in activation:
                 arms["activation"] = activation[fact_id][1]
             found.append(ProbedFact(fact_id, relation, {arm: neurons for arm, neurons in arms.items() if neurons}))
-    return found
-
-
-def _of_model(sources: Sequence[RefinementSource], model: str, number: int) -> RefinementSource:
-    found = next((source for source in sources if source.id == number), None)
-    if found is None:
-        raise NotFoundError(f"found no refinement {number}; list them with: kndb query refinements --model {model}")
-    if found.model != model:
-        raise UsageError(
-            f"found refinement {number}, which is of model {found.model}; expected one of model {model}. List them "
-            f"with: kndb query refinements --model {model}"
-        )
     return found

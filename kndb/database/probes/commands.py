@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...analysis.probe_summaries import summarize_activations, summarize_scaling
+from ...records.attribution import RefinementChoice
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
 from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import probes as store_probes
+from ...store.choosing import answering
 from ...store.engine import Store
 from ..models import ModelCommands
-from .choices import Choice, choose_baseline, choose_refinement
+from .choices import Choice, choose_baseline
 from .making import MadeProbe, read_activations, scale
 from .settings import ProbeSettings as ProbeSettings
 from .settings import ReadingRequest as ReadingRequest
@@ -39,8 +41,8 @@ class ProbeCommands:
         model: str,
         *,
         relations: Sequence[str] = (),
-        refinement: int | None = None,
-        baseline: int | None = None,
+        refinement: RefinementChoice = None,
+        baseline: RefinementChoice = None,
         factor: float | None = None,
         others: int = 20,
         facts: int | None = None,
@@ -60,9 +62,9 @@ class ProbeCommands:
             kind: `suppress` or `amplify`.
             model: a registered model, or a lab model.
             relations: the keys of the relations whose facts are probed; none named means all.
-            refinement: whose sets; None takes the model's newest by integrated gradients.
-            baseline: the refinement of the arm `activation`; None takes the newest of this model and version whose
-                run's method is `activation`, and goes without that arm if there is none.
+            refinement: whose sets; see `QueryCommands.choose`.
+            baseline: the refinement of the arm `activation`; None takes the one of this model and version whose run's
+                method is `activation`, and goes without that arm if there is none.
             factor: what activations are multiplied by; None takes 0 to suppress, 2 to amplify.
             others: how many prompts of facts of other relations each fact is asked, drawn at random.
             facts: facts per relation, drawn at random; None takes all.
@@ -88,7 +90,9 @@ class ProbeCommands:
         Raises:
             UsageError, NotFoundError, AttributionError: as `scale`.
         """
-        choice = self._choose(request.model, settings, baseline=request.baseline, compare=True)
+        choice = self._choose(
+            request.model, settings, baseline=request.baseline, compare=True, relations=request.relations
+        )
         made = scale(self._store, self._models, choice, request, settings, progress)
         return self._save(request.kind, choice, made)
 
@@ -99,7 +103,7 @@ class ProbeCommands:
         *,
         input_format: str = "auto",
         pairs: str | Path | None = None,
-        refinement: int | None = None,
+        refinement: RefinementChoice = None,
         keep: int = 3,
         seed: int = 0,
         device: str = "auto",
@@ -114,7 +118,7 @@ class ProbeCommands:
             texts: files of texts, see `kndb.facts.texts`.
             input_format: `auto`, `jsonl` or `bags`.
             pairs: the file that names the facts of bags; None looks for `query_pairs.json`.
-            refinement: whose sets; None takes the model's newest by integrated gradients.
+            refinement: whose sets; see `QueryCommands.choose`.
             keep: how many texts of the highest and of the lowest activation are kept for each fact.
             seed: of the words left out, and of the texts of kind `neither` that bags have none of.
             device: `auto`, `cpu`, `cuda`, `mps`.
@@ -227,14 +231,20 @@ class ProbeCommands:
     # --- parts ---------------------------------------------------------------------------------------------
 
     def _choose(
-        self, model: str, settings: ProbeSettings, *, baseline: int | None = None, compare: bool = False
+        self,
+        model: str,
+        settings: ProbeSettings,
+        *,
+        baseline: RefinementChoice = None,
+        compare: bool = False,
+        relations: Sequence[str] = (),
     ) -> Choice:
         """Version and refinements, before anything expensive is done."""
         resolved = self._models.resolve_version(model, settings.version)
         with self._store.reading() as connection:
-            sources = store_probes.refinement_sources(connection)
-        chosen = choose_refinement(sources, model, settings.refinement)
-        return Choice(resolved, chosen, choose_baseline(sources, model, resolved, baseline) if compare else None)
+            chosen = answering(connection, settings.refinement, model=model, relations=relations)
+            beside = choose_baseline(connection, model, resolved, baseline, relations) if compare else None
+        return Choice(resolved, chosen, beside)
 
     def _save(self, kind: str, choice: Choice, made: MadeProbe) -> Probe:
         with self._store.writing() as connection:

@@ -134,6 +134,8 @@ def _noted(kind: str, choice: Choice, settings: ProbeSettings, device: str) -> d
     return {
         "kind": kind,
         "refinement": choice.refinement.id,
+        "refinement_run": choice.refinement.run_id,
+        "refinement_method": choice.refinement.method,
         "refinement_version": choice.refinement.version,
         "version": choice.version,
         "seed": settings.seed,

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...advice import option
 from ...errors import UsageError
 from ...models.dtypes import find_dtype
+from ...records.attribution import RefinementChoice
 from .draws import require_seed
 
 FACTORS = {"suppress": 0.0, "amplify": 2.0}
@@ -21,7 +22,7 @@ class ProbeSettings:
     """How an experiment is made, of whatever kind.
 
     Attributes:
-        refinement: whose sets; None takes the model's newest by integrated gradients.
+        refinement: whose sets; see `QueryCommands.choose`.
         version: which version of the model.
         seed: of all draws, 0 to 2^63 − 1.
         dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
@@ -29,7 +30,7 @@ class ProbeSettings:
         batch_size: prompts in one forward pass, at least 1; None takes as many as fit into memory.
     """
 
-    refinement: int | None = None
+    refinement: RefinementChoice = None
     version: str = "current"
     seed: int = 0
     dtype: str = "float32"
@@ -51,7 +52,7 @@ class ScalingRequest:
         model: a registered model, or a lab model.
         relations: the keys of the relations whose facts are probed; none named means all.
         factor: what activations are multiplied by; None takes 0 to suppress, 2 to amplify.
-        baseline: the refinement of the arm `activation`; None takes the newest of this model and version whose run's
+        baseline: the refinement of the arm `activation`; None takes the one of this model and version whose run's
             method is `activation`, and goes without that arm if there is none.
         others: how many prompts of facts of other relations each fact is asked, drawn at random.
         facts: facts per relation, drawn at random; None takes all.
@@ -61,7 +62,7 @@ class ScalingRequest:
     model: str
     relations: Sequence[str] = ()
     factor: float | None = None
-    baseline: int | None = None
+    baseline: RefinementChoice = None
     others: int = 20
     facts: int | None = None
 

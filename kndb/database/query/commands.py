@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...advice import call, option
 from ...errors import UsageError
-from ...records.attribution import KnowledgeNeuron, Refinement, Run, SharedNeuron
+from ...records.attribution import ChosenRefinement, KnowledgeNeuron, Refinement, RefinementChoice, Run, SharedNeuron
 from ...records.models import Model, Neuron
 from ...records.progress import Progress
 from ...records.queries import (
@@ -21,6 +22,7 @@ from ...records.queries import (
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import refinements, runs
+from ...store.choosing import answering, choose, find
 from ...store.edits import collateral as store_collateral
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
@@ -39,17 +41,58 @@ class QueryCommands:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def refinement(self, number: int | None = None, model: str | None = None, *, edit: int | None = None) -> Refinement:
-        """The refinement of a number; or the newest: of one model if one is named, else of an edit's model.
+    # --- which refinement ----------------------------------------------------------------------------------
+
+    def refinement(
+        self,
+        choice: RefinementChoice = None,
+        model: str | None = None,
+        *,
+        method: str | None = None,
+        edit: int | None = None,
+        relations: Sequence[str] = (),
+        facts: Sequence[int] = (),
+    ) -> Refinement:
+        """The refinement that answers a question; for arguments, errors and the rule see `choose`."""
+        return self.choose(choice, model, method=method, edit=edit, relations=relations, facts=facts).refinement
+
+    def choose(
+        self,
+        choice: RefinementChoice = None,
+        model: str | None = None,
+        *,
+        method: str | None = None,
+        edit: int | None = None,
+        relations: Sequence[str] = (),
+        facts: Sequence[int] = (),
+    ) -> ChosenRefinement:
+        """The refinement that answers a question, and how it came to be chosen.
+
+        It is the newest complete one by integrated gradients that holds the facts asked about; `kndb.store.choosing`
+        has the whole rule.
+
+        Args:
+            choice: a refinement, its number, the name of a method, or None.
+            model: only refinements of this model.
+            method: only those by this method.
+            edit: only those of this edit's model, unless another is named.
+            relations: the relations that the question is about.
+            facts: the numbers of the facts that it is about.
 
         Raises:
-            NotFoundError: if there is none, or no such edit or model.
-            UsageError: if the refinement of that number is of another model than the one named.
+            NotFoundError: if there is none, or no such edit, model or relation.
+            UsageError: if the refinement named is of another model or by another method than the one named.
         """
         with self._store.reading() as connection:
-            if number is None and model is None and edit is not None:
+            if edit is not None and model is None and (choice is None or isinstance(choice, str)):
                 model = store_edits.edit(connection, edit).model
-            return refinements.chosen_refinement(connection, number, model)
+            return choose(connection, choice, model=model, method=method, relations=relations, facts=facts)
+
+    def default_refinements(self) -> dict[str, int]:
+        """For each model, the number of the refinement that answers questions which name neither it nor any fact."""
+        with self._store.reading() as connection:
+            found = (find(connection, model=model.name) for model in store_models.models(connection))
+            return {one.refinement.model: one.refinement.id for one in found if one is not None}
 
     def runs(self, model: str | None = None) -> list[Run]:
         """All attribution runs, or those of one model.
@@ -79,7 +122,8 @@ class QueryCommands:
         self,
         relations: Sequence[str] = (),
         *,
-        refinement: int,
+        refinement: RefinementChoice = None,
+        model: str | None = None,
         across: int | None = None,
         top: int | None = None,
         min_share: float = 0.0,
@@ -88,7 +132,8 @@ class QueryCommands:
 
         Args:
             relations: the relations' keys; none means all, if `across` is given.
-            refinement: whose refined sets.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
             across: only neurons held by facts of at least so many of these relations, at least 1.
             top: at most so many rows.
             min_share: only neurons held by at least this share of the facts with a refined set, 0 to 1.
@@ -99,44 +144,54 @@ class QueryCommands:
         """
         if not relations and across is None:
             raise UsageError(
-                "name at least one relation, or a number of relations; for example: kndb query shared --relation P176, "
-                "or: kndb query shared --across 3"
+                f"name at least one relation, or how many have to share a neuron, for example: "
+                f"{call('query.shared', relations=['P176'])}, or: {call('query.shared', across=3)}"
             )
-        if across is not None and across < 1:
-            raise UsageError(f"found across {across}; expected at least 1")
-        if across is not None and relations and across > len(set(relations)):
-            raise UsageError(
-                f"found across {across} and {len(set(relations))} different relations; no neuron is held by more "
-                "relations than are chosen"
-            )
-        if top is not None and top < 1:
-            raise UsageError(f"found top {top}; expected at least 1")
+        for name, number in (("across", across), ("top", top)):
+            if number is not None and number < 1:
+                raise UsageError(f"{option(name)} must be at least 1 (got {number})")
+        given = len(set(relations))
+        if across is not None and relations and across > given:
+            raise UsageError(f"{option('across', across)} needs at least {across} relations ({given} given)")
         if not 0 <= min_share <= 1:
-            raise UsageError(f"found min-share {min_share}; expected a number from 0 to 1")
+            raise UsageError(f"{option('min_share')} must be from 0 to 1 (got {min_share})")
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return queries.shared_neurons(connection, refinement, ids, across=across or 1, top=top, min_share=min_share)
+            chosen = answering(connection, refinement, model=model, relations=relations).id
+            return queries.shared_neurons(connection, chosen, ids, across=across or 1, top=top, min_share=min_share)
 
-    def overlap(self, relations: Sequence[str] = (), *, refinement: int) -> Overlap:
+    def overlap(
+        self, relations: Sequence[str] = (), *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> Overlap:
         """How many neurons two facts share on average, for each pair of relations; exact.
 
         Args:
             relations: the relations' keys; none means all.
-            refinement: whose refined sets.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
 
         Raises:
             NotFoundError: for an unknown relation or refinement.
         """
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return store_overlap.overlap(connection, refinement, ids)
+            chosen = answering(connection, refinement, model=model, relations=relations).id
+            return store_overlap.overlap(connection, chosen, ids)
 
-    def layers(self, relations: Sequence[str] = (), *, refinement: int, by_relation: bool = False) -> list[LayerCount]:
+    def layers(
+        self,
+        relations: Sequence[str] = (),
+        *,
+        refinement: RefinementChoice = None,
+        model: str | None = None,
+        by_relation: bool = False,
+    ) -> list[LayerCount]:
         """How many knowledge neurons each layer has; layers without any are listed too.
 
         Args:
             relations: the relations' keys; none means all.
-            refinement: whose refined sets.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
             by_relation: one row per relation and layer, in place of one per layer over all relations.
 
         Raises:
@@ -144,9 +199,12 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return distributions.layers(connection, refinement, ids, by_relation=by_relation)
+            chosen = answering(connection, refinement, model=model, relations=relations).id
+            return distributions.layers(connection, chosen, ids, by_relation=by_relation)
 
-    def counts(self, relations: Sequence[str] = (), *, refinement: int) -> list[NeuronCounts]:
+    def counts(
+        self, relations: Sequence[str] = (), *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> list[NeuronCounts]:
         """How many knowledge neurons facts have: one row per relation by key, and a last one over all of them.
 
         Facts whose refined set is empty count with size 0. A relation of which the refinement has no attributed facts
@@ -154,23 +212,33 @@ class QueryCommands:
 
         Args:
             relations: the relations' keys; none means all.
-            refinement: whose refined sets.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
 
         Raises:
             NotFoundError: for an unknown relation or refinement.
         """
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return distributions.counts(connection, refinement, ids)
+            chosen = answering(connection, refinement, model=model, relations=relations).id
+            return distributions.counts(connection, chosen, ids)
 
-    def compare(self, refinement_a: int, refinement_b: int, relations: Sequence[str] = ()) -> Comparison:
+    def compare(
+        self,
+        refinement_a: Refinement | int | str,
+        refinement_b: Refinement | int | str,
+        relations: Sequence[str] = (),
+        *,
+        model: str | None = None,
+    ) -> Comparison:
         """Two refinements side by side, over the facts that have a set in either.
 
         Args:
-            refinement_a: the one.
-            refinement_b: the other; of any version, or another model of the same size: neurons are the same if layer
-                and number are.
+            refinement_a: the one: a refinement, its number, or a method's name.
+            refinement_b: the other, likewise; of any version, or another model of the same size: neurons are the same
+                if layer and number are.
             relations: the relations' keys; none means all.
+            model: only refinements of this model, where they are named by their methods.
 
         Raises:
             NotFoundError: for an unknown relation or refinement.
@@ -178,16 +246,29 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return comparisons.compare(connection, refinement_a, refinement_b, ids)
+            a, b = (
+                choose(
+                    connection, one, model=model if isinstance(one, str) else None, relations=relations
+                ).refinement.id
+                for one in (refinement_a, refinement_b)
+            )
+            return comparisons.compare(connection, a, b, ids)
 
-    def collateral(self, target: int | Sequence[Neuron], *, refinement: int) -> Collateral:
+    def collateral(
+        self,
+        target: int | Sequence[Neuron],
+        *,
+        refinement: RefinementChoice = None,
+        model: str | None = None,
+    ) -> Collateral:
         """The facts and relations that hold the value slots which an edit touches, or would touch.
 
         The facts that an edit is for are told apart: `edited`.
 
         Args:
             target: an edit's number, or neurons, at least one.
-            refinement: whose refined sets.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
 
         Raises:
             NotFoundError: for an unknown edit or refinement.
@@ -196,49 +277,80 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             edited: frozenset[int] = frozenset()
-            if isinstance(target, int):
-                neurons: Sequence[Neuron] = store_collateral.edit_neurons(connection, target, refinement)
-                edited = sentences_of_edit(connection, store_edits.edit(connection, target)).facts
-            else:
+            edit = store_edits.edit(connection, target) if isinstance(target, int) else None
+            if edit is not None and model is None and (refinement is None or isinstance(refinement, str)):
+                model = edit.model
+            chosen = answering(connection, refinement, model=model).id
+            if isinstance(target, int) and edit is not None:
+                neurons: Sequence[Neuron] = store_collateral.edit_neurons(connection, target, chosen)
+                edited = sentences_of_edit(connection, edit).facts
+            elif not isinstance(target, int):
                 neurons = target
             if not neurons:
-                raise UsageError("name at least one neuron, for example: kndb query collateral L9.N2827")
-            return store_collateral.collateral(connection, refinement, neurons, edited)
+                raise UsageError(f"name at least one neuron, for example: {call('query.collateral', ['L9.N2827'])}")
+            return store_collateral.collateral(connection, chosen, neurons, edited)
 
     # --- one fact ------------------------------------------------------------------------------------------
 
-    def neurons_of_fact(self, fact_id: int, *, refinement: int) -> list[KnowledgeNeuron]:
-        """The refined set of one fact."""
-        with self._store.reading() as connection:
-            return queries.neurons_of_fact(connection, refinement, fact_id)
+    def neurons_of_fact(
+        self, fact_id: int, *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> list[KnowledgeNeuron]:
+        """The refined set of one fact.
 
-    def neuron_counts(self, refinement: int) -> tuple[int, float]:
-        """The number of (fact, neuron) pairs of a refinement, and neurons per attributed fact."""
+        Args:
+            fact_id: the fact's number.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
+
+        Raises:
+            NotFoundError: if there is no such fact or refinement.
+        """
         with self._store.reading() as connection:
-            return queries.neuron_counts(connection, refinement)
+            store_facts.fact(connection, fact_id)
+            chosen = answering(connection, refinement, model=model, facts=[fact_id]).id
+            return queries.neurons_of_fact(connection, chosen, fact_id)
+
+    def neuron_counts(self, refinement: RefinementChoice = None, model: str | None = None) -> tuple[int, float]:
+        """The number of (fact, neuron) pairs of a refinement, and neurons per attributed fact.
+
+        Raises:
+            NotFoundError: if there is no such refinement.
+        """
+        with self._store.reading() as connection:
+            return queries.neuron_counts(connection, answering(connection, refinement, model=model).id)
 
     # --- one neuron, one fact, paraphrases, SQL -------------------------------------------------------------------
 
-    def neuron(self, neuron: Neuron, *, refinement: int) -> NeuronFindings:
+    def neuron(
+        self, neuron: Neuron, *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> NeuronFindings:
         """All that a refinement and the edits of its model know of one neuron; see also `ModelCommands.token_effects`.
+
+        Args:
+            neuron: the neuron.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
 
         Raises:
             NotFoundError: if there is no such refinement.
             UsageError: if the refinement's model has no such neuron.
         """
         with self._store.reading() as connection:
-            return query_details.neuron_findings(connection, refinement, neuron)
+            chosen = answering(connection, refinement, model=model).id
+            return query_details.neuron_findings(connection, chosen, neuron)
 
-    def model_of(self, refinement: int) -> Model:
+    def model_of(self, refinement: RefinementChoice) -> Model:
         """The model that a refinement's run attributed.
 
         Raises:
             NotFoundError: if there is no such refinement.
         """
         with self._store.reading() as connection:
-            return refined_model(connection, refinement)
+            return refined_model(connection, answering(connection, refinement).id)
 
-    def fact(self, fact_id: int, *, refinement: int, nearest: int = 10) -> FactFindings:
+    def fact(
+        self, fact_id: int, *, refinement: RefinementChoice = None, model: str | None = None, nearest: int = 10
+    ) -> FactFindings:
         """All that a refinement and its run know of one fact.
 
         Prompts, coarse sets and votes are of the run as it is now, the refined set is the refinement's: if the run
@@ -246,7 +358,8 @@ class QueryCommands:
 
         Args:
             fact_id: the fact's number.
-            refinement: whose refined sets, coarse sets and votes.
+            refinement: whose refined sets, coarse sets and votes; see `choose`.
+            model: only refinements of this model.
             nearest: how many of the facts that share most neurons with it, at least 1.
 
         Returns:
@@ -260,10 +373,17 @@ class QueryCommands:
             UsageError: for an option out of its range.
         """
         with self._store.reading() as connection:
-            return query_details.fact_findings(connection, refinement, fact_id, nearest)
+            fact = store_facts.fact(connection, fact_id)
+            chosen = answering(connection, refinement, model=model, facts=[fact_id])
+            return query_details.fact_findings(connection, chosen, fact, nearest)
 
     def consistency(
-        self, relations: Sequence[str] = (), *, refinement: int, progress: Progress | None = None
+        self,
+        relations: Sequence[str] = (),
+        *,
+        refinement: RefinementChoice = None,
+        model: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Consistency]:
         """How alike the coarse sets of a fact's paraphrases are, relation by relation.
 
@@ -272,7 +392,8 @@ class QueryCommands:
 
         Args:
             relations: the relations' keys; none named means all that the refinement has.
-            refinement: whose coarse sets.
+            refinement: whose coarse sets; see `choose`.
+            model: only refinements of this model.
             progress: told of each relation.
 
         Returns:
@@ -283,7 +404,8 @@ class QueryCommands:
             AttributionError: if the refinement was imported without scores.
         """
         with self._store.reading() as connection:
-            return query_details.consistency(connection, refinement, relations, progress)
+            chosen = answering(connection, refinement, model=model, relations=relations)
+            return query_details.consistency(connection, chosen, relations, progress)
 
     def sql(self, query: str) -> tuple[list[str], list[tuple[object, ...]]]:
         """Runs one SQL statement that only reads; see `kndb.store.queries.reading_sql`.

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...advice import option
 from ...analysis.consistency import distribution, mean_jaccard
 from ...analysis.refinement import prompts_needed
 from ...analysis.votes import Place, votes
 from ...errors import AttributionError, UsageError
-from ...records.attribution import Refinement, error_limit
+from ...records.attribution import Refinement, attribute_and_refine, error_limit
+from ...records.facts import Fact
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.queries import Consistency, FactFindings, NeuronFindings
-from ...store import coarse_sets, facts, models, refinements, runs
+from ...store import coarse_sets, facts, models, runs
 from ...store.coarse_sets import Coarse, CoarseRow
 from ...store.queries import fact_findings as store_fact
 from ...store.queries import neuron_findings as store_neuron
@@ -33,12 +35,11 @@ def neuron_findings(connection: Any, refinement_id: int, neuron: Neuron) -> Neur
     return store_neuron.neuron_findings(connection, refinement_id, neuron)
 
 
-def fact_findings(connection: Any, refinement_id: int, fact_id: int, nearest: int) -> FactFindings:
+def fact_findings(connection: Any, refinement: Refinement, fact: Fact, nearest: int) -> FactFindings:
     """See `QueryCommands.fact`."""
     if nearest < 1:
-        raise UsageError(f"found nearest {nearest}; expected at least 1")
-    refinement = refinements.refinement(connection, refinement_id)
-    fact = facts.fact(connection, fact_id)
+        raise UsageError(f"{option('nearest')} must be at least 1 (got {nearest})")
+    refinement_id, fact_id = refinement.id, fact.id
     coarse = _coarse(connection, refinement)
     sets: Sets = {} if coarse is None else _sets(coarse_sets.coarse_sets_of_fact(connection, coarse, fact_id))
     refined = queries.neurons_of_fact(connection, refinement_id, fact_id)
@@ -60,17 +61,16 @@ def fact_findings(connection: Any, refinement_id: int, fact_id: int, nearest: in
 
 
 def consistency(
-    connection: Any, refinement_id: int, keys: Sequence[str], progress: Progress | None
+    connection: Any, refinement: Refinement, keys: Sequence[str], progress: Progress | None
 ) -> list[Consistency]:
     """See `QueryCommands.consistency`."""
-    refinement = refinements.refinement(connection, refinement_id)
     named = set(facts.require_relations(connection, keys))
     coarse = _coarse(connection, refinement)
     if coarse is None:
         raise AttributionError(
-            f"refinement {refinement_id} was imported without the scores that its sets came from, and consistency is "
-            "that of the scores' coarse sets; expected a refinement of a run with scores, as `kndb attribute` and "
-            "`kndb refine` make it"
+            f"refinement {refinement.id} was imported without the scores that its sets came from, and consistency is "
+            f"that of the scores' coarse sets; name one of a run with scores, or make one with: "
+            f"{attribute_and_refine(refinement.model)}"
         )
     covered = [outcome.relation for outcome in refinement.relations]
     chosen = [

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...advice import for_python, option
 from ...errors import AttributionError, NotFoundError, UsageError
 from ...files import replacing
 from ...plots import require_matplotlib
-from ...records.attribution import Refinement, Run
+from ...records.attribution import RefinementChoice
 from ...report import require_jinja
 from ...report.content import Cell, Command, Report, Row, Section, count, decimal, graded_error, percent, table
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import refinements as store_refinements
 from ...store import runs as store_runs
+from ...store.choosing import answering, find
 from ...store.edits import edit as store_edits
 from ...store.run_errors import run_errors
 from ..error_words import errors_in_words
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
     from ..database import Database
 
 FILE = "index.html"
-BASELINES = ("activation", "random")
-"""Methods whose refinements are there to compare with, not to report."""
 _PAPER = "Dai et al. 2022, BERT-base-cased"
 
 
@@ -52,15 +53,22 @@ class ReportCommands:
         self._database = database
 
     def write(
-        self, model: str, folder: str | Path, *, refinement: int | None = None, force: bool = False
+        self,
+        model: str,
+        folder: str | Path,
+        *,
+        refinement: RefinementChoice = None,
+        force: bool = False,
+        words: Callable[[str], str] = for_python,
     ) -> WrittenReport:
         """Writes `index.html`: one file that opens offline. The same store gives the same bytes.
 
         Args:
             model: a model with a refinement.
             folder: where to write; it is made if it is not there.
-            refinement: which one; None takes the model's newest that is no baseline's.
+            refinement: which one; see `QueryCommands.choose`.
             force: replace a report that is there.
+            words: says what the report advises (see `kndb.advice`); by default as Python does.
 
         Raises:
             NotFoundError: if there is no such model or refinement.
@@ -71,69 +79,54 @@ class ReportCommands:
         require_jinja()
         target = Path(folder) / FILE
         if target.exists() and not force:
-            raise UsageError(f"there is a report at {str(target)!r} already; replace it with --force")
+            raise UsageError(f"{str(target)!r} is a report already; replace it with {option('force', True)}")
         if target.parent.exists() and not target.parent.is_dir():
-            raise UsageError(f"found a file at {str(target.parent)!r}; name a folder with --out")
+            raise UsageError(f"{str(target.parent)!r} is a file, and a report is written to a folder; name another")
         from ...report.page import render
 
         sources = self._sources(model, refinement)
-        content = self._collect(sources)
+        content = self._collect(sources, words)
         _write(target, render(content))
         missing = tuple(section.title for section in content.sections if section.missing)
         return WrittenReport(target, sources.refinement.id, missing)
 
-    def collect(self, model: str, *, refinement: int | None = None) -> Report:
+    def collect(
+        self, model: str, *, refinement: RefinementChoice = None, words: Callable[[str], str] = for_python
+    ) -> Report:
         """What the report holds. For arguments and errors see `write`."""
         require_matplotlib()
-        return self._collect(self._sources(model, refinement))
+        return self._collect(self._sources(model, refinement), words)
 
-    def _collect(self, sources: Sources) -> Report:
+    def _collect(self, sources: Sources, words: Callable[[str], str]) -> Report:
+        section = partial(_section, words)
         made = [
-            _section("trust", "Can the scores be trusted?", lambda: _trust(sources)),
-            _section("counts", "Knowledge neurons per fact", lambda: sections.counts(sources)),
-            _section("layers", "Layers", lambda: sections.layers(sources)),
-            _section("overlap", "Shared neurons", lambda: sections.overlap(sources)),
-            _section("shared", "Neurons of several relations", lambda: sections.shared(sources)),
-            _section("consistency", "Paraphrases", lambda: sections.consistency(sources)),
-            _section("suppress", "Suppressing", lambda: probe_sections.scaling(sources, "suppress")),
-            _section("amplify", "Amplifying", lambda: probe_sections.scaling(sources, "amplify")),
-            _section("activation", "Activation", lambda: probe_sections.activation(sources)),
-            _section("compare", "The activation baseline", lambda: sections.comparison(sources)),
-            _section("edits", "Edits", lambda: probe_sections.edits(sources)),
+            section("trust", "Can the scores be trusted?", lambda: _trust(sources)),
+            section("counts", "Knowledge neurons per fact", lambda: sections.counts(sources)),
+            section("layers", "Layers", lambda: sections.layers(sources)),
+            section("overlap", "Shared neurons", lambda: sections.overlap(sources)),
+            section("shared", "Neurons of several relations", lambda: sections.shared(sources)),
+            section("consistency", "Paraphrases", lambda: sections.consistency(sources)),
+            section("suppress", "Suppressing", lambda: probe_sections.scaling(sources, "suppress")),
+            section("amplify", "Amplifying", lambda: probe_sections.scaling(sources, "amplify")),
+            section("activation", "Activation", lambda: probe_sections.activation(sources)),
+            section("compare", "The activation baseline", lambda: sections.comparison(sources)),
+            section("edits", "Edits", lambda: probe_sections.edits(sources)),
         ]
         return Report(sources.model.name, self._head(sources), (_glance(sources), *made), version("kndb"))
 
-    def _sources(self, name: str, number: int | None) -> Sources:
+    def _sources(self, name: str, refinement: RefinementChoice) -> Sources:
         with self._database.store.reading() as connection:
             model = store_models.model(connection, name)
             labels = {relation.key: relation.label for relation in store_facts.relations(connection)}
-            runs = {run.id: run for run in store_runs.runs(connection, name)}
-            refinements = store_refinements.refinements(connection, name)
-        chosen = self._choose(name, number, refinements, runs)
-        run = runs[chosen.run_id]
-        baselines = [
-            one
-            for one in refinements
-            if runs[one.run_id].method == "activation" and runs[one.run_id].version == run.version and one != chosen
-        ]
+            chosen = answering(connection, refinement, model=name)
+            run = store_runs.run(connection, chosen.run_id)
+            relations = [outcome.relation for outcome in chosen.relations]
+            beside = find(connection, model=name, method="activation", version=run.version, relations=relations)
+        baseline = None if beside is None or beside.refinement == chosen else beside.refinement
         # The newest of each kind; one of the same refinement goes before it.
         made = sorted(self._database.probes.all(name), key=lambda probe: (probe.refinement == chosen.id, probe.id))
         probes = {probe.kind: probe for probe in made}
-        return Sources(self._database, model, run, chosen, baselines[-1] if baselines else None, probes, labels)
-
-    def _choose(
-        self, model: str, number: int | None, refinements: Sequence[Refinement], runs: dict[int, Run]
-    ) -> Refinement:
-        if number is None:
-            own = [one for one in refinements if runs[one.run_id].method not in BASELINES]
-            return own[-1] if own else self._database.query.refinement(None, model)
-        chosen = self._database.query.refinement(number)
-        if chosen.run_id not in runs:
-            raise UsageError(
-                f"refinement {number} is not of {model}; list those that are with: kndb query refinements "
-                f"--model {model}"
-            )
-        return chosen
+        return Sources(self._database, model, run, chosen, baseline, probes, labels)
 
     def _head(self, sources: Sources) -> tuple[tuple[str, str], ...]:
         model, run, refinement = sources.model, sources.run, sources.refinement
@@ -154,12 +147,12 @@ class ReportCommands:
         )
 
 
-def _section(id_: str, title: str, make: Callable[[], Section]) -> Section:
-    """A section, or what is missing for it."""
+def _section(words: Callable[[str], str], id_: str, title: str, make: Callable[[], Section]) -> Section:
+    """A section, or what is missing for it, as `words` says it."""
     try:
         return make()
     except (AttributionError, NotFoundError) as error:
-        return Section(id_, title, missing=f"{error}.")
+        return Section(id_, title, missing=f"{words(error.text)}.")
 
 
 def _glance(sources: Sources) -> Section:
@@ -303,6 +296,4 @@ def _write(target: Path, text: str) -> None:
         with replacing(target) as scratch:
             scratch.write_bytes(text.encode("utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"can't write {str(target)!r}: {error.strerror or error}; name another folder with --out"
-        ) from error
+        raise UsageError(f"can't write {str(target)!r}: {error.strerror or error}; name another folder") from error

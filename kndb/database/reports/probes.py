@@ -11,7 +11,7 @@ from ...report.content import Cell, Command, Row, Section, Table, count, decimal
 from ...store import facts as store_facts
 from ...store.edits import edit as store_edits
 from ...store.edits import evaluations as store_evaluations
-from ..plots import making, probe_in_words
+from ..plots import making, probe_in_words, refinement_of_probe
 from .sources import Sources
 
 FACTS_SHOWN = 3
@@ -166,7 +166,7 @@ def _not_probed(sources: Sources, kind: str, title: str) -> Section:
 
 
 def _of_probe(sources: Sources, probe: Probe) -> str:
-    other = "" if probe.refinement == sources.refinement.id else f", of the neurons of refinement {probe.refinement}"
+    other = "" if probe.refinement == sources.refinement.id else f", of the neurons of {refinement_of_probe(probe)}"
     moved = "" if probe.version == sources.run.version else f", on version {probe.version}"
     settings = probe_in_words(probe)
     return f"Probe {probe.id}{other}{moved}" + (f": {settings}." if settings else ".")

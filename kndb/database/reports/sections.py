@@ -177,5 +177,5 @@ def comparison(sources: Sources) -> Section:
     ]
     columns = ("relation", "facts", "mean size", "baseline's", "shared", "Jaccard index", "identical sets")
     command = Command("query-compare", f"kndb query compare {chosen.id} {baseline.id} --part relations")
-    text = f"The activation baseline is refinement {baseline.id}: {settings_in_words(baseline.settings)}."
+    text = f"The activation baseline is {baseline.title}: {settings_in_words(baseline.settings)}."
     return Section("compare", title, (text,), (table("Beside the activation baseline", command, columns, rows),))

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection, select, text
 
+from ...advice import call
 from ...errors import UsageError
 from ...records.models import Model, StoredSettings
 from ...records.queries import ComparedFact, ComparedRelation, Comparison
@@ -68,8 +69,8 @@ def _require_same_size(a: int, one: Model, b: int, other: Model) -> None:
     if (one.layers, one.neurons) != (other.layers, other.neurons):
         raise UsageError(
             f"refinement {a} is of {one.name!r} ({one.layers} layers of {one.neurons} neurons), refinement {b} of "
-            f"{other.name!r} ({other.layers} of {other.neurons}); expected models of the same size. See: kndb query "
-            "refinements"
+            f"{other.name!r} ({other.layers} of {other.neurons}); only models of the same size can be compared. See: "
+            f"{call('query.refinements')}"
         )
 
 

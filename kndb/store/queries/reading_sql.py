@@ -182,9 +182,9 @@ def _mistake(connection: sqlite3.Connection, query: str, error: Exception, refus
     if refused:
         return UsageError(f"found a statement that is not allowed here ({refused[0]}); {_READABLE}")
     if "one statement at a time" in message:
-        return UsageError("found several statements; expected one (what follows its semicolon is another)")
+        return UsageError("give one statement; what follows its semicolon is another")
     if "number of bindings" in message:
-        return UsageError("found a parameter (?, :name) in the query; expected the values themselves")
+        return UsageError("write the values themselves in place of parameters (?, :name)")
     hint = "docs/schema.md lists the tables and their columns"
     unknown = _UNKNOWN.fullmatch(message)
     if unknown is not None:

@@ -11,18 +11,14 @@ import typer
 from kndb.errors import UsageError
 
 from .attribute import batch_size_option
+from .commands import command, group
 from .options import DeviceOption, FormatOption, RelationsOption
 from .output import OutputFormat, note, print_record, print_rows, progress_bar
 
-app = typer.Typer(help="Measure kndb on this machine.", no_args_is_help=True)
+app = group("Measure how fast and how exact kndb is on this machine.")
 
 
-@app.callback()
-def bench() -> None:
-    """Measure kndb on this machine."""
-
-
-@app.command()
+@command(app, "attribution", "Measure how fast and exact attribution is.")
 def attribution(
     family: Annotated[str, typer.Option("--family", help="bert, roberta, gpt2, gpt_neox, llama or t5.")] = "bert",
     size: Annotated[str, typer.Option("--size", help="tiny, base or 7b (llama).")] = "base",
@@ -97,7 +93,7 @@ LOCALISATION_COLUMNS: tuple[str, ...] = (
 SHARE_COLUMNS = ("own", "relation", "block", "foreign", "free")
 
 
-@app.command()
+@command(app, "localisation", "Score methods against planted neurons.")
 def localisation(
     model: Annotated[
         str,

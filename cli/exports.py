@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from .commands import command, group
 from .options import DatabaseOption, FormatOption, OptionalModelOption, RelationsOption, open_existing
 from .output import OutputFormat, as_row, print_record, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Write results and facts to CSV, JSON-lines or Parquet files.")
+app = group("Write results and facts to CSV, JSON-lines or Parquet files.")
 
 ToOption = Annotated[
     Path, typer.Option("--to", metavar="FILE", help="The file to make: .csv, .jsonl or .parquet.", show_default=False)
@@ -18,7 +19,7 @@ ToOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
 
-@app.command()
+@command(app, "neurons", "Write knowledge neurons to a file.")
 def neurons(
     to: ToOption,
     refinement: Annotated[
@@ -45,7 +46,7 @@ def neurons(
     print_record(as_row(written), output)
 
 
-@app.command()
+@command(app, "scores", "Write a run's results and scores to a file.")
 def scores(
     to: ToOption,
     run: Annotated[
@@ -69,7 +70,7 @@ def scores(
     print_record(as_row(written), output)
 
 
-@app.command()
+@command(app, "facts", "Write facts, templates and prompts to a file.")
 def facts(
     to: ToOption,
     relation: RelationsOption = None,

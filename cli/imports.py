@@ -12,10 +12,11 @@ import typer
 
 from kndb.errors import UsageError
 
+from .commands import command, group
 from .options import DatabaseOption, FormatOption, RelationsOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Import results of others, and what kndb exported elsewhere.")
+app = group("Store results of others, and what kndb exported from another store.")
 
 _SHOWN = 3
 
@@ -30,7 +31,7 @@ ModelNameOption = Annotated[
 ]
 
 
-@app.command()
+@command(app, "neurons", "Store sets of neurons found elsewhere.")
 def neurons(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files of neurons.")],
     input_format: Annotated[str, typer.Option("--input-format", help="auto, eleutherai, csv or kndb.")] = "auto",
@@ -75,7 +76,7 @@ def neurons(
     _print(asdict(report), ("unjoined", "superseded"), output)
 
 
-@app.command()
+@command(app, "scores", "Store a run that another store exported.")
 def scores(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `kndb export scores` wrote.")],
     model_name: ModelNameOption = None,
@@ -99,7 +100,7 @@ def scores(
     _print(asdict(report), ("unjoined", "missing_prompts"), output)
 
 
-@app.command()
+@command(app, "facts", "Store facts that another store exported.")
 def facts(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="CSV, JSON-lines or Parquet files.")],
     relation: RelationsOption = None,

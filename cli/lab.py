@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from .commands import command, group
 from .options import FormatOption
 from .output import OutputFormat, note, print_record, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Train small models that know one list of facts.")
+app = group("Train small models that know one list of facts.")
 
 
-@app.command()
+@command(app, "train", "Train a small model that knows a fact list.")
 def train(
     family: Annotated[str, typer.Option("--family", help="bert (masked) or gpt2 (causal).")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write the checkpoint folder.")],

@@ -8,13 +8,14 @@ import typer
 
 from kndb.records.models import Model
 
+from .commands import command, group
 from .options import DatabaseOption, FormatOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Register checkpoints and look at them.")
+app = group("Register checkpoints, and look at what is registered.")
 
 
-@app.command()
+@command(app, "add", "Register a checkpoint.")
 def add(
     source: Annotated[str, typer.Argument(metavar="PATH-OR-HUB-NAME", help="A folder, a hub name, or a lab model.")],
     name: Annotated[
@@ -31,7 +32,7 @@ def add(
         print_record(as_row(database.models.add(source, name)), output)
 
 
-@app.command("list")
+@command(app, "list", "List the registered models.", table=True)
 def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
     """List the registered models and their current versions.
 
@@ -45,7 +46,7 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
     print_rows(rows, ["name", "family", "layers", "neurons", "version", "fingerprint", "source"], output)
 
 
-@app.command()
+@command(app, "show", "Show one model.")
 def show(
     name: Annotated[str, typer.Argument(help="A registered model.")],
     db: DatabaseOption = None,

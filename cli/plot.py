@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .commands import command, group
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -17,7 +18,8 @@ from .options import (
 )
 from .output import OutputFormat, print_record
 
-app = typer.Typer(no_args_is_help=True, help="Draw figures of what queries and probes find; needs the extra `plot`.")
+FOUND, PROBED = "What queries find", "What probes find"
+app = group("Draw what queries and probes find. This needs the extra `plot`: pip install 'kndb[plot]'.")
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="FILE", help="The file to write; it ends in .png, .svg or .pdf.")
 ]
@@ -27,7 +29,7 @@ ProbeOption = Annotated[
 ]
 
 
-@app.command()
+@command(app, "layers", "Knowledge neurons in each layer.", FOUND)
 def layers(
     out: OutOption,
     relation: RelationsOption = None,
@@ -50,7 +52,7 @@ def layers(
     _print(path, output)
 
 
-@app.command()
+@command(app, "overlap", "Neurons that two facts share on average.", FOUND)
 def overlap(
     out: OutOption,
     relation: RelationsOption = None,
@@ -68,7 +70,7 @@ def overlap(
     _print(path, output)
 
 
-@app.command()
+@command(app, "counts", "How many knowledge neurons facts have.", FOUND)
 def counts(
     out: OutOption,
     relation: RelationsOption = None,
@@ -86,7 +88,7 @@ def counts(
     _print(path, output)
 
 
-@app.command()
+@command(app, "consistency", "How alike paraphrases' neurons are.", FOUND)
 def consistency(
     out: OutOption,
     relation: RelationsOption = None,
@@ -104,7 +106,7 @@ def consistency(
     _print(path, output)
 
 
-@app.command()
+@command(app, "fact", "The votes for the neurons of one fact.", FOUND)
 def fact(
     fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
     out: OutOption,
@@ -122,7 +124,7 @@ def fact(
     _print(path, output)
 
 
-@app.command()
+@command(app, "suppress", "What suppressing neurons does.", PROBED)
 def suppress(
     out: OutOption,
     relation: RelationsOption = None,
@@ -140,7 +142,7 @@ def suppress(
     _print(path, output)
 
 
-@app.command()
+@command(app, "amplify", "What amplifying neurons does.", PROBED)
 def amplify(
     out: OutOption,
     relation: RelationsOption = None,
@@ -158,7 +160,7 @@ def amplify(
     _print(path, output)
 
 
-@app.command()
+@command(app, "activation", "How active neurons are in texts.", PROBED)
 def activation(
     out: OutOption,
     relation: RelationsOption = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .attribute import batch_size_option
+from .commands import command, group
 from .options import (
     DatabaseOption,
     DeviceOption,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from kndb.database import Database
     from kndb.records.probes import Probe
 
-app = typer.Typer(no_args_is_help=True, help="Experiments on the activations of knowledge neurons; each is stored.")
+EXPERIMENTS, STORED = "Experiment", "Look at experiments"
+app = group("Experiment on the activations of knowledge neurons. Each experiment is stored.")
 
 SCALING = ["relation", "neurons_from", "prompts_of", "facts", "prompts", "neurons"]
 SCALING += ["probability_before", "probability_after", "change", "correct_before", "correct_after", "flips"]
@@ -80,7 +82,7 @@ BatchSizeOption = Annotated[str, typer.Option("--batch-size", help="Prompts at o
 ProbeArgument = Annotated[int, typer.Argument(metavar="PROBE", help="An experiment's number; see: kndb probe list.")]
 
 
-@app.command()
+@command(app, "suppress", "Silence facts' knowledge neurons.", EXPERIMENTS, table=True)
 def suppress(
     model: ModelOption,
     relation: RelationsOption = None,
@@ -107,7 +109,7 @@ def suppress(
     _scale("suppress", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
 
 
-@app.command()
+@command(app, "amplify", "Strengthen facts' knowledge neurons.", EXPERIMENTS, table=True)
 def amplify(
     model: ModelOption,
     relation: RelationsOption = None,
@@ -134,7 +136,7 @@ def amplify(
     _scale("amplify", model, {**settings, "batch_size": batch_size_option(batch_size)}, threads, db, output)
 
 
-@app.command()
+@command(app, "activation", "Read how active knowledge neurons are in texts.", EXPERIMENTS, table=True)
 def activation(
     model: ModelOption,
     texts: Annotated[
@@ -186,7 +188,7 @@ def activation(
     print_rows(rows, ACTIVATIONS, output)
 
 
-@app.command("list")
+@command(app, "list", "List the experiments.", STORED, table=True)
 def list_probes(
     model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -199,7 +201,7 @@ def list_probes(
     print_rows([as_row(probe) for probe in found], PROBES, output)
 
 
-@app.command()
+@command(app, "show", "Show what an experiment found.", STORED, table=True)
 def show(
     probe: ProbeArgument,
     relation: RelationsOption = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .commands import command, group
 from .edit.steps import EDIT_COLUMNS, edit_rows
 from .options import (
     DatabaseOption,
@@ -18,11 +19,11 @@ from .options import (
 )
 from .output import OutputFormat, as_row, note, print_parts, print_record, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Name versions of a model, look at them, go back to them, export them.")
+app = group("Name versions of a model, look at them, go back to them, export them.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The snapshot's name.")]
 
 
-@app.command()
+@command(app, "create", "Name a version.")
 def create(
     name: NameArgument,
     model: ModelOption,
@@ -38,7 +39,7 @@ def create(
         print_record(as_row(database.snapshots.create(name, model, version)), output)
 
 
-@app.command("list")
+@command(app, "list", "List the snapshots.", table=True)
 def list_snapshots(
     model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -51,7 +52,7 @@ def list_snapshots(
     print_rows(rows, ["name", "model", "version", "created_at"], output)
 
 
-@app.command()
+@command(app, "show", "Show a snapshot's version, edits and value slots.", table=True)
 def show(
     name: NameArgument,
     model: ModelOption,
@@ -77,7 +78,7 @@ def show(
     print_parts(parts, output, part)
 
 
-@app.command()
+@command(app, "delete", "Delete a snapshot's name.")
 def delete(
     name: NameArgument, model: ModelOption, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -91,7 +92,7 @@ def delete(
     print_record(as_row(deleted), output)
 
 
-@app.command()
+@command(app, "restore", "Go back to a snapshot's version.", table=True)
 def restore(
     name: NameArgument, model: ModelOption, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -107,7 +108,7 @@ def restore(
     print_rows(rows, ["edit", "model", "action", "version_before", "version_after"], output)
 
 
-@app.command()
+@command(app, "export", "Write a version as a checkpoint folder.")
 def export(
     name: NameArgument,
     model: ModelOption,

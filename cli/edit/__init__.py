@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from ..commands import command, group
 from .apply import apply
 from .bench import bench
 from .capture import capture
@@ -23,22 +22,24 @@ from .trials import trials
 from .update import update
 from .verify import verify
 
-app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
-app.command("update")(update)
-app.command("optimize")(optimize)
-app.command("erase")(erase)
-app.command("apply")(apply)
-app.command("revert")(revert)
-app.command("show")(show)
-app.command("list")(list_edits)
-app.command("log")(log)
-app.command("diff")(diff)
-app.command("verify")(verify)
-app.command("eval")(evaluate)
-app.command("evaluations")(evaluations)
-app.command("capture")(capture)
-app.command("push")(push)
-app.command("pull")(pull)
-app.command("bench")(bench)
-app.command("sweep")(sweep)
-app.command("trials")(trials)
+PLAN, MOVE, LOOK = "Plan an edit", "Apply and revert", "Look at edits"
+MEASURE, SHARE = "Measure edits", "Share edits"
+app = group("Edit what a model knows: edits are planned, stored, and reversible bit for bit.")
+command(app, "update", "Plan a new answer for a fact, by a rule.", PLAN, table=True)(update)
+command(app, "optimize", "Plan a new answer for a fact, by gradient steps.", PLAN, table=True)(optimize)
+command(app, "erase", "Plan an edit that makes the model forget a relation.", PLAN, table=True)(erase)
+command(app, "capture", "Plan what another tool did to a checkpoint.", PLAN)(capture)
+command(app, "apply", "Apply edits, all or none.", MOVE, table=True)(apply)
+command(app, "revert", "Take edits out again, all or none.", MOVE, table=True)(revert)
+command(app, "list", "List the edits.", LOOK, table=True)(list_edits)
+command(app, "show", "Show an edit, and the value slots it changes.", LOOK)(show)
+command(app, "diff", "Show what differs between two versions.", LOOK, table=True)(diff)
+command(app, "log", "List every apply, revert and restore.", LOOK, table=True)(log)
+command(app, "verify", "Check edits byte by byte.", LOOK, table=True)(verify)
+command(app, "eval", "Measure what an edit did, beside random neurons.", MEASURE, table=True)(evaluate)
+command(app, "evaluations", "Tabulate what edits did.", MEASURE, table=True)(evaluations)
+command(app, "bench", "Try edits of many facts, alone and piled up.", MEASURE, table=True)(bench)
+command(app, "sweep", "Try settings of a way to edit.", MEASURE, table=True)(sweep)
+command(app, "trials", "List benches and sweeps, or show one again.", MEASURE, table=True)(trials)
+command(app, "push", "Write edits to a file for a colleague.", SHARE)(push)
+command(app, "pull", "Take edits from such a file.", SHARE, table=True)(pull)

@@ -9,6 +9,7 @@ import typer
 from ..options import (
     DatabaseOption,
     FormatOption,
+    explained,
 )
 from ..output import OutputFormat, print_rows
 
@@ -24,7 +25,8 @@ def sql(
     """
     from kndb.database.query.sql import query_database
 
-    columns, found = query_database(query, db)
+    with explained(db):
+        columns, found = query_database(query, db)
     rows = [{name: _printable(value) for name, value in zip(columns, row, strict=True)} for row in found]
     print_rows(rows, columns, output)
 

@@ -34,7 +34,7 @@ _SINGULAR = {"relations": "relation", "facts": "fact", "subjects": "subject", "p
 """Options that take one value each, by the parameter that takes a list."""
 COMMANDS: Mapping[str, Command] = {
     "attribution.refine": Command("refine"),
-    "attribution.run": Command("attribute"),
+    "attribution.run": Command("attribute", (), {"fact_ids": "fact"}),
     "checkouts.checkout": Command("checkout", ("version",), {"folder": "dir"}),
     "checkouts.status": Command("checkout --status", (), {"folder": "dir"}),
     "edits.all": Command("edit list"),
@@ -65,7 +65,10 @@ COMMANDS: Mapping[str, Command] = {
     "query.refinements": Command("query refinements"),
     "query.runs": Command("query runs"),
     "query.shared": Command("query shared"),
+    "query.fact": Command("query fact", ("fact_id",)),
+    "snapshots.create": Command("snapshot create", ("name",)),
     "snapshots.all": Command("snapshot list"),
+    "trials.bench": Command("edit bench"),
     "trials.all": Command("edit trials"),
 }
 """The commands by the methods that texts advise."""

@@ -1,4 +1,4 @@
-"""What a shell completes: names and numbers that the store has. Without a store, nothing: completion never complains."""
+"""What a shell completes: names and numbers that the store has; without a store, nothing: it never complains."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.records.models import Model
 
 from .commands import command, group
@@ -43,7 +44,10 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
     for model in models:
         _note_missing_checkpoint(model)
     rows = [{**as_row(model), "fingerprint": model.fingerprint[:12]} for model in models]
-    print_rows(rows, ["name", "family", "layers", "neurons", "version", "fingerprint", "source"], output)
+    if not rows:
+        note(f"No model is registered yet; register one with: {call('models.add', Placeholder('PATH'))}")
+    columns = ["name", "family", "layers", "neurons", "version", "fingerprint", "source"]
+    print_rows(rows, columns, output, short=columns[:5])
 
 
 @command(app, "show", "Show one model.")
@@ -66,5 +70,5 @@ def _note_missing_checkpoint(model: Model) -> None:
     if not model.has_checkpoint:
         note(
             f"Of {model.name} the store has imported results and no checkpoint; register it with: "
-            f"kndb model add PATH --name {model.name}"
+            f"{call('models.add', Placeholder('PATH'), name=model.name)}"
         )

@@ -163,8 +163,8 @@ def _missing(found: str, location: str | None, variable: str | None) -> str:
             "make a database there with: kndb db init"
         )
     near = sorted(str(path) for path in Path().glob("*.db") if path.name != "kndb.db")[:3]
-    here = f" There is {', '.join(near)} in this folder." if near else ""
+    here = f"; this folder has {', '.join(near)}" if near else ""
     return (
-        f"{what}: neither --db nor KNDB_DB is set, so kndb looks for ./kndb.db.{here} Name your database with --db PATH, "
-        "or make one here with: kndb ingest PATH"
+        f"{what}: neither --db nor KNDB_DB is set, so kndb looked for ./kndb.db{here}. Name your database with "
+        "--db PATH, or make one here with: kndb ingest PATH"
     )

@@ -1,7 +1,7 @@
 """Answers on stdout, everything else on stderr.
 
-Data is printed as a table for people, or as JSON or CSV for programs. A table fits the terminal; one that is piped is as
-wide as it needs to be. Notes, warnings and progress go to stderr, and progress only to a terminal.
+Data is printed as a table for people, or as JSON or CSV for programs. A table fits the terminal; one that is piped is
+as wide as it needs to be. Notes, warnings and progress go to stderr, and progress only to a terminal.
 
 Texts come from files and from colleagues. What people read has no character that a terminal would obey: see `visible`.
 """
@@ -12,6 +12,7 @@ import csv
 import difflib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,8 +88,13 @@ SHARES = frozenset(
     | {"precision", "precision_by_chance", "recall", "recall_by_chance", "own", "block", "foreign", "free"}
 )
 """Columns that hold shares: people read them in percent."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 TITLES = {"known_answers": "answers known"}
 """Columns that people read by another name."""
+
+
+class Share(float):
+    """A number that people read in percent, in a column that has other numbers too."""
 
 
 def print_rows(
@@ -191,6 +197,9 @@ def print_parts(
             continue
         if part is None:
             print_text(("\n" if number else "") + name.replace("_", " ").capitalize(), strong=True)
+        if not rows:
+            print_text("(none)")
+            continue
         all_or_few = columns if manner.wide else (short or {}).get(name, columns)
         _print_table(_chosen(sorted_rows(rows), columns), all_or_few)
 
@@ -297,8 +306,10 @@ def _title(column: str) -> str:
 
 def _shown(column: str, value: Any) -> str:
     """A value as people read it in a column."""
-    if column in SHARES and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return f"{100 * value:.3g} %"
+    if (column in SHARES or isinstance(value, Share)) and _is_number(value) and value is not None:
+        return "" if math.isnan(value) else f"{100 * value:.3g} %"
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return f"{value[:10]} {value[11:16]}"
     return visible(_cell(value))
 
 

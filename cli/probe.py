@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import Placeholder, call
+
 from .attribute import batch_size_option
 from .commands import command, group
 from .options import (
@@ -40,6 +42,15 @@ ACTIVATIONS = ["relation", "kind", "facts", "texts", "mean_activation"]
 ACTIVATIONS_OF_FACT = ["fact_id", "relation", "kind", "texts", "mean_activation"]
 TEXTS = ["fact_id", "rank", "kind", "activation", "text"]
 PROBES = ["id", "model", "version", "kind", "refinement", "settings", "created_at"]
+
+_BEFORE_AND_AFTER = ["neurons_from", "prompts_of", "probability_before", "probability_after", "change"]
+SHORT = {
+    "probe": ["id", "model", "version", "kind", "refinement", "created_at"],
+    "summary": ["relation", *_BEFORE_AND_AFTER, "flips"],
+    "fact": ["fact_id", "relation", *_BEFORE_AND_AFTER],
+    "facts": ["fact_id", "relation", *_BEFORE_AND_AFTER],
+}
+"""The columns of tables without --wide, by the part of the answer; of activations, only that of `probe` is shorter."""
 
 LEFT_OUT = {
     "facts_without_prompts": "the model can be asked none of their prompts with an answer of one token",
@@ -198,7 +209,10 @@ def list_probes(
     """
     with open_existing(db) as database:
         found = database.probes.all(model)
-    print_rows([as_row(probe) for probe in found], PROBES, output)
+    if not found:
+        start = call("probes.scale", model=model or Placeholder("NAME"))
+        note(f"There is no experiment yet; start one with: {start}")
+    print_rows([as_row(probe) for probe in found], PROBES, output, short=SHORT["probe"])
 
 
 @command(app, "show", "Show what an experiment found.", STORED, table=True)
@@ -227,7 +241,11 @@ def show(
             parts |= _summary(database, found, relation or [])
     if fact is not None and not parts["fact"][0]:
         note(f"Fact {fact} is not in probe {probe}: it was not drawn, is of no chosen relation, or was left out.")
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short=_short(found))
+
+
+def _short(probe: Probe) -> Mapping[str, list[str]]:
+    return {"probe": SHORT["probe"]} if probe.kind == "activation" else SHORT
 
 
 def _scale(
@@ -238,7 +256,7 @@ def _scale(
         probe = database.probes.scale(kind, model, **settings, progress=tick)
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)
-    print_rows(rows, SCALING, output)
+    print_rows(rows, SCALING, output, short=SHORT["summary"])
 
 
 def _summary(database: Database, probe: Probe, relations: list[str]) -> dict[str, Any]:

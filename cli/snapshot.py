@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import Placeholder, call
+from kndb.records.models import Neuron
+
 from .commands import command, group
-from .edit.steps import EDIT_COLUMNS, edit_rows
+from .edit.steps import EDIT_COLUMNS, EDIT_SHORT, edit_rows
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -20,6 +23,7 @@ from .options import (
 from .output import OutputFormat, as_row, note, print_parts, print_record, print_rows
 
 app = group("Name versions of a model, look at them, go back to them, export them.")
+SLOT_COLUMNS = ["name", "layer", "neuron", "parameter", "norm_base", "norm", "norm_difference"]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The snapshot's name.")]
 
 
@@ -49,6 +53,9 @@ def list_snapshots(
     """
     with open_existing(db) as database:
         rows = [as_row(snapshot) for snapshot in database.snapshots.all(model)]
+    if not rows:
+        create_one = call("snapshots.create", Placeholder("NAME"), model=model or Placeholder("MODEL"))
+        note(f"There is no snapshot yet; name a version with: {create_one}")
     print_rows(rows, ["name", "model", "version", "created_at"], output)
 
 
@@ -69,13 +76,16 @@ def show(
     if not found.edits:
         note("It is the checkpoint as it was registered, without edits.")
     summary = {**as_row(found.snapshot), "current": found.current}
-    slots = [{**as_row(row), "norm_base": row.norm_a, "norm": row.norm_b} for row in found.slots]
+    slots = [
+        {"name": str(Neuron(row.layer, row.neuron)), **as_row(row), "norm_base": row.norm_a, "norm": row.norm_b}
+        for row in found.slots
+    ]
     parts = {
         "snapshot": ([summary], list(summary)),
         "edits": (edit_rows(found.edits), EDIT_COLUMNS),
-        "slots": (slots, ["layer", "neuron", "parameter", "norm_base", "norm", "norm_difference"]),
+        "slots": (slots, SLOT_COLUMNS),
     }
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short={"edits": EDIT_SHORT, "slots": ["name", *SLOT_COLUMNS[4:]]})
 
 
 @command(app, "delete", "Delete a snapshot's name.")

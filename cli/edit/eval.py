@@ -18,13 +18,17 @@ from ..options import (
     computing,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_json, print_parts, print_rows
+from ..output import OutputFormat, Share, as_row, note, print_json, print_parts, print_rows
 from .planning import FLIP_COLUMNS
 
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
 
 
 _TOKENS = 50
+
+
+_SHARES = ("accuracy", "change_rate", "efficacy", "neighbourhood", "paraphrase", "success_rate", "unchanged")
+"""How the measures begin that are shares."""
 
 
 _GROUPS = ("own", "own_held_out", "intra", "inter")
@@ -113,10 +117,15 @@ def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "group": group,
                 "measure": name,
-                "edit": value,
-                "low": low,
-                "high": high,
-                "random_neurons": measures["control"].get(group, nothing).get(name),
-                "random_low": random_low,
-                "random_high": random_high,
+                "edit": _read(name, value),
+                "low": _read(name, low),
+                "high": _read(name, high),
+                "random_neurons": _read(name, measures["control"].get(group, nothing).get(name)),
+                "random_low": _read(name, random_low),
+                "random_high": _read(name, random_high),
             }
+
+
+def _read(measure: str, value: float | None) -> float | None:
+    """A measure's value, as a share if it is one."""
+    return value if value is None or not (measure == "locality" or measure.startswith(_SHARES)) else Share(value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import UsageError
 
 from ..numbers import number_ranges
@@ -74,6 +75,7 @@ _BATCH_COLUMNS = [
     "probability_after",
     "success_rate",
 ]
+_BATCH_SHORT = [name for name in _BATCH_COLUMNS if name not in ("relation", "neurons")]
 _NAMED = 10
 """Edits of a batch that a warning names."""
 _COLLATERAL = ["fact", "relation", "subject", "object", "neurons"]
@@ -205,16 +207,18 @@ def plan_file(
         note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.reason}")
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
-        print_rows([as_row(row) for row in database.edits.preview_batch(batch)], _BATCH_COLUMNS, output)
+        planned = [as_row(row) for row in database.edits.preview_batch(batch)]
+        print_rows(planned, _BATCH_COLUMNS, output, short=_BATCH_SHORT)
         _warn_of_batch(model, [f"fact {one.fact}" for one in batch.targets], batch.drafts, db)
         return
     edits = database.edits.add_batch(batch)
     note(
         f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
-        f"kndb edit apply {number_ranges([edit.id for edit in edits])}"
+        f"{call('edits.apply_all', number_ranges([edit.id for edit in edits]).split())}"
     )
     rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]
-    print_rows(rows, [*EDIT_COLUMNS, "success", "held_out_success", "warning"], output)
+    columns = [*EDIT_COLUMNS, "success", "held_out_success", "warning"]
+    print_rows(rows, columns, output, short=["id", "what", "neurons", "success", "held_out_success", "warning"])
     _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
 
 
@@ -242,7 +246,7 @@ def print_planned(planned: Any, output: OutputFormat) -> None:
     """Prints an edit that was planned."""
     from kndb.database.edits.commands import recipe_title
 
-    note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
+    note(f"Planned, not applied. Apply it with: {call('edits.apply', planned.id)}")
     if output is OutputFormat.TABLE:
         summary = {"edit": planned.id, "model": planned.model, "kind": planned.kind, "what": recipe_title(planned)}
         summary["neurons"] = planned.neurons

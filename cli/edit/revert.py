@@ -60,4 +60,5 @@ def _print_rebase(edit: int, done: Rebase, output: OutputFormat) -> None:
     ]
     later = f"{len(done.replayed)} later edit{'' if len(done.replayed) == 1 else 's'}"
     note(f"Took edit {edit} out and computed {later} anew: {moved(done.steps)}")
-    print_rows(rows, [*STEP_COLUMNS[:3], *_REPLAY_COLUMNS, *STEP_COLUMNS[3:]], output)
+    columns = [*STEP_COLUMNS[:3], *_REPLAY_COLUMNS, *STEP_COLUMNS[3:]]
+    print_rows(rows, columns, output, short=["edit", "action", *_REPLAY_COLUMNS, "version_after"])

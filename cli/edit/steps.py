@@ -15,6 +15,10 @@ from ..output import OutputFormat, as_row, note, print_record, print_rows
 EDIT_COLUMNS = ["id", "kind", "what", "neurons", "applied", "base_version", "created_at"]
 
 
+EDIT_SHORT = ["id", "kind", "what", "neurons", "applied"]
+"""Of these, the columns of a table without --wide."""
+
+
 STEP_COLUMNS = ["edit", "model", "action", "version_before", "version_after"]
 
 

@@ -38,9 +38,6 @@ PlotOption = Annotated[
 ]
 
 
-_SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
-
-
 def print_trial(database: Database, trial: int, plot: Path | None, output: OutputFormat) -> None:
     """Prints a bench's or a sweep's table, and draws it if that is wanted."""
     found = database.trials.get(trial)
@@ -51,13 +48,17 @@ def print_trial(database: Database, trial: int, plot: Path | None, output: Outpu
         few = "; ".join(f"fact {fact}: {reason}" for fact, reason in unplanned[:3])
         note(f"No edit could be planned in {len(unplanned)} cases, which count as not changed: {few}")
     varied = [name for name in _settings_of(rows) if len({str(row.get(name)) for row in rows}) > 1]
-    columns = ["part", "edits", *varied, "weights", "facts", "planned", "neurons_changed", *_SHOWN]
-    if output is not OutputFormat.TABLE:
-        ends = [f"{name}{part}" for name in EDIT_MEASURES for part in ("", "_low", "_high")]
-        columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
-    print_rows(rows, columns, output)
+    ends = [f"{name}{part}" for name in EDIT_MEASURES for part in ("", "_low", "_high")]
+    columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
+    print_rows(rows, columns, output, short=_short(found.kind, varied))
     if plot is not None:
         note(f"Drew {database.plots.trial(plot, trial)}")
+
+
+def _short(kind: str, varied: list[str]) -> list[str]:
+    """The columns of a trial's table without --wide."""
+    cells = varied if kind == "sweep" else ["part", "edits"]
+    return [*cells, "weights", "success", "paraphrase", "neighbourhood", "inter_change"]
 
 
 def _rows(database: Database, trial: int) -> Iterator[dict[str, Any]]:

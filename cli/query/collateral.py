@@ -19,8 +19,11 @@ from ..options import (
     RefinementOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_parts
+from ..output import OutputFormat, as_row, note, print_parts, sorted_rows
 from .refinement_notes import note_refinement, require_positive
+
+FACT_COLUMNS = ["fact", "relation", "label", "subject", "object", "neurons"]
+FACT_SHORT = ["fact", "subject", "label", "object", "neurons"]
 
 
 def collateral(
@@ -59,15 +62,15 @@ def collateral(
             ["relation", "label", "facts", "share", "neurons"],
         ),
         "facts": (
-            [as_row(row) for row in found.facts[:limit]],
-            ["fact", "relation", "subject", "object", "neurons"],
+            sorted_rows([as_row(row) for row in found.facts])[:limit],
+            FACT_COLUMNS,
         ),
     }
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short={"facts": FACT_SHORT})
 
 
 def _target(texts: Sequence[str]) -> int | list[Neuron]:
     numbers = [text for text in texts if text.strip().isdecimal()]
     if numbers and len(texts) > 1:
-        raise UsageError(f"found {' '.join(texts)}; expected one edit's number alone, or neurons such as L9.N2827")
+        raise UsageError(f"name one edit by its number, or neurons such as L9.N2827 (got {' '.join(texts)})")
     return int(numbers[0]) if numbers else [Neuron.parse(text) for text in texts]

@@ -17,7 +17,7 @@ from ..options import (
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_parts
+from ..output import OutputFormat, as_row, note, print_parts, sorted_rows
 from .refinement_notes import named, require_positive
 
 _COMPARED_RELATIONS = [
@@ -55,7 +55,7 @@ def compare(
     parts = {
         "relations": (named(found.relations, output), _COMPARED_RELATIONS),
         "settings": (_settings(found), ["setting", "a", "b"]),
-        "facts": ([as_row(row) for row in found.facts[:limit]], _COMPARED_FACTS),
+        "facts": (sorted_rows([as_row(row) for row in found.facts])[:limit], _COMPARED_FACTS),
     }
     print_parts(parts, output, part)
 

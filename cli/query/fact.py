@@ -50,7 +50,7 @@ def fact(
         note(f"{len(above)} of its prompts have a completeness error over {than}{found.error_limit:g}{why}.")
     if all(prompt.probability is None for prompt in found.prompts) and not found.votes:
         note("The run has no results for it; give it some with: kndb attribute, then kndb refine.")
-    print_parts(_fact_parts(found), output, part)
+    print_parts(_fact_parts(found), output, part, short=_SHORT)
 
 
 def _fact_parts(found: FactFindings) -> Parts:
@@ -67,6 +67,12 @@ def _fact_parts(found: FactFindings) -> Parts:
     }
 
 
+_SHORT = {
+    "fact": ["id", "relation", "subject", "object", "prompts", "neurons", "share", "consistency"],
+    "prompts": ["prompt", "text", "probability", "predicted", "correct", "coarse_set"],
+    "votes": ["name", "prompts", "needed", "kept", "mean_score"],
+}
+"""The columns of each part's table without --wide."""
 _PROMPT_COLUMNS = [
     "prompt",
     "text",

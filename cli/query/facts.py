@@ -2,32 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kndb.advice import call
 
 from ..options import (
     DatabaseOption,
     FormatOption,
+    OptionalModelOption,
+    RefinementOption,
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, Row, as_row, manner, note, print_rows, require_sortable, sorted_rows
+from .refinement_notes import refinement_and_run, require_positive
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+
+_COLUMNS = ["id", "relation", "subject", "object", "external_id", "prompts"]
+_SHORT = [name for name in _COLUMNS if name != "external_id"]
+_NEURONS = "neurons"
 
 
 def facts(
     relation: RelationsOption = None,
-    subject: Annotated[str | None, typer.Option("--subject", help="Text in the subject.", show_default=False)] = None,
-    object_: Annotated[str | None, typer.Option("--object", help="Text in the object.", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="At most so many rows.", show_default=False)] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            metavar="TEXT",
+            help="List only facts whose subject holds this text, in upper or lower case.",
+            show_default=False,
+        ),
+    ] = None,
+    object_: Annotated[
+        str | None,
+        typer.Option(
+            "--object",
+            metavar="TEXT",
+            help="List only facts whose object holds this text, in upper or lower case.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", help="List at most so many facts. Default: all.", show_default=False),
+    ] = None,
+    model: OptionalModelOption = None,
+    refinement: RefinementOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """List facts with their numbers.
+    """List facts with their numbers; with --sort neurons, those with the most knowledge neurons first.
 
     Example: kndb query facts --relation P36 --subject France
     """
+    require_positive(limit)
+    counted = manner.sort == _NEURONS or refinement is not None or model is not None
+    columns, short = ([*_COLUMNS, _NEURONS], [*_SHORT, _NEURONS]) if counted else (_COLUMNS, _SHORT)
+    require_sortable([*_COLUMNS, _NEURONS])
     with open_existing(db) as database:
-        found = database.facts.find(relation or [], subject, object_, limit)
-    columns = ["id", "relation", "subject", "object", "external_id", "prompts"]
-    print_rows([as_row(fact) for fact in found], columns, output)
+        # Sorted first: the largest of all facts are wanted, not the largest of the first ones.
+        found = database.facts.find(relation or [], subject, object_, None if manner.sort else limit)
+        rows: list[Row] = [as_row(fact) for fact in found]
+        if counted:
+            rows = _with_neurons(database, rows, refinement, model)
+    if not rows:
+        note(_why_none(subject, object_))
+    print_rows(sorted_rows(rows)[:limit], columns, output, short=short)
+
+
+def _with_neurons(database: Database, rows: list[Row], refinement: int | None, model: str | None) -> list[Row]:
+    """The rows with the number of each fact's knowledge neurons; None where the refinement has none of it."""
+    chosen = database.query.refinement(refinement, model)
+    note(f"Neurons: {refinement_and_run(chosen)}.")
+    sizes = database.query.set_sizes(refinement=chosen.id)
+    return [{**row, _NEURONS: sizes.get(row["id"])} for row in rows]
+
+
+def _why_none(subject: str | None, object_: str | None) -> str:
+    if subject is None and object_ is None:
+        return f"There are no such facts; see which relations have some with: {call('facts.relations')}"
+    return "No fact's text holds that. --subject and --object look for a part of the text; try less of it."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
 from kndb.records.attribution import Refinement
 from kndb.records.models import Neuron
@@ -18,7 +19,7 @@ from ..options import (
     RefinementOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_parts, require_part
+from ..output import OutputFormat, as_row, note, print_parts, require_part, sorted_rows
 from .refinement_notes import refinement_and_run
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def neuron(
     place = Neuron.parse(name)
     require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)
     if limit is not None and limit < 1:
-        raise UsageError(f"found limit {limit}; expected at least 1")
+        raise UsageError(f"--limit must be at least 1 (got {limit})")
     with open_existing(db) as database:
         chosen = database.query.refinement(refinement, model)
         found = database.query.neuron(place, refinement=chosen.id)
@@ -68,7 +69,7 @@ def neuron(
     number = found.facts_holding
     holders = "no fact holds it" if not number else f"{number} {'fact holds' if number == 1 else 'facts hold'} it"
     note(f"{refinement_and_run(chosen)}, neuron {place}: {holders}.")
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short={"neuron": ["name", "facts_holding", "mean_score"]})
 
 
 def _token_rows(
@@ -79,7 +80,7 @@ def _token_rows(
     if not model.has_checkpoint and not required:
         note(
             f"Of model {model.name} there are imported results only, so tokens are left out; give it its checkpoint "
-            f"with: kndb model add PATH --name {model.name}"
+            f"with: {call('models.add', Placeholder('PATH'), name=model.name)}"
         )
         return None
     found = database.models.token_effects(model.name, neuron, version=version, top=top)
@@ -95,7 +96,7 @@ def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:
         "facts_holding": found.facts_holding,
         "mean_score": found.mean_score,
     }
-    facts = [as_row(row) for row in found.facts[:limit]]
+    facts = sorted_rows([as_row(row) for row in found.facts])[:limit]
     return {
         "neuron": ([summary], list(summary)),
         "relations": ([as_row(row) for row in found.relations], ["relation", "label", "facts", "share", "mean_score"]),

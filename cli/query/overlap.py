@@ -29,6 +29,10 @@ _CELLS = [
 _SUMMARY = ["where", "cells", "pairs", "pooled_mean", "mean_of_means", *_CELLS[4:]]
 
 
+_SHORT_CELLS = [name for name in _CELLS if name not in ("same_object_pairs", "different_object_pairs")]
+_SHORT_SUMMARY = [name for name in _SUMMARY if name not in ("same_object_pairs", "different_object_pairs")]
+
+
 def overlap(
     relation: RelationsOption = None,
     part: PartOption = None,
@@ -49,4 +53,4 @@ def overlap(
         "summary": ([as_row(row) for row in found.summary], _SUMMARY),
         "cells": ([as_row(row) for row in found.cells], _CELLS),
     }
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short={"summary": _SHORT_SUMMARY, "cells": _SHORT_CELLS})

@@ -23,7 +23,7 @@ def require_positive(limit: int | None) -> None:
         UsageError: for one.
     """
     if limit is not None and limit < 1:
-        raise UsageError(f"found limit {limit}; expected at least 1")
+        raise UsageError(f"--limit must be at least 1 (got {limit})")
 
 
 def named(records: Sequence[Any], output: OutputFormat) -> list[dict[str, Any]]:

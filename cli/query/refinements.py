@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from kndb.advice import call
+
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 
 
 def refinements(
@@ -28,4 +30,7 @@ def refinements(
             }
             for row in found
         ]
-    print_rows(rows, ["id", "run_id", "relations", "neurons_per_fact", "settings", "created_at"], output)
+    if not rows:
+        note(f"There is no refinement yet; make one of a run's scores with: {call('attribution.refine', model=model)}")
+    columns = ["id", "run_id", "relations", "neurons_per_fact", "settings", "created_at"]
+    print_rows(rows, columns, output, short=columns[:-1])

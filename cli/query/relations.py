@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from kndb.advice import Placeholder, call
+
 from ..options import (
     DatabaseOption,
     FormatOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 
 
 def relations(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
@@ -17,4 +19,6 @@ def relations(db: DatabaseOption = None, output: FormatOption = OutputFormat.TAB
     """
     with open_existing(db) as database:
         found = database.facts.relations()
+    if not found:
+        note(f"The database has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}")
     print_rows([as_row(row) for row in found], ["key", "label", "facts", "templates", "prompts"], output)

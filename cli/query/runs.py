@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from kndb.advice import Placeholder, call
+
 from ..options import (
     DatabaseOption,
     FormatOption,
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 
 
 def runs(
@@ -20,6 +22,10 @@ def runs(
     """
     with open_existing(db) as database:
         found = database.query.runs(model)
+    if not found:
+        start = call("attribution.run", model=model or Placeholder("NAME"))
+        note(f"There is no attribution run yet; make one with: {start}")
     columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance"]
     columns += ["settings", "created_at"]
-    print_rows([as_row(row) for row in found], columns, output)
+    short = ["id", "model", "method", "status", "prompts", "above_tolerance"]
+    print_rows([as_row(row) for row in found], columns, output, short=short)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.models import Neuron
 
 from ..options import (
     DatabaseOption,
@@ -17,8 +18,10 @@ from ..options import (
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 from .refinement_notes import note_refinement
+
+COLUMNS = ["name", "layer", "neuron", "facts", "share", "relations"]
 
 
 def shared(
@@ -49,7 +52,12 @@ def shared(
         chosen = database.query.refinement(refinement, model)
         rows = database.query.shared(relations, refinement=chosen.id, across=least, top=top, min_share=min_share)
     note_refinement(chosen, relations)
-    print_rows([as_row(row) for row in rows], ["layer", "neuron", "facts", "share", "relations"], output)
+    if not rows:
+        held = f"at least {100 * min_share:.3g} % of the facts" if min_share else "a fact"
+        many = f", and by facts of {least} relations" if least is not None and least > 1 else ""
+        note(f"No neuron is held by {held}{many}. Lower --min-share or --across, or attribute and refine more facts.")
+    named_rows = [{"name": str(Neuron(row.layer, row.neuron)), **as_row(row)} for row in rows]
+    print_rows(named_rows, COLUMNS, output, short=["name", *COLUMNS[3:]])
 
 
 def _sharing(

@@ -11,7 +11,7 @@ from ..options import (
     FormatOption,
     explained,
 )
-from ..output import OutputFormat, print_rows
+from ..output import OutputFormat, note, print_rows
 
 
 def sql(
@@ -28,6 +28,8 @@ def sql(
     with explained(db):
         columns, found = query_database(query, db)
     rows = [{name: _printable(value) for name, value in zip(columns, row, strict=True)} for row in found]
+    if not rows:
+        note("The statement gave no rows.")
     print_rows(rows, columns, output)
 
 

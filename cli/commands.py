@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +16,38 @@ from .output import manner
 PANEL = "Commands"
 """The heading of commands in help that have no other."""
 Function = TypeVar("Function", bound=Callable[..., None])
+
+
+class Place(NamedTuple):
+    """Where a command or a group of commands is, and what the help of the group around it says of it.
+
+    Attributes:
+        module: its module in that group's package, and its name there.
+        short: what it does, in at most 60 characters.
+        panel: the heading that it stands under.
+        opens: whether it works on a database of the user's.
+        table: whether it is a command that prints tables, and so takes --wide, --sort and --reverse.
+    """
+
+    module: str
+    short: str
+    panel: str = PANEL
+    opens: bool = True
+    table: bool = False
+
+
+class Places(NamedTuple):
+    """A group whose commands have a module each, which is imported when its command is named.
+
+    Attributes:
+        what: the group's help.
+        package: the package of the modules.
+        commands: by their names, in the order of the help.
+    """
+
+    what: str
+    package: str
+    commands: Mapping[str, Place]
 
 
 class Command(TyperCommand):
@@ -70,6 +103,37 @@ def group(what: str) -> typer.Typer:
         what: its help.
     """
     return typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=what)
+
+
+def fill(app: typer.Typer, package: str, places: Mapping[str, Place], words: Sequence[str] | None) -> None:
+    """Adds commands and groups to a group.
+
+    To import all of kndb's takes longer than most of them take to run.
+
+    Args:
+        app: the group.
+        package: where their modules are.
+        places: by their names.
+        words: what the command line names, in this group and those below: only that is imported, and the others can be
+            listed, not run. None imports all of them.
+    """
+    for name, place in places.items():
+        found: Any = _unloaded
+        if words is None or [*words[:1]] == [name]:
+            module, _, attribute = place.module.partition(":")
+            found = getattr(import_module(f"{package}.{module}"), attribute)
+        if isinstance(found, Places):
+            inner = group(found.what)
+            fill(inner, found.package, found.commands, None if words is None else words[1:])
+            found = inner
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, short_help=place.short, rich_help_panel=place.panel)
+        else:
+            command(app, name, place.short, place.panel, table=place.table)(found)
+
+
+def _unloaded() -> None:
+    """Stands for a command that is only listed."""
 
 
 def command(

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from kndb.errors import InputError, KndbError, UsageError
 
 from .advice import remember_database
-from .commands import Command, Group, TableCommand
+from .commands import Group, Place, fill
 from .logs import log_to_stderr
 from .options import DATABASE_HELP
 from .output import complain, manner, note
-
-
-class Place(NamedTuple):
-    """Where a command or a group of commands is, and what the help says of it.
-
-    Attributes:
-        module: its module, and its name there.
-        short: what it does, in at most 60 characters.
-        panel: the heading that it stands under.
-        opens: whether it works on a database of the user's.
-        table: whether it is a command that prints tables.
-    """
-
-    module: str
-    short: str
-    panel: str
-    opens: bool = True
-    table: bool = False
-
 
 KNOWLEDGE, ATTRIBUTION, EDITS = "Knowledge", "Attribution", "Edits"
 FILES, STORE, TRIALS = "Figures and files", "Store", "Lab models and measurements"
 COMMANDS = {
     "ingest": Place("ingest:ingest", "Read fact lists into the store.", KNOWLEDGE),
     "model": Place("model:app", "Register checkpoints, and list them.", KNOWLEDGE),
-    "query": Place("query:app", "Ask which neurons facts and relations share, and more.", KNOWLEDGE),
+    "query": Place("query:PLACES", "Ask which neurons facts and relations share, and more.", KNOWLEDGE),
     "probe": Place("probe:app", "Suppress, amplify or read knowledge neurons.", KNOWLEDGE),
     "ask": Place("ask:ask", "Ask a model, at any version, to fill in a blank.", KNOWLEDGE),
     "attribute": Place("attribute:attribute", "Score the neurons behind each answer.", ATTRIBUTION),
     "refine": Place("attribute:refine", "Turn scores into knowledge neurons.", ATTRIBUTION, table=True),
     "methods": Place("attribute:methods", "List the methods of attribution.", ATTRIBUTION, opens=False, table=True),
-    "edit": Place("edit:app", "Plan, apply, measure, revert and share edits.", EDITS),
+    "edit": Place("edit:PLACES", "Plan, apply, measure, revert and share edits.", EDITS),
     "snapshot": Place("snapshot:app", "Name versions, go back to them, export them.", EDITS),
     "checkout": Place("checkout:checkout", "Make or switch a working copy of a checkpoint.", EDITS),
     "plot": Place("plot:app", "Draw what queries and probes find.", FILES),
@@ -60,10 +41,7 @@ COMMANDS = {
     "lab": Place("lab:app", "Train small models that know a fact list.", TRIALS, opens=False),
     "bench": Place("bench:app", "Measure speed and precision on this machine.", TRIALS, opens=False),
 }
-"""All commands and groups of commands, in the order of the help.
-
-Of a command line that names one, only that one is imported: to import all of them takes longer than most take to run.
-"""
+"""All commands and groups of commands, in the order of the help."""
 COMPLETING = "_KNDB_COMPLETE"
 """The environment variable by which a shell asks for completion; others have the words."""
 INTERRUPTED = 130
@@ -124,12 +102,11 @@ def main(
         log_to_stderr()
 
 
-def command_line(only: str | None = None, *, everything: bool = True) -> typer.Typer:
+def command_line(words: Sequence[str] | None = None) -> typer.Typer:
     """The command line.
 
     Args:
-        only: the command, or group of commands, to import if not `everything`; the others can be listed, not run.
-        everything: import all of them.
+        words: the commands that it names (see `named_commands`): only these are imported. None imports all.
     """
     app = typer.Typer(
         name="kndb",
@@ -142,32 +119,19 @@ def command_line(only: str | None = None, *, everything: bool = True) -> typer.T
         epilog="Start with: kndb demo. Help on a command: kndb COMMAND --help. Exit codes: see docs/commands.md.",
     )
     app.callback()(main)
-    for name, place in COMMANDS.items():
-        found: Any = _unloaded
-        if everything or name == only:
-            module, _, attribute = place.module.partition(":")
-            found = getattr(import_module(f"kndb.cli.{module}"), attribute)
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name, short_help=place.short, rich_help_panel=place.panel)
-        else:
-            kind = TableCommand if place.table else Command
-            app.command(name, cls=kind, short_help=place.short, rich_help_panel=place.panel)(found)
+    fill(app, "kndb.cli", COMMANDS, words)
     return app
 
 
-def _unloaded() -> None:
-    """Stands for a command that is only listed."""
-
-
-def named_command(words: Sequence[str]) -> str | None:
-    """The command, or group of commands, that a command line names: the first word that is no option or its value."""
-    rest = iter(words)
+def named_commands(words: Sequence[str]) -> list[str]:
+    """The words of a command line that are no options: first of all the group and the command."""
+    found, rest = [], iter(words)
     for word in rest:
         if word == "--db":
             next(rest, None)
         elif not word.startswith("-"):
-            return word if word in COMMANDS else None
-    return None
+            found.append(word)
+    return found
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -176,6 +140,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after `kndb`; None takes the process's own.
     """
+    # A start makes many objects and no garbage: to look for it as often as Python does takes a fifth of a listing's time.
+    gc.set_threshold(50_000, 20, 20)
     sys.exit(exit_code(arguments))
 
 
@@ -186,7 +152,7 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         typed = words
         if COMPLETING in os.environ:
             typed = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "").split()[1:]
-        command_line(named_command(typed), everything=False)(args=words, prog_name="kndb")
+        command_line(named_commands(typed))(args=words, prog_name="kndb")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KndbError as error:

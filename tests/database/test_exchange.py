@@ -570,7 +570,7 @@ def test_facts_that_are_refused(other, tmp_path, write):
     database = other(write("a.jsonl", json.dumps({"relation": "P1", "subject": "a", "object": "b"})))
     path = tmp_path / "f.csv"
     database.exchange.export_facts(path)
-    path.write_text(path.read_text(encoding="utf-8") + "P1,,c,d,,,,\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + "P1,,c,d,,,,,\n", encoding="utf-8")
     before = dump(database)
     with pytest.raises(InputError, match="kndb ingest"):
         database.exchange.import_facts([path])

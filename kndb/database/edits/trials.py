@@ -1,13 +1,15 @@
-"""Use cases of trials: a bench of a way to edit, and a sweep over its settings; stored as they go, and resumed."""
+"""Use cases of trials: a bench of a way to edit, and a sweep over its settings; stored as they go, and resumed.
+
+What computes is imported when something is computed: a list of trials needs no torch.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
 from ...records.edits import EditTrial, TrialResult, TrialSummary
 from ...records.progress import Progress
@@ -16,9 +18,12 @@ from ...store import versions as store_versions
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelCommands
-from .drafts import EditDrafts, chosen_refinement
-from .trial_measures import EditMethod, TrialRun, TrialSizes
 
+if TYPE_CHECKING:
+    from .trial_measures import EditMethod, TrialRun, TrialSizes
+
+SINGLE, CUMULATIVE = "single", "cumulative"
+"""The parts of a bench, as `analysis.trial_summaries` reads them."""
 COUNTS = (1, 10, 100)
 """After how many edits, one on the other, a bench measures."""
 
@@ -59,6 +64,8 @@ class EditTrialCommands:
             NotFoundError: if there is no such model, relation or refinement.
             EditError: if no fact has a knowledge neuron.
         """
+        from .trial_measures import EditMethod, TrialSizes
+
         method, sizes = method or EditMethod(), sizes or TrialSizes()
         if any(count < 1 for count in counts):
             raise UsageError(f"found counts {', '.join(map(str, counts))}; expected numbers of at least 1")
@@ -110,6 +117,8 @@ class EditTrialCommands:
             NotFoundError: if there is no such model, relation or refinement.
             EditError: if no fact has a knowledge neuron.
         """
+        from .trial_measures import TrialSizes
+
         cells = {_cell(method): method for method in methods}
         if not cells:
             raise UsageError("found no settings to try; expected at least one")
@@ -156,6 +165,8 @@ class EditTrialCommands:
         settings: Any = found.settings
         order = [json.dumps(cell, sort_keys=True) for cell in settings.get("cells", ())]
         results.sort(key=lambda result: order.index(result.part) if result.part in order else -1)
+        from ...analysis.trial_summaries import summarise
+
         return summarise(results, int(settings["seed"]))
 
     def unplanned(self, trial: int) -> list[tuple[int, str]]:
@@ -180,6 +191,9 @@ class EditTrialCommands:
         seed: int,
         settings: dict[str, Any],
     ) -> tuple[TrialRun, EditTrial]:
+        from .drafts import EditDrafts, chosen_refinement
+        from .trial_measures import TrialRun
+
         if not 0 <= seed < 2**63:
             raise UsageError(f"found seed {seed}; expected a number from 0 to 2^63 - 1")
         self._models.get(model)

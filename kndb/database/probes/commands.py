@@ -1,23 +1,20 @@
 """Use cases of experiments: scale or read the activations of knowledge neurons, and look at what was stored.
 
 The model computes outside any transaction. An experiment is written in one transaction at its end, so that one that
-fails or is interrupted leaves nothing behind.
+fails or is interrupted leaves nothing behind. What computes is imported when something is computed: a list of
+experiments needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ...analysis.interventions import Question
 from ...analysis.probe_summaries import summarize_activations, summarize_scaling
 from ...errors import AttributionError, UsageError
 from ...facts.texts import read_texts
 from ...files import sha256
-from ...models import loading
-from ...models.precision import PRECISIONS
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
 from ...records.progress import Progress
 from ...store import facts as store_facts
@@ -26,10 +23,12 @@ from ...store import probes as store_probes
 from ...store.engine import Store
 from ...store.fact_index import fact_index
 from ..models import ModelCommands
-from .choices import Choice, checked_factor, choose_baseline, choose_refinement, probed_facts, require_at_least
 from .draws import require_seed
-from .scaling import PromptBook, Scaling
-from .texts import TEXT_SKIP_REASONS, join, read, show, summed_up
+
+if TYPE_CHECKING:
+    import torch
+
+    from .choices import Choice
 
 
 class ProbeCommands:
@@ -86,6 +85,10 @@ class ProbeCommands:
             NotFoundError: for an unknown model, version, relation or refinement.
             AttributionError: if there is no fact to probe, or the model gives no numbers.
         """
+        from ...models.precision import PRECISIONS
+        from .choices import checked_factor, probed_facts, require_at_least
+        from .scaling import PromptBook, Scaling
+
         given = checked_factor(kind, factor)
         for name, value, least in (("others", others, 0), ("facts", facts, 1), ("batch size", batch_size, 1)):
             require_at_least(name, value, least)
@@ -158,6 +161,11 @@ class ProbeCommands:
             NotFoundError: for an unknown model, version or refinement.
             AttributionError: if no text can be measured.
         """
+        from ...analysis.interventions import Question
+        from ...models.precision import PRECISIONS
+        from .choices import require_at_least
+        from .texts import TEXT_SKIP_REASONS, join, read, show, summed_up
+
         require_at_least("keep", keep, 0)
         if not texts:
             raise UsageError("found no file of texts; expected at least one")
@@ -289,6 +297,9 @@ class ProbeCommands:
         compare: bool = False,
     ) -> Choice:
         """Version and refinements, before anything expensive is done."""
+        from ...models.precision import PRECISIONS
+        from .choices import Choice, choose_baseline, choose_refinement
+
         require_seed(seed)
         if dtype not in PRECISIONS:
             raise UsageError(f"found dtype {dtype!r}; expected one of: {', '.join(PRECISIONS)}")
@@ -325,6 +336,9 @@ class ProbeCommands:
 
 
 def _device(name: str, dtype: str) -> torch.device:
+    from ...models import loading
+    from ...models.precision import PRECISIONS
+
     chosen = loading.choose_device(name)
     PRECISIONS[dtype].require(chosen)
     return chosen

@@ -63,7 +63,7 @@ def check(
 
 @command(app, "backup", "Copy the database and its edits.")
 def backup(
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new database file.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Write this database file; edits go beside it.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

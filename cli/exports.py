@@ -14,7 +14,10 @@ from .output import OutputFormat, as_row, print_record, progress_bar
 app = group("Write results and facts to CSV, JSON-lines or Parquet files.")
 
 ToOption = Annotated[
-    Path, typer.Option("--to", metavar="FILE", help="The file to make: .csv, .jsonl or .parquet.", show_default=False)
+    Path,
+    typer.Option(
+        "--to", metavar="FILE", help="Write this file, which ends in .csv, .jsonl or .parquet.", show_default=False
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
@@ -24,10 +27,16 @@ def neurons(
     to: ToOption,
     refinement: Annotated[
         int | None,
-        typer.Option("--refinement", metavar="ID", help="Which refinement. Default: the newest.", show_default=False),
+        typer.Option(
+            "--refinement",
+            metavar="ID",
+            help="Write this refinement; see: kndb query refinements. Default: the newest.",
+            show_default=False,
+        ),
     ] = None,
     run: Annotated[
-        int | None, typer.Option("--run", metavar="ID", help="The newest refinement of this run.", show_default=False)
+        int | None,
+        typer.Option("--run", metavar="ID", help="Write the newest refinement of this run.", show_default=False),
     ] = None,
     model: OptionalModelOption = None,
     relation: RelationsOption = None,
@@ -51,7 +60,12 @@ def scores(
     to: ToOption,
     run: Annotated[
         int | None,
-        typer.Option("--run", metavar="ID", help="Which run. Default: the newest with scores.", show_default=False),
+        typer.Option(
+            "--run",
+            metavar="ID",
+            help="Write this run; see: kndb query runs. Default: the newest with scores.",
+            show_default=False,
+        ),
     ] = None,
     model: OptionalModelOption = None,
     relation: RelationsOption = None,

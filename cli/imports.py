@@ -25,7 +25,7 @@ ModelNameOption = Annotated[
     typer.Option(
         "--model-name",
         metavar="NAME",
-        help="The model that they are about; kndb's own files name it themselves.",
+        help="Store them for this model. Default: the one that kndb's own files name.",
         show_default=False,
     ),
 ]
@@ -33,22 +33,30 @@ ModelNameOption = Annotated[
 
 @command(app, "neurons", "Store sets of neurons found elsewhere.")
 def neurons(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files of neurons.")],
-    input_format: Annotated[str, typer.Option("--input-format", help="auto, eleutherai, csv or kndb.")] = "auto",
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Read these files of neurons.")],
+    input_format: Annotated[
+        str, typer.Option("--input-format", help="Read files as eleutherai, csv or kndb; auto finds out which.")
+    ] = "auto",
     model_name: ModelNameOption = None,
     layers: Annotated[
         int | None,
-        typer.Option("--layers", help="Layers of a model that the store does not have.", show_default=False),
+        typer.Option("--layers", help="Say how many layers a model has that is not registered.", show_default=False),
     ] = None,
     neurons_per_layer: Annotated[
-        int | None, typer.Option("--neurons", help="FFN neurons in each of its layers.", show_default=False)
+        int | None,
+        typer.Option("--neurons", help="Say how many FFN neurons each of its layers has.", show_default=False),
     ] = None,
     facts_by: Annotated[
-        str, typer.Option("--facts-by", help="How a CSV file names facts: external-id or number.")
+        str,
+        typer.Option(
+            "--facts-by", help="Read facts' names in CSV files as external-id (the source's) or number (the store's)."
+        ),
     ] = "external-id",
     setting: Annotated[
         list[str] | None,
-        typer.Option("--setting", metavar="KEY=VALUE", help="How the sets were made; repeatable.", show_default=False),
+        typer.Option(
+            "--setting", metavar="KEY=VALUE", help="Store how the sets were made; repeatable.", show_default=False
+        ),
     ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -78,7 +86,7 @@ def neurons(
 
 @command(app, "scores", "Store a run that another store exported.")
 def scores(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `kndb export scores` wrote.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb export scores wrote.")],
     model_name: ModelNameOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -102,10 +110,10 @@ def scores(
 
 @command(app, "facts", "Store facts that another store exported.")
 def facts(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="CSV, JSON-lines or Parquet files.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Read these CSV, JSON-lines or Parquet files.")],
     relation: RelationsOption = None,
     skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave invalid rows out and list them, instead of stopping.")
+        bool, typer.Option("--skip-invalid", help="Skip rows that can't be used, and list them, instead of stopping.")
     ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

@@ -140,7 +140,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after `kndb`; None takes the process's own.
     """
-    # A start makes many objects and no garbage: to look for it as often as Python does takes a fifth of a listing's time.
+    # A start makes many objects and no garbage: looking for it as often as Python does costs a fifth of a listing.
     gc.set_threshold(50_000, 20, 20)
     sys.exit(exit_code(arguments))
 

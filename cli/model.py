@@ -18,10 +18,14 @@ app = group("Register checkpoints, and look at what is registered.")
 
 @command(app, "add", "Register a checkpoint.")
 def add(
-    source: Annotated[str, typer.Argument(metavar="PATH-OR-HUB-NAME", help="A folder, a hub name, or a lab model.")],
-    name: Annotated[
-        str | None, typer.Option("--name", help="What to call it. Default: the source's last part.")
-    ] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH-OR-HUB-NAME",
+            help="Register this checkpoint: a folder, a name on the Hugging Face hub, or a lab model.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Call it this. Default: the source's last part.")] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -52,7 +56,7 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
 
 @command(app, "show", "Show one model.")
 def show(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
+    name: Annotated[str, typer.Argument(help="The model's name; see: kndb model list.")],
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:

@@ -21,11 +21,16 @@ from .output import OutputFormat, print_record
 FOUND, PROBED = "What queries find", "What probes find"
 app = group("Draw what queries and probes find. This needs the extra `plot`: pip install 'kndb[plot]'.")
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="FILE", help="The file to write; it ends in .png, .svg or .pdf.")
+    Path, typer.Option("--out", metavar="FILE", help="Write this file, which ends in .png, .svg or .pdf.")
 ]
 ProbeOption = Annotated[
     int | None,
-    typer.Option("--probe", metavar="ID", help="Which probe. Default: the newest of this kind.", show_default=False),
+    typer.Option(
+        "--probe",
+        metavar="ID",
+        help="Draw this probe; see: kndb probe list. Default: the newest of this kind.",
+        show_default=False,
+    ),
 ]
 
 
@@ -34,14 +39,14 @@ def layers(
     out: OutOption,
     relation: RelationsOption = None,
     by_relation: Annotated[
-        bool, typer.Option("--by-relation", help="A line for each relation, 7 at most, not bars of all together.")
+        bool, typer.Option("--by-relation", help="Draw a line for each relation, 7 at most, not bars of all together.")
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """The percentage of knowledge neurons in each layer.
+    """Draw the percentage of knowledge neurons in each layer.
 
     Example: kndb plot layers --out layers.pdf
     """
@@ -61,7 +66,7 @@ def overlap(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many neurons two facts share on average, relation by relation: a heat map.
+    """Draw how many neurons two facts share on average, relation by relation, as a heat map.
 
     Example: kndb plot overlap --out overlap.pdf
     """
@@ -79,7 +84,7 @@ def counts(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many knowledge neurons facts have: quartiles, median and mean by relation.
+    """Draw how many knowledge neurons facts have: quartiles, median and mean by relation.
 
     Example: kndb plot counts --out counts.pdf
     """
@@ -97,7 +102,7 @@ def consistency(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How alike the coarse sets of facts' paraphrases are: quartiles, median and mean by relation.
+    """Draw how alike the coarse sets of facts' paraphrases are: quartiles, median and mean by relation.
 
     Example: kndb plot consistency --out consistency.pdf
     """
@@ -108,14 +113,14 @@ def consistency(
 
 @command(app, "fact", "The votes for the neurons of one fact.", FOUND)
 def fact(
-    fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
+    fact: Annotated[int, typer.Argument(help="The fact's number; see: kndb query facts.")],
     out: OutOption,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Which neurons one fact's prompts vote for, against the number of votes that the refinement needed.
+    """Draw which neurons one fact's prompts vote for, and how many votes the refinement needed.
 
     Example: kndb plot fact 1 --out fact.pdf
     """
@@ -133,7 +138,7 @@ def suppress(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What suppressing neurons does to answers, beside random neurons and the activation baseline.
+    """Draw what suppressing neurons does to answers, beside random neurons and the activation baseline.
 
     Example: kndb plot suppress --out suppress.pdf
     """
@@ -151,7 +156,7 @@ def amplify(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What amplifying neurons does to answers, beside random neurons and the activation baseline.
+    """Draw what amplifying neurons does to answers, beside random neurons and the activation baseline.
 
     Example: kndb plot amplify --out amplify.pdf
     """
@@ -169,7 +174,7 @@ def activation(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How active knowledge neurons are in texts that name head and tail of a fact, its head alone, or neither.
+    """Draw how active knowledge neurons are in texts that name a fact's head and tail, its head alone, or neither.
 
     Example: kndb plot activation --out activation.pdf
     """

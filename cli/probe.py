@@ -64,7 +64,7 @@ RefinementOption = Annotated[
     typer.Option(
         "--refinement",
         metavar="ID",
-        help="Whose knowledge neurons. Default: the model's newest by integrated gradients.",
+        help="Probe the knowledge neurons of this refinement. Default: the model's newest by integrated gradients.",
         show_default=False,
     ),
 ]
@@ -73,31 +73,39 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="ID",
-        help="The refinement of the activation baseline. Default: the newest of this model and version.",
+        help="Compare with this refinement of the activation baseline. Default: the newest of this model and version.",
         show_default=False,
     ),
 ]
 OthersOption = Annotated[
-    int, typer.Option("--others", help="Prompts of other relations' facts asked for each fact, drawn at random.")
+    int, typer.Option("--others", help="Ask so many prompts of other relations' facts for each fact, drawn at random.")
 ]
 FactsOption = Annotated[
     int | None,
-    typer.Option("--facts", help="Facts per relation, drawn at random. Default: all.", show_default=False),
+    typer.Option(
+        "--facts", help="Probe so many facts of each relation, drawn at random. Default: all.", show_default=False
+    ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of all draws.")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="What is computed in: float32, tf32, bfloat16 or float64.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
+]
 VersionOption = Annotated[
-    str, typer.Option("--version", help="A version of the model: an id, a snapshot's name, base or current.")
+    str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
 ]
-BatchSizeOption = Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")]
-ProbeArgument = Annotated[int, typer.Argument(metavar="PROBE", help="An experiment's number; see: kndb probe list.")]
+BatchSizeOption = Annotated[
+    str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")
+]
+ProbeArgument = Annotated[int, typer.Argument(metavar="PROBE", help="The experiment's number; see: kndb probe list.")]
 
 
 @command(app, "suppress", "Silence facts' knowledge neurons.", EXPERIMENTS, table=True)
 def suppress(
     model: ModelOption,
     relation: RelationsOption = None,
-    factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, below 1.")] = 0.0,
+    factor: Annotated[
+        float, typer.Option("--factor", help="Multiply activations by this, from 0 (silence) to below 1.")
+    ] = 0.0,
     refinement: RefinementOption = None,
     baseline: BaselineOption = None,
     others: OthersOption = 20,
@@ -124,7 +132,7 @@ def suppress(
 def amplify(
     model: ModelOption,
     relation: RelationsOption = None,
-    factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, above 1.")] = 2.0,
+    factor: Annotated[float, typer.Option("--factor", help="Multiply activations by this, above 1.")] = 2.0,
     refinement: RefinementOption = None,
     baseline: BaselineOption = None,
     others: OthersOption = 20,
@@ -151,23 +159,27 @@ def amplify(
 def activation(
     model: ModelOption,
     texts: Annotated[
-        list[Path], typer.Option("--texts", metavar="FILE", help="A file of texts about facts; repeatable.")
+        list[Path], typer.Option("--texts", metavar="FILE", help="Read texts about facts from this file; repeatable.")
     ],
-    input_format: Annotated[str, typer.Option("--input-format", help="auto, jsonl or bags.")] = "auto",
+    input_format: Annotated[
+        str, typer.Option("--input-format", help="Read the files of texts as jsonl or bags; auto finds out which.")
+    ] = "auto",
     pairs: Annotated[
         Path | None,
         typer.Option(
             "--pairs",
             metavar="FILE",
-            help="Which facts the bags are of. Default: query_pairs.json beside them or in the folder above.",
+            help="Read from this file which facts the bags are of. Default: query_pairs.json beside them or in the "
+            "folder above.",
             show_default=False,
         ),
     ] = None,
     refinement: RefinementOption = None,
     keep: Annotated[
-        int, typer.Option("--keep", help="Texts of the highest and of the lowest activation kept for each fact.")
+        int,
+        typer.Option("--keep", help="Keep so many texts of the highest and of the lowest activation for each fact."),
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="Of the words left out, and of unrelated texts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
@@ -221,9 +233,13 @@ def show(
     relation: RelationsOption = None,
     fact: Annotated[
         int | None,
-        typer.Option("--fact", metavar="ID", help="This fact's rows and texts, not the summary.", show_default=False),
+        typer.Option(
+            "--fact", metavar="ID", help="Show what was found for this fact, not the summary.", show_default=False
+        ),
     ] = None,
-    by_fact: Annotated[bool, typer.Option("--by-fact", help="Every fact's rows and texts, not the summary.")] = False,
+    by_fact: Annotated[
+        bool, typer.Option("--by-fact", help="Show what was found for every fact, not the summary.")
+    ] = False,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

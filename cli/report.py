@@ -13,13 +13,15 @@ from .output import OutputFormat, note, print_record
 
 def report(
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for index.html; made if need be.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Write index.html into this folder, which is made if need be.")
+    ],
     refinement: Annotated[
         int | None,
         typer.Option(
             "--refinement",
             metavar="ID",
-            help="Which refinement. Default: the model's newest that is no baseline's.",
+            help="Report on this refinement. Default: the model's newest that is no baseline's.",
             show_default=False,
         ),
     ] = None,

@@ -31,7 +31,9 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The snapshot'
 def create(
     name: NameArgument,
     model: ModelOption,
-    version: Annotated[str, typer.Option("--version", help="A version id, base or current.")] = "current",
+    version: Annotated[
+        str, typer.Option("--version", help="Name this version: base, current, or a version id.")
+    ] = "current",
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -92,7 +94,7 @@ def show(
 def delete(
     name: NameArgument, model: ModelOption, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
-    """Delete a snapshot's name; its version stays, and goes on being known by its id.
+    """Delete a snapshot's name; its version stays, and can still be named by its id.
 
     Example: kndb snapshot delete before-edits --model lab-bert
     """
@@ -122,16 +124,20 @@ def restore(
 def export(
     name: NameArgument,
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that does not exist yet.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write this folder, which must not exist yet.")],
     link: Annotated[
         bool,
-        typer.Option("--link", help="Hard-link weight files that stay as they are; they share the checkpoint's bytes."),
+        typer.Option("--link", help="Hard-link weight files that no edit changes: they share the checkpoint's bytes."),
     ] = False,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="float32, float16 or bfloat16 for all weights.", show_default=False),
+        typer.Option(
+            "--dtype",
+            help="Write all weights as float32, float16 or bfloat16. Default: as they are.",
+            show_default=False,
+        ),
     ] = None,
-    rounding: Annotated[bool, typer.Option("--round", help="Allow that --dtype changes values.")] = False,
+    rounding: Annotated[bool, typer.Option("--round", help="Allow --dtype to change values.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:

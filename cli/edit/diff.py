@@ -32,7 +32,7 @@ def diff(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What differs between two versions: value slots, the relations and facts that hold them, edits.
+    """Show what differs between two versions: value slots, the relations and facts that hold them, and edits.
 
     Example: kndb edit diff base current --model lab-bert
     """

@@ -29,18 +29,22 @@ _SHORT_MEASURES = ("success", "paraphrase", "neighbourhood", "inter_change")
 def evaluations(
     edits: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[EDIT]...", help="Edits' numbers, or ranges such as 7-12. Default: all."),
+        typer.Argument(metavar="[EDIT]...", help="Numbers of edits, or ranges such as 7-12. Default: all."),
     ] = None,
     model: OptionalModelOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Every evaluation of an edit, not only the newest.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every evaluation of an edit, not only the newest.")
+    ] = False,
     measure: Annotated[
         str | None,
-        typer.Option("--measure", metavar="NAME", help="One measure alone, with its interval.", show_default=False),
+        typer.Option(
+            "--measure", metavar="NAME", help="Show this measure alone, with its interval.", show_default=False
+        ),
     ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """A table over edits: what each did, and what as many random neurons did, by its newest evaluation.
+    """Tabulate what each edit did, and what as many random neurons did, by its newest evaluation.
 
     Example: kndb edit evaluations
     """

@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 
 FactOption = Annotated[
     int | None,
-    typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.", show_default=False),
+    typer.Option(
+        "--fact", metavar="ID", help="Edit the fact of this number; see: kndb query facts.", show_default=False
+    ),
 ]
 ToOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="OBJECT", help="The new answer, one token.", show_default=False),
+    typer.Option("--to", metavar="OBJECT", help="Make this the new answer: one token.", show_default=False),
 ]
 TargetsOption = Annotated[
     Path | None,
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="In place of both: many facts, .jsonl or .csv with `to`, and `fact` or `relation` and `subject`.",
+        help="Plan an edit for each fact of this .csv or .jsonl file, which has `to`, and `fact` or `relation` and "
+        "`subject`.",
         show_default=False,
     ),
 ]
@@ -48,18 +51,20 @@ NeuronsOption = Annotated[
 ]
 SkipOption = Annotated[
     bool,
-    typer.Option("--skip-unusable", help="Of --facts, pass over those for which no edit can be planned."),
+    typer.Option("--skip-unusable", help="With --facts, skip facts for which no edit can be planned."),
 ]
 PreviewOption = Annotated[
     bool,
-    typer.Option("--preview", help="Store nothing; show answers before and after, and who holds the slots."),
+    typer.Option(
+        "--preview", help="Store nothing; show the answers before and after, and the facts that hold the value slots."
+    ),
 ]
 PreviewPartOption = Annotated[
     str | None,
     typer.Option(
         "--part",
         metavar="NAME",
-        help="Of a preview, only this part: answers, collateral or flips; CSV prints one at a time.",
+        help="Print only this part of a preview: answers, collateral or flips. CSV needs one. Default: all.",
         show_default=False,
     ),
 ]
@@ -83,7 +88,7 @@ FlipsOption = Annotated[
     bool,
     typer.Option(
         "--list-flips",
-        help="With --preview, ask 40 other facts, those that hold the slots first, and name those that flip.",
+        help="With --preview, ask 40 other facts, first those that hold the slots, and list the answers that change.",
     ),
 ]
 FLIP_COLUMNS = ["fact", "relation", "subject", "old_answer", "new_answer", "prompts", "asked"]

@@ -19,7 +19,7 @@ _SHORT = ["edit", "known", "kind", "what", "author", "builds_on"]
 
 
 def pull(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb edit push made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb edit push wrote.")],
     model: OptionalModelOption = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Store nothing; check the file and show what is in it.")

@@ -22,10 +22,10 @@ _REPLAY_COLUMNS = ["rebased_from", "slots", "different", "largest_change"]
 def revert(
     edits: EditsArgument,
     cascade: Annotated[
-        bool, typer.Option("--cascade", help="Revert the later edits that overlap it too, the last first.")
+        bool, typer.Option("--cascade", help="Revert the later edits that overlap it too, the last one first.")
     ] = False,
     rebase: Annotated[
-        bool, typer.Option("--rebase", help="Take it out, and compute the later edits that overlap it anew.")
+        bool, typer.Option("--rebase", help="Take it out, and compute the later edits that overlap it again.")
     ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

@@ -24,7 +24,7 @@ STEP_COLUMNS = ["edit", "model", "action", "version_before", "version_after"]
 
 EditsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="EDIT...", help="Edits' numbers, or ranges such as 7-12; see: kndb edit list."),
+    typer.Argument(metavar="EDIT...", help="Numbers of edits, or ranges such as 7-12; see: kndb edit list."),
 ]
 
 

@@ -17,24 +17,26 @@ if TYPE_CHECKING:
     from kndb.database import Database
 
 
-MethodOption = Annotated[str, typer.Option("--method", help="update or optimize.")]
+MethodOption = Annotated[str, typer.Option("--method", help="Edit by this method: update or optimize.")]
 
 
-RuleOption = Annotated[str, typer.Option("--rule", metavar="gradient|output|paper", help="Of update: how slots move.")]
+RuleOption = Annotated[
+    str, typer.Option("--rule", metavar="gradient|output|paper", help="With update, move slots by this rule.")
+]
 
 
-IntraOption = Annotated[int, typer.Option("--intra", help="Facts of the edited relations to measure.")]
+IntraOption = Annotated[int, typer.Option("--intra", help="Measure so many facts of the edited relations.")]
 
 
-InterOption = Annotated[int, typer.Option("--inter", help="Facts of other relations to measure.")]
+InterOption = Annotated[int, typer.Option("--inter", help="Measure so many facts of other relations, drawn at random.")]
 
 
-SeedOption = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 
 
 PlotOption = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw it, too: .png, .svg or .pdf.", show_default=False),
+    typer.Option("--plot", metavar="FILE", help="Draw it too, into this .png, .svg or .pdf file.", show_default=False),
 ]
 
 

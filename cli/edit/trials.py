@@ -21,7 +21,8 @@ from .trial_options import PlotOption, print_trial
 
 def trials(
     trial: Annotated[
-        int | None, typer.Argument(metavar="[TRIAL]", help="Show this one's table.", show_default=False)
+        int | None,
+        typer.Argument(metavar="[TRIAL]", help="Show this trial's table. Default: list them all.", show_default=False),
     ] = None,
     model: OptionalModelOption = None,
     plot: PlotOption = None,

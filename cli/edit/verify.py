@@ -14,11 +14,12 @@ from ..output import OutputFormat, as_row, print_rows
 
 def verify(
     edits: Annotated[
-        list[int] | None, typer.Argument(metavar="[EDIT]...", help="Edits' numbers. Default: all.", show_default=False)
+        list[int] | None,
+        typer.Argument(metavar="[EDIT]...", help="Numbers of edits. Default: all.", show_default=False),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All edits, as without numbers.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Check all edits, as without numbers.")] = False,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Compare the checkpoints with their fingerprints, too.")
+        bool, typer.Option("--weights", help="Compare the checkpoints with their fingerprints too.")
     ] = False,
     model: OptionalModelOption = None,
     db: DatabaseOption = None,

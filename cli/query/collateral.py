@@ -29,7 +29,7 @@ FACT_SHORT = ["fact", "subject", "label", "object", "neurons"]
 def collateral(
     target: Annotated[
         list[str],
-        typer.Argument(metavar="EDIT-or-NEURON", help="An edit's number, or neurons such as L9.N2827."),
+        typer.Argument(metavar="EDIT-or-NEURON", help="An edit's number, or one neuron or more, such as L9.N2827."),
     ],
     limit: LimitOption = None,
     part: PartOption = None,
@@ -38,7 +38,7 @@ def collateral(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Whose facts hold the value slots that an edit touches, or that an edit of these neurons would touch.
+    """List the facts that hold the value slots which an edit touches, or an edit of these neurons would touch.
 
     Example: kndb query collateral L9.N2827 L10.N1
     """

@@ -36,15 +36,19 @@ _COMPARED_FACTS = ["fact", "relation", "subject", "object", "size_a", "size_b", 
 
 
 def compare(
-    refinement_a: Annotated[int, typer.Argument(metavar="REF_A", help="A refinement; see: kndb query refinements.")],
-    refinement_b: Annotated[int, typer.Argument(metavar="REF_B", help="Another one, of a model of the same size.")],
+    refinement_a: Annotated[
+        int, typer.Argument(metavar="REF_A", help="The number of a refinement; see: kndb query refinements.")
+    ],
+    refinement_b: Annotated[
+        int, typer.Argument(metavar="REF_B", help="The number of another one, of a model of the same size.")
+    ],
     relation: RelationsOption = None,
     limit: LimitOption = None,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Two refinements side by side, over the facts that have knowledge neurons in either.
+    """Compare two refinements, over the facts that have knowledge neurons in either.
 
     Example: kndb query compare 1 2 --part relations
     """

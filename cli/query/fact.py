@@ -25,9 +25,9 @@ from .refinement_notes import refinement_and_run
 
 
 def fact(
-    number: Annotated[int, typer.Argument(metavar="FACT", help="A fact's number; see: kndb query facts.")],
+    number: Annotated[int, typer.Argument(metavar="FACT", help="The fact's number; see: kndb query facts.")],
     nearest: Annotated[
-        int, typer.Option("--nearest", help="How many of the facts that share most neurons with it.")
+        int, typer.Option("--nearest", help="List so many of the facts that share the most neurons with it.")
     ] = 10,
     refinement: RefinementOption = None,
     model: OptionalModelOption = None,
@@ -35,7 +35,7 @@ def fact(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What is known of one fact: its prompts, the votes for its neurons, the facts that share them.
+    """Show what is known of one fact: its prompts, the votes for its neurons, and the facts that share them.
 
     Example: kndb query fact 588 --nearest 5
     """

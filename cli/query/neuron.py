@@ -35,23 +35,31 @@ Parts = dict[str, tuple[list[dict[str, Any]], list[str]]]
 
 def neuron(
     name: Annotated[
-        str, typer.Argument(metavar="NEURON", help="A neuron, such as L10.N2827: layer 10, neuron 2827, from 0.")
+        str,
+        typer.Argument(
+            metavar="NEURON", help="The neuron, such as L10.N2827: layer 10, neuron 2827, both counted from 0."
+        ),
     ],
     refinement: RefinementOption = None,
     model: OptionalModelOption = None,
-    top: Annotated[int, typer.Option("--top", help="How many promoted and how many demoted tokens.")] = 10,
+    top: Annotated[int, typer.Option("--top", help="List so many promoted and so many demoted tokens.")] = 10,
     tokens: Annotated[
-        bool, typer.Option("--tokens/--no-tokens", help="Load the model for the value slot's effect on tokens.")
+        bool, typer.Option("--tokens/--no-tokens", help="Load the model to find the value slot's effect on tokens.")
     ] = True,
     version: Annotated[
-        str, typer.Option("--version", help="Whose value slot: a version id, a snapshot's name, base or current.")
+        str,
+        typer.Option(
+            "--version", help="Take the value slot of this version: base, current, a version id, or a snapshot's name."
+        ),
     ] = "current",
-    limit: Annotated[int | None, typer.Option("--limit", help="At most so many facts.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="List at most so many facts. Default: all.", show_default=False)
+    ] = None,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What is known of one neuron: the relations and facts that hold it, the tokens it speaks for, edits of it.
+    """Show what is known of one neuron: relations and facts that hold it, tokens it promotes, and edits of it.
 
     Example: kndb query neuron L10.N2827 --limit 20
     """

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def neurons(
-    fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
+    fact: Annotated[int, typer.Argument(help="The fact's number; see: kndb query facts.")],
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """The knowledge neurons of one fact.
+    """List the knowledge neurons of one fact.
 
     Example: kndb query neurons 1
     """

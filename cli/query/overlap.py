@@ -41,7 +41,7 @@ def overlap(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many neurons two facts share on average, within each relation and between each two.
+    """Count the neurons that two facts share on average, within each relation and between each two.
 
     Example: kndb query overlap --part summary
     """

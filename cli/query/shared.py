@@ -28,22 +28,34 @@ def shared(
     relation: RelationsOption = None,
     across: Annotated[
         int | None,
-        typer.Option("--across", help="Only neurons that facts of so many relations hold.", show_default=False),
+        typer.Option(
+            "--across",
+            help="List only neurons that facts of at least so many relations hold. Default: 1.",
+            show_default=False,
+        ),
     ] = None,
     between: Annotated[
         tuple[str, str] | None,
-        typer.Option("--between", metavar="KEY KEY", help="Only neurons held by both relations.", show_default=False),
+        typer.Option(
+            "--between",
+            metavar="KEY KEY",
+            help="List only neurons that facts of both these relations hold.",
+            show_default=False,
+        ),
     ] = None,
-    top: Annotated[int | None, typer.Option("--top", help="At most so many rows.", show_default=False)] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", help="List at most so many neurons. Default: all.", show_default=False)
+    ] = None,
     min_share: Annotated[
-        float, typer.Option("--min-share", help="Only neurons held by at least this share of the facts.")
+        float,
+        typer.Option("--min-share", help="List only neurons that at least this share (0 to 1) of the facts hold."),
     ] = 0.0,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Which neurons the facts of some relations share, the most widely held first.
+    """List the neurons that the facts of some relations share, the most widely held first.
 
     Example: kndb query shared --relation P176 --top 10
     """

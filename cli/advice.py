@@ -18,7 +18,7 @@ class Command:
     """The command that does what a method of `Database` does.
 
     Attributes:
-        words: the command's words after `kndb`.
+        words: the command's words after `kndb`; {kind} stands for the parameter `kind`.
         arguments: the method's parameters that are arguments of the command, in the command's order.
         options: how the command calls parameters whose option has another name than theirs.
         opens: whether the command has --db.
@@ -54,13 +54,18 @@ COMMANDS: Mapping[str, Command] = {
     "kndb.attribution_methods": Command("methods", opens=False),
     "kndb.open": Command("db init"),
     "kndb.upgrade_database": Command("db upgrade"),
+    "maintenance.backup": Command("db backup", ("target",)),
     "maintenance.check": Command("db check"),
     "models.add": Command("model add", ("source",)),
     "models.all": Command("model list"),
     "models.ask": Command("ask", ("text",), {"name": "model"}),
     "probes.activation": Command("probe activation"),
     "probes.all": Command("probe list"),
-    "probes.scale": Command("probe suppress"),
+    "probes.get": Command("probe show", ("probe_id",)),
+    "probes.scale": Command("probe {kind}"),
+    "plots.activation": Command("plot activation", (), {"path": "out"}),
+    "plots.amplify": Command("plot amplify", (), {"path": "out"}),
+    "plots.suppress": Command("plot suppress", (), {"path": "out"}),
     "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
     "query.refinements": Command("query refinements"),
     "query.runs": Command("query runs"),
@@ -70,6 +75,7 @@ COMMANDS: Mapping[str, Command] = {
     "snapshots.all": Command("snapshot list"),
     "trials.bench": Command("edit bench"),
     "trials.all": Command("edit trials"),
+    "trials.sweep": Command("edit sweep"),
 }
 """The commands by the methods that texts advise."""
 
@@ -89,8 +95,9 @@ def _in_shell(mark: Option | Call) -> str:
         return " ".join(_option(mark.name, mark.value)) if mark.given else f"--{_hyphens(mark.name)}"
     command = COMMANDS[mark.method]
     by_name = dict(mark.keywords)
+    spoken = command.words.replace("{kind}", str(by_name.pop("kind", "suppress")) if "{kind}" in command.words else "")
     arguments = [*mark.arguments, *(by_name.pop(name) for name in command.arguments if name in by_name)]
-    words = ["kndb", *command.words.split(), *(_word(one) for value in arguments for one in _several(value))]
+    words = ["kndb", *spoken.split(), *(_word(one) for value in arguments for one in _several(value))]
     for name, value in by_name.items():
         words += _option(command.options.get(name, name), value)
     if command.opens and _database:

@@ -222,7 +222,7 @@ def list_probes(
     with open_existing(db) as database:
         found = database.probes.all(model)
     if not found:
-        start = call("probes.scale", model=model or Placeholder("NAME"))
+        start = call("probes.scale", kind="suppress", model=model or Placeholder("NAME"))
         note(f"There is no experiment yet; start one with: {start}")
     print_rows([as_row(probe) for probe in found], PROBES, output, short=SHORT["probe"])
 

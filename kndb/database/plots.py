@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..advice import Placeholder, call, option
 from ..errors import NotFoundError
 from ..plots import require_matplotlib
 from ..records.attribution import Refinement, Run
@@ -183,23 +184,23 @@ class Drawings:
         Raises:
             NotFoundError: if there is none, or that number is of another kind or model.
         """
-        command = making(kind, model or "NAME")
+        make = _making(kind, model)
         if number is None:
             found = self._database.probes.latest(kind, model)
             if found is None:
                 of = "" if model is None else f" of model {model!r}"
-                raise NotFoundError(f"found no {kind} probe{of} to draw; make one with: {command}")
+                raise NotFoundError(f"there is no {kind} probe{of} to draw; make one with: {make}")
             return found
         found = self._database.probes.get(number)
         if model is not None and found.model != model:
             raise NotFoundError(
-                f"probe {number} is of model {found.model!r}; expected one of {model!r}: "
-                f"kndb probe list --model {shlex.quote(model)}"
+                f"{option('probe', number)} is of model {found.model!r}, not of {model!r}; list that model's with: "
+                f"{call('probes.all', model=model)}"
             )
         if found.kind != kind:
             raise NotFoundError(
-                f"probe {number} is of kind {found.kind}; expected {kind}. Draw it with: "
-                f"kndb plot {found.kind} --probe {number} --out FILE, or make one with: {command}"
+                f"{option('probe', number)} is of kind {found.kind}, not {kind}. Draw it with: "
+                f"{_drawing(found.kind, number)}, or make one of that kind with: {make}"
             )
         return found
 
@@ -239,8 +240,8 @@ class Drawings:
         rows = [row for row in self._database.query.consistency(relations, refinement=refinement.id) if row.facts]
         if not rows:
             raise NotFoundError(
-                f"found no facts with two attributed prompts or more in refinement {refinement.id}, whose coarse sets "
-                "could be compared; attribute more prompts with: kndb attribute --model NAME"
+                f"refinement {refinement.id} has no fact with two attributed prompts, whose coarse sets could be "
+                f"compared; attribute more prompts with: {call('attribution.run', model=Placeholder('NAME'))}"
             )
         return consistency_figure(rows, self._caption(refinement, relations))
 
@@ -252,8 +253,8 @@ class Drawings:
         if not any(row.prompts is not None for row in findings.votes):
             raise NotFoundError(
                 f"refinement {refinement.id} has no votes of prompts for fact {fact_id} {findings.fact.title}: it was "
-                "imported without them, or the fact was not attributed; see: kndb query fact "
-                f"{fact_id} --refinement {refinement.id}"
+                "imported without them, or the fact was not attributed; see: "
+                f"{call('query.fact', fact_id, refinement=refinement.id)}"
             )
         return fact_figure(findings, self._caption(refinement, ()))
 
@@ -286,7 +287,8 @@ class Drawings:
 
         trial, rows = self._database.trials.get(number), self._database.trials.table(number)
         if not rows:
-            raise NotFoundError(f"trial {number} has no results yet; go on with it: kndb edit {trial.kind}")
+            resume = call("trials.bench") if trial.kind == "bench" else call("trials.sweep")
+            raise NotFoundError(f"trial {number} has no results yet; run it again to resume: {resume}")
         settings: Any = {name: value for name, value in trial.settings.items() if name not in ("known_facts", "cells")}
         cells: Any = trial.settings.get("cells", [{}])
         settings |= {name: value for name, value in cells[0].items() if all(cell[name] == value for cell in cells)}
@@ -295,8 +297,26 @@ class Drawings:
         return (decay_figure if trial.kind == "bench" else sweep_figure)(rows, caption)
 
 
+def _making(kind: str, model: str | None) -> str:
+    """What makes a probe of a kind, as advice."""
+    name = Placeholder("NAME") if model is None else model
+    if kind == "activation":
+        return call("probes.activation", model=name, texts=Placeholder("FILE"))
+    return call("probes.scale", kind=kind, model=name)
+
+
+def _drawing(kind: str, probe: int) -> str:
+    """What draws a probe, as advice."""
+    out = Placeholder("FILE")
+    if kind == "activation":
+        return call("plots.activation", path=out, probe=probe)
+    if kind == "amplify":
+        return call("plots.amplify", path=out, probe=probe)
+    return call("plots.suppress", path=out, probe=probe)
+
+
 def making(kind: str, model: str) -> str:
-    """The command that makes a probe."""
+    """The command that makes a probe, for a report."""
     texts = " --texts FILE" if kind == "activation" else ""
     return f"kndb probe {kind} --model {shlex.quote(model)}{texts}"
 
@@ -357,14 +377,14 @@ def _describe_relations(relations: Sequence[str]) -> list[str]:
 def _nothing(refinement: Refinement, relations: Sequence[str]) -> NotFoundError:
     of = f" for {', '.join(relations)}" if relations else ""
     return NotFoundError(
-        f"refinement {refinement.id} has no knowledge neurons{of} to draw; make one with: kndb attribute --model NAME, "
-        "then kndb refine"
+        f"refinement {refinement.id} has no knowledge neurons{of} to draw; attribute more facts, then make a new one: "
+        f"{call('attribution.refine')}"
     )
 
 
 def _not_probed(probe: Probe, relations: Sequence[str]) -> NotFoundError:
     of = f" of {', '.join(relations)}" if relations else ""
-    return NotFoundError(f"probe {probe.id} has no facts{of}; make one with: {making(probe.kind, probe.model)}")
+    return NotFoundError(f"probe {probe.id} has no facts{of}; make one with: {_making(probe.kind, probe.model)}")
 
 
 def _require(path: str | Path) -> None:

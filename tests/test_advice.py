@@ -21,7 +21,7 @@ from kndb.cli.main import command_line
 from kndb.errors import InputError, RejectedLine, UsageError
 
 SOURCE = Path(kndb.__file__).parent
-SPARE: dict[str, Any] = {"edit": 1, "edits": [1, 2], "fact": 1, "first": 1, "second": 2}
+SPARE: dict[str, Any] = {"kind": "amplify", "edit": 1, "edits": [1, 2], "fact": 1, "first": 1, "second": 2}
 TREE = get_command(command_line())
 
 

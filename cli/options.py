@@ -15,6 +15,7 @@ from kndb.errors import StoreMissingError, UsageError
 
 from . import completion
 from .advice import remember_database
+from .numbers import edit_number, fact_number
 from .output import OutputFormat
 
 if TYPE_CHECKING:
@@ -92,7 +93,15 @@ LimitOption = Annotated[
 ]
 EditArgument = Annotated[
     int,
-    typer.Argument(metavar="EDIT", help="The edit's number; see: kndb edit list.", autocompletion=completion.edits),
+    typer.Argument(
+        metavar="EDIT",
+        help="The edit's number; see: kndb edit list.",
+        parser=edit_number,
+        autocompletion=completion.edits,
+    ),
+]
+FactArgument = Annotated[
+    int, typer.Argument(metavar="FACT", help="The fact's number; see: kndb query facts.", parser=fact_number)
 ]
 ThreadsOption = Annotated[
     int | None,
@@ -166,5 +175,5 @@ def _missing(found: str, location: str | None, variable: str | None) -> str:
     here = f"; this folder has {', '.join(near)}" if near else ""
     return (
         f"{what}: neither --db nor KNDB_DB is set, so kndb looked for ./kndb.db{here}. Name your database with "
-        "--db PATH, or make one here with: kndb ingest PATH"
+        "--db PATH, or make one here: kndb ingest PATH makes it with its first facts, kndb db init an empty one"
     )

@@ -10,6 +10,7 @@ import typer
 from .commands import command, group
 from .options import (
     DatabaseOption,
+    FactArgument,
     FormatOption,
     OptionalModelOption,
     RefinementOption,
@@ -113,7 +114,7 @@ def consistency(
 
 @command(app, "fact", "The votes for the neurons of one fact.", FOUND)
 def fact(
-    fact: Annotated[int, typer.Argument(help="The fact's number; see: kndb query facts.")],
+    fact: FactArgument,
     out: OutOption,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,

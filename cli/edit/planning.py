@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 FactOption = Annotated[
     int | None,
     typer.Option(
-        "--fact", metavar="ID", help="Edit the fact of this number; see: kndb query facts.", show_default=False
+        "--fact",
+        metavar="ID",
+        help="Edit the fact of this number; see: kndb query facts.",
+        show_default=False,
+        parser=fact_number,
     ),
 ]
 ToOption = Annotated[

@@ -10,6 +10,7 @@ from kndb.records.models import Neuron
 
 from ..options import (
     DatabaseOption,
+    FactArgument,
     FormatOption,
     OptionalModelOption,
     PartOption,
@@ -25,7 +26,7 @@ from .refinement_notes import refinement_and_run
 
 
 def fact(
-    number: Annotated[int, typer.Argument(metavar="FACT", help="The fact's number; see: kndb query facts.")],
+    number: FactArgument,
     nearest: Annotated[
         int, typer.Option("--nearest", help="List so many of the facts that share the most neurons with it.")
     ] = 10,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from kndb.advice import call
 from kndb.records.attribution import Refinement
@@ -12,6 +10,7 @@ from kndb.records.models import Neuron
 
 from ..options import (
     DatabaseOption,
+    FactArgument,
     FormatOption,
     OptionalModelOption,
     RefinementOption,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def neurons(
-    fact: Annotated[int, typer.Argument(help="The fact's number; see: kndb query facts.")],
+    fact: FactArgument,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     db: DatabaseOption = None,

@@ -49,8 +49,8 @@ def test_previews_store_nothing(kndb, kndb_json, france, state):
     ("words", "message"),
     [
         (("--part", "answers"), "found --part answers without --preview"),
-        (("--preview", "--format", "csv"), "CSV prints a single part; name one with --part, of answers, collateral"),
-        (("--preview", "--part", "slots"), "found --part slots; expected one of answers, collateral"),
+        (("--preview", "--format", "csv"), "--format csv prints one part; name it with --part: answers, collateral"),
+        (("--preview", "--part", "slots"), "--part must be one of answers, collateral (got slots)"),
         (("--steps", "0"), "found steps 0; expected at least 1"),
         (("--bound", "nan"), "found bound nan; expected a number above 0"),
         (("--neighbours", "-1"), "found neighbours -1; expected at least 0"),
@@ -121,7 +121,7 @@ def test_a_table_over_evaluated_edits(kndb, kndb_json, france):
     ]
     (one, _) = kndb_json("edit", "evaluations", 1, "--measure", "success")
     assert (one["value"], one["low"], one["high"]) == tuple(float(success[name]) for name in ("edit", "low", "high"))
-    assert "found measure 'x'; expected one of success" in kndb("edit", "evaluations", "--measure", "x", code=2).err
+    assert "--measure must be one of success" in kndb("edit", "evaluations", "--measure", "x", code=2).err
 
 
 def test_only_the_highest_neurons(kndb_json, france):

@@ -24,12 +24,12 @@ def test_formats():
 
 
 def test_unknown_format(write):
-    with pytest.raises(UsageError, match=r"found the format 'xml'; expected one of auto, jsonl, csv"):
+    with pytest.raises(UsageError, match=r"input_format must be one of auto, jsonl, csv.*got 'xml'"):
         facts.read(write("facts.jsonl", LINES), "xml")
 
 
 def test_missing_path(tmp_path):
-    with pytest.raises(InputError, match=r"absent: found nothing there; expected a file or a folder"):
+    with pytest.raises(InputError, match=r"absent: there is no such file or folder"):
         facts.read(tmp_path / "absent")
 
 

@@ -135,7 +135,7 @@ def test_files_and_formats_that_there_are_not(tmp_path):
         read_texts([path], "csv")
     with pytest.raises(UsageError, match="no file of bags"):
         read_texts([path], pairs=write(tmp_path / "query_pairs.json", PAIRS))
-    for wrong, found in ((tmp_path, "a folder"), (tmp_path / "none", "nothing there")):
+    for wrong, found in ((tmp_path, "a folder"), (tmp_path / "none", "no such file")):
         with pytest.raises(InputError, match=f"found {found}"):
             read_texts([wrong])
     for text, found in (("", "an empty file"), ("Ada", "begins with 'A'")):

@@ -35,11 +35,18 @@ def table_lines(
 
 
 def record_lines(pairs: Sequence[tuple[str, str]], width: int | None) -> list[str]:
-    """The lines of a record: names and values; a value that does not fit goes on below itself."""
+    """The lines of a record: names and values.
+
+    A value that does not fit goes on below itself; one with a word that would only fit the whole line, below its name.
+    """
     first = max((cell_len(name) for name, _ in pairs), default=0)
     lines = []
     for name, value in pairs:
         room = None if width is None else max(1, width - first - _BETWEEN)
+        longest = max(cell_len(word) for word in value.split(" "))
+        if width is not None and room is not None and room < longest <= width - _BETWEEN:
+            lines += [name, *(f"{' ' * _BETWEEN}{part}" for part in wrapped(value, width - _BETWEEN))]
+            continue
         parts = [value] if room is None else wrapped(value, room)
         lines += [
             f"{_padded(name if number == 0 else '', first)}{' ' * _BETWEEN}{part}".rstrip()

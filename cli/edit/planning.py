@@ -11,7 +11,7 @@ import typer
 from kndb.advice import call
 from kndb.errors import UsageError
 
-from ..numbers import number_ranges
+from ..numbers import fact_number, number_ranges
 from ..output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
 from .reports import report_rows, success_cells, warnings
 from .steps import EDIT_COLUMNS, edit_rows

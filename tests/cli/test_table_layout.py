@@ -66,3 +66,7 @@ def test_a_record_names_each_value(width):
 
 def test_a_records_value_goes_on_below_itself():
     assert record_lines([("name", "one two three")], 12) == ["name  one", "      two", "      three"]
+
+
+def test_an_identifier_that_fits_only_a_whole_line_stands_below_its_name():
+    assert record_lines([("object", "0123456789"), ("a", "1")], 14) == ["object", "  0123456789", "a       1"]

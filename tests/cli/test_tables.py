@@ -94,7 +94,7 @@ def filled(ready, tmp_path_factory):
         database.trials.bench("tiny", sizes=TrialSizes(2, 2, 2), counts=[1], relations=["P36"])
         database.edits.push([1], folder / "edits.kndb")
         fact = database.facts.find()[0]
-    text = {"fact": fact.id, "kind": "head_and_tail", "text": f"{fact.subject} and {fact.object}"}
+    text = {"fact": fact.external_id, "kind": "head-and-tail", "text": f"{fact.subject} and {fact.object}"}
     (folder / "texts.jsonl").write_text(json.dumps(text) + "\n", encoding="utf-8")
     return folder
 

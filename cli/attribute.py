@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import UsageError
 from kndb.records.models import LAB_MODELS, Neuron
 
@@ -207,17 +207,17 @@ def attribute(
         left = ", ".join(f"{relation} ({count:,} prompts)" for relation, count in report.unfinished.items())
         note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")
     if report.held_out:
-        note(f"Left out {report.held_out:,} prompts of held-out templates (--held-out takes them in).")
+        note(f"Left out {report.held_out:,} prompts of held-out templates; --held-out attributes them too.")
     limit = facts or sample
     if limit is not None and report.facts < limit:
         note(f"Only {report.facts:,} facts to choose from; all of them were taken.")
     _print_report(report, used, largest, output)
     _warn_of_errors(report)
     if report.free_fact is not None:
-        place = "" if db is None else f" --db {shlex.quote(db)}"
+        refine_it = call("attribution.refine", run=report.run.id)
         note(
-            f"Stored as fact {report.free_fact}. Its knowledge neurons: kndb refine --run {report.run.id}{place}, "
-            f"then: kndb query fact {report.free_fact}{place}"
+            f"Stored as fact {report.free_fact}. Its knowledge neurons: {refine_it}, then: "
+            f"{call('query.fact', report.free_fact)}"
         )
 
 
@@ -368,5 +368,5 @@ def batch_size_option(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise UsageError(f"found batch size {text!r}; expected auto or a number from 1")
+        raise UsageError(f"--batch-size must be auto or a number from 1 (got {text!r})")
     return int(text)

@@ -72,7 +72,7 @@ def attribution(
     from kndb.database.bench import bench_attribution, save_benchmark
 
     if random_weights and checkpoint is not None:
-        raise UsageError("found --random-weights and --checkpoint; expected one of them")
+        raise UsageError("--random-weights and --checkpoint exclude each other; give one of them")
     settings: dict[str, Any] = {
         "family": family,
         "size": size,

@@ -55,13 +55,13 @@ def checkout(
     if status:
         if version is not None or model is not None or force:
             raise UsageError(
-                "found --status with a VERSION, --model or --force; expected --dir alone, and --verify or --full"
+                "--status goes without VERSION, --model and --force; give it --dir alone, or with --verify or --full"
             )
         _print_status(folder, verify, full, db, output)
         return
     if version is None or full:
         raise UsageError(
-            "expected a VERSION, or --status (alone or with --verify or --full) to look at the working copy"
+            "VERSION is required, or --status (alone or with --verify or --full) to look at the working copy"
         )
     with open_existing(db) as database:
         done = database.checkouts.checkout(version, folder, model=model, verify=verify, force=force)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import StoreDamagedError
 
 from .commands import command, group
@@ -56,9 +57,10 @@ def check(
         report = check_database(db or default_location(), repair=repair)
     print_record({"sound": report.sound, **as_row(report)}, output)
     if report.orphans and not repair:
-        note(f"{len(report.orphans)} left-over files are named by no edit; remove them with: kndb db check --repair")
+        repair_them = call("maintenance.check", repair=True)
+        note(f"{len(report.orphans)} left-over files are named by no edit; remove them with: {repair_them}")
     if not report.sound:
-        raise StoreDamagedError(f"found {len(report.problems)} problems; the first: {report.problems[0]}")
+        raise StoreDamagedError(f"the database has {len(report.problems)} problems; the first: {report.problems[0]}")
 
 
 @command(app, "backup", "Copy the database and its edits.")

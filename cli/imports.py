@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
 
 from .commands import command, group
@@ -100,8 +101,8 @@ def scores(
     _note_unjoined(report.unjoined)
     if report.missing_prompts:
         note(
-            f"Left out {_few(report.missing_prompts, 'prompt')} that the store does not have. Ingest the templates "
-            "with `kndb ingest PATH`, then import again."
+            f"Left out {_few(report.missing_prompts, 'prompt')} that the store lacks. Ingest the templates, then "
+            f"import again: {call('facts.ingest', Placeholder('PATH'))}"
         )
     if report.already_there:
         note(f"Nothing is new: run {report.run} has a result of each of these prompts already.")
@@ -133,7 +134,7 @@ def _setting(text: str) -> tuple[str, object]:
     """A setting's name, and its value: a number, true, false or null where it reads like one, else text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise UsageError(f"found --setting {text!r}; expected KEY=VALUE, for example: --setting threshold=0.3")
+        raise UsageError(f"--setting must be KEY=VALUE, for example threshold=0.3 (got {text!r})")
     try:
         parsed = json.loads(value)
     except ValueError:
@@ -144,8 +145,8 @@ def _setting(text: str) -> tuple[str, object]:
 def _note_unjoined(names: Sequence[str]) -> None:
     if names:
         note(
-            f"Left out {_few(names, 'fact')} that the store does not have. Ingest the relations that they belong to "
-            "with `kndb ingest PATH`, then import again."
+            f"Left out {_few(names, 'fact')} that the store lacks. Ingest the relations that they belong to, then "
+            f"import again: {call('facts.ingest', Placeholder('PATH'))}"
         )
 
 

@@ -320,6 +320,7 @@ def _report(probe: Probe, seconds: float) -> None:
     if probe.kind != "activation" and settings["baseline"] is None:
         note(
             f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
-            f"kndb attribute --model {probe.model} --method activation, then: kndb refine --run ID"
+            f"{call('attribution.run', model=probe.model, method='activation')}, then: "
+            f"{call('attribution.refine', run=Placeholder('ID'))}"
         )
     note(f"Probe {probe.id} ({probe.kind}) of refinement {probe.refinement}, in {seconds:.1f} s.")

@@ -109,14 +109,14 @@ def require_one_way(
     """
     if facts is None:
         if fact is None or to is None:
-            raise UsageError("found no --facts, and not both of --fact and --to; expected --fact and --to, or --facts")
+            raise UsageError("--fact and --to are both required, or else --facts with a file")
         if skip_unusable:
-            raise UsageError("found --skip-unusable without --facts; it is for the facts of a file")
+            raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
         return fact, to
     if fact is not None or to is not None:
-        raise UsageError("found --facts with --fact or --to; expected --facts alone, or --fact and --to")
+        raise UsageError("--facts goes without --fact and --to; give the file, or these two")
     if part is not None:
-        raise UsageError(f"found --part {part} with --facts; the preview of a file has no parts")
+        raise UsageError(f"--part {part}: the preview of a file (--facts) has no parts")
     return facts
 
 
@@ -140,7 +140,7 @@ def check_preview(
     if preview and parts:
         require_part(("answers", "collateral", *(("flips",) if list_flips else ())), output, part)
     elif part is not None:
-        raise UsageError(f"found --part {part} without --preview; only a preview has parts")
+        raise UsageError(f"--part {part} needs --preview: only a preview has parts")
 
 
 def finish_plan(

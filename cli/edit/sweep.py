@@ -109,5 +109,5 @@ def sweep(
 
 def _count(word: str) -> int:
     if not word.isdigit() or int(word) < 1:
-        raise UsageError(f"found {word!r} in --neurons; expected numbers of at least 1, or all")
+        raise UsageError(f"--neurons must be numbers of at least 1, or all, with commas between them (got {word!r})")
     return int(word)

@@ -84,7 +84,7 @@ def words_of(option: str, text: str) -> list[str]:
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
-        raise UsageError(f"found nothing in {option}; expected values with commas between them")
+        raise UsageError(f"{option} must have values, with commas between them (got none)")
     return words
 
 
@@ -98,4 +98,4 @@ def numbers_of(option: str, text: str, *, whole: bool = False) -> list[float]:
         return [int(word) if whole else float(word) for word in words_of(option, text)]
     except ValueError:
         expected = "whole numbers" if whole else "numbers"
-        raise UsageError(f"found {text!r} in {option}; expected {expected} with commas between them") from None
+        raise UsageError(f"{option} must be {expected} with commas between them (got {text!r})") from None

@@ -85,9 +85,9 @@ def _sharing(
     if relations or across is not None:
         other = "--relation" if relations else "--across"
         raise UsageError(
-            f"found --between and {other}; --between names both relations itself. For more than two relations use "
+            f"--between goes without {other}: it names both relations itself. For more than two relations use "
             "--relation for each of them, and --across with their number"
         )
     if between[0] == between[1]:
-        raise UsageError(f"found --between {between[0]} {between[1]}; expected two different relations")
+        raise UsageError(f"--between must name two different relations (got {between[0]} twice)")
     return list(between), 2

@@ -78,9 +78,9 @@ ON_READY = [
     (NOT_FOUND, ["'v0000'"], "snapshot create s --model tiny --version v0000"),
     (NOT_FOUND, ["'v0000'", "current"], "ask --model tiny --version v0000 [MASK]."),
     # Options that make no sense.
-    (USAGE, ["batch size '-3'", "auto"], "attribute --model tiny --batch-size -3"),
+    (USAGE, ["--batch-size must be auto", "got '-3'"], "attribute --model tiny --batch-size -3"),
     (USAGE, ["batch size 0", "auto"], "attribute --model tiny --batch-size 0"),
-    (USAGE, ["batch size 'many'"], "attribute --model tiny --batch-size many"),
+    (USAGE, ["--batch-size must be", "got 'many'"], "attribute --model tiny --batch-size many"),
     (USAGE, ["--quadrature", "bisection.*linspace.*'simpson'"], "attribute --model tiny --quadrature simpson"),
     (USAGE, ["method 'guess'", "integrated-gradients"], "attribute --model tiny --method guess"),
     (USAGE, ["empty target", "gold, predicted"], ["attribute", "--model", "tiny", "--target", " "]),

@@ -123,7 +123,7 @@ def test_what_is_refused(edited, tmp_path):
     copy = tmp_path / "copy"
     with pytest.raises(UsageError, match=r"no working copy yet, and no model was named"):
         database.checkouts.checkout("all", copy)
-    with pytest.raises(UsageError, match="found --verify and --force"):
+    with pytest.raises(UsageError, match="verify and force exclude each other"):
         database.checkouts.checkout("all", copy, model="tiny", verify=True, force=True)
     with pytest.raises(NotFoundError, match="no version"):
         database.checkouts.checkout("none", copy, model="tiny")

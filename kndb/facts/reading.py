@@ -135,7 +135,7 @@ def _known(files: Sequence[FactFile]) -> dict[str, str | None]:
 def _unknown(path: Path, wanted: str, known: Mapping[str, str | None]) -> InputError:
     nearest = ", ".join(_nearest(wanted, known)) or "none at all"
     return InputError(
-        f"{option('relations', [wanted])}: {path} has {len(known)} relations and not this one; the nearest: {nearest}"
+        f"{option('relations', [wanted])}: {path} does not have this relation; the nearest there: {nearest}"
     )
 
 

@@ -49,7 +49,9 @@ def test_a_groups_help_has_a_whole_line_for_each_command(kndb, words, option):
         assert re.search(rf"^  {name} +{re.escape(inner.short_help)}$", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(("words", "command"), list(commands(TREE)), ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(
+    ("words", "command"), list(commands(TREE)), ids=[" ".join(words) for words, _ in commands(TREE)]
+)
 def test_a_commands_help_names_its_arguments_plainly(kndb, words, command):
     text = kndb(*words, "-h").out
     usage = re.sub(r"\s+", " ", text.partition("\n\n")[0])

@@ -53,7 +53,7 @@ def test_a_probe_of_another_kind_is_named(filled, kndb):
     filled()
     error = kndb("plot", "amplify", "--probe", 1, "--out", "a.png", code=5).err
     assert "kind suppress" in error
-    assert "kndb plot suppress --probe 1" in error
+    assert "kndb plot suppress --out FILE --probe 1" in error
     kndb("plot", "amplify", "--probe", 77, "--out", "a.png", code=5)
     kndb("plot", "suppress", "--probe", 1, "--model", "none", "--out", "a.png", code=5)
 

@@ -75,7 +75,11 @@ def test_activations_are_printed_noted_and_shown_again(use_ready, kndb, kndb_jso
         (["show", 5], 5, "found no probe 5: there are none yet"),
         (["list", "--model", "none"], 5, "none"),
         (["suppress", "--model", "tiny", "--factor", 3], 2, "expected a number from 0, below 1"),
-        (["suppress", "--model", "tiny", "--batch-size", "x"], 2, "--batch-size must be auto or a number from 1 (got 'x')"),
+        (
+            ["suppress", "--model", "tiny", "--batch-size", "x"],
+            2,
+            "--batch-size must be auto or a number from 1",
+        ),
         (["amplify", "--model", "tiny", "--refinement", 8], 5, "found no refinement 8"),
         (["activation", "--model", "tiny", "--texts", "none.jsonl"], 3, "none.jsonl: there is no such file"),
     ],

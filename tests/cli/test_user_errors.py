@@ -479,4 +479,4 @@ def test_a_file_that_is_read_after_a_bad_one_is_not_stored(refused, kndb, use_re
     (place / "a.jsonl").write_text(json.dumps({"relation": "P1", "subject": "a", "object": "b"}), encoding="utf-8")
     (place / "b.jsonl").write_text("{", encoding="utf-8")
     refused(INPUT, ["b.jsonl:1"], "ingest", "a.jsonl", "b.jsonl", "--input-format", "jsonl")
-    refused(INPUT, ["'P9'", "nearest: P1"], "ingest", "a.jsonl", "--relation", "P9")
+    refused(INPUT, ["--relation P9: a.jsonl", "nearest there: P1"], "ingest", "a.jsonl", "--relation", "P9")

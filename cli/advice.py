@@ -18,7 +18,7 @@ class Command:
     """The command that does what a method of `Database` does.
 
     Attributes:
-        words: the command's words after `kndb`.
+        words: the command's words after `kndb`; {kind} stands for the parameter `kind`.
         arguments: the method's parameters that are arguments of the command, in the command's order.
         options: how the command calls parameters whose option has another name than theirs.
         opens: whether the command has --db.
@@ -36,7 +36,7 @@ _OF_LISTS = {**_SINGULAR, "facts": "fact", "prompts": "prompt"}
 """The same where a list is given; with a number, these are options of their own."""
 COMMANDS: Mapping[str, Command] = {
     "attribution.refine": Command("refine"),
-    "attribution.run": Command("attribute"),
+    "attribution.run": Command("attribute", (), {"fact_ids": "fact"}),
     "checkouts.checkout": Command("checkout", ("version",), {"folder": "dir"}),
     "checkouts.status": Command("checkout --status", (), {"folder": "dir"}),
     "edits.all": Command("edit list"),
@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.log": Command("edit log"),
     "edits.plan_optimize": Command("edit optimize"),
     "edits.plan_update": Command("edit update"),
+    "edits.pull": Command("edit pull", ("file",)),
     "edits.rebase": Command("edit revert --rebase", ("edit",)),
     "edits.revert": Command("edit revert", ("edit",)),
     "edits.revert_all": Command("edit revert", ("edits",)),
@@ -59,19 +60,25 @@ COMMANDS: Mapping[str, Command] = {
     "kndb.attribution_methods": Command("methods", opens=False),
     "kndb.open": Command("db init", (), {"location": "db"}, opens=False),
     "kndb.upgrade_database": Command("db upgrade", (), {"location": "db"}, opens=False),
+    "maintenance.backup": Command("db backup", ("target",)),
     "maintenance.check": Command("db check"),
     "models.add": Command("model add", ("source",)),
     "models.all": Command("model list"),
     "models.ask": Command("ask", ("text",), {"name": "model"}),
     "probes.activation": Command("probe activation"),
     "probes.all": Command("probe list"),
+    "probes.get": Command("probe show", ("probe_id",)),
     "probes.scale": Command("probe", ("kind",)),
+    "plots.activation": Command("plot activation", (), {"path": "out"}),
+    "plots.amplify": Command("plot amplify", (), {"path": "out"}),
+    "plots.suppress": Command("plot suppress", (), {"path": "out"}),
     "query.collateral": Command("query collateral", ("target",)),
     "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
     "query.fact": Command("query fact", ("fact_id",)),
     "query.refinements": Command("query refinements"),
     "query.runs": Command("query runs"),
     "query.shared": Command("query shared"),
+    "snapshots.create": Command("snapshot create", ("name",)),
     "snapshots.all": Command("snapshot list"),
     "snapshots.restore": Command("snapshot restore", ("name",)),
     "trials.all": Command("edit trials"),

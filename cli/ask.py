@@ -22,18 +22,18 @@ from .output import OutputFormat, as_row, print_rows
 
 
 def ask(
-    text: Annotated[str, typer.Argument(help="A sentence with one [MASK] or [Y].")],
+    text: Annotated[str, typer.Argument(help="Ask this: a sentence with one [MASK] or [Y].")],
     model: ModelOption,
     version: Annotated[
-        str, typer.Option("--version", help="A version id, a snapshot's name, base or current.")
+        str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
     ] = "current",
-    top: Annotated[int, typer.Option("--top", help="How many answers.")] = 5,
+    top: Annotated[int, typer.Option("--top", help="Print so many answers, the most probable first.")] = 5,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Ask a model to fill a blank, at its current or another version.
+    """Ask a model, at its current or another version, to fill in a blank.
 
     Example: kndb ask --model lab-bert "The capital of France is [MASK]."
     """

@@ -37,106 +37,133 @@ def attribute(
     relation: RelationsOption = None,
     facts: Annotated[
         int | None,
-        typer.Option("--facts", metavar="N", help="Only the first N facts, in the store's order.", show_default=False),
+        typer.Option(
+            "--facts",
+            metavar="N",
+            help="Attribute only the first N facts, in the store's order. Default: all.",
+            show_default=False,
+        ),
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", metavar="N", help="Only N facts, drawn at random by --seed.", show_default=False),
+        typer.Option(
+            "--sample",
+            metavar="N",
+            help="Attribute only N facts, drawn at random by --seed. Default: all.",
+            show_default=False,
+        ),
     ] = None,
     subject: Annotated[
         list[str] | None,
         typer.Option(
             "--subject",
             metavar="TEXT",
-            help="Only facts of this subject, its exact text; repeatable.",
+            help="Attribute only facts of this subject, its exact text; repeatable. Default: all.",
             show_default=False,
         ),
     ] = None,
     fact: Annotated[
         list[int] | None,
-        typer.Option("--fact", metavar="FACT", help="Only the fact of this number; repeatable.", show_default=False),
+        typer.Option(
+            "--fact",
+            metavar="FACT",
+            help="Attribute only the fact of this number; repeatable. Default: all.",
+            show_default=False,
+        ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
             "--prompt",
             metavar="TEXT",
-            help="In place of stored facts, a sentence with one [Y] or [MASK]; repeatable: all with the same --answer.",
+            help="Attribute this sentence with one [Y] or [MASK], not stored facts; repeatable, with one --answer "
+            "for all.",
             show_default=False,
         ),
     ] = None,
     answer: Annotated[
-        str | None, typer.Option("--answer", metavar="TEXT", help="The answer to --prompt.", show_default=False)
+        str | None,
+        typer.Option("--answer", metavar="TEXT", help="Attribute this answer to --prompt.", show_default=False),
     ] = None,
     method: Annotated[
-        str, typer.Option("--method", help="The kind of score; `kndb methods` lists them.")
+        str, typer.Option("--method", help="Compute this kind of score; see: kndb methods.")
     ] = "integrated-gradients",
     target: Annotated[
         str,
         typer.Option(
             "--target",
             metavar="gold|predicted|TEXT",
-            help="The answer that scores are for: the fact's, the model's own first one, or a text.",
+            help="Score neurons for this answer: the fact's own (gold), the model's most probable (predicted), or "
+            "a text.",
         ),
     ] = "gold",
     quadrature: Annotated[
         str,
         typer.Option(
             "--quadrature",
-            help="bisection; or lobatto, radau, gauss-legendre, riemann-left, riemann-right, linspace.",
+            help="Integrate by this rule: bisection, which adapts its nodes; or lobatto, radau, gauss-legendre, "
+            "riemann-left, riemann-right or linspace, with fixed ones.",
         ),
     ] = "bisection",
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", help="The number of nodes of a fixed rule. Default: 20 for the Riemann sums and linspace."
+            "--steps", help="Use so many nodes of a fixed rule. Default: 20 for the Riemann sums and linspace."
         ),
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option("--tolerance", help="Relative error wanted of each layer's integral, where nodes are adaptive."),
+        typer.Option(
+            "--tolerance",
+            help="Refine the nodes of bisection until each layer's integral has at most this relative error.",
+        ),
     ] = 1e-3,
     most_evaluations: Annotated[
         int | None,
         typer.Option(
             "--most-evaluations",
             metavar="N",
-            help="Gradient evaluations of a prompt and layer at most, where nodes are adaptive.",
+            help="Stop bisection after so many gradient evaluations of a prompt and layer. Default: 256.",
             show_default=False,
         ),
     ] = None,
     floor: Annotated[
-        float, typer.Option("--floor", help="Keep scores of at least this share of a prompt's largest.")
+        float, typer.Option("--floor", help="Store scores of at least this share (0 to 1) of a prompt's largest.")
     ] = 0.1,
     negative: Annotated[
-        bool, typer.Option("--negative/--no-negative", help="Keep strongly negative scores too.")
+        bool, typer.Option("--negative/--no-negative", help="Store strongly negative scores too.")
     ] = False,
     known_only: Annotated[
-        bool, typer.Option("--known-only", help="Leave out prompts that the model answers otherwise.")
+        bool, typer.Option("--known-only", help="Skip prompts that the model answers incorrectly.")
     ] = False,
     held_out: Annotated[
         bool, typer.Option("--held-out/--no-held-out", help="Attribute prompts of held-out templates too.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of --sample and of the method random.")] = 0,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="What is computed in: float32, tf32, bfloat16 or float64.")
+        str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
     ] = "float32",
     device: DeviceOption = "auto",
-    batch_size: Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")] = "auto",
+    batch_size: Annotated[
+        str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")
+    ] = "auto",
     threads: ThreadsOption = None,
     version: Annotated[
-        str, typer.Option("--version", help="A version of the model: an id, a snapshot's name, base or current.")
+        str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
     ] = "current",
     run: Annotated[
         int | None,
         typer.Option(
-            "--run", metavar="ID", help="Go on with this run; refused if version or settings differ from its own."
+            "--run",
+            metavar="ID",
+            help="Resume this run; refused if its version or settings are others than asked for. Default: the run "
+            "of that version and settings, else a new one.",
         ),
     ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Attribute the prompts that have no result yet; killed and run again, it goes on where it stopped.
+    """Attribute prompts that have no result yet. It is safe to interrupt: run it again to resume.
 
     Example: kndb attribute --model lab-bert --relation P176
     """
@@ -181,16 +208,17 @@ def attribute(
         left = ", ".join(f"{relation} ({count:,} prompts)" for relation, count in report.unfinished.items())
         note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")
     if report.held_out:
-        note(f"Left out {report.held_out:,} prompts of held-out templates ({option('held_out', True)} includes them).")
+        note(f"Left out {report.held_out:,} prompts of held-out templates; --held-out attributes them too.")
     limit = facts or sample
     if limit is not None and report.facts < limit:
         note(f"Only {report.facts:,} facts to choose from; all of them were taken.")
     _print_report(report, used, largest, output)
     _warn_of_errors(report)
     if report.free_fact is not None:
+        refine_it = call("attribution.refine", run=report.run.id)
         note(
-            f"Stored as fact {report.free_fact}. Its knowledge neurons: "
-            f"{call('attribution.refine', run=report.run.id)}, then: {call('query.fact', report.free_fact)}"
+            f"Stored as fact {report.free_fact}. Its knowledge neurons: {refine_it}, then: "
+            f"{call('query.fact', report.free_fact)}"
         )
 
 
@@ -247,31 +275,40 @@ def _warn_of_errors(report: AttributionReport) -> None:
 
 def refine(
     run: Annotated[
-        int | None, typer.Option("--run", metavar="ID", help="Which run. Default: the one finished last.")
+        int | None,
+        typer.Option(
+            "--run", metavar="ID", help="Refine this run; see: kndb query runs. Default: the one finished last."
+        ),
     ] = None,
     model: OptionalModelOption = None,
     threshold: Annotated[
         float | None,
         typer.Option(
             "--threshold",
-            help="Share of a prompt's largest score that its coarse set asks for. Default: 0.2; 0.5 for activations.",
+            help="Put neurons into a prompt's coarse set from this share (0 to 1) of its largest score. Default: "
+            "0.2; 0.5 for activations.",
         ),
     ] = None,
     share: Annotated[
-        float, typer.Option("--share", help="Share of a fact's prompts whose coarse sets must hold a neuron.")
+        float,
+        typer.Option(
+            "--share", help="Keep neurons that are in the coarse sets of this share (0 to 1) of a fact's prompts."
+        ),
     ] = 0.7,
-    min_prompts: Annotated[int, typer.Option("--min-prompts", help="The least number of those prompts.")] = 3,
+    min_prompts: Annotated[
+        int, typer.Option("--min-prompts", help="Ask for at least so many of a fact's prompts.")
+    ] = 3,
     adapt: Annotated[
         bool,
         typer.Option(
-            "--adapt/--no-adapt", help="Move the share per relation until sets have 2 to 5 neurons on average."
+            "--adapt/--no-adapt", help="Move --share, relation by relation, until facts have 2 to 5 neurons on average."
         ),
     ] = True,
     negative: Annotated[
-        bool, typer.Option("--negative", help="Refine the lowest scores: neurons that speak against the answer.")
+        bool, typer.Option("--negative", help="Refine the lowest scores: neurons that work against the answer.")
     ] = False,
     allow_incomplete: Annotated[
-        bool, typer.Option("--allow-incomplete", help="Refine a run that was interrupted.")
+        bool, typer.Option("--allow-incomplete", help="Refine a run even if it was interrupted.")
     ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

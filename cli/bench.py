@@ -11,43 +11,57 @@ import typer
 from kndb.errors import UsageError
 
 from .attribute import batch_size_option
+from .commands import command, group
 from .options import DeviceOption, FormatOption, RelationsOption
 from .output import OutputFormat, note, print_record, print_rows, progress_bar
 
-app = typer.Typer(help="Measure kndb on this machine.", no_args_is_help=True)
+app = group("Measure how fast and how exact kndb is on this machine.")
 
 
-@app.callback()
-def bench() -> None:
-    """Measure kndb on this machine."""
-
-
-@app.command()
+@command(app, "attribution", "Measure how fast and exact attribution is.")
 def attribution(
-    family: Annotated[str, typer.Option("--family", help="bert, roberta, gpt2, gpt_neox, llama or t5.")] = "bert",
-    size: Annotated[str, typer.Option("--size", help="tiny, base or 7b (llama).")] = "base",
+    family: Annotated[
+        str,
+        typer.Option("--family", help="Measure a model of this family: bert, roberta, gpt2, gpt_neox, llama or t5."),
+    ] = "bert",
+    size: Annotated[
+        str, typer.Option("--size", help="Measure a model of this size: tiny, base or 7b (llama only).")
+    ] = "base",
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Take random weights: the default without --checkpoint.")
+        bool, typer.Option("--random-weights", help="Take random weights, as without --checkpoint.")
     ] = False,
     checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", metavar="PATH", help="A checkpoint in place of family and size.")
+        str | None, typer.Option("--checkpoint", metavar="PATH", help="Measure this checkpoint, not a family and size.")
     ] = None,
-    prompts: Annotated[int, typer.Option("--prompts", help="How many prompts.")] = 64,
-    tokens: Annotated[int, typer.Option("--tokens", help="The length of each prompt.")] = 8,
-    method: Annotated[str, typer.Option("--method", help="The kind of score.")] = "integrated-gradients",
-    quadrature: Annotated[str, typer.Option("--quadrature", help="The integration rule.")] = "bisection",
-    steps: Annotated[int | None, typer.Option("--steps", help="A fixed number of nodes.")] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Error wanted of each integral.")] = 1e-3,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, tf32, bfloat16 or float64.")] = "float32",
+    prompts: Annotated[int, typer.Option("--prompts", help="Attribute so many prompts.")] = 64,
+    tokens: Annotated[int, typer.Option("--tokens", help="Make each prompt so many tokens long.")] = 8,
+    method: Annotated[
+        str, typer.Option("--method", help="Compute this kind of score; see: kndb methods.")
+    ] = "integrated-gradients",
+    quadrature: Annotated[
+        str, typer.Option("--quadrature", help="Integrate by this rule, as kndb attribute does.")
+    ] = "bisection",
+    steps: Annotated[int | None, typer.Option("--steps", help="Use so many nodes of a fixed rule.")] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance", help="Refine the nodes of bisection until each integral has at most this relative error."
+        ),
+    ] = 1e-3,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
+    ] = "float32",
     device: DeviceOption = "auto",
-    batch_size: Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")] = "auto",
+    batch_size: Annotated[
+        str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")
+    ] = "auto",
     baseline_prompts: Annotated[
-        int, typer.Option("--baseline-prompts", help="Prompts that the baseline attributes; 0 leaves it out.")
+        int, typer.Option("--baseline-prompts", help="Let the baseline attribute so many prompts; 0 leaves it out.")
     ] = 1,
     store: Annotated[bool, typer.Option("--store", help="Write the results into a temporary database too.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights and prompts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     save: Annotated[
-        Path | None, typer.Option("--save", metavar="FILE", help="Keep settings and measures as JSON.")
+        Path | None, typer.Option("--save", metavar="FILE", help="Write settings and measures to this file, as JSON.")
     ] = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -58,7 +72,7 @@ def attribution(
     from kndb.database.bench import bench_attribution, save_benchmark
 
     if random_weights and checkpoint is not None:
-        raise UsageError("found --random-weights and --checkpoint; expected one of them")
+        raise UsageError("--random-weights and --checkpoint exclude each other; give one of them")
     settings: dict[str, Any] = {
         "family": family,
         "size": size,
@@ -97,18 +111,22 @@ LOCALISATION_COLUMNS: tuple[str, ...] = (
 SHARE_COLUMNS = ("own", "relation", "block", "foreign", "free")
 
 
-@app.command()
+@command(app, "localisation", "Score methods against planted neurons.")
 def localisation(
     model: Annotated[
         str,
-        typer.Option("--model", metavar="NAME-or-DIR", help="lab-bert, or a folder from kndb lab train --planted."),
+        typer.Option(
+            "--model",
+            metavar="NAME-or-DIR",
+            help="Score this model: lab-bert, or a folder from kndb lab train --planted.",
+        ),
     ] = "lab-bert",
     facts: Annotated[
         list[Path] | None,
         typer.Option(
             "--facts",
             metavar="PATH",
-            help="The fact lists that the model was planted with; repeatable. Default: kndb's own.",
+            help="Use this fact list, which the model was planted with; repeatable. Default: kndb's own.",
             show_default=False,
         ),
     ] = None,
@@ -116,11 +134,15 @@ def localisation(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", metavar="METHOD", help="Only this kind of score; repeatable. Default: all.", show_default=False
+            "--method",
+            metavar="METHOD",
+            help="Try only this kind of score; repeatable. Default: all.",
+            show_default=False,
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the scores (.png, .svg or .pdf).")
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the scores too, into this .png, .svg or .pdf file."),
     ] = None,
     wide: Annotated[
         bool, typer.Option("--wide", help="Show whose neurons the refined sets hold, too; JSON and CSV always do.")

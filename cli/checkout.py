@@ -15,24 +15,36 @@ from .output import OutputFormat, as_row, note, print_record
 
 def checkout(
     folder: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="The working copy; a new one where there is none yet.")
+        Path,
+        typer.Option(
+            "--dir", metavar="DIR", help="Make the working copy in this folder, or switch the one that is there."
+        ),
     ],
     version: Annotated[
         str | None,
-        typer.Argument(metavar="VERSION", help="A version id, a snapshot's name, base or current.", show_default=False),
+        typer.Argument(
+            metavar="VERSION",
+            help="Use this version: base, current, a version id, or a snapshot's name.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="NAME", help="The model. Default: that of the working copy.", show_default=False
+            "--model",
+            metavar="NAME",
+            help="Use this registered model. Default: that of the working copy.",
+            show_default=False,
         ),
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Change no version; say what the copy holds.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Read and compare every slot ever patched.")] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="With --status: compare all other bytes with the base checkpoint too.")
+    status: Annotated[bool, typer.Option("--status", help="Change nothing; say what the copy holds.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read and compare every value slot that was ever patched.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the slots whatever they hold.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="With --status, compare all other bytes with the base checkpoint too.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the value slots whatever they hold.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -43,13 +55,13 @@ def checkout(
     if status:
         if version is not None or model is not None or force:
             raise UsageError(
-                "found --status with a VERSION, --model or --force; expected --dir alone, and --verify or --full"
+                "--status goes without VERSION, --model and --force; give it --dir alone, or with --verify or --full"
             )
         _print_status(folder, verify, full, db, output)
         return
     if version is None or full:
         raise UsageError(
-            "expected a VERSION, or --status (alone or with --verify or --full) to look at the working copy"
+            "VERSION is required, or --status (alone or with --verify or --full) to look at the working copy"
         )
     with open_existing(db) as database:
         done = database.checkouts.checkout(version, folder, model=model, verify=verify, force=force)

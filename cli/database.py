@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import StoreDamagedError
 
-from .options import DatabaseOption, FormatOption, open_existing, open_or_create
+from .commands import command, group
+from .options import DatabaseOption, FormatOption, explained, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record
 
-app = typer.Typer(no_args_is_help=True, help="Make, check, back up and describe the database.")
+app = group("Make, upgrade, check, back up and describe the database.")
 
 
-@app.command()
+@command(app, "init", "Make a new database.")
 def init(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
     """Make a new database; one that is there already stays as it is.
 
@@ -25,7 +27,7 @@ def init(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -
         print_record(database.maintenance.info(), output)
 
 
-@app.command()
+@command(app, "upgrade", "Bring an older kndb's database up to date.")
 def upgrade(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
     """Bring a database of an older kndb to this one's schema, all or nothing.
 
@@ -34,10 +36,12 @@ def upgrade(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
     from kndb.database import default_location, upgrade_database
 
     location = db or default_location()
-    print_record({"path": location, "revision": upgrade_database(location)}, output)
+    with explained(db):
+        revision = upgrade_database(location)
+    print_record({"path": location, "revision": revision}, output)
 
 
-@app.command()
+@command(app, "check", "Look for damage.")
 def check(
     repair: Annotated[bool, typer.Option("--repair", help="Remove files that no edit names.")] = False,
     db: DatabaseOption = None,
@@ -49,17 +53,19 @@ def check(
     """
     from kndb.database import check_database, default_location
 
-    report = check_database(db or default_location(), repair=repair)
+    with explained(db):
+        report = check_database(db or default_location(), repair=repair)
     print_record({"sound": report.sound, **as_row(report)}, output)
     if report.orphans and not repair:
-        note(f"{len(report.orphans)} left-over files are named by no edit; remove them with: kndb db check --repair")
+        repair_them = call("maintenance.check", repair=True)
+        note(f"{len(report.orphans)} left-over files are named by no edit; remove them with: {repair_them}")
     if not report.sound:
-        raise StoreDamagedError(f"found {len(report.problems)} problems; the first: {report.problems[0]}")
+        raise StoreDamagedError(f"the database has {len(report.problems)} problems; the first: {report.problems[0]}")
 
 
-@app.command()
+@command(app, "backup", "Copy the database and its edits.")
 def backup(
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new database file.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Write this database file; edits go beside it.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -72,7 +78,7 @@ def backup(
         print_record({"backup": str(database.maintenance.backup(target, overwrite=overwrite))}, output)
 
 
-@app.command()
+@command(app, "info", "Say where the database is and what it holds.")
 def info(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
     """Say where the database is, how large, of which revision, and what it holds.
 

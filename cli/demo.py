@@ -12,7 +12,7 @@ from .output import OutputFormat, print_rows, print_text, progress_bar
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the demo's database is left for you to explore.")
+        Path, typer.Option("--out", metavar="DIR", help="Leave the demo's database in this folder, for you to explore.")
     ] = Path("kndb-demo"),
 ) -> None:
     """Show everything on a small trained model: ingest, attribute, share, edit, revert, erase, restore.

@@ -10,6 +10,7 @@ import typer
 from kndb.errors import UsageError
 
 from .answering import choose
+from .commands import command, group
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -21,21 +22,25 @@ from .options import (
 )
 from .output import OutputFormat, as_row, print_record, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Write results and facts to CSV, JSON-lines or Parquet files.")
+app = group("Write results and facts to CSV, JSON-lines or Parquet files.")
 
 ToOption = Annotated[
-    Path, typer.Option("--to", metavar="FILE", help="The file to make: .csv, .jsonl or .parquet.", show_default=False)
+    Path,
+    typer.Option(
+        "--to", metavar="FILE", help="Write this file, which ends in .csv, .jsonl or .parquet.", show_default=False
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
 
-@app.command()
+@command(app, "neurons", "Write knowledge neurons to a file.")
 def neurons(
     to: ToOption,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     run: Annotated[
-        int | None, typer.Option("--run", metavar="ID", help="The newest refinement of this run.", show_default=False)
+        int | None,
+        typer.Option("--run", metavar="ID", help="Write the newest refinement of this run.", show_default=False),
     ] = None,
     model: OptionalModelOption = None,
     relation: RelationsOption = None,
@@ -60,12 +65,17 @@ def neurons(
     print_record(as_row(written), output)
 
 
-@app.command()
+@command(app, "scores", "Write a run's results and scores to a file.")
 def scores(
     to: ToOption,
     run: Annotated[
         int | None,
-        typer.Option("--run", metavar="ID", help="Which run. Default: the newest with scores.", show_default=False),
+        typer.Option(
+            "--run",
+            metavar="ID",
+            help="Write this run; see: kndb query runs. Default: the newest with scores.",
+            show_default=False,
+        ),
     ] = None,
     model: OptionalModelOption = None,
     relation: RelationsOption = None,
@@ -84,7 +94,7 @@ def scores(
     print_record(as_row(written), output)
 
 
-@app.command()
+@command(app, "facts", "Write facts, templates and prompts to a file.")
 def facts(
     to: ToOption,
     relation: RelationsOption = None,

@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
 
 from .answering import note_who_answers
+from .commands import command, group
 from .options import DatabaseOption, FormatOption, RelationsOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Import results of others, and what kndb exported elsewhere.")
+app = group("Store results of others, and what kndb exported from another store.")
 
 _SHOWN = 3
 
@@ -25,30 +27,38 @@ ModelNameOption = Annotated[
     typer.Option(
         "--model-name",
         metavar="NAME",
-        help="The model that they are about; kndb's own files name it themselves.",
+        help="Store them for this model. Default: the one that kndb's own files name.",
         show_default=False,
     ),
 ]
 
 
-@app.command()
+@command(app, "neurons", "Store sets of neurons found elsewhere.")
 def neurons(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files of neurons.")],
-    input_format: Annotated[str, typer.Option("--input-format", help="auto, eleutherai, csv or kndb.")] = "auto",
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Read these files of neurons.")],
+    input_format: Annotated[
+        str, typer.Option("--input-format", help="Read files as eleutherai, csv or kndb; auto finds out which.")
+    ] = "auto",
     model_name: ModelNameOption = None,
     layers: Annotated[
         int | None,
-        typer.Option("--layers", help="Layers of a model that the store does not have.", show_default=False),
+        typer.Option("--layers", help="Say how many layers a model has that is not registered.", show_default=False),
     ] = None,
     neurons_per_layer: Annotated[
-        int | None, typer.Option("--neurons", help="FFN neurons in each of its layers.", show_default=False)
+        int | None,
+        typer.Option("--neurons", help="Say how many FFN neurons each of its layers has.", show_default=False),
     ] = None,
     facts_by: Annotated[
-        str, typer.Option("--facts-by", help="How a CSV file names facts: external-id or number.")
+        str,
+        typer.Option(
+            "--facts-by", help="Read facts' names in CSV files as external-id (the source's) or number (the store's)."
+        ),
     ] = "external-id",
     setting: Annotated[
         list[str] | None,
-        typer.Option("--setting", metavar="KEY=VALUE", help="How the sets were made; repeatable.", show_default=False),
+        typer.Option(
+            "--setting", metavar="KEY=VALUE", help="Store how the sets were made; repeatable.", show_default=False
+        ),
     ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -77,9 +87,9 @@ def neurons(
     _print(asdict(report), ("unjoined", "superseded"), output)
 
 
-@app.command()
+@command(app, "scores", "Store a run that another store exported.")
 def scores(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `kndb export scores` wrote.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb export scores wrote.")],
     model_name: ModelNameOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -93,20 +103,20 @@ def scores(
     _note_unjoined(report.unjoined)
     if report.missing_prompts:
         note(
-            f"Left out {_few(report.missing_prompts, 'prompt')} that the store does not have. Ingest the templates "
-            "with `kndb ingest PATH`, then import again."
+            f"Left out {_few(report.missing_prompts, 'prompt')} that the store lacks. Ingest the templates, then "
+            f"import again: {call('facts.ingest', Placeholder('PATH'))}"
         )
     if report.already_there:
         note(f"Nothing is new: run {report.run} has a result of each of these prompts already.")
     _print(asdict(report), ("unjoined", "missing_prompts"), output)
 
 
-@app.command()
+@command(app, "facts", "Store facts that another store exported.")
 def facts(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="CSV, JSON-lines or Parquet files.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Read these CSV, JSON-lines or Parquet files.")],
     relation: RelationsOption = None,
     skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave invalid rows out and list them, instead of stopping.")
+        bool, typer.Option("--skip-invalid", help="Skip rows that can't be used, and list them, instead of stopping.")
     ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -126,7 +136,7 @@ def _setting(text: str) -> tuple[str, object]:
     """A setting's name, and its value: a number, true, false or null where it reads like one, else text."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise UsageError(f"found --setting {text!r}; expected KEY=VALUE, for example: --setting threshold=0.3")
+        raise UsageError(f"--setting must be KEY=VALUE, for example threshold=0.3 (got {text!r})")
     try:
         parsed = json.loads(value)
     except ValueError:
@@ -137,8 +147,8 @@ def _setting(text: str) -> tuple[str, object]:
 def _note_unjoined(names: Sequence[str]) -> None:
     if names:
         note(
-            f"Left out {_few(names, 'fact')} that the store does not have. Ingest the relations that they belong to "
-            "with `kndb ingest PATH`, then import again."
+            f"Left out {_few(names, 'fact')} that the store lacks. Ingest the relations that they belong to, then "
+            f"import again: {call('facts.ingest', Placeholder('PATH'))}"
         )
 
 

@@ -12,13 +12,18 @@ from .output import OutputFormat, as_row, note, print_record
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders of facts and templates.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Read these files or folders of facts and templates.")
+    ],
     input_format: Annotated[
-        str, typer.Option("--input-format", help="auto, jsonl, csv, pararel, lama, bags or counterfact.")
+        str,
+        typer.Option(
+            "--input-format", help="Read files as jsonl, csv, pararel, lama, bags or counterfact; auto finds out which."
+        ),
     ] = "auto",
     relation: RelationsOption = None,
     skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave invalid lines out and list them, instead of stopping.")
+        bool, typer.Option("--skip-invalid", help="Skip lines that can't be used, and list them, instead of stopping.")
     ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

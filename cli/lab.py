@@ -7,20 +7,26 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call
+
+from .commands import command, group
 from .options import FormatOption
 from .output import OutputFormat, note, print_record, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Train small models that know one list of facts.")
+app = group("Train small models that know one list of facts.")
 
 
-@app.command()
+@command(app, "train", "Train a small model that knows a fact list.")
 def train(
-    family: Annotated[str, typer.Option("--family", help="bert (masked) or gpt2 (causal).")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write the checkpoint folder.")],
+    family: Annotated[str, typer.Option("--family", help="Train this kind of model: bert (masked) or gpt2 (causal).")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write the checkpoint into this folder.")],
     facts: Annotated[
         list[Path] | None,
         typer.Option(
-            "--facts", metavar="PATH", help="Fact lists; repeatable. Default: kndb's own.", show_default=False
+            "--facts",
+            metavar="PATH",
+            help="Train on this fact list; repeatable. Default: kndb's own.",
+            show_default=False,
         ),
     ] = None,
     epochs: Annotated[
@@ -28,20 +34,20 @@ def train(
         typer.Option(
             "--epochs",
             min=1,
-            help="Passes over the training prompts. Default: 16, or as many as planting needs.",
+            help="Pass over the training prompts so many times. Default: 16, or as many as planting needs.",
             show_default=False,
         ),
     ] = None,
-    layers: Annotated[int, typer.Option("--layers", min=1, help="Transformer layers.")] = 4,
-    width: Annotated[int, typer.Option("--width", min=8, help="Hidden size.")] = 128,
-    neurons: Annotated[int, typer.Option("--neurons", min=8, help="FFN neurons per layer.")] = 512,
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Make so many transformer layers.")] = 4,
+    width: Annotated[int, typer.Option("--width", min=8, help="Make the hidden state so wide.")] = 128,
+    neurons: Annotated[int, typer.Option("--neurons", min=8, help="Make so many FFN neurons in each layer.")] = 512,
     planted: Annotated[
         bool,
         typer.Option(
             "--planted", help="Give each relation and each fact FFN neurons of its own; planted.json says which."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="For weights, dropout and order.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = False,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -65,5 +71,5 @@ def train(
             force=force,
             progress=tick,
         )
-    note(f"Wrote {out}. Register it with: kndb model add {out}")
+    note(f"Wrote {out}. Register it with: {call('models.add', out)}")
     print_record(trained, output)

@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from kndb.errors import InputError, KndbError
+from kndb.errors import InputError, KndbError, UsageError
 
-from .output import note
+from .advice import remember_database
+from .commands import Group, Place, fill
+from .logs import log_to_stderr
+from .options import DATABASE_HELP
+from .output import complain, manner, note
 
+KNOWLEDGE, ATTRIBUTION, EDITS = "Knowledge", "Attribution", "Edits"
+FILES, STORE, TRIALS = "Figures and files", "Store", "Lab models and measurements"
 COMMANDS = {
-    "ingest": "ingest:ingest",
-    "model": "model:app",
-    "attribute": "attribute:attribute",
-    "refine": "attribute:refine",
-    "methods": "attribute:methods",
-    "query": "query:app",
-    "plot": "plot:app",
-    "report": "report:report",
-    "probe": "probe:app",
-    "ask": "ask:ask",
-    "edit": "edit:app",
-    "snapshot": "snapshot:app",
-    "checkout": "checkout:checkout",
-    "import": "imports:app",
-    "export": "exports:app",
-    "db": "database:app",
-    "lab": "lab:app",
-    "bench": "bench:app",
-    "demo": "demo:demo",
+    "ingest": Place("ingest:ingest", "Read fact lists into the store.", KNOWLEDGE),
+    "model": Place("model:app", "Register checkpoints, and list them.", KNOWLEDGE),
+    "query": Place("query:PLACES", "Ask which neurons facts and relations share, and more.", KNOWLEDGE),
+    "probe": Place("probe:app", "Suppress, amplify or read knowledge neurons.", KNOWLEDGE),
+    "ask": Place("ask:ask", "Ask a model, at any version, to fill in a blank.", KNOWLEDGE),
+    "attribute": Place("attribute:attribute", "Score the neurons behind each answer.", ATTRIBUTION),
+    "refine": Place("attribute:refine", "Turn scores into knowledge neurons.", ATTRIBUTION, table=True),
+    "methods": Place("attribute:methods", "List the methods of attribution.", ATTRIBUTION, opens=False, table=True),
+    "edit": Place("edit:PLACES", "Plan, apply, measure, revert and share edits.", EDITS),
+    "snapshot": Place("snapshot:app", "Name versions, go back to them, export them.", EDITS),
+    "checkout": Place("checkout:checkout", "Make or switch a working copy of a checkpoint.", EDITS),
+    "plot": Place("plot:app", "Draw what queries and probes find.", FILES),
+    "report": Place("report:report", "Write a model's report as one HTML file.", FILES),
+    "import": Place("imports:app", "Import others' results, and other stores'.", FILES),
+    "export": Place("exports:app", "Write neurons, scores and facts to files.", FILES),
+    "db": Place("database:app", "Make, upgrade, check and back up the database.", STORE),
+    "demo": Place("demo:demo", "Show everything on a small trained model.", TRIALS, opens=False),
+    "lab": Place("lab:app", "Train small models that know a fact list.", TRIALS, opens=False),
+    "bench": Place("bench:app", "Measure speed and precision on this machine.", TRIALS, opens=False),
 }
-"""All commands and groups of commands in the order of the help: the module of each and its name there.
-
-Of a command line that names one, only that one is imported: to describe all of them takes longer than most take to run.
-"""
+"""All commands and groups of commands, in the order of the help."""
+COMPLETING = "_KNDB_COMPLETE"
+"""The environment variable by which a shell asks for completion; others have the words."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 LISTED = 20
 """Rejected lines that an error message lists."""
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """All commands; keeps typer from giving an interrupt or a broken pipe an exit code of its own."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -55,7 +59,7 @@ class _Commands(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            note("Interrupted. What was stored stays; the same command goes on from there.")
+            note("Interrupted. What was stored stays; run the same command again to resume.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # Python would complain once more when it flushes stdout at exit.
@@ -73,39 +77,61 @@ def _version(wanted: bool) -> None:
 
 
 def main(
-    version: Annotated[
+    ctx: typer.Context,
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="PATH-or-URL", help=DATABASE_HELP, show_default=False)
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log on stderr what kndb does, with times.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no notes and no progress; warnings and errors stay.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
         bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A database of the knowledge neurons of language models, and version control for edits of them."""
+    """Sets what holds for all commands."""
+    name = ctx.invoked_subcommand
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet contradict each other; give one of them, or neither")
+    if db is not None and name in COMMANDS and not COMMANDS[name].opens:
+        raise UsageError(f"--db {db}: kndb {name} uses no database of yours; leave --db out")
+    remember_database(db)
+    manner.reset()
+    manner.quiet = quiet
+    if verbose:
+        log_to_stderr()
 
 
-def command_line(only: str | None = None) -> typer.Typer:
-    """The command line with all commands.
+def command_line(words: Sequence[str] | None = None) -> typer.Typer:
+    """The command line.
 
     Args:
-        only: leave out all but this one.
+        words: the commands that it names (see `named_commands`): only these are imported. None imports all.
     """
     app = typer.Typer(
         name="kndb",
         cls=_Commands,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
         help="A database of the knowledge neurons of language models, and version control for edits of them.",
-        epilog="Start with: kndb demo. Exit codes: see docs/commands.md.",
+        epilog="Start with: kndb demo. Help on a command: kndb COMMAND --help. Exit codes: see docs/commands.md.",
     )
     app.callback()(main)
-    for name, place in COMMANDS.items():
-        if only in (None, name):
-            module, _, attribute = place.partition(":")
-            found = getattr(import_module(f"kndb.cli.{module}"), attribute)
-            if isinstance(found, typer.Typer):
-                app.add_typer(found, name=name)
-            else:
-                app.command(name)(found)
+    fill(app, "kndb.cli", COMMANDS, words)
     return app
+
+
+def named_commands(words: Sequence[str]) -> list[str]:
+    """The words of a command line that are no options: first of all the group and the command."""
+    found, rest = [], iter(words)
+    for word in rest:
+        if word == "--db":
+            next(rest, None)
+        elif not word.startswith("-"):
+            found.append(word)
+    return found
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -114,6 +140,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after `kndb`; None takes the process's own.
     """
+    # A start makes many objects and no garbage: looking for it as often as Python does costs a fifth of a listing.
+    gc.set_threshold(50_000, 20, 20)
     sys.exit(exit_code(arguments))
 
 
@@ -121,7 +149,10 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        command_line(words[0] if words and words[0] in COMMANDS else None)(args=words, prog_name="kndb")
+        typed = words
+        if COMPLETING in os.environ:
+            typed = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or "").split()[1:]
+        command_line(named_commands(typed))(args=words, prog_name="kndb")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KndbError as error:
@@ -131,12 +162,12 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: KndbError) -> None:
-    note(f"Error: {error.text}")
+    complain(f"Error: {error.text}")
     if isinstance(error, InputError) and len(error.rejected) > 1:
         for line in error.rejected[:LISTED]:
-            note(f"  {line.text}")
+            complain(f"  {line.text}")
         if len(error.rejected) > LISTED:
-            note(f"  … and {len(error.rejected) - LISTED} more")
+            complain(f"  … and {len(error.rejected) - LISTED} more")
 
 
 if __name__ == "__main__":

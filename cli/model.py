@@ -6,20 +6,26 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.records.models import Model
 
+from .commands import command, group
 from .options import DatabaseOption, FormatOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Register checkpoints and look at them.")
+app = group("Register checkpoints, and look at what is registered.")
 
 
-@app.command()
+@command(app, "add", "Register a checkpoint.")
 def add(
-    source: Annotated[str, typer.Argument(metavar="PATH-OR-HUB-NAME", help="A folder, a hub name, or a lab model.")],
-    name: Annotated[
-        str | None, typer.Option("--name", help="What to call it. Default: the source's last part.")
-    ] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH-OR-HUB-NAME",
+            help="Register this checkpoint: a folder, a name on the Hugging Face hub, or a lab model.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Call it this. Default: the source's last part.")] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -31,7 +37,7 @@ def add(
         print_record(as_row(database.models.add(source, name)), output)
 
 
-@app.command("list")
+@command(app, "list", "List the registered models.", table=True)
 def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
     """List the registered models and their current versions.
 
@@ -42,12 +48,15 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
     for model in models:
         _note_missing_checkpoint(model)
     rows = [{**as_row(model), "fingerprint": model.fingerprint[:12]} for model in models]
-    print_rows(rows, ["name", "family", "layers", "neurons", "version", "fingerprint", "source"], output)
+    if not rows:
+        note(f"No model is registered yet; register one with: {call('models.add', Placeholder('PATH'))}")
+    columns = ["name", "family", "layers", "neurons", "version", "fingerprint", "source"]
+    print_rows(rows, columns, output, short=columns[:5])
 
 
-@app.command()
+@command(app, "show", "Show one model.")
 def show(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
+    name: Annotated[str, typer.Argument(help="The model's name; see: kndb model list.")],
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -65,5 +74,5 @@ def _note_missing_checkpoint(model: Model) -> None:
     if not model.has_checkpoint:
         note(
             f"Of {model.name} the store has imported results and no checkpoint; register it with: "
-            f"kndb model add PATH --name {model.name}"
+            f"{call('models.add', Placeholder('PATH'), name=model.name)}"
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from kndb.advice import call
 from kndb.errors import UsageError
 
 _LONGEST_RANGE = 100_000
@@ -20,14 +22,46 @@ def parse_numbers(words: Iterable[str]) -> list[int]:
     for word in words:
         match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", word)
         if match is None:
-            raise UsageError(f"found {word!r}; expected a number, or a range such as 7-12")
+            raise UsageError(f"{word!r} is neither an edit's number nor a range such as 7-12{_pull(word)}")
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if abs(last - first) >= _LONGEST_RANGE:
-            raise UsageError(f"found the range {word}; expected one of at most {_LONGEST_RANGE} numbers")
+            raise UsageError(f"the range {word} is too long; a range may have {_LONGEST_RANGE:,} numbers")
         step = 1 if last >= first else -1
         numbers.extend(range(first, last + step, step))
     return numbers
+
+
+def edit_number(text: str) -> int:
+    """An edit's number.
+
+    Raises:
+        UsageError: for a text that is none; if it names a file, with how to take edits from that.
+    """
+    if not re.fullmatch(r"\d{1,18}", text.strip()):
+        listed = f"list the edits with: {call('edits.all')}"
+        raise UsageError(f"{text!r} is not an edit's number{_pull(text) or f'; {listed}'}")
+    return int(text)
+
+
+def fact_number(text: str) -> int:
+    """A fact's number.
+
+    Raises:
+        UsageError: for a text that is none, with how to find the number.
+    """
+    if not re.fullmatch(r"\d{1,18}", text.strip()):
+        found = call("facts.find") if _is_file(text) else call("facts.find", subject=text)
+        raise UsageError(f"{text!r} is not a fact's number; find the number with: {found}")
+    return int(text)
+
+
+def _is_file(text: str) -> bool:
+    return Path(text).suffix != "" or Path(text).exists()
+
+
+def _pull(text: str) -> str:
+    return f"; take edits from a file with: {call('edits.pull', text)}" if _is_file(text) else ""
 
 
 def number_ranges(numbers: Sequence[int]) -> str:

@@ -2,55 +2,81 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kndb.advice import call
+from kndb.errors import StoreMissingError, UsageError
 
-from .advice import for_shell, remember_database
+from . import completion
+from .advice import remember_database
+from .numbers import edit_number, fact_number
 from .output import OutputFormat
 
 if TYPE_CHECKING:
     from kndb.database import Database
 
+DATABASE_HELP = "Use this database: a path, or sqlite:///PATH. Default: $KNDB_DB, else ./kndb.db."
 
-def _fact_number(text: str | int) -> int:
-    """The number in a fact's place on the command line; a subject's text is a near miss."""
-    if isinstance(text, int) or text.strip().isdecimal():
-        return int(text)
-    search = for_shell(call("facts.find", subject=text))
-    raise typer.BadParameter(f"{text!r} is no fact's number; find it with: {search}")
+
+def _database(ctx: typer.Context, value: str | None) -> str | None:
+    """The --db that was given: before the command, after it, or twice the same."""
+    before = None if ctx.parent is None else ctx.find_root().params.get("db")
+    if value is not None and before not in (None, value):
+        raise UsageError(f"--db was given twice: {before} before the command, {value} after it; give one of them")
+    chosen = before if value is None else value
+    remember_database(chosen)
+    return chosen
 
 
 DatabaseOption = Annotated[
     str | None,
+    typer.Option("--db", metavar="PATH-or-URL", help=DATABASE_HELP, show_default=False, callback=_database),
+]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Print the answer as this.")]
+ModelOption = Annotated[
+    str,
     typer.Option(
-        "--db",
-        metavar="PATH-or-URL",
-        help="The database: a path or sqlite:///PATH. Default: $KNDB_DB, else ./kndb.db.",
-        show_default=False,
+        "--model",
+        metavar="NAME",
+        help="Use this registered model; see: kndb model list.",
+        autocompletion=completion.models,
     ),
 ]
-FormatOption = Annotated[OutputFormat, typer.Option("--format", help="How to print the answer.")]
-ModelOption = Annotated[str, typer.Option("--model", metavar="NAME", help="A registered model; see: kndb model list.")]
 OptionalModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="Only this model's.", show_default=False)
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Take only what belongs to this model. Default: any.",
+        show_default=False,
+        autocompletion=completion.models,
+    ),
 ]
 RelationsOption = Annotated[
     list[str] | None,
-    typer.Option("--relation", metavar="KEY", help="Only this relation, such as P176; repeatable.", show_default=False),
+    typer.Option(
+        "--relation",
+        metavar="KEY",
+        help="Take only facts of this relation, such as P176; repeatable. Default: all.",
+        show_default=False,
+        autocompletion=completion.relations,
+    ),
 ]
 RefinementOption = Annotated[
     int | None,
     typer.Option(
         "--refinement",
         metavar="ID",
-        help="Which refinement answers. Default: the newest complete one by integrated gradients that holds the facts "
-        "asked about; see: kndb query refinements.",
+        help="Let this refinement answer; see: kndb query refinements. Default: the newest complete one by integrated "
+        "gradients that holds the facts asked about.",
         show_default=False,
+        autocompletion=completion.refinements,
     ),
 ]
 RefinementMethodOption = Annotated[
@@ -58,31 +84,47 @@ RefinementMethodOption = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="The newest complete refinement by this method of attribution, such as activation.",
+        help="Let the newest complete refinement by this method of attribution answer, such as activation.",
         show_default=False,
     ),
-]
-FactArgument = Annotated[
-    int, typer.Argument(metavar="FACT", parser=_fact_number, help="A fact's number; see: kndb query facts.")
 ]
 PartOption = Annotated[
     str | None,
     typer.Option(
-        "--part", metavar="NAME", help="Only this part of the answer; CSV prints one at a time.", show_default=False
+        "--part",
+        metavar="NAME",
+        help="Print only this part of the answer. CSV needs one. Default: all.",
+        show_default=False,
     ),
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many facts.", show_default=False)]
-EditArgument = Annotated[int, typer.Argument(metavar="EDIT", help="An edit's number; see: kndb edit list.")]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", help="Print at most so many facts. Default: all.", show_default=False),
+]
+EditArgument = Annotated[
+    int,
+    typer.Argument(
+        metavar="EDIT",
+        help="The edit's number; see: kndb edit list.",
+        parser=edit_number,
+        autocompletion=completion.edits,
+    ),
+]
+FactArgument = Annotated[
+    int, typer.Argument(metavar="FACT", help="The fact's number; see: kndb query facts.", parser=fact_number)
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
         "--threads",
         metavar="N",
-        help="Threads to compute with. Default: $KNDB_THREADS, else the physical cores that are free.",
+        help="Compute with so many threads on the CPU. Default: $KNDB_THREADS, else the physical cores that are free.",
         show_default=False,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Compute on this device: cpu, cuda or mps; auto takes the fastest.")
+]
 
 
 @contextmanager
@@ -98,13 +140,50 @@ def open_existing(location: str | None) -> Database:
     """Opens a database that must be there."""
     from kndb.database import open_database
 
-    remember_database(location)
-    return open_database(location, create=False)
+    with explained(location):
+        return open_database(location, create=False)
 
 
 def open_or_create(location: str | None) -> Database:
     """Opens a database, making a new one where there is none."""
     from kndb.database import open_database
 
-    remember_database(location)
     return open_database(location, create=True)
+
+
+@contextmanager
+def explained(location: str | None) -> Iterator[None]:
+    """Says, where a database is missing, what named it, and what to do.
+
+    Raises:
+        StoreMissingError: in place of the block's.
+    """
+    try:
+        yield
+    except StoreMissingError as error:
+        raise StoreMissingError(_missing(error.text, location, os.environ.get("KNDB_DB"))) from error
+
+
+def _missing(found: str, location: str | None, variable: str | None) -> str:
+    """Why there is no database, and what to do.
+
+    Args:
+        found: what was found.
+        location: the --db that was given.
+        variable: the environment's KNDB_DB.
+    """
+    what = found.partition(";")[0]
+    if location is not None:
+        make = f"kndb db init --db {shlex.quote(location)}"
+        return f"--db {location}: {what}; check the path, or make a database there with: {make}"
+    if variable:
+        return (
+            f"KNDB_DB={variable}: {what}. Set this environment variable to another file, name one with --db PATH, or "
+            "make a database there with: kndb db init"
+        )
+    near = sorted(str(path) for path in Path().glob("*.db") if path.name != "kndb.db")[:3]
+    here = f"; this folder has {', '.join(near)}" if near else ""
+    return (
+        f"{what}: neither --db nor KNDB_DB is set, so kndb looked for ./kndb.db{here}. Name your database with "
+        "--db PATH, or make one here: kndb ingest PATH makes it with its first facts, kndb db init an empty one"
+    )

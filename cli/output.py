@@ -1,28 +1,32 @@
 """Answers on stdout, everything else on stderr.
 
-Data is printed as a table for people, or as JSON or CSV for programs. A table that is piped is as wide as it needs
-to be. Notes, warnings and progress go to stderr, and progress only to a terminal.
+Data is printed as a table for people, or as JSON or CSV for programs. A table fits the terminal; one that is piped is
+as wide as it needs to be. Notes, warnings and progress go to stderr, and progress only to a terminal.
+
+Texts come from files and from colleagues. What people read has no character that a terminal would obey: see `visible`.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from enum import Enum
-from io import StringIO
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.table import Table
 
 from kndb.errors import UsageError
 
 from .advice import for_shell
+from .table_layout import record_lines, table_lines
+from .visible import harmless, harmless_json, visible
 
 
 class OutputFormat(str, Enum):
@@ -51,23 +55,104 @@ class Tick(Protocol):
         """Moves the bar."""
 
 
-def print_rows(rows: Sequence[Row], columns: Sequence[str], output: OutputFormat) -> None:
-    """Prints rows: as a table, a JSON list of objects, or CSV with a header.
+WARNING = "Warning:"
+"""How a remark begins that --quiet does not drop."""
+
+
+@dataclass
+class Manner:
+    """How the command line asked for answers to be printed; `reset` is called before each command.
+
+    Attributes:
+        quiet: no notes and no progress; warnings stay.
+        wide: tables with all their columns.
+        sort: the column to sort rows by.
+        reverse: sort the other way round.
+    """
+
+    quiet: bool = False
+    wide: bool = False
+    sort: str | None = None
+    reverse: bool = False
+
+    def reset(self) -> None:
+        """Goes back to how answers are printed if nobody asks for anything."""
+        self.quiet, self.wide, self.sort, self.reverse = False, False, None, False
+
+
+manner = Manner()
+
+SHARES = frozenset(
+    {"share", "known_answers", "success", "held_out_success", "paraphrase", "neighbourhood", "success_rate"}
+    | {"correct_before", "correct_after", "intra_locality", "inter_locality", "share_of_product"}
+    | {"precision", "precision_by_chance", "recall", "recall_by_chance", "own", "block", "foreign", "free"}
+)
+"""Columns that hold shares: people read them in percent."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+TITLES = {"known_answers": "answers known"}
+"""Columns that people read by another name."""
+
+
+class Share(float):
+    """A number that people read in percent, in a column that has other numbers too."""
+
+
+def print_rows(
+    rows: Sequence[Row], columns: Sequence[str], output: OutputFormat, *, short: Sequence[str] | None = None
+) -> None:
+    """Prints rows: as a table, a JSON list of objects, or CSV with a header. Sorts them first, if that was asked for.
 
     Args:
         rows: each with at least these columns.
         columns: what to print, in order.
         output: how.
+        short: the columns of a table, unless --wide asks for all; None for all.
+
+    Raises:
+        UsageError: if rows were to be sorted by another column.
     """
-    chosen = _chosen(rows, columns)
+    require_sortable(columns)
+    chosen = _chosen(sorted_rows(rows), columns)
     if output is OutputFormat.JSON:
         print_json(chosen)
     elif output is OutputFormat.CSV:
+        on_terminal = sys.stdout.isatty()
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([[_cell(value, exact=True) for value in row.values()] for row in chosen])
+        for row in chosen:
+            cells = [_cell(value, exact=True) for value in row.values()]
+            writer.writerow([visible(cell) for cell in cells] if on_terminal else cells)
     else:
-        _print_table(chosen, columns)
+        _print_table(chosen, columns if short is None or manner.wide else short)
+
+
+def require_sortable(columns: Sequence[str]) -> None:
+    """Checks the column to sort by, for commands that work long before they print.
+
+    Raises:
+        UsageError: if it is none of these.
+    """
+    if manner.sort is not None and manner.sort not in columns:
+        near = difflib.get_close_matches(manner.sort, columns, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"--sort {manner.sort}: no such column; {hint}There are {', '.join(columns)}")
+
+
+def sorted_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows as --sort asks: numbers from the largest, texts from A to Z, or the other way; what is missing comes last.
+
+    Without --sort, or without that column, they keep their order.
+    """
+    name = manner.sort
+    if name is None or (rows and name not in rows[0]):
+        return [*rows]
+    there = [row for row in rows if row[name] is not None and row[name] == row[name]]
+    numeric = all(isinstance(row[name], (int, float)) for row in there)
+    if numeric:
+        ordered = sorted(there, key=lambda row: row[name], reverse=not manner.reverse)
+    else:
+        ordered = sorted(there, key=lambda row: _cell(row[name]).casefold(), reverse=manner.reverse)
+    return [*ordered, *(row for row in rows if row[name] is None or row[name] != row[name])]
 
 
 def print_record(record: Row, output: OutputFormat) -> None:
@@ -77,12 +162,8 @@ def print_record(record: Row, output: OutputFormat) -> None:
     elif output is OutputFormat.CSV:
         print_rows([record], list(record), output)
     else:
-        grid = Table(show_header=False, box=None, pad_edge=False)
-        grid.add_column(style="bold", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for name, value in record.items():
-            grid.add_row(name.replace("_", " "), _cell(value))
-        _print(grid)
+        pairs = [(_title(name), _shown(name, value)) for name, value in record.items()]
+        _write(record_lines(pairs, _width()))
 
 
 def print_parts(
@@ -90,6 +171,8 @@ def print_parts(
     output: OutputFormat,
     part: str | None = None,
     about: Row | None = None,
+    *,
+    short: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Prints an answer of several lists: tables under their titles, one JSON object, or CSV of a single part.
 
@@ -98,20 +181,31 @@ def print_parts(
         output: how.
         part: print this one only; CSV needs one, as its columns differ from part to part.
         about: what JSON of all parts says beside them, such as the refinement that answers.
+        short: the columns of tables, unless --wide asks for all, by the parts that have more.
 
     Raises:
-        UsageError: if there is no such part, or CSV is asked for without naming one.
+        UsageError: if there is no such part, CSV is asked for without naming one, or rows were to be sorted by a column
+            that no part has.
     """
     require_part(tuple(parts), output, part)
     chosen = {name: content for name, content in parts.items() if part in (None, name)}
+    require_sortable([column for _, columns in chosen.values() for column in columns])
     if output is OutputFormat.JSON:
         beside = {} if about is None or part is not None else about
-        print_json({name: _chosen(rows, columns) for name, (rows, columns) in chosen.items()} | dict(beside))
+        answer = {name: _chosen(sorted_rows(rows), columns) for name, (rows, columns) in chosen.items()}
+        print_json(answer | dict(beside))
         return
     for number, (name, (rows, columns)) in enumerate(chosen.items()):
-        if output is OutputFormat.TABLE and part is None:
+        if output is not OutputFormat.TABLE:
+            print_rows(rows, columns, output)
+            continue
+        if part is None:
             print_text(("\n" if number else "") + name.replace("_", " ").capitalize(), strong=True)
-        print_rows(rows, columns, output)
+        if not rows:
+            print_text("(none)")
+            continue
+        all_or_few = columns if manner.wide else (short or {}).get(name, columns)
+        _print_table(_chosen(sorted_rows(rows), columns), all_or_few)
 
 
 def require_part(names: Sequence[str], output: OutputFormat, part: str | None) -> None:
@@ -121,24 +215,37 @@ def require_part(names: Sequence[str], output: OutputFormat, part: str | None) -
         UsageError: if there is no such part, or CSV is asked for without naming one.
     """
     if part is not None and part not in names:
-        raise UsageError(f"found --part {part}; expected one of {', '.join(names)}")
+        near = difflib.get_close_matches(part, names, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(f"--part must be one of {', '.join(names)} (got {part}){hint}")
     if output is OutputFormat.CSV and part is None:
-        raise UsageError(f"CSV prints a single part; name one with --part, of {', '.join(names)}")
+        raise UsageError(f"--format csv prints one part; name it with --part: {', '.join(names)}")
 
 
 def print_json(value: Any) -> None:
     """Prints JSON; a number that is none (NaN) becomes null."""
-    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(_plain(value), ensure_ascii=False, indent=2)
+    # Such a character can only stand in a string, where JSON may write it so.
+    sys.stdout.write(harmless_json(text) + "\n")
 
 
 def print_text(text: str, *, strong: bool = False) -> None:
     """Prints a line of a story on stdout."""
-    _print(text, "bold" if strong else None)
+    if strong:
+        _Console(highlight=False, markup=False, emoji=False).print(harmless(text), style="bold")
+    else:
+        _write([harmless(text)])
 
 
 def note(text: str) -> None:
-    """Prints a remark on stderr, with what it advises as a shell needs it."""
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(for_shell(text), markup=False)
+    """Prints a remark on stderr, with what it advises as a shell needs it; --quiet drops it unless it is a warning."""
+    if not manner.quiet or text.startswith(WARNING):
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Prints on stderr what nobody may miss: an error, and why a result can't be trusted."""
+    sys.stderr.write(f"{harmless(for_shell(text))}\n")
 
 
 @contextmanager
@@ -154,8 +261,8 @@ def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None, rate="")
+    with Progress(*columns, console=console, disable=manner.quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(visible(what), total=None, rate="")
 
         def tick(done: int, total: int) -> None:
             elapsed = bar.tasks[task].elapsed or 0.0
@@ -176,26 +283,39 @@ def _chosen(rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        numeric = bool(rows) and all(isinstance(row[column], (int, float)) or row[column] is None for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
-    _print(table)
+    cells = [[_shown(column, row[column]) for column in columns] for row in rows]
+    right = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in columns]
+    head, lines = table_lines([_title(column) for column in columns], cells, right, _width())
+    if head:
+        _Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print("\n".join(head), style="bold")
+    _write(lines)
 
 
-def _print(content: Any, style: str | None = None) -> None:
-    # Without emoji: rich would make a picture of the line number in `facts.jsonl:100: …`.
-    console = _Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.print(content, style=style, soft_wrap=isinstance(content, str))
-        return
-    # What is piped is read by a program or a pager: no lines broken at 80 columns, no blanks at their ends.
-    text = StringIO()
-    wide = _Console(highlight=False, markup=False, emoji=False, width=10_000, file=text)
-    wide.print(content, style=style)
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _width() -> int | None:
+    """The terminal's width; None where stdout is none: no program and no pager wants broken lines."""
+    console = _Console()
+    return console.width if console.is_terminal else None
+
+
+def _write(lines: Sequence[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _title(column: str) -> str:
+    return TITLES.get(column, column.replace("_", " "))
+
+
+def _shown(column: str, value: Any) -> str:
+    """A value as people read it in a column."""
+    if (column in SHARES or isinstance(value, Share)) and _is_number(value) and value is not None:
+        return "" if math.isnan(value) else f"{100 * value:.3g} %"
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return f"{value[:10]} {value[11:16]}"
+    return visible(_cell(value))
 
 
 def _cell(value: Any, *, exact: bool = False) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .answering import choose
+from .commands import command, group
 from .options import (
     DatabaseOption,
     FactArgument,
@@ -20,22 +21,28 @@ from .options import (
 )
 from .output import OutputFormat, print_record
 
-app = typer.Typer(no_args_is_help=True, help="Draw figures of what queries and probes find; needs the extra `plot`.")
+FOUND, PROBED = "What queries find", "What probes find"
+app = group("Draw what queries and probes find. This needs the extra `plot`: pip install 'kndb[plot]'.")
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="FILE", help="The file to write; it ends in .png, .svg or .pdf.")
+    Path, typer.Option("--out", metavar="FILE", help="Write this file, which ends in .png, .svg or .pdf.")
 ]
 ProbeOption = Annotated[
     int | None,
-    typer.Option("--probe", metavar="ID", help="Which probe. Default: the newest of this kind.", show_default=False),
+    typer.Option(
+        "--probe",
+        metavar="ID",
+        help="Draw this probe; see: kndb probe list. Default: the newest of this kind.",
+        show_default=False,
+    ),
 ]
 
 
-@app.command()
+@command(app, "layers", "Knowledge neurons in each layer.", FOUND)
 def layers(
     out: OutOption,
     relation: RelationsOption = None,
     by_relation: Annotated[
-        bool, typer.Option("--by-relation", help="A line for each relation, 7 at most, not bars of all together.")
+        bool, typer.Option("--by-relation", help="Draw a line for each relation, 7 at most, not bars of all together.")
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
@@ -43,7 +50,7 @@ def layers(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """The percentage of knowledge neurons in each layer.
+    """Draw the percentage of knowledge neurons in each layer.
 
     Example: kndb plot layers --out layers.pdf
     """
@@ -54,7 +61,7 @@ def layers(
     _print(path, output)
 
 
-@app.command()
+@command(app, "overlap", "Neurons that two facts share on average.", FOUND)
 def overlap(
     out: OutOption,
     relation: RelationsOption = None,
@@ -64,7 +71,7 @@ def overlap(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many neurons two facts share on average, relation by relation: a heat map.
+    """Draw how many neurons two facts share on average, relation by relation, as a heat map.
 
     Example: kndb plot overlap --out overlap.pdf
     """
@@ -75,7 +82,7 @@ def overlap(
     _print(path, output)
 
 
-@app.command()
+@command(app, "counts", "How many knowledge neurons facts have.", FOUND)
 def counts(
     out: OutOption,
     relation: RelationsOption = None,
@@ -85,7 +92,7 @@ def counts(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many knowledge neurons facts have: quartiles, median and mean by relation.
+    """Draw how many knowledge neurons facts have: quartiles, median and mean by relation.
 
     Example: kndb plot counts --out counts.pdf
     """
@@ -96,7 +103,7 @@ def counts(
     _print(path, output)
 
 
-@app.command()
+@command(app, "consistency", "How alike paraphrases' neurons are.", FOUND)
 def consistency(
     out: OutOption,
     relation: RelationsOption = None,
@@ -106,7 +113,7 @@ def consistency(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How alike the coarse sets of facts' paraphrases are: quartiles, median and mean by relation.
+    """Draw how alike the coarse sets of facts' paraphrases are: quartiles, median and mean by relation.
 
     Example: kndb plot consistency --out consistency.pdf
     """
@@ -117,7 +124,7 @@ def consistency(
     _print(path, output)
 
 
-@app.command()
+@command(app, "fact", "The votes for the neurons of one fact.", FOUND)
 def fact(
     fact: FactArgument,
     out: OutOption,
@@ -127,7 +134,7 @@ def fact(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Which neurons one fact's prompts vote for, against the number of votes that the refinement needed.
+    """Draw which neurons one fact's prompts vote for, and how many votes the refinement needed.
 
     Example: kndb plot fact 1 --out fact.pdf
     """
@@ -138,7 +145,7 @@ def fact(
     _print(path, output)
 
 
-@app.command()
+@command(app, "suppress", "What suppressing neurons does.", PROBED)
 def suppress(
     out: OutOption,
     relation: RelationsOption = None,
@@ -147,7 +154,7 @@ def suppress(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What suppressing neurons does to answers, beside random neurons and the activation baseline.
+    """Draw what suppressing neurons does to answers, beside random neurons and the activation baseline.
 
     Example: kndb plot suppress --out suppress.pdf
     """
@@ -156,7 +163,7 @@ def suppress(
     _print(path, output)
 
 
-@app.command()
+@command(app, "amplify", "What amplifying neurons does.", PROBED)
 def amplify(
     out: OutOption,
     relation: RelationsOption = None,
@@ -165,7 +172,7 @@ def amplify(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What amplifying neurons does to answers, beside random neurons and the activation baseline.
+    """Draw what amplifying neurons does to answers, beside random neurons and the activation baseline.
 
     Example: kndb plot amplify --out amplify.pdf
     """
@@ -174,7 +181,7 @@ def amplify(
     _print(path, output)
 
 
-@app.command()
+@command(app, "activation", "How active neurons are in texts.", PROBED)
 def activation(
     out: OutOption,
     relation: RelationsOption = None,
@@ -183,7 +190,7 @@ def activation(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How active knowledge neurons are in texts that name head and tail of a fact, its head alone, or neither.
+    """Draw how active knowledge neurons are in texts that name a fact's head and tail, its head alone, or neither.
 
     Example: kndb plot activation --out activation.pdf
     """

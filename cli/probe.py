@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import Placeholder, call
+
 from .answering import choose
 from .attribute import batch_size_option
+from .commands import command, group
 from .options import (
     DatabaseOption,
     DeviceOption,
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
     from kndb.database import Database
     from kndb.records.probes import Probe
 
-app = typer.Typer(no_args_is_help=True, help="Experiments on the activations of knowledge neurons; each is stored.")
+EXPERIMENTS, STORED = "Experiment", "Look at experiments"
+app = group("Experiment on the activations of knowledge neurons. Each experiment is stored.")
 
 SCALING = ["relation", "neurons_from", "prompts_of", "facts", "prompts", "neurons"]
 SCALING += ["probability_before", "probability_after", "change", "correct_before", "correct_after", "flips"]
@@ -41,6 +45,15 @@ ACTIVATIONS = ["relation", "kind", "facts", "texts", "mean_activation"]
 ACTIVATIONS_OF_FACT = ["fact_id", "relation", "kind", "texts", "mean_activation"]
 TEXTS = ["fact_id", "rank", "kind", "activation", "text"]
 PROBES = ["id", "model", "version", "kind", "refinement", "settings", "created_at"]
+
+_BEFORE_AND_AFTER = ["neurons_from", "prompts_of", "probability_before", "probability_after", "change"]
+SHORT = {
+    "probe": ["id", "model", "version", "kind", "refinement", "created_at"],
+    "summary": ["relation", *_BEFORE_AND_AFTER, "flips"],
+    "fact": ["fact_id", "relation", *_BEFORE_AND_AFTER],
+    "facts": ["fact_id", "relation", *_BEFORE_AND_AFTER],
+}
+"""The columns of tables without --wide, by the part of the answer; of activations, only that of `probe` is shorter."""
 
 LEFT_OUT = {
     "facts_without_prompts": "the model can be asked none of their prompts with an answer of one token",
@@ -54,31 +67,40 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="ID",
-        help="The refinement of the activation baseline. Default: the one of this model and version, chosen likewise.",
+        help="Compare with this refinement of the activation baseline. Default: the one of this model and version, "
+        "chosen likewise.",
         show_default=False,
     ),
 ]
 OthersOption = Annotated[
-    int, typer.Option("--others", help="Prompts of other relations' facts asked for each fact, drawn at random.")
+    int, typer.Option("--others", help="Ask so many prompts of other relations' facts for each fact, drawn at random.")
 ]
 FactsOption = Annotated[
     int | None,
-    typer.Option("--facts", help="Facts per relation, drawn at random. Default: all.", show_default=False),
+    typer.Option(
+        "--facts", help="Probe so many facts of each relation, drawn at random. Default: all.", show_default=False
+    ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of all draws.")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="What is computed in: float32, tf32, bfloat16 or float64.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
+]
 VersionOption = Annotated[
-    str, typer.Option("--version", help="A version of the model: an id, a snapshot's name, base or current.")
+    str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
 ]
-BatchSizeOption = Annotated[str, typer.Option("--batch-size", help="Prompts at once; auto goes by the memory.")]
-ProbeArgument = Annotated[int, typer.Argument(metavar="PROBE", help="An experiment's number; see: kndb probe list.")]
+BatchSizeOption = Annotated[
+    str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")
+]
+ProbeArgument = Annotated[int, typer.Argument(metavar="PROBE", help="The experiment's number; see: kndb probe list.")]
 
 
-@app.command()
+@command(app, "suppress", "Silence facts' knowledge neurons.", EXPERIMENTS, table=True)
 def suppress(
     model: ModelOption,
     relation: RelationsOption = None,
-    factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, below 1.")] = 0.0,
+    factor: Annotated[
+        float, typer.Option("--factor", help="Multiply activations by this, from 0 (silence) to below 1.")
+    ] = 0.0,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     baseline: BaselineOption = None,
@@ -103,11 +125,11 @@ def suppress(
     _scale({"kind": "suppress", "model": model, **request}, settings, refinement, method, threads, db, output)
 
 
-@app.command()
+@command(app, "amplify", "Strengthen facts' knowledge neurons.", EXPERIMENTS, table=True)
 def amplify(
     model: ModelOption,
     relation: RelationsOption = None,
-    factor: Annotated[float, typer.Option("--factor", help="What activations are multiplied by, above 1.")] = 2.0,
+    factor: Annotated[float, typer.Option("--factor", help="Multiply activations by this, above 1.")] = 2.0,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     baseline: BaselineOption = None,
@@ -132,28 +154,32 @@ def amplify(
     _scale({"kind": "amplify", "model": model, **request}, settings, refinement, method, threads, db, output)
 
 
-@app.command()
+@command(app, "activation", "Read how active knowledge neurons are in texts.", EXPERIMENTS, table=True)
 def activation(
     model: ModelOption,
     texts: Annotated[
-        list[Path], typer.Option("--texts", metavar="FILE", help="A file of texts about facts; repeatable.")
+        list[Path], typer.Option("--texts", metavar="FILE", help="Read texts about facts from this file; repeatable.")
     ],
-    input_format: Annotated[str, typer.Option("--input-format", help="auto, jsonl or bags.")] = "auto",
+    input_format: Annotated[
+        str, typer.Option("--input-format", help="Read the files of texts as jsonl or bags; auto finds out which.")
+    ] = "auto",
     pairs: Annotated[
         Path | None,
         typer.Option(
             "--pairs",
             metavar="FILE",
-            help="Which facts the bags are of. Default: query_pairs.json beside them or in the folder above.",
+            help="Read from this file which facts the bags are of. Default: query_pairs.json beside them or in the "
+            "folder above.",
             show_default=False,
         ),
     ] = None,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     keep: Annotated[
-        int, typer.Option("--keep", help="Texts of the highest and of the lowest activation kept for each fact.")
+        int,
+        typer.Option("--keep", help="Keep so many texts of the highest and of the lowest activation for each fact."),
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="Of the words left out, and of unrelated texts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
@@ -177,7 +203,7 @@ def activation(
     print_rows(rows, ACTIVATIONS, output)
 
 
-@app.command("list")
+@command(app, "list", "List the experiments.", STORED, table=True)
 def list_probes(
     model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -187,18 +213,25 @@ def list_probes(
     """
     with open_existing(db) as database:
         found = database.probes.all(model)
-    print_rows([as_row(probe) for probe in found], PROBES, output)
+    if not found:
+        start = call("probes.scale", kind="suppress", model=model or Placeholder("NAME"))
+        note(f"There is no experiment yet; start one with: {start}")
+    print_rows([as_row(probe) for probe in found], PROBES, output, short=SHORT["probe"])
 
 
-@app.command()
+@command(app, "show", "Show what an experiment found.", STORED, table=True)
 def show(
     probe: ProbeArgument,
     relation: RelationsOption = None,
     fact: Annotated[
         int | None,
-        typer.Option("--fact", metavar="ID", help="This fact's rows and texts, not the summary.", show_default=False),
+        typer.Option(
+            "--fact", metavar="ID", help="Show what was found for this fact, not the summary.", show_default=False
+        ),
     ] = None,
-    by_fact: Annotated[bool, typer.Option("--by-fact", help="Every fact's rows and texts, not the summary.")] = False,
+    by_fact: Annotated[
+        bool, typer.Option("--by-fact", help="Show what was found for every fact, not the summary.")
+    ] = False,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -216,7 +249,11 @@ def show(
             parts |= _summary(database, found, relation or [])
     if fact is not None and not parts["fact"][0]:
         note(f"Fact {fact} is not in probe {probe}: it was not drawn, is of no chosen relation, or was left out.")
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short=_short(found))
+
+
+def _short(probe: Probe) -> Mapping[str, list[str]]:
+    return {"probe": SHORT["probe"]} if probe.kind == "activation" else SHORT
 
 
 def _scale(
@@ -236,7 +273,7 @@ def _scale(
         probe = database.probes.run_scaling(ScalingRequest(**request), ProbeSettings(chosen, **settings), tick)
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)
-    print_rows(rows, SCALING, output)
+    print_rows(rows, SCALING, output, short=SHORT["summary"])
 
 
 def _summary(database: Database, probe: Probe, relations: list[str]) -> dict[str, Any]:
@@ -285,6 +322,7 @@ def _report(probe: Probe, seconds: float) -> None:
     if probe.kind != "activation" and settings["baseline"] is None:
         note(
             f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
-            f"kndb attribute --model {probe.model} --method activation, then: kndb refine --run ID"
+            f"{call('attribution.run', model=probe.model, method='activation')}, then: "
+            f"{call('attribution.refine', run=Placeholder('ID'))}"
         )
     note(f"Probe {probe.id} ({probe.kind}) of {refinement_of_probe(probe)}, in {seconds:.1f} s.")

@@ -15,7 +15,9 @@ from .output import OutputFormat, note, print_record
 
 def report(
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for index.html; made if need be.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Write index.html into this folder, which is made if need be.")
+    ],
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,

@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .edit.steps import EDIT_COLUMNS, edit_rows
+from kndb.advice import Placeholder, call
+from kndb.records.models import Neuron
+
+from .commands import command, group
+from .edit.steps import EDIT_COLUMNS, EDIT_SHORT, edit_rows
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -18,15 +22,18 @@ from .options import (
 )
 from .output import OutputFormat, as_row, note, print_parts, print_record, print_rows
 
-app = typer.Typer(no_args_is_help=True, help="Name versions of a model, look at them, go back to them, export them.")
+app = group("Name versions of a model, look at them, go back to them, export them.")
+SLOT_COLUMNS = ["name", "layer", "neuron", "parameter", "norm_base", "norm", "norm_difference"]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The snapshot's name.")]
 
 
-@app.command()
+@command(app, "create", "Name a version.")
 def create(
     name: NameArgument,
     model: ModelOption,
-    version: Annotated[str, typer.Option("--version", help="A version id, base or current.")] = "current",
+    version: Annotated[
+        str, typer.Option("--version", help="Name this version: base, current, or a version id.")
+    ] = "current",
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -38,7 +45,7 @@ def create(
         print_record(as_row(database.snapshots.create(name, model, version)), output)
 
 
-@app.command("list")
+@command(app, "list", "List the snapshots.", table=True)
 def list_snapshots(
     model: OptionalModelOption = None, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -48,10 +55,13 @@ def list_snapshots(
     """
     with open_existing(db) as database:
         rows = [as_row(snapshot) for snapshot in database.snapshots.all(model)]
+    if not rows:
+        create_one = call("snapshots.create", Placeholder("NAME"), model=model or Placeholder("MODEL"))
+        note(f"There is no snapshot yet; name a version with: {create_one}")
     print_rows(rows, ["name", "model", "version", "created_at"], output)
 
 
-@app.command()
+@command(app, "show", "Show a snapshot's version, edits and value slots.", table=True)
 def show(
     name: NameArgument,
     model: ModelOption,
@@ -68,20 +78,23 @@ def show(
     if not found.edits:
         note("It is the checkpoint as it was registered, without edits.")
     summary = {**as_row(found.snapshot), "current": found.current}
-    slots = [{**as_row(row), "norm_base": row.norm_a, "norm": row.norm_b} for row in found.slots]
+    slots = [
+        {"name": str(Neuron(row.layer, row.neuron)), **as_row(row), "norm_base": row.norm_a, "norm": row.norm_b}
+        for row in found.slots
+    ]
     parts = {
         "snapshot": ([summary], list(summary)),
         "edits": (edit_rows(found.edits), EDIT_COLUMNS),
-        "slots": (slots, ["layer", "neuron", "parameter", "norm_base", "norm", "norm_difference"]),
+        "slots": (slots, SLOT_COLUMNS),
     }
-    print_parts(parts, output, part)
+    print_parts(parts, output, part, short={"edits": EDIT_SHORT, "slots": ["name", *SLOT_COLUMNS[4:]]})
 
 
-@app.command()
+@command(app, "delete", "Delete a snapshot's name.")
 def delete(
     name: NameArgument, model: ModelOption, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
-    """Delete a snapshot's name; its version stays, and goes on being known by its id.
+    """Delete a snapshot's name; its version stays, and can still be named by its id.
 
     Example: kndb snapshot delete before-edits --model lab-bert
     """
@@ -91,7 +104,7 @@ def delete(
     print_record(as_row(deleted), output)
 
 
-@app.command()
+@command(app, "restore", "Go back to a snapshot's version.", table=True)
 def restore(
     name: NameArgument, model: ModelOption, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE
 ) -> None:
@@ -107,20 +120,24 @@ def restore(
     print_rows(rows, ["edit", "model", "action", "version_before", "version_after"], output)
 
 
-@app.command()
+@command(app, "export", "Write a version as a checkpoint folder.")
 def export(
     name: NameArgument,
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that does not exist yet.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write this folder, which must not exist yet.")],
     link: Annotated[
         bool,
-        typer.Option("--link", help="Hard-link weight files that stay as they are; they share the checkpoint's bytes."),
+        typer.Option("--link", help="Hard-link weight files that no edit changes: they share the checkpoint's bytes."),
     ] = False,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="float32, float16 or bfloat16 for all weights.", show_default=False),
+        typer.Option(
+            "--dtype",
+            help="Write all weights as float32, float16 or bfloat16. Default: as they are.",
+            show_default=False,
+        ),
     ] = None,
-    rounding: Annotated[bool, typer.Option("--round", help="Allow that --dtype changes values.")] = False,
+    rounding: Annotated[bool, typer.Option("--round", help="Allow --dtype to change values.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .database.attribution.commands import AttributionRequest, AttributionSettings, Quadrature
     from .database.attribution.commands import methods as attribution_methods
     from .database.lab import own_facts
-    from .database.probes.commands import ProbeSettings, ReadingRequest, ScalingRequest
+    from .database.probes.settings import ProbeSettings, ReadingRequest, ScalingRequest
     from .database.threads import use_threads
     from .errors import KndbError
     from .records.attribution import Refinement, RefinementChoice
@@ -39,10 +39,10 @@ _HOMES = {
     "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("records.edit_settings", "OptimizeSettings"),
-    "ProbeSettings": ("database.probes.commands", "ProbeSettings"),
+    "ProbeSettings": ("database.probes.settings", "ProbeSettings"),
     "Quadrature": ("database.attribution.commands", "Quadrature"),
-    "ReadingRequest": ("database.probes.commands", "ReadingRequest"),
-    "ScalingRequest": ("database.probes.commands", "ScalingRequest"),
+    "ReadingRequest": ("database.probes.settings", "ReadingRequest"),
+    "ScalingRequest": ("database.probes.settings", "ScalingRequest"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
     "Refinement": ("records.attribution", "Refinement"),

@@ -192,6 +192,8 @@ def test_a_start_loads_nothing_heavy(module):
         ),
         *(
             "kndb.database.edits.commands",
+            "kndb.database.edits.trials",
+            "kndb.database.probes.commands",
             "kndb.database.models",
             "kndb.database.versions.snapshots",
             "kndb.database.versions.checkouts",
@@ -222,7 +224,7 @@ for line in sys.stdin:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
         code = exit_code(line.split())
     assert code == 0, (line, told.getvalue())
-    found = [name for name in ("torch", "transformers", "alembic", "sqlalchemy.orm") if name in sys.modules]
+    found = [name for name in HEAVY if name in sys.modules]
     assert not found, (line, found)
 print("done")
 """
@@ -255,10 +257,30 @@ WITHOUT_A_MODEL = (
     "query refinements",
 )
 """Command lines that compare and move bytes, or list what is stored, in an order in which each can be done."""
+LISTINGS = (
+    "edit list",
+    "edit log",
+    "edit show 1",
+    "edit trials",
+    "edit trials 1",
+    "edit evaluations",
+    "model list",
+    "query relations",
+    "query facts",
+    "query facts --sort neurons",
+    "query runs",
+    "query refinements",
+    "query shared --relation P36",
+    "snapshot list",
+    "probe list",
+    "probe show 1",
+)
+"""Command lines that list what is stored, which needs no numpy either."""
 
 
 def test_what_compares_and_lists_loads_no_torch(tmp_path):
     from kndb.database import open_database
+    from kndb.database.edits.trial_measures import TrialSizes
 
     every = (ROOT / "data" / "facts" / "P36.jsonl").read_text(encoding="utf-8").splitlines()
     facts = tmp_path / "P36.jsonl"
@@ -274,11 +296,27 @@ def test_what_compares_and_lists_loads_no_torch(tmp_path):
             "lab-bert", database.facts.find(["P36"])[0].id, "Rome", UpdateSettings(max_share=1.0)
         )
         database.edits.revert(1)
+        database.probes.scale("suppress", "lab-bert", facts=1, others=0)
+        database.trials.bench("lab-bert", sizes=TrialSizes(1, 1, 1), counts=[1], relations=["P36"])
     # All in one new interpreter: whatever a command imports would still be there after the next.
-    words = [sys.executable, "-c", RUN]
-    lines = "\n".join(WITHOUT_A_MODEL)
-    done = subprocess.run(words, input=lines, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
-    assert done.stdout.strip() == "done", done.stderr
+    without = ("torch", "transformers", "alembic", "sqlalchemy.orm")
+    for lines, heavy in ((WITHOUT_A_MODEL, without), (LISTINGS, (*without, "numpy", "scipy", "pandas", "matplotlib"))):
+        words = [sys.executable, "-c", f"HEAVY = {heavy}\n{RUN}"]
+        text = "\n".join(lines)
+        done = subprocess.run(words, input=text, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+        assert done.stdout.strip() == "done", done.stderr
+
+
+@pytest.mark.parametrize("words", [("query", "runs"), ("edit", "list")], ids=" ".join)
+def test_a_command_imports_its_own_module_alone(words):
+    program = (
+        "import sys, contextlib, io; from kndb.cli.main import exit_code\n"
+        f"with contextlib.redirect_stdout(io.StringIO()): exit_code({[*words, '-h']})\n"
+        f"print(*sorted(name for name in sys.modules if name.startswith('kndb.cli.{words[0]}.')))"
+    )
+    found = run(program).split()
+    assert f"kndb.cli.{words[0]}.{words[1]}" in found
+    assert len(found) < 4
 
 
 def run(program: str) -> str:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import typer
+from ..commands import Place, Places
 
-from .apply import apply
-from .bench import bench
-from .capture import capture
-from .diff import diff
-from .erase import erase
-from .eval import evaluate
-from .evaluations import evaluations
-from .list import list_edits
-from .log import log
-from .optimize import optimize
-from .pull import pull
-from .push import push
-from .revert import revert
-from .show import show
-from .sweep import sweep
-from .trials import trials
-from .update import update
-from .verify import verify
-
-app = typer.Typer(no_args_is_help=True, help="Edit what a model knows: planned, stored, reversible bit for bit.")
-app.command("update")(update)
-app.command("optimize")(optimize)
-app.command("erase")(erase)
-app.command("apply")(apply)
-app.command("revert")(revert)
-app.command("show")(show)
-app.command("list")(list_edits)
-app.command("log")(log)
-app.command("diff")(diff)
-app.command("verify")(verify)
-app.command("eval")(evaluate)
-app.command("evaluations")(evaluations)
-app.command("capture")(capture)
-app.command("push")(push)
-app.command("pull")(pull)
-app.command("bench")(bench)
-app.command("sweep")(sweep)
-app.command("trials")(trials)
+PLAN, MOVE, LOOK = "Plan an edit", "Apply and revert", "Look at edits"
+MEASURE, SHARE = "Measure edits", "Share edits"
+PLACES = Places(
+    "Edit what a model knows: edits are planned, stored, and reversible bit for bit.",
+    "kndb.cli.edit",
+    {
+        "update": Place("update:update", "Plan a new answer for a fact, by a rule.", PLAN, table=True),
+        "optimize": Place("optimize:optimize", "Plan a new answer for a fact, by gradient steps.", PLAN, table=True),
+        "erase": Place("erase:erase", "Plan an edit that makes the model forget a relation.", PLAN, table=True),
+        "capture": Place("capture:capture", "Plan what another tool did to a checkpoint.", PLAN),
+        "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),
+        "revert": Place("revert:revert", "Take edits out again, all or none.", MOVE, table=True),
+        "list": Place("list:list_edits", "List the edits.", LOOK, table=True),
+        "show": Place("show:show", "Show an edit, and the value slots it changes.", LOOK),
+        "diff": Place("diff:diff", "Show what differs between two versions.", LOOK, table=True),
+        "log": Place("log:log", "List every apply, revert and restore.", LOOK, table=True),
+        "verify": Place("verify:verify", "Check edits byte by byte.", LOOK, table=True),
+        "eval": Place("eval:evaluate", "Measure what an edit did, beside random neurons.", MEASURE, table=True),
+        "evaluations": Place("evaluations:evaluations", "Tabulate what edits did.", MEASURE, table=True),
+        "bench": Place("bench:bench", "Try edits of many facts, alone and piled up.", MEASURE, table=True),
+        "sweep": Place("sweep:sweep", "Try settings of a way to edit.", MEASURE, table=True),
+        "trials": Place("trials:trials", "List benches and sweeps, or show one again.", MEASURE, table=True),
+        "push": Place("push:push", "Write edits to a file for a colleague.", SHARE),
+        "pull": Place("pull:pull", "Take edits from such a file.", SHARE, table=True),
+    },
+)

@@ -34,31 +34,38 @@ from .update import new_factor
 
 def bench(
     model: ModelOption,
-    facts: Annotated[int, typer.Option("--facts", help="Facts to edit, drawn at random.")] = 100,
+    facts: Annotated[int, typer.Option("--facts", help="Edit so many facts, drawn at random.")] = 100,
     method: MethodOption = "update",
     at: Annotated[
-        str, typer.Option("--at", metavar="LIST", help="Measure after so many edits, one on the other.")
+        str, typer.Option("--at", metavar="LIST", help="Measure after so many edits, piled up.")
     ] = "1,10,100",
     relation: RelationsOption = None,
     rule: RuleOption = "gradient",
     lambda_old: Annotated[
         float | None,
-        typer.Option("--lambda-old", help="Of update: λ₁. Default: as of kndb edit update.", show_default=False),
+        typer.Option("--lambda-old", help="With update, λ₁. Default: that of kndb edit update.", show_default=False),
     ] = None,
     lambda_new: Annotated[
         str | None,
         typer.Option(
             "--lambda-new",
             metavar="NUMBER|auto",
-            help="Of update: λ₂. Default: as of kndb edit update.",
+            help="With update, λ₂. Default: that of kndb edit update.",
             show_default=False,
         ),
     ] = None,
-    keep: Annotated[float, typer.Option("--keep", help="Of optimize: β.")] = 16.0,
-    steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
+    keep: Annotated[
+        float, typer.Option("--keep", help="With optimize, the penalty for changing other facts' answers (β).")
+    ] = 16.0,
+    steps: Annotated[int, typer.Option("--steps", help="With optimize, take at most so many gradient steps.")] = 60,
     max_share: Annotated[
         float | None,
-        typer.Option("--max-share", help="Default: as of kndb edit update; 1 for optimize.", show_default=False),
+        typer.Option(
+            "--max-share",
+            help="Leave out neurons that more than this share (0 to 1) of the relation's facts hold. Default: that "
+            "of kndb edit update; 1 for optimize.",
+            show_default=False,
+        ),
     ] = None,
     neurons: Annotated[
         int | None,
@@ -72,7 +79,7 @@ def bench(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Edit many facts in memory, one at a time and one on the other, beside random neurons; goes on where it stopped.
+    """Edit many facts in memory, alone and piled up, beside random neurons. Run it again to resume.
 
     Example: kndb edit bench --model lab-bert --facts 100 --method update --plot decay.svg
     """

@@ -16,7 +16,12 @@ TENSOR_COLUMNS = ["parameter", "encoding", "slots", "rank", "exceptions"]
 def capture(
     model: ModelOption,
     source: Annotated[
-        str, typer.Option("--from", metavar="CHECKPOINT", help="The edited checkpoint: a folder, or a hub name.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Capture this edited checkpoint: a folder, or a name on the Hugging Face hub.",
+        ),
     ],
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

@@ -21,8 +21,8 @@ from .planning import FlipsOption, PreviewOption, PreviewPartOption, check_previ
 
 def erase(
     model: ModelOption,
-    relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="The relation to forget.")],
-    top: Annotated[int, typer.Option("--top", help="How many of its most common neurons to zero.")] = 20,
+    relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="Make the model forget this relation.")],
+    top: Annotated[int, typer.Option("--top", help="Zero so many of the relation's most common neurons.")] = 20,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     preview: PreviewOption = False,
@@ -31,7 +31,7 @@ def erase(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Plan that the model forgets a relation; nothing is applied.
+    """Plan an edit that makes the model forget a relation; nothing is applied.
 
     Example: kndb edit erase --model lab-bert --relation P36
     """

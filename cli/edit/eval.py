@@ -19,13 +19,17 @@ from ..options import (
     computing,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_json, print_parts, print_rows
+from ..output import OutputFormat, Share, as_row, note, print_json, print_parts, print_rows
 from .planning import FLIP_COLUMNS
 
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
 
 
 _TOKENS = 50
+
+
+_SHARES = ("accuracy", "change_rate", "efficacy", "neighbourhood", "paraphrase", "success_rate", "unchanged")
+"""How the measures begin that are shares."""
 
 
 _GROUPS = ("own", "own_held_out", "intra", "inter")
@@ -35,32 +39,34 @@ def evaluate(
     edit: EditArgument,
     fact: Annotated[
         int | None,
-        typer.Option("--fact", metavar="ID", help="Of a capture, the fact that it is for.", show_default=False),
+        typer.Option("--fact", metavar="ID", help="Measure a capture on this fact.", show_default=False),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="OBJECT", help="Of a capture, the answer that it is to give.", show_default=False),
+        typer.Option("--to", metavar="OBJECT", help="Measure whether a capture gives this answer.", show_default=False),
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", help="Facts of other relations to measure.")] = 300,
-    seed: Annotated[int, typer.Option("--seed", help="Of that sample, the control's neurons, and the intervals.")] = 0,
+    sample: Annotated[
+        int, typer.Option("--sample", help="Measure so many facts of other relations, drawn at random.")
+    ] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     list_flips: Annotated[
         bool,
-        typer.Option("--list-flips", help="Name the other facts whose answers change. CSV has only them."),
+        typer.Option("--list-flips", help="List the other facts whose answers change. CSV then has only these."),
     ] = False,
     generate: Annotated[
         bool,
-        typer.Option("--generate", help="Continue the fact's prompts, before and after; of causal models."),
+        typer.Option("--generate", help="Let a causal model continue the fact's prompts, before and after."),
     ] = False,
     tokens: Annotated[
         int | None,
-        typer.Option("--tokens", help="Of --generate, tokens to continue by. Default: 50.", show_default=False),
+        typer.Option("--tokens", help="With --generate, continue by so many tokens. Default: 50.", show_default=False),
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Measure an edit on its own fact or relation and on others, beside a random-neuron control; stored.
+    """Measure an edit on its own fact or relation and on others, beside random neurons; the measures are stored.
 
     Example: kndb edit eval 1 --list-flips
     """
@@ -112,10 +118,15 @@ def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "group": group,
                 "measure": name,
-                "edit": value,
-                "low": low,
-                "high": high,
-                "random_neurons": measures["control"].get(group, nothing).get(name),
-                "random_low": random_low,
-                "random_high": random_high,
+                "edit": _read(name, value),
+                "low": _read(name, low),
+                "high": _read(name, high),
+                "random_neurons": _read(name, measures["control"].get(group, nothing).get(name)),
+                "random_low": _read(name, random_low),
+                "random_high": _read(name, random_high),
             }
+
+
+def _read(measure: str, value: float | None) -> float | None:
+    """A measure's value, as a share if it is one."""
+    return value if value is None or not (measure == "locality" or measure.startswith(_SHARES)) else Share(value)

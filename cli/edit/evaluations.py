@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
 
 from ..numbers import parse_numbers
@@ -22,36 +23,28 @@ if TYPE_CHECKING:
     from kndb.database.edits.evaluations import EvaluatedEdit
 
 
-_TABLE_COLUMNS = [
-    "edit",
-    "kind",
-    "what",
-    "weights",
-    "success",
-    "paraphrase",
-    "neighbourhood",
-    "intra_change",
-    "inter_change",
-    "inter_locality",
-    "divergence",
-]
+_SHORT_MEASURES = ("success", "paraphrase", "neighbourhood", "inter_change")
 
 
 def evaluations(
     edits: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[EDIT]...", help="Edits' numbers, or ranges such as 7-12. Default: all."),
+        typer.Argument(metavar="[EDIT]...", help="Numbers of edits, or ranges such as 7-12. Default: all."),
     ] = None,
     model: OptionalModelOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Every evaluation of an edit, not only the newest.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every evaluation of an edit, not only the newest.")
+    ] = False,
     measure: Annotated[
         str | None,
-        typer.Option("--measure", metavar="NAME", help="One measure alone, with its interval.", show_default=False),
+        typer.Option(
+            "--measure", metavar="NAME", help="Show this measure alone, with its interval.", show_default=False
+        ),
     ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """A table over edits: what each did, and what as many random neurons did, by its newest evaluation.
+    """Tabulate what each edit did, and what as many random neurons did, by its newest evaluation.
 
     Example: kndb edit evaluations
     """
@@ -60,15 +53,14 @@ def evaluations(
         found = database.edits.evaluated(numbers, model=model, every=every)
         known = database.edits.evaluated_measures
     if measure is not None and measure not in known:
-        raise UsageError(f"found measure {measure!r}; expected one of {', '.join(known)}")
+        raise UsageError(f"--measure must be one of {', '.join(known)} (got {measure})")
     rows = [row for one in found for row in _rows(one, measure)]
     if not rows:
-        note("Nothing was evaluated yet. Evaluate an edit with: kndb edit eval EDIT")
-    columns = ["edit", "kind", "what", "weights", "value", "low", "high"] if measure else _TABLE_COLUMNS
-    if output is not OutputFormat.TABLE:
-        parts = ("value", "low", "high") if measure else [f"{name}{part}" for name in known for part in _PARTS]
-        columns = ["evaluation", "edit", "kind", "model", "what", "version_before", "version_after", "weights", *parts]
-    print_rows(rows, columns, output)
+        note(f"Nothing was evaluated yet; evaluate an edit with: {call('edits.evaluate', Placeholder('EDIT'))}")
+    parts = ("value", "low", "high") if measure else [f"{name}{part}" for name in known for part in _PARTS]
+    columns = ["evaluation", "edit", "kind", "model", "what", "version_before", "version_after", "weights", *parts]
+    short = ["edit", "what", "weights", *(parts if measure else _SHORT_MEASURES)]
+    print_rows(rows, columns, output, short=short)
 
 
 _PARTS = ("", "_low", "_high")

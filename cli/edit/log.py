@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from kndb.advice import Placeholder, call
+
 from ..options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 
 
 def log(
@@ -27,4 +29,7 @@ def log(
         }
         for entry in entries
     ]
-    print_rows(rows, ["id", "who", "when", "model", "action", "direction", "edit", "what", "from", "to"], output)
+    if not rows:
+        note(f"No edit was applied yet; apply one with: {call('edits.apply', Placeholder('EDIT'))}")
+    columns = ["id", "who", "when", "model", "action", "direction", "edit", "what", "from", "to"]
+    print_rows(rows, columns, output, short=["id", "who", "when", "action", "edit", "what", "to"])

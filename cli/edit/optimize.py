@@ -48,28 +48,47 @@ def optimize(
     to: ToOption = None,
     facts: TargetsOption = None,
     skip_unusable: SkipOption = False,
-    steps: Annotated[int, typer.Option("--steps", help="Gradient steps at most.")] = 60,
+    steps: Annotated[int, typer.Option("--steps", help="Take at most so many gradient steps.")] = 60,
     learning_rate: Annotated[
         float,
-        typer.Option("--learning-rate", help="How far a slot moves in the first step, in slot lengths."),
+        typer.Option("--learning-rate", help="Move a slot about so far in the first step, in lengths of a mean slot."),
     ] = 0.4,
-    keep: Annotated[float, typer.Option("--keep", help="Weight of the answers that are to stay.")] = 16.0,
-    bound: Annotated[float, typer.Option("--bound", help="Largest change of a slot, in lengths of it.")] = 20.0,
-    target: Annotated[float, typer.Option("--target", help="Stop at this probability of the new answer,")] = 0.5,
+    keep: Annotated[
+        float, typer.Option("--keep", help="Penalty for changing other facts' answers (β in the docs).")
+    ] = 16.0,
+    bound: Annotated[
+        float, typer.Option("--bound", help="Change a slot by at most this, in lengths of that slot.")
+    ] = 20.0,
+    target: Annotated[
+        float,
+        typer.Option(
+            "--target", help="Stop once the new answer has at least this probability (0 to 1) and --drift is reached."
+        ),
+    ] = 0.5,
     drift: Annotated[
-        float, typer.Option("--drift", help="and with other answers within this mean divergence, in nats.")
+        float,
+        typer.Option(
+            "--drift",
+            help="Stop once other answers diverge by at most this on average, in nats, and --target is reached.",
+        ),
     ] = 0.02,
     neighbours: Annotated[
-        int, typer.Option("--neighbours", help="Other facts of the relation whose answers are to stay.")
+        int,
+        typer.Option("--neighbours", help="Keep the answers of so many other facts of the relation, drawn at random."),
     ] = 40,
-    others: Annotated[int, typer.Option("--others", help="Facts of other relations whose answers are to stay.")] = 240,
-    prompts: Annotated[int, typer.Option("--prompts", help="Prompts of each of these facts that count.")] = 1,
-    at_once: Annotated[int, typer.Option("--at-once", help="How many of these prompts count in one step.")] = 16,
+    others: Annotated[
+        int, typer.Option("--others", help="Keep the answers of so many facts of other relations, drawn at random.")
+    ] = 240,
+    prompts: Annotated[int, typer.Option("--prompts", help="Use so many prompts of each of these facts.")] = 1,
+    at_once: Annotated[int, typer.Option("--at-once", help="Use so many of these prompts in each step.")] = 16,
     max_share: Annotated[
-        float, typer.Option("--max-share", help="Leave out neurons that more of the relation's facts hold.")
+        float,
+        typer.Option(
+            "--max-share", help="Leave out neurons that more than this share (0 to 1) of the relation's facts hold."
+        ),
     ] = 1.0,
     neurons: NeuronsOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the draw of these facts, and the order they come in.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     threads: ThreadsOption = None,
@@ -79,7 +98,7 @@ def optimize(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Plan, by gradient steps on a fact's value slots, that the model gives a new answer; nothing is applied.
+    """Plan an edit that gives a fact a new answer, by gradient steps on its value slots; nothing is applied.
 
     With --facts, for each fact in a file.
 

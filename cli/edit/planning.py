@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import UsageError
 from kndb.records.edits import Edit
 
-from ..numbers import number_ranges
+from ..numbers import fact_number, number_ranges
 from ..output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
 from .reports import report_rows, success_cells, warnings
 from .steps import EDIT_COLUMNS, edit_rows
@@ -23,18 +24,25 @@ if TYPE_CHECKING:
 
 FactOption = Annotated[
     int | None,
-    typer.Option("--fact", metavar="ID", help="The fact; see: kndb query facts.", show_default=False),
+    typer.Option(
+        "--fact",
+        metavar="ID",
+        help="Edit the fact of this number; see: kndb query facts.",
+        show_default=False,
+        parser=fact_number,
+    ),
 ]
 ToOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="OBJECT", help="The new answer, one token.", show_default=False),
+    typer.Option("--to", metavar="OBJECT", help="Make this the new answer: one token.", show_default=False),
 ]
 TargetsOption = Annotated[
     Path | None,
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="In place of both: many facts, .jsonl or .csv with `to`, and `fact` or `relation` and `subject`.",
+        help="Plan an edit for each fact of this .csv or .jsonl file, which has `to`, and `fact` or `relation` and "
+        "`subject`.",
         show_default=False,
     ),
 ]
@@ -48,18 +56,20 @@ NeuronsOption = Annotated[
 ]
 SkipOption = Annotated[
     bool,
-    typer.Option("--skip-unusable", help="Of --facts, pass over those for which no edit can be planned."),
+    typer.Option("--skip-unusable", help="With --facts, skip facts for which no edit can be planned."),
 ]
 PreviewOption = Annotated[
     bool,
-    typer.Option("--preview", help="Store nothing; show answers before and after, and who holds the slots."),
+    typer.Option(
+        "--preview", help="Store nothing; show the answers before and after, and the facts that hold the value slots."
+    ),
 ]
 PreviewPartOption = Annotated[
     str | None,
     typer.Option(
         "--part",
         metavar="NAME",
-        help="Of a preview, only this part: answers, collateral or flips; CSV prints one at a time.",
+        help="Print only this part of a preview: answers, collateral or flips. CSV needs one. Default: all.",
         show_default=False,
     ),
 ]
@@ -75,6 +85,7 @@ _BATCH_COLUMNS = [
     "probability_after",
     "success_rate",
 ]
+_BATCH_SHORT = [name for name in _BATCH_COLUMNS if name not in ("relation", "neurons")]
 _NAMED = 10
 """Edits of a batch that a warning names."""
 _COLLATERAL = ["fact", "relation", "subject", "object", "neurons"]
@@ -82,7 +93,7 @@ FlipsOption = Annotated[
     bool,
     typer.Option(
         "--list-flips",
-        help="With --preview, ask 40 other facts, those that hold the slots first, and name those that flip.",
+        help="With --preview, ask 40 other facts, first those that hold the slots, and list the answers that change.",
     ),
 ]
 FLIP_COLUMNS = ["fact", "relation", "subject", "old_answer", "new_answer", "prompts", "asked"]
@@ -99,14 +110,14 @@ def require_one_way(
     """
     if facts is None:
         if fact is None or to is None:
-            raise UsageError("found no --facts, and not both of --fact and --to; expected --fact and --to, or --facts")
+            raise UsageError("--fact and --to are both required, or else --facts with a file")
         if skip_unusable:
-            raise UsageError("found --skip-unusable without --facts; it is for the facts of a file")
+            raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
         return fact, to
     if fact is not None or to is not None:
-        raise UsageError("found --facts with --fact or --to; expected --facts alone, or --fact and --to")
+        raise UsageError("--facts goes without --fact and --to; give the file, or these two")
     if part is not None:
-        raise UsageError(f"found --part {part} with --facts; the preview of a file has no parts")
+        raise UsageError(f"--part {part}: the preview of a file (--facts) has no parts")
     return facts
 
 
@@ -130,7 +141,7 @@ def check_preview(
     if preview and parts:
         require_part(("answers", "collateral", *(("flips",) if list_flips else ())), output, part)
     elif part is not None:
-        raise UsageError(f"found --part {part} without --preview; only a preview has parts")
+        raise UsageError(f"--part {part} needs --preview: only a preview has parts")
 
 
 def finish_plan(
@@ -206,16 +217,18 @@ def plan_file(
         note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.reason}")
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
-        print_rows([as_row(row) for row in database.edits.preview_batch(batch)], _BATCH_COLUMNS, output)
+        planned = [as_row(row) for row in database.edits.preview_batch(batch)]
+        print_rows(planned, _BATCH_COLUMNS, output, short=_BATCH_SHORT)
         _warn_of_batch(model, [f"fact {one.fact}" for one in batch.targets], batch.drafts, db)
         return
     edits = database.edits.add_batch(batch)
     note(
         f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
-        f"kndb edit apply {number_ranges([edit.id for edit in edits])}"
+        f"{call('edits.apply_all', number_ranges([edit.id for edit in edits]).split())}"
     )
     rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]
-    print_rows(rows, [*EDIT_COLUMNS, "success", "held_out_success", "warning"], output)
+    columns = [*EDIT_COLUMNS, "success", "held_out_success", "warning"]
+    print_rows(rows, columns, output, short=["id", "what", "neurons", "success", "held_out_success", "warning"])
     _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
 
 
@@ -239,7 +252,7 @@ def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db
 
 def print_planned(planned: Edit, output: OutputFormat) -> None:
     """Prints an edit that was planned."""
-    note(f"Planned, not applied. Apply it with: kndb edit apply {planned.id}")
+    note(f"Planned, not applied. Apply it with: {call('edits.apply', planned.id)}")
     if output is OutputFormat.TABLE:
         summary: dict[str, Any] = {"edit": planned.id, "model": planned.model, "kind": planned.kind}
         summary |= {"what": planned.title, "neurons": planned.neurons}

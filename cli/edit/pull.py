@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call
+
 from ..numbers import number_ranges
 from ..options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
 from ..output import OutputFormat, as_row, note, print_rows
 
 _COLUMNS = ["edit", "known", "wanted", "kind", "what", "author", "created_at", "builds_on", "unknown_facts"]
 
+_SHORT = ["edit", "known", "kind", "what", "author", "builds_on"]
+
 
 def pull(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb edit push made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb edit push wrote.")],
     model: OptionalModelOption = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Store nothing; check the file and show what is in it.")
@@ -34,6 +38,6 @@ def pull(
         note(f"{count} in {file}; nothing was stored.")
     else:
         new = sum(not one.known for one in found)
-        ready = number_ranges([one.edit for one in found if one.edit is not None])
-        note(f"Took in {count}, {new} of them new; not applied. Apply them with: kndb edit apply {ready}")
-    print_rows([as_row(one) for one in found], _COLUMNS, output)
+        ready = number_ranges([one.edit for one in found if one.edit is not None]).split()
+        note(f"Took in {count}, {new} of them new; not applied. Apply them with: {call('edits.apply_all', ready)}")
+    print_rows([as_row(one) for one in found], _COLUMNS, output, short=_SHORT)

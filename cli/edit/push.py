@@ -15,7 +15,7 @@ from .steps import EditsArgument
 
 def push(
     edits: EditsArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to make, such as toyota.kndb.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write this file, such as toyota.kndb.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,

@@ -22,10 +22,10 @@ _REPLAY_COLUMNS = ["rebased_from", "slots", "different", "largest_change"]
 def revert(
     edits: EditsArgument,
     cascade: Annotated[
-        bool, typer.Option("--cascade", help="Revert the later edits that overlap it too, the last first.")
+        bool, typer.Option("--cascade", help="Revert the later edits that overlap it too, the last one first.")
     ] = False,
     rebase: Annotated[
-        bool, typer.Option("--rebase", help="Take it out, and compute the later edits that overlap it anew.")
+        bool, typer.Option("--rebase", help="Take it out, and compute the later edits that overlap it again.")
     ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -35,11 +35,11 @@ def revert(
     Example: kndb edit revert 1
     """
     if cascade and rebase:
-        raise UsageError("found --cascade and --rebase; expected one of them, or neither")
+        raise UsageError("--cascade and --rebase exclude each other; give one of them, or neither")
     numbers = parse_numbers(edits)
     if (cascade or rebase) and len(numbers) > 1:
         option = "--cascade" if cascade else "--rebase"
-        raise UsageError(f"found {option} with {len(numbers)} edits; expected one edit, as others may go with it")
+        raise UsageError(f"{option} takes one edit, as others may go with it (got {len(numbers)})")
     with open_existing(db) as database:
         if rebase:
             _print_rebase(numbers[0], database.edits.rebase(numbers[0]), output)
@@ -59,5 +59,6 @@ def _print_rebase(edit: int, done: Rebase, output: OutputFormat) -> None:
         for step in done.steps
     ]
     later = f"{len(done.replayed)} later edit{'' if len(done.replayed) == 1 else 's'}"
-    note(f"Took edit {edit} out and computed {later} anew: {moved(done.steps)}")
-    print_rows(rows, [*STEP_COLUMNS[:3], *_REPLAY_COLUMNS, *STEP_COLUMNS[3:]], output)
+    note(f"Took edit {edit} out and computed {later} again: {moved(done.steps)}")
+    columns = [*STEP_COLUMNS[:3], *_REPLAY_COLUMNS, *STEP_COLUMNS[3:]]
+    print_rows(rows, columns, output, short=["edit", "action", *_REPLAY_COLUMNS, "version_after"])

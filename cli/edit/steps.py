@@ -15,12 +15,16 @@ from ..output import OutputFormat, as_row, note, print_record, print_rows
 EDIT_COLUMNS = ["id", "kind", "what", "neurons", "applied", "base_version", "created_at"]
 
 
+EDIT_SHORT = ["id", "kind", "what", "neurons", "applied"]
+"""Of these, the columns of a table without --wide."""
+
+
 STEP_COLUMNS = ["edit", "model", "action", "version_before", "version_after"]
 
 
 EditsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="EDIT...", help="Edits' numbers, or ranges such as 7-12; see: kndb edit list."),
+    typer.Argument(metavar="EDIT...", help="Numbers of edits, or ranges such as 7-12; see: kndb edit list."),
 ]
 
 

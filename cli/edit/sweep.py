@@ -37,7 +37,7 @@ from .update import new_factor
 
 def sweep(
     model: ModelOption,
-    facts: Annotated[int, typer.Option("--facts", help="Facts to edit, drawn at random.")] = 20,
+    facts: Annotated[int, typer.Option("--facts", help="Edit so many facts, drawn at random.")] = 20,
     method: MethodOption = "update",
     relation: RelationsOption = None,
     rule: RuleOption = "gradient",
@@ -46,21 +46,27 @@ def sweep(
         typer.Option(
             "--lambda-old",
             metavar="LIST",
-            help="Of update: values of λ₁ to try. Default: as of kndb edit update.",
+            help="With update, try these values of λ₁. Default: that of kndb edit update.",
             show_default=False,
         ),
     ] = None,
     lambda_new: Annotated[
-        str, typer.Option("--lambda-new", metavar="LIST", help="Of update: values of λ₂ to try, and auto.")
+        str, typer.Option("--lambda-new", metavar="LIST", help="With update, try these values of λ₂; auto fits it.")
     ] = "auto,0.1,0.3,1",
-    keep: Annotated[str, typer.Option("--keep", metavar="LIST", help="Of optimize: values of β to try.")] = "1,8",
-    steps: Annotated[int, typer.Option("--steps", help="Of optimize: gradient steps at most.")] = 60,
+    keep: Annotated[str, typer.Option("--keep", metavar="LIST", help="With optimize, try these values of β.")] = "1,8",
+    steps: Annotated[int, typer.Option("--steps", help="With optimize, take at most so many gradient steps.")] = 60,
     max_share: Annotated[
         float | None,
-        typer.Option("--max-share", help="Default: as of kndb edit update; 1 for optimize.", show_default=False),
+        typer.Option(
+            "--max-share",
+            help="Leave out neurons that more than this share (0 to 1) of the relation's facts hold. Default: that "
+            "of kndb edit update; 1 for optimize.",
+            show_default=False,
+        ),
     ] = None,
     neurons: Annotated[
-        str, typer.Option("--neurons", metavar="LIST", help="Numbers of neurons of a fact to try, and all.")
+        str,
+        typer.Option("--neurons", metavar="LIST", help="Try changing so many neurons of a fact; all for all of them."),
     ] = "1,4,all",
     intra: IntraOption = 50,
     inter: InterOption = 50,
@@ -70,7 +76,7 @@ def sweep(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Try settings of a way to edit, each on the same facts: success against collateral; goes on where it stopped.
+    """Try settings of a way to edit, each on the same facts: success against collateral. Run it again to resume.
 
     Example: kndb edit sweep --model lab-bert --lambda-new 1,2,4,8 --neurons 1,4,all --plot sweep.svg
     """
@@ -103,5 +109,5 @@ def sweep(
 
 def _count(word: str) -> int:
     if not word.isdigit() or int(word) < 1:
-        raise UsageError(f"found {word!r} in --neurons; expected numbers of at least 1, or all")
+        raise UsageError(f"--neurons must be numbers of at least 1, or all, with commas between them (got {word!r})")
     return int(word)

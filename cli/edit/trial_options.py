@@ -18,28 +18,27 @@ if TYPE_CHECKING:
     from kndb.database import Database
 
 
-MethodOption = Annotated[str, typer.Option("--method", help="update or optimize.")]
+MethodOption = Annotated[str, typer.Option("--method", help="Edit by this method: update or optimize.")]
 
 
-RuleOption = Annotated[str, typer.Option("--rule", metavar="gradient|output|paper", help="Of update: how slots move.")]
+RuleOption = Annotated[
+    str, typer.Option("--rule", metavar="gradient|output|paper", help="With update, move slots by this rule.")
+]
 
 
-IntraOption = Annotated[int, typer.Option("--intra", help="Facts of the edited relations to measure.")]
+IntraOption = Annotated[int, typer.Option("--intra", help="Measure so many facts of the edited relations.")]
 
 
-InterOption = Annotated[int, typer.Option("--inter", help="Facts of other relations to measure.")]
+InterOption = Annotated[int, typer.Option("--inter", help="Measure so many facts of other relations, drawn at random.")]
 
 
-SeedOption = Annotated[int, typer.Option("--seed", help="Of all that is drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 
 
 PlotOption = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw it, too: .png, .svg or .pdf.", show_default=False),
+    typer.Option("--plot", metavar="FILE", help="Draw it too, into this .png, .svg or .pdf file.", show_default=False),
 ]
-
-
-_SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
 
 
 def print_trial(database: Database, trial: int, plot: Path | None, output: OutputFormat) -> None:
@@ -52,13 +51,17 @@ def print_trial(database: Database, trial: int, plot: Path | None, output: Outpu
         few = "; ".join(f"fact {fact}: {reason}" for fact, reason in unplanned[:3])
         note(f"No edit could be planned in {len(unplanned)} cases, which count as not changed: {few}")
     varied = [name for name in _settings_of(rows) if len({str(row.get(name)) for row in rows}) > 1]
-    columns = ["part", "edits", *varied, "weights", "facts", "planned", "neurons_changed", *_SHOWN]
-    if output is not OutputFormat.TABLE:
-        ends = [f"{name}{part}" for name in EDIT_MEASURES for part in ("", "_low", "_high")]
-        columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
-    print_rows(rows, columns, output)
+    ends = [f"{name}{part}" for name in EDIT_MEASURES for part in ("", "_low", "_high")]
+    columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
+    print_rows(rows, columns, output, short=_short(found.kind, varied))
     if plot is not None:
         note(f"Drew {database.plots.trial(plot, trial)}")
+
+
+def _short(kind: str, varied: list[str]) -> list[str]:
+    """The columns of a trial's table without --wide."""
+    cells = varied if kind == "sweep" else ["part", "edits"]
+    return [*cells, "weights", "success", "paraphrase", "neighbourhood", "inter_change"]
 
 
 def _rows(database: Database, trial: int) -> Iterator[dict[str, Any]]:
@@ -82,7 +85,7 @@ def words_of(option: str, text: str) -> list[str]:
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
-        raise UsageError(f"found nothing in {option}; expected values with commas between them")
+        raise UsageError(f"{option} must have values, with commas between them (got none)")
     return words
 
 
@@ -96,7 +99,7 @@ def numbers_of(option: str, text: str, *, whole: bool = False) -> list[float]:
         return [int(word) if whole else float(word) for word in words_of(option, text)]
     except ValueError:
         expected = "whole numbers" if whole else "numbers"
-        raise UsageError(f"found {text!r} in {option}; expected {expected} with commas between them") from None
+        raise UsageError(f"{option} must be {expected} with commas between them (got {text!r})") from None
 
 
 def optimize_settings(

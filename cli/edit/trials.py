@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
 
 from ..options import (
@@ -14,13 +15,14 @@ from ..options import (
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, print_rows
+from ..output import OutputFormat, as_row, note, print_rows
 from .trial_options import PlotOption, print_trial
 
 
 def trials(
     trial: Annotated[
-        int | None, typer.Argument(metavar="[TRIAL]", help="Show this one's table.", show_default=False)
+        int | None,
+        typer.Argument(metavar="[TRIAL]", help="Show this trial's table. Default: list them all.", show_default=False),
     ] = None,
     model: OptionalModelOption = None,
     plot: PlotOption = None,
@@ -36,12 +38,15 @@ def trials(
             print_trial(database, trial, plot, output)
             return
         if plot is not None:
-            raise UsageError("found --plot without a trial's number; expected one: kndb edit trials TRIAL --plot FILE")
+            raise UsageError("--plot draws one trial; name it: kndb edit trials TRIAL --plot FILE")
         rows = [{**as_row(one), **_told(one.settings)} for one in database.trials.all(model)]
+    if not rows:
+        start = call("trials.bench", model=model or Placeholder("NAME"))
+        note(f"There is no bench or sweep yet; start one with: {start}")
     columns = ["id", "kind", "model", "version", "status", "settings", "created_at", "finished_at"]
     if output is OutputFormat.TABLE:
         columns[5:6] = ["method", "facts", "tried"]
-    print_rows(rows, columns, output)
+    print_rows(rows, columns, output, short=["id", "kind", "model", "status", "method", "facts", "tried"])
 
 
 def _told(settings: Any) -> dict[str, Any]:

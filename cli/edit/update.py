@@ -86,7 +86,7 @@ def update(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Plan that the model gives a new answer for a fact, or for each fact in a file; nothing is applied.
+    """Plan an edit that gives a fact, or each fact in a file, a new answer; nothing is applied.
 
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """

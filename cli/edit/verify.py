@@ -14,11 +14,12 @@ from ..output import OutputFormat, as_row, print_rows
 
 def verify(
     edits: Annotated[
-        list[int] | None, typer.Argument(metavar="[EDIT]...", help="Edits' numbers. Default: all.", show_default=False)
+        list[int] | None,
+        typer.Argument(metavar="[EDIT]...", help="Numbers of edits. Default: all.", show_default=False),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All edits, as without numbers.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Check all edits, as without numbers.")] = False,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Compare the checkpoints with their fingerprints, too.")
+        bool, typer.Option("--weights", help="Compare the checkpoints with their fingerprints too.")
     ] = False,
     model: OptionalModelOption = None,
     db: DatabaseOption = None,
@@ -29,7 +30,7 @@ def verify(
     Example: kndb edit verify --all
     """
     if every and edits:
-        raise UsageError("found numbers of edits and --all; expected one of the two, or neither for all edits")
+        raise UsageError("--all goes with no numbers of edits: it checks all; give one of the two, or neither")
     with open_existing(db) as database:
         found = database.edits.verify(edits or (), model=model, weights=weights)
     print_rows([as_row(row) for row in found], ["what", "ok", "detail"], output)
@@ -38,7 +39,7 @@ def verify(
         return
     message = f"{len(wrong)} of {len(found)} checks failed: {', '.join(dict.fromkeys(row.what for row in wrong))}; "
     if any(row.part == "object" for row in wrong):
-        raise DiffFileError(f"{message}expected none. Restore the objects from a backup (see `kndb db backup`)")
+        raise DiffFileError(f"{message}restore the objects from a backup (made by: kndb db backup TARGET)")
     if any(row.part == "log" for row in wrong):
-        raise StoreDamagedError(f"{message}expected none. Restore the database from a backup (see `kndb db backup`)")
-    raise StoreDamagedError(f"{message}expected none. Put the checkpoint's files back as they were registered")
+        raise StoreDamagedError(f"{message}restore the database from a backup (made by: kndb db backup TARGET)")
+    raise StoreDamagedError(f"{message}put the checkpoint's files back as they were registered")

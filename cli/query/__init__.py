@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import typer
+from ..commands import Place, Places
 
-from .collateral import collateral
-from .compare import compare
-from .consistency import consistency
-from .counts import counts
-from .fact import fact
-from .facts import facts
-from .layers import layers
-from .neuron import neuron
-from .neurons import neurons
-from .overlap import overlap
-from .refinements import refinements
-from .relations import relations
-from .runs import runs
-from .shared import shared
-from .sql import sql
-
-app = typer.Typer(no_args_is_help=True, help="Ask the store: which neurons facts and relations share, and more.")
-app.command("shared")(shared)
-app.command("overlap")(overlap)
-app.command("layers")(layers)
-app.command("counts")(counts)
-app.command("compare")(compare)
-app.command("collateral")(collateral)
-app.command("neuron")(neuron)
-app.command("fact")(fact)
-app.command("consistency")(consistency)
-app.command("sql")(sql)
-app.command("facts")(facts)
-app.command("neurons")(neurons)
-app.command("relations")(relations)
-app.command("runs")(runs)
-app.command("refinements")(refinements)
+NEURONS, FACTS, LISTS = "Neurons of many facts", "One fact or neuron", "What the store has"
+PLACES = Places(
+    "Ask the store which knowledge neurons facts and relations share, and what else it knows.",
+    "kndb.cli.query",
+    {
+        "shared": Place("shared:shared", "Neurons that the facts of relations share.", NEURONS, table=True),
+        "overlap": Place("overlap:overlap", "Neurons that two facts share on average.", NEURONS, table=True),
+        "layers": Place("layers:layers", "Knowledge neurons in each layer.", NEURONS, table=True),
+        "counts": Place("counts:counts", "How many knowledge neurons facts have.", NEURONS, table=True),
+        "consistency": Place(
+            "consistency:consistency", "How alike the neurons of a fact's paraphrases are.", NEURONS, table=True
+        ),
+        "compare": Place("compare:compare", "Two refinements side by side.", NEURONS, table=True),
+        "collateral": Place("collateral:collateral", "Facts that hold the neurons of an edit.", NEURONS, table=True),
+        "fact": Place("fact:fact", "All that is known of one fact.", FACTS, table=True),
+        "neurons": Place("neurons:neurons", "List the knowledge neurons of one fact.", FACTS, table=True),
+        "neuron": Place("neuron:neuron", "All that is known of one neuron.", FACTS, table=True),
+        "facts": Place("facts:facts", "List facts with their numbers.", LISTS, table=True),
+        "relations": Place("relations:relations", "List the relations.", LISTS, table=True),
+        "runs": Place("runs:runs", "List the attribution runs.", LISTS, table=True),
+        "refinements": Place("refinements:refinements", "List the refinements.", LISTS, table=True),
+        "sql": Place("sql:sql", "Run an SQL query of your own.", LISTS),
+    },
+)

@@ -21,14 +21,18 @@ from ..options import (
     RefinementOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_parts
+from ..output import OutputFormat, as_row, note, print_parts, sorted_rows
+from .neuron import Parts
 from .rows import require_positive
+
+FACT_COLUMNS = ["fact", "relation", "label", "subject", "object", "neurons"]
+FACT_SHORT = ["fact", "subject", "label", "object", "neurons"]
 
 
 def collateral(
     target: Annotated[
         list[str],
-        typer.Argument(metavar="EDIT-or-NEURON", help="An edit's number, or neurons such as L9.N2827."),
+        typer.Argument(metavar="EDIT-or-NEURON", help="An edit's number, or one neuron or more, such as L9.N2827."),
     ],
     limit: LimitOption = None,
     part: PartOption = None,
@@ -38,7 +42,7 @@ def collateral(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Whose facts hold the value slots that an edit touches, or that an edit of these neurons would touch.
+    """List the facts that hold the value slots which an edit touches, or an edit of these neurons would touch.
 
     Example: kndb query collateral L9.N2827 L10.N1
     """
@@ -56,21 +60,21 @@ def collateral(
     )
     if found.edited:
         note(f"Not counted: what the edit is for, fact {', '.join(map(str, found.edited))}.")
-    parts = {
+    parts: Parts = {
         "relations": (
             [as_row(row) for row in found.relations],
             ["relation", "label", "facts", "share", "neurons"],
         ),
         "facts": (
-            [as_row(row) for row in found.facts[:limit]],
-            ["fact", "relation", "subject", "object", "neurons"],
+            sorted_rows([as_row(row) for row in found.facts])[:limit],
+            FACT_COLUMNS,
         ),
     }
-    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)})
+    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)}, short={"facts": FACT_SHORT})
 
 
 def _target(texts: Sequence[str]) -> int | list[Neuron]:
     numbers = [text for text in texts if text.strip().isdecimal()]
     if numbers and len(texts) > 1:
-        raise UsageError(f"name one edit's number alone, or neurons such as L9.N2827 (got {' '.join(texts)})")
+        raise UsageError(f"name one edit by its number, or neurons such as L9.N2827 (got {' '.join(texts)})")
     return int(numbers[0]) if numbers else [Neuron.parse(text) for text in texts]

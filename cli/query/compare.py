@@ -17,7 +17,8 @@ from ..options import (
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_parts
+from ..output import OutputFormat, as_row, note, print_parts, sorted_rows
+from .neuron import Parts
 from .rows import named, require_positive
 
 _COMPARED_RELATIONS = [
@@ -36,15 +37,19 @@ _COMPARED_FACTS = ["fact", "relation", "subject", "object", "size_a", "size_b", 
 
 
 def compare(
-    refinement_a: Annotated[int, typer.Argument(metavar="REF_A", help="A refinement; see: kndb query refinements.")],
-    refinement_b: Annotated[int, typer.Argument(metavar="REF_B", help="Another one, of a model of the same size.")],
+    refinement_a: Annotated[
+        int, typer.Argument(metavar="REF_A", help="The number of a refinement; see: kndb query refinements.")
+    ],
+    refinement_b: Annotated[
+        int, typer.Argument(metavar="REF_B", help="The number of another one, of a model of the same size.")
+    ],
     relation: RelationsOption = None,
     limit: LimitOption = None,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Two refinements side by side, over the facts that have knowledge neurons in either.
+    """Compare two refinements, over the facts that have knowledge neurons in either.
 
     Example: kndb query compare 1 2 --part relations
     """
@@ -54,10 +59,10 @@ def compare(
         for side, number in (("a", refinement_a), ("b", refinement_b)):
             note(f"{side}: {database.query.refinement(number).title}.")
     _note_models(found)
-    parts = {
+    parts: Parts = {
         "relations": (named(found.relations, output), _COMPARED_RELATIONS),
         "settings": (_settings(found), ["setting", "a", "b"]),
-        "facts": ([as_row(row) for row in found.facts[:limit]], _COMPARED_FACTS),
+        "facts": (sorted_rows([as_row(row) for row in found.facts])[:limit], _COMPARED_FACTS),
     }
     print_parts(parts, output, part)
 

@@ -23,7 +23,7 @@ def consistency(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How alike the neurons are that a fact's paraphrases find: mean Jaccard index of their coarse sets.
+    """Measure how alike the neurons of a fact's paraphrases are: the mean Jaccard index of their coarse sets.
 
     Example: kndb query consistency --relation P176
     """

@@ -36,7 +36,7 @@ def counts(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many knowledge neurons facts have, those with none included.
+    """Count the knowledge neurons that facts have, facts with none included.
 
     Example: kndb query counts
     """

@@ -29,7 +29,7 @@ from .neuron import Parts
 def fact(
     number: FactArgument,
     nearest: Annotated[
-        int, typer.Option("--nearest", help="How many of the facts that share most neurons with it.")
+        int, typer.Option("--nearest", help="List so many of the facts that share the most neurons with it.")
     ] = 10,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
@@ -38,7 +38,7 @@ def fact(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What is known of one fact: its prompts, the votes for its neurons, the facts that share them.
+    """Show what is known of one fact: its prompts, the votes for its neurons, and the facts that share them.
 
     Example: kndb query fact 588 --nearest 5
     """
@@ -55,7 +55,7 @@ def fact(
         note(f"{len(above)} of its prompts have a completeness error over {than}{found.error_limit:g}{why}.")
     if not found.neurons:
         note(why_none(number, chosen))
-    print_parts(_fact_parts(found), output, part, {"refinement": in_json(chosen.refinement)})
+    print_parts(_fact_parts(found), output, part, {"refinement": in_json(chosen.refinement)}, short=_SHORT)
 
 
 def _fact_parts(found: FactFindings) -> Parts:
@@ -72,6 +72,12 @@ def _fact_parts(found: FactFindings) -> Parts:
     }
 
 
+_SHORT = {
+    "fact": ["id", "relation", "subject", "object", "prompts", "neurons", "share", "consistency"],
+    "prompts": ["prompt", "text", "probability", "predicted", "correct", "coarse_set"],
+    "votes": ["name", "prompts", "needed", "kept", "mean_score"],
+}
+"""The columns of each part's table without --wide."""
 _PROMPT_COLUMNS = [
     "prompt",
     "text",

@@ -2,43 +2,92 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kndb.advice import call
 
+from ..answering import choose
 from ..options import (
     DatabaseOption,
     FormatOption,
+    OptionalModelOption,
+    RefinementMethodOption,
+    RefinementOption,
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_rows
-from .rows import no_facts
+from ..output import OutputFormat, Row, as_row, manner, note, print_rows, require_sortable, sorted_rows
+from .rows import no_facts, require_positive
+
+if TYPE_CHECKING:
+    from kndb.database import Database
+    from kndb.records.attribution import Refinement
+
+_COLUMNS = ["id", "relation", "subject", "object", "external_id", "prompts"]
+_SHORT = [name for name in _COLUMNS if name != "external_id"]
+_NEURONS = "neurons"
 
 
 def facts(
     relation: RelationsOption = None,
-    subject: Annotated[str | None, typer.Option("--subject", help="Text in the subject.", show_default=False)] = None,
-    object_: Annotated[str | None, typer.Option("--object", help="Text in the object.", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="At most so many rows.", show_default=False)] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            metavar="TEXT",
+            help="List only facts whose subject holds this text, in upper or lower case.",
+            show_default=False,
+        ),
+    ] = None,
+    object_: Annotated[
+        str | None,
+        typer.Option(
+            "--object",
+            metavar="TEXT",
+            help="List only facts whose object holds this text, in upper or lower case.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", help="List at most so many facts. Default: all.", show_default=False),
+    ] = None,
+    model: OptionalModelOption = None,
+    refinement: RefinementOption = None,
+    method: RefinementMethodOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """List facts with their numbers.
+    """List facts with their numbers; with --sort neurons, those with the most knowledge neurons first.
 
     Example: kndb query facts --relation P36 --subject France
     """
+    require_positive(limit)
+    counted = manner.sort == _NEURONS or any(one is not None for one in (refinement, method, model))
+    columns, short = ([*_COLUMNS, _NEURONS], [*_SHORT, _NEURONS]) if counted else (_COLUMNS, _SHORT)
+    require_sortable([*_COLUMNS, _NEURONS])
     with open_existing(db) as database:
-        found = database.facts.find(relation or [], subject, object_, limit)
-    if not found and limit != 0:
+        # Sorted first: the largest of all facts are wanted, not the largest of the first ones.
+        found = database.facts.find(relation or [], subject, object_, None if manner.sort else limit)
+        rows: list[Row] = [as_row(fact) for fact in found]
+        if counted:
+            chosen = choose(database, refinement, method, model, relations=relation or [])
+            rows = _with_neurons(database, rows, chosen)
+    if not rows:
         note(_why_none(relation, subject, object_) if relation or subject or object_ else no_facts())
-    columns = ["id", "relation", "subject", "object", "external_id", "prompts"]
-    print_rows([as_row(fact) for fact in found], columns, output)
+    print_rows(sorted_rows(rows)[:limit], columns, output, short=short)
+
+
+def _with_neurons(database: Database, rows: list[Row], refinement: Refinement) -> list[Row]:
+    """The rows with the number of each fact's knowledge neurons; None where the refinement has none of it."""
+    sizes = database.query.set_sizes(refinement=refinement.id)
+    return [{**row, _NEURONS: sizes.get(row["id"])} for row in rows]
 
 
 def _why_none(relation: list[str] | None, subject: str | None, object_: str | None) -> str:
     asked = [f"of {' or '.join(relation)}"] if relation else []
     asked += [f"with {text!r} in its {name}" for name, text in (("subject", subject), ("object", object_)) if text]
-    return f"There is no fact {' and '.join(asked)}; the relations are listed by: {call('facts.relations')}"
+    hint = " --subject and --object look for a part of the text; try less of it." if subject or object_ else ""
+    return f"There is no fact {' and '.join(asked)}.{hint} The relations are listed by: {call('facts.relations')}"

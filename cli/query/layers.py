@@ -25,7 +25,7 @@ _LAYERS = ["layer", "pairs", "share", "neurons"]
 def layers(
     relation: RelationsOption = None,
     by_relation: Annotated[
-        bool, typer.Option("--by-relation", help="Count each relation apart, in place of all together.")
+        bool, typer.Option("--by-relation", help="Count each relation by itself, not all together.")
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
@@ -33,7 +33,7 @@ def layers(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many knowledge neurons each layer has.
+    """Count the knowledge neurons in each layer.
 
     Example: kndb query layers --relation P176
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from ..options import (
     RefinementOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_parts, require_part
+from ..output import OutputFormat, Row, as_row, note, print_parts, require_part, sorted_rows
 from .rows import require_positive
 
 if TYPE_CHECKING:
@@ -31,29 +32,37 @@ if TYPE_CHECKING:
 _NEURON_PARTS = ("neuron", "relations", "facts", "edits", "tokens")
 
 
-Parts = dict[str, tuple[list[dict[str, Any]], list[str]]]
+Parts = dict[str, tuple[Sequence[Row], list[str]]]
 
 
 def neuron(
     name: Annotated[
-        str, typer.Argument(metavar="NEURON", help="A neuron, such as L10.N2827: layer 10, neuron 2827, from 0.")
+        str,
+        typer.Argument(
+            metavar="NEURON", help="The neuron, such as L10.N2827: layer 10, neuron 2827, both counted from 0."
+        ),
     ],
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
     model: OptionalModelOption = None,
-    top: Annotated[int, typer.Option("--top", help="How many promoted and how many demoted tokens.")] = 10,
+    top: Annotated[int, typer.Option("--top", help="List so many promoted and so many demoted tokens.")] = 10,
     tokens: Annotated[
-        bool, typer.Option("--tokens/--no-tokens", help="Load the model for the value slot's effect on tokens.")
+        bool, typer.Option("--tokens/--no-tokens", help="Load the model to find the value slot's effect on tokens.")
     ] = True,
     version: Annotated[
-        str, typer.Option("--version", help="Whose value slot: a version id, a snapshot's name, base or current.")
+        str,
+        typer.Option(
+            "--version", help="Take the value slot of this version: base, current, a version id, or a snapshot's name."
+        ),
     ] = "current",
-    limit: Annotated[int | None, typer.Option("--limit", help="At most so many facts.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="List at most so many facts. Default: all.", show_default=False)
+    ] = None,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """What is known of one neuron: the relations and facts that hold it, the tokens it speaks for, edits of it.
+    """Show what is known of one neuron: relations and facts that hold it, tokens it promotes, and edits of it.
 
     Example: kndb query neuron L10.N2827 --limit 20
     """
@@ -71,7 +80,8 @@ def neuron(
     holders = "no fact holds it" if not number else f"{number} {'fact holds' if number == 1 else 'facts hold'} it"
     note_refinement(chosen)
     note(f"Neuron {place}: {holders}.")
-    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)})
+    short = {"neuron": ["name", "facts_holding", "mean_score"]}
+    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)}, short=short)
 
 
 def _token_rows(
@@ -98,7 +108,7 @@ def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:
         "facts_holding": found.facts_holding,
         "mean_score": found.mean_score,
     }
-    facts = [as_row(row) for row in found.facts[:limit]]
+    facts = sorted_rows([as_row(row) for row in found.facts])[:limit]
     return {
         "neuron": ([summary], list(summary)),
         "relations": ([as_row(row) for row in found.relations], ["relation", "label", "facts", "share", "mean_score"]),

@@ -25,7 +25,7 @@ def neurons(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """The knowledge neurons of one fact.
+    """List the knowledge neurons of one fact.
 
     Example: kndb query neurons 1
     """
@@ -38,4 +38,5 @@ def neurons(
     if not found:
         note(why_none(fact, chosen))
     rows = [{**as_row(row), "name": str(Neuron(row.layer, row.neuron))} for row in found]
-    print_rows(rows, ["name", "layer", "neuron", "prompts", "mean_score"], output)
+    columns = ["name", "layer", "neuron", "prompts", "mean_score"]
+    print_rows(rows, columns, output, short=["name", "prompts", "mean_score"])

@@ -30,6 +30,10 @@ _CELLS = [
 _SUMMARY = ["where", "cells", "pairs", "pooled_mean", "mean_of_means", *_CELLS[4:]]
 
 
+_SHORT_CELLS = [name for name in _CELLS if name not in ("same_object_pairs", "different_object_pairs")]
+_SHORT_SUMMARY = [name for name in _SUMMARY if name not in ("same_object_pairs", "different_object_pairs")]
+
+
 def overlap(
     relation: RelationsOption = None,
     part: PartOption = None,
@@ -39,7 +43,7 @@ def overlap(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """How many neurons two facts share on average, within each relation and between each two.
+    """Count the neurons that two facts share on average, within each relation and between each two.
 
     Example: kndb query overlap --part summary
     """
@@ -51,4 +55,5 @@ def overlap(
         "summary": ([as_row(row) for row in found.summary], _SUMMARY),
         "cells": ([as_row(row) for row in found.cells], _CELLS),
     }
-    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)})
+    short = {"summary": _SHORT_SUMMARY, "cells": _SHORT_CELLS}
+    print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)}, short=short)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kndb.advice import Placeholder
 from kndb.records.attribution import attribute_and_refine
@@ -15,7 +13,7 @@ from ..options import (
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_rows, print_text
+from ..output import OutputFormat, as_row, manner, note, print_rows, print_text
 
 if TYPE_CHECKING:
     from kndb.database import Database
@@ -30,7 +28,6 @@ _VERSION = 9
 
 def refinements(
     model: OptionalModelOption = None,
-    wide: Annotated[bool, typer.Option("--wide", help="Print all columns, settings too.")] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -42,7 +39,7 @@ def refinements(
         rows = _rows(database, model)
     if not rows:
         note(f"There is no refinement yet; make one with: {attribute_and_refine(model or Placeholder('NAME'))}")
-    if output is not OutputFormat.TABLE or wide:
+    if output is not OutputFormat.TABLE or manner.wide or manner.sort is not None:
         print_rows(rows, _COLUMNS, output)
         return
     for place, name in enumerate(dict.fromkeys(row["model"] for row in rows)):

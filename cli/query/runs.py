@@ -27,4 +27,5 @@ def runs(
         note(f"There is no run yet; make one with: {make}")
     columns = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance"]
     columns += ["settings", "created_at"]
-    print_rows([as_row(row) for row in found], columns, output)
+    short = ["id", "model", "method", "status", "prompts", "above_tolerance"]
+    print_rows([as_row(row) for row in found], columns, output, short=short)

@@ -9,6 +9,7 @@ import typer
 
 from kndb.advice import call, option
 from kndb.errors import UsageError
+from kndb.records.models import Neuron
 
 from ..answering import note_refinement
 from ..options import (
@@ -22,20 +23,34 @@ from ..options import (
 )
 from ..output import OutputFormat, as_row, note, print_rows
 
+COLUMNS = ["name", "layer", "neuron", "facts", "share", "relations"]
+
 
 def shared(
     relation: RelationsOption = None,
     across: Annotated[
         int | None,
-        typer.Option("--across", help="Only neurons that facts of so many relations hold.", show_default=False),
+        typer.Option(
+            "--across",
+            help="List only neurons that facts of at least so many relations hold. Default: 1.",
+            show_default=False,
+        ),
     ] = None,
     between: Annotated[
         tuple[str, str] | None,
-        typer.Option("--between", metavar="KEY KEY", help="Only neurons held by both relations.", show_default=False),
+        typer.Option(
+            "--between",
+            metavar="KEY KEY",
+            help="List only neurons that facts of both these relations hold.",
+            show_default=False,
+        ),
     ] = None,
-    top: Annotated[int | None, typer.Option("--top", help="At most so many rows.", show_default=False)] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", help="List at most so many neurons. Default: all.", show_default=False)
+    ] = None,
     min_share: Annotated[
-        float, typer.Option("--min-share", help="Only neurons held by at least this share of the facts.")
+        float,
+        typer.Option("--min-share", help="List only neurons that at least this share (0 to 1) of the facts hold."),
     ] = 0.0,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
@@ -43,7 +58,7 @@ def shared(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Which neurons the facts of some relations share, the most widely held first.
+    """List the neurons that the facts of some relations share, the most widely held first.
 
     Example: kndb query shared --relation P176 --top 10
     """
@@ -56,7 +71,8 @@ def shared(
     note_refinement(chosen)
     if not rows and chosen.held != 0:
         note(_why_none(least, min_share))
-    print_rows([as_row(row) for row in rows], ["layer", "neuron", "facts", "share", "relations"], output)
+    named_rows = [{"name": str(Neuron(row.layer, row.neuron)), **as_row(row)} for row in rows]
+    print_rows(named_rows, COLUMNS, output, short=["name", *COLUMNS[3:]])
 
 
 def _why_none(across: int | None, min_share: float) -> str:
@@ -81,9 +97,9 @@ def _sharing(
     if relations or across is not None:
         other = "--relation" if relations else "--across"
         raise UsageError(
-            f"--between names both relations itself, so leave out {other}; for more than two relations use --relation "
-            "for each of them, and --across with their number"
+            f"--between goes without {other}: it names both relations itself. For more than two relations use "
+            "--relation for each of them, and --across with their number"
         )
     if between[0] == between[1]:
-        raise UsageError(f"--between must name two different relations (got {between[0]} {between[1]})")
+        raise UsageError(f"--between must name two different relations (got {between[0]} twice)")
     return list(between), 2

@@ -9,12 +9,13 @@ import typer
 from ..options import (
     DatabaseOption,
     FormatOption,
+    explained,
 )
-from ..output import OutputFormat, print_rows
+from ..output import OutputFormat, note, print_rows
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="SQL", help="One statement that only reads; see docs/schema.md.")],
+    query: Annotated[str, typer.Argument(metavar="SQL", help="One SQL statement that only reads; see docs/schema.md.")],
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -24,8 +25,11 @@ def sql(
     """
     from kndb.database.query.sql import query_database
 
-    columns, found = query_database(query, db)
+    with explained(db):
+        columns, found = query_database(query, db)
     rows = [{name: _printable(value) for name, value in zip(columns, row, strict=True)} for row in found]
+    if not rows:
+        note("The statement gave no rows.")
     print_rows(rows, columns, output)
 
 

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..records.maintenance import CheckReport
-from ..store import maintenance
 from ..store.connections import database_path
 from ..store.engine import Store, open_store
 from ..store.schema import require_file, upgrade
@@ -74,6 +73,8 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
         StoreMissingError: if there is none.
         StoreError: if it can't be read, or is no SQLite database.
     """
+    from ..store import maintenance
+
     require_file(database_path(location))
     with Store(location) as store:
         return maintenance.check(store, repair)

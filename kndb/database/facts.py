@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..advice import option
 from ..errors import UsageError
 from ..facts import read
 from ..records.facts import Fact, FactFile, IngestReport, Relation
@@ -64,7 +65,7 @@ class FactCommands:
             UsageError: for a limit under 1.
         """
         if limit is not None and limit < 1:
-            raise UsageError(f"found limit {limit}; expected at least 1")
+            raise UsageError(f"{option('limit')} must be at least 1 (got {limit})")
         with self._store.reading() as connection:
             return store_facts.find_facts(connection, relations, subject, object_, limit)
 

@@ -209,23 +209,23 @@ class Drawings:
         Raises:
             NotFoundError: if there is none, or that number is of another kind or model.
         """
-        command = _call_making(kind, model or Placeholder("NAME"))
+        make = _making(kind, model)
         if number is None:
             found = self._database.probes.latest(kind, model)
             if found is None:
                 of = "" if model is None else f" of model {model!r}"
-                raise NotFoundError(f"there is no {kind} probe{of} to draw yet; make one with: {command}")
+                raise NotFoundError(f"there is no {kind} probe{of} to draw; make one with: {make}")
             return found
         found = self._database.probes.get(number)
         if model is not None and found.model != model:
             raise NotFoundError(
-                f"{option('probe', number)} is of model {found.model!r}, not {model!r}; choose from: "
+                f"{option('probe', number)} is of model {found.model!r}, not of {model!r}; list that model's with: "
                 f"{call('probes.all', model=model)}"
             )
         if found.kind != kind:
             raise NotFoundError(
-                f"{option('probe', number)} is of kind {found.kind}, not {kind}; choose from: "
-                f"{call('probes.all', model=model)}, or make one with: {command}"
+                f"{option('probe', number)} is of kind {found.kind}, not {kind}. Draw it with: "
+                f"{_drawing(found.kind, number)}, or make one of that kind with: {make}"
             )
         return found
 
@@ -325,17 +325,28 @@ class Drawings:
         return (decay_figure if trial.kind == "bench" else sweep_figure)(rows, caption)
 
 
+def _making(kind: str, model: str | None) -> str:
+    """What makes a probe of a kind, as advice."""
+    name = Placeholder("NAME") if model is None else model
+    if kind == "activation":
+        return call("probes.activation", model=name, texts=Placeholder("FILE"))
+    return call("probes.scale", kind=kind, model=name)
+
+
+def _drawing(kind: str, probe: int) -> str:
+    """What draws a probe, as advice."""
+    out = Placeholder("FILE")
+    if kind == "activation":
+        return call("plots.activation", path=out, probe=probe)
+    if kind == "amplify":
+        return call("plots.amplify", path=out, probe=probe)
+    return call("plots.suppress", path=out, probe=probe)
+
+
 def making(kind: str, model: str) -> str:
-    """The command that makes a probe, as reports print it."""
+    """The command that makes a probe, for a report."""
     texts = " --texts FILE" if kind == "activation" else ""
     return f"kndb probe {kind} --model {shlex.quote(model)}{texts}"
-
-
-def _call_making(kind: str, model: str | Placeholder) -> str:
-    """The call that makes a probe, as messages advise it."""
-    if kind == "activation":
-        return call("probes.activation", model=model, texts=[Placeholder("FILE")])
-    return call("probes.scale", kind, model=model)
 
 
 def describe(run: Run, refinement: Refinement) -> list[str]:
@@ -408,7 +419,7 @@ def _nothing(refinement: Refinement, relations: Sequence[str]) -> NotFoundError:
 
 def _not_probed(probe: Probe, relations: Sequence[str]) -> NotFoundError:
     of = f" of {', '.join(relations)}" if relations else ""
-    return NotFoundError(f"probe {probe.id} has no facts{of}; make one with: {_call_making(probe.kind, probe.model)}")
+    return NotFoundError(f"probe {probe.id} has no facts{of}; make one with: {_making(probe.kind, probe.model)}")
 
 
 def _require(path: str | Path) -> None:

@@ -35,10 +35,13 @@ _FACT = (
     Column("subject", Kind.TEXT),
     Column("object", Kind.TEXT),
     Column("id", Kind.TEXT),
+    Column("fact", Kind.WHOLE, optional=True),
 )
+"""What names a fact; its number, `fact`, is that of the store that wrote the file, and is not read."""
 
 NEURONS = (
     *_FACT,
+    Column("name", Kind.TEXT, optional=True),
     Column("layer", Kind.WHOLE),
     Column("neuron", Kind.WHOLE),
     Column("prompts", Kind.WHOLE),
@@ -76,6 +79,7 @@ FACTS = (
     Column("template", Kind.TEXT),
     Column("held_out", Kind.FLAG),
     Column("sentences", Kind.TEXTS),
+    Column("fact", Kind.WHOLE, optional=True),
 )
 """A template or a fact in each row: the project's own lists."""
 

@@ -13,6 +13,9 @@ from .sets import FactName, NeuronSet, SetNeuron, Sizes, merged
 FACT_COLUMNS = ("fact", "fact_id", "uuid", "id")
 """The column that names the fact: the first of these that the header has."""
 
+_KNDB_COLUMNS = {"relation", "subject", "object", "id", "fact"}
+"""A file with all of these is kndb's own: there `fact` is a number of the store that wrote it."""
+
 SCORE_COLUMNS = ("score", "mean_score")
 
 
@@ -77,6 +80,8 @@ def _header(path: Path, line: int, cells: Sequence[str]) -> list[str]:
 
 def _fact(row: Mapping[str, str], *, by_number: bool) -> FactName:
     column = next(name for name in FACT_COLUMNS if name in row)
+    if not by_number and row.keys() >= _KNDB_COLUMNS:
+        column = "id"
     if by_number:
         return FactName(number=_whole(row, column))
     relation, subject, object_ = (row.get(name) or None for name in ("relation", "subject", "object"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from ..advice import option
 from ..errors import InputError, RejectedLine, UsageError
 from ..records.facts import FactFile
 from . import bags, counterfact, csv, jsonl, lama, pararel
@@ -53,9 +54,9 @@ def read(
             or a relation is asked for that no file has.
     """
     if input_format not in FORMATS:
-        raise UsageError(f"found the format {input_format!r}; expected one of {', '.join(FORMATS)}")
+        raise UsageError(f"{option('input_format')} must be one of {', '.join(FORMATS)} (got {input_format!r})")
     if not path.exists():
-        raise InputError(f"{path}: found nothing there; expected a file or a folder")
+        raise InputError(f"{path}: there is no such file or folder")
     return choose(path, _read_format(path, input_format), relations, skip_invalid)
 
 
@@ -134,8 +135,7 @@ def _known(files: Sequence[FactFile]) -> dict[str, str | None]:
 def _unknown(path: Path, wanted: str, known: Mapping[str, str | None]) -> InputError:
     nearest = ", ".join(_nearest(wanted, known)) or "none at all"
     return InputError(
-        f"{path}: found no relation {wanted!r} there; expected one of its {len(known)} relations. "
-        f"The nearest: {nearest}"
+        f"{option('relations', [wanted])}: {path} does not have this relation; the nearest there: {nearest}"
     )
 
 
@@ -153,4 +153,4 @@ def _nearest(wanted: str, known: Mapping[str, str | None], count: int = 3) -> li
 def _rejection(rejected: Sequence[RejectedLine]) -> InputError:
     more = len(rejected) - 1
     further = f" {more} further line{'s' if more > 1 else ''} can't be used either." if more else ""
-    return InputError(f"{rejected[0]}.{further} `--skip-invalid` leaves such lines out", rejected)
+    return InputError(f"{rejected[0]}.{further} To skip such lines, give {option('skip_invalid', True)}", rejected)

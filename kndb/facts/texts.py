@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..advice import Placeholder, option
 from ..errors import InputError, RejectedLine, UsageError
 from ..records.facts import BLANK
 from . import checks
@@ -90,10 +91,10 @@ def read_texts(paths: Sequence[Path], input_format: str = "auto", pairs: Path | 
         InputError: if a file can't be read, a line can't be used, or the bags' facts are not known.
     """
     if input_format not in TEXT_FORMATS:
-        raise UsageError(f"found the format {input_format!r}; expected one of {', '.join(TEXT_FORMATS)}")
+        raise UsageError(f"{option('input_format')} must be one of {', '.join(TEXT_FORMATS)} (got {input_format!r})")
     for path in [*paths, *([pairs] if pairs else [])]:
         if not path.is_file():
-            raise InputError(f"{path}: found {'a folder' if path.is_dir() else 'nothing there'}; expected a file")
+            raise InputError(f"{path}: {'this is a folder; name a file' if path.is_dir() else 'there is no such file'}")
     known: dict[Path, Pairs] = {}
     files = []
     for path in paths:
@@ -107,7 +108,7 @@ def read_texts(paths: Sequence[Path], input_format: str = "auto", pairs: Path | 
         if not files[-1].texts:
             raise InputError(f"{path}: found no text; expected at least one")
     if pairs is not None and not any(file.bags for file in files):
-        raise UsageError(f"found --pairs {pairs} and no file of bags; expected one, as pairs name the facts of bags")
+        raise UsageError(f"{option('pairs')} names the facts of bags, and no file has bags; leave it out")
     return files
 
 
@@ -168,13 +169,14 @@ def _read_bags(path: Path, pairs: Pairs, place: Path) -> TextFile:
     if relation not in pairs:
         raise InputError(
             f"{path}: found the relation {relation} in the file's name, which {place} does not have; expected one of "
-            f"its {len(pairs)} relations. Name the right file with: --pairs FILE"
+            f"its {len(pairs)} relations. Name the right file with {option('pairs', Placeholder('FILE'))}"
         )
     bags, facts = _list(path), pairs[relation]
     if len(bags) != len(facts):
         raise InputError(
             f"{path}: found {len(bags)} entries, and {len(facts)} facts of {relation} in {place}; expected as many of "
-            "one as of the other, as the position tells the fact. Name the right file with: --pairs FILE"
+            "one as of the other, as the position tells the fact. Name the right file with "
+            f"{option('pairs', Placeholder('FILE'))}"
         )
     texts: list[NamedText] = []
     rejected: list[RejectedLine] = []
@@ -219,7 +221,7 @@ def _find_pairs(path: Path) -> Path:
     if found is None:
         raise InputError(
             f"{path}: found no {PAIRS} beside it or in the folder above; expected that file, which names the facts of "
-            "the bags. Name it with: --pairs FILE"
+            f"the bags. Name it with {option('pairs', Placeholder('FILE'))}"
         )
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..advice import Placeholder, option
 from ..errors import UsageError
 from ..records.queries import LayerCount
 from .style import BLUE, GREEN, INK, ORANGE, PURPLE, SINGLE, SKY, VERMILION, new_figure, shorten, styled
@@ -37,7 +38,8 @@ def layers_figure(rows: Sequence[LayerCount], caption: str) -> Figure:
     relations = list(dict.fromkeys(row.relation for row in rows))
     if len(relations) > len(LINES):
         raise UsageError(
-            f"found {len(relations)} relations; expected at most {len(LINES)}: more lines can't be told apart"
+            f"{option('by_relation')} draws at most {len(LINES)} relations, as more lines can't be told apart (got "
+            f"{len(relations)}); choose some with {option('relations', [Placeholder('KEY')])}"
         )
     figure = new_figure(SINGLE, 2.3, caption)
     axes = figure.add_subplot()

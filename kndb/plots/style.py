@@ -188,8 +188,8 @@ def check_target(path: str | Path) -> Path:
     """
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
-        found = f"{target.suffix!r}" if target.suffix else "no suffix"
-        raise UsageError(f"found {found} in {str(path)!r}; expected a file name that ends in .png, .svg or .pdf")
+        found = f"got {target.suffix!r}" if target.suffix else "it has no suffix"
+        raise UsageError(f"{str(path)!r} must end in .png, .svg or .pdf ({found})")
     return target
 
 

@@ -32,15 +32,17 @@ class Neuron:
 
     @classmethod
     def parse(cls, text: str) -> Neuron:
-        """Reads the text form, for example `L9.N2827`.
+        """Reads the text form, for example `L9.N2827`, in upper or lower case.
 
         Raises:
-            UsageError: if the text has another form.
+            UsageError: if the text has another form; if two numbers can be read in it, the message says the right one.
         """
-        match = re.fullmatch(r"L(\d+)\.N(\d+)", text.strip())
-        if match is None:
-            raise UsageError(f"{text!r} is not a neuron; expected the form L9.N2827 (layer, neuron, both from 0)")
-        return cls(int(match[1]), int(match[2]))
+        match = re.fullmatch(r"[Ll](\d+)\.[Nn](\d+)", text.strip())
+        if match is not None:
+            return cls(int(match[1]), int(match[2]))
+        parts = re.findall(r"\d+", text)
+        meant = f"; did you mean {cls(int(parts[0]), int(parts[1]))}?" if len(parts) == 2 else ""
+        raise UsageError(f"{text!r} is not a neuron's name; write L9.N2827 (layer and neuron, both from 0){meant}")
 
 
 @dataclass(frozen=True)

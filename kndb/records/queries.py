@@ -270,10 +270,11 @@ class TouchedRelation:
 
 @dataclass(frozen=True)
 class TouchedFact:
-    """A fact that holds some of the value slots in question, with their names."""
+    """A fact that holds some of the value slots in question, with their names; `label` is the relation's."""
 
     fact: int
     relation: str
+    label: str | None
     subject: str | None
     object: str
     neurons: tuple[str, ...]

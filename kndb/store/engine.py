@@ -7,7 +7,9 @@ Never hold a write transaction while a model computes.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from ..errors import StoreError, StoreMissingError
 from .connections import BEGIN, BUSY_TIMEOUT, OBJECTS, database_path, make_engine, translated_errors
 from .schema import require_file, require_head, upgrade
 
+_log = logging.getLogger(__name__)
 OLDEST_SQLITE = (3, 35)
 """The first SQLite with RETURNING."""
 
@@ -85,8 +88,10 @@ class Store:
 
     @contextmanager
     def _connection(self, begin: str) -> Iterator[Connection]:
+        started = time.perf_counter()
         with translated_errors(self.path, self._timeout), self._engine.connect() as connection:
             yield connection.execution_options(**{BEGIN: begin})
+        _log.debug("%s on %s took %.1f ms", begin, self.path.name, 1000 * (time.perf_counter() - started))
 
 
 def open_store(location: str | Path, *, create: bool, timeout: float = BUSY_TIMEOUT) -> Store:

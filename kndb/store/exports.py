@@ -1,7 +1,7 @@
 """Reading results and facts for a file: rows by name, in an order that their content decides.
 
-A table that was exported, imported into another store and exported there is the same, whatever the numbers of its
-facts are in each. Rows are read a few at a time: a large run has millions of scores.
+A table that was exported, imported into another store and exported there is the same but for the facts' numbers
+(column `fact`), which each store has its own of. Rows are read a few at a time: a large run has millions of scores.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from ..records.facts import Relation
 from .facts import relations
 
 _NEURONS = """
-SELECT relation.key AS relation, fact.subject, fact.object, fact.external_id AS id,
-    knowledge_neuron.layer, knowledge_neuron.neuron, knowledge_neuron.prompts, knowledge_neuron.mean_score
+SELECT relation.key AS relation, fact.subject, fact.object, fact.external_id AS id, fact.id AS fact,
+    'L' || knowledge_neuron.layer || '.N' || knowledge_neuron.neuron AS name, knowledge_neuron.layer,
+    knowledge_neuron.neuron, knowledge_neuron.prompts, knowledge_neuron.mean_score
 FROM fact
 CROSS JOIN relation ON relation.id = fact.relation_id
 CROSS JOIN knowledge_neuron ON knowledge_neuron.refinement_id = ?1 AND knowledge_neuron.fact_id = fact.id
@@ -26,7 +27,7 @@ ORDER BY fact.subject, fact.object, fact.external_id, knowledge_neuron.layer, kn
 """
 _RESULTS = """
 SELECT prompt.id AS prompt_id, relation.key AS relation, fact.subject, fact.object, fact.external_id AS id,
-    prompt.text AS prompt, probability, predicted, predicted_probability, correct, completeness_error,
+    fact.id AS fact, prompt.text AS prompt, probability, predicted, predicted_probability, correct, completeness_error,
     completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped,
     worst_layer, layers_above
 FROM fact
@@ -102,9 +103,10 @@ def fact_rows(connection: Connection, chosen: Sequence[Relation]) -> Iterator[di
             head["relation_label"] = relation.label
         for text, held_out in connection.exec_driver_sql(_TEMPLATES, (relation.id,)):
             yield {**head, "template": text, "held_out": bool(held_out)}
-        for _, subject, object_, external_id, sentences, aliases in connection.exec_driver_sql(_FACTS, (relation.id,)):
+        facts = connection.exec_driver_sql(_FACTS, (relation.id,))
+        for number, subject, object_, external_id, sentences, aliases in facts:
             fact = head if subject is None else {**head, "subject": subject}
-            fact = {**fact, "object": object_}
+            fact = {**fact, "object": object_, "fact": number}
             named = fact if external_id is None else {**fact, "id": external_id}
             written = json.loads(sentences)
             yield {**named, "sentences": written} if written else named

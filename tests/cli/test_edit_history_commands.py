@@ -47,7 +47,7 @@ def test_a_rebase_says_what_became_of_the_later_edit(two_edits, kndb, kndb_json)
     assert steps[2]["slots"] == steps[2]["different"] == anew["neurons"]
     assert 0 < steps[2]["largest_change"] < 1.5
     table = kndb("edit", "revert", 3, "--rebase")
-    assert "computed 0 later edits anew" in table.err
+    assert "computed 0 later edits again" in table.err
     assert kndb_json("edit", "log")[-1]["to"] == kndb_json("edit", "log")[0]["from"]
 
 

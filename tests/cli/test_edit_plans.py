@@ -48,9 +48,9 @@ def test_previews_store_nothing(kndb, kndb_json, france, state):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--part", "answers"), "found --part answers without --preview"),
-        (("--preview", "--format", "csv"), "CSV prints a single part; name one with --part, of answers, collateral"),
-        (("--preview", "--part", "slots"), "found --part slots; expected one of answers, collateral"),
+        (("--part", "answers"), "--part answers needs --preview"),
+        (("--preview", "--format", "csv"), "--format csv prints one part; name it with --part: answers, collateral"),
+        (("--preview", "--part", "slots"), "--part must be one of answers, collateral (got slots)"),
         (("--steps", "0"), "found steps 0; expected at least 1"),
         (("--bound", "nan"), "found bound nan; expected a number above 0"),
         (("--neighbours", "-1"), "found neighbours -1; expected at least 0"),
@@ -86,10 +86,10 @@ def test_a_file_of_new_answers(use_ready, kndb, kndb_json, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("update",), "found no --facts, and not both of --fact and --to"),
-        (("optimize", "--fact", 1), "found no --facts, and not both of --fact and --to"),
-        (("update", "--fact", 1, "--to", "Rome", "--facts", "a.csv"), "found --facts with --fact or --to"),
-        (("update", "--fact", 1, "--to", "Rome", "--skip-unusable"), "found --skip-unusable without --facts"),
+        (("update",), "--fact and --to are both required"),
+        (("optimize", "--fact", 1), "--fact and --to are both required"),
+        (("update", "--fact", 1, "--to", "Rome", "--facts", "a.csv"), "--facts goes without --fact and --to"),
+        (("update", "--fact", 1, "--to", "Rome", "--skip-unusable"), "--skip-unusable needs --facts"),
         (("update", "--facts", "a.csv", "--preview", "--part", "answers"), "a file has no parts"),
     ],
 )
@@ -101,7 +101,7 @@ def test_one_fact_or_a_file(use_ready, kndb, arguments, message):
 
 def test_a_cascade_is_of_one_edit(use_ready, kndb):
     use_ready()
-    assert "found --cascade with 2 edits; expected one" in kndb("edit", "revert", 1, 2, "--cascade", code=2).err
+    assert "--cascade takes one edit" in kndb("edit", "revert", 1, 2, "--cascade", code=2).err
     assert "found 'x'; expected a number, or a range" in kndb("edit", "apply", "x", code=2).err
 
 
@@ -121,7 +121,7 @@ def test_a_table_over_evaluated_edits(kndb, kndb_json, france):
     ]
     (one, _) = kndb_json("edit", "evaluations", 1, "--measure", "success")
     assert (one["value"], one["low"], one["high"]) == tuple(float(success[name]) for name in ("edit", "low", "high"))
-    assert "found measure 'x'; expected one of success" in kndb("edit", "evaluations", "--measure", "x", code=2).err
+    assert "--measure must be one of success" in kndb("edit", "evaluations", "--measure", "x", code=2).err
 
 
 def test_only_the_highest_neurons(kndb_json, france):

@@ -41,11 +41,14 @@ def test_a_sweep_is_printed_and_drawn(use_ready, kndb, kndb_json, tmp_path):
     ("words", "message"),
     [
         (("bench", "--at", "1,x"), "found '1,x' in --at; expected whole numbers"),
-        (("bench", "--at", ","), "found nothing in --at"),
+        (("bench", "--at", ","), "--at must have values"),
         (("bench", "--method", "rome"), "found method 'rome'"),
-        (("sweep", "--neurons", "0"), "found '0' in --neurons; expected numbers of at least 1, or all"),
+        (
+            ("sweep", "--neurons", "0"),
+            "--neurons must be numbers of at least 1, or all",
+        ),
         (("sweep", "--lambda-new", "a"), "--lambda-new must be a number of at least 0, or auto (got 'a')"),
-        (("bench", "--plot", "x.gif"), "expected a file name that ends in"),
+        (("bench", "--plot", "x.gif"), "must end in .png, .svg or .pdf"),
     ],
 )
 def test_words_that_make_no_sense(use_ready, kndb, words, message):
@@ -56,5 +59,5 @@ def test_words_that_make_no_sense(use_ready, kndb, words, message):
 
 def test_a_plot_is_of_one_trial(use_ready, kndb):
     use_ready()
-    assert "found --plot without a trial's number" in kndb("edit", "trials", "--plot", "x.png", code=2).err
+    assert "--plot draws one trial" in kndb("edit", "trials", "--plot", "x.png", code=2).err
     assert "no trial 4" in kndb("edit", "trials", 4, code=5).err

@@ -12,7 +12,7 @@ def test_neurons_of_others(kndb, kndb_json, place, small_facts):
     words = ["import", "neurons", "n.json", "--model-name", "theirs", "--layers", 2, "--neurons", 4]
     words += ["--setting", "threshold=0.3", "--setting", "by=them"]
     first = kndb(*words)
-    assert "Left out 4 facts (x, y, z, …) that the store does not have" in first.err
+    assert "Left out 4 facts (x, y, z, …) that the store lacks" in first.err
     assert "kndb ingest PATH" in first.err
     again = kndb(*words, "--format", "json")
     assert "refinement 1 holds these sets already" in again.err

@@ -127,7 +127,7 @@ def test_remarks_are_on_stderr(kndb, use_furnished):
     shared = kndb("query", "shared", "--relation", "P36", "--format", "csv")
     assert shared.err.startswith("Refinement 1 of run 1 (integrated-gradients, tiny v")
     assert shared.err.count("\n") == 1
-    assert shared.out.startswith("layer,neuron,facts,share,relations\n")
+    assert shared.out.startswith("name,layer,neuron,facts,share,relations\n")
     restored = kndb("snapshot", "restore", "without-capitals", "--model", "tiny", "--format", "json")
     assert restored.err.startswith("Model tiny is at v")
     assert len(restored.json) == 1

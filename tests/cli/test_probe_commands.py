@@ -81,7 +81,7 @@ def test_activations_are_printed_noted_and_shown_again(use_ready, kndb, kndb_jso
             "--batch-size must be auto or a number from 1 (got 'x')",
         ),
         (["amplify", "--model", "tiny", "--refinement", 8], 5, "no refinement 8"),
-        (["activation", "--model", "tiny", "--texts", "none.jsonl"], 3, "none.jsonl: found nothing there"),
+        (["activation", "--model", "tiny", "--texts", "none.jsonl"], 3, "none.jsonl: there is no such file"),
     ],
 )
 def test_mistakes_are_answered(use_ready, kndb, state, words, code, message):

@@ -59,9 +59,9 @@ def test_parts_as_json(capsys, monkeypatch):
 def test_parts_as_csv(capsys):
     print_parts(TWO_PARTS, OutputFormat.CSV, "first")
     assert capsys.readouterr().out == "a,b\n1,\n"
-    with pytest.raises(UsageError, match="--part, of first, second_part"):
+    with pytest.raises(UsageError, match="--part: first, second_part"):
         print_parts(TWO_PARTS, OutputFormat.CSV)
-    with pytest.raises(UsageError, match="found --part third; expected one of first, second_part"):
+    with pytest.raises(UsageError, match="--part must be one of first, second_part"):
         print_parts(TWO_PARTS, OutputFormat.JSON, "third")
     assert capsys.readouterr().out == ""
 
@@ -162,11 +162,11 @@ REFUSED = [
     (NOT_FOUND, ["refinement 9; there are 1 and 2"], "overlap --refinement 9"),
     (NOT_FOUND, ["edit.* 9", "kndb edit list"], "collateral 9"),
     (NOT_FOUND, ["edit.* 9"], "collateral 9 --refinement 1"),
-    (USAGE, ["one edit's number alone"], "collateral 1 L0.N1"),
+    (USAGE, ["name one edit by its number", "got 1 L0.N1"], "collateral 1 L0.N1"),
     (USAGE, ["'first' is not a neuron"], "collateral first"),
     (USAGE, ["L2.N0", "L1.N63"], "collateral L0.N1 L2.N0"),
-    (USAGE, ["--limit must be at least 1"], "collateral 1 --limit 0"),
-    (USAGE, ["--limit must be at least 1"], "compare 1 2 --limit 0"),
+    (USAGE, ["--limit must be at least 1", "got 0"], "collateral 1 --limit 0"),
+    (USAGE, ["--limit must be at least 1", "got 0"], "compare 1 2 --limit 0"),
 ]
 
 

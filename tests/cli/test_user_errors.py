@@ -120,7 +120,7 @@ ON_READY = [
     (ATTRIBUTION, ["--threshold 0.05", "floor 0.1", "attribute again with --floor 0.05"], "refine --threshold 0.05"),
     (USAGE, ["--top must be at least 1"], "query shared --relation P36 --top 0"),
     (USAGE, ["--min-share must be from 0 to 1", "1.2"], "query shared --relation P36 --min-share 1.2"),
-    (USAGE, ["limit -1", "at least"], "query facts --limit -1"),
+    (USAGE, ["--limit must be at least 1", "got -1"], "query facts --limit -1"),
     (USAGE, ["top 0"], "edit erase --model tiny --relation P36 --top 0"),
     (USAGE, ["--lambda-old must be", "got -1"], "edit update --model tiny --fact 1 --to Rome --lambda-old -1"),
     (USAGE, ["or auto .got nan"], "edit update --model tiny --fact 1 --to Rome --lambda-new nan"),
@@ -133,8 +133,8 @@ ON_READY = [
     (USAGE, ["Usage|Invalid value"], "query facts --format xml"),
     (USAGE, ["Usage|No such command"], "learn"),
     # Files.
-    (INPUT, ["nowhere.jsonl", "found nothing there"], "ingest nowhere.jsonl"),
-    (USAGE, ["format 'xml'", "jsonl"], "ingest nowhere.jsonl --input-format xml"),
+    (INPUT, ["nowhere.jsonl", "no such file"], "ingest nowhere.jsonl"),
+    (USAGE, ["--input-format must be one of", "got 'xml'"], "ingest nowhere.jsonl --input-format xml"),
     (MODEL, ["found no folder ./nowhere"], "model add ./nowhere"),
     (MODEL, ["no config.json"], "model add kndb.objects"),
     (MODEL, ["'no-such-name'", "no folder here", "lab-bert"], "model add no-such-name"),
@@ -487,4 +487,4 @@ def test_a_file_that_is_read_after_a_bad_one_is_not_stored(refused, kndb, use_re
     (place / "a.jsonl").write_text(json.dumps({"relation": "P1", "subject": "a", "object": "b"}), encoding="utf-8")
     (place / "b.jsonl").write_text("{", encoding="utf-8")
     refused(INPUT, ["b.jsonl:1"], "ingest", "a.jsonl", "b.jsonl", "--input-format", "jsonl")
-    refused(INPUT, ["'P9'", "nearest: P1"], "ingest", "a.jsonl", "--relation", "P9")
+    refused(INPUT, ["--relation P9: a.jsonl", "nearest there: P1"], "ingest", "a.jsonl", "--relation", "P9")

@@ -79,7 +79,7 @@ def test_a_changed_file_is_refused_until_it_is_looked_at(edited, tmp_path):
     shutil.copytree(copy, moved, copy_function=shutil.copyfile)
     assert "has another time" in database.checkouts.status(moved).problems[0]
     assert database.checkouts.status(moved, verify=True).problems == ()
-    with pytest.raises(ModelError, match=r"changed since kndb wrote to it last.*--verify.*--force.*--full"):
+    with pytest.raises(ModelError, match=r"changed since kndb last wrote there.*verify=True.*force=True.*full=True"):
         database.checkouts.checkout("base", moved)
     assert database.checkouts.checkout("all", moved, verify=True).slots_written == 0
     assert database.checkouts.status(moved).problems == ()
@@ -102,7 +102,7 @@ def test_damage_is_found_and_overwritten(edited, tmp_path):
     assert "holds other bytes than version" in database.checkouts.status(copy, verify=True).problems[0]
     with pytest.raises(ConflictError, match="hold other bytes"):
         database.checkouts.checkout("base", copy)
-    with pytest.raises(ConflictError, match=r"1 value slots .* say --force"):
+    with pytest.raises(ConflictError, match=r"1 value slots .* give force=True"):
         database.checkouts.checkout("all", copy, verify=True)
     assert database.checkouts.checkout("all", copy, force=True).slots_written == 1
     assert database.checkouts.status(copy, full=True).problems == ()
@@ -121,9 +121,9 @@ def test_damage_is_found_and_overwritten(edited, tmp_path):
 def test_what_is_refused(edited, tmp_path):
     database, _ = edited()
     copy = tmp_path / "copy"
-    with pytest.raises(UsageError, match=r"no working copy yet, and no model was named"):
+    with pytest.raises(UsageError, match=r"no working copy yet, so model has to name"):
         database.checkouts.checkout("all", copy)
-    with pytest.raises(UsageError, match="found --verify and --force"):
+    with pytest.raises(UsageError, match="verify and force exclude each other"):
         database.checkouts.checkout("all", copy, model="tiny", verify=True, force=True)
     with pytest.raises(NotFoundError, match="no version"):
         database.checkouts.checkout("none", copy, model="tiny")

@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -249,11 +251,66 @@ def test_a_failure_in_the_middle(places, write, monkeypatch):
 
 
 def same_tables(first, second, suffix):
-    if suffix != ".parquet":
-        return first.read_bytes() == second.read_bytes()
+    """Whether two files hold the same rows in the same order, but for the stores' own numbers of facts."""
+    one, other = ([{**row, "fact": None} for row in rows_of(path, suffix)] for path in (first, second))
+    return one == other
+
+
+def rows_of(path, suffix):
+    text = "" if suffix == ".parquet" else path.read_text(encoding="utf-8")
+    if suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    if suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines()]
     from pyarrow.parquet import read_table
 
-    return read_table(first).equals(read_table(second))
+    return read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_exports_carry_the_numbers_of_facts_and_the_names_of_neurons(attributed, tmp_path, suffix):
+    source = attributed("bert")
+    source.attribution.refine()
+    paths = {kind: tmp_path / f"{kind}{suffix}" for kind in ("neurons", "scores", "facts")}
+    for kind, path in paths.items():
+        getattr(source.exchange, f"export_{kind}")(path)
+    numbers = {(fact.relation, fact.subject, fact.object): fact.id for fact in source.facts.find()}
+    for path in paths.values():
+        rows = [row for row in rows_of(path, suffix) if row.get("object")]
+        assert rows
+        for row in rows:
+            assert int(row["fact"]) == numbers[row["relation"], row["subject"], row["object"]]
+    for row in rows_of(paths["neurons"], suffix):
+        assert row["name"] == f"L{row['layer']}.N{row['neuron']}"
+
+
+def test_files_of_earlier_kndbs_are_read(attributed, fresh, tmp_path, content):
+    """They have neither the numbers of facts nor the names of neurons; none of these is read."""
+    source, path = attributed("bert"), tmp_path / "old.jsonl"
+    source.attribution.refine()
+    source.exchange.export_neurons(path)
+    rows = [{name: row[name] for name in row if name not in ("fact", "name")} for row in rows_of(path, ".jsonl")]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    beside = next(tmp_path.glob("old*.json"))
+    about = json.loads(beside.read_text(encoding="utf-8"))
+    about["data"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    beside.write_text(json.dumps(about), encoding="utf-8")
+    target = fresh()
+    target.exchange.import_neurons([path])
+    kept = {name: CONTENT[name] for name in ("refinement", "outcomes", "neurons")}
+    assert content(target, kept) == content(source, kept)
+
+
+def test_a_neuron_file_without_its_description_names_facts_by_their_identifiers(attributed, fresh, tmp_path, content):
+    """Its column `fact` has the numbers of another store."""
+    source, path = attributed("bert"), tmp_path / "n.csv"
+    source.attribution.refine()
+    source.exchange.export_neurons(path)
+    for beside in tmp_path.glob("n*.json"):
+        beside.unlink()
+    target = fresh()
+    target.exchange.import_neurons([path], input_format="csv", model_name="theirs", layers=12, neurons=3072)
+    assert content(target, {"neurons": CONTENT["neurons"]}) == content(source, {"neurons": CONTENT["neurons"]})
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -513,7 +570,7 @@ def test_facts_that_are_refused(other, tmp_path, write):
     database = other(write("a.jsonl", json.dumps({"relation": "P1", "subject": "a", "object": "b"})))
     path = tmp_path / "f.csv"
     database.exchange.export_facts(path)
-    path.write_text(path.read_text(encoding="utf-8") + "P1,,c,d,,,,\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + "P1,,c,d,,,,,\n", encoding="utf-8")
     before = dump(database)
     with pytest.raises(InputError, match=r"db\.facts\.ingest"):
         database.exchange.import_facts([path])

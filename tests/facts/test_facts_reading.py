@@ -24,12 +24,12 @@ def test_formats():
 
 
 def test_unknown_format(write):
-    with pytest.raises(UsageError, match=r"found the format 'xml'; expected one of auto, jsonl, csv"):
+    with pytest.raises(UsageError, match=r"input_format must be one of auto, jsonl, csv.*got 'xml'"):
         facts.read(write("facts.jsonl", LINES), "xml")
 
 
 def test_missing_path(tmp_path):
-    with pytest.raises(InputError, match=r"absent: found nothing there; expected a file or a folder"):
+    with pytest.raises(InputError, match=r"absent: there is no such file or folder"):
         facts.read(tmp_path / "absent")
 
 
@@ -142,8 +142,8 @@ def test_unknown_relation_names_the_nearest(write, wanted, nearest):
     path = write("facts.jsonl", LINES)
     with pytest.raises(InputError) as caught:
         facts.read(path, relations=["P36", wanted])
-    assert str(caught.value).startswith(f"{path}: found no relation {wanted!r} there; expected one of its 3 relations.")
-    assert f"The nearest: {nearest}" in str(caught.value)
+    assert str(caught.value).startswith(f"relations=[{wanted!r}]: {path} does not have this relation; ")
+    assert f"the nearest there: {nearest}" in str(caught.value)
 
 
 def test_a_relation_whose_only_line_is_bad_is_not_called_unknown(write):
@@ -160,7 +160,7 @@ def test_the_error_counts_all_bad_lines_and_carries_them(write, count, further):
     message = str(caught.value)
     first = f"{path}:2: found an empty 'subject'; expected text."
     used = f"{further} be used either." if further else ""
-    assert message == f"{first}{used} `--skip-invalid` leaves such lines out"
+    assert message == f"{first}{used} To skip such lines, give skip_invalid=True"
     assert [line.line for line in caught.value.rejected] == list(range(2, 2 + count))
 
 

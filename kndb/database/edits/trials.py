@@ -1,14 +1,16 @@
-"""Use cases of trials: a bench of a way to edit, and a sweep over its settings; stored as they go, and resumed."""
+"""Use cases of trials: a bench of a way to edit, and a sweep over its settings; stored as they go, and resumed.
+
+What computes is imported when something is computed: a list of trials needs no torch.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...advice import option
-from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
 from ...records.attribution import RefinementChoice
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
@@ -21,9 +23,12 @@ from ...store.choosing import answering
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelCommands
-from .drafts import EditDrafts
-from .trial_measures import TrialRun
 
+if TYPE_CHECKING:
+    from .trial_measures import TrialRun
+
+SINGLE, CUMULATIVE = "single", "cumulative"
+"""The parts of a bench, as `analysis.trial_summaries` reads them."""
 COUNTS = (1, 10, 100)
 """After how many edits, one on the other, a bench measures."""
 
@@ -152,6 +157,8 @@ class EditTrialCommands:
         settings: Any = found.settings
         order = [json.dumps(cell, sort_keys=True) for cell in settings.get("cells", ())]
         results.sort(key=lambda result: order.index(result.part) if result.part in order else -1)
+        from ...analysis.trial_summaries import summarise
+
         return summarise(results, int(settings["seed"]))
 
     def unplanned(self, trial: int) -> list[tuple[int, str]]:
@@ -174,6 +181,9 @@ class EditTrialCommands:
         settings: TrialSettings,
         own: dict[str, Any],
     ) -> tuple[TrialRun, EditTrial]:
+        from .drafts import EditDrafts
+        from .trial_measures import TrialRun
+
         self._models.get(model)
         with self._store.reading() as connection:
             settings = replace(settings, relations=tuple(store_facts.named_relations(connection, settings.relations)))

@@ -27,7 +27,7 @@ from . import neurons as import_neurons
 _BATCH = 500
 """Prompts whose results are written at once."""
 
-_RESULT_COLUMNS = tuple(column.name for column in SCORES[5:-1] if column.name not in ("predicted", "layers_above"))
+_RESULT_COLUMNS = tuple(column.name for column in SCORES[6:-1] if column.name not in ("predicted", "layers_above"))
 """The columns that a prompt's result takes as they are."""
 
 

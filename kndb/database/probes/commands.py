@@ -1,13 +1,15 @@
 """Use cases of experiments: scale or read the activations of knowledge neurons, and look at what was stored.
 
 The model computes outside any transaction. An experiment is written in one transaction at its end, so that one that
-fails or is interrupted leaves nothing behind.
+fails or is interrupted leaves nothing behind. What computes is imported when something is computed: a list of
+experiments needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...analysis.probe_summaries import summarize_activations, summarize_scaling
 from ...records.attribution import RefinementChoice
@@ -19,11 +21,11 @@ from ...store import probes as store_probes
 from ...store.choosing import answering
 from ...store.engine import Store
 from ..models import ModelCommands
-from .choices import Choice, choose_baseline
-from .making import MadeProbe, read_activations, scale
-from .settings import ProbeSettings as ProbeSettings
-from .settings import ReadingRequest as ReadingRequest
-from .settings import ScalingRequest as ScalingRequest
+
+if TYPE_CHECKING:
+    from .choices import Choice
+    from .making import MadeProbe
+    from .settings import ProbeSettings, ReadingRequest, ScalingRequest
 
 
 class ProbeCommands:
@@ -80,6 +82,8 @@ class ProbeCommands:
             NotFoundError: for an unknown model, version, relation or refinement.
             AttributionError: if there is no fact to probe, or the model gives no numbers.
         """
+        from .settings import ProbeSettings, ScalingRequest
+
         request = ScalingRequest(kind, model, relations, factor, baseline, others, facts)
         settings = ProbeSettings(refinement, version, seed, dtype, device, batch_size)
         return self.run_scaling(request, settings, progress)
@@ -90,6 +94,8 @@ class ProbeCommands:
         Raises:
             UsageError, NotFoundError, AttributionError: as `scale`.
         """
+        from .making import scale
+
         choice = self._choose(
             request.model, settings, baseline=request.baseline, compare=True, relations=request.relations
         )
@@ -132,6 +138,8 @@ class ProbeCommands:
             NotFoundError: for an unknown model, version or refinement.
             AttributionError: if no text can be measured.
         """
+        from .settings import ProbeSettings, ReadingRequest
+
         request = ReadingRequest(model, texts, input_format, pairs, keep)
         settings = ProbeSettings(refinement, version, seed, dtype, device)
         return self.run_reading(request, settings, progress)
@@ -142,6 +150,8 @@ class ProbeCommands:
         Raises:
             UsageError, InputError, NotFoundError, AttributionError: as `activation`.
         """
+        from .making import read_activations
+
         choice = self._choose(request.model, settings)
         made = read_activations(self._store, self._models, choice, request, settings, progress)
         return self._save("activation", choice, made)
@@ -240,6 +250,8 @@ class ProbeCommands:
         relations: Sequence[str] = (),
     ) -> Choice:
         """Version and refinements, before anything expensive is done."""
+        from .choices import Choice, choose_baseline
+
         resolved = self._models.resolve_version(model, settings.version)
         with self._store.reading() as connection:
             chosen = answering(connection, settings.refinement, model=model, relations=relations)

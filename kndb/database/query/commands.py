@@ -319,6 +319,15 @@ class QueryCommands:
         with self._store.reading() as connection:
             return queries.neuron_counts(connection, answering(connection, refinement, model=model).id)
 
+    def set_sizes(self, *, refinement: int) -> dict[int, int]:
+        """How many knowledge neurons each fact has, by the fact's number; facts without any are left out.
+
+        Raises:
+            NotFoundError: if there is no such refinement.
+        """
+        with self._store.reading() as connection:
+            return distributions.set_sizes(connection, refinement)
+
     # --- one neuron, one fact, paraphrases, SQL -------------------------------------------------------------------
 
     def neuron(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...advice import Placeholder, call, option
 from ...editing.objects.object_bytes import read_content
 from ...editing.objects.slot_bytes import NeedsWeightsError, SlotEdit, SlotSwitch, locate, read_edit, switches
 from ...editing.working_copy import first_copy
@@ -108,15 +109,15 @@ class CheckoutCommands:
             DiffFileError: if an edit's object is damaged or missing.
         """
         if verify and force:
-            raise UsageError("found --verify and --force; expected one of them")
+            raise UsageError(f"{option('verify')} and {option('force')} exclude each other; give one of them")
         target = Path(folder)
         if working_copy.is_working_copy(target):
             with working_copy.opened(target) as copy:
                 return self._switched(copy, version, model, verify, force)
         if model is None:
             raise UsageError(
-                f"{target} is no working copy yet, and no model was named; expected one: kndb checkout {version} "
-                f"--model NAME --dir {target}"
+                f"{target} is no working copy yet, so {option('model')} has to name the model of a new one: "
+                f"{call('checkouts.checkout', version, model=Placeholder('NAME'), folder=target)}"
             )
         return self._made(version, target, model)
 
@@ -190,14 +191,14 @@ class CheckoutCommands:
         state = copy.state
         if model not in (None, state.model):
             raise ModelError(
-                f"{copy.folder} is a working copy of model {state.model!r}; expected {model!r}. Choose another --dir"
+                f"{copy.folder} is a working copy of model {state.model!r}, not of {model!r}; name another folder"
             )
         with self._store.reading() as connection:
             record = store_models.model(connection, state.model)
         if record.fingerprint != state.fingerprint:
             raise FingerprintError(
-                f"{copy.folder} is a working copy of a checkpoint with fingerprint {state.fingerprint[:12]}; expected "
-                f"{record.fingerprint[:12]}, as model {record.name!r} is registered here. Choose another --dir"
+                f"{copy.folder} is a working copy of a checkpoint with fingerprint {state.fingerprint[:12]}; model "
+                f"{record.name!r} is registered here with {record.fingerprint[:12]}. Name another folder"
             )
         return record
 
@@ -241,17 +242,19 @@ def _require_untouched(copy: WorkingCopy, changes: Sequence[SlotSwitch], verify:
     changed = copy.changed_files()
     if changed and not (verify or force):
         raise ModelError(
-            f"{', '.join(changed[:_NAMED])} in {copy.folder} changed since kndb wrote to it last; expected no one else "
-            "to write there. If only the time changed, as when files are copied, say --verify: it compares every slot "
-            "that was ever patched. To overwrite whatever the slots hold, say --force. To compare all bytes: kndb "
-            f"checkout --status --full --dir {copy.folder}"
+            f"{', '.join(changed[:_NAMED])} in {copy.folder} changed since kndb last wrote there. If only the time "
+            f"changed, as when files are copied, give {option('verify', True)}: it compares every slot that was ever "
+            f"patched. To overwrite whatever the slots hold, give {option('force', True)}. To compare all bytes: "
+            f"{call('checkouts.status', folder=copy.folder, full=True)}"
         )
     overwritten = {change.place.slot for change in changes} if force else set()
     if verify or force:
         wrong = copy.wrong_slots(slot for name, slot in copy.state.slots.items() if name not in overwritten)
         if wrong:
             named = ", ".join(place.name for place in wrong[:_NAMED])
-            advice = "Make a new working copy" if force else "To overwrite what they hold, say --force"
+            advice = (
+                "Make a new working copy" if force else f"To overwrite what they hold, give {option('force', True)}"
+            )
             raise ConflictError(
                 f"{len(wrong)} value slots in {copy.folder} hold other bytes than version {copy.state.version} says: "
                 f"{named}. {advice}"
@@ -264,9 +267,12 @@ def _file_problems(copy: WorkingCopy, *, timely: bool) -> Iterator[str]:
         if not path.is_file():
             yield f"{name} is gone"
         elif path.stat().st_size != copy.state.stamps[name][0]:
-            yield f"{name} is {path.stat().st_size} bytes long; expected {copy.state.stamps[name][0]}"
+            yield f"{name} is {path.stat().st_size} bytes long, and was {copy.state.stamps[name][0]}"
         elif timely:
-            yield f"{name} has another time than when kndb wrote to it last; --verify and --full look at its bytes"
+            yield (
+                f"{name} has another time than when kndb last wrote to it; {option('verify', True)} and "
+                f"{option('full', True)} look at its bytes"
+            )
 
 
 def _slot_problems(copy: WorkingCopy) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...advice import call
 from ...editing.objects import object_format
 from ...editing.objects.checkpoint_values import CheckpointValues, DisagreementError
 from ...editing.objects.object_format import check_fingerprint
@@ -45,5 +46,6 @@ def materialised_edits(folder: Path, objects: Path, record: Model, edits: Sequen
             found.append([SlotEdit(*one) for one in zip(places, before, after, strict=True)])
     except DisagreementError as error:
         require_fingerprint(record, folder, folder)
-        raise EditError(f"the weights do not agree with the store ({error}); run `kndb db check`") from error
+        check = call("maintenance.check")
+        raise EditError(f"the weights do not agree with the store ({error}); look for damage with: {check}") from error
     return found

@@ -18,7 +18,7 @@ from . import edit as edits
 
 # CROSS JOIN and INDEXED BY settle the order: SQLite knows no table's size without ANALYZE.
 _HOLDERS = """
-SELECT fact.id, fact.relation_id, relation.key, fact.subject, fact.object, held.layer, held.neuron
+SELECT fact.id, fact.relation_id, relation.key, relation.label, fact.subject, fact.object, held.layer, held.neuron
 FROM (SELECT DISTINCT json_extract(value, '$[0]') AS layer, json_extract(value, '$[1]') AS neuron
       FROM json_each(:neurons)) AS wanted
 CROSS JOIN knowledge_neuron AS held INDEXED BY ix_knowledge_neuron_refinement_id_layer_neuron
@@ -72,13 +72,13 @@ def collateral(
     facts: list[TouchedFact] = []
     touched: dict[int, tuple[set[int], set[Neuron]]] = {}
     own: list[int] = []
-    for fact, rows in groupby(connection.execute(text(_HOLDERS), values), lambda row: row[:5]):
-        number, relation_id, key, subject, object_ = fact
+    for fact, rows in groupby(connection.execute(text(_HOLDERS), values), lambda row: row[:6]):
+        number, relation_id, key, label, subject, object_ = fact
         if number in edited:
             own.append(number)
             continue
         held = [Neuron(layer, neuron) for *_, layer, neuron in rows]
-        facts.append(TouchedFact(number, key, subject, object_, tuple(map(str, held))))
+        facts.append(TouchedFact(number, key, label, subject, object_, tuple(map(str, held))))
         fact_numbers, held_by_relation = touched.setdefault(relation_id, (set(), set()))
         fact_numbers.add(number)
         held_by_relation.update(held)

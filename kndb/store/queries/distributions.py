@@ -46,6 +46,7 @@ SELECT relation_id, size, COUNT(*) FROM (
 )
 GROUP BY relation_id, size
 """
+_SIZE_OF_EACH = "SELECT fact_id, COUNT(*) FROM knowledge_neuron WHERE refinement_id = :refinement GROUP BY fact_id"
 
 
 def layers(
@@ -104,6 +105,16 @@ def counts(connection: Connection, refinement_id: int, relation_ids: Sequence[in
     rows = [_counts(relation.key, sizes[relation.id], neurons.get(relation.id, 0)) for relation in relations]
     different = int(connection.scalar(text(_NEURONS), values) or 0)
     return [*rows, _counts(None, sum(sizes.values(), Counter[int]()), different)]
+
+
+def set_sizes(connection: Connection, refinement_id: int) -> dict[int, int]:
+    """How many knowledge neurons each fact has, by the fact's number; facts without any are left out.
+
+    Raises:
+        NotFoundError: if there is no such refinement.
+    """
+    refined_model(connection, refinement_id)
+    return dict(map(tuple, connection.execute(text(_SIZE_OF_EACH), {"refinement": refinement_id})))
 
 
 def quartile(sizes: Counter[int], quarter: int) -> float:

@@ -1,0 +1,146 @@
+"""Every command that prints tables, on a terminal of 80 columns: no line is longer, and no word is broken."""
+
+import json
+import re
+import shutil
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from typer.main import get_command
+
+from kndb.cli.commands import TableCommand
+from kndb.cli.main import command_line, exit_code
+from kndb.database import open_database
+from kndb.database.edits.trial_measures import TrialSizes
+
+COLUMNS = 80
+COMMANDS = {
+    "methods": [[]],
+    "refine": [[]],
+    "model list": [[]],
+    "query shared": [["--relation", "P36"]],
+    "query overlap": [[]],
+    "query layers": [[], ["--by-relation"]],
+    "query counts": [[]],
+    "query consistency": [[]],
+    "query compare": [["1", "2"]],
+    "query collateral": [["1"], ["L0.N0", "L1.N1"]],
+    "query fact": [["1"]],
+    "query neurons": [["1"]],
+    "query neuron": [["L0.N0"]],
+    "query facts": [[], ["--sort", "neurons"]],
+    "query relations": [[]],
+    "query runs": [[]],
+    "query refinements": [[]],
+    "probe suppress": [["--model", "tiny", "--others", "2"]],
+    "probe amplify": [["--model", "tiny", "--others", "2"]],
+    "probe activation": [["--model", "tiny", "--texts", "texts.jsonl"]],
+    "probe list": [[]],
+    "probe show": [["1"], ["1", "--by-fact"]],
+    "edit update": [["--model", "tiny", "--fact", "2", "--to", "Paris", "--preview", "--list-flips"]],
+    "edit optimize": [
+        ["--model", "tiny", "--fact", "2", "--to", "Paris", "--steps", "1", "--others", "2", "--neighbours", "2"]
+    ],
+    "edit erase": [["--model", "tiny", "--relation", "P37", "--top", "2", "--preview"]],
+    "edit apply": [["3"]],
+    "edit revert": [["2"]],
+    "edit list": [[]],
+    "edit log": [[]],
+    "edit diff": [["base", "current", "--model", "tiny"]],
+    "edit verify": [[]],
+    "edit eval": [["1", "--sample", "2"]],
+    "edit evaluations": [[], ["--measure", "success"]],
+    "edit bench": [
+        ["--model", "tiny", "--facts", "2", "--at", "1,2", "--intra", "2", "--inter", "2", "--relation", "P36"]
+    ],
+    "edit sweep": [
+        *[["--model", "tiny", "--facts", "1", "--neurons", "1", "--intra", "2", "--inter", "2", "--lambda-new", "1,2"]]
+    ],
+    "edit trials": [[], ["1"]],
+    "edit pull": [["edits.kndb", "--preview"]],
+    "snapshot list": [[]],
+    "snapshot show": [["a-snapshot-with-quite-a-long-name", "--model", "tiny"]],
+    "snapshot restore": [["base", "--model", "tiny"]],
+}
+"""Arguments of each such command, with which it prints tables on the filled store."""
+
+
+def table_commands(command, words=()):
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from table_commands(inner, (*words, name))
+    elif isinstance(command, TableCommand):
+        yield " ".join(words)
+
+
+def test_no_command_is_left_out():
+    assert set(table_commands(get_command(command_line()))) == COMMANDS.keys()
+
+
+@pytest.fixture(scope="module")
+def filled(ready, tmp_path_factory):
+    """A folder with a database that has a row for each of these commands; only to be copied."""
+    folder = tmp_path_factory.mktemp("filled")
+    shutil.copytree(ready["bert"], folder, dirs_exist_ok=True)
+    with open_database(folder / "kndb.db") as database:
+        database.attribution.refine(share=0.3)
+        for relation, top in (("P36", 3), ("P37", 1)):
+            database.edits.apply(database.edits.plan_erase("tiny", relation, top=top).id)
+        database.edits.plan_erase("tiny", "P37", top=4)
+        database.snapshots.create("a-snapshot-with-quite-a-long-name", "tiny")
+        database.edits.evaluate(1, sample=2)
+        database.probes.scale("suppress", "tiny", others=2)
+        database.trials.bench("tiny", sizes=TrialSizes(2, 2, 2), counts=[1], relations=["P36"])
+        database.edits.push([1], folder / "edits.kndb")
+        fact = database.facts.find()[0]
+    text = {"fact": fact.external_id, "kind": "head-and-tail", "text": f"{fact.subject} and {fact.object}"}
+    (folder / "texts.jsonl").write_text(json.dumps(text) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def shown(filled, tmp_path, monkeypatch, capsys):
+    """Runs a command on a copy of the filled store: what stdout gets on a terminal, or in a pipe."""
+
+    def run(words, *, terminal):
+        folder = tmp_path / ("terminal" if terminal else "pipe")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(filled, folder)
+        monkeypatch.chdir(folder)
+        with monkeypatch.context() as patched:
+            patched.setenv("COLUMNS", str(COLUMNS))
+            if terminal:
+                patched.setattr(Console, "is_terminal", property(lambda self: not self.stderr))
+            capsys.readouterr()
+            code = exit_code(words)
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return re.sub(r"\x1b\[[0-9;]*m", "", out)
+
+    monkeypatch.delenv("KNDB_DB", raising=False)
+    return run
+
+
+CASES = [(name, arguments) for name, several in COMMANDS.items() for arguments in several]
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES, ids=[" ".join([name, *words]) for name, words in CASES])
+def test_tables_fit_and_break_no_word(shown, name, arguments):
+    words = [*name.split(), *arguments]
+    narrow, piped = shown(words, terminal=True), shown(words, terminal=False)
+    assert narrow
+    too_long = [line for line in narrow.splitlines() if cell_len(line) > COLUMNS]
+    assert too_long == []
+    if not re.search(r"\d\.\d+ s\b", piped):
+        assert set(piped.split()) <= set(narrow.split())
+
+
+@pytest.mark.parametrize("name", ["edit list", "query runs", "query facts", "edit log"])
+def test_wide_shows_all_columns_and_so_do_the_other_formats(shown, name):
+    few = shown(name.split(), terminal=False)
+    wide = shown([*name.split(), "--wide"], terminal=False)
+    header = shown([*name.split(), "--format", "csv"], terminal=False).splitlines()[0].split(",")
+    assert set(few.splitlines()[0].split()) < set(wide.splitlines()[0].split())
+    assert " ".join(wide.splitlines()[0].split()) == " ".join(header).replace("_", " ")
+    assert shown([*name.split(), "--wide"], terminal=True)

@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from .database.lab import own_facts
     from .database.threads import use_threads
     from .errors import KndbError
+    from .records.display import Rows
+    from .records.figures import FigureOptions
     from .records.models import Neuron
 
 _HOMES = {
     "Database": ("database", "Database"),
     "EditMethod": ("database.edits.trial_measures", "EditMethod"),
+    "FigureOptions": ("records.figures", "FigureOptions"),
     "KndbError": ("errors", "KndbError"),
     "Neighbours": ("database.edits.optimize", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("database.edits.optimize", "OptimizeSettings"),
+    "Rows": ("records.display", "Rows"),
     "TrialSizes": ("database.edits.trial_measures", "TrialSizes"),
     "attribution_methods": ("database.attribution", "methods"),
     "errors": ("errors", ""),
@@ -40,10 +44,12 @@ _HOMES = {
 __all__ = [
     "Database",
     "EditMethod",
+    "FigureOptions",
     "KndbError",
     "Neighbours",
     "Neuron",
     "OptimizeSettings",
+    "Rows",
     "TrialSizes",
     "__version__",
     "attribution_methods",

@@ -16,6 +16,7 @@ from ..models import loading
 from ..models.precision import PRECISIONS
 from ..models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
 from ..records.attribution import KnowledgeNeuron, PromptResult, Refinement, ResultBatch, Run, RunErrors
+from ..records.display import Rows
 from ..records.facts import BLANK, SUBJECT_SLOT, Prompt
 from ..records.models import StoredSettings
 from ..store import facts as store_facts
@@ -278,7 +279,7 @@ class AttributionCommands:
         with self._store.reading() as connection:
             return run_errors(connection, store_runs.run(connection, run))
 
-    def top_scores(self, run: int, fact: int, *, top: int = 10) -> list[KnowledgeNeuron]:
+    def top_scores(self, run: int, fact: int, *, top: int = 10) -> Rows[KnowledgeNeuron]:
         """The neurons with the largest stored scores for a fact's prompts in a run, by the sum over the prompts.
 
         Unlike knowledge neurons, they are not refined: nothing asks that several prompts agree.
@@ -294,7 +295,7 @@ class AttributionCommands:
         if top < 1:
             raise UsageError(f"top must be at least 1 (got {top})")
         with self._store.reading() as connection:
-            return store_fact.top_scores(connection, run, fact, top)
+            return Rows(store_fact.top_scores(connection, run, fact, top), KnowledgeNeuron)
 
     def _store_free(self, loaded: ModelVersion, prompts: Sequence[str], answer: str, target: str) -> int:
         """Stores free prompts that this model can be asked, and gives their fact's number."""
@@ -308,7 +309,7 @@ class AttributionCommands:
         with self._store.writing() as connection:
             return add_free_prompts(connection, texts, answer)
 
-    def runs(self, model: str | None = None) -> list[Run]:
+    def runs(self, model: str | None = None) -> Rows[Run]:
         """All runs, or those of one model.
 
         Raises:
@@ -316,7 +317,7 @@ class AttributionCommands:
         """
         return QueryCommands(self._store).runs(model)
 
-    def refinements(self, model: str | None = None) -> list[Refinement]:
+    def refinements(self, model: str | None = None) -> Rows[Refinement]:
         """All refinements, or those of one model's runs.
 
         Raises:

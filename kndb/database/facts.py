@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..facts import read
+from ..records.display import Rows
 from ..records.facts import Fact, FactFile, IngestReport, Relation
 from ..store import facts as store_facts
 from ..store import ingest as store_ingest
@@ -45,10 +46,10 @@ class FactCommands:
         with self._store.writing() as connection:
             return store_ingest.ingest(connection, files)
 
-    def relations(self) -> list[Relation]:
+    def relations(self) -> Rows[Relation]:
         """All relations, by key."""
         with self._store.reading() as connection:
-            return store_facts.relations(connection)
+            return Rows(store_facts.relations(connection), Relation)
 
     def find(
         self,
@@ -56,7 +57,7 @@ class FactCommands:
         subject: str | None = None,
         object_: str | None = None,
         limit: int | None = None,
-    ) -> list[Fact]:
+    ) -> Rows[Fact]:
         """Facts of some relations (none named: all) whose subject and object hold the given texts.
 
         Raises:
@@ -66,7 +67,7 @@ class FactCommands:
         if limit is not None and limit < 1:
             raise UsageError(f"found limit {limit}; expected at least 1")
         with self._store.reading() as connection:
-            return store_facts.find_facts(connection, relations, subject, object_, limit)
+            return Rows(store_facts.find_facts(connection, relations, subject, object_, limit), Fact)
 
     def get(self, fact_id: int) -> Fact:
         """One fact.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .models import StoredSettings
+from .display import Record, many, share
+from .models import Neuron, StoredSettings
 
 ERROR_LIMIT = 1e-3
 """The completeness error above which prompts are counted where a run asked for no tolerance."""
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """An attribution run: all results that one method with one set of settings gave on one model version.
 
     Attributes:
@@ -36,6 +37,10 @@ class Run:
     def error_limit(self) -> float:
         """The completeness error above which its prompts are counted: its tolerance; else `ERROR_LIMIT`."""
         return error_limit(self.settings)
+
+    def _line(self) -> str:
+        status = "" if self.status == "complete" else f", {self.status}"
+        return f"{self.id}, {self.model}, {self.method}, {many(self.prompts, 'prompt')}{status}"
 
 
 def error_limit(settings: StoredSettings) -> float:
@@ -107,7 +112,7 @@ class ResultBatch:
 
 
 @dataclass(frozen=True)
-class KnowledgeNeuron:
+class KnowledgeNeuron(Record):
     """A neuron in a fact's refined set: in the coarse sets of `prompts` of the fact's prompts.
 
     An imported set may not know that number, nor the mean score over those prompts: None.
@@ -119,9 +124,14 @@ class KnowledgeNeuron:
     prompts: int | None
     mean_score: float | None
 
+    def _line(self) -> str:
+        votes = "" if self.prompts is None else f", {many(self.prompts, 'prompt')}"
+        score = "" if self.mean_score is None else f", mean score {self.mean_score:.4g}"
+        return f"{Neuron(self.layer, self.neuron)}, fact {self.fact_id}{votes}{score}"
+
 
 @dataclass(frozen=True)
-class RelationRefinement:
+class RelationRefinement(Record):
     """How the refined sets of one relation came out.
 
     Attributes:
@@ -139,9 +149,13 @@ class RelationRefinement:
     facts_with_neurons: int
     mean_size: float
 
+    def _line(self) -> str:
+        with_neurons = f"{self.facts_with_neurons:,} of {many(self.facts, 'fact')}"
+        return f"{self.relation}, {with_neurons}, mean size {self.mean_size:.4g}"
+
 
 @dataclass(frozen=True)
-class Refinement:
+class Refinement(Record):
     """A refinement of one run: settings and the outcome for each relation."""
 
     id: int
@@ -150,9 +164,12 @@ class Refinement:
     created_at: str
     relations: tuple[RelationRefinement, ...] = ()
 
+    def _line(self) -> str:
+        return f"{self.id}, run {self.run_id}, {many(len(self.relations), 'relation')}"
+
 
 @dataclass(frozen=True)
-class SharedNeuron:
+class SharedNeuron(Record):
     """A row of `query shared`.
 
     Attributes:
@@ -167,9 +184,12 @@ class SharedNeuron:
     share: float
     relations: Mapping[str, int]
 
+    def _line(self) -> str:
+        return f"{Neuron(self.layer, self.neuron)}, {many(self.facts, 'fact')}, {share(self.share)}"
+
 
 @dataclass(frozen=True)
-class LayerErrors:
+class LayerErrors(Record):
     """A layer with completeness errors above a run's limit: of how many prompts, and the largest of them."""
 
     layer: int
@@ -178,7 +198,7 @@ class LayerErrors:
 
 
 @dataclass(frozen=True)
-class RunErrors:
+class RunErrors(Record):
     """How exact a run's scores are.
 
     Attributes:
@@ -201,9 +221,12 @@ class RunErrors:
     unrecorded: int
     layers: tuple[LayerErrors, ...]
 
+    def _line(self) -> str:
+        return f"{self.above:,} of {many(self.prompts, 'prompt')} above {self.limit:g}"
+
 
 @dataclass(frozen=True)
-class LocalisationScore:
+class LocalisationScore(Record):
     """How well a method's refined sets find the neurons in which a lab model's facts were planted.
 
     Precision and recall are over all facts together; None where there is nothing to divide by. The last five are shares
@@ -237,3 +260,6 @@ class LocalisationScore:
     block: float | None
     foreign: float | None
     free: float | None
+
+    def _line(self) -> str:
+        return f"{self.method}, precision {share(self.precision)}, recall {share(self.recall)}"

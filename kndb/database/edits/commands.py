@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...editing.objects.captured import CapturedTensor, captured_tensors
 from ...editing.objects.slot_bytes import numbers
 from ...errors import UsageError
+from ...records.display import Rows
 from ...records.edits import Edit, SlotChange
 from ...records.models import Neuron
 from ...records.versions import HistoryEntry
@@ -269,22 +270,22 @@ class EditCommands(EditHistoryCommands, EditEvaluationCommands):
         with self._store.reading() as connection:
             return store_edits.edit(connection, edit)
 
-    def all(self, model: str | None = None) -> list[Edit]:
+    def all(self, model: str | None = None) -> Rows[Edit]:
         """All edits, or those of one model."""
         with self._store.reading() as connection:
             number = None if model is None else store_models.model(connection, model).id
-            return store_edits.edits(connection, number)
+            return Rows(store_edits.edits(connection, number), Edit)
 
-    def slots(self, edit: int) -> list[SlotChange]:
+    def slots(self, edit: int) -> Rows[SlotChange]:
         """The value slots that an edit changes."""
         with self._store.reading() as connection:
-            return store_edits.edit_slots(connection, edit)
+            return Rows(store_edits.edit_slots(connection, edit), SlotChange)
 
-    def log(self, model: str | None = None) -> list[HistoryEntry]:
+    def log(self, model: str | None = None) -> Rows[HistoryEntry]:
         """Every apply, revert and restore, the oldest first."""
         with self._store.reading() as connection:
             number = None if model is None else store_models.model(connection, model).id
-            return store_edits.history(connection, number)
+            return Rows(store_edits.history(connection, number), HistoryEntry)
 
     def slot_lengths(self, edit: int) -> dict[Neuron, tuple[float, float]]:
         """The length ‖v‖ of each value slot before and after an edit.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UsageError
+from ...records.display import Rows
 from ...records.edits import Edit, Evaluation
 from ...store import facts as store_facts
 from ...store import models as store_models
@@ -99,14 +100,14 @@ class EditEvaluationCommands:
             )
             return store_evaluations.evaluation(connection, number)
 
-    def evaluations(self, edit: int | None = None) -> list[Evaluation]:
+    def evaluations(self, edit: int | None = None) -> Rows[Evaluation]:
         """All stored evaluations, or those of one edit."""
         with self._store.reading() as connection:
-            return store_evaluations.evaluations(connection, edit)
+            return Rows(store_evaluations.evaluations(connection, edit), Evaluation)
 
     def evaluated(
         self, edits: Sequence[int] = (), *, model: str | None = None, every: bool = False
-    ) -> list[EvaluatedEdit]:
+    ) -> Rows[EvaluatedEdit]:
         """A table over edits, with what each and its control did.
 
         Args:
@@ -121,7 +122,7 @@ class EditEvaluationCommands:
             for edit in edits:
                 store_edits.edit_model(connection, edit)
             number = None if model is None else store_models.model(connection, model).id
-            return evaluation_table.evaluated_edits(connection, number, edits, every=every)
+            return Rows(evaluation_table.evaluated_edits(connection, number, edits, every=every))
 
     @property
     def evaluated_measures(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...errors import UsageError
 from ...records.attribution import KnowledgeNeuron, Refinement, Run, SharedNeuron
+from ...records.display import Rows
 from ...records.models import Model, Neuron
 from ...records.queries import (
     Collateral,
@@ -51,7 +52,7 @@ class QueryCommands:
                 model = store_edits.edit(connection, edit).model
             return refinements.chosen_refinement(connection, number, model)
 
-    def runs(self, model: str | None = None) -> list[Run]:
+    def runs(self, model: str | None = None) -> Rows[Run]:
         """All attribution runs, or those of one model.
 
         Raises:
@@ -60,9 +61,9 @@ class QueryCommands:
         with self._store.reading() as connection:
             if model is not None:
                 store_models.model(connection, model)
-            return runs.runs(connection, model)
+            return Rows(runs.runs(connection, model), Run)
 
-    def refinements(self, model: str | None = None) -> list[Refinement]:
+    def refinements(self, model: str | None = None) -> Rows[Refinement]:
         """All refinements, or those of one model's runs.
 
         Raises:
@@ -71,7 +72,7 @@ class QueryCommands:
         with self._store.reading() as connection:
             if model is not None:
                 store_models.model(connection, model)
-            return refinements.refinements(connection, model)
+            return Rows(refinements.refinements(connection, model), Refinement)
 
     # --- sums over facts -----------------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ class QueryCommands:
         across: int | None = None,
         top: int | None = None,
         min_share: float = 0.0,
-    ) -> list[SharedNeuron]:
+    ) -> Rows[SharedNeuron]:
         """The neurons that facts of some relations hold, the most widely held first.
 
         Args:
@@ -115,7 +116,10 @@ class QueryCommands:
             raise UsageError(f"found min-share {min_share}; expected a number from 0 to 1")
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return queries.shared_neurons(connection, refinement, ids, across=across or 1, top=top, min_share=min_share)
+            found = queries.shared_neurons(
+                connection, refinement, ids, across=across or 1, top=top, min_share=min_share
+            )
+            return Rows(found, SharedNeuron)
 
     def overlap(self, relations: Sequence[str] = (), *, refinement: int) -> Overlap:
         """How many neurons two facts share on average, for each pair of relations; exact.
@@ -131,7 +135,7 @@ class QueryCommands:
             ids = store_facts.require_relations(connection, relations)
             return store_overlap.overlap(connection, refinement, ids)
 
-    def layers(self, relations: Sequence[str] = (), *, refinement: int, by_relation: bool = False) -> list[LayerCount]:
+    def layers(self, relations: Sequence[str] = (), *, refinement: int, by_relation: bool = False) -> Rows[LayerCount]:
         """How many knowledge neurons each layer has; layers without any are listed too.
 
         Args:
@@ -144,9 +148,9 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return distributions.layers(connection, refinement, ids, by_relation=by_relation)
+            return Rows(distributions.layers(connection, refinement, ids, by_relation=by_relation), LayerCount)
 
-    def counts(self, relations: Sequence[str] = (), *, refinement: int) -> list[NeuronCounts]:
+    def counts(self, relations: Sequence[str] = (), *, refinement: int) -> Rows[NeuronCounts]:
         """How many knowledge neurons facts have: one row per relation by key, and a last one over all of them.
 
         Facts whose refined set is empty count with size 0. A relation of which the refinement has no attributed facts
@@ -161,7 +165,7 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
-            return distributions.counts(connection, refinement, ids)
+            return Rows(distributions.counts(connection, refinement, ids), NeuronCounts)
 
     def compare(self, refinement_a: int, refinement_b: int, relations: Sequence[str] = ()) -> Comparison:
         """Two refinements side by side, over the facts that have a set in either.
@@ -207,10 +211,10 @@ class QueryCommands:
 
     # --- one fact ------------------------------------------------------------------------------------------
 
-    def neurons_of_fact(self, fact_id: int, *, refinement: int) -> list[KnowledgeNeuron]:
+    def neurons_of_fact(self, fact_id: int, *, refinement: int) -> Rows[KnowledgeNeuron]:
         """The refined set of one fact."""
         with self._store.reading() as connection:
-            return queries.neurons_of_fact(connection, refinement, fact_id)
+            return Rows(queries.neurons_of_fact(connection, refinement, fact_id), KnowledgeNeuron)
 
     def neuron_counts(self, refinement: int) -> tuple[int, float]:
         """The number of (fact, neuron) pairs of a refinement, and neurons per attributed fact."""
@@ -264,7 +268,7 @@ class QueryCommands:
 
     def consistency(
         self, relations: Sequence[str] = (), *, refinement: int, progress: Progress | None = None
-    ) -> list[Consistency]:
+    ) -> Rows[Consistency]:
         """How alike the coarse sets of a fact's paraphrases are, relation by relation.
 
         A fact's consistency is that of `fact`. Facts without one (fewer than two attributed prompts, or only empty
@@ -283,7 +287,7 @@ class QueryCommands:
             AttributionError: if the refinement was imported without scores.
         """
         with self._store.reading() as connection:
-            return query_details.consistency(connection, refinement, relations, progress)
+            return Rows(query_details.consistency(connection, refinement, relations, progress), Consistency)
 
     def sql(self, query: str) -> tuple[list[str], list[tuple[object, ...]]]:
         """Runs one SQL statement that only reads; see `kndb.store.queries.reading_sql`.

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.figures import PLAIN, FigureOptions
 
 from .attribute import batch_size_option
+from .figure_options import require_plot, takes_figure_options
 from .options import DeviceOption, FormatOption, RelationsOption
 from .output import OutputFormat, note, print_record, print_rows, progress_bar
 
@@ -98,6 +100,7 @@ SHARE_COLUMNS = ("own", "relation", "block", "foreign", "free")
 
 
 @app.command()
+@takes_figure_options
 def localisation(
     model: Annotated[
         str,
@@ -122,6 +125,7 @@ def localisation(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the scores (.png, .svg or .pdf).")
     ] = None,
+    figure: FigureOptions = PLAIN,
     wide: Annotated[
         bool, typer.Option("--wide", help="Show whose neurons the refined sets hold, too; JSON and CSV always do.")
     ] = False,
@@ -133,6 +137,7 @@ def localisation(
     """
     from kndb.database.localisation import bench_localisation, check_plot, plot_localisation
 
+    require_plot(plot, figure)
     if plot is not None:
         check_plot(plot)
     with progress_bar("Attributing") as tick:
@@ -140,7 +145,8 @@ def localisation(
             model, facts=facts or [], relations=relation or [], methods=method or [], progress=tick
         )
     if plot is not None:
-        note(f"Wrote {plot_localisation(scores, plot, Path(model).name)}")
+        plot_localisation(scores, plot, Path(model).name, figure)
+        note(f"Wrote {plot}")
     columns = LOCALISATION_COLUMNS
     if wide or output is not OutputFormat.TABLE:
         columns = (*columns[:3], "planted_per_fact", *columns[3:], *SHARE_COLUMNS)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from kndb.records.figures import PLAIN, FigureOptions
+
+from .figure_options import takes_figure_options
 from .options import (
     DatabaseOption,
     FormatOption,
@@ -28,14 +31,16 @@ ProbeOption = Annotated[
 
 
 @app.command()
+@takes_figure_options
 def layers(
     out: OutOption,
     relation: RelationsOption = None,
     by_relation: Annotated[
-        bool, typer.Option("--by-relation", help="A line for each relation, 7 at most, not bars of all together.")
+        bool, typer.Option("--by-relation", help="A heat map with a row for each relation, not bars of all together.")
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -44,18 +49,25 @@ def layers(
     Example: kndb plot layers --out layers.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.layers(
-            out, relations=relation or [], by_relation=by_relation, refinement=refinement, model=model
+        database.plots.layers(
+            out,
+            relations=relation or [],
+            by_relation=by_relation,
+            refinement=refinement,
+            model=model,
+            options=figure,
         )
-    _print(path, output)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def overlap(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -64,16 +76,18 @@ def overlap(
     Example: kndb plot overlap --out overlap.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.overlap(out, relations=relation or [], refinement=refinement, model=model)
-    _print(path, output)
+        database.plots.overlap(out, relations=relation or [], refinement=refinement, model=model, options=figure)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def counts(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -82,16 +96,18 @@ def counts(
     Example: kndb plot counts --out counts.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.counts(out, relations=relation or [], refinement=refinement, model=model)
-    _print(path, output)
+        database.plots.counts(out, relations=relation or [], refinement=refinement, model=model, options=figure)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def consistency(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -100,34 +116,38 @@ def consistency(
     Example: kndb plot consistency --out consistency.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.consistency(out, relations=relation or [], refinement=refinement, model=model)
-    _print(path, output)
+        database.plots.consistency(out, relations=relation or [], refinement=refinement, model=model, options=figure)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def fact(
     fact: Annotated[int, typer.Argument(help="A fact's number; see: kndb query facts.")],
     out: OutOption,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Which neurons one fact's prompts vote for, against the number of votes that the refinement needed.
+    """Which neurons one fact's prompts vote for and how they score: those kept, and the nearest of those left out.
 
     Example: kndb plot fact 1 --out fact.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.fact(out, fact, refinement=refinement, model=model)
-    _print(path, output)
+        database.plots.fact(fact, out, refinement=refinement, model=model, options=figure)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def suppress(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     probe: ProbeOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -136,16 +156,18 @@ def suppress(
     Example: kndb plot suppress --out suppress.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.suppress(out, probe=probe, model=model, relations=relation or [])
-    _print(path, output)
+        database.plots.suppress(out, probe=probe, model=model, relations=relation or [], options=figure)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def amplify(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     probe: ProbeOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -154,16 +176,18 @@ def amplify(
     Example: kndb plot amplify --out amplify.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.amplify(out, probe=probe, model=model, relations=relation or [])
-    _print(path, output)
+        database.plots.amplify(out, probe=probe, model=model, relations=relation or [], options=figure)
+    _print(out, output)
 
 
 @app.command()
+@takes_figure_options
 def activation(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     probe: ProbeOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -172,8 +196,8 @@ def activation(
     Example: kndb plot activation --out activation.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.activation(out, probe=probe, model=model, relations=relation or [])
-    _print(path, output)
+        database.plots.activation(out, probe=probe, model=model, relations=relation or [], options=figure)
+    _print(out, output)
 
 
 def _print(path: Path, output: OutputFormat) -> None:

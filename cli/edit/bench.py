@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from kndb.records.figures import PLAIN, FigureOptions
+
+from ..figure_options import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -28,6 +31,7 @@ from .trial_options import (
 from .update import new_factor
 
 
+@takes_figure_options
 def bench(
     model: ModelOption,
     facts: Annotated[int, typer.Option("--facts", help="Facts to edit, drawn at random.")] = 100,
@@ -65,6 +69,7 @@ def bench(
     seed: SeedOption = 0,
     refinement: RefinementOption = None,
     plot: PlotOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -72,6 +77,7 @@ def bench(
 
     Example: kndb edit bench --model lab-bert --facts 100 --method update --plot decay.svg
     """
+    require_plot(plot, figure)
     from kndb.database.edits.trial_measures import EditMethod, TrialSizes
 
     chosen = EditMethod(method, lambda_old, new_factor(lambda_new), keep, steps, max_share, neurons, rule)
@@ -90,4 +96,4 @@ def bench(
                 seed=seed,
                 progress=tick,
             )
-        print_trial(database, trial.id, plot, output)
+        print_trial(database, trial.id, plot, figure, output)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.figures import PLAIN, FigureOptions
 
+from ..figure_options import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -32,6 +34,7 @@ from .trial_options import (
 from .update import new_factor
 
 
+@takes_figure_options
 def sweep(
     model: ModelOption,
     facts: Annotated[int, typer.Option("--facts", help="Facts to edit, drawn at random.")] = 20,
@@ -64,6 +67,7 @@ def sweep(
     seed: SeedOption = 0,
     refinement: RefinementOption = None,
     plot: PlotOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -71,6 +75,7 @@ def sweep(
 
     Example: kndb edit sweep --model lab-bert --lambda-new 1,2,4,8 --neurons 1,4,all --plot sweep.svg
     """
+    require_plot(plot, figure)
     from kndb.database.edits.trial_measures import EditMethod, TrialSizes
 
     counts = [None if word == "all" else _count(word) for word in words_of("--neurons", neurons)]
@@ -98,7 +103,7 @@ def sweep(
                 seed=seed,
                 progress=tick,
             )
-        print_trial(database, trial.id, plot, output)
+        print_trial(database, trial.id, plot, figure, output)
 
 
 def _count(word: str) -> int:

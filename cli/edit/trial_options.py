@@ -10,6 +10,7 @@ import typer
 
 from kndb.errors import UsageError
 from kndb.records.edits import EDIT_MEASURES
+from kndb.records.figures import FigureOptions
 
 from ..output import OutputFormat, as_row, note, print_rows
 
@@ -41,7 +42,7 @@ PlotOption = Annotated[
 _SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
 
 
-def print_trial(database: Database, trial: int, plot: Path | None, output: OutputFormat) -> None:
+def print_trial(database: Database, trial: int, plot: Path | None, figure: FigureOptions, output: OutputFormat) -> None:
     """Prints a bench's or a sweep's table, and draws it if that is wanted."""
     found = database.trials.get(trial)
     rows = list(_rows(database, trial))
@@ -57,7 +58,8 @@ def print_trial(database: Database, trial: int, plot: Path | None, output: Outpu
         columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
     print_rows(rows, columns, output)
     if plot is not None:
-        note(f"Drew {database.plots.trial(plot, trial)}")
+        database.plots.trial(trial, plot, options=figure)
+        note(f"Drew {plot}")
 
 
 def _rows(database: Database, trial: int) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.figures import PLAIN, FigureOptions
 
+from ..figure_options import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -18,12 +20,14 @@ from ..output import OutputFormat, as_row, print_rows
 from .trial_options import PlotOption, print_trial
 
 
+@takes_figure_options
 def trials(
     trial: Annotated[
         int | None, typer.Argument(metavar="[TRIAL]", help="Show this one's table.", show_default=False)
     ] = None,
     model: OptionalModelOption = None,
     plot: PlotOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -31,9 +35,10 @@ def trials(
 
     Example: kndb edit trials
     """
+    require_plot(plot, figure)
     with open_existing(db) as database:
         if trial is not None:
-            print_trial(database, trial, plot, output)
+            print_trial(database, trial, plot, figure, output)
             return
         if plot is not None:
             raise UsageError("found --plot without a trial's number; expected one: kndb edit trials TRIAL --plot FILE")

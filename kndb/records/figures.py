@@ -37,6 +37,10 @@ class FigureOptions:
             )
 
 
+PLAIN = FigureOptions()
+"""A figure as it is drawn if nobody asks for more."""
+
+
 def parse_size(text: str) -> tuple[float, float]:
     """Reads a width and a height in inches, for example `6x4` or `3.35x2.5`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .attribution import ERROR_LIMIT
@@ -234,6 +235,21 @@ class Votes(Record):
     def _line(self) -> str:
         votes = "votes not known" if self.prompts is None else many(self.prompts, "prompt")
         return f"{Neuron(self.layer, self.neuron)}, {votes}, {'kept' if self.kept else 'left out'}"
+
+
+@dataclass(frozen=True)
+class FactScores(Record):
+    """The scores of a fact's prompts, as far as their run stored them.
+
+    Attributes:
+        threshold: the share of a prompt's largest score from which a neuron is in its coarse set.
+        floor: the share of it from which scores are stored.
+        shares: for each neuron (layer, number), its score ÷ the prompt's largest, of each prompt that has one stored.
+    """
+
+    threshold: float
+    floor: float
+    shares: Mapping[tuple[int, int], tuple[float, ...]]
 
 
 @dataclass(frozen=True)

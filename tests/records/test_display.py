@@ -194,7 +194,8 @@ def test_the_methods_of_a_database_give_rows(tmp_path):
         assert isinstance(found, Rows)
         assert re.fullmatch(r"\[Fact\(\d+, P36, 'France' → 'Paris'\)\]", repr(found))
         empty = (db.models.all(), db.query.runs(), db.query.refinements(), db.edits.all(), db.edits.log(),
-                 db.probes.all(), db.trials.all(), db.snapshots.all(), db.edits.evaluations(), db.edits.evaluated())  # fmt: skip
+                 db.probes.all(), db.trials.all(), db.snapshots.all(),
+                 db.edits.evaluations(), db.edits.evaluated())  # fmt: skip
         for rows in empty:
             assert isinstance(rows, Rows)
             assert rows == []

@@ -21,8 +21,8 @@ from ...store import refinements as store_refinements
 from ...store import runs as store_runs
 from ...store.edits import edit as store_edits
 from ...store.run_errors import run_errors
+from ..drawings import settings_in_words
 from ..error_words import errors_in_words
-from ..plots import settings_in_words
 from . import probes as probe_sections
 from . import sections as sections
 from .sources import Sources

@@ -11,7 +11,7 @@ from ...report.content import Cell, Command, Row, Section, Table, count, decimal
 from ...store import facts as store_facts
 from ...store.edits import edit as store_edits
 from ...store.edits import evaluations as store_evaluations
-from ..plots import making, probe_in_words
+from ..drawings import making, probe_in_words
 from .sources import Sources
 
 FACTS_SHOWN = 3

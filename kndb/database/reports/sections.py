@@ -6,7 +6,7 @@ import itertools
 
 from ...records.models import Neuron
 from ...report.content import Command, Row, Section, count, decimal, percent, table
-from ..plots import settings_in_words
+from ..drawings import settings_in_words
 from .sources import Sources, together_first
 
 TOP = 20

@@ -11,7 +11,7 @@ from ...records.attribution import Refinement, Run
 from ...records.models import Model
 from ...records.probes import Probe
 from ...report.content import Command, Picture
-from ..plots import Drawings
+from ..drawings import Drawings
 
 if TYPE_CHECKING:
     from ..database import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .display import Record, many, share
+from .display import Record, many, quoted, share
 from .models import Neuron, StoredSettings
 
 ERROR_LIMIT = 1e-3
@@ -223,6 +223,21 @@ class RunErrors(Record):
 
     def _line(self) -> str:
         return f"{self.above:,} of {many(self.prompts, 'prompt')} above {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class WorstPrompt(Record):
+    """A prompt with a large completeness error, and the layer that it is in; None if nobody noted that."""
+
+    prompt: int
+    fact: int
+    text: str
+    answer: str
+    error: float
+    layer: int | None
+
+    def _line(self) -> str:
+        return f"{self.prompt}, fact {self.fact}, {quoted(self.text)}, error {self.error:.1e}"
 
 
 @dataclass(frozen=True)

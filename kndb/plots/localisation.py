@@ -66,5 +66,5 @@ def localisation_figure(
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
     handles, labels = shares.get_legend_handles_labels()
-    figure.legend_outside(handles, labels, ncols=3)
+    figure.legend_outside(handles=handles, labels=labels, ncols=3)
     return figure

@@ -60,7 +60,7 @@ def scaling_figure(rows: Sequence[ProbeSummary], caption: str, options: FigureOp
         axes.tick_params(axis="x", length=0)
     change.spines["bottom"].set_visible(False)
     handles, labels = change.get_legend_handles_labels()
-    figure.legend_outside(handles, labels, ncols=3, title="neurons scaled")
+    figure.legend_outside(handles=handles, labels=labels, ncols=3, title="neurons scaled")
     return figure
 
 

@@ -137,15 +137,15 @@ class NotebookFigure(Figure):
     def _repr_png_(self) -> bytes:
         return render(self, ".png")
 
-    def legend_outside(self, *named: Any, place: str = "upper left", **words: Any) -> None:
+    def legend_outside(self, *, place: str = "upper left", **words: Any) -> None:
         """A legend beside the panels.
 
         Args:
-            *named: handles and labels, if it is not to find them itself.
             place: where, as matplotlib says it.
-            **words: as of `Figure.legend`.
+            **words: as of `Figure.legend`: handles, labels, columns.
         """
-        self.plots.legend(*named, loc=f"outside {place}", alignment="left", **words)
+        chosen: dict[str, Any] = {"loc": f"outside {place}", "alignment": "left", **words}
+        self.plots.legend(**chosen)
 
 
 def new_figure(
@@ -167,7 +167,7 @@ def new_figure(
     lines = fold(caption, width - 0.1, _CAPTION) if options.caption and caption else []
     whole = height + 0.13 * len(lines) + 0.17 * len(titled)
     figure = NotebookFigure(figsize=(width, whole) if options.size is None else options.size)
-    figure.plots = figure.subfigures()
+    figure.plots = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
     if titled:
         text = "\n".join(_LEFT_TO_RIGHT + line for line in titled)
         figure.suptitle(text, x=0.05 / width, ha="left", fontsize=_TITLE)

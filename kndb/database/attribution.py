@@ -16,7 +16,7 @@ from ..models import loading
 from ..models.precision import PRECISIONS
 from ..models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
 from ..records.attribution import KnowledgeNeuron, PromptResult, Refinement, ResultBatch, Run, RunErrors
-from ..records.display import Rows
+from ..records.display import Record, Rows
 from ..records.facts import BLANK, SUBJECT_SLOT, Prompt
 from ..records.models import StoredSettings
 from ..store import facts as store_facts
@@ -45,7 +45,7 @@ EXAMPLE = f"The capital of France is {BLANK}."
 
 
 @dataclass(frozen=True)
-class AttributionReport:
+class AttributionReport(Record):
     """What an attribution did.
 
     Attributes:
@@ -82,6 +82,9 @@ class AttributionReport:
     def rate(self) -> float | None:
         """Prompts per second, if there were any."""
         return self.attributed / self.seconds if self.attributed else None
+
+    def _line(self) -> str:
+        return f"{self.run!r}, {self.attributed:,} of them now"
 
 
 class AttributionCommands:

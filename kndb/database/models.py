@@ -43,6 +43,9 @@ class ModelVersion:
     folder: Path
     loaded: LoadedModel
 
+    def __repr__(self) -> str:
+        return f"ModelVersion({self.record.name}, {self.version})"
+
     @property
     def model(self) -> Any:
         """The transformers model."""

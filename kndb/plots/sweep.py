@@ -100,9 +100,11 @@ class _Point:
 
 def _point(row: TrialSummary, name: str, color: str, marker: str) -> _Point | None:
     success, kept = row.measures.get("success"), row.measures.get(name)
-    if success is None or kept is None or success[0] is None or kept[0] is None:
+    if success is None or kept is None or success[0] is None:
         return None
     value, low, high = kept
+    if value is None:
+        return None
     changed = (1 - value, None if high is None else 1 - high, None if low is None else 1 - low)
     return _Point(changed, success, color, marker)
 

@@ -19,6 +19,8 @@ LINES, TABLE_ROWS = 10, 20
 """Rows that a list shows at most, in a shell and in a notebook."""
 _LETTERS = 60
 """Letters of a text that a line shows."""
+_CELL = 400
+"""Letters of a text that a cell shows."""
 _MEMBERS = 8
 """Members of a collection that a cell names."""
 
@@ -244,7 +246,8 @@ def _shown(value: object) -> str:
         return _listed([f"{_words(str(name))} {_shown(one)}".strip() for name, one in value.items()])
     if isinstance(value, Sequence) and not isinstance(value, str):
         return _listed([_shown(one) for one in value])
-    return str(value)
+    text = str(value)
+    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
 
 
 def _listed(words: Sequence[str]) -> str:

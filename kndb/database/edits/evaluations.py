@@ -122,7 +122,7 @@ class EditEvaluationCommands:
             for edit in edits:
                 store_edits.edit_model(connection, edit)
             number = None if model is None else store_models.model(connection, model).id
-            return Rows(evaluation_table.evaluated_edits(connection, number, edits, every=every))
+            return Rows(evaluation_table.evaluated_edits(connection, number, edits, every=every), EvaluatedEdit)
 
     @property
     def evaluated_measures(self) -> tuple[str, ...]:

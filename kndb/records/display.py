@@ -21,6 +21,8 @@ _LETTERS = 60
 """Letters of a text that a line shows."""
 _CELL = 400
 """Letters of a text that a cell shows."""
+_BOX = '<div style="overflow-x: auto">'
+"""What is wider than a notebook scrolls by itself."""
 _MEMBERS = 8
 """Members of a collection that a cell names."""
 
@@ -64,7 +66,7 @@ class Record:
         plain = {name: value for name, value in values.items() if not _holds_records(value)}
         rows = "".join(f"<tr>{_head(name)}{_cell(value, number=False)}</tr>" for name, value in _joined(plain).items())
         parts = "".join(_folded(name, value) for name, value in values.items() if _holds_records(value))
-        return f"<div><strong>{escape(type(self).__name__)}</strong><table>{rows}</table>{parts}</div>"
+        return f"{_BOX}<strong>{escape(type(self).__name__)}</strong><table>{rows}</table>{parts}</div>"
 
     def to_frame(self, part: str | None = None) -> Any:
         """The record as a `pandas.DataFrame`.
@@ -127,7 +129,7 @@ class Rows(list[Item]):
             f"<tr>{''.join(_cell(value, number=numeric[name]) for name, value in row.items())}</tr>" for row in shown
         )
         more = f"<p>{len(shown):,} of {len(self):,} rows</p>" if len(self) > len(shown) else ""
-        return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+        return f"{_BOX}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
 
     def to_frame(self) -> Any:
         """The rows as a `pandas.DataFrame`: a column for each field, with the values as they are.

@@ -54,8 +54,7 @@ def takes_figure_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def drawn(*args: Any, title: str | None, size: str | None, caption: bool, **kwargs: Any) -> None:
-        figure = FigureOptions(title, None if size is None else _size(size), caption)
-        command(*args, figure=figure, **kwargs)
+        command(*args, figure=_options(title, size, caption=caption), **kwargs)
 
     drawn.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     drawn.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -72,8 +71,9 @@ def require_plot(plot: object, figure: FigureOptions) -> None:
         raise UsageError("--title, --size and --no-caption are of the figure that --plot FILE draws; add --plot FILE")
 
 
-def _size(text: str) -> tuple[float, float]:
+def _options(title: str | None, size: str | None, *, caption: bool) -> FigureOptions:
     try:
-        return parse_size(text)
+        return FigureOptions(title, None if size is None else parse_size(size), caption)
     except UsageError as error:
+        # Only a size can be wrong, and its error begins with the word.
         raise UsageError(f"--{error}") from None

@@ -44,7 +44,10 @@ def test_title_size_and_caption_are_options_of_every_figure(filled, kndb, place)
         content = (place / f"{name}.png").read_bytes()
         assert [int.from_bytes(content[start : start + 4], "big") for start in (16, 20)] == [1200, 900]
     assert "--size" in kndb("plot", "layers", "--out", "a.png", "--size", "big", code=2).err
-    assert "(got 600 by 4)" in kndb("plot", "layers", "--out", "a.png", "--size", "600x4", code=2).err
+    assert (
+        "--size must be from 1 to 50 inches each way (got 600 by 4)"
+        in kndb("plot", "layers", "--out", "a.png", "--size", "600x4", code=2).err
+    )
     assert "no room" in kndb("plot", "suppress", "--out", "a.png", "--size", "1x1", code=2).err
     assert not (place / "a.png").exists()
     for command in (("edit", "bench"), ("edit", "sweep"), ("bench", "localisation")):

@@ -109,6 +109,8 @@ def own_settings() -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box, and that is all there is to say.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # A size that leaves no room is an error where the figure is rendered.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield

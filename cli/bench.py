@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.figures import PLAIN, FigureOptions
 
 from .attribute import batch_size_option
 from .commands import command, group
+from .figure_options import require_plot, takes_figure_options
 from .options import DeviceOption, FormatOption, RelationsOption
 from .output import OutputFormat, note, print_record, print_rows, progress_bar
 
@@ -112,6 +114,8 @@ SHARE_COLUMNS = ("own", "relation", "block", "foreign", "free")
 
 
 @command(app, "localisation", "Score methods against planted neurons.")
+@app.command()
+@takes_figure_options
 def localisation(
     model: Annotated[
         str,
@@ -144,6 +148,7 @@ def localisation(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw the scores too, into this .png, .svg or .pdf file."),
     ] = None,
+    figure: FigureOptions = PLAIN,
     wide: Annotated[
         bool, typer.Option("--wide", help="Show whose neurons the refined sets hold, too; JSON and CSV always do.")
     ] = False,
@@ -155,6 +160,7 @@ def localisation(
     """
     from kndb.database.localisation import bench_localisation, check_plot, plot_localisation
 
+    require_plot(plot, figure)
     if plot is not None:
         check_plot(plot)
     with progress_bar("Attributing") as tick:
@@ -162,7 +168,8 @@ def localisation(
             model, facts=facts or [], relations=relation or [], methods=method or [], progress=tick
         )
     if plot is not None:
-        note(f"Wrote {plot_localisation(scores, plot, Path(model).name)}")
+        plot_localisation(scores, plot, Path(model).name, figure)
+        note(f"Wrote {plot}")
     columns = LOCALISATION_COLUMNS
     if wide or output is not OutputFormat.TABLE:
         columns = (*columns[:3], "planted_per_fact", *columns[3:], *SHARE_COLUMNS)

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from kndb.records.figures import PLAIN, FigureOptions
+
 from .answering import choose
 from .commands import command, group
+from .figure_options import takes_figure_options
 from .options import (
     DatabaseOption,
     FactArgument,
@@ -38,15 +41,18 @@ ProbeOption = Annotated[
 
 
 @command(app, "layers", "Knowledge neurons in each layer.", FOUND)
+@takes_figure_options
 def layers(
     out: OutOption,
     relation: RelationsOption = None,
     by_relation: Annotated[
-        bool, typer.Option("--by-relation", help="Draw a line for each relation, 7 at most, not bars of all together.")
+        bool,
+        typer.Option("--by-relation", help="Draw a heat map with a row for each relation, not bars of all together."),
     ] = False,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -57,17 +63,19 @@ def layers(
     with open_existing(db) as database:
         database.plots.check(out)
         chosen = choose(database, refinement, method, model, relations=relation or [])
-        path = database.plots.layers(out, relations=relation or [], by_relation=by_relation, refinement=chosen)
-    _print(path, output)
+        database.plots.layers(out, relations=relation or [], by_relation=by_relation, refinement=chosen, options=figure)
+    _print(out, output)
 
 
 @command(app, "overlap", "Neurons that two facts share on average.", FOUND)
+@takes_figure_options
 def overlap(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -78,17 +86,19 @@ def overlap(
     with open_existing(db) as database:
         database.plots.check(out)
         chosen = choose(database, refinement, method, model, relations=relation or [])
-        path = database.plots.overlap(out, relations=relation or [], refinement=chosen)
-    _print(path, output)
+        database.plots.overlap(out, relations=relation or [], refinement=chosen, options=figure)
+    _print(out, output)
 
 
 @command(app, "counts", "How many knowledge neurons facts have.", FOUND)
+@takes_figure_options
 def counts(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -99,17 +109,19 @@ def counts(
     with open_existing(db) as database:
         database.plots.check(out)
         chosen = choose(database, refinement, method, model, relations=relation or [])
-        path = database.plots.counts(out, relations=relation or [], refinement=chosen)
-    _print(path, output)
+        database.plots.counts(out, relations=relation or [], refinement=chosen, options=figure)
+    _print(out, output)
 
 
 @command(app, "consistency", "How alike paraphrases' neurons are.", FOUND)
+@takes_figure_options
 def consistency(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -120,37 +132,42 @@ def consistency(
     with open_existing(db) as database:
         database.plots.check(out)
         chosen = choose(database, refinement, method, model, relations=relation or [])
-        path = database.plots.consistency(out, relations=relation or [], refinement=chosen)
-    _print(path, output)
+        database.plots.consistency(out, relations=relation or [], refinement=chosen, options=figure)
+    _print(out, output)
 
 
 @command(app, "fact", "The votes for the neurons of one fact.", FOUND)
+@takes_figure_options
 def fact(
     fact: FactArgument,
     out: OutOption,
     model: OptionalModelOption = None,
     refinement: RefinementOption = None,
     method: RefinementMethodOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Draw which neurons one fact's prompts vote for, and how many votes the refinement needed.
+    """Draw which neurons one fact's prompts vote for and how they score: those kept, and the nearest of those left out.
 
     Example: kndb plot fact 1 --out fact.pdf
     """
     with open_existing(db) as database:
         database.plots.check(out)
         database.facts.get(fact)
-        path = database.plots.fact(out, fact, refinement=choose(database, refinement, method, model, facts=[fact]))
-    _print(path, output)
+        chosen = choose(database, refinement, method, model, facts=[fact])
+        database.plots.fact(fact, out, refinement=chosen, options=figure)
+    _print(out, output)
 
 
 @command(app, "suppress", "What suppressing neurons does.", PROBED)
+@takes_figure_options
 def suppress(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     probe: ProbeOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -159,16 +176,18 @@ def suppress(
     Example: kndb plot suppress --out suppress.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.suppress(out, probe=probe, model=model, relations=relation or [])
-    _print(path, output)
+        database.plots.suppress(out, probe=probe, model=model, relations=relation or [], options=figure)
+    _print(out, output)
 
 
 @command(app, "amplify", "What amplifying neurons does.", PROBED)
+@takes_figure_options
 def amplify(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     probe: ProbeOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -177,16 +196,18 @@ def amplify(
     Example: kndb plot amplify --out amplify.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.amplify(out, probe=probe, model=model, relations=relation or [])
-    _print(path, output)
+        database.plots.amplify(out, probe=probe, model=model, relations=relation or [], options=figure)
+    _print(out, output)
 
 
 @command(app, "activation", "How active neurons are in texts.", PROBED)
+@takes_figure_options
 def activation(
     out: OutOption,
     relation: RelationsOption = None,
     model: OptionalModelOption = None,
     probe: ProbeOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -195,8 +216,8 @@ def activation(
     Example: kndb plot activation --out activation.pdf
     """
     with open_existing(db) as database:
-        path = database.plots.activation(out, probe=probe, model=model, relations=relation or [])
-    _print(path, output)
+        database.plots.activation(out, probe=probe, model=model, relations=relation or [], options=figure)
+    _print(out, output)
 
 
 def _print(path: Path, output: OutputFormat) -> None:

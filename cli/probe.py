@@ -305,7 +305,7 @@ def _all(row: dict[str, Any]) -> dict[str, Any]:
 
 def _report(probe: Probe, seconds: float) -> None:
     """Notes the experiment's number, and what was left out of it."""
-    from kndb.database.plots import refinement_of_probe
+    from kndb.database.drawings import refinement_of_probe
     from kndb.database.probes.texts import TEXT_SKIP_REASONS
 
     settings: Mapping[str, Any] = probe.settings

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .database.threads import use_threads
     from .errors import KndbError
     from .records.attribution import Refinement, RefinementChoice
+    from .records.display import Rows
     from .records.edit_settings import (
         EvaluationSettings,
         Neighbours,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         TrialSettings,
         UpdateSettings,
     )
+    from .records.figures import FigureOptions
     from .records.models import Neuron
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "AttributionSettings": ("database.attribution.commands", "AttributionSettings"),
     "Database": ("database", "Database"),
     "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
+    "FigureOptions": ("records.figures", "FigureOptions"),
     "KndbError": ("errors", "KndbError"),
     "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
@@ -47,6 +50,7 @@ _HOMES = {
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
     "Refinement": ("records.attribution", "Refinement"),
     "RefinementChoice": ("records.attribution", "RefinementChoice"),
+    "Rows": ("records.display", "Rows"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -59,6 +63,7 @@ __all__ = [
     "AttributionSettings",
     "Database",
     "EvaluationSettings",
+    "FigureOptions",
     "KndbError",
     "Neighbours",
     "Neuron",
@@ -68,6 +73,7 @@ __all__ = [
     "ReadingRequest",
     "Refinement",
     "RefinementChoice",
+    "Rows",
     "ScalingRequest",
     "TrialSettings",
     "UpdateSettings",

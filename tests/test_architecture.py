@@ -61,6 +61,7 @@ FOREIGN = {
     "data": set(),
     "": set(),
     **{key: set() for key in COMMON},
+    "records": {"pandas"},
 }
 """For each part, the packages of others that it may import."""
 

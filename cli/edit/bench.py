@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
+from kndb.records.figures import PLAIN, FigureOptions
 
 from ..answering import choose
+from ..figure_options import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -32,6 +34,7 @@ from .trial_options import (
 from .update import new_factor
 
 
+@takes_figure_options
 def bench(
     model: ModelOption,
     facts: Annotated[int, typer.Option("--facts", help="Edit so many facts, drawn at random.")] = 100,
@@ -76,6 +79,7 @@ def bench(
     seed: SeedOption = 0,
     refinement: RefinementOption = None,
     plot: PlotOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -83,6 +87,7 @@ def bench(
 
     Example: kndb edit bench --model lab-bert --facts 100 --method update --plot decay.svg
     """
+    require_plot(plot, figure)
     chosen: EditSettings
     if method == UpdateSettings.method:
         chosen = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
@@ -102,4 +107,4 @@ def bench(
                 refinement=choose(database, refinement, None, model, relations=relation or []),
                 progress=tick,
             )
-        print_trial(database, trial.id, plot, output)
+        print_trial(database, trial.id, plot, figure, output)

@@ -9,8 +9,10 @@ import typer
 
 from kndb.errors import UsageError
 from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
+from kndb.records.figures import PLAIN, FigureOptions
 
 from ..answering import choose
+from ..figure_options import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -35,6 +37,7 @@ from .trial_options import (
 from .update import new_factor
 
 
+@takes_figure_options
 def sweep(
     model: ModelOption,
     facts: Annotated[int, typer.Option("--facts", help="Edit so many facts, drawn at random.")] = 20,
@@ -73,6 +76,7 @@ def sweep(
     seed: SeedOption = 0,
     refinement: RefinementOption = None,
     plot: PlotOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -80,6 +84,7 @@ def sweep(
 
     Example: kndb edit sweep --model lab-bert --lambda-new 1,2,4,8 --neurons 1,4,all --plot sweep.svg
     """
+    require_plot(plot, figure)
     counts = [None if word == "all" else _count(word) for word in words_of("--neurons", neurons)]
     methods: list[EditSettings]
     if method == UpdateSettings.method:
@@ -104,7 +109,7 @@ def sweep(
                 refinement=choose(database, refinement, None, model, relations=relation or []),
                 progress=tick,
             )
-        print_trial(database, trial.id, plot, output)
+        print_trial(database, trial.id, plot, figure, output)
 
 
 def _count(word: str) -> int:

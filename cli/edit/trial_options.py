@@ -11,6 +11,7 @@ import typer
 from kndb.errors import UsageError
 from kndb.records.edit_settings import OptimizeSettings, UpdateSettings
 from kndb.records.edits import EDIT_MEASURES
+from kndb.records.figures import FigureOptions
 
 from ..output import OutputFormat, as_row, note, print_rows
 
@@ -41,7 +42,10 @@ PlotOption = Annotated[
 ]
 
 
-def print_trial(database: Database, trial: int, plot: Path | None, output: OutputFormat) -> None:
+_SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
+
+
+def print_trial(database: Database, trial: int, plot: Path | None, figure: FigureOptions, output: OutputFormat) -> None:
     """Prints a bench's or a sweep's table, and draws it if that is wanted."""
     found = database.trials.get(trial)
     rows = list(_rows(database, trial))
@@ -55,7 +59,8 @@ def print_trial(database: Database, trial: int, plot: Path | None, output: Outpu
     columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
     print_rows(rows, columns, output, short=_short(found.kind, varied))
     if plot is not None:
-        note(f"Drew {database.plots.trial(plot, trial)}")
+        database.plots.trial(trial, plot, options=figure)
+        note(f"Drew {plot}")
 
 
 def _short(kind: str, varied: list[str]) -> list[str]:

@@ -8,7 +8,9 @@ import typer
 
 from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
+from kndb.records.figures import PLAIN, FigureOptions
 
+from ..figure_options import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,
@@ -19,6 +21,7 @@ from ..output import OutputFormat, as_row, note, print_rows
 from .trial_options import PlotOption, print_trial
 
 
+@takes_figure_options
 def trials(
     trial: Annotated[
         int | None,
@@ -26,6 +29,7 @@ def trials(
     ] = None,
     model: OptionalModelOption = None,
     plot: PlotOption = None,
+    figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -33,9 +37,10 @@ def trials(
 
     Example: kndb edit trials
     """
+    require_plot(plot, figure)
     with open_existing(db) as database:
         if trial is not None:
-            print_trial(database, trial, plot, output)
+            print_trial(database, trial, plot, figure, output)
             return
         if plot is not None:
             raise UsageError("--plot draws one trial; name it: kndb edit trials TRIAL --plot FILE")

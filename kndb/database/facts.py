@@ -8,6 +8,7 @@ from pathlib import Path
 from ..advice import option
 from ..errors import UsageError
 from ..facts import read
+from ..records.display import Rows
 from ..records.facts import Fact, FactFile, IngestReport, Relation
 from ..store import facts as store_facts
 from ..store import ingest as store_ingest
@@ -46,10 +47,10 @@ class FactCommands:
         with self._store.writing() as connection:
             return store_ingest.ingest(connection, files)
 
-    def relations(self) -> list[Relation]:
+    def relations(self) -> Rows[Relation]:
         """All relations, by key."""
         with self._store.reading() as connection:
-            return store_facts.relations(connection)
+            return Rows(store_facts.relations(connection), Relation)
 
     def find(
         self,
@@ -57,7 +58,7 @@ class FactCommands:
         subject: str | None = None,
         object_: str | None = None,
         limit: int | None = None,
-    ) -> list[Fact]:
+    ) -> Rows[Fact]:
         """Facts of some relations (none named: all) whose subject and object hold the given texts.
 
         Raises:
@@ -67,7 +68,7 @@ class FactCommands:
         if limit is not None and limit < 1:
             raise UsageError(f"{option('limit')} must be at least 1 (got {limit})")
         with self._store.reading() as connection:
-            return store_facts.find_facts(connection, relations, subject, object_, limit)
+            return Rows(store_facts.find_facts(connection, relations, subject, object_, limit), Fact)
 
     def get(self, fact_id: int) -> Fact:
         """One fact.

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..analysis.refinement import RefinementSettings
 from ..attribution.methods import METHODS
@@ -14,15 +15,18 @@ from ..bench.localisation import PlantedNeurons, score_sets
 from ..errors import UsageError
 from ..lab.planting import FactKey, PlantingPlan, read_plan
 from ..models import loading
-from ..plots.style import check_target
-from ..plots.style import save as save_figure
+from ..plots import require_matplotlib
 from ..records.attribution import LocalisationScore
 from ..records.facts import Fact
+from ..records.figures import PLAIN, FigureOptions
 from ..records.models import Neuron
 from ..records.progress import Progress
 from ..store.queries import neurons as queries
 from .database import Database, open_database
 from .lab import own_facts
+
+if TYPE_CHECKING:
+    from ..plots.style import NotebookFigure
 
 
 def bench_localisation(
@@ -75,24 +79,32 @@ def bench_localisation(
         ]
 
 
-def plot_localisation(rows: Sequence[LocalisationScore], path: str | Path, model: str) -> Path:
-    """Draws the scores of a model's methods: whose neurons they find, and how many of those planted.
+def plot_localisation(
+    rows: Sequence[LocalisationScore], path: str | Path, model: str, options: FigureOptions = PLAIN
+) -> NotebookFigure:
+    """Draws the scores of a model's methods into a file: whose neurons they find, and how many of those planted.
 
     Raises:
         UsageError: if the file's name ends in no format that there is, or it can't be written.
     """
     from ..plots.localisation import localisation_figure
+    from ..plots.style import save
 
     settings = RefinementSettings()
     caption = (
         f"{model} · {rows[0].facts:,} facts, {rows[0].planted_per_fact:.0f} neurons planted for each · default "
         f"settings of every method · refinement: share {settings.share}, at least {settings.min_prompts} prompts"
     )
-    return save_figure(localisation_figure(rows, caption), path)
+    figure = localisation_figure(rows, caption, options)
+    save(figure, path)
+    return figure
 
 
 def check_plot(path: str | Path) -> None:
     """Refuses a figure's file name before any work is done for it; see `kndb.plots.style.check_target`."""
+    require_matplotlib()
+    from ..plots.style import check_target
+
     check_target(path)
 
 

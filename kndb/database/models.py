@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
 from ..models.sources import REVISION, lasting_source, locate
+from ..records.display import Rows
 from ..records.facts import BLANK
 from ..records.models import LAB_MODELS, Answer, Model, Neuron, TokenEffect
 from ..store import models as store_models
@@ -42,6 +43,9 @@ class ModelVersion:
     version: str
     folder: Path
     loaded: LoadedModel
+
+    def __repr__(self) -> str:
+        return f"ModelVersion({self.record.name}, {self.version})"
 
     @property
     def model(self) -> Any:
@@ -109,10 +113,10 @@ class ModelCommands:
             store_versions.register_base(connection, record.id, base)
             return record
 
-    def all(self) -> list[Model]:
+    def all(self) -> Rows[Model]:
         """All registered models."""
         with self._store.reading() as connection:
-            return store_models.models(connection)
+            return Rows(store_models.models(connection), Model)
 
     def get(self, name: str) -> Model:
         """A registered model; a lab model that is not registered yet is registered now.
@@ -196,7 +200,7 @@ class ModelCommands:
 
     def ask(
         self, name: str, text: str, *, version: str = "current", top: int = 5, device: str = "auto"
-    ) -> list[Answer]:
+    ) -> Rows[Answer]:
         """The model's most probable answers to a sentence with a blank.
 
         Args:
@@ -226,10 +230,8 @@ class ModelCommands:
         network = loaded.moved(chosen, torch.float32)
         ((_, log_probabilities),) = batched_log_probabilities(network, [encoded])
         values, tokens = log_probabilities[0].topk(min(top, log_probabilities.shape[1]))
-        return [
-            Answer(loaded.decode(token), probability)
-            for token, probability in zip(tokens.tolist(), values.exp().tolist(), strict=True)
-        ]
+        answers = zip(tokens.tolist(), values.exp().tolist(), strict=True)
+        return Rows((Answer(loaded.decode(token), probability) for token, probability in answers), Answer)
 
     def token_effects(
         self, name: str, neuron: Neuron, *, version: str = "current", top: int = 10, device: str = "auto"

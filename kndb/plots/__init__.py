@@ -1,7 +1,8 @@
 """Figures of what queries and probes find; matplotlib is imported here alone.
 
-One file per figure. Each has one function that takes records and a caption and gives a matplotlib `Figure`; `style`
-has what they share, and saves them. Nothing here touches pyplot or leaves a setting of matplotlib's changed.
+One file per figure. Each has one function that takes records, a caption and `FigureOptions` and gives a
+`NotebookFigure`, which is matplotlib's `Figure`; `style` has what they share, and saves them. Nothing here touches
+pyplot or leaves a setting of matplotlib's changed.
 """
 
 from __future__ import annotations

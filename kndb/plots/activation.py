@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from ..records.figures import PLAIN, FigureOptions
 from ..records.probes import TEXT_KINDS, ActivationSummary
-from .style import BLUE, INK, LIGHT_GREY, ORANGE, label_relations, new_figure, styled, width_for
+from .style import BLUE, INK, LIGHT_GREY, ORANGE, NotebookFigure, label_relations, new_figure, styled, width_for
 
 _LOOKS: dict[str, tuple[str, str | None, str]] = {
     "head-and-tail": (BLUE, None, "head and tail"),
@@ -19,20 +18,23 @@ _GAP = 0.6
 
 
 @styled
-def activation_figure(rows: Sequence[ActivationSummary], caption: str) -> Figure:
+def activation_figure(
+    rows: Sequence[ActivationSummary], caption: str, options: FigureOptions = PLAIN
+) -> NotebookFigure:
     """The mean activation of facts' knowledge neurons by kind of text; all facts together come first.
 
     Args:
         rows: one for each relation and kind; those of relation None are over all facts.
         caption: settings, written below.
+        options: title, size, and whether there is a caption.
     """
     values = {(row.relation, row.kind): row.mean_activation for row in rows}
     relations = sorted({relation for relation, _ in values if relation is not None})
     groups: list[str | None] = [*([None] if any(key[0] is None for key in values) else []), *relations]
     gap = _GAP if groups[0] is None and relations else 0.0
     positions = [index + (gap if group is not None else 0.0) for index, group in enumerate(groups)]
-    figure = new_figure(width_for(len(groups)), 2.6, caption)
-    axes = figure.add_subplot()
+    figure = new_figure(width_for(len(groups)), 2.6, caption, options)
+    axes = figure.plots.add_subplot()
     kinds = [kind for kind in TEXT_KINDS if any(kind == found for _, found in values)]
     width = 0.84 / len(kinds)
     for index, kind in enumerate(kinds):
@@ -60,5 +62,5 @@ def activation_figure(rows: Sequence[ActivationSummary], caption: str) -> Figure
     axes.set_xlabel("relation")
     axes.set_ylabel("mean activation")
     axes.grid(axis="y")
-    figure.legend(loc="outside upper left", ncols=3, title="texts that name", alignment="left")
+    figure.legend_outside(ncols=3, title="texts that name")
     return figure

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from .style import BLUE, INK, SKY, VERMILION, label_relations, new_figure, width_for
+from ..records.figures import FigureOptions
+from .style import BLUE, INK, SKY, VERMILION, NotebookFigure, label_relations, new_figure, width_for
 
 _GAP = 0.6
 """Between all relations together and each of them."""
@@ -26,20 +26,21 @@ class Box:
     largest: float | None = None
 
 
-def boxes_figure(boxes: Sequence[Box], caption: str, label: str) -> tuple[Figure, Axes]:
+def boxes_figure(boxes: Sequence[Box], caption: str, label: str, options: FigureOptions) -> tuple[NotebookFigure, Axes]:
     """A figure with a box for each relation, in the order given; that of all relations comes first.
 
     Args:
         boxes: at least one.
         caption: settings, written below.
         label: what is measured, with its unit.
+        options: title, size, and whether there is a caption.
     """
     together = [box for box in boxes if box.relation is None]
     ordered = [*together, *(box for box in boxes if box.relation is not None)]
     gap = _GAP if together and len(ordered) > len(together) else 0.0
     positions = [index + (gap if box.relation is not None else 0.0) for index, box in enumerate(ordered)]
-    figure = new_figure(width_for(len(ordered)), 2.6, caption)
-    axes = figure.add_subplot()
+    figure = new_figure(width_for(len(ordered)), 2.6, caption, options)
+    axes = figure.plots.add_subplot()
     axes.bar(
         positions,
         [box.third_quartile - box.first_quartile for box in ordered],
@@ -78,5 +79,5 @@ def boxes_figure(boxes: Sequence[Box], caption: str, label: str) -> tuple[Figure
     axes.set_xlabel("relation")
     axes.set_ylabel(label)
     axes.grid(axis="y")
-    figure.legend(loc="outside upper left", ncols=4 if len(ordered) > 10 else 2)
+    figure.legend_outside(ncols=4 if len(ordered) > 10 else 2)
     return figure, axes

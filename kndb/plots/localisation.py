@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
 from ..records.attribution import LocalisationScore
-from .style import BLUE, DOUBLE, INK, LIGHT_GREY, ORANGE, SKY, YELLOW, new_figure, styled
+from ..records.figures import PLAIN, FigureOptions
+from .style import BLUE, DOUBLE, INK, LIGHT_GREY, ORANGE, SKY, YELLOW, NotebookFigure, new_figure, styled
 
 _PARTS: tuple[tuple[str, str, str, str | None], ...] = (
     ("own", "the fact's own", BLUE, None),
@@ -20,15 +19,18 @@ _PARTS: tuple[tuple[str, str, str, str | None], ...] = (
 
 
 @styled
-def localisation_figure(rows: Sequence[LocalisationScore], caption: str) -> Figure:
+def localisation_figure(
+    rows: Sequence[LocalisationScore], caption: str, options: FigureOptions = PLAIN
+) -> NotebookFigure:
     """Two panels: whose neurons the refined pairs hold, and the share of planted neurons that were found.
 
     Args:
         rows: one for each method, drawn from the top down.
         caption: settings, written below.
+        options: title, size, and whether there is a caption.
     """
-    figure = new_figure(DOUBLE, 0.9 + 0.32 * len(rows), caption)
-    shares, recall = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    figure = new_figure(DOUBLE, 0.9 + 0.32 * len(rows), caption, options)
+    shares, recall = figure.plots.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     places = [float(-index) for index in range(len(rows))]
     left = [0.0] * len(rows)
     for field, label, color, hatch in _PARTS:
@@ -64,5 +66,5 @@ def localisation_figure(rows: Sequence[LocalisationScore], caption: str) -> Figu
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
     handles, labels = shares.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, alignment="left")
+    figure.legend_outside(handles=handles, labels=labels, ncols=3)
     return figure

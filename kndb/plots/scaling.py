@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from ..records.figures import PLAIN, FigureOptions
 from ..records.probes import ARMS, ProbeSummary
-from .style import BLUE, INK, LIGHT_GREY, ORANGE, label_relations, new_figure, styled, width_for
+from .style import BLUE, INK, LIGHT_GREY, ORANGE, NotebookFigure, label_relations, new_figure, styled, width_for
 
 _LOOKS: dict[str, tuple[str, str | None]] = {
     "knowledge": (BLUE, None),
@@ -22,41 +22,45 @@ _GAP = 0.6
 
 
 @styled
-def scaling_figure(rows: Sequence[ProbeSummary], caption: str) -> Figure:
+def scaling_figure(rows: Sequence[ProbeSummary], caption: str, options: FigureOptions = PLAIN) -> NotebookFigure:
     """Two panels: the relative change of the answer's probability, and the share of prompts whose answer flips.
 
-    Only prompts of the facts themselves count. Relations go by what scaling their knowledge neurons does, the largest
-    effect first; their mean comes before them.
+    Where no answer flips there is one panel, which says so. Only prompts of the facts themselves count. Relations go by
+    what scaling their knowledge neurons does, the largest effect first; their mean comes before them.
 
     Args:
         rows: of one probe, with those of relation None (the mean over relations).
         caption: settings, written below.
+        options: title, size, and whether there is a caption.
     """
     own = {(row.relation, row.neurons_from): row for row in rows if row.prompts_of == "own"}
     relations = sorted({relation for relation, _ in own if relation is not None}, key=lambda key: _order(own, key))
     arms = [arm for arm in ARMS if any(arm == found for _, found in own)]
     groups: list[str | None] = [None, *relations]
     positions = [0.0, *(index + 1 + _GAP for index in range(len(relations)))]
-    figure = new_figure(width_for(len(groups)), 3.6, caption)
-    change, flips = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    flipped = any(row.flips for row in own.values())
+    figure = new_figure(width_for(len(groups)), 3.6 if flipped else 2.6, caption, options)
+    panels = figure.plots.subplots(2, 1, sharex=True, height_ratios=[3, 2]) if flipped else [figure.plots.add_subplot()]
+    change, last = panels[0], panels[-1]
     _bars(change, own, groups, positions, arms, lambda row: 100 * row.change)
-    _bars(flips, own, groups, positions, arms, lambda row: 100 * row.flips)
     change.axhline(0, color=INK, linewidth=0.6)
     change.set_ylabel("relative change of the\nanswer's probability (%)")
-    flips.set_ylabel("prompts whose\nanswer flips (%)")
-    # No flips at all are nought of one percent, not of nothing.
-    flips.set_ylim(0, max(1.0, flips.get_ylim()[1]))
-    if not any(row.flips for row in own.values()):
-        flips.text(0.5, 0.5, "no answer flips", transform=flips.transAxes, ha="center", va="center")
-    label_relations(flips, positions, [group or "mean" for group in groups])
-    flips.set_xlabel("relation")
-    for axes in (change, flips):
+    if flipped:
+        _bars(last, own, groups, positions, arms, lambda row: 100 * row.flips)
+        last.set_ylabel("prompts whose\nanswer flips (%)")
+        # A few flips of thousands of prompts are to look like a few.
+        last.set_ylim(0, max(1.0, last.get_ylim()[1]))
+    else:
+        change.set_title("no prompt's answer flips", loc="right", fontsize=8)
+    label_relations(last, positions, [group or "mean" for group in groups])
+    last.set_xlabel("relation")
+    for axes in panels:
         axes.axvline(0.5 + _GAP / 2, color="#BBBBBB", linewidth=0.6)
         axes.grid(axis="y")
         axes.tick_params(axis="x", length=0)
     change.spines["bottom"].set_visible(False)
     handles, labels = change.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, title="neurons scaled", alignment="left")
+    figure.legend_outside(handles=handles, labels=labels, ncols=3, title="neurons scaled")
     return figure
 
 

@@ -20,12 +20,13 @@ from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from ..errors import UsageError
 from ..files import replacing
+from ..records.figures import PLAIN, FigureOptions
 
 SINGLE, DOUBLE = 3.35, 6.9
 """Widths of one column and of two, in inches."""
@@ -49,7 +50,9 @@ _SIDE_BY_SIDE = 5
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _RESOLUTION = 200
-_SMALL, _CAPTION = 7.0, 6.5
+_SMALL, _CAPTION, _TITLE = 7.0, 6.5, 9.0
+_LEFT_TO_RIGHT = "\u200e"
+"""Names in other directions keep theirs; the line as a whole does not take it over."""
 _SHORTEST = 8
 """Letters to a line, whatever the width."""
 _STYLE: dict[Any, Any] = {
@@ -106,33 +109,72 @@ def own_settings() -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box, and that is all there is to say.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # A size that leaves no room is an error where the figure is rendered.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
 
 
-def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+def styled(draw: Callable[Arguments, NotebookFigure]) -> Callable[Arguments, NotebookFigure]:
     """Makes a function draw in this style, whatever matplotlib's settings are."""
 
     @wraps(draw)
-    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> NotebookFigure:
         with own_settings():
             return draw(*args, **kwargs)
 
     return drawn
 
 
-def new_figure(width: float, height: float, caption: str) -> Figure:
-    """An empty figure with its caption below.
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself; pyplot, which would do it for other figures, is not loaded.
+
+    Attributes:
+        plots: all between title and caption: panels, and the legends outside of them, which would else cover the title.
+    """
+
+    plots: SubFigure
+
+    def _repr_png_(self) -> bytes:
+        return render(self, ".png")
+
+    def legend_outside(self, *, place: str = "upper left", **words: Any) -> None:
+        """A legend beside the panels.
+
+        Args:
+            place: where, as matplotlib says it.
+            **words: as of `Figure.legend`: handles, labels, columns.
+        """
+        chosen: dict[str, Any] = {"loc": f"outside {place}", "alignment": "left", **words}
+        self.plots.legend(**chosen)
+
+
+def new_figure(
+    width: float, height: float, caption: str, options: FigureOptions = PLAIN, *, title: str | None = None
+) -> NotebookFigure:
+    """An empty figure with its title above and its caption below.
 
     Args:
         width: in inches, one of `SINGLE` and `DOUBLE`.
-        height: of the plot, in inches; the caption's lines come on top of it.
+        height: of the plot, in inches; the lines of title and caption come on top of it.
         caption: settings of what is drawn.
+        options: may ask for another title or size, or no caption.
+        title: the figure's own.
     """
-    lines = fold(caption, width - 0.1, _CAPTION)
-    figure = Figure(figsize=(width, height + 0.13 * len(lines)))
-    figure.supxlabel("\n".join(lines), x=0.05 / width, ha="left", fontsize=_CAPTION, color="#555555")
+    if options.size is not None:
+        width = options.size[0]
+    above = options.title if options.title is not None else title
+    titled = fold(above, width - 0.15, _TITLE, most=3) if above else []
+    lines = fold(caption, width - 0.1, _CAPTION) if options.caption and caption else []
+    whole = height + 0.13 * len(lines) + 0.17 * len(titled)
+    figure = NotebookFigure(figsize=(width, whole) if options.size is None else options.size)
+    figure.plots = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
+    if titled:
+        text = "\n".join(_LEFT_TO_RIGHT + line for line in titled)
+        figure.suptitle(text, x=0.05 / width, ha="left", fontsize=_TITLE)
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.05 / width, ha="left", fontsize=_CAPTION, color="#555555")
     return figure
 
 
@@ -216,10 +258,23 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def render(figure: Figure, suffix: str) -> bytes:
-    """A figure as the bytes of a file of one of `SUFFIXES`."""
+    """A figure as the bytes of a file of one of `SUFFIXES`.
+
+    Raises:
+        UsageError: if its size leaves no room for the plot.
+    """
     content = io.BytesIO()
     with own_settings():
-        figure.savefig(content, format=suffix[1:], dpi=_RESOLUTION, metadata=_METADATA[suffix])
+        warnings.filterwarnings("error", message="constrained_layout not applied")
+        try:
+            figure.savefig(content, format=suffix[1:], dpi=_RESOLUTION, metadata=_METADATA[suffix])
+        except UserWarning as warning:
+            if "constrained_layout" not in str(warning):
+                raise
+            width, height = figure.get_size_inches()
+            raise UsageError(
+                f"a size of {width:g} by {height:g} inches leaves no room for this plot; ask for a larger one"
+            ) from None
     return content.getvalue()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..advice import Placeholder, call, option
-from .models import StoredSettings
+from .display import Record, many, quoted, share
+from .models import Neuron, StoredSettings
 
 INTEGRATED_GRADIENTS = "integrated-gradients"
 """The method whose refinements answer unless the user names others."""
@@ -30,7 +31,7 @@ def attribute_and_refine(
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """An attribution run: all results that one method with one set of settings gave on one model version.
 
     Attributes:
@@ -54,6 +55,10 @@ class Run:
     def error_limit(self) -> float:
         """The completeness error above which its prompts are counted: its tolerance; else `ERROR_LIMIT`."""
         return error_limit(self.settings)
+
+    def _line(self) -> str:
+        status = "" if self.status == "complete" else f", {self.status}"
+        return f"{self.id}, {self.model}, {self.method}, {many(self.prompts, 'prompt')}{status}"
 
 
 def error_limit(settings: StoredSettings) -> float:
@@ -125,7 +130,7 @@ class ResultBatch:
 
 
 @dataclass(frozen=True)
-class KnowledgeNeuron:
+class KnowledgeNeuron(Record):
     """A neuron in a fact's refined set: in the coarse sets of `prompts` of the fact's prompts.
 
     An imported set may not know that number, nor the mean score over those prompts: None.
@@ -137,9 +142,14 @@ class KnowledgeNeuron:
     prompts: int | None
     mean_score: float | None
 
+    def _line(self) -> str:
+        votes = "" if self.prompts is None else f", {many(self.prompts, 'prompt')}"
+        score = "" if self.mean_score is None else f", mean score {self.mean_score:.4g}"
+        return f"{Neuron(self.layer, self.neuron)}, fact {self.fact_id}{votes}{score}"
+
 
 @dataclass(frozen=True)
-class RelationRefinement:
+class RelationRefinement(Record):
     """How the refined sets of one relation came out.
 
     Attributes:
@@ -157,9 +167,13 @@ class RelationRefinement:
     facts_with_neurons: int
     mean_size: float
 
+    def _line(self) -> str:
+        with_neurons = f"{self.facts_with_neurons:,} of {many(self.facts, 'fact')}"
+        return f"{self.relation}, {with_neurons}, mean size {self.mean_size:.4g}"
+
 
 @dataclass(frozen=True)
-class Refinement:
+class Refinement(Record):
     """A refinement of one run: of which run, with which settings, and the outcome for each relation.
 
     Attributes:
@@ -201,6 +215,9 @@ class Refinement:
         kind.append(f"{self.model} {self.version[:12]}")
         return f"refinement {self.id} of run {self.run_id} ({', '.join(kind)})"
 
+    def _line(self) -> str:
+        return f"{self.id}, run {self.run_id}, {self.method}, {many(len(self.relations), 'relation')}"
+
 
 RefinementChoice = Refinement | int | str | None
 """Which refinement is to answer: itself or its number; a method's name for the newest complete one by that method; or
@@ -208,7 +225,7 @@ None for the one that `kndb.store.choosing` chooses."""
 
 
 @dataclass(frozen=True)
-class ChosenRefinement:
+class ChosenRefinement(Record):
     """The refinement that answers a question, and how it came to.
 
     Attributes:
@@ -265,9 +282,12 @@ class ChosenRefinement:
             said.append(f"Refinement {self.newer} is newer and holds fewer {fewer}; {name} takes it.")
         return tuple(said)
 
+    def _line(self) -> str:
+        return f"{self.refinement!r}"
+
 
 @dataclass(frozen=True)
-class SharedNeuron:
+class SharedNeuron(Record):
     """A row of `query shared`.
 
     Attributes:
@@ -282,9 +302,12 @@ class SharedNeuron:
     share: float
     relations: Mapping[str, int]
 
+    def _line(self) -> str:
+        return f"{Neuron(self.layer, self.neuron)}, {many(self.facts, 'fact')}, {share(self.share)}"
+
 
 @dataclass(frozen=True)
-class LayerErrors:
+class LayerErrors(Record):
     """A layer with completeness errors above a run's limit: of how many prompts, and the largest of them."""
 
     layer: int
@@ -293,7 +316,7 @@ class LayerErrors:
 
 
 @dataclass(frozen=True)
-class RunErrors:
+class RunErrors(Record):
     """How exact a run's scores are.
 
     Attributes:
@@ -316,9 +339,12 @@ class RunErrors:
     unrecorded: int
     layers: tuple[LayerErrors, ...]
 
+    def _line(self) -> str:
+        return f"{self.above:,} of {many(self.prompts, 'prompt')} above {self.limit:g}"
+
 
 @dataclass(frozen=True)
-class AttributionReport:
+class AttributionReport(Record):
     """What an attribution did.
 
     Attributes:
@@ -356,9 +382,27 @@ class AttributionReport:
         """Prompts per second, if there were any."""
         return self.attributed / self.seconds if self.attributed else None
 
+    def _line(self) -> str:
+        return f"{self.run!r}, {self.attributed:,} of them now"
+
 
 @dataclass(frozen=True)
-class LocalisationScore:
+class WorstPrompt(Record):
+    """A prompt with a large completeness error, and the layer that it is in; None if nobody noted that."""
+
+    prompt: int
+    fact: int
+    text: str
+    answer: str
+    error: float
+    layer: int | None
+
+    def _line(self) -> str:
+        return f"{self.prompt}, fact {self.fact}, {quoted(self.text)}, error {self.error:.1e}"
+
+
+@dataclass(frozen=True)
+class LocalisationScore(Record):
     """How well a method's refined sets find the neurons in which a lab model's facts were planted.
 
     Precision and recall are over all facts together; None where there is nothing to divide by. The last five are shares
@@ -392,3 +436,6 @@ class LocalisationScore:
     block: float | None
     foreign: float | None
     free: float | None
+
+    def _line(self) -> str:
+        return f"{self.method}, precision {share(self.precision)}, recall {share(self.recall)}"

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .models import StoredSettings
+from .display import Record, many
+from .models import Neuron, StoredSettings
 from .recipes import Recipe
 
 
 @dataclass(frozen=True)
-class SlotChange:
+class SlotChange(Record):
     """A value slot that an edit changes, with the sha256 of its bytes before and after."""
 
     parameter: str
@@ -20,9 +21,12 @@ class SlotChange:
     old_sha256: str
     new_sha256: str
 
+    def _line(self) -> str:
+        return f"{Neuron(self.layer, self.neuron)}, {self.parameter}"
+
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(Record):
     """A planned edit: immutable, named by the hash of its object file.
 
     Attributes:
@@ -55,9 +59,13 @@ class Edit:
         """What the edit is for, in one line."""
         return self.recipe.title
 
+    def _line(self) -> str:
+        applied = "applied" if self.applied else "not applied"
+        return f"{self.id}, {self.model}, {self.kind}, {many(self.neurons, 'neuron')}, {applied}"
+
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Record):
     """The stored measures of one edit."""
 
     id: int
@@ -68,9 +76,12 @@ class Evaluation:
     measures: Mapping[str, object]
     created_at: str
 
+    def _line(self) -> str:
+        return f"{self.id}, edit {self.edit}"
+
 
 @dataclass(frozen=True)
-class EditTrial:
+class EditTrial(Record):
     """Edits of many facts that are tried in memory: a bench of one method, or a sweep over settings of it.
 
     Attributes:
@@ -88,9 +99,12 @@ class EditTrial:
     created_at: str
     finished_at: str | None
 
+    def _line(self) -> str:
+        return f"{self.id}, {self.model}, {self.kind}, {self.status}"
+
 
 @dataclass(frozen=True)
-class TrialResult:
+class TrialResult(Record):
     """One result of a trial.
 
     Attributes:
@@ -126,7 +140,7 @@ Interval = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
-class TrialSummary:
+class TrialSummary(Record):
     """A row of a trial's table.
 
     Attributes:
@@ -147,3 +161,6 @@ class TrialSummary:
     planned: int
     neurons: float | None
     measures: Mapping[str, Interval]
+
+    def _line(self) -> str:
+        return f"{self.part}, {many(self.edits, 'edit')}, {self.weights}, {many(self.facts, 'fact')}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import RejectedLine
+from .display import Record, fact_words, many, quoted
 
 SUBJECT_SLOT = "[X]"
 """Where a template takes the subject."""
@@ -65,7 +66,7 @@ class FactFile:
 
 
 @dataclass(frozen=True)
-class IngestReport:
+class IngestReport(Record):
     """What an ingest did. `facts_seen` counts every fact read, new or not."""
 
     facts_added: int
@@ -78,7 +79,7 @@ class IngestReport:
 
 
 @dataclass(frozen=True)
-class Relation:
+class Relation(Record):
     """A relation, with the number of its facts, templates and prompts."""
 
     id: int
@@ -88,9 +89,13 @@ class Relation:
     templates: int
     prompts: int
 
+    def _line(self) -> str:
+        label = "" if self.label is None else f", {quoted(self.label)}"
+        return f"{self.key}{label}, {many(self.facts, 'fact')}, {many(self.prompts, 'prompt')}"
+
 
 @dataclass(frozen=True)
-class Fact:
+class Fact(Record):
     """A fact ⟨subject, relation, object⟩."""
 
     id: int
@@ -105,9 +110,12 @@ class Fact:
         """The fact in one line, for messages."""
         return f"⟨{self.subject or '(not named)'}, {self.relation}, {self.object}⟩"
 
+    def _line(self) -> str:
+        return f"{self.id}, {fact_words(self)}"
+
 
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Record):
     """A prompt with the answer that its fact gives. `text` has the blank as `[Y]`."""
 
     id: int
@@ -115,3 +123,6 @@ class Prompt:
     text: str
     answer: str
     held_out: bool = False
+
+    def _line(self) -> str:
+        return f"{self.id}, fact {self.fact_id}, {quoted(self.text)} → {quoted(self.answer)}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import UsageError
+from .display import Record, quoted
 
 LAB_MODELS = ("lab-bert", "lab-gpt2")
 """The models that kndb ships; they can be named without being registered."""
@@ -21,7 +22,7 @@ StoredSettings = Mapping[str, object]
 
 
 @dataclass(frozen=True, order=True)
-class Neuron:
+class Neuron(Record):
     """An FFN neuron: entry `index` of the vector that enters the down projection of layer `layer`."""
 
     layer: int
@@ -44,9 +45,12 @@ class Neuron:
         meant = f"; did you mean {cls(int(parts[0]), int(parts[1]))}?" if len(parts) == 2 else ""
         raise UsageError(f"{text!r} is not a neuron's name; write L9.N2827 (layer and neuron, both from 0){meant}")
 
+    def _line(self) -> str:
+        return str(self)
+
 
 @dataclass(frozen=True)
-class Model:
+class Model(Record):
     """A registered checkpoint; or a model of which only results were imported: see `has_checkpoint`.
 
     Attributes:
@@ -73,18 +77,27 @@ class Model:
         """Whether weights are registered, or only results were imported."""
         return bool(self.fingerprint)
 
+    def _line(self) -> str:
+        return f"{self.name}, {self.family}, {self.layers} layers of {self.neurons:,} neurons, version {self.version}"
+
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Record):
     """One answer of the model to a question: a row of `kndb ask`."""
 
     token: str
     probability: float
 
+    def _line(self) -> str:
+        return f"{quoted(self.token)}, {self.probability:.4g}"
+
 
 @dataclass(frozen=True)
-class TokenEffect:
+class TokenEffect(Record):
     """What a value slot does to a token through the model's head: head(slot) − head(0), in logits."""
 
     token: str
     effect: float
+
+    def _line(self) -> str:
+        return f"{quoted(self.token)}, {self.effect:+.4g}"

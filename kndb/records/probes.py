@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .display import Record, quoted, share
 from .models import StoredSettings
 
 ARMS = ("knowledge", "random", "activation")
@@ -16,7 +17,7 @@ TEXT_KINDS = ("head-and-tail", "head", "neither")
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Record):
     """A stored experiment on the activations of a refinement's neurons."""
 
     id: int
@@ -27,9 +28,12 @@ class Probe:
     settings: StoredSettings
     created_at: str
 
+    def _line(self) -> str:
+        return f"{self.id}, {self.model}, {self.kind}, refinement {self.refinement}"
+
 
 @dataclass(frozen=True)
-class ProbeFact:
+class ProbeFact(Record):
     """What scaling one arm's neurons did to one group of prompts of one fact.
 
     Attributes:
@@ -62,9 +66,15 @@ class ProbeFact:
         before = self.probability_before
         return (self.probability_after - before) / before if before else math.nan
 
+    def _line(self) -> str:
+        return (
+            f"fact {self.fact_id}, {self.relation}, {self.neurons_from} neurons, {self.prompts_of} prompts, "
+            f"change {share(self.change)}"
+        )
+
 
 @dataclass(frozen=True)
-class ProbeSummary:
+class ProbeSummary(Record):
     """What scaling one arm's neurons did to a relation's prompts (weighted by prompts), or on average over relations.
 
     Attributes:
@@ -93,9 +103,15 @@ class ProbeSummary:
     correct_after: float
     flips: float
 
+    def _line(self) -> str:
+        return (
+            f"{self.relation or 'all'}, {self.neurons_from} neurons, {self.prompts_of} prompts, "
+            f"change {share(self.change)}"
+        )
+
 
 @dataclass(frozen=True)
-class FactActivation:
+class FactActivation(Record):
     """The mean activation of a fact's neurons over its texts of one kind (one of `TEXT_KINDS`)."""
 
     fact_id: int
@@ -104,9 +120,12 @@ class FactActivation:
     texts: int
     mean_activation: float
 
+    def _line(self) -> str:
+        return f"fact {self.fact_id}, {self.relation}, {self.kind}, {self.mean_activation:.4g}"
+
 
 @dataclass(frozen=True)
-class ActivationSummary:
+class ActivationSummary(Record):
     """Mean activation over a relation's facts (each counts once), or over all facts (`relation` None), by kind."""
 
     relation: str | None
@@ -115,9 +134,12 @@ class ActivationSummary:
     texts: int
     mean_activation: float
 
+    def _line(self) -> str:
+        return f"{self.relation or 'all'}, {self.kind}, {self.mean_activation:.4g}"
+
 
 @dataclass(frozen=True)
-class ExtremeText:
+class ExtremeText(Record):
     """A text that activates a fact's neurons most (rank 1, 2, …) or least (−1, −2, …)."""
 
     fact_id: int
@@ -125,3 +147,6 @@ class ExtremeText:
     kind: str
     text: str
     activation: float
+
+    def _line(self) -> str:
+        return f"fact {self.fact_id}, rank {self.rank}, {quoted(self.text)}, {self.activation:.4g}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .attribution import ERROR_LIMIT
+from .display import Record, fact_words, many, quoted, share
 from .facts import Fact
-from .models import StoredSettings
+from .models import Neuron, StoredSettings
 
 
 @dataclass(frozen=True)
-class RelationOverlap:
+class RelationOverlap(Record):
     """How many neurons two facts share on average: a cell of the relation × relation matrix.
 
     Attributes:
@@ -30,9 +32,12 @@ class RelationOverlap:
     different_object_pairs: int
     different_object_mean: float | None
 
+    def _line(self) -> str:
+        return f"{self.relation} × {self.other}, mean {_number(self.mean)}, {many(self.pairs, 'pair')}"
+
 
 @dataclass(frozen=True)
-class OverlapSummary:
+class OverlapSummary(Record):
     """The matrix in two lines: `within` (its diagonal) and `across` (all else).
 
     Attributes:
@@ -55,9 +60,12 @@ class OverlapSummary:
     different_object_pairs: int
     different_object_mean: float | None
 
+    def _line(self) -> str:
+        return f"{self.where}, mean {_number(self.pooled_mean)}, {many(self.pairs, 'pair')}"
+
 
 @dataclass(frozen=True)
-class Overlap:
+class Overlap(Record):
     """The relation × relation matrix of mean pairwise intersections, exact.
 
     Attributes:
@@ -70,9 +78,12 @@ class Overlap:
     cells: tuple[RelationOverlap, ...]
     summary: tuple[OverlapSummary, ...]
 
+    def _line(self) -> str:
+        return many(len(self.relations), "relation")
+
 
 @dataclass(frozen=True)
-class LayerCount:
+class LayerCount(Record):
     """The knowledge neurons of one layer.
 
     Attributes:
@@ -89,9 +100,12 @@ class LayerCount:
     share: float
     neurons: int
 
+    def _line(self) -> str:
+        return f"{self.relation or 'all'}, layer {self.layer}, {many(self.pairs, 'pair')}, {share(self.share)}"
+
 
 @dataclass(frozen=True)
-class NeuronCounts:
+class NeuronCounts(Record):
     """How many knowledge neurons facts have, over all attributed facts, those with none included.
 
     Attributes:
@@ -113,9 +127,12 @@ class NeuronCounts:
     third_quartile: float
     largest: int
 
+    def _line(self) -> str:
+        return f"{self.relation or 'all'}, {many(self.facts, 'fact')}, mean {self.mean:.4g}, median {self.median:.4g}"
+
 
 @dataclass(frozen=True)
-class HoldingFact:
+class HoldingFact(Record):
     """A fact that holds a neuron. Votes and score are None where an imported set does not have them."""
 
     fact: int
@@ -125,9 +142,12 @@ class HoldingFact:
     prompts: int | None
     mean_score: float | None
 
+    def _line(self) -> str:
+        return f"{self.fact}, {fact_words(self)}"
+
 
 @dataclass(frozen=True)
-class HoldingRelation:
+class HoldingRelation(Record):
     """A relation whose facts hold a neuron; `share` is of its facts with a set."""
 
     relation: str
@@ -136,9 +156,12 @@ class HoldingRelation:
     share: float
     mean_score: float | None
 
+    def _line(self) -> str:
+        return f"{self.relation}, {many(self.facts, 'fact')}, {share(self.share)}"
+
 
 @dataclass(frozen=True)
-class TouchingEdit:
+class TouchingEdit(Record):
     """An edit that changes a neuron's value slot."""
 
     edit: int
@@ -149,7 +172,7 @@ class TouchingEdit:
 
 
 @dataclass(frozen=True)
-class NeuronFindings:
+class NeuronFindings(Record):
     """All that a refinement and its model's edits know of one neuron."""
 
     layer: int
@@ -160,9 +183,13 @@ class NeuronFindings:
     facts: tuple[HoldingFact, ...]
     edits: tuple[TouchingEdit, ...]
 
+    def _line(self) -> str:
+        held = many(self.facts_holding, "fact")
+        return f"{Neuron(self.layer, self.neuron)}, {held}, {many(len(self.edits), 'edit')}"
+
 
 @dataclass(frozen=True)
-class PromptFindings:
+class PromptFindings(Record):
     """A fact's prompt, with what the run gave for it (None where it has no result).
 
     Attributes:
@@ -183,9 +210,13 @@ class PromptFindings:
     above_tolerance: bool | None
     skipped: str | None
 
+    def _line(self) -> str:
+        error = "" if self.completeness_error is None else f", error {self.completeness_error:.1e}"
+        return f"{self.prompt}, {quoted(self.text)}{error}"
+
 
 @dataclass(frozen=True)
-class Votes:
+class Votes(Record):
     """How many of a fact's prompts have a neuron in their coarse sets, against the number needed.
 
     Attributes:
@@ -201,9 +232,28 @@ class Votes:
     kept: bool
     mean_score: float | None
 
+    def _line(self) -> str:
+        votes = "votes not known" if self.prompts is None else many(self.prompts, "prompt")
+        return f"{Neuron(self.layer, self.neuron)}, {votes}, {'kept' if self.kept else 'left out'}"
+
 
 @dataclass(frozen=True)
-class NearFact:
+class FactScores(Record):
+    """The scores of a fact's prompts, as far as their run stored them.
+
+    Attributes:
+        threshold: the share of a prompt's largest score from which a neuron is in its coarse set.
+        floor: the share of it from which scores are stored.
+        shares: for each neuron (layer, number), its score ÷ the prompt's largest, of each prompt that has one stored.
+    """
+
+    threshold: float
+    floor: float
+    shares: Mapping[tuple[int, int], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class NearFact(Record):
     """Another fact that shares knowledge neurons; `jaccard` is |A ∩ B| ÷ |A ∪ B|."""
 
     fact: int
@@ -213,9 +263,12 @@ class NearFact:
     shared: int
     jaccard: float
 
+    def _line(self) -> str:
+        return f"{self.fact}, {fact_words(self)}, {self.shared} shared"
+
 
 @dataclass(frozen=True)
-class FactFindings:
+class FactFindings(Record):
     """All that a refinement and its run know of one fact.
 
     Attributes:
@@ -238,9 +291,12 @@ class FactFindings:
     error_limit: float = ERROR_LIMIT
     tolerance_asked: bool = False
 
+    def _line(self) -> str:
+        return f"{self.fact.id}, {fact_words(self.fact)}, {many(self.neurons, 'neuron')}"
+
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(Record):
     """How alike the coarse sets of a fact's paraphrases are, over a relation's facts with two prompts or more.
 
     Attributes:
@@ -256,9 +312,12 @@ class Consistency:
     median: float
     third_quartile: float
 
+    def _line(self) -> str:
+        return f"{self.relation or 'all'}, {many(self.facts, 'fact')}, mean {self.mean:.4g}"
+
 
 @dataclass(frozen=True)
-class TouchedRelation:
+class TouchedRelation(Record):
     """A relation whose facts hold some of the value slots in question; `share` is of its facts with a set."""
 
     relation: str
@@ -267,9 +326,12 @@ class TouchedRelation:
     share: float
     neurons: int
 
+    def _line(self) -> str:
+        return f"{self.relation}, {many(self.facts, 'fact')}, {many(self.neurons, 'neuron')}"
+
 
 @dataclass(frozen=True)
-class TouchedFact:
+class TouchedFact(Record):
     """A fact that holds some of the value slots in question, with their names; `label` is the relation's."""
 
     fact: int
@@ -279,9 +341,12 @@ class TouchedFact:
     object: str
     neurons: tuple[str, ...]
 
+    def _line(self) -> str:
+        return f"{self.fact}, {fact_words(self)}, {many(len(self.neurons), 'neuron')}"
+
 
 @dataclass(frozen=True)
-class Collateral:
+class Collateral(Record):
     """Who holds the value slots that an edit touches, or would touch.
 
     Attributes:
@@ -296,9 +361,13 @@ class Collateral:
     facts: tuple[TouchedFact, ...]
     edited: tuple[int, ...] = ()
 
+    def _line(self) -> str:
+        held = many(len(self.facts), "fact")
+        return f"{many(len(self.neurons), 'neuron')}, held by {held} of {many(len(self.relations), 'relation')}"
+
 
 @dataclass(frozen=True)
-class ComparedRelation:
+class ComparedRelation(Record):
     """Two refinements side by side over the facts that have a set in either.
 
     Attributes:
@@ -319,9 +388,12 @@ class ComparedRelation:
     mean_jaccard: float
     identical: int
 
+    def _line(self) -> str:
+        return f"{self.relation or 'all'}, {many(self.facts, 'fact')}, Jaccard index {self.mean_jaccard:.4g}"
+
 
 @dataclass(frozen=True)
-class ComparedFact:
+class ComparedFact(Record):
     """A fact's sets in two refinements."""
 
     fact: int
@@ -333,9 +405,12 @@ class ComparedFact:
     shared: int
     jaccard: float
 
+    def _line(self) -> str:
+        return f"{self.fact}, {fact_words(self)}, {self.shared} shared"
+
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """Two refinements side by side; `settings_a` and `settings_b` say how each was made."""
 
     refinement_a: int
@@ -344,3 +419,11 @@ class Comparison:
     settings_b: StoredSettings
     relations: tuple[ComparedRelation, ...]
     facts: tuple[ComparedFact, ...]
+
+    def _line(self) -> str:
+        compared = f"refinements {self.refinement_a} and {self.refinement_b}"
+        return f"{compared}, {many(len(self.facts), 'fact')}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .display import Record, quoted
+
 
 @dataclass(frozen=True)
-class HistoryEntry:
+class HistoryEntry(Record):
     """One step of a model's current version.
 
     Attributes:
@@ -26,12 +28,19 @@ class HistoryEntry:
     author: str | None = None
     direction: str | None = None
 
+    def _line(self) -> str:
+        edit = "" if self.edit is None else f" edit {self.edit}"
+        return f"{self.id}, {self.model}, {self.action}{edit}, {self.version_before} → {self.version_after}"
+
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Record):
     """A name for a version of a model."""
 
     name: str
     model: str
     version: str
     created_at: str
+
+    def _line(self) -> str:
+        return f"{quoted(self.name)}, {self.model}, {self.version}"

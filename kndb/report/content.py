@@ -15,6 +15,9 @@ LARGE_ERROR = 0.1
 NOTHING = "–"
 """Where there is no number."""
 
+LONG = 12
+"""A table of more rows is folded."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -38,12 +41,16 @@ class Cell:
         number: whether it is one: it stands to the right and links to its command.
         command: which one, where it is not the table's own.
         grade: how good an error is, one of `GRADES`; empty for other cells.
+        place: the name of the place in the page that tells more, to which it links; empty for none.
+        whole: whether it is a name or number that no line end may break.
     """
 
     text: str
     number: bool = False
     command: Command | None = None
     grade: str = ""
+    place: str = ""
+    whole: bool = False
 
 
 Row = tuple[Cell | str, ...]
@@ -52,21 +59,48 @@ Row = tuple[Cell | str, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row is its head."""
+    """A table; the first cell of each row is its head.
+
+    Attributes:
+        command: gives its numbers; None if its cells have their own.
+        source: what its numbers are of: refinement, run, method and version; None stands for the report's own.
+        id: its name in the page, unique; empty if nothing links to it.
+        folded: whether only its title shows until somebody opens it.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     command: Command | None
+    source: str | None = None
+    id: str = ""
+    folded: bool = False
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Of each column, whether it holds numbers and nothing else, and so stands to the right, its head too."""
+        return tuple(
+            any(cell.number for cell in column) and all(cell.number or cell.text == NOTHING for cell in column)
+            for column in zip(*self.rows, strict=True)
+        ) or (False,) * len(self.columns)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: an `svg` element, what it shows in words, and its command."""
+    """A figure: an `svg` element, what it shows in words, its command, and what it is of (as of `Table`)."""
 
     svg: str
     description: str
     command: Command
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a section comes down to, in a sentence, with its grade, one of `GRADES`."""
+
+    text: str
+    grade: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,7 @@ class Section:
         tables, pictures: the answers.
         missing: why there are none, or not all; empty if nothing is missing.
         remedy: the command that makes what is missing.
+        verdict: the answer in a sentence, where it can be graded.
     """
 
     id: str
@@ -89,6 +124,7 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     missing: str = ""
     remedy: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -108,10 +144,43 @@ class Report:
     kndb_version: str
 
 
-def table(title: str, command: Command | None, columns: Sequence[str], rows: Iterable[Row]) -> Table:
-    """A table of cells; plain texts become cells."""
-    cells = (tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
-    return Table(title, tuple(columns), tuple(cells), command)
+def table(
+    title: str,
+    command: Command | None,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    source: str | None = None,
+    id_: str = "",
+    folded: bool | None = None,
+) -> Table:
+    """A table of cells; plain texts become cells.
+
+    Args:
+        title: what it shows.
+        command: gives its numbers.
+        columns: their heads.
+        rows: of as many cells each.
+        source: what it is of; None stands for the report's refinement.
+        id_: its name in the page.
+        folded: whether it is; None folds long ones.
+    """
+    cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
+    return Table(title, tuple(columns), cells, command, source, id_, len(cells) > LONG if folded is None else folded)
+
+
+def named(text: str, place: str = "") -> Cell:
+    """A name that stays on one line, such as a neuron's or a version's; it may link to a place in the page."""
+    return Cell(text, place=place, whole=True)
+
+
+def sourced(section: Section, source: str) -> Section:
+    """The section with a source for each table and picture that names none."""
+    return replace(
+        section,
+        tables=tuple(replace(one, source=source) if one.source is None else one for one in section.tables),
+        pictures=tuple(replace(one, source=source) if one.source is None else one for one in section.pictures),
+    )
 
 
 def count(value: int | None, command: Command | None = None) -> Cell:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, text
 
-from ..records.attribution import LayerErrors, Run, RunErrors, error_limit
+from ..records.attribution import LayerErrors, Run, RunErrors, WorstPrompt, error_limit
 from .tables import RunRow
 
 _SUMMARY = """
@@ -14,6 +14,15 @@ SELECT COUNT(*) AS prompts, COALESCE(SUM(completeness_error > :limit), 0) AS abo
     COALESCE(SUM(completeness_error > :limit AND worst_layer IS NULL), 0) AS unrecorded
 FROM prompt_result JOIN prompt ON prompt.id = prompt_result.prompt_id
 WHERE run_id = :run AND completeness_error IS NOT NULL
+"""
+_WORST = """
+SELECT prompt.id, fact.id, prompt.text, fact.object, result.completeness_error, result.worst_layer
+FROM prompt_result AS result
+JOIN prompt ON prompt.id = result.prompt_id
+JOIN fact ON fact.id = prompt.fact_id
+WHERE result.run_id = :run AND result.completeness_error IS NOT NULL
+ORDER BY result.completeness_error DESC, prompt.id
+LIMIT :most
 """
 _LAYERS = """
 SELECT CAST(layer.key AS INTEGER) AS layer, COUNT(*) AS prompts, MAX(layer.value) AS worst
@@ -68,6 +77,17 @@ def run_errors(connection: Connection, run: Run) -> RunErrors:
         unrecorded=row.unrecorded,
         layers=tuple(LayerErrors(*layer) for layer in layers),
     )
+
+
+def worst_prompts(connection: Connection, run_id: int, most: int) -> list[WorstPrompt]:
+    """The prompts of a run with the largest completeness errors, the largest first.
+
+    Args:
+        connection: a connection in a transaction.
+        run_id: the run.
+        most: at most so many.
+    """
+    return [WorstPrompt(*row) for row in connection.execute(text(_WORST), {"run": run_id, "most": most})]
 
 
 def check_run_errors(connection: Connection) -> list[str]:

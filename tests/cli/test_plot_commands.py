@@ -4,6 +4,7 @@ import pytest
 from filled_store import NAME, fill
 
 from kndb.database import open_database
+from kndb.records.figures import FigureOptions
 
 FIGURES = ("layers", "overlap", "counts", "consistency", "fact", "suppress", "amplify", "activation")
 
@@ -34,6 +35,38 @@ def test_every_figure_is_written_where_it_is_asked_for(filled, kndb, kndb_json, 
     kndb("plot", "suppress", *chosen, "--probe", 1, "--out", "some.png")
     kndb("plot", "counts", "--refinement", 2, "--out", "counts.svg")
     assert state() == before
+
+
+def test_title_size_and_caption_are_options_of_every_figure(filled, kndb, place):
+    filled()
+    for name in FIGURES:
+        kndb(*words(name, "--out", f"{name}.png", "--size", "6x4.5", "--title", "My figure", "--no-caption"))
+        content = (place / f"{name}.png").read_bytes()
+        assert [int.from_bytes(content[start : start + 4], "big") for start in (16, 20)] == [1200, 900]
+    assert "--size" in kndb("plot", "layers", "--out", "a.png", "--size", "big", code=2).err
+    assert (
+        "--size must be from 1 to 50 inches each way (got 600 by 4)"
+        in kndb("plot", "layers", "--out", "a.png", "--size", "600x4", code=2).err
+    )
+    assert "no room" in kndb("plot", "suppress", "--out", "a.png", "--size", "1x1", code=2).err
+    assert not (place / "a.png").exists()
+    for command in (("edit", "bench"), ("edit", "sweep"), ("bench", "localisation")):
+        assert "--plot FILE" in kndb(*command, "--model", NAME, "--no-caption", code=2).err
+
+
+def test_from_python_figures_come_back(filled, place):
+    filled()
+    with open_database(place / "kndb.db") as database:
+        figure = database.plots.layers(options=FigureOptions(title="Mine", caption=False))
+        assert figure.get_suptitle().endswith("Mine")
+        assert figure.get_supxlabel() == ""
+        caption = database.plots.fact(4, "fact.pdf", refinement=1).get_supxlabel()
+        for part in (NAME, "run", "refinement", "integrated-gradients"):
+            assert part in caption
+        probe = database.plots.suppress().get_supxlabel()
+        for part in (NAME, "of run", "refinement", "probe"):
+            assert part in probe
+    assert [path.name for path in place.glob("*.p[dn]*")] == ["fact.pdf"]
 
 
 def test_what_can_not_be_drawn_names_the_command_that_helps(filled, kndb, place):

@@ -5,6 +5,7 @@ import math
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -18,13 +19,23 @@ from kndb.plots import style
 from kndb.plots.activation import activation_figure
 from kndb.plots.consistency import consistency_figure
 from kndb.plots.counts import counts_figure
-from kndb.plots.fact import TOP, fact_figure
-from kndb.plots.layers import LINES, layers_figure
+from kndb.plots.fact import KEPT, LEFT_OUT, fact_figure
+from kndb.plots.layers import layers_figure
 from kndb.plots.overlap import overlap_figure
 from kndb.plots.scaling import scaling_figure
 from kndb.records.facts import Fact
+from kndb.records.figures import FigureOptions, parse_size
 from kndb.records.probes import ARMS, TEXT_KINDS, ActivationSummary, ProbeSummary
-from kndb.records.queries import Consistency, FactFindings, LayerCount, NeuronCounts, Overlap, RelationOverlap, Votes
+from kndb.records.queries import (
+    Consistency,
+    FactFindings,
+    FactScores,
+    LayerCount,
+    NeuronCounts,
+    Overlap,
+    RelationOverlap,
+    Votes,
+)
 
 CAPTION = "tiny v0123456789a · run 1: integrated-gradients · refinement 1: threshold 0.2, share 0.7 · a$b$ · probe 4"
 HOSTILE = ("plain", "$x_1$ and $\\frac$", "الجزائر", "ירושלים ⟨ 東京", "a" * 300, "<b>&amp;-->", "one\ntwo\tthree")
@@ -93,19 +104,29 @@ def findings_of(votes, subject="France", needed=4.2, prompts=6):
         for layer, number in enumerate(votes)
     )
     fact = Fact(1, "P36", subject, "Paris")
-    return FactFindings(fact, 0.7, 0.5, 2, (None,) * prompts, rows, ())
+    return FactFindings(fact, 0.7, 0.5, 2, (SimpleNamespace(coarse_set=3),) * prompts, rows, ())
 
 
-def every_figure(relations, subject="France"):
+def scores_of(findings, more=3):
+    """Scores of the neurons with votes, and of others that no coarse set holds."""
+    chance = random.Random(17)
+    known = {(row.layer, row.neuron): tuple(chance.uniform(0.1, 1) for _ in range(5)) for row in findings.votes}
+    return FactScores(0.2, 0.1, {**known, **{(9, number): (0.11, 0.12 + number / 100) for number in range(more)}})
+
+
+def every_figure(relations, subject="France", options=FigureOptions()):  # noqa: B008
     """One figure of each kind."""
+    findings = findings_of([6, 5, 3, 1], subject)
     return {
-        "layers": layers_figure(layer_rows(), CAPTION),
-        "overlap": overlap_figure(overlap_of(relations), CAPTION),
-        "scaling": scaling_figure(summaries(relations), CAPTION),
-        "counts": counts_figure(count_rows(relations), CAPTION),
-        "consistency": consistency_figure(consistency_rows(relations), CAPTION),
-        "fact": fact_figure(findings_of([6, 5, 3, 1], subject), CAPTION),
-        "activation": activation_figure(activations(relations), CAPTION),
+        "layers": layers_figure(layer_rows(), CAPTION, options),
+        "layers by relation": layers_figure([row for key in relations for row in layer_rows(key)], CAPTION, options),
+        "overlap": overlap_figure(overlap_of(relations), CAPTION, options),
+        "scaling": scaling_figure(summaries(relations), CAPTION, options),
+        "counts": counts_figure(count_rows(relations), CAPTION, options),
+        "consistency": consistency_figure(consistency_rows(relations), CAPTION, options),
+        "fact": fact_figure(findings, CAPTION, options),
+        "fact with scores": fact_figure(findings, CAPTION, options, scores=scores_of(findings)),
+        "activation": activation_figure(activations(relations), CAPTION, options),
     }
 
 
@@ -150,17 +171,22 @@ def test_layers_are_percentages():
     assert axes.get_ylabel() == "knowledge neurons (%)"
 
 
-def test_each_relation_has_a_line_that_grey_tells_apart():
-    rows = [row for relation in ("P36", "P1303", "P9") for row in layer_rows(relation)]
-    (axes,) = layers_figure(rows, CAPTION).axes
-    lines = {line.get_label(): line for line in axes.lines}
-    for relation in ("P36", "P1303", "P9"):
-        expected = [100 * row.share for row in rows if row.relation == relation]
-        assert lines[relation].get_ydata() == pytest.approx(expected)
-    assert len({line.get_marker() for line in lines.values()}) == 3
-    too_many = [row for relation in keys(len(LINES) + 1) for row in layer_rows(relation)]
-    with pytest.raises(UsageError, match="at most 7"):
-        layers_figure(too_many, CAPTION)
+@pytest.mark.parametrize(("count", "layers"), [(1, 4), (3, 8), (28, 12), (39, 48)])
+def test_layers_of_relations_are_a_heat_map(count, layers):
+    relations = sorted(keys(count))
+    rows = [row for relation in [*relations, None] for row in layer_rows(relation, layers)]
+    axes, bar = layers_figure(rows, CAPTION).axes
+    (mesh,) = axes.findobj(QuadMesh)
+    values = mesh.get_array().reshape(count + 1, layers)
+    for row in rows:
+        assert values[[None, *relations].index(row.relation), row.layer] == pytest.approx(100 * row.share)
+    assert [float(total) for total in values.sum(axis=1)] == pytest.approx([100] * (count + 1))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["all", *relations]
+    assert axes.yaxis_inverted()
+    for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
+        assert place == float(label.get_text()) + 0.5
+    assert len(axes.texts) == (values.size if layers <= 16 else 0)
+    assert "%" in bar.get_ylabel()
 
 
 @pytest.mark.parametrize("count", [1, 3, 28])
@@ -211,6 +237,15 @@ def test_scaling_draws_changes_and_flips_of_own_prompts(count):
     assert any(hatch for _, hatch in looks)
 
 
+def test_scaling_without_flips_has_no_empty_panel():
+    rows = [ProbeSummary(**{**vars(row), "flips": 0.0}) for row in summaries(keys(4))]
+    figure = scaling_figure(rows, CAPTION)
+    (axes,) = figure.axes
+    assert "flip" in axes.get_title(loc="right")
+    assert axes.get_xticklabels()[0].get_text() == "mean"
+    assert figure.get_figheight() < scaling_figure(summaries(keys(4)), CAPTION).get_figheight()
+
+
 def test_scaling_without_a_baseline_or_without_a_number():
     rows = summaries(keys(3), arms=("knowledge", "random"))
     broken = [row if row.relation != keys(3)[0] else ProbeSummary(**{**vars(row), "change": math.nan}) for row in rows]
@@ -256,10 +291,43 @@ def test_votes_against_the_number_needed():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["L1.N7", "L3.N7", "L2.N7", "L5.N7", "L0.N7"]
     (line,) = axes.lines
     assert list(line.get_xdata()) == [4.2, 4.2]
+    assert [text.get_text() for text in axes.texts] == ["kept: 2", "left out: 3"]
     assert "⟨France, P36, Paris⟩" in figure.get_suptitle()
     assert "prompts" in axes.get_xlabel()
-    assert len(fact_figure(findings_of([1] * 50), CAPTION).axes[0].patches) == TOP
+    (many,) = fact_figure(findings_of([1] * 50 + [6] * 40), CAPTION).axes
+    assert len(many.patches) == KEPT + LEFT_OUT
+    assert [text.get_text() for text in many.texts] == [
+        f"kept: {KEPT} of 40, most votes first",
+        f"left out: {LEFT_OUT} of 50, nearest first",
+    ]
     assert not fact_figure(findings_of([1, 2], needed=None), CAPTION).axes[0].lines
+
+
+def test_neurons_that_no_coarse_set_holds_are_drawn_with_their_scores():
+    findings = findings_of([6, 5, 3])
+    scores = scores_of(findings, more=4)
+    figure = fact_figure(findings, CAPTION, scores=scores)
+    votes, dots = figure.axes
+    names = [label.get_text() for label in votes.get_yticklabels()]
+    assert names == ["L0.N7", "L1.N7", "L2.N7", "L9.N3", "L9.N2", "L9.N1", "L9.N0"]
+    assert [patch.get_width() for patch in votes.patches] == [6, 5, 3, 0, 0, 0, 0]
+    places = {text.get_text(): place for text, place in zip(votes.get_yticklabels(), votes.get_yticks(), strict=True)}
+    drawn_at = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in dots.lines if line.get_marker() == "o"}
+    for (layer, neuron), shares in scores.shares.items():
+        assert drawn_at[places[f"L{layer}.N{neuron}"]] == pytest.approx(shares)
+    filled = {line.get_ydata()[0]: line.get_markerfacecolor() for line in dots.lines if line.get_marker() == "o"}
+    assert {filled[places[name]] for name in names[:2]} == {style.BLUE}
+    assert {filled[places[name]] for name in names[2:]} == {"white"}
+    (threshold,) = [line for line in dots.lines if line.get_linestyle() == "--"]
+    assert list(threshold.get_xdata()) == [0.2, 0.2]
+    (legend,) = figure.plots.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "kept",
+        "left out",
+        "prompts needed: 4.2",
+        "coarse set from 0.2 on",
+        "not stored: below 0.1",
+    ]
 
 
 def test_activation_by_kind_of_text():
@@ -295,6 +363,40 @@ def test_all_text_lies_within_the_figure_and_apart(relations):
 def test_the_caption_is_there_word_for_word():
     for figure in every_figure(keys(3)).values():
         assert figure.get_supxlabel().split() == CAPTION.split()
+
+
+def test_title_size_and_no_caption():
+    title = "A title that says what the figure is to show, in more words than one line of a column holds"
+    for name, figure in every_figure(keys(3), options=FigureOptions(title, caption=False)).items():
+        assert figure.get_suptitle().replace("\u200e", "").split() == title.split()
+        assert figure.get_supxlabel() == "", name
+        renderer = drawn(figure)
+        (heading,) = [text for text in texts(figure) if text.get_text() == figure.get_suptitle()]
+        lowest = heading.get_window_extent(renderer).y0
+        others = [*figure.plots.legends, *figure.axes]
+        assert all(one.get_tightbbox(renderer).y1 <= lowest + 0.5 for one in others), name
+        box = figure.get_tightbbox(renderer)
+        assert min(box.x0, box.y0) > -0.01, name
+        assert box.x1 < figure.get_figwidth() + 0.01, name
+    for figure in every_figure(keys(3), options=FigureOptions(size=(6, 4.5))).values():
+        assert tuple(figure.get_size_inches()) == (6, 4.5)
+        assert figure.get_supxlabel().split() == CAPTION.split()
+
+
+def test_sizes_are_read_and_bounded():
+    assert parse_size("6x4") == (6, 4)
+    assert parse_size(" 3.35 × .5e".rstrip("e")) == (3.35, 0.5)
+    for wrong in ("6", "6x", "x4", "6x4x2", "6 by 4", "-6x4", "nanx4", "6in x 4in"):
+        with pytest.raises(UsageError, match="such as 6x4"):
+            parse_size(wrong)
+    for size in ((0.5, 4), (6, 51)):
+        with pytest.raises(UsageError, match="from 1 to 50 inches"):
+            FigureOptions(size=size)
+
+
+def test_a_notebook_shows_a_figure():
+    figure = layers_figure(layer_rows(), CAPTION)
+    assert figure._repr_png_() == style.render(figure, ".png")
 
 
 @pytest.mark.parametrize("subject", HOSTILE)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from kndb.plots.trials import decay_figure, sweep_figure
+from kndb.plots import style
+from kndb.plots.decay import decay_figure
+from kndb.plots.sweep import sweep_figure
 from kndb.records.edits import TrialSummary
 
 
@@ -35,7 +37,13 @@ def test_decay():
     for places in marks(left).values():
         for x, y in places:
             assert abs(x - {0.9: 0, 0.7: 0, 0.1: 0, 1.0: 1, 0.4: 2, 0.3: 2}[round(float(y), 6)]) < 0.2
-    assert {text.get_text() for text in left.get_legend().get_texts()} == {"success", "on held-out templates"}
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        "success",
+        "on held-out templates",
+        "the same, random neurons",
+        "95 % interval over facts",
+    ]
+    assert "other relations: as unedited" in [text.get_text() for text in right.get_legend().get_texts()]
 
 
 def test_sweep():
@@ -52,5 +60,27 @@ def test_sweep():
     for places in found.values():
         assert places == [pytest.approx((0.1, 0.2)), pytest.approx((0.4, 0.8))]
     assert all(x == pytest.approx(0) for places in marks(right).values() for x, _ in places)
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["1 neuron", "all neurons", "λ₂ 2", "λ₂ 8"]
+    (legend,) = figure.plots.legends
+    expected = ["1 neuron", "all neurons", "λ₂ 2", "λ₂ 8", "95 % intervals"]
+    assert [text.get_text() for text in legend.get_texts()] == expected
+
+
+def test_marks_of_a_sweep_that_coincide_stand_side_by_side():
+    same = {"success": (0.5, 0.4, 0.6), "intra_locality": (0.9, 0.8, 1.0), "inter_locality": (1.0, 0.9, 1.0)}
+    apart = {**same, "success": (0.9, 0.8, 1.0)}
+    rows = [row("cell", 1, "edit", {"neurons": size}, **same) for size in (1, 2, 4)]
+    rows.append(row("cell", 1, "edit", {"neurons": None}, **apart))
+    figure = sweep_figure(rows, "caption")
+    with style.own_settings():
+        figure.draw_without_rendering()
+    for axes in figure.axes:
+        places = [
+            container.lines[0].get_transform().transform(container.lines[0].get_xydata())[0]
+            for container in axes.containers
+        ]
+        right = axes.transData.transform((0.1 if axes is figure.axes[0] else 0.0, 0.5))
+        steps = [(x - right[0]) / figure.dpi * 72 for x, _ in places]
+        assert sorted(steps[:3]) == pytest.approx([-6, 0, 6]), "points to the left and to the right of their place"
+        assert steps[3] == pytest.approx(0), "what stands alone stays"
+        assert "side by side" in axes.get_xlabel()
+    assert "side by side" not in sweep_figure(rows[2:], "caption").axes[0].get_xlabel()

@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 import pytest
 from filled_store import BASE, HOSTILE, NAME, RELATIONS, fill
 
+import kndb
 from kndb.database import open_database
 from kndb.database.reports.commands import ReportCommands
 from kndb.errors import NotFoundError, UsageError
 from kndb.report.content import (
     GRADES,
+    LONG,
     Cell,
     Command,
     Report,
@@ -205,9 +207,64 @@ def test_every_number_links_to_a_command_that_is_shown(text, page):
     titles = dict(re.findall(r'<a href="#(command-[^"]+)" title="(.*?)">', text))
     assert titles.keys() <= shown.keys()
     assert all(shown[name] == title for name, title in titles.items())
-    numbers = re.findall(r'<td class="n">(.*?)</td>', text)
+    numbers = re.findall(r'<(?:td|th scope="row") class="n">(.*?)</t[dh]>', text)
     assert len(numbers) > 100
-    assert all(cell.startswith('<a href="#command-') for cell in numbers)
+    published = {row[1] for row in page.tables["Beside the published figures"][1:]}
+    assert all(cell in published or cell.startswith('<a href="#command-') for cell in numbers)
+
+
+def test_neurons_link_to_the_facts_that_hold_them(filled, text, page):
+    found = filled.query.shared(refinement=1, across=2, top=20)
+    assert found
+    for one in found:
+        neuron = kndb.Neuron(one.layer, one.neuron)
+        place = f"neuron-L{one.layer}-N{one.neuron}"
+        assert f'<a href="#{place}">{neuron}</a>' in text
+        (title,) = [title for title in page.tables if title.startswith(f"Facts that hold {neuron}")]
+        assert re.search(rf'<div class="table" id="{place}" role="region" aria-label="{re.escape(title)}"', text)
+        holding = filled.query.neuron(neuron, refinement=1).facts
+        assert [int(row[0]) for row in page.tables[title][1:]] == [fact.fact for fact in holding][:25]
+
+
+def test_every_table_and_figure_says_what_it_is_of(filled, page):
+    content = filled.reports.collect(NAME)
+    for section in content.sections:
+        for part in (*section.tables, *section.pictures):
+            assert part.source is not None
+            if part.source and not part.source.startswith("evaluation"):
+                for word in ("refinement 1", "of run 1", "integrated-gradients", BASE):
+                    assert word in part.source
+    # These have them in their columns.
+    without = {table.title for section in content.sections for table in section.tables if not table.source}
+    assert without == {"Refinements of this model", "Edits"}
+    assert "method" in page.tables["Refinements of this model"][0]
+
+
+def test_heads_stand_where_their_numbers_do(text):
+    for head, body in re.findall(r"<thead><tr>(.*?)</tr></thead>\s*<tbody>\s*(.*?)\s*</tbody>", text, re.DOTALL):
+        heads = re.findall(r'<th scope="col"( class="n")?>', head)
+        rows = [re.findall(r"<t[dh]([^>]*)>", row) for row in body.splitlines()]
+        for place, right in enumerate(heads):
+            cells = [row[place] for row in rows]
+            assert bool(right) == all('class="n' in cell for cell in cells)
+
+
+def test_long_tables_are_folded():
+    made = [table(f"t{rows}", None, ("a",), [("x",)] * rows) for rows in (LONG, LONG + 1)]
+    page = Page(render(Report("m", (), (Section("s", "S", tables=tuple(made)),), "1")))
+    assert sum(tag == "details" for tag, _ in page.tags) == sum(tag == "summary" for tag, _ in page.tags) == 1
+    assert f"{LONG + 1} rows" in "".join(page.text)
+    assert [tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")] == ["h1", "h2", "h3", "h3"]
+
+
+def test_a_page_is_no_wider_than_a_telephone(text):
+    """What may be wide lies in a box that scrolls by itself; nothing else has a width."""
+    style = text.split("<style>", 1)[1].split("</style>", 1)[0]
+    for box in ("table", "picture"):
+        assert re.search(rf"\.{box} {{[^}}]*overflow-x: auto;[^}}]*max-width: 100%", style)
+    assert "width=device-width" in text
+    assert text.count("<table>") == len(re.findall(r'<div class="table"[^>]*>\s*<table>', text))
+    assert not re.search(r"[{;]\s*(?:min-)?width: \d{3,}px", style)
 
 
 def test_nothing_is_loaded_from_elsewhere(text, page):
@@ -346,11 +403,20 @@ def test_errors_have_their_colours_and_say_so_in_words(tmp_path):
     assert rows["completeness error, largest"] == "1.6e−01 (large)"
     assert rows["prompts above the tolerance of 0.001"] == str(errors.above) == "1"
     assert rows["facts with such prompts"] == "1"
-    assert "stay above the tolerance of 0.001, at worst 0.16: in layer 0 (1 prompt, at worst 0.16)" in text
+    said = "stay above the tolerance of 0.001, at worst 0.16: in layer 0 (1 prompt, at worst 0.16)"
+    assert re.search(rf'<p class="verdict verdict-large">[^<]*{re.escape(said)}', text)
+    assert page.tables["Prompts with the largest errors"][1:] == [["1 is [o1].", "1.6e−01 (large)", "0", "1"]]
     cells = re.findall(r'<td class="n error-(\w+)">', text)
     assert {"large", "above"} <= set(cells)
     colours = {grade: re.search(rf"\.error-{grade} {{ color: var\((--\w+)\)", text)[1] for grade in GRADES}
     assert len(set(colours.values())) == 3
+
+
+def test_where_all_is_exact_the_report_says_so(text, page):
+    assert re.search(
+        r'<p class="verdict verdict-fine">All 60 prompts are within the tolerance of 0\.001, at worst', text
+    )
+    assert "Prompts with the largest errors" not in page.tables
 
 
 def test_an_error_is_graded_by_the_limit():

@@ -11,6 +11,7 @@ from ...attribution.quadrature import Quadrature as Quadrature
 from ...attribution.settings import AttributionSettings as AttributionSettings
 from ...errors import UsageError
 from ...records.attribution import AttributionReport, KnowledgeNeuron, Refinement, RunErrors
+from ...records.display import Rows
 from ...records.progress import Progress
 from ...store import runs as store_runs
 from ...store.engine import Store
@@ -184,7 +185,7 @@ class AttributionCommands:
         with self._store.reading() as connection:
             return run_errors(connection, store_runs.run(connection, run))
 
-    def top_scores(self, run: int, fact: int, *, top: int = 10) -> list[KnowledgeNeuron]:
+    def top_scores(self, run: int, fact: int, *, top: int = 10) -> Rows[KnowledgeNeuron]:
         """The neurons with the largest stored scores for a fact's prompts in a run, by the sum over the prompts.
 
         Unlike knowledge neurons, they are not refined: nothing asks that several prompts agree.
@@ -200,7 +201,7 @@ class AttributionCommands:
         if top < 1:
             raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         with self._store.reading() as connection:
-            return store_fact.top_scores(connection, run, fact, top)
+            return Rows(store_fact.top_scores(connection, run, fact, top), KnowledgeNeuron)
 
 
 def methods() -> list[AttributionMethod]:

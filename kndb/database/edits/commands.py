@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...editing.objects.captured import CapturedTensor
 from ...records.attribution import RefinementChoice
+from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import Edit, Evaluation, SlotChange
 from ...records.models import Neuron
@@ -240,15 +241,15 @@ class EditCommands:
         """
         return listing.get(self._store, edit)
 
-    def all(self, model: str | None = None) -> list[Edit]:
+    def all(self, model: str | None = None) -> Rows[Edit]:
         """All edits, or those of one model."""
         return listing.every(self._store, model)
 
-    def slots(self, edit: int) -> list[SlotChange]:
+    def slots(self, edit: int) -> Rows[SlotChange]:
         """The value slots that an edit changes."""
         return listing.slots(self._store, edit)
 
-    def log(self, model: str | None = None) -> list[HistoryEntry]:
+    def log(self, model: str | None = None) -> Rows[HistoryEntry]:
         """Every apply, revert and restore, the oldest first."""
         return listing.log(self._store, model)
 

@@ -8,6 +8,7 @@ from ...editing.objects import object_format
 from ...editing.objects.captured import CapturedTensor, captured_tensors
 from ...editing.objects.object_format import StoredEdit
 from ...editing.objects.slot_bytes import numbers
+from ...records.display import Rows
 from ...records.edits import Edit, SlotChange
 from ...records.models import Neuron
 from ...records.versions import HistoryEntry
@@ -22,24 +23,24 @@ def get(store: Store, edit: int) -> Edit:
         return store_edits.edit(connection, edit)
 
 
-def every(store: Store, model: str | None) -> list[Edit]:
+def every(store: Store, model: str | None) -> Rows[Edit]:
     """All edits, or those of one model."""
     with store.reading() as connection:
         number = None if model is None else store_models.model(connection, model).id
-        return store_edits.edits(connection, number)
+        return Rows(store_edits.edits(connection, number), Edit)
 
 
-def slots(store: Store, edit: int) -> list[SlotChange]:
+def slots(store: Store, edit: int) -> Rows[SlotChange]:
     """The value slots that an edit changes."""
     with store.reading() as connection:
-        return store_edits.edit_slots(connection, edit)
+        return Rows(store_edits.edit_slots(connection, edit), SlotChange)
 
 
-def log(store: Store, model: str | None) -> list[HistoryEntry]:
+def log(store: Store, model: str | None) -> Rows[HistoryEntry]:
     """Every apply, revert and restore, the oldest first."""
     with store.reading() as connection:
         number = None if model is None else store_models.model(connection, model).id
-        return store_edits.history(connection, number)
+        return Rows(store_edits.history(connection, number), HistoryEntry)
 
 
 def slot_lengths(store: Store, edit: int) -> dict[Neuron, tuple[float, float]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...advice import option
 from ...errors import UsageError
 from ...records.attribution import RefinementChoice
+from ...records.display import Rows
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 from ...records.edits import EditTrial, TrialResult, TrialSummary
 from ...records.progress import Progress
@@ -130,11 +131,11 @@ class EditTrialCommands:
 
     # --- looking -------------------------------------------------------------------------------------------
 
-    def all(self, model: str | None = None) -> list[EditTrial]:
+    def all(self, model: str | None = None) -> Rows[EditTrial]:
         """All trials, or those of one model."""
         with self._store.reading() as connection:
             number = None if model is None else store_models.model(connection, model).id
-            return store_trials.trials(connection, number)
+            return Rows(store_trials.trials(connection, number), EditTrial)
 
     def get(self, trial: int) -> EditTrial:
         """One trial.
@@ -145,7 +146,7 @@ class EditTrialCommands:
         with self._store.reading() as connection:
             return store_trials.trial(connection, trial)
 
-    def table(self, trial: int) -> list[TrialSummary]:
+    def table(self, trial: int) -> Rows[TrialSummary]:
         """What a trial found so far.
 
         Raises:
@@ -159,7 +160,7 @@ class EditTrialCommands:
         results.sort(key=lambda result: order.index(result.part) if result.part in order else -1)
         from ...analysis.trial_summaries import summarise
 
-        return summarise(results, int(settings["seed"]))
+        return Rows(summarise(results, int(settings["seed"])), TrialSummary)
 
     def unplanned(self, trial: int) -> list[tuple[int, str]]:
         """The facts for which no edit could be planned alone, and why; those of a sweep once for each of its cells."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...analysis.probe_summaries import summarize_activations, summarize_scaling
 from ...records.attribution import RefinementChoice
+from ...records.display import Rows
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
 from ...records.progress import Progress
 from ...store import facts as store_facts
@@ -158,7 +159,7 @@ class ProbeCommands:
 
     # --- looking -------------------------------------------------------------------------------------------
 
-    def all(self, model: str | None = None) -> list[Probe]:
+    def all(self, model: str | None = None) -> Rows[Probe]:
         """All experiments, or those of one model, the oldest first.
 
         Raises:
@@ -167,7 +168,7 @@ class ProbeCommands:
         with self._store.reading() as connection:
             if model is not None:
                 store_models.model(connection, model)
-            return store_probes.probes(connection, model)
+            return Rows(store_probes.probes(connection, model), Probe)
 
     def get(self, probe_id: int) -> Probe:
         """One experiment.
@@ -184,7 +185,7 @@ class ProbeCommands:
             found = store_probes.probes(connection, model, kind)
         return found[-1] if found else None
 
-    def facts(self, probe_id: int, relations: Sequence[str] = ()) -> list[ProbeFact]:
+    def facts(self, probe_id: int, relations: Sequence[str] = ()) -> Rows[ProbeFact]:
         """What a scaling did, fact by fact; nothing for an experiment of another kind.
 
         Args:
@@ -197,17 +198,17 @@ class ProbeCommands:
         with self._store.reading() as connection:
             store_probes.probe(connection, probe_id)
             relation_ids = store_facts.require_relations(connection, relations)
-            return store_probes.probe_facts(connection, probe_id, relation_ids)
+            return Rows(store_probes.probe_facts(connection, probe_id, relation_ids), ProbeFact)
 
-    def summary(self, probe_id: int, relations: Sequence[str] = ()) -> list[ProbeSummary]:
+    def summary(self, probe_id: int, relations: Sequence[str] = ()) -> Rows[ProbeSummary]:
         """What a scaling did, relation by relation, and last the means over the relations' values.
 
         Raises:
             NotFoundError: for an unknown experiment or relation.
         """
-        return summarize_scaling(self.facts(probe_id, relations))
+        return Rows(summarize_scaling(self.facts(probe_id, relations)), ProbeSummary)
 
-    def activations(self, probe_id: int, relations: Sequence[str] = ()) -> list[FactActivation]:
+    def activations(self, probe_id: int, relations: Sequence[str] = ()) -> Rows[FactActivation]:
         """Mean activations, fact by fact; nothing for an experiment of another kind.
 
         Raises:
@@ -216,17 +217,17 @@ class ProbeCommands:
         with self._store.reading() as connection:
             store_probes.probe(connection, probe_id)
             relation_ids = store_facts.require_relations(connection, relations)
-            return store_probes.probe_activations(connection, probe_id, relation_ids)
+            return Rows(store_probes.probe_activations(connection, probe_id, relation_ids), FactActivation)
 
-    def activation_summary(self, probe_id: int, relations: Sequence[str] = ()) -> list[ActivationSummary]:
+    def activation_summary(self, probe_id: int, relations: Sequence[str] = ()) -> Rows[ActivationSummary]:
         """Mean activations, relation by relation, and last over all facts; each fact counts once.
 
         Raises:
             NotFoundError: for an unknown experiment or relation.
         """
-        return summarize_activations(self.activations(probe_id, relations))
+        return Rows(summarize_activations(self.activations(probe_id, relations)), ActivationSummary)
 
-    def texts(self, probe_id: int, fact_id: int | None = None) -> list[ExtremeText]:
+    def texts(self, probe_id: int, fact_id: int | None = None) -> Rows[ExtremeText]:
         """The texts that activate facts' neurons most and least; of one fact or of all.
 
         Raises:
@@ -236,7 +237,7 @@ class ProbeCommands:
             store_probes.probe(connection, probe_id)
             if fact_id is not None:
                 store_facts.fact(connection, fact_id)
-            return store_probes.probe_texts(connection, probe_id, fact_id)
+            return Rows(store_probes.probe_texts(connection, probe_id, fact_id), ExtremeText)
 
     # --- parts ---------------------------------------------------------------------------------------------
 

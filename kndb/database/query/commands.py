@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...advice import call, option
 from ...errors import UsageError
 from ...records.attribution import ChosenRefinement, KnowledgeNeuron, Refinement, RefinementChoice, Run, SharedNeuron
+from ...records.display import Rows
 from ...records.models import Model, Neuron
 from ...records.progress import Progress
 from ...records.queries import (
@@ -94,7 +95,7 @@ class QueryCommands:
             found = (find(connection, model=model.name) for model in store_models.models(connection))
             return {one.refinement.model: one.refinement.id for one in found if one is not None}
 
-    def runs(self, model: str | None = None) -> list[Run]:
+    def runs(self, model: str | None = None) -> Rows[Run]:
         """All attribution runs, or those of one model.
 
         Raises:
@@ -103,9 +104,9 @@ class QueryCommands:
         with self._store.reading() as connection:
             if model is not None:
                 store_models.model(connection, model)
-            return runs.runs(connection, model)
+            return Rows(runs.runs(connection, model), Run)
 
-    def refinements(self, model: str | None = None) -> list[Refinement]:
+    def refinements(self, model: str | None = None) -> Rows[Refinement]:
         """All refinements, or those of one model's runs.
 
         Raises:
@@ -114,7 +115,7 @@ class QueryCommands:
         with self._store.reading() as connection:
             if model is not None:
                 store_models.model(connection, model)
-            return refinements.refinements(connection, model)
+            return Rows(refinements.refinements(connection, model), Refinement)
 
     # --- sums over facts -----------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class QueryCommands:
         across: int | None = None,
         top: int | None = None,
         min_share: float = 0.0,
-    ) -> list[SharedNeuron]:
+    ) -> Rows[SharedNeuron]:
         """The neurons that facts of some relations hold, the most widely held first.
 
         Args:
@@ -158,7 +159,8 @@ class QueryCommands:
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
             chosen = answering(connection, refinement, model=model, relations=relations).id
-            return queries.shared_neurons(connection, chosen, ids, across=across or 1, top=top, min_share=min_share)
+            found = queries.shared_neurons(connection, chosen, ids, across=across or 1, top=top, min_share=min_share)
+            return Rows(found, SharedNeuron)
 
     def overlap(
         self, relations: Sequence[str] = (), *, refinement: RefinementChoice = None, model: str | None = None
@@ -185,7 +187,7 @@ class QueryCommands:
         refinement: RefinementChoice = None,
         model: str | None = None,
         by_relation: bool = False,
-    ) -> list[LayerCount]:
+    ) -> Rows[LayerCount]:
         """How many knowledge neurons each layer has; layers without any are listed too.
 
         Args:
@@ -200,11 +202,11 @@ class QueryCommands:
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
             chosen = answering(connection, refinement, model=model, relations=relations).id
-            return distributions.layers(connection, chosen, ids, by_relation=by_relation)
+            return Rows(distributions.layers(connection, chosen, ids, by_relation=by_relation), LayerCount)
 
     def counts(
         self, relations: Sequence[str] = (), *, refinement: RefinementChoice = None, model: str | None = None
-    ) -> list[NeuronCounts]:
+    ) -> Rows[NeuronCounts]:
         """How many knowledge neurons facts have: one row per relation by key, and a last one over all of them.
 
         Facts whose refined set is empty count with size 0. A relation of which the refinement has no attributed facts
@@ -221,7 +223,7 @@ class QueryCommands:
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
             chosen = answering(connection, refinement, model=model, relations=relations).id
-            return distributions.counts(connection, chosen, ids)
+            return Rows(distributions.counts(connection, chosen, ids), NeuronCounts)
 
     def compare(
         self,
@@ -294,7 +296,7 @@ class QueryCommands:
 
     def neurons_of_fact(
         self, fact_id: int, *, refinement: RefinementChoice = None, model: str | None = None
-    ) -> list[KnowledgeNeuron]:
+    ) -> Rows[KnowledgeNeuron]:
         """The refined set of one fact.
 
         Args:
@@ -308,7 +310,7 @@ class QueryCommands:
         with self._store.reading() as connection:
             store_facts.fact(connection, fact_id)
             chosen = answering(connection, refinement, model=model, facts=[fact_id]).id
-            return queries.neurons_of_fact(connection, chosen, fact_id)
+            return Rows(queries.neurons_of_fact(connection, chosen, fact_id), KnowledgeNeuron)
 
     def neuron_counts(self, refinement: RefinementChoice = None, model: str | None = None) -> tuple[int, float]:
         """The number of (fact, neuron) pairs of a refinement, and neurons per attributed fact.
@@ -393,7 +395,7 @@ class QueryCommands:
         refinement: RefinementChoice = None,
         model: str | None = None,
         progress: Progress | None = None,
-    ) -> list[Consistency]:
+    ) -> Rows[Consistency]:
         """How alike the coarse sets of a fact's paraphrases are, relation by relation.
 
         A fact's consistency is that of `fact`. Facts without one (fewer than two attributed prompts, or only empty
@@ -414,7 +416,7 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             chosen = answering(connection, refinement, model=model, relations=relations)
-            return query_details.consistency(connection, chosen, relations, progress)
+            return Rows(query_details.consistency(connection, chosen, relations, progress), Consistency)
 
     def sql(self, query: str) -> tuple[list[str], list[tuple[object, ...]]]:
         """Runs one SQL statement that only reads; see `kndb.store.queries.reading_sql`.

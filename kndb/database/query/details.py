@@ -6,6 +6,7 @@ All functions take a connection of the store in a transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...advice import option
@@ -17,8 +18,8 @@ from ...records.attribution import Refinement, attribute_and_refine, error_limit
 from ...records.facts import Fact
 from ...records.models import Neuron
 from ...records.progress import Progress
-from ...records.queries import Consistency, FactFindings, NeuronFindings
-from ...store import coarse_sets, facts, models, runs
+from ...records.queries import Consistency, FactFindings, FactScores, NeuronFindings
+from ...store import coarse_sets, facts, models, refinements, runs
 from ...store.coarse_sets import Coarse, CoarseRow
 from ...store.queries import fact_findings as store_fact
 from ...store.queries import neuron_findings as store_neuron
@@ -57,6 +58,27 @@ def fact_findings(connection: Any, refinement: Refinement, fact: Fact, nearest: 
         nearest=store_fact.nearest_facts(connection, refinement_id, fact_id, nearest),
         error_limit=limit,
         tolerance_asked=settings.get("tolerance") is not None,
+    )
+
+
+def fact_scores(connection: Any, refinement_id: int, fact_id: int) -> FactScores | None:
+    """A fact's scores in a refinement's run, each as a share of its prompt's largest; None where none were imported."""
+    refinement = refinements.refinement(connection, refinement_id)
+    coarse = _coarse(connection, refinement)
+    if coarse is None:
+        return None
+    stored = _sets(coarse_sets.coarse_sets_of_fact(connection, replace(coarse, threshold=0.0), fact_id))
+    shares: dict[Place, list[float]] = {}
+    for members in stored.values():
+        # The largest score is stored, and of negative ones the lowest: both are the largest by size.
+        largest = max((abs(score) for score in members.values()), default=0.0)
+        for place, score in members.items():
+            shares.setdefault(place, []).append(abs(score) / largest)
+    floor = runs.run_settings(connection, refinement.run_id).get("floor")
+    return FactScores(
+        threshold=coarse.threshold,
+        floor=float(floor) if isinstance(floor, (int, float)) else 0.0,
+        shares={place: tuple(found) for place, found in shares.items()},
     )
 
 

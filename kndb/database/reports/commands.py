@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,25 +15,27 @@ from ...files import replacing
 from ...plots import require_matplotlib
 from ...records.attribution import RefinementChoice
 from ...report import require_jinja
-from ...report.content import Cell, Command, Report, Row, Section, count, decimal, graded_error, percent, table
+from ...report.content import (
+    Report,
+    Section,
+    sourced,
+)
 from ...store import facts as store_facts
 from ...store import models as store_models
-from ...store import refinements as store_refinements
 from ...store import runs as store_runs
 from ...store.choosing import answering, find
 from ...store.edits import edit as store_edits
-from ...store.run_errors import run_errors
-from ..error_words import errors_in_words
-from ..plots import settings_in_words
+from ..drawings import settings_in_words
 from . import probes as probe_sections
 from . import sections as sections
+from .glance import glance
 from .sources import Sources
+from .trust import trust
 
 if TYPE_CHECKING:
     from ..database import Database
 
 FILE = "index.html"
-_PAPER = "Dai et al. 2022, BERT-base-cased"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class ReportCommands:
     def _collect(self, sources: Sources, words: Callable[[str], str]) -> Report:
         section = partial(_section, words)
         made = [
-            section("trust", "Can the scores be trusted?", lambda: _trust(sources)),
+            section("trust", "Can the scores be trusted?", lambda: trust(sources)),
             section("counts", "Knowledge neurons per fact", lambda: sections.counts(sources)),
             section("layers", "Layers", lambda: sections.layers(sources)),
             section("overlap", "Shared neurons", lambda: sections.overlap(sources)),
@@ -112,7 +113,8 @@ class ReportCommands:
             section("compare", "The activation baseline", lambda: sections.comparison(sources)),
             section("edits", "Edits", lambda: probe_sections.edits(sources)),
         ]
-        return Report(sources.model.name, self._head(sources), (_glance(sources), *made), version("kndb"))
+        made = [sourced(section, sources.source) for section in (glance(sources), *made)]
+        return Report(sources.model.name, self._head(sources), tuple(made), version("kndb"))
 
     def _sources(self, name: str, refinement: RefinementChoice) -> Sources:
         with self._database.store.reading() as connection:
@@ -153,140 +155,6 @@ def _section(words: Callable[[str], str], id_: str, title: str, make: Callable[[
         return make()
     except (AttributionError, NotFoundError) as error:
         return Section(id_, title, missing=f"{words(error.text)}.")
-
-
-def _glance(sources: Sources) -> Section:
-    """The paper's figures and this model's, side by side."""
-    query, run = sources.database.query, sources.run
-    total = query.counts(refinement=sources.refinement.id)[-1]
-    counts = sources.query("counts")
-    within, across = (
-        next((row for row in query.overlap(refinement=sources.refinement.id).summary if row.where == where), None)
-        for where in ("within", "across")
-    )
-    overlap = sources.query("overlap", " --part summary")
-    baseline = None if sources.baseline is None else query.counts(refinement=sources.baseline.id)[-1].mean
-    listed = Command("query-refinements", f"kndb query refinements --model {sources.name}")
-    runs = Command("query-runs", f"kndb query runs --model {sources.name}")
-    rows: list[Row] = [
-        ("facts", "27,738", count(total.facts, counts)),
-        ("relations", "34", count(len(sources.refinement.relations), listed)),
-        ("prompts", "253,448", count(run.prompts or None, runs)),
-        ("knowledge neurons per fact", "4.13", decimal(total.mean, counts)),
-        ("the same, activation baseline", "3.96", decimal(baseline, listed)),
-        ("neurons two facts of a relation share", "1.23", decimal(within.pooled_mean if within else None, overlap)),
-        ("neurons facts of two relations share", "0.09", decimal(across.pooled_mean if across else None, overlap)),
-    ]
-    for kind, word, own, other in (
-        ("suppress", "suppressed", "−29.03 %", "−1.47 %"),
-        ("amplify", "amplified", "+31.17 %", "−1.27 %"),
-    ):
-        rows.append((f"change of the answer's probability, neurons {word}", own, _change(sources, kind, "knowledge")))
-        rows.append((f"the same, baseline's neurons {word}", other, _change(sources, kind, "activation")))
-        rows.append((f"the same, random neurons {word}", "–", _change(sources, kind, "random")))
-    columns = ("measure", _PAPER, sources.model.name)
-    text = "Changes are means over relations of mean Δp ÷ mean p; shared neurons are means over all pairs of facts."
-    tables = (
-        table("Beside the published figures", None, columns, rows),
-        table(
-            "Refinements of this model",
-            listed,
-            ("refinement", "run", "method", "version", "settings", "relations", "neurons per fact"),
-            _refinements(sources),
-        ),
-    )
-    return Section("glance", "At a glance", (text,), tables)
-
-
-def _change(sources: Sources, kind: str, arm: str) -> Cell:
-    """The mean over relations of the relative change of the answer's probability, own prompts."""
-    probe = sources.probes.get(kind)
-    rows = [] if probe is None else sources.database.probes.summary(probe.id)
-    for row in rows:
-        if (row.relation, row.neurons_from, row.prompts_of) == (None, arm, "own"):
-            return percent(row.change, sources.probed(kind), signed=True)
-    return Cell("–")
-
-
-def _refinements(sources: Sources) -> list[Row]:
-    with sources.database.store.reading() as connection:
-        runs = {run.id: run for run in store_runs.runs(connection, sources.model.name)}
-        found = store_refinements.refinements(connection, sources.model.name)
-    return [
-        (
-            f"refinement {one.id}" + (" (this report's)" if one.id == sources.refinement.id else ""),
-            str(one.run_id),
-            runs[one.run_id].method,
-            runs[one.run_id].version,
-            settings_in_words(one.settings),
-            count(len(one.relations)),
-            decimal(sources.database.query.neuron_counts(one.id)[1]),
-        )
-        for one in found
-    ]
-
-
-def _trust(sources: Sources) -> Section:
-    """How right the run's numbers are."""
-    title, run = "Can the scores be trusted?", sources.run
-    if not run.prompts:
-        return Section(
-            "trust",
-            title,
-            missing="These results were imported: their integrals were not checked. Attribute prompts with:",
-            remedy=f"kndb attribute --model {sources.name}",
-        )
-    with sources.database.store.reading() as connection:
-        trust = store_runs.trust(connection, run.id)
-        errors = run_errors(connection, run)
-    runs = Command("query-runs", f"kndb query runs --model {sources.name}")
-    prompts = [(run.status, count(run.prompts), count(run.skipped))]
-    rows = [
-        ("known answers: the fact's object is the most probable token", percent(trust["correct"])),
-        ("mean probability of the answer", decimal(trust["probability"], digits=3)),
-        ("completeness error, mean over prompts", graded_error(trust["completeness_error"], errors.limit)),
-        ("completeness error, largest", graded_error(trust["completeness_error_max"], errors.limit)),
-        (
-            f"prompts above {'the tolerance of ' if errors.asked else ''}{errors.limit:g}",
-            count(errors.above if errors.prompts else None, runs),
-        ),
-        ("facts with such prompts", count(errors.facts_above if errors.prompts else None)),
-        ("gradient evaluations per prompt", decimal(trust["evaluations"], digits=1)),
-    ]
-    text = (
-        "The completeness error is |Σ scores − (P(1) − P(0))| of a prompt's worst layer, relative to that difference. "
-        "The command computes nothing anew for prompts that have their results."
-    )
-    again = Command("attribute", _same_again(sources))
-    tables = [
-        table(f"Run {run.id}", runs, ("status", "prompts attributed", "prompts left out"), prompts),
-        table("Its errors", again, ("measure", "value"), rows),
-    ]
-    if errors.layers:
-        by_layer: list[Row] = [
-            (str(one.layer), count(one.prompts), graded_error(one.worst, errors.limit)) for one in errors.layers
-        ]
-        tables.append(
-            table(f"Layers with errors above {errors.limit:g}", again, ("layer", "prompts", "worst"), by_layer)
-        )
-    said = errors_in_words(errors)
-    return Section("trust", title, (text,) if said is None else (text, f"{said}."), tuple(tables))
-
-
-def _same_again(sources: Sources) -> str:
-    """The command that goes on with the run, which prints its errors."""
-    run = sources.run
-    words = [f"kndb attribute --model {sources.name} --run {run.id} --version {run.version} --method {run.method}"]
-    for name, value in sorted(run.settings.items()):
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words.append(f"{option} {shlex.quote(str(value))}")
-    attributed = [outcome.relation for outcome in sources.refinement.relations]
-    if set(attributed) != set(sources.labels):
-        words += [f"--relation {shlex.quote(relation)}" for relation in attributed]
-    return " ".join(words)
 
 
 def _write(target: Path, text: str) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 
 from ...records.edits import Edit, Evaluation
 from ...records.probes import ARMS, TEXT_KINDS, Probe, ProbeSummary
-from ...report.content import Cell, Command, Row, Section, Table, count, decimal, percent, table
+from ...report.content import Cell, Command, Row, Section, Table, count, decimal, named, percent, sourced, table
 from ...store import facts as store_facts
+from ...store import refinements as store_refinements
+from ...store import runs as store_runs
 from ...store.edits import edit as store_edits
 from ...store.edits import evaluations as store_evaluations
-from ..plots import making, probe_in_words, refinement_of_probe
-from .sources import Sources
+from ..drawings import making, probe_in_words, refinement_of_probe
+from .sources import IN_PAGE, Sources
 
 FACTS_SHOWN = 3
 """Facts whose extreme texts are shown."""
@@ -50,11 +52,12 @@ def scaling(sources: Sources, kind: str) -> Section:
     tables.append(_changes(sources, again, [row for row in rows if row.relation and row.prompts_of == "own"]))
     picture = sources.picture(
         kind,
-        lambda: sources.drawings.scaling(probe),
+        lambda: sources.drawings.scaling(probe, options=IN_PAGE),
         f"Change of the answer's probability, and share of answers that flip, by relation, when {doing} neurons.",
         f" --probe {probe.id}",
     )
-    return Section(kind, title, (_of_probe(sources, probe),), tuple(tables), (picture,))
+    made = Section(kind, title, (_of_probe(sources, probe),), tuple(tables), (picture,))
+    return sourced(made, _source(sources, probe))
 
 
 def _changes(sources: Sources, command: Command, rows: list[ProbeSummary]) -> Table:
@@ -84,11 +87,14 @@ def activation(sources: Sources) -> Section:
     tables = [table("Mean activation of facts' knowledge neurons", command, columns, cells)]
     picture = sources.picture(
         "activation",
-        lambda: sources.drawings.activation(probe),
+        lambda: sources.drawings.activation(probe, options=IN_PAGE),
         "Mean activation of knowledge neurons by kind of text, by relation.",
         f" --probe {probe.id}",
     )
-    return Section("activation", title, (_of_probe(sources, probe),), (*tables, *_texts(sources, probe)), (picture,))
+    parts = (*tables, *_texts(sources, probe))
+    return sourced(
+        Section("activation", title, (_of_probe(sources, probe),), parts, (picture,)), _source(sources, probe)
+    )
 
 
 def _texts(sources: Sources, probe: Probe) -> Iterable[Table]:
@@ -99,7 +105,7 @@ def _texts(sources: Sources, probe: Probe) -> Iterable[Table]:
             fact = store_facts.fact(connection, fact_id)
         rows = [
             (
-                Cell(str(row.rank).replace("-", "−")),
+                Cell(str(row.rank).replace("-", "−"), number=True),
                 row.text,
                 row.kind.replace("-", " "),
                 decimal(row.activation, digits=3),
@@ -128,17 +134,17 @@ def edits(sources: Sources) -> Section:
         )
     rows = [
         (
-            f"edit {edit.id}",
+            named(f"edit {edit.id}"),
             edit.kind,
             edit.title,
             count(edit.neurons),
-            edit.base_version,
+            named(edit.base_version),
             "yes" if edit.applied else "no",
         )
         for edit in found
     ]
     columns = ("edit", "kind", "what for", "value slots", "planned on", "applied")
-    tables = [table("Edits", Command("edit-list", f"kndb edit list --model {name}"), columns, rows)]
+    tables = [table("Edits", Command("edit-list", f"kndb edit list --model {name}"), columns, rows, source="")]
     tables += [_measures(edit, measured[edit.id]) for edit in found if edit.id in measured]
     return Section("edits", title, tables=tuple(tables))
 
@@ -157,12 +163,23 @@ def _measures(edit: Edit, evaluation: Evaluation) -> Table:
                 words = f"{group}: {name}".replace("_", " ")
                 rows.append((words, decimal(measures[name], digits=3), decimal(beside, digits=3)))
     columns = ("prompts and measure", "edit", "random neurons")
-    return table(f"Measures of edit {edit.id}", Command(f"edit-eval-{edit.id}", line), columns, rows)
+    command = Command(f"edit-eval-{edit.id}", line)
+    source = f"evaluation {evaluation.id}: {edit.model} {evaluation.version_before} → {evaluation.version_after}"
+    return table(f"Measures of edit {edit.id}", command, columns, rows, source=source)
 
 
 def _not_probed(sources: Sources, kind: str, title: str) -> Section:
     remedy = making(kind, sources.model.name)
     return Section(kind, title, missing=f"There is no {kind} probe of this model yet. Make one with:", remedy=remedy)
+
+
+def _source(sources: Sources, probe: Probe) -> str:
+    """What a probe's numbers are of: the refinement whose neurons it scaled or read, and the version that was asked."""
+    with sources.database.store.reading() as connection:
+        refinement = store_refinements.refinement(connection, probe.refinement)
+        run = store_runs.run(connection, refinement.run_id)
+    named = f"refinement {refinement.id} of run {run.id} ({run.method})"
+    return f"probe {probe.id} of the neurons of {named}, {probe.model} {probe.version}"
 
 
 def _of_probe(sources: Sources, probe: Probe) -> str:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
+from ...records.attribution import SharedNeuron
 from ...records.models import Neuron
-from ...report.content import Command, Row, Section, count, decimal, percent, table
-from ..plots import settings_in_words
+from ...report.content import Cell, Command, Row, Section, Table, count, decimal, named, percent, table
+from ..drawings import settings_in_words
 from .sources import Sources, together_first
 
 TOP = 20
 """Neurons, and pairs of relations, that a table lists."""
+HOLDERS, RELATIONS = 25, 5
+"""Facts of a neuron, and relations of a neuron, that are listed."""
 
 
 def counts(sources: Sources) -> Section:
     """How many neurons facts have."""
     rows = sources.database.query.counts(refinement=sources.refinement.id)
-    columns = ("relation", "facts", "with none", "different neurons", "mean", "quartile", "median", "quartile", "most")
+    columns = (
+        "relation",
+        "facts",
+        "with none",
+        "different neurons",
+        "mean",
+        "lower quartile",
+        "median",
+        "upper quartile",
+        "most",
+    )
     cells = [
         (
             sources.named(row.relation),
@@ -101,24 +115,62 @@ def overlap(sources: Sources) -> Section:
 
 
 def shared(sources: Sources) -> Section:
-    """The neurons that facts of several relations hold."""
+    """The neurons that facts of several relations hold, and the facts that hold each."""
     title = "Which neurons serve several relations?"
     found = sources.database.query.shared(refinement=sources.refinement.id, across=2, top=TOP)
-    command = sources.query("shared", f" --across 2 --top {TOP}")
     if not found:
         return Section("shared", title, ("No neuron is held by facts of two relations or more.",))
     rows = [
         (
-            str(Neuron(row.layer, row.neuron)),
+            named(str(Neuron(row.layer, row.neuron)), _place(row)),
             count(row.facts),
             percent(row.share),
             count(len(row.relations)),
-            ", ".join(f"{key} {number}" for key, number in itertools.islice(row.relations.items(), 5)),
+            _most(row.relations),
         )
         for row in found
     ]
-    columns = ("neuron", "facts", "share of facts", "relations", "facts of the first relations")
-    return Section("shared", title, tables=(table("Neurons held across relations", command, columns, rows),))
+    columns = ("neuron", "facts", "share of facts", "relations", "facts by relation")
+    command = sources.query("shared", f" --across 2 --top {TOP}")
+    tables = [table("Neurons held across relations", command, columns, rows, folded=False)]
+    text = "Each neuron links to the facts that hold it, those with the largest mean score first."
+    return Section("shared", title, (text,), (*tables, *(_holders(sources, row) for row in found)))
+
+
+def _holders(sources: Sources, shared: SharedNeuron) -> Table:
+    """The facts that hold a neuron."""
+    neuron = Neuron(shared.layer, shared.neuron)
+    findings = sources.database.query.neuron(neuron, refinement=sources.refinement.id)
+    rows: list[Row] = [
+        (
+            Cell(str(fact.fact), number=True),
+            fact.subject or "(not named)",
+            fact.object,
+            sources.named(fact.relation),
+            count(fact.prompts),
+            decimal(fact.mean_score, digits=4),
+        )
+        for fact in findings.facts[:HOLDERS]
+    ]
+    line = f"kndb query neuron {neuron} --part facts --refinement {sources.refinement.id}"
+    cut = f": {len(rows)} of {findings.facts_holding:,}" if len(rows) < len(findings.facts) else ""
+    return table(
+        f"Facts that hold {neuron}{cut}",
+        Command(f"query-{_place(shared)}", line),
+        ("fact", "subject", "object", "relation", "prompts", "mean score"),
+        rows,
+        id_=_place(shared),
+        folded=True,
+    )
+
+
+def _place(neuron: SharedNeuron) -> str:
+    return f"neuron-L{neuron.layer}-N{neuron.neuron}"
+
+
+def _most(relations: Mapping[str, int]) -> str:
+    listed = [f"{key} {number}" for key, number in itertools.islice(relations.items(), RELATIONS)]
+    return ", ".join([*listed, *([f"{len(relations) - RELATIONS} more"] if len(relations) > RELATIONS else [])])
 
 
 def consistency(sources: Sources) -> Section:
@@ -140,7 +192,7 @@ def consistency(sources: Sources) -> Section:
         )
         for row in together_first(rows)
     ]
-    columns = ("relation", "facts", "mean", "quartile", "median", "quartile")
+    columns = ("relation", "facts", "mean", "lower quartile", "median", "upper quartile")
     text = (
         "For each fact, the mean Jaccard index of the coarse sets of any two of its prompts: 0 nothing shared, 1 equal."
     )
@@ -178,4 +230,6 @@ def comparison(sources: Sources) -> Section:
     columns = ("relation", "facts", "mean size", "baseline's", "shared", "Jaccard index", "identical sets")
     command = Command("query-compare", f"kndb query compare {chosen.id} {baseline.id} --part relations")
     text = f"The activation baseline is {baseline.title}: {settings_in_words(baseline.settings)}."
-    return Section("compare", title, (text,), (table("Beside the activation baseline", command, columns, rows),))
+    source = f"{sources.source}; baseline: refinement {baseline.id} of run {baseline.run_id} (activation)"
+    made = table("Beside the activation baseline", command, columns, rows, source=source)
+    return Section("compare", title, (text,), (made,))

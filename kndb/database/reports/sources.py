@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...records.attribution import Refinement, Run
+from ...records.figures import FigureOptions
 from ...records.models import Model
 from ...records.probes import Probe
 from ...report.content import Command, Picture
-from ..plots import Drawings
+from ..drawings import Drawings
 
 if TYPE_CHECKING:
+    from ...plots.style import NotebookFigure
     from ..database import Database
 
 _EVERY = "all relations"
+IN_PAGE = FigureOptions(caption=False)
+"""Figures of a page, which says beside them what they are of."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class Sources:
         """Gives figures."""
         return Drawings(self.database)
 
+    @property
+    def source(self) -> str:
+        """What the report's numbers are of, as a line below their title."""
+        return self.of(self.refinement, self.run)
+
+    def of(self, refinement: Refinement, run: Run) -> str:
+        """What numbers of a refinement are of."""
+        return f"refinement {refinement.id} of run {run.id} ({run.method}), {self.model.name} {run.version}"
+
     def query(self, name: str, words: str = "", refinement: Refinement | None = None) -> Command:
         """The command of a query of this refinement, or another; `words` are its other options."""
         chosen = refinement or self.refinement
@@ -66,16 +79,18 @@ class Sources:
         label = self.labels.get(relation)
         return f"{relation} {label}" if label else relation
 
-    def picture(self, name: str, draw: Callable[[], Any], description: str, words: str) -> Picture:
+    def picture(self, name: str, draw: Callable[[], NotebookFigure], description: str, words: str) -> Picture:
         """A figure with its command; `words` are its options."""
         from ...plots.style import inline_svg
 
         svg = inline_svg(draw(), f"figure-{name}")
-        return Picture(svg, description, Command(f"plot-{name}", f"kndb plot {name}{words} --out {name}.svg"))
+        line = f"kndb plot {name}{words} --no-caption --out {name}.svg"
+        return Picture(svg, description, Command(f"plot-{name}", line))
 
-    def picture_of_refinement(self, name: str, draw: Callable[[Refinement], Any], description: str) -> Picture:
+    def picture_of_refinement(self, name: str, draw: Callable[..., NotebookFigure], description: str) -> Picture:
         """A figure of the refinement, with its command."""
-        return self.picture(name, lambda: draw(self.refinement), description, f" --refinement {self.refinement.id}")
+        words = f" --refinement {self.refinement.id}"
+        return self.picture(name, lambda: draw(self.refinement, options=IN_PAGE), description, words)
 
 
 def together_first(rows: Iterable[Any]) -> list[Any]:

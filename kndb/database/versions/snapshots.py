@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...records.display import Rows
 from ...records.edits import Edit
 from ...records.versions import HistoryEntry, Snapshot
 from ...store import models as store_models
@@ -78,11 +79,11 @@ class SnapshotCommands:
         with self._store.writing() as connection:
             return store_snapshots.create(connection, record.id, name, version)
 
-    def all(self, model: str | None = None) -> list[Snapshot]:
+    def all(self, model: str | None = None) -> Rows[Snapshot]:
         """All snapshots, or those of one model."""
         with self._store.reading() as connection:
             number = None if model is None else store_models.model(connection, model).id
-            return store_snapshots.snapshots(connection, number)
+            return Rows(store_snapshots.snapshots(connection, number), Snapshot)
 
     def get(self, name: str, model: str) -> Snapshot:
         """One snapshot of a model.

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from ...records.display import Record
 from ...records.edits import EDIT_MEASURES, Interval
 from ...records.recipes import Recipe
 from .edit import stored_recipe
@@ -20,7 +21,7 @@ COLUMNS = tuple(_SHOWN)
 
 
 @dataclass(frozen=True)
-class EvaluatedEdit:
+class EvaluatedEdit(Record):
     """An evaluation in a table over edits.
 
     Attributes:
@@ -42,6 +43,9 @@ class EvaluatedEdit:
     edited: dict[str, Interval]
     control: dict[str, Interval]
     created_at: str
+
+    def _line(self) -> str:
+        return f"evaluation {self.evaluation} of edit {self.edit}, {self.model}, {self.kind}"
 
 
 def evaluated_edits(

@@ -1,0 +1,13 @@
+"""How far intervals reach, as error bars want it."""
+
+from __future__ import annotations
+
+from ..records.edits import Interval
+
+
+def spread(interval: Interval) -> list[list[float]]:
+    """How far an interval reaches below its value, and above."""
+    value, low, high = interval
+    if value is None or low is None or high is None:
+        return [[0.0], [0.0]]
+    return [[value - low], [high - value]]

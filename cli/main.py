@@ -35,6 +35,7 @@ COMMANDS = {
     "lab": "lab:app",
     "bench": "bench:app",
     "demo": "demo:demo",
+    "docs": "docs:docs",
 }
 """All commands and groups of commands in the order of the help: the module of each and its name there.
 
@@ -94,7 +95,7 @@ def command_line(only: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         help="A database of the knowledge neurons of language models, and version control for edits of them.",
-        epilog="Start with: kndb demo. Exit codes: see docs/commands.md.",
+        epilog="Start with: kndb demo. Exit codes and all options: kndb docs commands.",
     )
     app.callback()(main)
     for name, place in COMMANDS.items():

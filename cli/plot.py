@@ -115,7 +115,7 @@ def fact(
 ) -> None:
     """Which neurons one fact's prompts vote for, against the number of votes that the refinement needed.
 
-    Example: kndb plot fact 1 --out fact.pdf
+    Example: kndb plot fact 588 --out fact.pdf
     """
     with open_existing(db) as database:
         path = database.plots.fact(out, fact, refinement=refinement, model=model)

@@ -20,7 +20,7 @@ import kndb
 
 ROOT = Path(__file__).parents[1]
 MADE = ("build", "dist", ".*", "*.egg-info", "__pycache__", "kndb-demo", "kndb.*", "real-models")
-LEFT_OUT = ("tests", "benchmarks", "docs", *MADE)
+LEFT_OUT = ("tests", "benchmarks", "examples", "figures", "reports", *MADE)
 LAB_MODELS = [name for name in ("lab-bert", "lab-gpt2") if (ROOT / "data" / name / "model.safetensors").is_file()]
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,14 @@ def test_data_is_in_the_wheel(contents):
     assert "kndb/py.typed" in contents
 
 
+def test_pages_are_in_the_wheel(contents):
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {"commands.md", "glossary.md"} <= pages
+    assert {name for name in contents if name.startswith("kndb/docs/")} == {
+        f"kndb/docs/{name}" for name in {"__init__.py", *pages}
+    }
+
+
 def test_nothing_else_is_in_the_wheel(contents):
     tops = {name.partition("/")[0] for name in contents}
     assert tops == {"kndb", f"kndb-{kndb.__version__}.dist-info"}
@@ -124,6 +132,7 @@ def test_metadata(wheel, contents):
 def test_the_installed_command(installed, tmp_path):
     assert "Usage: kndb" in run(installed / "kndb", "--help", folder=tmp_path).stdout
     assert run(installed / "kndb", "--version", folder=tmp_path).stdout == f"kndb {kndb.__version__}\n"
+    assert run(installed / "kndb", "docs", "glossary", folder=tmp_path).stdout.startswith("# ")
     # The migrations are found in the package.
     run(installed / "kndb", "db", "init", folder=tmp_path)
     program = "from kndb.database.lab import own_facts; print(own_facts())"

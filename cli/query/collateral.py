@@ -37,7 +37,7 @@ def collateral(
 ) -> None:
     """Whose facts hold the value slots that an edit touches, or that an edit of these neurons would touch.
 
-    Example: kndb query collateral L9.N2827 L10.N1
+    Example: kndb query collateral L1.N44 L2.N182
     """
     require_positive(limit)
     wanted = _target(target)

@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Two refinements side by side, over the facts that have knowledge neurons in either.
 
-    Example: kndb query compare 1 2 --part relations
+    Example: kndb query compare 2 3 --part relations
     """
     require_positive(limit)
     with open_existing(db) as database:

@@ -52,7 +52,7 @@ def neuron(
 ) -> None:
     """What is known of one neuron: the relations and facts that hold it, the tokens it speaks for, edits of it.
 
-    Example: kndb query neuron L10.N2827 --limit 20
+    Example: kndb query neuron L2.N182 --limit 20
     """
     place = Neuron.parse(name)
     require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)

@@ -28,7 +28,7 @@ def neurons(
 ) -> None:
     """The knowledge neurons of one fact.
 
-    Example: kndb query neurons 1
+    Example: kndb query neurons 588
     """
     with open_existing(db) as database:
         chosen = database.query.refinement(refinement, model)

@@ -34,7 +34,7 @@ Along the gradient, weights take the place of that."""
 LEAST_SHARED = 4
 """How many of the least shared neurons an update takes, at least, where that leaves none."""
 RATIO = 0.5
-"""The default of λ₁ ÷ λ₂ with output directions: docs/edits.md has the measurements."""
+"""The default of λ₁ ÷ λ₂ with output directions: `kndb docs edits` has the measurements."""
 MEASURED_AGAINST = Neighbours(relation=0, elsewhere=64, prompts=1)
 """The other facts on whose prompts rule `gradient` weighs a fact's neurons."""
 PAPERS_FACTORS = 1.0, 8.0

@@ -1,7 +1,7 @@
 """What the site has beside the pages in docs/: files of the project's root, what its README says, and the reference.
 
-mkdocs calls these functions (`hooks` in mkdocs.yml). Links in the files, and in pages to them, are written for a reader of
-the repository; here they are turned into those of the site.
+mkdocs calls these functions (`hooks` in mkdocs.yml). Links in the files, and in pages to them, are written for a reader
+of the repository; here they are turned into those of the site.
 """
 
 from __future__ import annotations

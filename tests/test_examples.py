@@ -121,5 +121,7 @@ class TestTheRunnerItself:
             Page("page").run(example)
 
     def test_what_goes_right_passes(self, place):
-        text = "<!-- file: a.txt -->\n```text\nb\n```\n\n```console\n$ cat a.txt\nb\n$ kndb db init && cat no 2>&1\n(exit code 1)\n```\n"
+        file = "<!-- file: a.txt -->\n```text\nb\n```\n"
+        commands = "\n```console\n$ cat a.txt\nb\n$ kndb db init && cat no 2>&1\n…\n(exit code 1)\n```\n"
+        text = file + commands
         assert Page("page").run(text + "\n```pycon\n>>> x = 1\n>>> print(x)\n1\n```\n") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -54,9 +55,16 @@ class TestPages:
     def test_a_terminal_gets_a_pager(self, monkeypatch):
         shown = []
         monkeypatch.setattr("typer.echo_via_pager", shown.append)
-        monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("kndb.cli.docs.sys.stdout", Terminal())
         assert exit_code(["docs", "glossary"]) == 0
         assert shown == [page_text("glossary")]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 TERMS = dict(re.findall(r"^### (.+)\n\n((?:(?!###).+\n|\n)+)", page_text("glossary"), flags=re.MULTILINE))
@@ -178,9 +186,8 @@ class TestVersions:
     """The version is the same wherever it stands."""
 
     def test_versions_agree(self):
-        project = dict(
-            re.findall(r'^(\w+) = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-        )
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        project = dict(re.findall(r'^(\w+) = "(.+)"$', text, re.MULTILINE))
         citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
         changes = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
         assert project["version"] == kndb.__version__ == citation["version"]

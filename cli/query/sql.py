@@ -14,7 +14,9 @@ from ..output import OutputFormat, print_rows
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="SQL", help="One statement that only reads. Tables: kndb docs schema.")],
+    query: Annotated[
+        str, typer.Argument(metavar="SQL", help="One statement that only reads. Tables: kndb docs schema.")
+    ],
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import sys
 from typing import Annotated
 
@@ -31,6 +32,6 @@ def docs(
         return
     text = page_text(page)
     if sys.stdout.isatty():
-        typer.echo_via_pager(text)
+        pydoc.pager(text)
     else:
         typer.echo(text, nl=False)

@@ -15,6 +15,7 @@ from email import message_from_string
 from pathlib import Path
 
 import pytest
+from page_examples import blocks, same
 
 import kndb
 
@@ -152,6 +153,9 @@ def test_the_installed_demo(installed, tmp_path):
     story = run(installed / "kndb", "demo", folder=tmp_path, HF_HUB_OFFLINE="1").stdout
     assert "is sound" in story
     assert "the snapshot comes back, and with it every byte" in story
+    page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    (shown,) = (block.text for block in blocks(page) if block.language == "text")
+    assert same(shown, story), f"docs/demo.md shows\n{shown}\nand the demo prints\n{story}"
     assert {path.name for path in tmp_path.iterdir()} == {"kndb-demo"}
     checked = run(installed / "kndb", "db", "check", "--db", "kndb-demo/kndb.db", "--format", "json", folder=tmp_path)
     assert json.loads(checked.stdout)["sound"]

@@ -54,7 +54,7 @@ class TestPages:
 
     def test_a_terminal_gets_a_pager(self, monkeypatch):
         shown = []
-        monkeypatch.setattr("typer.echo_via_pager", shown.append)
+        monkeypatch.setattr("pydoc.pager", shown.append)
         monkeypatch.setattr("kndb.cli.docs.sys.stdout", Terminal())
         assert exit_code(["docs", "glossary"]) == 0
         assert shown == [page_text("glossary")]

@@ -85,7 +85,7 @@ def store_of(text: str) -> str | None:
 
 def steps(block: Block) -> Iterator[Step]:
     """The commands of a console block, continued lines joined."""
-    lines = re.sub(r"\\\n\s*", " ", block.text).splitlines()
+    lines = re.sub(r"\s*\\\n\s*", " ", block.text).splitlines()
     prompted = any(line.startswith("$ ") for line in lines)
     command, shown = None, []
     for number, line in enumerate(lines, block.line + 1):

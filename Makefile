@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test real real-page torture lint format lab bench clean
+.PHONY: demo test real real-page torture lint format lab bench docs docs-serve notebooks figures release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -50,6 +50,29 @@ bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/queries.py
 
+# The documentation as a site, in build/site. Its search needs a server: `make docs-serve` is one that follows changes.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# Runs the notebooks of examples/ and keeps what they show in them.
+notebooks: $(VENV)/.development
+	$(BIN)/python examples/notebooks.py
+
+# The README's picture (a minute).
+figures: $(VENV)/.development
+	rm -rf build/figures && mkdir -p build/figures
+	$(BIN)/kndb ingest data/facts --db build/figures/kndb.db
+	$(BIN)/kndb attribute --model lab-bert --relation P176 --db build/figures/kndb.db
+	$(BIN)/kndb refine --db build/figures/kndb.db
+	$(BIN)/kndb plot fact 588 --out docs/figures/fact-nissan-leaf.svg --db build/figures/kndb.db
+
+# Wheel and sdist: built, each installed into an environment of its own, the demo run from each (some minutes).
+release-check: $(VENV)/.development
+	$(BIN)/python benchmarks/release_check.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -64,6 +87,10 @@ $(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 $(VENV)/.real: $(VENV)/.runtime

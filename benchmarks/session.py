@@ -26,7 +26,9 @@ slots += 0.05 * torch.outer(torch.randn(slots.shape[0]), torch.randn(slots.shape
 save_file(weights, "edited/model.safetensors", {"format": "pt"})
 """
 
-SETUP = """```console
+SETUP = """<!-- store: lab-bert, P176 attributed -->
+
+```console
 $ kndb ingest data/facts
 $ kndb attribute --model lab-bert --relation P176
 $ kndb refine
@@ -62,7 +64,7 @@ STEPS: list[tuple[str, list[str]]] = [
         "One more on top; a cascade takes both out, the last one first, and the version is that of the checkpoint "
         "again.",
         [
-            "kndb edit update --model lab-bert --fact 588 --to Ford",
+            "kndb edit update --model lab-bert --fact 588 --to Mazda",
             "kndb edit apply 4",
             "kndb edit revert 3 --cascade",
             "kndb edit diff base current --model lab-bert --part slots --format csv",
@@ -127,7 +129,7 @@ def main() -> None:
             for command in commands:
                 page.append(block(command, folder, environment))
                 if "rome.py" in command:
-                    page.append("with this `rome.py`:\n\n```python\n" + ROME.strip() + "\n```")
+                    page.append("with this `rome.py`:\n\n<!-- file: rome.py -->\n```python\n" + ROME.strip() + "\n```")
         target.write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
 

@@ -315,7 +315,7 @@ def refine(
 ) -> None:
     """Turn a run's scores into knowledge neurons: one row per relation.
 
-    Example: kndb refine --threshold 0.2 --share 0.7
+    Example: kndb refine --run 1 --threshold 0.2 --share 0.7
     """
     with open_existing(db) as database:
         refinement = database.attribution.refine(

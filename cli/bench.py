@@ -69,7 +69,7 @@ def attribution(
 ) -> None:
     """Measure the attribution engine beside a large matrix product and the way published tools work.
 
-    Example: kndb bench attribution --family gpt2 --size tiny --prompts 32
+    Example: kndb bench attribution --family gpt2 --size tiny --prompts 32 --baseline-prompts 0
     """
     from kndb.database.bench import bench_attribution, save_benchmark
 
@@ -156,7 +156,7 @@ def localisation(
 ) -> None:
     """Score each method's knowledge neurons against the neurons in which a lab model's facts were planted.
 
-    Example: kndb bench localisation --model lab-bert --relation P36 --method activation
+    Example: kndb bench localisation --model lab-bert --relation P36 --method activation --plot found.svg
     """
     from kndb.database.localisation import bench_localisation, check_plot, plot_localisation
 

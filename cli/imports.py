@@ -65,7 +65,7 @@ def neurons(
 ) -> None:
     """Store sets of knowledge neurons that were found elsewhere, as a refinement: all of them, or nothing.
 
-    Example: kndb import neurons neurons.json.gz --model-name bert-base-uncased --layers 12 --neurons 3072
+    Example: kndb import neurons neurons.parquet --db elsewhere.db
     """
     settings = dict(_setting(text) for text in setting or [])
     with open_existing(db) as database:
@@ -96,7 +96,7 @@ def scores(
 ) -> None:
     """Store a run with its results and scores, as another store exported it: all of it, or nothing.
 
-    Example: kndb import scores scores.csv
+    Example: kndb import scores scores.csv --db elsewhere.db
     """
     with open_existing(db) as database, progress_bar("Importing") as progress:
         report = database.exchange.import_scores(path, model_name=model_name, progress=progress)
@@ -123,7 +123,7 @@ def facts(
 ) -> None:
     """Store facts, templates and prompts that `kndb export facts` wrote, Parquet included: what is new, or nothing.
 
-    Example: kndb import facts facts.parquet
+    Example: kndb import facts facts.parquet --db elsewhere.db
     """
     with open_or_create(db) as database:
         report = database.exchange.import_facts(paths, relations=relation or [], skip_invalid=skip_invalid)

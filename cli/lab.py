@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train a model on every fact in every template that is not held out; a model card tells what it knows.
 
-    Example: kndb lab train --family bert --facts my-facts.jsonl --out my-model --epochs 20
+    Example: kndb lab train --family bert --facts my-facts.jsonl --out my-model --epochs 5
     """
     from kndb.database.lab import train_lab_model
 

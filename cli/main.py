@@ -40,6 +40,7 @@ COMMANDS = {
     "demo": Place("demo:demo", "Show everything on a small trained model.", TRIALS, opens=False),
     "lab": Place("lab:app", "Train small models that know a fact list.", TRIALS, opens=False),
     "bench": Place("bench:app", "Measure speed and precision on this machine.", TRIALS, opens=False),
+    "docs": Place("docs:docs", "Read the pages of the documentation, offline.", TRIALS, opens=False),
 }
 """All commands and groups of commands, in the order of the help."""
 COMPLETING = "_KNDB_COMPLETE"
@@ -116,7 +117,8 @@ def command_line(words: Sequence[str] | None = None) -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A database of the knowledge neurons of language models, and version control for edits of them.",
-        epilog="Start with: kndb demo. Help on a command: kndb COMMAND --help. Exit codes: see docs/commands.md.",
+        epilog="Start with: kndb demo. Help on a command: kndb COMMAND --help. Exit codes and all options: "
+        "kndb docs commands.",
     )
     app.callback()(main)
     fill(app, "kndb.cli", COMMANDS, words)

@@ -150,7 +150,7 @@ def fact(
 ) -> None:
     """Draw which neurons one fact's prompts vote for and how they score: those kept, and the nearest of those left out.
 
-    Example: kndb plot fact 1 --out fact.pdf
+    Example: kndb plot fact 588 --out fact.pdf
     """
     with open_existing(db) as database:
         database.plots.check(out)

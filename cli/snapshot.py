@@ -96,7 +96,7 @@ def delete(
 ) -> None:
     """Delete a snapshot's name; its version stays, and can still be named by its id.
 
-    Example: kndb snapshot delete before-edits --model lab-bert
+    Example: kndb snapshot delete mistake --model lab-bert
     """
     with open_existing(db) as database:
         deleted = database.snapshots.delete(name, model)

@@ -265,7 +265,7 @@ class Demo:
             [_erase_row("the edit", edited), _erase_row("random neurons", control)],
             [
                 "As many random neurons take little: the others are where this model keeps the relation. It was",
-                "trained to keep facts in few neurons (data/lab-bert/README.md); other models hold them in more.",
+                "trained to keep facts in few neurons (kndb docs data); other models hold them in more.",
             ],
         )
 

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
+from command_tree import COMMANDS, TREE
 
 import kndb
-from kndb.cli.main import command_line
 from kndb.errors import KndbError
+from kndb.manual import PAGES as PAGE_NAMES
 
 ROOT = Path(__file__).parents[1]
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
 EVERYWHERE = {"--help"}
 """Options that every command has, documented once."""
-
-
-def walk(command: Any, words: tuple[str, ...] = ("kndb",)) -> Iterator[tuple[str, Any]]:
-    """All commands that do something, with the words that call them."""
-    if hasattr(command, "commands"):
-        for name, inner in command.commands.items():
-            yield from walk(inner, (*words, name))
-    else:
-        yield " ".join(words), command
-
-
-TREE = get_command(command_line())
-COMMANDS = dict(walk(TREE))
 
 
 def options(command: Any) -> list[Any]:
@@ -127,7 +113,10 @@ def mentioned_elsewhere(text: str) -> set[str]:
     return {word for call in calls for word in re.findall(r"--[a-z][a-z-]*", call)}
 
 
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -167,10 +156,10 @@ def test_the_readme_begins_with_two_commands():
 def test_the_commands_that_messages_name_exist():
     """Errors and notes tell users what to run: `kndb edit list`, `kndb attribute --model NAME`."""
     found = set()
-    for path in [*ROOT.glob("kndb/**/*.py"), *ROOT.glob("cli/*.py")]:
+    for path in [*ROOT.glob("kndb/**/*.py"), *ROOT.glob("cli/**/*.py")]:
         text = path.read_text(encoding="utf-8")
-        found |= {(match[1], path.name) for match in re.finditer(r"\bkndb ((?:[a-z]+ ?)+)", text)}
-    groups = {"model", "query", "edit", "snapshot", "db", "lab", "plot", "import", "export", "probe"}
+        found |= {(match[1], path.name) for match in re.finditer(r"\bkndb ((?:[a-z-]+ ?)+)", text)}
+    groups = {"bench", "model", "query", "edit", "snapshot", "db", "lab", "plot", "import", "export", "probe"}
     known = {tuple(name.split()[1:]) for name in COMMANDS}
     missing = []
     for words, file in found:
@@ -179,6 +168,16 @@ def test_the_commands_that_messages_name_exist():
             missing.append((words, file))
     assert missing == []
     assert len(found) > 20
+    pages = {words.split()[1] for words, _ in found if re.match(r"docs [a-z]", words)}
+    assert {"commands", "schema"} <= pages
+    assert pages - set(PAGE_NAMES) == set()
+
+
+def test_messages_name_pages_by_name():
+    """`kndb docs schema` works where kndb is installed; docs/schema.md is a file that it does not have there."""
+    paths = [*ROOT.glob("kndb/**/*.py"), *ROOT.glob("cli/**/*.py")]
+    named = [path.name for path in paths if re.search(r"docs/[a-z-]+\.md", path.read_text(encoding="utf-8"))]
+    assert named == []
 
 
 PATHS = re.compile(r"`((?:kndb|cli|tests|benchmarks|migrations|data|docs)/[\w./-]*)`")

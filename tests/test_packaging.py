@@ -15,12 +15,13 @@ from email import message_from_string
 from pathlib import Path
 
 import pytest
+from page_examples import blocks, same
 
 import kndb
 
 ROOT = Path(__file__).parents[1]
 MADE = ("build", "dist", ".*", "*.egg-info", "__pycache__", "kndb-demo", "kndb.*", "real-models")
-LEFT_OUT = ("tests", "benchmarks", "docs", *MADE)
+LEFT_OUT = ("tests", "benchmarks", "examples", "figures", "reports", *MADE)
 LAB_MODELS = [name for name in ("lab-bert", "lab-gpt2") if (ROOT / "data" / name / "model.safetensors").is_file()]
 
 pytestmark = pytest.mark.slow
@@ -98,6 +99,14 @@ def test_data_is_in_the_wheel(contents):
     assert "kndb/py.typed" in contents
 
 
+def test_pages_are_in_the_wheel(contents):
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {"commands.md", "glossary.md"} <= pages
+    assert {name for name in contents if name.startswith("kndb/docs/")} == {
+        f"kndb/docs/{name}" for name in {"__init__.py", *pages}
+    }
+
+
 def test_nothing_else_is_in_the_wheel(contents):
     tops = {name.partition("/")[0] for name in contents}
     assert tops == {"kndb", f"kndb-{kndb.__version__}.dist-info"}
@@ -124,6 +133,7 @@ def test_metadata(wheel, contents):
 def test_the_installed_command(installed, tmp_path):
     assert "Usage: kndb" in run(installed / "kndb", "--help", folder=tmp_path).stdout
     assert run(installed / "kndb", "--version", folder=tmp_path).stdout == f"kndb {kndb.__version__}\n"
+    assert run(installed / "kndb", "docs", "glossary", folder=tmp_path).stdout.startswith("# ")
     # The migrations are found in the package.
     run(installed / "kndb", "db", "init", folder=tmp_path)
     program = "from kndb.database.lab import own_facts; print(own_facts())"
@@ -143,6 +153,9 @@ def test_the_installed_demo(installed, tmp_path):
     story = run(installed / "kndb", "demo", folder=tmp_path, HF_HUB_OFFLINE="1").stdout
     assert "is sound" in story
     assert "the snapshot comes back, and with it every byte" in story
+    page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    (shown,) = (block.text for block in blocks(page) if block.language == "text")
+    assert same(shown, story), f"docs/demo.md shows\n{shown}\nand the demo prints\n{story}"
     assert {path.name for path in tmp_path.iterdir()} == {"kndb-demo"}
     checked = run(installed / "kndb", "db", "check", "--db", "kndb-demo/kndb.db", "--format", "json", folder=tmp_path)
     assert json.loads(checked.stdout)["sound"]

@@ -68,7 +68,7 @@ def evaluate(
 ) -> None:
     """Measure an edit on its own fact or relation and on others, beside random neurons; the measures are stored.
 
-    Example: kndb edit eval 1 --list-flips
+    Example: kndb edit eval 1 --sample 20 --list-flips
     """
     if tokens is not None and not generate:
         raise UsageError("--tokens needs --generate")

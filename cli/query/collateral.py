@@ -44,7 +44,7 @@ def collateral(
 ) -> None:
     """List the facts that hold the value slots which an edit touches, or an edit of these neurons would touch.
 
-    Example: kndb query collateral L9.N2827 L10.N1
+    Example: kndb query collateral L1.N44 L2.N182
     """
     require_positive(limit)
     wanted = _target(target)

@@ -51,7 +51,7 @@ def compare(
 ) -> None:
     """Compare two refinements, over the facts that have knowledge neurons in either.
 
-    Example: kndb query compare 1 2 --part relations
+    Example: kndb query compare 2 3 --part relations
     """
     require_positive(limit)
     with open_existing(db) as database:

@@ -64,7 +64,7 @@ def neuron(
 ) -> None:
     """Show what is known of one neuron: relations and facts that hold it, tokens it promotes, and edits of it.
 
-    Example: kndb query neuron L10.N2827 --limit 20
+    Example: kndb query neuron L2.N182 --limit 20
     """
     place = Neuron.parse(name)
     require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)

@@ -27,7 +27,7 @@ def neurons(
 ) -> None:
     """List the knowledge neurons of one fact.
 
-    Example: kndb query neurons 1
+    Example: kndb query neurons 588
     """
     with open_existing(db) as database:
         title = database.facts.get(fact).title

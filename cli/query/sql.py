@@ -15,7 +15,9 @@ from ..output import OutputFormat, note, print_rows
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="SQL", help="One SQL statement that only reads; see docs/schema.md.")],
+    query: Annotated[
+        str, typer.Argument(metavar="SQL", help="One SQL statement that only reads. Tables: kndb docs schema.")
+    ],
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:

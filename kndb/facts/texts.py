@@ -119,7 +119,7 @@ def _detect(path: Path) -> str:
     seen = f"text that begins with {start!r}" if start else "an empty file"
     raise InputError(
         f'{path}: found {seen}; expected JSON lines of {{"fact": …, "kind": …, "text": …}}, or {_BAGS}. '
-        "Formats: docs/experiments.md"
+        "Formats: kndb docs experiments"
     )
 
 
@@ -252,4 +252,4 @@ def _pair(item: object, place: str) -> tuple[str, str]:
 def _refuse(rejected: Sequence[RejectedLine]) -> None:
     if rejected:
         more = f" {len(rejected) - 1} further ones can't be used either." if len(rejected) > 1 else ""
-        raise InputError(f"{rejected[0]}.{more} Formats: docs/experiments.md", rejected)
+        raise InputError(f"{rejected[0]}.{more} Formats: kndb docs experiments", rejected)

@@ -51,7 +51,7 @@ def adapter_for(config: Any) -> Adapter:
     )
     raise UnsupportedModelError(
         f"found a {model_type} configuration without {wanted}; kndb has no adapter for that. "
-        "How to add one: docs/architectures.md"
+        "How to add one: kndb docs architectures"
     )
 
 
@@ -66,7 +66,7 @@ def require_known(config: Any) -> None:
     if model_type not in known:
         raise UnsupportedModelError(
             f"found architecture {model_type!r}; kndb has adapters for: {', '.join(known)}. "
-            "How to add one: docs/architectures.md"
+            "How to add one: kndb docs architectures"
         )
 
 

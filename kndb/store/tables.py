@@ -1,4 +1,4 @@
-"""The tables of the store, as SQLAlchemy 2 typed models. `docs/schema.md` documents them for SQL users.
+"""The tables of the store, as SQLAlchemy 2 typed models. `kndb docs schema` documents them for SQL users.
 
 Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
 Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up;

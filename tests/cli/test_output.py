@@ -193,7 +193,7 @@ def test_version_and_help(kndb):
     from kndb import __version__
 
     assert kndb("--version").out == f"kndb {__version__}\n"
-    assert "docs/commands.md" in kndb("--help").out
+    assert "kndb docs commands" in kndb("--help").out
     assert "Usage" in kndb("query", code=2).out + kndb("query", code=2).err
 
 

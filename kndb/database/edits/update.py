@@ -17,7 +17,7 @@ from .kept_prompts import encode_open, kept_prompts
 from .update_rules import activation_signs, by_gradient, cosine_of_rules, fitted, fitted_along_gradient
 
 RATIO = 0.5
-"""The default of λ₁ ÷ λ₂ with output directions: docs/edits.md has the measurements."""
+"""The default of λ₁ ÷ λ₂ with output directions: `kndb docs edits` has the measurements."""
 MEASURED_AGAINST = Neighbours(relation=0, elsewhere=64, prompts=1)
 """The other facts on whose prompts rule `gradient` weighs a fact's neurons."""
 PAPERS_FACTORS = 1.0, 8.0

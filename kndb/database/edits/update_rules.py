@@ -28,7 +28,7 @@ TURNS = 3
 """How often the direction is turned at most, where the new answer does not win often enough."""
 ENOUGH = 0.8
 """The share of the fact's prompts that the new answer is to win. To win the last stubborn prompt takes a λ₂ that
-changes many other answers: docs/edits.md has the measurements."""
+changes many other answers: `kndb docs edits` has the measurements."""
 RIDGE = 0.03
 """How much a slot's own effect on other facts' answers counts, whatever that is, in parts of the mean slot's: with few
 prompts of other facts, their second moments alone would be trusted too far."""

@@ -185,7 +185,7 @@ def _mistake(connection: sqlite3.Connection, query: str, error: Exception, refus
         return UsageError("give one statement; what follows its semicolon is another")
     if "number of bindings" in message:
         return UsageError("write the values themselves in place of parameters (?, :name)")
-    hint = "docs/schema.md lists the tables and their columns"
+    hint = "`kndb docs schema` describes the tables and their columns"
     unknown = _UNKNOWN.fullmatch(message)
     if unknown is not None:
         connection.set_authorizer(None)

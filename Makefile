@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test real real-page torture lint format lab bench docs docs-serve notebooks figures release-check clean
+.PHONY: demo test real real-page torture mutants lint format lab bench docs docs-serve notebooks figures release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -31,6 +31,10 @@ FAULTS := tests/database tests/editing tests/faults tests/store
 # The tests of faults in their long form: more steps, and KNDB_TORTURE times the seeds (docs/reliability.md).
 torture: $(VENV)/.development
 	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto -m fault $(FAULTS)
+
+# Changes the code in small ways and looks which change no test of pyproject.toml's list notices (docs/reliability.md).
+mutants: $(VENV)/.mutants
+	$(BIN)/python benchmarks/mutants.py $(MUTANTS)
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -97,5 +101,9 @@ $(VENV)/.real: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[real]"
 	touch $@
 
+$(VENV)/.mutants: $(VENV)/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist mutants *.egg-info

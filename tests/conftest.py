@@ -5,6 +5,7 @@ It also makes the plain modules of tests/helpers importable.
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+from made_once import made_once, sums
 from torture import POINTS, counted
 
 # Both are read when torch and the hub's client are imported, by the programs that tests start too: small products
@@ -57,12 +59,31 @@ TEMPLATES = {
         "The laws of [X] are written in [Y].",
     ),
 }
+TRAINING = {
+    "layers": 2,
+    "width": 32,
+    "neurons": 64,
+    "heads": 2,
+    "vocabulary": 400,
+    "epochs": 200,
+    "batch_size": 40,
+    "learning_rate": 5e-3,
+    "dropout": 0.0,
+    "label_smoothing": 0.05,
+}
+"""Settings with which the small models learn the facts, in seconds."""
 HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language of [X] is [Y]."}
 
 
 @pytest.fixture(scope="session")
 def small_facts(tmp_path_factory):
     """A list of 16 facts of P36 and P37, each relation with five templates and a held-out one: 96 prompts."""
+    path = tmp_path_factory.mktemp("facts") / "small.jsonl"
+    path.write_text(_small_list(), encoding="utf-8")
+    return path
+
+
+def _small_list() -> str:
     rows = []
     for key, label, facts in (("P36", "capital", CAPITALS), ("P37", "official language", LANGUAGES)):
         rows += [{"relation": key, "relation_label": label, "template": text} for text in TEMPLATES[key]]
@@ -71,9 +92,7 @@ def small_facts(tmp_path_factory):
             {"relation": key, "subject": subject, "object": answer, "id": f"{key}-{subject}"}
             for subject, answer in facts.items()
         ]
-    path = tmp_path_factory.mktemp("facts") / "small.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @pytest.fixture(scope="session")
@@ -84,16 +103,49 @@ def small_templates():
 
 @pytest.fixture(scope="session")
 def small_models(small_facts, tmp_path_factory):
-    """For each family, the folder of a model (2 layers of 64 neurons) that knows the facts; only to be read."""
-    from kndb.facts import read
-    from kndb.lab.card import write_checkpoint
-    from kndb.lab.corpus import build_corpus
+    """For each family, the folder of a model (2 layers of 64 neurons) that knows the facts; only to be read.
 
-    corpus = build_corpus(read(small_facts))
-    folder = tmp_path_factory.mktemp("models")
-    for family in FAMILIES:
-        write_checkpoint(_trained(family, corpus), corpus, folder / family, own=False)
+    They are trained once per machine; see `made_once`.
+    """
+
+    def make(folder):
+        from kndb.facts import read
+        from kndb.lab.card import write_checkpoint
+        from kndb.lab.corpus import build_corpus
+
+        corpus = build_corpus(read(small_facts))
+        for family in FAMILIES:
+            write_checkpoint(_trained(family, corpus), corpus, folder / family, own=False)
+
+    modules = ("kndb.facts", "kndb.lab.card", "kndb.lab.corpus", "kndb.lab.train")
+    decided_by = (_small_list(), FAMILIES, TRAINING)
+    folder = made_once("small-models", decided_by, modules, make, tmp_path_factory.mktemp("models"))
     return {family: folder / family for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def small_stores(small_facts, small_models, tmp_path_factory):
+    """A folder with databases in which model `tiny` is attributed (`attributed/FAMILY/kndb.db`), and refined, too
+    (`refined/FAMILY/kndb.db`); only to be copied. They are made once per machine."""
+
+    def make(folder):
+        from kndb.database import open_database
+
+        for family, checkpoint in small_models.items():
+            attributed, refined = folder / "attributed" / family, folder / "refined" / family
+            attributed.mkdir(parents=True)
+            with open_database(attributed / "kndb.db") as database:
+                database.facts.ingest([small_facts])
+                database.models.add(str(checkpoint), "tiny")
+                database.attribution.run("tiny")
+            shutil.copytree(attributed, refined)
+            with open_database(refined / "kndb.db") as database:
+                database.attribution.refine()
+
+    schema = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "migrations").rglob("*.py"))]
+    decided_by = (_small_list(), [(str(folder), sums(folder)) for folder in small_models.values()], schema)
+    modules = ("kndb.store.engine", *(f"kndb.database.{name}" for name in ("facts", "models", "attribution")))
+    return made_once("small-stores", decided_by, modules, make, tmp_path_factory.mktemp("stores"))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -105,20 +157,7 @@ def family(request) -> str:
 def _trained(family, corpus):
     from kndb.lab.train import TrainingSettings, train
 
-    settings = TrainingSettings(
-        family=family,
-        layers=2,
-        width=32,
-        neurons=64,
-        heads=2,
-        vocabulary=400,
-        epochs=200,
-        batch_size=40,
-        learning_rate=5e-3,
-        dropout=0.0,
-        label_smoothing=0.05,
-    )
-    trained = train(corpus, settings)
+    trained = train(corpus, TrainingSettings(family=family, **TRAINING))
     assert trained.scores.training > 0.9, "the small model did not learn its facts"
     return trained
 

@@ -185,6 +185,11 @@ def test_settings_that_make_no_sense(options, message):
         RefinementSettings(**options)
 
 
+def test_settings_at_the_ends_of_their_ranges():
+    ends = {"threshold": 1.0, "share": 1.0, "min_prompts": 1}
+    assert ends.items() <= RefinementSettings(**ends).as_settings().items()
+
+
 def test_settings_are_stored_in_full():
     usual = {"threshold": 0.2, "share": 0.7, "min_prompts": 3, "adapt": True, "negative": False}
     assert RefinementSettings().as_settings() == usual

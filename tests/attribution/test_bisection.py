@@ -211,3 +211,37 @@ def test_changes_of_probability_lose_no_digits(high, low):
         expected = float(one - other)
     found = probability_changes(np.array(high), np.array(low))
     assert float(found) == pytest.approx(expected, rel=1e-12, abs=1e-60)
+
+
+def test_the_larger_the_trapezoids_error_the_more_nodes_at_first():
+    """By the documented c·e^(m−1), e relative to the change: also where the change itself is small."""
+    rate, change = 2.0, 1e-3
+    size = change / np.expm1(rate)
+    exponential = (lambda a: 0.01 + size * np.exp(rate * a), lambda a: size * rate * np.exp(rate * a))
+    off = rate * (np.exp(rate) + 1) / (2 * np.expm1(rate)) - 1  # of the trapezoid, as a share of the change
+    for tolerance, nodes in ((1e-1, 3), (3e-4, 4), (1e-6, 5)):
+        assert [0.2 * off**2 <= tolerance, 0.002 * off**3 <= tolerance, True].index(True) == nodes - 3
+        odds, slope = logit(exponential[0](np.ones(1))), exponential[1](np.ones(1))
+        bisection = Bisection(odds[None], slope[None], tolerance, 500, 2.0**-53)
+        bisection.tell(logit(exponential[0](np.zeros(1))), exponential[1](np.zeros(1)))
+        np.testing.assert_allclose(np.sort(bisection.ask()[1]), rule_of(nodes).nodes[1:-1])
+
+
+def test_rounding_is_that_of_the_steepest_place():
+    """Where P is close to 1 in the end, its odds' rounding counts for less than in the middle, and never for more."""
+
+    def probability(alpha):
+        return 1 / (1 + np.exp(8 - 20 * alpha))
+
+    def slope(alpha):
+        return 20 * probability(alpha) * (1 - probability(alpha))
+
+    bisection, found = drive([(probability, slope)], tolerance=1e-6, unit=2.0**-24)
+    assert found[0] == pytest.approx(float(bisection.changes[0]), abs=16 * 2.0**-24 * 0.25)
+
+
+def test_a_bound_by_scores_is_each_prompts_own():
+    """Two layers of two prompts: only the prompt whose largest score is tiny needs more nodes."""
+    bisection, _ = drive([ROUGH[1]] * 4, prompts=2, tolerance=1e-2)
+    bisection.bound(np.array([10.0, 1e-6]))
+    assert set(bisection.ask()[0]) == {1, 3}

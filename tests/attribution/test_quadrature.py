@@ -144,6 +144,7 @@ def test_riemann_rules_have_the_papers_twenty_steps(name):
     [
         (("simpson",), "'simpson'"),
         (("simpson",), "bisection.*lobatto.*radau.*gauss-legendre.*riemann-left"),
+        (("radau", 1001), r"steps .*from 1 to 1000 .*got 1001"),
         (("radau", 0), r"steps .*got 0"),
         (("radau", -3), r"steps .*got -3"),
         (("linspace", 1001), "1 to 1000"),
@@ -160,3 +161,7 @@ def test_riemann_rules_have_the_papers_twenty_steps(name):
 def test_choices_that_make_no_sense(arguments, message):
     with pytest.raises(UsageError, match=message):
         Quadrature.choose(*arguments)
+
+
+def test_as_many_steps_as_are_allowed():
+    assert len(Quadrature.choose("riemann-left", 1000).rule.nodes) == 1000

@@ -60,19 +60,9 @@ def kndb_json(kndb):
 
 
 @pytest.fixture(scope="session")
-def ready(small_facts, small_models, tmp_path_factory):
+def ready(small_stores):
     """For each family, a folder with a database in which model `tiny` is attributed and refined; only to be copied."""
-    from kndb.database import open_database
-
-    folders = {}
-    for family in FAMILIES:
-        folders[family] = tmp_path_factory.mktemp(f"ready-{family}")
-        with open_database(folders[family] / "kndb.db") as database:
-            database.facts.ingest([small_facts])
-            database.models.add(str(small_models[family]), "tiny")
-            database.attribution.run("tiny")
-            database.attribution.refine()
-    return folders
+    return {family: small_stores / "refined" / family for family in FAMILIES}
 
 
 @pytest.fixture

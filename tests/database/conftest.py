@@ -7,18 +7,13 @@ import pytest
 
 from kndb.database import open_database
 
+FAMILIES = ("bert", "gpt2")
+
 
 @pytest.fixture(scope="session")
-def ready(small_facts, small_models, tmp_path_factory):
+def ready(small_stores):
     """For each family, a folder with a database in which model `tiny` is attributed; only to be copied."""
-    folders = {}
-    for family, checkpoint in small_models.items():
-        folders[family] = tmp_path_factory.mktemp(f"attributed-{family}")
-        with open_database(folders[family] / "kndb.db") as database:
-            database.facts.ingest([small_facts])
-            database.models.add(str(checkpoint), "tiny")
-            database.attribution.run("tiny")
-    return folders
+    return {family: small_stores / "attributed" / family for family in FAMILIES}
 
 
 @pytest.fixture
@@ -37,14 +32,9 @@ def attributed(ready, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def refined_folders(ready, tmp_path_factory):
+def refined_folders(small_stores):
     """For each family, a folder with a database in which model `tiny` is refined; only to be copied."""
-    folders = {}
-    for family in ready:
-        folders[family] = shutil.copytree(ready[family], tmp_path_factory.mktemp("refined") / family)
-        with open_database(folders[family] / "kndb.db") as database:
-            database.attribution.refine()
-    return folders
+    return {family: small_stores / "refined" / family for family in FAMILIES}
 
 
 @pytest.fixture

@@ -45,6 +45,15 @@ def test_written_file_is_named_by_its_hash_and_read_back(make_edit, folder):
     assert files(folder) == [path]
 
 
+def test_a_written_file_can_be_read_by_whom_the_umask_allows(make_edit, folder):
+    before = os.umask(0o027)
+    try:
+        _, path = write(make_edit(), folder)
+    finally:
+        os.umask(before)
+    assert (folder / path).stat().st_mode & 0o777 == 0o640
+
+
 def test_writing_again_leaves_a_sound_file_alone(make_edit, written, folder):
     target, path, object_hash = written
     before = target.stat()

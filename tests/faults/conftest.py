@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 MEMORY = Path("/dev/shm")
 
 
-@pytest.fixture
-def fast_folder(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in memory where there is one: no power fails here, so that flushing to a disk shows nothing more."""
     in_memory = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
-    with tempfile.TemporaryDirectory(dir=MEMORY if in_memory else tmp_path) as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY if in_memory else tmp_path_factory.mktemp("faults")) as name:
         yield Path(name)

@@ -1,18 +1,24 @@
 """A program that lets a fault happen at each step of a work on a store, and looks at what is left.
 
-    python fault_points.py FOLDER FAULT WORK=EVERY…
+    python fault_points.py FOLDER READY KIND:WORK=EVERY…
 
-FAULT is `kill`, `error` or `full`; WORK is one of `works.WORKS`. For n = 1, 1 + EVERY, … a forked child does the work
-and meets the fault at its n-th step, until one comes to its end without. Reopened, the store is before or after the
-work, and sound; it is after it where the work did not complain. Prints as JSON, for each work, how often it was which.
+READY is a folder with a database to prepare the works from (see `works`). KIND is `kill`, `error` or `full`. For n = 1,
+1 + EVERY, … a forked child does the work and meets the fault at its n-th step, until one comes to its end without.
+Reopened, the store is before or after the work, and sound; it is after it where the work did not complain. Prints as
+JSON, for each kind and work, how often it was which.
+
+KIND may also be the name of a mutant of `mutants`: kndb is made to commit within the work, and children are killed
+until the store is found in between. Prints whether it was.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,23 +27,25 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
-from disk_faults import Faults, run_in_child
-from works import WORKS, Work
+from disk_faults import KILL, Faults, run_in_child
+from mutants import MUTANTS
+from works import State, UnsoundError, Work, works
+
+
+class BetweenError(AssertionError):
+    """A store that is neither before nor after a work."""
 
 
 def try_each(folder: Path, work: Work, fault: str, every: int) -> dict[str, int]:
-    base, done = folder / "base", folder / "done"
-    work.prepare(base)
-    before = work.state(base)
-    work.act(copied(base, done))
-    after = work.state(done)
-    assert after != before
+    base, before, after = prepared(folder, work)
+    state = remembering(work.state)
     counts = {"before": 0, "after": 0}
     for number in range(1, 100_000, every):
         place = copied(base, folder / "place")
         outcome, reached = run_in_child(partial(work.act, place), partial(Faults, fault, number))
-        found = work.state(place)
-        assert found in (before, after), f"neither before nor after at step {number}: {found}"
+        found = state(place)
+        if found not in (before, after):
+            raise BetweenError(f"neither before nor after at step {number}: {found}")
         assert found == after or outcome != "done", f"step {number}: the work said that it was done, and was not"
         if not reached:
             assert outcome == "done"
@@ -46,8 +54,48 @@ def try_each(folder: Path, work: Work, fault: str, every: int) -> dict[str, int]
         # What a fault left must not stand in the way of the next try.
         if found == before and number % 5 == 0:
             work.act(place)
-            assert work.state(place) == after
+            assert state(place) == after
     raise AssertionError("the work never came to its end")
+
+
+def prepared(folder: Path, work: Work) -> tuple[Path, State, State]:
+    """What the work starts from, and the states before and after it."""
+    base, done = folder / "base", folder / "done"
+    work.prepare(base)
+    before = work.state(base)
+    work.act(copied(base, done))
+    after = work.state(done)
+    assert after != before
+    return base, before, after
+
+
+def remembering(state: Callable[[Path], State]) -> Callable[[Path], State]:
+    """Looks at one of all the folders with the same bytes in the same files: many kills come before a write."""
+    known: dict[bytes, State] = {}
+
+    def look(place: Path) -> State:
+        digest = hashlib.sha256()
+        for path in sorted(place.rglob("*")):
+            if path.is_file() and not path.name.endswith("-shm"):  # SQLite makes its shared memory anew
+                content = path.read_bytes()
+                digest.update(f"{path.relative_to(place)} {len(content)} ".encode() + content)
+        key = digest.digest()
+        if key not in known:
+            known[key] = state(place)
+        return known[key]
+
+    return look
+
+
+def is_noticed(folder: Path, work: Work, mutant: str, every: int) -> bool:
+    """Whether kills at the same steps as of the real work find the mutant's store in between, or unsound."""
+    with MUTANTS[mutant](partial(work.act, copied(prepared(folder, work)[0], folder / "counted"))):
+        shutil.rmtree(folder / "base")
+        try:
+            try_each(folder, work, KILL, every)
+        except (BetweenError, UnsoundError):
+            return True
+    return False
 
 
 def copied(base: Path, place: Path) -> Path:
@@ -55,15 +103,22 @@ def copied(base: Path, place: Path) -> Path:
     return shutil.copytree(base, place)
 
 
-def main(folder: Path, fault: str, wanted: list[str]) -> None:
+def main(folder: Path, ready: Path, wanted: list[str]) -> None:
     torch.set_num_threads(1)
+    (folder / "shared").mkdir()
+    known = works(ready, folder / "shared")
     gc.freeze()  # a fork then copies fewer pages
-    counts = {}
-    for name, every in (one.split("=") for one in wanted):
-        (folder / name).mkdir()
-        counts[name] = try_each(folder / name, WORKS[name], fault, int(every))
-    sys.stdout.write(json.dumps(counts))
+    found: dict[str, dict[str, object]] = {}
+    for one in wanted:
+        kind, _, rest = one.partition(":")
+        name, _, every = rest.partition("=")
+        place = folder / one
+        place.mkdir()
+        attempt = is_noticed if kind in MUTANTS else try_each
+        found.setdefault(kind, {})[name] = attempt(place, known[name], kind, int(every))
+        shutil.rmtree(place)
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

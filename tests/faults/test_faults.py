@@ -1,4 +1,7 @@
-"""Works on a store that are killed, or whose disk fails, at each of their steps: the store is before or after."""
+"""Works on a store that are killed, or whose disk fails, at each of their steps: the store is before or after.
+
+Whether these tests would notice a work of several transactions is tested with kndb made to do so.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +11,76 @@ import sys
 from pathlib import Path
 
 import pytest
-from disk_faults import sqlite_is_reached
+from disk_faults import ERROR, FULL, KILL, sqlite_is_reached
 from torture import FACTOR
-from works import WORKS
+
+from kndb.store import schema
 
 HERE = Path(__file__).parent
-NAMES = {"kill": "killed at a step", "error": "an I/O error at a step", "full": "no space left from a step on"}
-SHORT = ("apply", "revert", "cascade", "rebase", "restore", "pull", "ingest", "backup")
-LONG = tuple(name for name in WORKS if name not in SHORT)
-"""Works of many like statements: by default fewer of their steps are tried."""
+FAULTS = {KILL: "killed at a step", ERROR: "an I/O error at a step", FULL: "no space left from a step on"}
+
+WRITE_ROWS = ("apply", "revert", "cascade", "rebase", "restore", "add a batch", "pull", "ingest", "import facts")
+WRITE_ROWS += ("import neurons", "import scores", "refine", "probe", "model add")
+"""Works that write several rows."""
+OTHERS = ("evaluate", "snapshot create", "snapshot delete", "backup", "create")
+WORKS = (*WRITE_ROWS, *OTHERS, *(f"migrate {revision}" for revision in schema.REVISIONS[:-1]))
+
+SHORT = {KILL: 13, ERROR: 4, FULL: 4}
+EVERY = SHORT if FACTOR == 1 else {KILL: 2, ERROR: 1, FULL: 1}
+"""Of how many steps one is tried."""
+LONG = {"rebase": 2, "pull": 2, "evaluate": 2, "import scores": 7, "backup": 2, "create": 2}
+"""Works of many like statements, or that compute: of these, as many times fewer."""
+MANY_WRITES = {"add a batch": 3, "pull": 4, "rebase": 2, "ingest": 3, "import facts": 3, "import neurons": 3}
+MANY_WRITES |= {"import scores": 20, "backup": 4, "create": 8, "migrate 0001": 4, "migrate 0002": 4}
+MANY_WRITES |= {"migrate 0003": 3, "migrate 0004": 3}
+"""The same for works that call the disk often."""
+
+NAMED_MUTANTS = {
+    "apply each": ("apply",),
+    "revert each": ("revert",),
+    "ingest each": ("ingest",),
+    "import each": ("import facts",),
+    "add each": ("add a batch", "pull"),
+}
+"""Mutants of `mutants.py`, and the works that they break."""
 
 
-def tried(folder: Path, fault: str, every: dict[str, int]) -> dict[str, dict[str, int]]:
-    wanted = [f"{name}={step}" for name, step in every.items()]
-    program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(folder), fault, *wanted]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=900, check=False)
+def stride(fault: str, work: str) -> int:
+    return EVERY[fault] * (LONG if fault == KILL else MANY_WRITES).get(work, 1)
+
+
+@pytest.fixture(scope="module")
+def found(small_stores, fast_folder):
+    """What became of all works under all faults, and of those that were broken on purpose: one run of a program."""
+    wanted = [f"{fault}:{work}={stride(fault, work)}" for fault in FAULTS for work in WORKS]
+    broken = [(mutant, work) for mutant, some in NAMED_MUTANTS.items() for work in some]
+    broken += [("halfway", work) for work in WRITE_ROWS]
+    wanted += [f"{mutant}:{work}={SHORT[KILL] * LONG.get(work, 1)}" for mutant, work in broken]
+    ready = small_stores / "refined" / "bert"
+    program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(fast_folder), str(ready), *wanted]
+    result = subprocess.run(program, capture_output=True, text=True, timeout=1800, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.fault
-@pytest.mark.parametrize("fault", NAMES)
-def test_a_fault_at_any_step_leaves_before_or_after(fast_folder, count_points, fault):
-    short, long = {"kill": (4, 10), "error": (6, 20), "full": (4, 13)}[fault] if FACTOR == 1 else (1, 3)
-    counts = tried(fast_folder, fault, dict.fromkeys(SHORT, short) | dict.fromkeys(LONG, long))
-    assert set(counts) == set(WORKS)
-    for name, found in counts.items():
-        count_points(f"{NAMES[fault]}: {name}", sum(found.values()))
-        assert found["before"] > 0
-        # SQLite's own writes come after the commit, too: its log is copied into the database.
-        assert found["after"] > 0 or not sqlite_is_reached()
-    assert fault != "kill" or sum(sum(found.values()) for found in counts.values()) >= 200
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_step_leaves_before_or_after(found, count_points, fault):
+    assert set(found[fault]) == set(WORKS)
+    for name, counts in found[fault].items():
+        count_points(f"{FAULTS[fault]}: {name}", sum(counts.values()))
+        assert counts["before"] > 0 or fault != KILL
+    assert sum(counts["before"] for counts in found[fault].values()) > 10
+    # SQLite's own writes come after the commit, too: its log is copied into the database.
+    assert sum(counts["after"] for counts in found[fault].values()) > 10 or not sqlite_is_reached()
+    assert fault != KILL or sum(sum(counts.values()) for counts in found[fault].values()) >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mutant", "works"), [*NAMED_MUTANTS.items(), ("halfway", WRITE_ROWS)])
+def test_a_work_of_several_transactions_is_noticed(found, mutant, works):
+    assert found[mutant] == dict.fromkeys(works, True)
 
 
 @pytest.mark.slow

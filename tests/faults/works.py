@@ -1,38 +1,46 @@
-"""The works that are killed, or whose disk fails: how each is prepared and done, and what a store then holds."""
+"""The works that are killed, or whose disk fails: how each is prepared and done, and what a store then holds.
+
+All are done as a user does them, by a method of `Database` or by the command line: transactions are theirs to open.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import io
+import json
+import os
+import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import alembic.command  # noqa: F401 - once here, not in every child
-import torch
 
-from kndb.database.edits import rebase as edit_rebase
-from kndb.database.edits import share as edit_share
+from kndb.cli.main import exit_code
+from kndb.database import Database, check_database, open_database, upgrade_database
+from kndb.database.edits.batch import Batch, Target
+from kndb.database.edits.drafts import Draft
+from kndb.database.models import ModelVersion
 from kndb.editing.objects import diff_file, slots
-from kndb.editing.objects.diff_tensors import TensorDiff
-from kndb.editing.planning.replay import Difference
-from kndb.exchange.edit_bundle import Bundle, BundledEdit
-from kndb.records.facts import FactFile, FactRecord, TemplateRecord
-from kndb.records.recipes import read_recipe
-from kndb.store import facts, maintenance, models, schema, snapshots, versions
+from kndb.errors import KndbError
+from kndb.store import schema
 from kndb.store.edits import edit as edits
-from kndb.store.edits import steps
-from kndb.store.engine import Store, open_store
-from kndb.versions import version_id
 
-BASE = version_id("f", {})
-WEIGHTS = torch.arange(24, dtype=torch.float32).reshape(4, 6)
-OLD = torch.tensor([1.0, 2.0])
 FROZEN = Path(__file__).parents[1] / "store" / "frozen"
+UNEXPECTED = 1
+"""The exit code of an error that is not kndb's."""
+
+MOST_ORPHANS = 7
+"""The largest number of objects that a work writes, and one that is not finished."""
 
 State = list[object]
+
+
+class UnsoundError(AssertionError):
+    """A store in which `kndb db check` finds something."""
 
 
 @dataclass(frozen=True)
@@ -45,180 +53,203 @@ class Work:
         state: says all that is held there, and fails where it is not sound.
     """
 
-    prepare: Callable[[Path], None]
+    prepare: Callable[[Path], object]
     act: Callable[[Path], object]
     state: Callable[[Path], State]
 
 
-# --- edits ----------------------------------------------------------------------------------------
+def opened(place: Path) -> Database:
+    return open_database(place / "kndb.db")
 
 
-def edit_of(indices: list[int], added: int = 0) -> diff_file.EditObject:
-    chosen = torch.tensor(indices)
-    old = slots.read_slots(WEIGHTS, "column", chosen) + added
-    diff = diff_file.ParameterDiff("w", "column", chosen, old, old + 1)
-    return diff_file.EditObject("f", read_recipe("update", {"of": indices}), (diff,), {"w": 0}, {"w": (4, 6)})
+def command(place: Path, *words: object) -> None:
+    """Runs a command in a folder, quietly.
+
+    Raises:
+        KndbError: if it ended with the exit code of one of kndb's errors.
+    """
+    printed = io.StringIO()
+    with inside(place), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = exit_code([*map(str, words), "--db", "kndb.db"])
+    assert code != UNEXPECTED, printed.getvalue()
+    if code:
+        raise KndbError(printed.getvalue())
 
 
-def open_at(place: Path, *, create: bool = False) -> Store:
-    return open_store(place / "kndb.db", create=create, timeout=0)
+@contextlib.contextmanager
+def inside(place: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
-def add_and_apply(place: Path, indices: list[int], added: int = 0) -> None:
-    edit = edit_of(indices, added)
-    with open_at(place) as store, store.writing() as connection:
-        object_hash, path = diff_file.write(edit, store.objects)
-        version = versions.current_model(connection, 1).version
-        edit_id = edits.add_edit(connection, 1, edit.recipe, object_hash, path, version, slots.changes(edit))
-        steps.apply_edit(connection, edit_id, version)
+# --- what a store holds -----------------------------------------------------------------------------------
 
 
-def make_edits(place: Path) -> None:
-    """Edit 1 was applied, kept as a snapshot and taken out; 2 and 3, which overlap, are applied."""
-    place.mkdir()
-    with open_at(place, create=True) as store, store.writing() as connection:
-        names = {"name": "tiny", "source": "x", "fingerprint": "f", "family": "bert"}
-        model = models.add_model(connection, **names, layers=1, neurons=6, version=BASE)
-        versions.register_base(connection, model.id, BASE)
-    add_and_apply(place, [1, 2])
-    with open_at(place) as store, store.writing() as connection:
-        snapshots.create(connection, 1, "ready")
-        steps.revert_edit(connection, 1, versions.current_model(connection, 1).version)
-    add_and_apply(place, [4])
-    add_and_apply(place, [4], 1)
+def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of all tables, times left out."""
+    with closing(sqlite3.connect(path)) as driver:
+        assert driver.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        found = {}
+        for (table,) in driver.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall():
+            columns = [row[1] for row in driver.execute(f"PRAGMA table_info({table})") if not row[1].endswith("_at")]
+            found[table] = driver.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+        return found
 
 
-def apply(place: Path) -> None:
-    add_and_apply(place, [0, 5])
+def sound_rows(place: Path) -> State:
+    """All rows of a sound store; the objects that they name are read and compared with them."""
+    path = place / "kndb.db"
+    if not path.exists():
+        return []
+    report = check_database(path)
+    if not report.sound:
+        raise UnsoundError(report.problems)
+    assert len(report.orphans) <= MOST_ORPHANS
+    with opened(place) as database, database.store.reading() as connection:
+        for edit in edits.edits(connection):
+            content = diff_file.read(database.store.objects, edit.object_path, edit.object_hash)
+            assert slots.changes(content) == edits.edit_changes(connection, edit.id)
+    return [rows(path)]
 
 
-def revert(place: Path) -> None:
-    with open_at(place) as store, store.writing() as connection:
-        steps.revert_edit(connection, 3, versions.current_model(connection, 1).version)
-
-
-def restore(place: Path) -> None:
-    with open_at(place) as store, store.writing() as connection:
-        snapshots.restore(connection, 1, "ready", versions.current_model(connection, 1).version)
-
-
-def cascade(place: Path) -> None:
-    with open_at(place) as store, store.writing() as connection:
-        steps.revert_cascade(connection, 2, versions.current_model(connection, 1).version)
-
-
-def rebase(place: Path) -> None:
-    anew = edit_rebase.Replay(
-        3, replace(edit_of([4, 5]), recipe=read_recipe("update", {"rebased_from": 3})), Difference(2, 2, 1.0)
-    )
-    with open_at(place) as store:
-        with store.reading() as connection:
-            version = versions.current_model(connection, 1).version
-        edit_rebase.store_rebase(store, 2, version, [anew])
-
-
-def pull(place: Path) -> None:
-    """Two edits from another store, of which one builds on the other; the second changes a whole parameter."""
-    first = edit_of([0, 5])
-    hashes_of_whole = slots.region_hash(OLD), slots.region_hash(OLD + 1)
-    whole = TensorDiff("v", (2,), "F32", None, *hashes_of_whole, slots.raw(OLD), slots.raw(OLD + 1))
-    second = replace(edit_of([5], 1), tensors=(whole,))
-    encoded = [diff_file.encode(edit) for edit in (first, second)]
-    hashes = [hashlib.sha256(content).hexdigest() for content in encoded]
-    told = [
-        BundledEdit(name, "update", "x", "ada", "then", tuple(hashes[:at]), True, (), ())
-        for at, name in enumerate(hashes)
-    ]
-    bundle = Bundle("theirs", "f", "bert", 1, 6, tuple(told), dict(zip(hashes, encoded, strict=True)))
-    contents = dict(zip(hashes, (first, second), strict=True))
-    with open_at(place) as store:
-        with store.reading() as connection:
-            model = models.model(connection, "tiny")
-        edit_share.take_in(store, model, bundle, contents, Path("edits.kndb"))
-
-
-def edits_state(place: Path) -> State:
-    """What a sound store holds, times left out; the objects that its rows name are read and checked."""
-    with open_at(place) as store:
-        report = maintenance.check(store)
-        assert report.sound, report.problems
-        assert len(report.orphans) <= 2
-        with store.reading() as connection:
-            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
-            for edit in edits.edits(connection):
-                content = diff_file.read(store.objects, edit.object_path, edit.object_hash)
-                assert slots.changes(content) == edits.edit_changes(connection, edit.id)
-            return [
-                versions.current_model(connection, 1).version,
-                versions.applied_edits(connection, 1),
-                [edit.object_hash for edit in edits.edits(connection)],
-                [(entry.action, entry.edit, entry.version_after) for entry in edits.history(connection)],
-            ]
-
-
-# --- facts, copies, new databases -----------------------------------------------------------------
-
-FIRST = FactFile(
-    "first.jsonl",
-    {"P176": "manufacturer"},
-    (TemplateRecord("P176", "[X] is produced by [Y]."),),
-    (
-        FactRecord("P176", "iPod", "Apple", "f1"),
-        FactRecord("P176", "Fusion", "Ford", "f2", ("[Y] built Fusion.",)),
-    ),
-)
-SECOND = FactFile(
-    "second.jsonl",
-    {"P176": None, "P36": "capital"},
-    (
-        TemplateRecord("P176", "[X] comes from [Y]."),
-        TemplateRecord("P36", "The capital of [X] is [Y].", held_out=True),
-    ),
-    tuple(FactRecord("P36", f"land {n}", f"town {n}", f"c{n}", (f"land {n}: [Y]",)) for n in range(20)),
-)
-
-
-def make_folder(place: Path) -> None:
-    place.mkdir()
-
-
-def make_facts(place: Path) -> None:
-    place.mkdir()
-    with open_at(place, create=True) as store, store.writing() as connection:
-        facts.ingest(connection, [FIRST])
-
-
-def create(place: Path) -> None:
-    open_at(place, create=True).close()
-
-
-def ingest(place: Path) -> None:
-    with open_at(place, create=True) as store, store.writing() as connection:
-        facts.ingest(connection, [SECOND])
-
-
-def backup(place: Path) -> None:
-    with open_at(place) as store:
-        maintenance.backup(store, place / "copy.db", overwrite=True)
-
-
-def rows_state(place: Path, name: str = "kndb.db") -> State:
-    """All rows of a sound database, of whatever revision, and what is wrong with it; nothing for no database."""
+def rows_of_any_revision(place: Path, name: str = "kndb.db") -> State:
+    """All rows of a database, of whatever revision, and what is wrong with it; nothing for no database."""
     path = place / name
     if not path.exists():
         return []
     with closing(sqlite3.connect(path)) as driver:
         assert driver.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        rows = list(driver.iterdump())
+        dump = list(driver.iterdump())
         if not driver.execute("SELECT * FROM sqlite_master").fetchall():
             return []
-    with Store(path, timeout=0) as store:
-        problems = [problem.replace(str(place), "") for problem in maintenance.check(store).problems]
-        assert not any(word in problem for problem in problems for word in ("damaged", "refers to"))
-        return [problems, rows]
+    problems = [problem.replace(str(place), "") for problem in check_database(path).problems]
+    assert not any(word in problem for problem in problems for word in ("damaged", "refers to"))
+    return [problems, dump]
 
 
-# --- migrations -----------------------------------------------------------------------------------
+# --- folders to work in -----------------------------------------------------------------------------------
+
+FACTS = (
+    [
+        {"relation": "P176", "relation_label": "manufacturer", "template": "[X] is produced by [Y]."},
+        {"relation": "P176", "subject": "iPod", "object": "Apple", "id": "f1"},
+        {"relation": "P176", "subject": "Fusion", "object": "Ford", "id": "f2", "prompts": ["[Y] built Fusion."]},
+    ],
+    [
+        {"relation": "P176", "template": "[X] comes from [Y]."},
+        {"relation": "P20", "relation_label": "place of death", "template": "[X] died in [Y].", "held_out": True},
+        *({"relation": "P20", "subject": f"one {n}", "object": f"town {n}", "id": f"c{n}"} for n in range(9)),
+    ],
+)
+"""Two files of facts: the second one adds to the relation of the first."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Prepared folders, each made when it is first asked for and then copied.
+
+    Attributes:
+        ready: a folder with a database in which model `tiny` has knowledge neurons of 16 facts; only to be read.
+        folder: where others are made.
+    """
+
+    ready: Path
+    folder: Path
+
+    def make_empty(self, place: Path) -> None:
+        """Two files of facts, and no database."""
+        place.mkdir()
+        for name, lines in zip(("one.jsonl", "two.jsonl"), FACTS, strict=True):
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (place / name).write_text(text, encoding="utf-8")
+
+    def make_ready(self, place: Path) -> None:
+        """Facts, a model, a run and its refinement, and two more files of facts."""
+        self.make_empty(place)
+        shutil.copytree(self.ready, place, dirs_exist_ok=True)
+
+    def make_facts(self, place: Path) -> None:
+        """The facts of the ready database alone."""
+        self.make_empty(place)
+        with opened(place) as database:
+            database.exchange.import_facts([self.exported("facts.jsonl")])
+
+    def make_applied(self, place: Path) -> None:
+        """Edit 1 was applied, kept as snapshot `ready` and taken out; 2 to 4, of which each overlaps the next, are."""
+        shutil.copytree(_applied(self), place)
+
+    def make_edits(self, place: Path) -> None:
+        """The same with edits 5 to 7, which are planned one on the other and not applied."""
+        shutil.copytree(_edits(self), place)
+
+    def exported(self, name: str) -> Path:
+        """A file of what the ready database and the one with edits hold."""
+        return _exported(self) / name
+
+    @property
+    def batch(self) -> Batch:
+        """Three edits of the version with edits 2 to 4, planned before any work begins."""
+        return _batch(self)
+
+    @property
+    def checkpoint(self) -> str:
+        """The folder of model `tiny`."""
+        with opened(self.ready) as database:
+            return database.models.get("tiny").source
+
+
+@cache
+def _applied(places: Places) -> Path:
+    place = places.folder / "applied"
+    places.make_ready(place)
+    with opened(place) as database:
+        for number, to in enumerate(("Cairo", "Oslo", "Rome", "Lima"), 1):
+            assert database.edits.plan_update("tiny", 1, to, max_share=1).id == number
+            database.edits.apply(number)
+            if number == 1:
+                database.snapshots.create("ready", "tiny")
+                database.edits.revert(1)
+        slots_of = [{(slot.layer, slot.neuron) for slot in database.edits.slots(number)} for number in (2, 3, 4)]
+        assert slots_of[0] & slots_of[1]
+        assert slots_of[1] & slots_of[2]
+    return place
+
+
+@cache
+def _edits(places: Places) -> Path:
+    place = places.folder / "edits"
+    places.make_applied(place)
+    with opened(place) as database:
+        assert [edit.id for edit in database.edits.add_batch(places.batch)] == [5, 6, 7]
+    return place
+
+
+@cache
+def _batch(places: Places) -> Batch:
+    with opened(_applied(places)) as database:
+        targets = [Target(fact, "Lima") for fact in (2, 9, 10)]
+
+        def plan(target: Target, version: ModelVersion) -> Draft:
+            return database.edits.drafts.update("tiny", target.fact, target.to, max_share=1, on=version)
+
+        return database.edits.draft_batch("tiny", targets, plan)
+
+
+@cache
+def _exported(places: Places) -> Path:
+    folder = places.folder / "exported"
+    folder.mkdir()
+    with opened(places.ready) as database:
+        database.exchange.export_facts(folder / "facts.jsonl")
+        database.exchange.export_neurons(folder / "neurons.csv")
+        database.exchange.export_scores(folder / "scores.csv")
+    with opened(_edits(places)) as database:
+        database.edits.push([5, 6, 7], folder / "edits.kndb")
+    return folder
 
 
 def make_frozen(revision: str, place: Path) -> None:
@@ -227,17 +258,60 @@ def make_frozen(revision: str, place: Path) -> None:
         driver.executescript((FROZEN / f"{revision}.sql").read_text(encoding="utf-8"))
 
 
-def migrate(place: Path) -> None:
-    schema.upgrade(place / "kndb.db", timeout=0)
+def works(ready: Path, folder: Path) -> dict[str, Work]:
+    """All works by name.
 
+    Args:
+        ready: a folder with a database in which model `tiny` has knowledge neurons of 16 facts.
+        folder: an empty folder for what the works are prepared from.
+    """
+    places = Places(ready, folder)
 
-WORKS = {
-    **{act.__name__: Work(make_edits, act, edits_state) for act in (apply, revert, cascade, rebase, restore, pull)},
-    "ingest": Work(make_facts, ingest, rows_state),
-    "backup": Work(make_facts, backup, partial(rows_state, name="copy.db")),
-    "create": Work(make_folder, create, rows_state),
-    **{
-        f"migrate {revision}": Work(partial(make_frozen, revision), migrate, rows_state)
-        for revision in schema.REVISIONS[:-1]
-    },
-}
+    def of(prepare: Callable[[Path], None], act: Callable[[Database], object]) -> Work:
+        def on_database(place: Path) -> None:
+            with inside(place), opened(place) as database:
+                act(database)
+
+        return Work(prepare, on_database, sound_rows)
+
+    def typed(prepare: Callable[[Path], None], *words: object) -> Work:
+        return Work(prepare, lambda place: command(place, *words), sound_rows)
+
+    two_files = [Path("one.jsonl"), Path("two.jsonl")]
+    return {
+        "apply": typed(places.make_edits, "edit", "apply", 5, 6, 7),
+        "revert": typed(places.make_edits, "edit", "revert", 3, 4),
+        "cascade": of(places.make_edits, lambda database: database.edits.revert_cascade(2)),
+        "rebase": of(places.make_edits, lambda database: database.edits.rebase(2)),
+        "restore": of(places.make_edits, lambda database: database.snapshots.restore("ready", "tiny")),
+        "add a batch": of(places.make_applied, lambda database: database.edits.add_batch(places.batch)),
+        "pull": of(places.make_ready, lambda database: database.edits.pull(places.exported("edits.kndb"))),
+        "evaluate": of(places.make_edits, lambda database: database.edits.evaluate(5, sample=1)),
+        "ingest": typed(places.make_ready, "ingest", *two_files),
+        "import facts": of(places.make_ready, lambda database: database.exchange.import_facts(two_files)),
+        "import neurons": of(
+            places.make_facts, lambda database: database.exchange.import_neurons([places.exported("neurons.csv")])
+        ),
+        "import scores": of(
+            places.make_facts, lambda database: database.exchange.import_scores(places.exported("scores.csv"))
+        ),
+        "model add": of(places.make_facts, lambda database: database.models.add(places.checkpoint, "tiny")),
+        "refine": typed(places.make_ready, "refine", "--threshold", 0.5),
+        "probe": of(places.make_ready, lambda database: database.probes.scale("suppress", "tiny", facts=2, others=1)),
+        "snapshot create": typed(places.make_edits, "snapshot", "create", "named", "--model", "tiny"),
+        "snapshot delete": typed(places.make_edits, "snapshot", "delete", "ready", "--model", "tiny"),
+        "backup": Work(
+            places.make_edits,
+            lambda place: command(place, "db", "backup", "copy.db"),
+            partial(rows_of_any_revision, name="copy.db"),
+        ),
+        "create": Work(places.make_empty, lambda place: opened(place).close(), rows_of_any_revision),
+        **{
+            f"migrate {revision}": Work(
+                partial(make_frozen, revision),
+                lambda place: upgrade_database(place / "kndb.db"),
+                rows_of_any_revision,
+            )
+            for revision in schema.REVISIONS[:-1]
+        },
+    }

@@ -304,6 +304,26 @@ def test_a_later_edit_of_the_same_slot_stops_a_revert(connection):
     assert current(connection) == BASE
 
 
+def test_an_edit_that_is_named_twice_is_refused(connection):
+    one = add(connection, change(1, "a", "b"), name="one")
+    two = add(connection, change(2, "a", "b"), name="two")
+    message = refused(EditError, steps.plan_steps, connection, [one, two, two], "apply")
+    assert message == "edit 2 is named twice; expected each edit once"
+    apply(connection, one, two)
+    assert "edit 1 is named twice" in refused(EditError, steps.plan_steps, connection, [one, two, one], "revert")
+
+
+def test_a_cascade_follows_overlaps_of_overlaps(connection):
+    apply(connection, add(connection, change(1, "a", "b"), name="one"))
+    apply(connection, add(connection, change(1, "b", "c"), change(2, "a", "b"), name="two"))
+    apply(connection, add(connection, change(3, "a", "b"), name="apart"))
+    apply(connection, add(connection, change(2, "b", "c"), change(4, "a", "b"), name="three"))
+    apply(connection, add(connection, change(4, "b", "c"), name="four"))
+    assert steps.plan_cascade(connection, 1)[1] == [5, 4, 2, 1]
+    assert steps.plan_cascade(connection, 4)[1] == [5, 4]
+    assert steps.plan_cascade(connection, 3)[1] == [3]
+
+
 def test_slot_state(connection):
     add(connection, change(1, "a", "b"), change(2, "x", "y"), name="one")
     apply(connection, 1)

@@ -63,6 +63,12 @@ def test_ingest_reports_what_is_new(store):
     assert again.prompts_blank_last == 3
 
 
+def test_rejected_lines_of_all_files_are_reported(store):
+    lines = [RejectedLine(name, 7, "found no object") for name in ("a.jsonl", "b.jsonl")]
+    report = take(store, *(replace(FILE, source=line.file, rejected=(line,)) for line in lines))
+    assert report.rejected == tuple(lines)
+
+
 def test_ingest_of_nothing(store):
     report = take(store)
     assert (report.facts_seen, report.prompts_added, report.relations, report.prompts_blank_last) == (

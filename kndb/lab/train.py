@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
+from ..advice import option
 from ..errors import UsageError
 from ..models.adapter import Adapter
 from ..models.answers import answer_logits, batched_log_probabilities
@@ -83,7 +84,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
-            raise UsageError(f"found family {self.family!r}; expected one of: {', '.join(FAMILIES)}")
+            raise UsageError(f"{option('family')} must be one of {', '.join(FAMILIES)} (got {self.family!r})")
         if self.width % self.heads:
             raise UsageError(f"a width of {self.width} can't be split over {self.heads} heads")
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kndb.advice import call
+
 from .options import FormatOption
 from .output import OutputFormat, note, print_record, progress_bar
 
@@ -65,5 +67,5 @@ def train(
             force=force,
             progress=tick,
         )
-    note(f"Wrote {out}. Register it with: kndb model add {out}")
+    note(f"Wrote {out}. Register it with: {call('models.add', out)}")
     print_record(trained, output)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import Placeholder, call
+
 from .attribute import batch_size_option
 from .options import (
     DatabaseOption,
@@ -283,7 +285,8 @@ def _report(probe: Probe, seconds: float) -> None:
             note(f"{name.capitalize()} {settings[name]} is of version {seen}; probed was version {probe.version}.")
     if probe.kind != "activation" and settings["baseline"] is None:
         note(
-            f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
-            f"kndb attribute --model {probe.model} --method activation, then: kndb refine --run ID"
+            "Without the activation baseline: there is no refinement of it for this version. Make one with: "
+            f"{call('attribution.run', model=probe.model, method='activation')}, then: "
+            f"{call('attribution.refine', run=Placeholder('ID'))}"
         )
     note(f"Probe {probe.id} ({probe.kind}) of refinement {probe.refinement}, in {seconds:.1f} s.")

@@ -321,7 +321,7 @@ def _report(probe: Probe, seconds: float) -> None:
             note(f"{name.capitalize()} {settings[name]} is of version {seen}; probed was version {probe.version}.")
     if probe.kind != "activation" and settings["baseline"] is None:
         note(
-            f"Without the activation baseline: there is no refinement of it for this version. Make one with: "
+            "Without the activation baseline: there is no refinement of it for this version. Make one with: "
             f"{call('attribution.run', model=probe.model, method='activation')}, then: "
             f"{call('attribution.refine', run=Placeholder('ID'))}"
         )

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import nn
 
+from ..advice import option
 from ..errors import UsageError
 from ..models.network import Network
 from ..models.registry import adapter_for
@@ -94,13 +95,13 @@ def random_network(family: str, size: str, *, seed: int, device: torch.device, d
         UsageError: for an unknown family or size.
     """
     if family not in FAMILIES:
-        raise UsageError(f"found family {family!r}; expected one of: {', '.join(FAMILIES)}")
+        raise UsageError(f"{option('family')} must be one of {', '.join(FAMILIES)} (got {family!r})")
     entry = FAMILIES[family]
     shapes = {"tiny": TINY, "base": entry.base, "7b": entry.seven}
     shape = shapes.get(size)
     if shape is None:
         sizes = [name for name in SIZES if shapes[name] is not None]
-        raise UsageError(f"found size {size!r}; {family} has: {', '.join(sizes)}")
+        raise UsageError(f"{option('size')} of {family} must be one of {', '.join(sizes)} (got {size!r})")
     config = getattr(transformers, entry.configuration)(**entry.settings(shape))
     adapter = adapter_for(config)
     torch.manual_seed(seed)

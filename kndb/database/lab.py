@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..advice import option
 from ..errors import UsageError
 from ..lab.card import write_checkpoint
 from ..lab.corpus import build_corpus
@@ -77,10 +78,13 @@ def _require_free(out: Path, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise UsageError(f"{out} exists already; replace it with --force, or choose another --out")
+        raise UsageError(
+            f"{out} exists already; replace it with {option('force', True)}, or choose another {option('out')}"
+        )
     if not (out / "config.json").is_file():
         raise UsageError(
-            f"found no checkpoint in {out}; --force replaces a checkpoint folder only, choose another --out"
+            f"there is no checkpoint in {out}; {option('force')} replaces a checkpoint folder only. Choose another "
+            f"{option('out')}"
         )
 
 

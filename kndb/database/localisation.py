@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..advice import option
 from ..analysis.refinement import RefinementSettings
-from ..attribution.methods import METHODS
+from ..attribution.methods import METHODS, find_method
 from ..bench.localisation import PlantedNeurons, score_sets
 from ..errors import UsageError
 from ..lab.planting import FactKey, PlantingPlan, read_plan
@@ -57,8 +58,7 @@ def bench_localisation(
         UsageError: for an unknown method, or facts that were not planted.
     """
     for method in methods:
-        if method not in METHODS:
-            raise UsageError(f"there is no method {method!r}; expected one of: {', '.join(METHODS)}")
+        find_method(method)
     chosen = list(dict.fromkeys(methods)) or list(METHODS)
     folder = loading.locate(model)
     plan = read_plan(folder)
@@ -113,7 +113,8 @@ def _planted_facts(database: Database, plan: PlantingPlan, relations: Sequence[s
     missing = next((fact for fact in found if _key(fact) not in plan.facts), None)
     if missing is not None:
         raise UsageError(
-            f"fact {missing.title} was not planted in this model; name the list that it was trained on with --facts"
+            f"fact {missing.title} was not planted in this model; name the list that it was trained on with "
+            f"{option('facts')}"
         )
     return found
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..advice import Placeholder, call, option
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
 from ..models.sources import REVISION, lasting_source, locate
 from ..records.display import Rows
@@ -220,10 +221,11 @@ class ModelCommands:
         from ..models.prompting import SKIP_REASONS, Skipped
 
         if top < 1:
-            raise UsageError(f"found top {top}; expected at least 1")
+            raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         chosen = choose_device(device)
         loaded = self.load(name, version).loaded
-        question = question_text(text, loaded.adapter.blank, 'kndb ask --model NAME "The capital of France is [Y]."')
+        example = call("models.ask", name=name, text=f"The capital of France is {BLANK}.")
+        question = question_text(text, loaded.adapter.blank, example)
         encoded = loaded.encoder.encode(0, question, None)
         if isinstance(encoded, Skipped):
             raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
@@ -264,7 +266,7 @@ class ModelCommands:
         from ..models.loading import choose_device
 
         if top < 1:
-            raise UsageError(f"found top {top}; expected at least 1")
+            raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         chosen = choose_device(device)
         store_models.require_neuron(self.get(name), neuron)
         loaded = self.load(name, version).loaded
@@ -297,7 +299,7 @@ def require_fingerprint(record: Model, folder: Path, named: Path) -> None:
         raise FingerprintError(
             f"the checkpoint of {record.name!r} in {named} has fingerprint {found[:12]}; expected "
             f"{record.fingerprint[:12]}, as registered. Put the registered files back, or register these as "
-            "another model: kndb model add PATH --name NAME"
+            f"another model: {call('models.add', Placeholder('PATH'), name=Placeholder('NAME'))}"
         )
 
 
@@ -310,7 +312,7 @@ def require_checkpoint(record: Model) -> None:
     if not record.has_checkpoint:
         raise ModelError(
             f"of model {record.name!r} the store has imported results and no checkpoint; expected one to load. "
-            f"Register it with: kndb model add PATH --name {record.name}"
+            f"Register it with: {call('models.add', Placeholder('PATH'), name=record.name)}"
         )
 
 
@@ -333,4 +335,4 @@ def question_text(text: str, blank: Blank, example: str) -> str:
         return question
     if blanks == 0 and blank is Kinds.CUT and text.strip():
         return f"{question.rstrip()} {BLANK}"
-    raise UsageError(f"found {blanks} blanks in {text!r}; expected one, as in: {example}")
+    raise UsageError(f"{text!r} has {blanks} blanks; there must be one, as in: {example}")

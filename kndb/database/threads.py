@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..advice import option
 from ..errors import UsageError
 
 VARIABLE = "KNDB_THREADS"
@@ -141,7 +142,7 @@ class LoadMeter:
 def _given(number: int | None) -> int | None:
     if number is not None:
         if number < 1:
-            raise UsageError(f"--threads must be at least 1 (got {number})")
+            raise UsageError(f"{option('threads')} must be at least 1 (got {number})")
         return number
     text = os.environ.get(VARIABLE, "").strip()
     if not text:

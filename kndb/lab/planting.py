@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..advice import option
 from ..errors import ModelError, UsageError
 from ..records.models import Neuron
 from .corpus import PromptExample
@@ -70,7 +71,7 @@ def plan(
         UsageError: if the relations don't fit into the model, or a relation's facts into its block.
     """
     if layers < 2:
-        raise UsageError(f"found {layers} layers; storage can be planted in a model of at least 2")
+        raise UsageError(f"{option('layers')} must be at least 2 to plant storage (got {layers})")
     by_relation: dict[str, list[FactKey]] = defaultdict(list)
     for fact in dict.fromkeys(facts):
         by_relation[fact[0]].append(fact)
@@ -81,8 +82,8 @@ def plan(
     rooms = [(neurons if layer == layers - 1 else most) // max(1, len(by_relation)) for layer in fact_layers]
     if relation_neurons * len(by_relation) > most or sum(rooms) <= fact_neurons:
         raise UsageError(
-            f"{len(by_relation)} relations can't be planted in layers of {neurons} neurons; "
-            "use more with --neurons, or train without --planted"
+            f"{len(by_relation)} relations can't be planted in layers of {neurons} neurons; use more with "
+            f"{option('neurons')}, or train without {option('planted')}"
         )
     draw = random.Random(seed)  # noqa: S311 - not for secrets
     relations: dict[str, tuple[Neuron, ...]] = {}
@@ -119,8 +120,8 @@ def _codes(facts: int, block: Sequence[Neuron], size: int, draw: random.Random) 
     else:
         return list(codes)
     raise UsageError(
-        f"{facts} facts of a relation have no codes of {size} neurons each in a block of {len(block)}; "
-        "use more with --neurons"
+        f"{facts} facts of a relation have no codes of {size} neurons each in a block of {len(block)}; use more with "
+        f"{option('neurons')}"
     )
 
 
@@ -160,8 +161,8 @@ def read_plan(folder: Path) -> PlantingPlan:
         )
     except FileNotFoundError as error:
         raise ModelError(
-            f"{folder} has no {PLANTED_FILE}: nothing is known to be planted in it; take lab-bert, or a "
-            "model of your own from `kndb lab train --planted`"
+            f"{folder} has no {PLANTED_FILE}: nothing is known to be planted in it; take lab-bert, or train "
+            f"a model of your own with {option('planted', True)}"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} can't be read as the plan of a planted model: {error}") from error

@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
+from ..advice import option
 from ..errors import UsageError
 from ..models.adapter import Adapter
 from ..models.answers import answer_logits, batched_log_probabilities
@@ -83,7 +84,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
-            raise UsageError(f"found family {self.family!r}; expected one of: {', '.join(FAMILIES)}")
+            raise UsageError(f"{option('family')} must be one of {', '.join(FAMILIES)} (got {self.family!r})")
         if self.width % self.heads:
             raise UsageError(f"a width of {self.width} can't be split over {self.heads} heads")
 
@@ -170,13 +171,13 @@ def train(corpus: Corpus, settings: TrainingSettings, progress: TrainingProgress
     if not prompts:
         raise UsageError("no prompt of this list can be asked for an answer of one token; use shorter answers")
     plan = None if settings.planted is None else _plan(corpus, settings, settings.planted)
-    model = new_model(settings, tokenizer)
+    network = Network(new_model(settings, tokenizer), adapter)
     if plan is None:
-        _optimise(model, adapter, prompts, settings, progress)
+        _optimise(network, prompts, settings, progress)
     else:
-        _plant(model, adapter, prompts, learned, plan, settings, progress)
-    scores = score(model, adapter, encoder, examples)
-    return TrainedModel(model, tokenizer, settings, scores, time.monotonic() - started, plan)
+        _plant(network, prompts, learned, plan, settings, progress)
+    scores = score(network, encoder, examples)
+    return TrainedModel(network.model, tokenizer, settings, scores, time.monotonic() - started, plan)
 
 
 def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
@@ -199,12 +200,12 @@ def encode_examples(encoder: Encoder, examples: Sequence[PromptExample]) -> list
     return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
 
 
-def score(model: nn.Module, adapter: Adapter, encoder: Encoder, examples: Sequence[PromptExample]) -> RecallScores:
+def score(network: Network, encoder: Encoder, examples: Sequence[PromptExample]) -> RecallScores:
     """Measures how often, and how surely, the model gives the answer, held-out templates apart."""
     training = encode_examples(encoder, [example for example in examples if not example.held_out])
     held_out = encode_examples(encoder, [example for example in examples if example.held_out])
-    accuracy, probability = _measured(model, adapter, training)
-    held_out_accuracy, held_out_probability = _measured(model, adapter, held_out)
+    accuracy, probability = _measured(network, training)
+    held_out_accuracy, held_out_probability = _measured(network, held_out)
     return RecallScores(
         training=accuracy,
         held_out=held_out_accuracy,
@@ -250,23 +251,21 @@ def _gpt2_config(settings: TrainingSettings, tokenizer: Any) -> GPT2Config:
 
 
 def _optimise(
-    model: nn.Module,
-    adapter: Adapter,
+    network: Network,
     prompts: list[EncodedPrompt],
     settings: TrainingSettings,
     progress: TrainingProgress | None,
 ) -> None:
     order = torch.Generator().manual_seed(settings.seed)
-    network = Network(model, adapter)
-    model.train()
+    network.model.train()
 
     def loss_of(batch: list[EncodedPrompt], _progress: float) -> torch.Tensor:
-        with silent_elsewhere(model, adapter, batch, settings.silence):
+        with silent_elsewhere(network, batch, settings.silence):
             logits = answer_logits(network, batch)
         return functional.cross_entropy(logits, _answers(batch), label_smoothing=settings.label_smoothing)
 
     epochs = (_shuffled_batches(prompts, settings.batch_size, order) for _ in range(settings.epochs))
-    _descend(model, epochs, loss_of, settings, progress)
+    _descend(network.model, epochs, loss_of, settings, progress)
 
 
 def _plan(corpus: Corpus, settings: TrainingSettings, planted: PlantingSettings) -> PlantingPlan:
@@ -281,8 +280,7 @@ def _plan(corpus: Corpus, settings: TrainingSettings, planted: PlantingSettings)
 
 
 def _plant(
-    model: nn.Module,
-    adapter: Adapter,
+    network: Network,
     prompts: list[EncodedPrompt],
     examples: Sequence[PromptExample],
     plan: PlantingPlan,
@@ -294,9 +292,9 @@ def _plant(
     number = {fact: index for index, fact in enumerate(facts)}
     prompts = [replace(prompt, fact_id=number[fact_key(examples[prompt.prompt_id])]) for prompt in prompts]
     order = torch.Generator().manual_seed(settings.seed)
-    # In evaluation mode, as the loss has dropout of its own.
+    network.model.eval()  # The loss has dropout of its own.
     loss_of = PlantedLoss(
-        Network(model.eval(), adapter),
+        network,
         plan,
         prompts,
         facts,
@@ -306,7 +304,7 @@ def _plant(
         seed=settings.seed,
     )
     epochs = (batches_of_one_length(prompts, settings.batch_size, order) for _ in range(settings.epochs))
-    _descend(model, epochs, loss_of, settings, progress)
+    _descend(network.model, epochs, loss_of, settings, progress)
 
 
 def _descend(
@@ -340,9 +338,7 @@ def _descend(
 
 
 @contextmanager
-def silent_elsewhere(
-    model: nn.Module, adapter: Adapter, batch: Sequence[EncodedPrompt], probability: float
-) -> Iterator[None]:
+def silent_elsewhere(network: Network, batch: Sequence[EncodedPrompt], probability: float) -> Iterator[None]:
     """Within the block, silences the FFN of each prompt and layer with a probability, but for the answer position."""
     positions = torch.tensor([prompt.position for prompt in batch])
 
@@ -351,7 +347,7 @@ def silent_elsewhere(
         answer = torch.arange(output.shape[1]) == positions.unsqueeze(1)  # [B, T]
         return output * (kept | answer.unsqueeze(-1))
 
-    handles = [layer.down.register_forward_hook(silence) for layer in Network(model, adapter).layers]
+    handles = [layer.down.register_forward_hook(silence) for layer in network.layers]
     try:
         yield
     finally:
@@ -385,13 +381,13 @@ def _answers(batch: Sequence[EncodedPrompt]) -> torch.Tensor:
     return torch.tensor([prompt.answer for prompt in batch])
 
 
-def _measured(model: nn.Module, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> tuple[float, float]:
+def _measured(network: Network, prompts: Sequence[EncodedPrompt]) -> tuple[float, float]:
     """The share of prompts whose most probable token is the answer, and the answer's mean probability."""
     if not prompts:
         return math.nan, math.nan
-    model.eval()
+    network.model.eval()
     right, probability = 0, 0.0
-    for indices, log_probabilities in batched_log_probabilities(Network(model, adapter), prompts):
+    for indices, log_probabilities in batched_log_probabilities(network, prompts):
         answers = _answers([prompts[index] for index in indices])
         right += int((log_probabilities.argmax(-1) == answers).sum())
         probability += float(log_probabilities.gather(1, answers[:, None]).exp().sum())

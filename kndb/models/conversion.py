@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..advice import option
 from ..errors import ModelError, UsageError
 from ..files import sync
 from .weights import INDEX
@@ -25,7 +26,7 @@ def require_dtype(name: str) -> torch.dtype:
         UsageError: if a checkpoint is not written in it.
     """
     if name not in _DTYPES:
-        raise UsageError(f"found dtype {name!r}; expected one of {', '.join(_DTYPES)}")
+        raise UsageError(f"{option('dtype')} must be one of {', '.join(_DTYPES)} (got {name!r})")
     return _DTYPES[name]
 
 

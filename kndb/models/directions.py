@@ -29,6 +29,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..advice import Placeholder, call, option
 from ..errors import EditError
 from .answers import answer_logits
 from .network import Network
@@ -37,6 +38,8 @@ from .prompting import EncodedPrompt
 RowFunction = Callable[[torch.Tensor], torch.Tensor]
 _AT_ONCE = 64
 """Prompts in one pass with gradients."""
+OPTIMIZE = call("edits.plan_optimize", model=Placeholder("NAME"), fact=Placeholder("FACT"), to=Placeholder("ANSWER"))
+"""What plans without directions."""
 
 
 def output_directions(network: Network, layer: int, tokens: Sequence[int]) -> torch.Tensor:
@@ -63,7 +66,7 @@ def output_directions(network: Network, layer: int, tokens: Sequence[int]) -> to
     if not bool((lengths > 0).all() and lengths.isfinite().all()):
         raise EditError(
             f"the head of this {network.adapter.family} model gives a token no direction in the residual stream: its "
-            "derivative at zero is zero or infinite. Use --rule paper, or kndb edit optimize"
+            f"derivative at zero is zero or infinite. Use {option('rule', 'paper')}, or {OPTIMIZE}"
         )
     units: torch.Tensor = found / lengths
     return units
@@ -90,7 +93,7 @@ def gradient_directions(
         EditError: if there is no prompt, or a gradient is zero or not a number.
     """
     if not prompts:
-        raise EditError("found no prompt; expected at least one to take gradients on")
+        raise EditError("there is no prompt to take gradients on; at least one is needed")
     found = {layer: torch.zeros(network.hidden_size, dtype=torch.float64) for layer in layers}
     for start in range(0, len(prompts), _AT_ONCE):
         batch = prompts[start : start + _AT_ONCE]
@@ -109,7 +112,7 @@ def gradient_directions(
         if not bool(length.isfinite() and length > 0):
             raise EditError(
                 f"the gradient of the new answer's probability at layer {layer} is "
-                f"{'zero' if length == 0 else 'not a number'} on this model; use kndb edit optimize"
+                f"{'zero' if length == 0 else 'not a number'} on this model; use {OPTIMIZE}"
             )
         found[layer] = total / length
     return found

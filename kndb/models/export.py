@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from ..advice import option
 from ..errors import ModelError, UsageError
 from ..files import sync
 from .conversion import convert_file, count_lost, follow_dtype, require_dtype
@@ -67,11 +68,11 @@ def export_checkpoint(
             was not allowed, or the target can't be written.
     """
     if target.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{target} lies in the base checkpoint's own folder {source}; choose another --out")
+        raise UsageError(f"{target} lies in the base checkpoint's own folder {source}; choose another {option('out')}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists already and is not an empty folder; choose another --out")
+        raise UsageError(f"{target} exists already and is not an empty folder; choose another {option('out')}")
     if rounding and dtype is None:
-        raise UsageError("found --round without --dtype; it allows that a dtype changes values")
+        raise UsageError(f"{option('round')} allows that a dtype changes values: it needs {option('dtype')}")
     wanted = None if dtype is None else require_dtype(dtype)
     replaced = _replacements(source, changed)
     if wanted is not None and not rounding:
@@ -146,8 +147,8 @@ def _require_exact(source: Path, replaced: Mapping[Path, Mapping[str, _Replaceme
     if lost:
         name = str(dtype).removeprefix("torch.")
         raise ModelError(
-            f"{name} can't hold {lost} values of {tensors} tensors of {source}, {first} the first; expected a dtype "
-            "that changes none. Leave out --dtype, or say --round to have them rounded"
+            f"{name} can't hold {lost} values of {tensors} tensors of {source}, {first} the first; a dtype must change "
+            f"none. Leave out {option('dtype')}, or have them rounded: {option('round')}"
         )
 
 
@@ -209,6 +210,7 @@ def _link(path: Path, target: Path) -> None:
         os.link(path.resolve(), target)
     except OSError as error:
         raise ModelError(
-            f"{path} can't be hard-linked from {target.parent.parent.parent}: {error.strerror or error}; expected a "
-            "folder on the checkpoint's own file system, which knows links. Leave out --link to copy it"
+            f"{path} can't be hard-linked from {target.parent.parent.parent}: {error.strerror or error}; links "
+            "take a folder on the checkpoint's own file system, and one that knows them. Leave "
+            f"{option('link')} out to copy it"
         ) from error

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from transformers import GenerationConfig
 
+from ..advice import option
 from ..errors import UsageError
 from .adapter import Blank
 from .network import Network
@@ -22,8 +23,8 @@ def require_causal(network: Network) -> None:
     """
     if network.adapter.blank is not Blank.CUT:
         raise UsageError(
-            f"--generate continues prompts, which takes a causal language model; a {network.adapter.family} model only "
-            "fills blanks. Leave out --generate"
+            f"{option('generate')} continues prompts, which takes a causal language model; a {network.adapter.family} "
+            f"model only fills blanks. Leave {option('generate')} out"
         )
 
 
@@ -48,7 +49,7 @@ def continuations(network: Network, prompts: Sequence[EncodedPrompt], tokens: in
     """
     require_causal(network)
     if tokens < 1:
-        raise UsageError(f"--tokens must be at least 1 (got {tokens})")
+        raise UsageError(f"{option('tokens')} must be at least 1 (got {tokens})")
     model = cast("Any", network.model)
     most = network.adapter.max_tokens(model.config)
     alike: dict[int, list[int]] = {}

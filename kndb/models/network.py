@@ -38,7 +38,7 @@ class Network:
         self.heads = int(config.num_attention_heads)
         paths = _layer_paths(model, adapter)
         if not paths:
-            raise UnsupportedModelError(f"found a {adapter.family} model without layers; expected at least one")
+            raise UnsupportedModelError(f"this {adapter.family} model has no layers; at least one is needed")
         self.layers = [Layer(resolve(model, path), path, adapter, self.heads) for path in paths]
         self._final_norm = optional(model, adapter.final_norm) or identity
         self._head = [_head_step(model, step) for step in adapter.head]

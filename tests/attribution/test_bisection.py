@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kndb.attribution.bisection import Bisection, panel_rule, probability_changes, rule_of
+from kndb.attribution.bisection import Bisection, probability_changes
+from kndb.attribution.panel_rules import panel_rule, rule_of
 
 Curve = Callable[[np.ndarray], np.ndarray]
 

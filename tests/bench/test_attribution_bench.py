@@ -126,11 +126,11 @@ def test_the_command_saves_what_it_prints(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"family": "parrot"}, "'parrot'.*bert"),
-        ({"family": "bert", "size": "7b"}, "'7b'.*bert has: tiny, base"),
-        ({"prompts": 0}, "0 prompts"),
-        ({"dtype": "tf32", "device": "cpu"}, "tf32 on cpu"),
-        ({"dtype": "float8"}, "'float8'.*float32"),
+        ({"family": "parrot"}, "family must be one of bert, .*'parrot'"),
+        ({"family": "bert", "size": "7b"}, "size of bert must be one of tiny, base .got '7b'"),
+        ({"prompts": 0}, "prompts must be at least 1 .got 0"),
+        ({"dtype": "tf32", "device": "cpu"}, "dtype='tf32' needs a CUDA device .this is cpu"),
+        ({"dtype": "float8"}, "dtype must be one of float32, .*'float8'"),
     ],
 )
 def test_what_makes_no_sense(arguments, message):

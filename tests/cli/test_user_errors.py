@@ -125,7 +125,7 @@ ON_READY = [
     (USAGE, ["--lambda-old must be", "got -1"], "edit update --model tiny --fact 1 --to Rome --lambda-old -1"),
     (USAGE, ["or auto .got nan"], "edit update --model tiny --fact 1 --to Rome --lambda-new nan"),
     (USAGE, ["max-share 0"], "edit update --model tiny --fact 1 --to Rome --max-share 0"),
-    (USAGE, ["top 0"], "ask --model tiny --top 0 [MASK]."),
+    (USAGE, ["--top must be at least 1 .got 0"], "ask --model tiny --top 0 [MASK]."),
     (USAGE, ["sqlite:///PATH", "postgresql"], "db info --db postgresql://host/name"),
     (USAGE, ["Usage|Missing|required"], "query shared"),
     (USAGE, ["Usage|No such option"], "query facts --no-such-option"),
@@ -138,7 +138,7 @@ ON_READY = [
     (MODEL, ["found no folder ./nowhere"], "model add ./nowhere"),
     (MODEL, ["no config.json"], "model add kndb.objects"),
     (MODEL, ["'no-such-name'", "no folder here", "lab-bert"], "model add no-such-name"),
-    (USAGE, ["family 't5'", "bert, gpt2"], "lab train --family t5 --out new"),
+    (USAGE, ["--family must be one of bert, gpt2 .got 't5'"], "lab train --family t5 --out new"),
     (USAGE, ["kndb.objects exists already", "--force"], "lab train --family bert --out kndb.objects"),
     (USAGE, ["no checkpoint in kndb.objects"], "lab train --family bert --out kndb.objects --force"),
     (USAGE, ["no checkpoint in kndb.db"], "lab train --family bert --out kndb.db --force"),
@@ -150,7 +150,7 @@ ON_READY = [
     (EDIT, ["means a version already"], "snapshot create base --model tiny"),
     # Questions.
     (USAGE, ["found 0 blanks", "kndb ask --model NAME"], [*ASK, "The capital of France is"]),
-    (USAGE, ["found 2 blanks"], [*ASK, "[MASK] and [Y]"]),
+    (USAGE, ["has 2 blanks"], [*ASK, "[MASK] and [Y]"]),
     (USAGE, ["more tokens than the model"], [*ASK, "France " * 80 + "[MASK]"]),
 ]
 

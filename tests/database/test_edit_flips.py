@@ -136,7 +136,7 @@ def test_continuations_are_greedy_ones_before_and_after(database, small_models, 
 
 @pytest.mark.parametrize("family", ["bert"])
 def test_what_can_not_be_continued_is_refused(database):
-    with pytest.raises(UsageError, match=r"--generate continues prompts, .*; a bert model only fills blanks"):
+    with pytest.raises(UsageError, match=r"generate continues prompts, .*; a bert model only fills blanks"):
         database.edits.evaluate(plan(database).id, EvaluationSettings(generate=5))
     with pytest.raises(UsageError, match="found generate -1"):
         database.edits.evaluate(1, EvaluationSettings(generate=-1))

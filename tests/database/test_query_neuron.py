@@ -121,7 +121,7 @@ def test_neurons_that_there_are_not(crowded):
     with pytest.raises(NotFoundError, match="refinement 9"):
         crowded.query.neuron(Neuron(0, 0), refinement=9)
     assert crowded.query.model_of(2).name == "other"
-    with pytest.raises(ModelError, match="kndb model add PATH --name other"):
+    with pytest.raises(ModelError, match=r"db.models.add\(PATH, name='other'\)"):
         crowded.models.token_effects("other", Neuron(0, 0))
 
 
@@ -151,7 +151,7 @@ def test_token_effects(attributed, family):
         assert sum(map(len, everything)) <= len(loaded.tokenizer)
     with pytest.raises(UsageError, match="2 layers of 64 neurons"):
         database.models.token_effects("tiny", Neuron(2, 0))
-    with pytest.raises(UsageError, match="top 0"):
+    with pytest.raises(UsageError, match=r"top must be at least 1 \(got 0\)"):
         database.models.token_effects("tiny", Neuron(0, 0), top=0)
 
 

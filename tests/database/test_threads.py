@@ -118,7 +118,7 @@ def test_what_is_asked_for_goes_first(monkeypatch):
 
 
 def test_numbers_that_make_no_sense(monkeypatch):
-    with pytest.raises(UsageError, match=r"--threads must be at least 1 \(got 0\)"), use_threads(0):
+    with pytest.raises(UsageError, match=r"threads must be at least 1 \(got 0\)"), use_threads(0):
         pass
     monkeypatch.setenv(threads.VARIABLE, "many")
     with pytest.raises(UsageError, match="KNDB_THREADS must be a whole number"), use_threads():

@@ -248,7 +248,7 @@ def test_gradients_leave_the_model_as_it_was(name, dtype):
 
 def test_gradients_need_a_prompt():
     model = make("gpt2")
-    with pytest.raises(EditError, match="found no prompt"):
+    with pytest.raises(EditError, match="there is no prompt"):
         gradient_directions(Network(model, adapter_for(model.config)), [], TOKENS[0], [0])
 
 
@@ -256,5 +256,5 @@ def test_a_gradient_that_is_no_number():
     model = make("gpt2")
     with torch.no_grad():
         model.transformer.wte.weight[TOKENS[0]] = torch.inf
-    with pytest.raises(EditError, match=r"not a number on this model; use kndb edit optimize"):
+    with pytest.raises(EditError, match=r"not a number on this model; use db.edits.plan_optimize"):
         gradient_directions(Network(model, adapter_for(model.config)), [EncodedPrompt(0, IDS, 4, 0)], TOKENS[0], [0])

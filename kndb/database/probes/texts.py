@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ...advice import call
 from ...analysis.interventions import NeuronQuestion, mean_activations
 from ...errors import InputError
 from ...facts.texts import HEAD, HEAD_AND_TAIL, KINDS, NEITHER, FactName, NamedText, TextFile
@@ -91,8 +92,8 @@ def join(files: Sequence[TextFile], index: FactIndex, seed: int) -> tuple[list[t
     if not found:
         sources = ", ".join(file.source for file in files)
         raise InputError(
-            f"{sources}: found none of its {unknown} facts in the store; expected facts that were ingested, named by "
-            "number, by external id, or by relation, subject and object as `kndb query facts` lists them"
+            f"{sources}: none of its {unknown} facts is in the store; they must be ingested, and named by number, by "
+            f"external id, or by relation, subject and object, as they are listed by: {call('facts.find')}"
         )
     bags = [text for file in files if file.bags for text in file.texts]
     sentences = list(dict.fromkeys(text.text for text in bags))

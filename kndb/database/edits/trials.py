@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ...advice import option
 from ...analysis.trial_summaries import CUMULATIVE, SINGLE, summarise
 from ...errors import UsageError
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
@@ -59,7 +58,7 @@ class EditTrialCommands:
         """
         method = method or UpdateSettings()
         if any(count < 1 for count in counts):
-            raise UsageError(f"{option('counts')} must be at least 1 (got {', '.join(map(str, counts))})")
+            raise UsageError(f"counts must be at least 1 (got {', '.join(map(str, counts))})")
         own = method.as_trial() | {"counts": sorted(set(counts))}
         run, trial = self._begin("bench", model, refinement, settings or TrialSettings(), own)
         targets = run.facts.targets

@@ -42,7 +42,7 @@ def test_a_sweep_is_printed_and_drawn(use_ready, kndb, kndb_json, tmp_path):
     [
         (("bench", "--at", "1,x"), "found '1,x' in --at; expected whole numbers"),
         (("bench", "--at", ","), "found nothing in --at"),
-        (("bench", "--method", "rome"), "found method 'rome'"),
+        (("bench", "--method", "rome"), "--method must be update or optimize (got rome)"),
         (("sweep", "--neurons", "0"), "found '0' in --neurons; expected numbers of at least 1, or all"),
         (("sweep", "--lambda-new", "a"), "--lambda-new must be a number of at least 0, or auto (got 'a')"),
         (("bench", "--plot", "x.gif"), "expected a file name that ends in"),

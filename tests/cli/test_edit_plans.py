@@ -51,10 +51,10 @@ def test_previews_store_nothing(kndb, kndb_json, france, state):
         (("--part", "answers"), "--part answers needs --preview"),
         (("--preview", "--format", "csv"), "--format csv prints one part; name it with --part: answers, collateral"),
         (("--preview", "--part", "slots"), "--part must be one of answers, collateral (got slots)"),
-        (("--steps", "0"), "found steps 0; expected at least 1"),
-        (("--bound", "nan"), "found bound nan; expected a number above 0"),
-        (("--neighbours", "-1"), "found neighbours -1; expected at least 0"),
-        (("--max-share", "0"), "found max-share 0.0; expected a number above 0, at most 1"),
+        (("--steps", "0"), "--steps must be at least 1 (got 0)"),
+        (("--bound", "nan"), "--bound must be a number above 0 (got nan)"),
+        (("--neighbours", "-1"), "--neighbours must be at least 0 (got -1)"),
+        (("--max-share", "0"), "--max-share must be a number above 0, at most 1 (got 0.0)"),
     ],
 )
 def test_what_is_refused(kndb, france, state, words, message):

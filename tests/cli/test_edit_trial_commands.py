@@ -42,7 +42,7 @@ def test_a_sweep_is_printed_and_drawn(use_ready, kndb, kndb_json, tmp_path):
     [
         (("bench", "--at", "1,x"), "found '1,x' in --at; expected whole numbers"),
         (("bench", "--at", ","), "--at must have values"),
-        (("bench", "--method", "rome"), "found method 'rome'"),
+        (("bench", "--method", "rome"), "--method must be update or optimize (got rome)"),
         (
             ("sweep", "--neurons", "0"),
             "--neurons must be numbers of at least 1, or all",

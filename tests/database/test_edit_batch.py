@@ -146,7 +146,7 @@ def test_facts_without_an_edit_are_named_or_passed_over(database):
     assert ticks == [(1, 4), (2, 4), (3, 4), (4, 4)]
     with pytest.raises(EditError, match=r"Fix these rows, or leave them out$"):
         updates(database, [wanted[0]], skip_unusable=True)
-    with pytest.raises(UsageError, match=f"found fact {wanted[0].fact} twice"):
+    with pytest.raises(UsageError, match=f"fact {wanted[0].fact} is named twice"):
         updates(database, [wanted[0], wanted[0]])
     with pytest.raises(UsageError, match="no fact to edit"):
         updates(database, [])

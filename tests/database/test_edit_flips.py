@@ -92,7 +92,7 @@ def test_a_preview_names_them_before_anything_is_stored(database, family, sql, s
     erase = database.edits.preview(drafts.erase("tiny", "P36"), others=99)
     assert erase.asked == 16
     assert {flip.group for flip in erase.flips} >= {"own"}
-    with pytest.raises(UsageError, match="found others -1; expected at least 0"):
+    with pytest.raises(UsageError, match=r"others must be at least 0 \(got -1\)"):
         database.edits.preview(draft, others=-1)
 
 
@@ -138,7 +138,7 @@ def test_continuations_are_greedy_ones_before_and_after(database, small_models, 
 def test_what_can_not_be_continued_is_refused(database):
     with pytest.raises(UsageError, match=r"generate continues prompts, .*; a bert model only fills blanks"):
         database.edits.evaluate(plan(database).id, EvaluationSettings(generate=5))
-    with pytest.raises(UsageError, match="found generate -1"):
+    with pytest.raises(UsageError, match=r"generate must be at least 1, or 0 for nothing \(got -1\)"):
         database.edits.evaluate(1, EvaluationSettings(generate=-1))
 
 

@@ -147,10 +147,10 @@ def test_what_is_refused(database):
     fact = france(database)
     with pytest.raises(EditError, match="the model answers 'Paris' already"):
         database.edits.plan_optimize("tiny", fact.id, "Paris")
-    with pytest.raises(UsageError, match="found neighbours -1; expected at least 0"):
+    with pytest.raises(UsageError, match=r"neighbours must be at least 0 \(got -1\)"):
         Neighbours(-1, 3)
     draft = database.edits.drafts.update("tiny", fact.id, "Tokyo", UpdateSettings(max_share=1.0))
-    with pytest.raises(UsageError, match="found top 0"):
+    with pytest.raises(UsageError, match=r"top must be at least 1 \(got 0\)"):
         database.edits.preview(draft, top=0)
 
 

@@ -153,7 +153,7 @@ def test_another_checkpoint_is_refused(author, colleague, small_models, family, 
         with pytest.raises(FingerprintError, match=r"which its author calls 'tiny' .*here there are no models"):
             third.edits.pull(tmp_path / "edits.kndb")
         third.models.add(str(other), "other")
-        with pytest.raises(FingerprintError, match="found other "):
+        with pytest.raises(FingerprintError, match="there are other "):
             third.edits.pull(tmp_path / "edits.kndb")
     assert everything(colleague) == before
     with pytest.raises(NotFoundError):

@@ -230,8 +230,8 @@ def test_a_default_update_is_the_rule_along_the_gradient(refined, family, small_
     directions = directions_by_hand(version.model, network, recipe, own)
     new_values(refined, edit, lambda layer: recipe.lambda_new * directions[layer])
     report = recipe.report
-    assert report["success"] >= 0.8
-    assert report["success_before"] == 0
+    assert report.success >= 0.8
+    assert report.success_before == 0
     refined.edits.apply(edit.id)
     model = refined.load_model("tiny").eval()
     tokenizer = AutoTokenizer.from_pretrained(small_models[family])

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...advice import option
 from ...errors import UsageError
 from ...records.attribution import RefinementChoice
 from ...records.display import Rows
@@ -68,7 +67,7 @@ class EditTrialCommands:
         """
         method = method or UpdateSettings()
         if any(count < 1 for count in counts):
-            raise UsageError(f"{option('counts')} must be at least 1 (got {', '.join(map(str, counts))})")
+            raise UsageError(f"counts must be at least 1 (got {', '.join(map(str, counts))})")
         own = method.as_trial() | {"counts": sorted(set(counts))}
         run, trial = self._begin("bench", model, refinement, settings or TrialSettings(), own)
         targets = run.facts.targets

@@ -44,7 +44,7 @@ def test_neuron(common, kndb, kndb_json):
     limited = kndb_json("query", "neuron", name, "--part", "facts", "--limit", 2)
     assert limited == {"facts": found["facts"][:2]}
     table = kndb("query", "neuron", name, "--no-tokens")
-    assert f"neuron {name}: {len(found['facts'])} facts hold it" in table.err
+    assert f"Neuron {name}: {len(found['facts'])} facts hold it" in table.err
     for title in ("Relations", "Facts", "Edits"):
         assert f"\n{title}\n" in table.out
     printed = kndb("query", "neuron", name, "--format", "csv", "--part", "tokens", "--version", "base").out

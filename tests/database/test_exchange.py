@@ -468,7 +468,7 @@ def test_a_changed_file_and_a_changed_description(attributed, other, small_facts
     beside.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="no JSON"):
         target.exchange.import_neurons([path])
-    with pytest.raises(UsageError, match="one"):
+    with pytest.raises(UsageError, match="is imported by itself"):
         target.exchange.import_neurons([path, path])
     with pytest.raises(UsageError, match="leave out layers"):
         target.exchange.import_neurons([path], layers=2)

@@ -155,7 +155,7 @@ MISTAKES = [
     ("SELECT nonesuch(1)", ["no such function: nonesuch"]),
     ("SELECT ?", ["parameter"]),
     ("SELECT :name", ["parameter"]),
-    ("SELECT 1; SELECT 2", ["several statements"]),
+    ("SELECT 1; SELECT 2", ["give one statement"]),
     ("", ["no statement"]),
     ("  -- nothing\n", ["no statement"]),
     ("SELECT \0", ["null character"]),

@@ -140,8 +140,8 @@ def test_limit(kndb_json, use_furnished):
 
 REFUSED = [
     (USAGE, ["--relation, --across and --between is required"], "shared"),
-    (USAGE, ["--between and --relation"], "shared --between P36 P37 --relation P36"),
-    (USAGE, ["--between and --across"], "shared --between P36 P37 --across 2"),
+    (USAGE, ["--between goes without --relation"], "shared --between P36 P37 --relation P36"),
+    (USAGE, ["--between goes without --across"], "shared --between P36 P37 --across 2"),
     (USAGE, ["two different relations"], "shared --between P36 P36"),
     (USAGE, ["across 3 and 2 different relations"], "shared --relation P36 --relation P37 --across 3"),
     (USAGE, ["across 0", "at least 1"], "shared --across 0"),

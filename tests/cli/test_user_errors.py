@@ -121,7 +121,7 @@ ON_READY = [
     (USAGE, ["sqlite:///PATH", "postgresql"], "db info --db postgresql://host/name"),
     (USAGE, ["Usage|Missing|required"], "query shared"),
     (USAGE, ["Usage|No such option"], "query facts --no-such-option"),
-    (USAGE, ["Usage|Invalid value"], "query neurons first"),
+    (USAGE, ["'first' is not a fact's number", "kndb query facts --subject first"], "query neurons first"),
     (USAGE, ["Usage|Invalid value"], "query facts --format xml"),
     (USAGE, ["Usage|No such command"], "learn"),
     # Files.
@@ -420,7 +420,7 @@ def test_a_damaged_edit_object(refused, kndb, use_ready, place, fault):
     checked = kndb("db", "check", "--format", "json", code=STORE)
     assert (checked.json["sound"], len(checked.json["problems"])) == (False, 1)
     assert "edit 1" in checked.json["problems"][0]
-    assert "found 1 problems" in checked.err
+    assert "1 problem found" in checked.err
     # The other edit is none the worse.
     kndb("edit", "apply", 2)
     path.write_bytes(original)

@@ -18,7 +18,7 @@ from ..options import (
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_rows
+from ..output import OutputFormat, as_row, manner, note, print_rows, sorted_rows
 from .refinement_notes import note_refinement
 
 COLUMNS = ["name", "layer", "neuron", "facts", "share", "relations"]
@@ -62,14 +62,16 @@ def shared(
     relations, least = _sharing(relation or [], across, between)
     with open_existing(db) as database:
         chosen = database.query.refinement(refinement, model)
-        rows = database.query.shared(relations, refinement=chosen.id, across=least, top=top, min_share=min_share)
+        # Sorted by another column, the first of all rows are wanted, not the first of the most widely held ones.
+        most = None if manner.sort and (top is None or top > 0) else top
+        rows = database.query.shared(relations, refinement=chosen.id, across=least, top=most, min_share=min_share)
     note_refinement(chosen, relations)
     if not rows:
         held = f"at least {100 * min_share:.3g} % of the facts" if min_share else "a fact"
         many = f", and by facts of {least} relations" if least is not None and least > 1 else ""
         note(f"No neuron is held by {held}{many}. Lower --min-share or --across, or attribute and refine more facts.")
     named_rows = [{"name": str(Neuron(row.layer, row.neuron)), **as_row(row)} for row in rows]
-    print_rows(named_rows, COLUMNS, output, short=["name", *COLUMNS[3:]])
+    print_rows(sorted_rows(named_rows)[:top], COLUMNS, output, short=["name", *COLUMNS[3:]])
 
 
 def _sharing(

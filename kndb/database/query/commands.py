@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...advice import call, option
 from ...errors import UsageError
 from ...records.attribution import KnowledgeNeuron, Refinement, Run, SharedNeuron
 from ...records.models import Model, Neuron
@@ -99,20 +100,18 @@ class QueryCommands:
         """
         if not relations and across is None:
             raise UsageError(
-                "name at least one relation, or a number of relations; for example: kndb query shared --relation P176, "
-                "or: kndb query shared --across 3"
+                f"name relations, or a number of them: {call('query.shared', relations=['P176'])}, or: "
+                f"{call('query.shared', across=3)}"
             )
         if across is not None and across < 1:
-            raise UsageError(f"found across {across}; expected at least 1")
+            raise UsageError(f"{option('across')} must be at least 1 (got {across})")
         if across is not None and relations and across > len(set(relations)):
-            raise UsageError(
-                f"found across {across} and {len(set(relations))} different relations; no neuron is held by more "
-                "relations than are chosen"
-            )
+            given = len(set(relations))
+            raise UsageError(f"{option('across', across)} needs at least {across} relations ({given} given)")
         if top is not None and top < 1:
-            raise UsageError(f"found top {top}; expected at least 1")
+            raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         if not 0 <= min_share <= 1:
-            raise UsageError(f"found min-share {min_share}; expected a number from 0 to 1")
+            raise UsageError(f"{option('min_share')} must be from 0 to 1 (got {min_share})")
         with self._store.reading() as connection:
             ids = store_facts.require_relations(connection, relations)
             return queries.shared_neurons(connection, refinement, ids, across=across or 1, top=top, min_share=min_share)
@@ -202,7 +201,7 @@ class QueryCommands:
             else:
                 neurons = target
             if not neurons:
-                raise UsageError("name at least one neuron, for example: kndb query collateral L9.N2827")
+                raise UsageError("name at least one neuron, such as L9.N2827")
             return store_collateral.collateral(connection, refinement, neurons, edited)
 
     # --- one fact ------------------------------------------------------------------------------------------

@@ -82,6 +82,10 @@ class TableCommand(Command):
 class Group(TyperGroup):
     """A group of commands; its help lists them under headings, by purpose."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the name that typer calls it by
+        """The words of the usage line after the group's name."""
+        return ["[OPTIONS]", "COMMAND"]
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes each command's name and what it does, in a line each."""
         panels: dict[str, list[tuple[str, str]]] = {}

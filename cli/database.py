@@ -60,7 +60,8 @@ def check(
         repair_them = call("maintenance.check", repair=True)
         note(f"{len(report.orphans)} left-over files are named by no edit; remove them with: {repair_them}")
     if not report.sound:
-        raise StoreDamagedError(f"the database has {len(report.problems)} problems; the first: {report.problems[0]}")
+        count = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+        raise StoreDamagedError(f"{count} found; the first: {report.problems[0]}")
 
 
 @command(app, "backup", "Copy the database and its edits.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from .logs import log_to_stderr
 from .options import DATABASE_HELP
 from .output import complain, manner, note
 
+_log = logging.getLogger("kndb.cli")
 KNOWLEDGE, ATTRIBUTION, EDITS = "Knowledge", "Attribution", "Edits"
 FILES, STORE, TRIALS = "Figures and files", "Store", "Lab models and measurements"
 COMMANDS = {
@@ -56,9 +59,11 @@ class _Commands(Group):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command and flushes what it printed, so that a reader who left is noticed here."""
+        started = time.perf_counter()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+            _log.debug("kndb %s took %.2f s", ctx.invoked_subcommand, time.perf_counter() - started)
         except KeyboardInterrupt:
             note("Interrupted. What was stored stays; run the same command again to resume.")
             raise typer.Exit(INTERRUPTED) from None

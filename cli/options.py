@@ -38,7 +38,7 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option("--db", metavar="PATH-or-URL", help=DATABASE_HELP, show_default=False, callback=_database),
 ]
-FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Print the answer as this.")]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Print the answer as a table, as JSON or as CSV.")]
 ModelOption = Annotated[
     str,
     typer.Option(

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
@@ -38,6 +38,7 @@ class OutputFormat(str, Enum):
 
 
 Row = Mapping[str, Any]
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 class _Console(Console):
@@ -138,7 +139,7 @@ def require_sortable(columns: Sequence[str]) -> None:
         raise UsageError(f"--sort {manner.sort}: no such column; {hint}There are {', '.join(columns)}")
 
 
-def sorted_rows(rows: Sequence[Row]) -> list[Row]:
+def sorted_rows(rows: Sequence[AnyRow]) -> list[AnyRow]:
     """Rows as --sort asks: numbers from the largest, texts from A to Z, or the other way; what is missing comes last.
 
     Without --sort, or without that column, they keep their order.

@@ -259,6 +259,7 @@ WITHOUT_A_MODEL = (
     "query relations",
     "query runs",
     "query refinements",
+    "edit trials 1",
 )
 """Command lines that compare and move bytes, or list what is stored, in an order in which each can be done."""
 LISTINGS = (
@@ -266,7 +267,6 @@ LISTINGS = (
     "edit log",
     "edit show 1",
     "edit trials",
-    "edit trials 1",
     "edit evaluations",
     "model list",
     "query relations",

@@ -21,7 +21,7 @@ from ..options import (
     RelationsOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_rows
+from ..output import OutputFormat, as_row, manner, note, print_rows, sorted_rows
 
 COLUMNS = ["name", "layer", "neuron", "facts", "share", "relations"]
 
@@ -65,14 +65,16 @@ def shared(
     relations, least = _sharing(relation or [], across, between)
     with open_existing(db) as database:
         chosen = database.query.choose(refinement, model, method=method, relations=relations)
+        # Sorted by another column, the first of all rows are wanted, not the first of the most widely held ones.
+        most = None if manner.sort and (top is None or top > 0) else top
         rows = database.query.shared(
-            relations, refinement=chosen.refinement, across=least, top=top, min_share=min_share
+            relations, refinement=chosen.refinement, across=least, top=most, min_share=min_share
         )
     note_refinement(chosen)
     if not rows and chosen.held != 0:
         note(_why_none(least, min_share))
     named_rows = [{"name": str(Neuron(row.layer, row.neuron)), **as_row(row)} for row in rows]
-    print_rows(named_rows, COLUMNS, output, short=["name", *COLUMNS[3:]])
+    print_rows(sorted_rows(named_rows)[:top], COLUMNS, output, short=["name", *COLUMNS[3:]])
 
 
 def _why_none(across: int | None, min_share: float) -> str:

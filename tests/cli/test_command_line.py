@@ -260,6 +260,15 @@ def test_the_fact_with_most_neurons_comes_first(kndb, kndb_json, use_ready):
     assert names == sorted(names, key=str.casefold)
 
 
+def test_the_first_rows_are_taken_after_sorting(kndb_json, use_ready):
+    use_ready()
+    rows = kndb_json("query", "shared", "--relation", "P36")
+    layers = [row["layer"] for row in rows]
+    assert layers != sorted(layers, reverse=True)
+    few = kndb_json("query", "shared", "--relation", "P36", "--sort", "layer", "--top", 2)
+    assert [row["layer"] for row in few] == sorted(layers, reverse=True)[:2]
+
+
 def test_a_difference_of_versions_is_told_by_names(kndb_json, use_ready):
     use_ready()
     kndb_json("edit", "erase", "--model", "tiny", "--relation", "P36", "--top", 2)

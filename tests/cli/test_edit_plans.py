@@ -90,7 +90,7 @@ def test_a_file_of_new_answers(use_ready, kndb, kndb_json, tmp_path):
         (("optimize", "--fact", 1), "--fact and --to are both required"),
         (("update", "--fact", 1, "--to", "Rome", "--facts", "a.csv"), "--facts goes without --fact and --to"),
         (("update", "--fact", 1, "--to", "Rome", "--skip-unusable"), "--skip-unusable needs --facts"),
-        (("update", "--facts", "a.csv", "--preview", "--part", "answers"), "a file has no parts"),
+        (("update", "--facts", "a.csv", "--preview", "--part", "answers"), "a file (--facts) has no parts"),
     ],
 )
 def test_one_fact_or_a_file(use_ready, kndb, arguments, message):
@@ -102,7 +102,7 @@ def test_one_fact_or_a_file(use_ready, kndb, arguments, message):
 def test_a_cascade_is_of_one_edit(use_ready, kndb):
     use_ready()
     assert "--cascade takes one edit" in kndb("edit", "revert", 1, 2, "--cascade", code=2).err
-    assert "found 'x'; expected a number, or a range" in kndb("edit", "apply", "x", code=2).err
+    assert "'x' is neither an edit's number nor a range" in kndb("edit", "apply", "x", code=2).err
 
 
 def test_a_table_over_evaluated_edits(kndb, kndb_json, france):

@@ -118,8 +118,8 @@ ON_READY = [
     (ATTRIBUTION, ["run 1 has method=.*not method='random'"], "attribute --model tiny --run 1 --method random"),
     (ATTRIBUTION, ["run 1 kept no scores below zero", "--negative"], "refine --run 1 --negative"),
     (ATTRIBUTION, ["--threshold 0.05", "floor 0.1", "attribute again with --floor 0.05"], "refine --threshold 0.05"),
-    (USAGE, ["--top must be at least 1"], "query shared --relation P36 --top 0"),
-    (USAGE, ["--min-share must be from 0 to 1", "1.2"], "query shared --relation P36 --min-share 1.2"),
+    (USAGE, ["--top must be at least 1", "got 0"], "query shared --relation P36 --top 0"),
+    (USAGE, ["--min-share must be from 0 to 1", "got 1.2"], "query shared --relation P36 --min-share 1.2"),
     (USAGE, ["--limit must be at least 1", "got -1"], "query facts --limit -1"),
     (USAGE, ["top 0"], "edit erase --model tiny --relation P36 --top 0"),
     (USAGE, ["--lambda-old must be", "got -1"], "edit update --model tiny --fact 1 --to Rome --lambda-old -1"),
@@ -129,7 +129,7 @@ ON_READY = [
     (USAGE, ["sqlite:///PATH", "postgresql"], "db info --db postgresql://host/name"),
     (USAGE, ["Usage|Missing|required"], "query shared"),
     (USAGE, ["Usage|No such option"], "query facts --no-such-option"),
-    (USAGE, ["Usage|Invalid value"], "query neurons first"),
+    (USAGE, ["'first' is not a fact's number", "kndb query facts --subject first"], "query neurons first"),
     (USAGE, ["Usage|Invalid value"], "query facts --format xml"),
     (USAGE, ["Usage|No such command"], "learn"),
     # Files.
@@ -428,7 +428,7 @@ def test_a_damaged_edit_object(refused, kndb, use_ready, place, fault):
     checked = kndb("db", "check", "--format", "json", code=STORE)
     assert (checked.json["sound"], len(checked.json["problems"])) == (False, 1)
     assert "edit 1" in checked.json["problems"][0]
-    assert "found 1 problems" in checked.err
+    assert "1 problem found" in checked.err
     # The other edit is none the worse.
     kndb("edit", "apply", 2)
     path.write_bytes(original)

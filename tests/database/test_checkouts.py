@@ -129,7 +129,7 @@ def test_what_is_refused(edited, tmp_path):
         database.checkouts.checkout("none", copy, model="tiny")
     assert not copy.exists()
     database.checkouts.checkout("all", copy, model="tiny")
-    with pytest.raises(ModelError, match=r"working copy of model 'tiny'; expected 'lab-bert'"):
+    with pytest.raises(ModelError, match=r"working copy of model 'tiny', not of 'lab-bert'"):
         database.checkouts.checkout("all", copy, model="lab-bert")
     with pytest.raises(NotFoundError, match="no version"):
         database.checkouts.checkout("none", copy)

@@ -96,3 +96,12 @@ def test_what_can_not_be_asked(drawn, name):
         ask(["P99"], refinement=1)
     with pytest.raises(NotFoundError, match="no refinement 3; there are 1 and 2"):
         ask(refinement=3)
+
+
+@pytest.mark.parametrize("refinement", [1, 2])
+def test_the_size_of_each_set(drawn, refinement):
+    database, _, sets = drawn
+    expected = {fact: len(places) for fact, places in sets[refinement - 1].items() if places}
+    assert database.query.set_sizes(refinement=refinement) == expected
+    with pytest.raises(NotFoundError):
+        database.query.set_sizes(refinement=9)

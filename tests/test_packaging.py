@@ -21,7 +21,7 @@ import kndb
 
 ROOT = Path(__file__).parents[1]
 MADE = ("build", "dist", ".*", "*.egg-info", "__pycache__", "kndb-demo", "kndb.*", "real-models")
-LEFT_OUT = ("tests", "benchmarks", "examples", "figures", "reports", *MADE)
+LEFT_OUT = ("tests", "benchmarks", "examples", *MADE)
 LAB_MODELS = [name for name in ("lab-bert", "lab-gpt2") if (ROOT / "data" / name / "model.safetensors").is_file()]
 
 pytestmark = pytest.mark.slow

@@ -72,9 +72,9 @@ def test_decode_leaves_out_word_boundaries(saved):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "config.json").unlink(), r"found no config\.json"),
+        (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config\.json can't be read"),
-        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json can't be read"),
+        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is no JSON object"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), r"config\.json can't be read"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"model|safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"garbage" * 99), "can't be"),
@@ -85,7 +85,7 @@ def test_decode_leaves_out_word_boundaries(saved):
             ),
             "can't be",
         ),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "expected a tokenizer's files"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has none of a tokenizer's files"),
     ],
     ids=[
         "no configuration",

@@ -242,7 +242,7 @@ def test_a_hub_name_is_kept_with_its_revision(monkeypatch, tmp_path):
     asked = []
 
     def snapshot_download(name, *, revision, allow_patterns):
-        asked.append((name, revision))
+        asked.append((name, revision, allow_patterns))
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
@@ -252,7 +252,10 @@ def test_a_hub_name_is_kept_with_its_revision(monkeypatch, tmp_path):
     (tmp_path / "someone" / "model").mkdir(parents=True)
     assert locate(source) == folder
     assert lasting_source(source, folder) == source
-    assert asked == [("someone/model", None), ("someone/model", "0123abc")]
+    # First what says which files are the weights, then those alone, of the very revision that said so.
+    others, weights = ["*.json", "*.txt", "*.model"], ["model.safetensors"]
+    each = [("someone/model", "0123abc", others), ("someone/model", "0123abc", weights)]
+    assert asked == [("someone/model", None, others), each[1], *each]
 
 
 @FAMILIES

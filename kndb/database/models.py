@@ -87,7 +87,7 @@ class ModelCommands:
             ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
                 adapter fits.
         """
-        from ..models.loading import describe
+        from ..models.acceptance import describe
 
         chosen_name = Path(source.rstrip("/")).name.partition(REVISION)[0] if name is None else name
         if not chosen_name.strip() or not chosen_name.isprintable():

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..advice import Placeholder, call
 from ..errors import ModelError
 
 CONFIGURATION = "config.json"
+ADAPTER = "adapter_config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
@@ -47,6 +49,7 @@ TOKENIZER_FILES = (
 """All that a tokenizer can be made of here. Whatever else transformers could make one of is not shown to it."""
 
 _VERSIONED = re.compile(r"tokenizer\.[0-9][0-9.]*\.json\Z")
+_CHOOSES_CODE = re.compile("auto_map|implementation|kernel|custom_pipelines|trust_remote_code")
 _MOST_JSON = 64_000_000
 """Bytes of a configuration or an index: those of the largest checkpoints have one or two million."""
 
@@ -112,22 +115,31 @@ def weight_map(index: Path) -> dict[str, str]:
 def sealed(files: CheckpointFiles) -> Iterator[Path]:
     """While open, a folder with the checkpoint's files and nothing else, for transformers to load.
 
-    Weights are links. Of the tokenizer's configuration, values that name files are left out: transformers would look
-    for them anywhere.
+    Weights are links. Of the configurations, what names code is left out (an implementation of attention may be a hub
+    repository's), and of the tokenizer's, what names files: transformers would look for them anywhere.
     """
     with tempfile.TemporaryDirectory(prefix="kndb-checkpoint-") as scratch:
         folder = Path(scratch)
         linked = [*files.weights, *files.tokenizer, *([files.index] if files.index else [])]
         for path in linked:
             (folder / path.name).symlink_to(path.absolute())
-        (folder / CONFIGURATION).write_text(json.dumps(dict(files.configuration)), encoding="utf-8")
+        (folder / CONFIGURATION).write_text(json.dumps(_without_code(dict(files.configuration))), encoding="utf-8")
         told = folder / TOKENIZER_CONFIGURATION
         if told.is_symlink():
             values = _json(told, "a tokenizer's configuration")
             told.unlink()
-            kept = {name: value for name, value in values.items() if not _names_a_file(name, value)}
+            kept = {name: one for name, one in _without_code(values).items() if not _names_a_file(name, one)}
             told.write_text(json.dumps(kept), encoding="utf-8")
         yield folder
+
+
+def _without_code(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, and those within it, without what chooses the code that runs."""
+    return {
+        name: _without_code(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if not _CHOOSES_CODE.search(name)
+    }
 
 
 def _names_a_file(name: str, value: object) -> bool:
@@ -136,7 +148,19 @@ def _names_a_file(name: str, value: object) -> bool:
 
 def _configuration(folder: Path) -> dict[str, Any]:
     path = folder / CONFIGURATION
+    if (folder / ADAPTER).is_file():
+        raise ModelError(
+            f"{folder} holds a PEFT adapter ({ADAPTER}), which transformers would add to the weights of another "
+            "checkpoint; merge it into that one (model.merge_and_unload()), save the result with save_pretrained, and "
+            "name its folder"
+        )
     if not path.is_file():
+        packed = sorted(folder.glob("*.gguf"))
+        if packed:
+            raise ModelError(
+                f"{folder} has GGUF files and no {CONFIGURATION}; convert one to a checkpoint first: "
+                f"{call('models.convert', packed[0], out=Placeholder('DIR'))}"
+            )
         raise ModelError(f"{folder} has no {CONFIGURATION}; name the folder of a transformers checkpoint")
     values = _json(path, "a model's configuration")
     for name in ("configuration_files", "transformers_weights"):

@@ -28,7 +28,7 @@ from .checkpoint_files import (
     checkpoint_files,
     sealed,
 )
-from .fingerprint import fingerprint, stored_dtype
+from .fingerprint import stored_dtype
 from .network import Network
 from .prompting import Encoder
 from .registry import adapter_for, require_known
@@ -45,16 +45,6 @@ VOCABULARY_FILES = tuple(
     if name not in ("added_tokens.json", "merges.txt", "special_tokens_map.json", TOKENIZER_CONFIGURATION)
 )
 """A tokenizer has at least one of these."""
-
-
-@dataclass(frozen=True)
-class CheckpointDescription:
-    """What the store keeps of a checkpoint."""
-
-    family: str
-    layers: int
-    neurons: int
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -89,24 +79,6 @@ class LoadedModel:
         return text.strip() or text
 
 
-def describe(folder: Path) -> CheckpointDescription:
-    """Reads what the store keeps of a checkpoint; loads no weights, but hashes them.
-
-    Raises:
-        ModelError: if it is no checkpoint; UnsupportedModelError if no adapter fits it.
-    """
-    files = checkpoint_files(folder)
-    config = _configuration(files)
-    adapter = adapter_for(config)
-    _require_tokenizer(files)
-    try:
-        with torch.device("meta"), quiet():
-            network = Network(_auto_class(adapter).from_config(config), adapter)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"no model can be made from {folder / 'config.json'}: {error}") from error
-    return CheckpointDescription(adapter.family, len(network.layers), network.neurons, fingerprint(folder))
-
-
 def load(folder: Path) -> LoadedModel:
     """Loads a checkpoint on the CPU, in the dtype in which it is stored.
 
@@ -114,17 +86,17 @@ def load(folder: Path) -> LoadedModel:
         ModelError: if a file is missing or can't be read, or it lacks weights that its head needs.
     """
     files = checkpoint_files(folder)
-    config = _configuration(files)
+    config = configuration(files)
     adapter = adapter_for(config)
-    _require_tokenizer(files)
+    require_tokenizer(files)
     require_one_file_each(files)
     dtype = stored_dtype(folder)
     with quiet(), sealed(files) as place:
         try:
-            model, report = _auto_class(adapter).from_pretrained(
+            model, report = auto_class(adapter).from_pretrained(
                 place,
                 dtype=dtype,
-                attn_implementation=_attention(adapter, config),
+                attn_implementation=attention_of(adapter, config),
                 output_loading_info=True,
                 use_safetensors=not files.pickled,
                 local_files_only=True,
@@ -179,7 +151,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _configuration(files: CheckpointFiles) -> Any:
+def configuration(files: CheckpointFiles) -> Any:
+    """The checkpoint's configuration as transformers reads it.
+
+    Raises:
+        ModelError: if it can't; UnsupportedModelError if kndb does not know the architecture.
+    """
     values = dict(files.configuration)
     try:
         if "model_type" in values:
@@ -191,18 +168,18 @@ def _configuration(files: CheckpointFiles) -> Any:
         raise ModelError(f"{files.folder / CONFIGURATION} can't be read: {error}") from error
 
 
-def _attention(adapter: Adapter, config: Any) -> str:
+def attention_of(adapter: Adapter, config: Any) -> str:
     """Which of transformers' implementations of attention to load: never one that a configuration names.
 
     Fused attention leaves the cap on scores out, in some versions of transformers without a word.
     """
     if adapter.attention.softcap is not None:
         return "eager"
-    model_class = getattr(_auto_class(adapter), "_model_mapping", {})[type(config)]
+    model_class = getattr(auto_class(adapter), "_model_mapping", {})[type(config)]
     return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
 
 
-def _require_tokenizer(files: CheckpointFiles) -> None:
+def require_tokenizer(files: CheckpointFiles) -> None:
     """Transformers would make up an empty tokenizer where there is none."""
     versioned = any(path.name not in TOKENIZER_FILES for path in files.tokenizer)
     if not versioned and not any(path.name in VOCABULARY_FILES for path in files.tokenizer):
@@ -219,7 +196,8 @@ def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
-def _auto_class(adapter: Adapter) -> Any:
+def auto_class(adapter: Adapter) -> Any:
+    """The class of transformers that loads such a model with its head."""
     return getattr(transformers, adapter.auto_class)
 
 

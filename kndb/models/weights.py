@@ -85,11 +85,7 @@ def require_one_file_each(files: CheckpointFiles) -> None:
         return
     homes: dict[str, str] = {}
     for path in files.weights:
-        try:
-            names = header_of(path)[1]
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} can't be read as safetensors: {error}") from error
-        for name in names:
+        for name in checked_header(path)[1]:
             if name in homes:
                 raise ModelError(
                     f"{files.folder} has the tensor {name} in {homes[name]} and in {path.name}; fetch the checkpoint "
@@ -123,6 +119,22 @@ def places_in(path: Path) -> dict[str, TensorPlace]:
     return {name: place for name, place in places.items() if place.dtype in ITEM_SIZES}
 
 
+def checked_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """What `header_of` gives, each entry with its dtype, shape and offsets within the file.
+
+    Raises:
+        ModelError: if it can't be read, or is no header.
+    """
+    try:
+        payload, entries = header_of(path)
+        size = path.stat().st_size
+        for entry in entries.values():
+            _place(path.name, entry, payload, size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} can't be read as safetensors: {error}") from error
+    return payload, entries
+
+
 def header_of(path: Path) -> tuple[int, dict[str, Any]]:
     """Offset of the first byte after a safetensors file's header, and the header's entries without its metadata.
 
@@ -141,7 +153,7 @@ def header_of(path: Path) -> tuple[int, dict[str, Any]]:
 
 def _place(file: str, entry: dict[str, Any], payload: int, size: int) -> TensorPlace:
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    if any(type(number) is not int or number < 0 for number in (*shape, start, end)):
+    if not isinstance(dtype, str) or any(type(number) is not int or number < 0 for number in (*shape, start, end)):
         raise ValueError(f"shape {shape} and offsets {start}, {end}")
     # Of other dtypes, no tensor is ever written: just the bounds matter.
     length = math.prod(shape) * ITEM_SIZES[dtype] if dtype in ITEM_SIZES else end - start

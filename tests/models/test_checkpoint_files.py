@@ -309,7 +309,7 @@ def test_files_that_a_tokenizers_configuration_names_elsewhere_are_not_read(save
     assert loaded(folder)[1] == loaded(saved["bert"])[1]
 
 
-@pytest.mark.parametrize("name", ["tekken.json", "tiktoken.model", "chat_template.jinja", "adapter_config.json"])
+@pytest.mark.parametrize("name", ["tekken.json", "tiktoken.model", "chat_template.jinja", "generation_config.json"])
 def test_what_is_not_hashed_is_not_shown_to_transformers(fresh, name):
     folder = fresh()
     (folder / name).write_text("{}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +29,28 @@ def add(
     Example: kndb model add lab-bert
     """
     with open_or_create(db) as database:
-        print_record(as_row(database.models.add(source, name)), output)
+        model = database.models.add(source, name)
+        remark = database.models.remark(model.name)
+    print_record(as_row(model), output)
+    if remark is not None:
+        note(remark)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER-or-FILE", help="A checkpoint with pickled weights, or a GGUF file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")],
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Write a pickled checkpoint or a GGUF file as safetensors, which can be edited.
+
+    Example: kndb model convert old-checkpoint --out new-checkpoint
+    """
+    from kndb.database.models import convert_checkpoint
+
+    print_record(as_row(convert_checkpoint(source, out)), output)
 
 
 @app.command("list")

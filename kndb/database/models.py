@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..advice import Placeholder, call
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
+from ..models.checkpoint_files import checkpoint_files
 from ..models.sources import REVISION, lasting_source, locate
 from ..records.facts import BLANK
 from ..records.models import LAB_MODELS, Answer, Model, Neuron, TokenEffect
@@ -21,6 +23,7 @@ from ..store.engine import Store
 from ..versions import version_id
 
 if TYPE_CHECKING:
+    from ..models.acceptance import CheckpointDescription
     from ..models.adapter import Adapter, Blank
     from ..models.loading import LoadedModel
     from ..models.network import Network
@@ -69,6 +72,13 @@ class ModelVersion:
         return self.loaded.network
 
 
+def convert_checkpoint(source: str | Path, out: str | Path) -> CheckpointDescription:
+    """What `ModelCommands.convert` does; takes no database."""
+    from ..models.other_formats import convert
+
+    return convert(Path(source), Path(out))
+
+
 class ModelCommands:
     """Register, load and ask checkpoints."""
 
@@ -108,6 +118,35 @@ class ModelCommands:
             )
             store_versions.register_base(connection, record.id, base)
             return record
+
+    def convert(self, source: str | Path, out: str | Path) -> CheckpointDescription:
+        """Writes a checkpoint with pickled weights, or a GGUF file, as safetensors, so that it can be edited.
+
+        Args:
+            source: the checkpoint's folder, or the file. Only read.
+            out: the folder to make.
+
+        Returns:
+            What the new checkpoint is. It is not registered.
+
+        Raises:
+            UsageError: if there is nothing to convert, the folder exists, or the package for GGUF is not installed.
+            ModelError: if the source can't be read, or what was made of it can't be used.
+        """
+        return convert_checkpoint(source, out)
+
+    def remark(self, name: str) -> str | None:
+        """What whoever registered a model should know of it: that pickled weights can't be edited; None if nothing."""
+        model = self.get(name)
+        if not model.has_checkpoint:
+            return None
+        folder = locate(model.source)
+        if not checkpoint_files(folder).pickled:
+            return None
+        return (
+            f"{name} has pickled weights: it can be attributed and asked, and edits of it can't be written. Convert it "
+            f"first: {call('models.convert', folder, out=Placeholder('DIR'))}"
+        )
 
     def all(self) -> list[Model]:
         """All registered models."""

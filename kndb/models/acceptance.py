@@ -7,6 +7,7 @@ configuration claims.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,8 +23,8 @@ from transformers import AutoTokenizer
 from ..errors import ModelError
 from .adapter import Adapter
 from .checkpoint_files import CONFIGURATION, CheckpointFiles, checkpoint_files, sealed
-from .fingerprint import fingerprint
-from .loading import attention_of, auto_class, configuration, quiet, require_tokenizer
+from .fingerprint import FLOATING, fingerprint
+from .loading import attention_of, auto_class, configuration, model_class, quiet, require_tokenizer
 from .network import Network
 from .registry import adapter_for
 from .weights import checked_header, require_one_file_each
@@ -44,6 +45,10 @@ PREFIXES = {
 """What stands before the names of weights that were saved from something around the model, and the way out."""
 _EXPONENTS = {"F64": ("<u8", 0x7FF0 << 48), "F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 """Of each floating dtype, its bits as a number, and those of the exponent: all of them set, it is no finite number."""
+Headers = Mapping[str, Mapping[str, Any]]
+"""What safetensors files say of each tensor: its dtype and shape."""
+_ALLOWANCE = 1.2
+"""A model may have so many times the weights that are stored: a head that is missing is named, and not just missed."""
 _NARROW = re.compile(r"F[468](_|$)")
 _CHUNK = 1 << 24
 
@@ -81,7 +86,7 @@ def describe(folder: Path) -> CheckpointDescription:
     require_one_file_each(files)
     headers = dict(_headers(files))
     _require_sizes(files, config, headers)
-    network = _without_weights(files, adapter, config)
+    network = _without_weights(files, adapter, config, headers)
     _require_embedded_tokens(files, network)
     digest = fingerprint(folder)
     for path in () if files.pickled else files.weights:
@@ -110,7 +115,7 @@ def _headers(files: CheckpointFiles) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from checked_header(path)[1].items()
 
 
-def _require_sizes(files: CheckpointFiles, config: Any, headers: Mapping[str, Mapping[str, Any]]) -> None:
+def _require_sizes(files: CheckpointFiles, config: Any, headers: Headers) -> None:
     """Sizes that a model can have."""
     narrow = sorted(name for name, entry in headers.items() if _NARROW.match(entry["dtype"]))
     if narrow:
@@ -136,26 +141,49 @@ def _require_sizes(files: CheckpointFiles, config: Any, headers: Mapping[str, Ma
 # --- its shape ---------------------------------------------------------------------------------------------------
 
 
-def _without_weights(files: CheckpointFiles, adapter: Adapter, config: Any) -> Network:
-    """The model with its parameters' shapes only, once transformers found each of them in the files."""
+def _without_weights(files: CheckpointFiles, adapter: Adapter, config: Any, headers: Headers) -> Network:
+    """The model with its parameters' shapes only, once transformers found each of them in the files.
+
+    It is given tensors of the stored shapes that take no memory: which of them it misses is what it would say of the
+    real ones.
+    """
+    chosen = model_class(adapter, config)
     try:
+        with torch.device("meta"), quiet():
+            network = Network(auto_class(adapter).from_config(config), adapter)
         if files.pickled:
-            with torch.device("meta"), quiet():
-                return Network(auto_class(adapter).from_config(config), adapter)
-        with quiet(), sealed(files) as place:
-            model, report = auto_class(adapter).from_pretrained(
-                place,
-                device_map="meta",
+            return network
+        _require_as_many(files, network, headers)
+        stand_ins = {name: _stand_in(entry) for name, entry in headers.items()}
+        with quiet():
+            _, report = chosen.from_pretrained(
+                None,
+                config=config,
+                state_dict=stand_ins,
                 attn_implementation=attention_of(adapter, config),
                 output_loading_info=True,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"no model can be made from {files.folder / CONFIGURATION}: {error}") from error
     _require_complete(files, adapter, report)
-    return Network(model, adapter)
+    return network
+
+
+def _stand_in(entry: Mapping[str, Any]) -> torch.Tensor:
+    """A tensor of a stored one's shape that holds a single value."""
+    floating = entry["dtype"] in FLOATING
+    return torch.zeros((), dtype=torch.float32 if floating else torch.int64).expand(entry["shape"])
+
+
+def _require_as_many(files: CheckpointFiles, network: Network, headers: Headers) -> None:
+    """What the files lack would be made up, at whatever size the configuration claims."""
+    wanted = sum(parameter.numel() for parameter in network.model.parameters())
+    stored = sum(math.prod(entry["shape"]) for entry in headers.values())
+    if wanted > _ALLOWANCE * stored:
+        raise ModelError(
+            f"{files.folder / CONFIGURATION} describes a model of {wanted:,} weights, and the files have {stored:,}; "
+            "the two are not of one checkpoint, or a part of it is missing: fetch it again"
+        )
 
 
 def _require_complete(files: CheckpointFiles, adapter: Adapter, report: Mapping[str, Any]) -> None:

@@ -175,8 +175,7 @@ def attention_of(adapter: Adapter, config: Any) -> str:
     """
     if adapter.attention.softcap is not None:
         return "eager"
-    model_class = getattr(auto_class(adapter), "_model_mapping", {})[type(config)]
-    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+    return "sdpa" if getattr(model_class(adapter, config), "_supports_sdpa", False) else "eager"
 
 
 def require_tokenizer(files: CheckpointFiles) -> None:
@@ -194,6 +193,12 @@ def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
+
+
+def model_class(adapter: Adapter, config: Any) -> Any:
+    """The class of transformers of which a configuration's model is, with its head."""
+    found = getattr(auto_class(adapter), "_model_mapping", {})[type(config)]
+    return found[0] if isinstance(found, tuple) else found
 
 
 def auto_class(adapter: Adapter) -> Any:

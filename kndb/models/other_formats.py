@@ -78,7 +78,7 @@ def _from_gguf(source: Path, folder: Path) -> None:
         raise UsageError("GGUF files are read with the package gguf; install it: pip install 'kndb[gguf]'")
     with quiet():
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
+            read = transformers.AutoModelForCausalLM.from_pretrained(
                 source.parent.absolute(),
                 gguf_file=source.name,
                 dtype=torch.float32,
@@ -91,5 +91,10 @@ def _from_gguf(source: Path, folder: Path) -> None:
         except Exception as error:  # Its readers raise whatever they meet.
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"{source} can't be read as GGUF: {reason}") from error
+        # The one that was read remembers that it was packed, and will not be saved.
+        configuration = read.config.to_dict()
+        configuration.pop("quantization_config", None)
+        model = type(read)(type(read.config).from_dict(configuration)).float()
+        model.load_state_dict(read.state_dict())
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

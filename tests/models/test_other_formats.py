@@ -116,11 +116,11 @@ def _write_gguf(model: LlamaForCausalLM, path) -> None:
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(["<s>", "</s>", "t", "1", *(f"t{number}" for number in range(1, config.vocab_size - 3))])
+    writer.add_token_list(["<|endoftext|>", "x", "t", "1", *(f"t{number}" for number in range(1, config.vocab_size - 3))])
     writer.add_token_types([1] * config.vocab_size)
     writer.add_token_merges(["t 1"])
     writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
+    writer.add_eos_token_id(0)
     names = {
         "self_attn.q_proj": ("attn_q", config.num_attention_heads),
         "self_attn.k_proj": ("attn_k", config.num_key_value_heads),

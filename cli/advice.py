@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Command] = {
     "maintenance.check": Command("db check"),
     "models.add": Command("model add", ("source",)),
     "models.all": Command("model list"),
+    "models.convert": Command("model convert", ("source",), opens=False),
     "models.ask": Command("ask", ("text",), {"name": "model"}),
     "probes.activation": Command("probe activation"),
     "probes.all": Command("probe list"),

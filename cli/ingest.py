@@ -25,6 +25,15 @@ def ingest(
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Skip lines that can't be used, and list them, instead of stopping.")
     ] = False,
+    most_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--most-bytes",
+            metavar="N",
+            help="Refuse files with more bytes of unpacked text than this. Default: 1 GiB.",
+            show_default=False,
+        ),
+    ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -32,9 +41,9 @@ def ingest(
 
     Example: kndb ingest data/facts
     """
-    from kndb.database.facts import read_files
+    from kndb.database.facts import MOST_BYTES, read_files
 
-    files = read_files(paths, input_format, relation or [], skip_invalid)
+    files = read_files(paths, input_format, relation or [], skip_invalid, most_bytes or MOST_BYTES)
     with open_or_create(db) as database:
         report = database.facts.store_files(files)
     for line in report.rejected:

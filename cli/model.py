@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,7 +35,29 @@ def add(
     Example: kndb model add lab-bert
     """
     with open_or_create(db) as database:
-        print_record(as_row(database.models.add(source, name)), output)
+        model = database.models.add(source, name)
+        remark = database.models.remark(model.name)
+    print_record(as_row(model), output)
+    if remark is not None:
+        note(remark)
+
+
+@command(app, "convert", "Make an editable checkpoint of another format.")
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER-or-FILE", help="Read this checkpoint with pickled weights, or this GGUF file."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Make this folder.")],
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Write a pickled checkpoint or a GGUF file as safetensors, which can be edited.
+
+    Example: kndb model convert old-checkpoint --out new-checkpoint
+    """
+    from kndb.database.models import convert_checkpoint
+
+    print_record(as_row(convert_checkpoint(source, out)), output)
 
 
 @command(app, "list", "List the registered models.", table=True)

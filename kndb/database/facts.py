@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..advice import option
 from ..errors import UsageError
-from ..facts import read
+from ..facts import MOST_BYTES as MOST_BYTES
+from ..facts import at_most, read
 from ..records.display import Rows
 from ..records.facts import Fact, FactFile, IngestReport, Relation
 from ..store import facts as store_facts
@@ -28,6 +29,7 @@ class FactCommands:
         input_format: str = "auto",
         relations: Sequence[str] = (),
         skip_invalid: bool = False,
+        most_bytes: int = MOST_BYTES,
     ) -> IngestReport:
         """Reads fact lists and stores what is new; all of it or nothing.
 
@@ -36,11 +38,12 @@ class FactCommands:
             input_format: one of `kndb.facts.FORMATS`.
             relations: only these relations' keys; none named means all.
             skip_invalid: leave invalid lines out, and list them, instead of stopping.
+            most_bytes: a file with more of unpacked text is refused.
 
         Raises:
             InputError: for a line that can't be used; nothing is stored.
         """
-        return self.store_files(read_files(paths, input_format, relations, skip_invalid))
+        return self.store_files(read_files(paths, input_format, relations, skip_invalid, most_bytes))
 
     def store_files(self, files: Sequence[FactFile]) -> IngestReport:
         """Stores what is new in files that were read already."""
@@ -85,6 +88,10 @@ def read_files(
     input_format: str = "auto",
     relations: Sequence[str] = (),
     skip_invalid: bool = False,
+    most_bytes: int = MOST_BYTES,
 ) -> list[FactFile]:
-    """Reads fact lists without storing them."""
-    return [file for path in paths for file in read(Path(path), input_format, relations, skip_invalid)]
+    """Reads fact lists without storing them; the arguments are those of `FactCommands.ingest`."""
+    if most_bytes < 1:
+        raise UsageError(f"{option('most_bytes')} must be at least 1 (got {most_bytes})")
+    with at_most(most_bytes):
+        return [file for path in paths for file in read(Path(path), input_format, relations, skip_invalid)]

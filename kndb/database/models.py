@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..advice import Placeholder, call, option
 from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
+from ..models.checkpoint_files import checkpoint_files
 from ..models.sources import REVISION, lasting_source, locate
 from ..records.display import Rows
 from ..records.facts import BLANK
@@ -23,6 +24,7 @@ from ..store.engine import Store
 from ..versions import version_id
 
 if TYPE_CHECKING:
+    from ..models.acceptance import CheckpointDescription
     from ..models.adapter import Adapter, Blank
     from ..models.loading import LoadedModel
     from ..models.network import Network
@@ -74,6 +76,13 @@ class ModelVersion:
         return self.loaded.network
 
 
+def convert_checkpoint(source: str | Path, out: str | Path) -> CheckpointDescription:
+    """What `ModelCommands.convert` does; takes no database."""
+    from ..models.other_formats import convert
+
+    return convert(Path(source), Path(out))
+
+
 class ModelCommands:
     """Register, load and ask checkpoints."""
 
@@ -92,7 +101,7 @@ class ModelCommands:
             ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
                 adapter fits.
         """
-        from ..models.loading import describe
+        from ..models.acceptance import describe
 
         chosen_name = Path(source.rstrip("/")).name.partition(REVISION)[0] if name is None else name
         if not chosen_name.strip() or not chosen_name.isprintable():
@@ -113,6 +122,35 @@ class ModelCommands:
             )
             store_versions.register_base(connection, record.id, base)
             return record
+
+    def convert(self, source: str | Path, out: str | Path) -> CheckpointDescription:
+        """Writes a checkpoint with pickled weights, or a GGUF file, as safetensors, so that it can be edited.
+
+        Args:
+            source: the checkpoint's folder, or the file. Only read.
+            out: the folder to make.
+
+        Returns:
+            What the new checkpoint is. It is not registered.
+
+        Raises:
+            UsageError: if there is nothing to convert, the folder exists, or the package for GGUF is not installed.
+            ModelError: if the source can't be read, or what was made of it can't be used.
+        """
+        return convert_checkpoint(source, out)
+
+    def remark(self, name: str) -> str | None:
+        """What whoever registered a model should know of it: that pickled weights can't be edited; None if nothing."""
+        model = self.get(name)
+        if not model.has_checkpoint:
+            return None
+        folder = locate(model.source)
+        if not checkpoint_files(folder).pickled:
+            return None
+        return (
+            f"{name} has pickled weights: it can be attributed and asked, and edits of it can't be written. Convert it "
+            f"first: {call('models.convert', folder, out=Placeholder('DIR'))}"
+        )
 
     def all(self) -> Rows[Model]:
         """All registered models."""

@@ -4,16 +4,18 @@
 file (or per pair of files). A line that can't be used is never dropped in silence: it stops the reading, or,
 with `skip_invalid`, it is listed in `FactFile.rejected` with the reason.
 
-One file per format: `jsonl`, `csv`, `pararel`, `lama`, `bags`, `counterfact`. They share `lines` (bytes to
-lines), `checks` (what a field must be), `collector` (what has been read so far) and `own` (the record that
-the project's own JSON lines and CSV have in common). `texts` reads something else: texts about facts, for experiments.
+One file per format: `jsonl`, `csv`, `pararel`, `lama`, `bags`, `counterfact`. They share `content` (a file's
+bytes, unpacked and bounded), `lines` (bytes to lines), `checks` (what a field must be), `collector` (what has been
+read so far) and `own` (the record that the project's own JSON lines and CSV have in common). `texts` reads something
+else: texts about facts, for experiments.
 """
 
 from __future__ import annotations
 
 from ..sentences import blank_is_last
+from .content import MOST_BYTES, at_most
 from .own import read_records
 from .prompts import fill
 from .reading import FORMATS, choose, read
 
-__all__ = ["FORMATS", "blank_is_last", "choose", "fill", "read", "read_records"]
+__all__ = ["FORMATS", "MOST_BYTES", "at_most", "blank_is_last", "choose", "fill", "read", "read_records"]

@@ -1,25 +1,24 @@
-"""From a file's bytes to text: gzip, byte-order mark, line ends, broken encodings.
+"""From a file's bytes to text: byte-order mark, line ends, broken encodings.
 
 A line ends at LF, or CR LF, only: str.splitlines would also split at characters that labels may hold (U+2028,
-U+0085). Gzip is recognised by its first bytes, whatever the file is called.
+U+0085).
 """
 
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from ..errors import InputError, RejectedLine
+from .content import MOST_LINES, content, head
 
-_GZIP = b"\x1f\x8b"
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_CHUNK = 1 << 16
 _HEAD = 1 << 20
-_WITH_GZIP_HEADER = 31
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,44 @@ class Line:
     finished: bool = True
 
 
-def read_lines(path: Path) -> list[Line]:
+class Lines(Sequence[Line]):
+    """The lines of a text, made as they are asked for: what is held is the text, and eight bytes a line."""
+
+    def __init__(self, data: bytes, complete: bool) -> None:
+        self._data = data
+        self._complete = complete
+        self._ends = array("Q")
+        end = data.find(b"\n")
+        while end >= 0:
+            self._ends.append(end)
+            end = data.find(b"\n", end + 1)
+        self._rest = self._ends[-1] + 1 if self._ends else 0
+        self._count = len(self._ends) + (not complete or self._rest < len(data))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Line]: ...
+
+    def __getitem__(self, index: int | slice) -> Line | list[Line]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        index %= self._count
+        if index < len(self._ends):
+            start = self._ends[index - 1] + 1 if index else 0
+            return _line(index + 1, self._data[start : self._ends[index]])
+        if not self._complete:
+            return Line(index + 1, "", "found the end of a gzip file that is cut short; expected more data")
+        return _line(index + 1, self._data[self._rest :], finished=False)
+
+
+def read_lines(path: Path) -> Lines:
     """Reads all lines of a file, blank ones included.
 
     Args:
@@ -50,17 +86,12 @@ def read_lines(path: Path) -> list[Line]:
         does has one: what is there of it may look whole without being so.
 
     Raises:
-        InputError: if the file can't be read at all (missing, damaged gzip data, UTF-16).
+        InputError: if the file can't be read at all (missing, damaged gzip data, UTF-16, too large).
     """
-    data, complete = _content(path)
-    *whole, rest = data.split(b"\n")
-    lines = [_line(number, part) for number, part in enumerate(whole, 1)]
-    number = len(whole) + 1
-    if not complete:
-        lines.append(Line(number, "", "found the end of a gzip file that is cut short; expected more data"))
-    elif rest:
-        lines.append(_line(number, rest, finished=False))
-    return lines
+    data, complete = _text(path)
+    if data.count(b"\n") > MOST_LINES:
+        raise InputError(f"{path}: it has more than {MOST_LINES:,} lines, the most that are read; read it in parts")
+    return Lines(data, complete)
 
 
 def read_document(path: Path, expected: str) -> object:
@@ -76,7 +107,7 @@ def read_document(path: Path, expected: str) -> object:
     Raises:
         InputError: if the file can't be read or is no JSON; the message has the line of the first fault.
     """
-    data, complete = _content(path)
+    data, complete = _text(path)
     if not complete:
         line = data.count(b"\n") + 1
         raise _stopped(path, line, f"found the end of a gzip file that is cut short; expected {expected}")
@@ -105,7 +136,7 @@ def read_head(path: Path) -> str:
     Raises:
         InputError: if the file can't be read.
     """
-    data, _ = _content(path, _HEAD)
+    data = _unmarked(path, head(path, _HEAD))
     if len(data) >= _HEAD:
         data = data[: data.rfind(b"\n") + 1] or data
     return data.decode("utf-8", errors="replace")
@@ -134,37 +165,16 @@ def head_objects(path: Path, limit: int = 20) -> Iterator[dict[str, object]]:
             yield value
 
 
-def _content(path: Path, limit: int = -1) -> tuple[bytes, bool]:
+def _text(path: Path) -> tuple[bytes, bool]:
     """The unpacked bytes without byte-order mark, and whether the gzip data (if any) were whole."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit)
-    except OSError as error:
-        raise InputError(f"{path}: found an unreadable file ({error.strerror}); expected a fact list") from error
-    complete = True
-    if data.startswith(_GZIP):
-        data, complete = _unpack(path, data)
+    data, complete = content(path)
+    return _unmarked(path, data), complete
+
+
+def _unmarked(path: Path, data: bytes) -> bytes:
     if data.startswith(_UTF16_MARKS):
         raise _stopped(path, 1, "found UTF-16 text; expected UTF-8")
-    return data.removeprefix(_UTF8_MARK), complete
-
-
-def _unpack(path: Path, packed: bytes) -> tuple[bytes, bool]:
-    """All that can be unpacked, and whether the data end where a gzip file may end."""
-    parts: list[bytes] = []
-    while True:
-        member = zlib.decompressobj(_WITH_GZIP_HEADER)
-        try:
-            for start in range(0, len(packed), _CHUNK):
-                parts.append(member.decompress(packed[start : start + _CHUNK]))
-                if member.eof:
-                    packed = member.unused_data + packed[start + _CHUNK :]
-                    break
-        except zlib.error as error:
-            # Unlike with a cut, nothing says which of the lines before are right.
-            raise InputError(f"{path}: found damaged gzip data ({error}); expected sound data") from error
-        if not member.eof or not packed.startswith(_GZIP):
-            return b"".join(parts), member.eof
+    return data.removeprefix(_UTF8_MARK)
 
 
 def _line(number: int, data: bytes, *, finished: bool = True) -> Line:

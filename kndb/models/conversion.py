@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ..advice import option
 from ..errors import ModelError, UsageError
 from ..files import sync
-from .weights import INDEX
+from .checkpoint_files import INDEX
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -16,23 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
-from .weights import header_of, weight_files
+from .checkpoint_files import CheckpointFiles, checkpoint_files
+from .weights import header_of, require_one_file_each, weight_files
 
 if TYPE_CHECKING:
     import torch
 
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
 FLOATING = ("F64", "F32", "F16", "BF16")
 """The floating dtypes that a model can be loaded in, by their names in safetensors, as torch calls them below."""
 _TORCH_NAMES = {
@@ -63,14 +52,13 @@ def fingerprint(folder: Path) -> str:
     Raises:
         ModelError: if a file is missing or can't be read.
     """
+    files = checkpoint_files(folder)
     digest = hashlib.sha256(b"kndb checkpoint 1\n")
-    for name, tensor_digest in sorted(_tensors(folder)):
+    for name, tensor_digest in sorted(_tensors(files)):
         digest.update(f"tensor {name} {tensor_digest}\n".encode())
-    for name in TOKENIZER_FILES:
-        path = folder / name
-        if path.is_file():
-            digest.update(f"tokenizer {name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    digest.update(f"config {_configuration(folder)}\n".encode())
+    for path in files.tokenizer:
+        digest.update(f"tokenizer {path.name} {_file_sha256(path)}\n".encode())
+    digest.update(f"config {_configuration(files)}\n".encode())
     return digest.hexdigest()
 
 
@@ -97,12 +85,18 @@ def stored_dtype(folder: Path) -> torch.dtype | str:
     return max(found, key=lambda dtype: (dtype.itemsize, str(dtype))) if found else "auto"
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            yield from _safetensors(path)
-        else:
-            yield from _pickled(path)
+def _tensors(files: CheckpointFiles) -> Iterator[tuple[str, str]]:
+    """Each tensor's name and hash."""
+    require_one_file_each(files)
+    for path in files.weights:
+        yield from _pickled(path) if files.pickled else _safetensors(path)
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
@@ -161,13 +155,6 @@ def tensor_sha256(tensor: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _configuration(folder: Path) -> str:
-    path = folder / "config.json"
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"found no config.json in {folder}; expected a transformers checkpoint folder") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} can't be read as JSON: {error}") from error
-    kept = {name: value for name, value in values.items() if name not in IGNORED_CONFIGURATION}
+def _configuration(files: CheckpointFiles) -> str:
+    kept = {name: value for name, value in files.configuration.items() if name not in IGNORED_CONFIGURATION}
     return json.dumps(kept, sort_keys=True)

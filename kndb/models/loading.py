@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,15 @@ from transformers.utils import logging
 
 from ..errors import ModelError, UsageError
 from .adapter import Adapter
-from .fingerprint import fingerprint, stored_dtype
+from .checkpoint_files import (
+    CONFIGURATION,
+    TOKENIZER_CONFIGURATION,
+    TOKENIZER_FILES,
+    CheckpointFiles,
+    checkpoint_files,
+    sealed,
+)
+from .fingerprint import stored_dtype
 from .network import Network
 from .prompting import Encoder
 from .registry import adapter_for, require_known
@@ -29,27 +36,15 @@ from .sources import REVISION as REVISION
 from .sources import lab_folder as lab_folder
 from .sources import lasting_source as lasting_source
 from .sources import locate as locate
+from .weights import require_one_file_each
 
 transformers_logging: Any = logging  # Its functions have no types.
-VOCABULARY_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+VOCABULARY_FILES = tuple(
+    name
+    for name in TOKENIZER_FILES
+    if name not in ("added_tokens.json", "merges.txt", "special_tokens_map.json", TOKENIZER_CONFIGURATION)
 )
 """A tokenizer has at least one of these."""
-
-
-@dataclass(frozen=True)
-class CheckpointDescription:
-    """What the store keeps of a checkpoint."""
-
-    family: str
-    layers: int
-    neurons: int
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -84,43 +79,33 @@ class LoadedModel:
         return text.strip() or text
 
 
-def describe(folder: Path) -> CheckpointDescription:
-    """Reads what the store keeps of a checkpoint; loads no weights, but hashes them.
-
-    Raises:
-        ModelError: if it is no checkpoint; UnsupportedModelError if no adapter fits it.
-    """
-    config = _configuration(folder)
-    adapter = adapter_for(config)
-    _require_tokenizer(folder)
-    try:
-        with torch.device("meta"), quiet():
-            network = Network(_auto_class(adapter).from_config(config), adapter)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"no model can be made from {folder / 'config.json'}: {error}") from error
-    return CheckpointDescription(adapter.family, len(network.layers), network.neurons, fingerprint(folder))
-
-
 def load(folder: Path) -> LoadedModel:
     """Loads a checkpoint on the CPU, in the dtype in which it is stored.
 
     Raises:
         ModelError: if a file is missing or can't be read, or it lacks weights that its head needs.
     """
-    config = _configuration(folder)
+    files = checkpoint_files(folder)
+    config = configuration(files)
     adapter = adapter_for(config)
-    _require_tokenizer(folder)
+    require_tokenizer(files)
+    require_one_file_each(files)
     dtype = stored_dtype(folder)
-    # Fused attention leaves the cap on scores out, in some versions of transformers without a word.
-    attention = None if adapter.attention.softcap is None else "eager"
-    with quiet():
+    with quiet(), sealed(files) as place:
         try:
-            model, report = _auto_class(adapter).from_pretrained(
-                folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            model, report = auto_class(adapter).from_pretrained(
+                place,
+                dtype=dtype,
+                attn_implementation=attention_of(adapter, config),
+                output_loading_info=True,
+                use_safetensors=not files.pickled,
+                local_files_only=True,
+                trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelError(f"{folder} can't be loaded: {error}") from error
+            reason = str(error).replace(str(place), str(folder))
+            raise ModelError(f"{folder} can't be loaded: {reason}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -166,24 +151,38 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _configuration(folder: Path) -> Any:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"found no config.json in {folder}; expected a transformers checkpoint folder")
+def configuration(files: CheckpointFiles) -> Any:
+    """The checkpoint's configuration as transformers reads it.
+
+    Raises:
+        ModelError: if it can't; UnsupportedModelError if kndb does not know the architecture.
+    """
+    values = dict(files.configuration)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and "model_type" in values:
+        if "model_type" in values:
             # Ahead of transformers, which would not say what architectures kndb knows.
             require_known(SimpleNamespace(**values))
-        return AutoConfig.from_pretrained(folder)
+        with sealed(files) as place:
+            return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise ModelError(f"{path} can't be read: {error}") from error
+        raise ModelError(f"{files.folder / CONFIGURATION} can't be read: {error}") from error
 
 
-def _require_tokenizer(folder: Path) -> None:
+def attention_of(adapter: Adapter, config: Any) -> str:
+    """Which of transformers' implementations of attention to load: never one that a configuration names.
+
+    Fused attention leaves the cap on scores out, in some versions of transformers without a word.
+    """
+    if adapter.attention.softcap is not None:
+        return "eager"
+    return "sdpa" if getattr(model_class(adapter, config), "_supports_sdpa", False) else "eager"
+
+
+def require_tokenizer(files: CheckpointFiles) -> None:
     """Transformers would make up an empty tokenizer where there is none."""
-    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
-        raise ModelError(f"found none of {', '.join(VOCABULARY_FILES)} in {folder}; expected a tokenizer's files there")
+    versioned = any(path.name not in TOKENIZER_FILES for path in files.tokenizer)
+    if not versioned and not any(path.name in VOCABULARY_FILES for path in files.tokenizer):
+        raise ModelError(f"{files.folder} has none of a tokenizer's files: {', '.join(VOCABULARY_FILES)}")
 
 
 def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
@@ -196,7 +195,14 @@ def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
-def _auto_class(adapter: Adapter) -> Any:
+def model_class(adapter: Adapter, config: Any) -> Any:
+    """The class of transformers of which a configuration's model is, with its head."""
+    found = getattr(auto_class(adapter), "_model_mapping", {})[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def auto_class(adapter: Adapter) -> Any:
+    """The class of transformers that loads such a model with its head."""
     return getattr(transformers, adapter.auto_class)
 
 

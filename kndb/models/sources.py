@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..records.models import LAB_MODELS
+from .checkpoint_files import INDEX, SINGLE, weight_map
 
 REVISION = "@"
 """Stands between a hub name and the revision that is meant."""
@@ -56,13 +57,20 @@ def lasting_source(source: str, folder: Path) -> str:
 
 
 def _download(source: str) -> Path:
+    """Fetches a checkpoint's files from the hub: its weights by the names that it says, and no others."""
     from huggingface_hub import snapshot_download
 
     name, _, revision = source.partition(REVISION)
-    patterns = ["*.json", "*.txt", "*.safetensors", "*.model"]
     try:
         with _without_bars():
-            return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+            folder = Path(
+                snapshot_download(name, revision=revision or None, allow_patterns=["*.json", "*.txt", "*.model"])
+            )
+            listing = folder / INDEX
+            weights = sorted(set(weight_map(listing).values())) if listing.is_file() else [SINGLE]
+            return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
+    except ModelError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .checkpoint_files import CheckpointFiles, checkpoint_files, weight_map
 
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".gguf")
 """The same weights in other formats: a copy of them would lack the edits."""
 
 ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Bytes of a value, for the floating dtypes by their names in safetensors."""
-INDEX = "model.safetensors.index.json"
 _HEADER_LIMIT = 100_000_000  # As safetensors itself has it.
 
 
@@ -42,13 +42,9 @@ def weight_files(folder: Path) -> list[Path]:
     """The checkpoint's weight files: safetensors where there are any, else pickled ones.
 
     Raises:
-        ModelError: if there are none.
+        ModelError: as `checkpoint_files`.
     """
-    for pattern in ("*.safetensors", "pytorch_model*.bin"):
-        files = sorted(folder.glob(pattern))
-        if files:
-            return files
-    raise ModelError(f"found no *.safetensors or pytorch_model*.bin in {folder}; expected a transformers checkpoint")
+    return list(checkpoint_files(folder).weights)
 
 
 def stored_name(name: str, stored: Container[str]) -> str | None:
@@ -67,36 +63,45 @@ def tensor_places(folder: Path) -> dict[str, TensorPlace]:
     Raises:
         ModelError: if the weights are pickled, a header is not sound, or two files have a tensor of one name.
     """
-    found: dict[str, TensorPlace] = {}
-    for path in weight_files(folder):
-        if path.suffix != ".safetensors":
-            raise ModelError(
-                f"{path} is pickled; expected *.safetensors, in which a tensor can be written in place. "
-                "Save the checkpoint with save_pretrained first"
-            )
-        for name, place in places_in(path).items():
-            if name in found:
-                raise ModelError(
-                    f"found tensor {name} in {found[name].file} and in {path.name} of {folder}; expected it in one file"
-                )
-            found[name] = place
-    _check_index(folder, found)
-    return found
+    files = checkpoint_files(folder)
+    if files.pickled:
+        raise ModelError(
+            f"{files.weights[0]} is pickled; expected *.safetensors, in which a tensor can be written in place. "
+            "Save the checkpoint with save_pretrained first"
+        )
+    require_one_file_each(files)
+    return {name: place for path in files.weights for name, place in places_in(path).items()}
 
 
-def _check_index(folder: Path, places: dict[str, TensorPlace]) -> None:
-    """Transformers goes by the index where there is no single file."""
-    path = folder / INDEX
-    if not path.is_file() or (folder / INDEX.removesuffix(".index.json")).is_file():
+def require_one_file_each(files: CheckpointFiles) -> None:
+    """Refuses safetensors files that have a tensor twice, or an index that says that others have it.
+
+    Which one is loaded would depend on the files' order. Reads headers only; of pickled weights, nothing.
+
+    Raises:
+        ModelError: if it is so, or a header can't be read.
+    """
+    if files.pickled:
         return
-    try:
-        weight_map = json.loads(path.read_bytes())["weight_map"]
-        wrong = [name for name, place in places.items() if weight_map.get(name) != place.file]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} can't be read as the index of a sharded checkpoint: {error}") from error
+    homes: dict[str, str] = {}
+    for path in files.weights:
+        for name in checked_header(path)[1]:
+            if name in homes:
+                raise ModelError(
+                    f"{files.folder} has the tensor {name} in {homes[name]} and in {path.name}; fetch the checkpoint "
+                    "again"
+                )
+            homes[name] = path.name
+    if files.index is None:
+        return
+    said = weight_map(files.index)
+    wrong = sorted(name for name, file in homes.items() if said.get(name) != file)
     if wrong:
-        found, expected = weight_map.get(wrong[0]), places[wrong[0]].file
-        raise ModelError(f"{path} says that {wrong[0]} is in {found}; expected {expected}, which has it")
+        name = wrong[0]
+        told = f"in {said[name]}" if name in said else "in no file"
+        raise ModelError(
+            f"{files.index} says that {name} is {told}, and {homes[name]} has it; fetch the checkpoint again"
+        )
 
 
 def places_in(path: Path) -> dict[str, TensorPlace]:
@@ -112,6 +117,22 @@ def places_in(path: Path) -> dict[str, TensorPlace]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} can't be read as safetensors: {error}") from error
     return {name: place for name, place in places.items() if place.dtype in ITEM_SIZES}
+
+
+def checked_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """What `header_of` gives, each entry with its dtype, shape and offsets within the file.
+
+    Raises:
+        ModelError: if it can't be read, or is no header.
+    """
+    try:
+        payload, entries = header_of(path)
+        size = path.stat().st_size
+        for entry in entries.values():
+            _place(path.name, entry, payload, size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} can't be read as safetensors: {error}") from error
+    return payload, entries
 
 
 def header_of(path: Path) -> tuple[int, dict[str, Any]]:
@@ -132,7 +153,7 @@ def header_of(path: Path) -> tuple[int, dict[str, Any]]:
 
 def _place(file: str, entry: dict[str, Any], payload: int, size: int) -> TensorPlace:
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    if any(type(number) is not int or number < 0 for number in (*shape, start, end)):
+    if not isinstance(dtype, str) or any(type(number) is not int or number < 0 for number in (*shape, start, end)):
         raise ValueError(f"shape {shape} and offsets {start}, {end}")
     # Of other dtypes, no tensor is ever written: just the bounds matter.
     length = math.prod(shape) * ITEM_SIZES[dtype] if dtype in ITEM_SIZES else end - start

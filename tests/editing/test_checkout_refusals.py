@@ -161,16 +161,20 @@ def test_parameters_that_do_not_fit(base):
 
 
 def test_a_tensor_in_two_files_and_a_wrong_index(base, tmp_path):
-    save_file({"layers.0.down": torch.zeros(5, 7)}, base.folder / "other.safetensors")
-    with pytest.raises(ModelError, match=r"in model.safetensors and in other.safetensors"):
+    save_file({"layers.0.down": torch.zeros(5, 7)}, base.folder / "b.safetensors")
+    with pytest.raises(ModelError, match=r"has b.safetensors besides the weights that are loaded"):
         tensor_places(base.folder)
-    (base.folder / "other.safetensors").unlink()
     (base.folder / "model.safetensors").rename(base.folder / "a.safetensors")
     index = base.folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {**dict.fromkeys(SHAPES, "a.safetensors"), "more": "b.safetensors"}}))
+    with pytest.raises(ModelError, match=r"has the tensor layers.0.down in a.safetensors and in b.safetensors"):
+        tensor_places(base.folder)
+    (base.folder / "b.safetensors").unlink()
     index.write_text(json.dumps({"weight_map": dict.fromkeys(SHAPES, "a.safetensors")}))
     assert set(tensor_places(base.folder)) == set(SHAPES)
-    index.write_text(json.dumps({"weight_map": dict.fromkeys(SHAPES, "b.safetensors")}))
-    with pytest.raises(ModelError, match=r"says that .* is in b.safetensors; expected a.safetensors"):
+    save_file({"more": torch.zeros(1)}, base.folder / "b.safetensors")
+    index.write_text(json.dumps({"weight_map": {**dict.fromkeys(SHAPES, "b.safetensors"), "x": "a.safetensors"}}))
+    with pytest.raises(ModelError, match=r"says that .* is in b.safetensors, and a.safetensors has it"):
         tensor_places(base.folder)
 
 

@@ -117,7 +117,7 @@ def test_damaged_gzip_cannot_be_skipped_over(write):
     packed = bytearray(gzip.compress(TEXT.encode()))
     packed[-6] ^= 0xFF
     path = write("facts.jsonl.gz", bytes(packed))
-    with pytest.raises(InputError, match="found damaged gzip data"):
+    with pytest.raises(InputError, match="its gzip data are damaged"):
         facts.read(path, skip_invalid=True)
 
 

@@ -221,7 +221,7 @@ def test_damage_anywhere_gives_facts_or_an_input_error(tmp_path, input_format, a
     path.write_bytes(data[:start] + inserted + data[start + removed :])
     for skip_invalid in (False, True):
         files, message = outcome(path, "auto" if auto else input_format, skip_invalid)
-        assert message is None or ("found" in message and "expected" in message)
+        assert message is None or str(path) in message
         for file in files:
             assert skip_invalid or not file.rejected
             for template in file.templates:

@@ -13,8 +13,9 @@ from kndb.errors import UsageError
 from kndb.lab.card import write_checkpoint
 from kndb.lab.corpus import build_corpus
 from kndb.lab.train import TrainingSettings, train
+from kndb.models.acceptance import describe
 from kndb.models.fingerprint import fingerprint
-from kndb.models.loading import describe, load
+from kndb.models.loading import load
 from kndb.models.prompting import Encoder
 from kndb.records.facts import FactRecord, TemplateRecord
 

@@ -35,10 +35,11 @@ from kndb.attribution.settings import AttributionSettings
 from kndb.editing.objects.slots import apply_object
 from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan
 from kndb.errors import ModelError, UnsupportedModelError
+from kndb.models.acceptance import describe
 from kndb.models.adapter import Adapter, Heads, Rotation
 from kndb.models.answers import answer_logits
 from kndb.models.fingerprint import fingerprint
-from kndb.models.loading import LoadedModel, describe, load
+from kndb.models.loading import LoadedModel, load
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import ADAPTERS, adapter_for, require_known

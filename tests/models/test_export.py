@@ -12,8 +12,9 @@ from tiny_models import tiny_model
 
 from kndb.errors import ModelError, UsageError
 from kndb.models.export import export_checkpoint
-from kndb.models.fingerprint import fingerprint, weight_files
+from kndb.models.fingerprint import fingerprint
 from kndb.models.loading import load
+from kndb.models.weights import weight_files
 
 NAMES = {"bert": "bert.encoder.layer.1.output.dense.weight", "gpt2": "transformer.h.1.mlp.c_proj.weight"}
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])

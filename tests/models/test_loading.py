@@ -12,18 +12,23 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
 
 from kndb.errors import ModelError, UnsupportedModelError, UsageError
+from kndb.models.acceptance import describe
 from kndb.models.fingerprint import fingerprint
-from kndb.models.loading import choose_device, describe, lab_folder, lasting_source, load, locate
+from kndb.models.loading import choose_device, lab_folder, lasting_source, load, locate
 
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])
 BOTH = pytest.mark.parametrize("use", [describe, load])
 
 
 @FAMILIES
-def test_describe(saved, family):
-    found = describe(saved[family])
+def test_describe(checkpoint, family):
+    folder = checkpoint(family)
+    model = tiny_model(family)
+    model.resize_token_embeddings(400)  # As many as the larger of both tokenizers has tokens.
+    model.save_pretrained(folder)
+    found = describe(folder)
     assert (found.family, found.layers, found.neurons) == (family, 3, 40)
-    assert found.fingerprint == fingerprint(saved[family])
+    assert found.fingerprint == fingerprint(folder)
 
 
 @FAMILIES
@@ -72,9 +77,9 @@ def test_decode_leaves_out_word_boundaries(saved):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "config.json").unlink(), r"found no config\.json"),
+        (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config\.json can't be read"),
-        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json can't be read"),
+        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is no JSON object"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), r"config\.json can't be read"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"model|safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"garbage" * 99), "can't be"),
@@ -85,7 +90,7 @@ def test_decode_leaves_out_word_boundaries(saved):
             ),
             "can't be",
         ),
-        (lambda folder: (folder / "tokenizer.json").unlink(), "expected a tokenizer's files"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has none of a tokenizer's files"),
     ],
     ids=[
         "no configuration",
@@ -242,7 +247,7 @@ def test_a_hub_name_is_kept_with_its_revision(monkeypatch, tmp_path):
     asked = []
 
     def snapshot_download(name, *, revision, allow_patterns):
-        asked.append((name, revision))
+        asked.append((name, revision, allow_patterns))
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
@@ -252,7 +257,10 @@ def test_a_hub_name_is_kept_with_its_revision(monkeypatch, tmp_path):
     (tmp_path / "someone" / "model").mkdir(parents=True)
     assert locate(source) == folder
     assert lasting_source(source, folder) == source
-    assert asked == [("someone/model", None), ("someone/model", "0123abc")]
+    # First what says which files are the weights, then those alone, of the very revision that said so.
+    others, weights = ["*.json", "*.txt", "*.model"], ["model.safetensors"]
+    each = [("someone/model", "0123abc", others), ("someone/model", "0123abc", weights)]
+    assert asked == [("someone/model", None, others), each[1], *each]
 
 
 @FAMILIES

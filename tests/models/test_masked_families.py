@@ -36,10 +36,11 @@ from kndb.editing.objects import diff_file
 from kndb.editing.objects.slots import apply_object, put_slots, read_slots
 from kndb.editing.planning.recipes import UpdateRule, erase_rule, plan
 from kndb.errors import EditError, ModelError, UnsupportedModelError
+from kndb.models.acceptance import describe
 from kndb.models.adapter import Adapter
 from kndb.models.answers import answer_logits, batched_log_probabilities
 from kndb.models.fingerprint import fingerprint
-from kndb.models.loading import describe, load
+from kndb.models.loading import load
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import ADAPTERS, adapter_for
@@ -506,7 +507,7 @@ def test_settings_under_which_an_adapter_would_be_wrong(tmp_path, name, setting,
 
 def test_models_without_layers(tmp_path):
     save(tmp_path, "albert", num_hidden_layers=0)
-    with pytest.raises(UnsupportedModelError, match="albert model without layers"):
+    with pytest.raises(ModelError, match="says that the model has 0 layers"):
         describe(tmp_path)
 
 

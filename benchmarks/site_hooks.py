@@ -23,7 +23,7 @@ from mkdocs.structure.pages import Page
 import kndb
 from kndb import records
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 ROOT_PAGES = {
     "index.md": "README.md",
     "data.md": "data/README.md",

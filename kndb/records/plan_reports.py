@@ -45,11 +45,12 @@ class OthersReport(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRefinement(JsonObject):
-    """Whose neurons an edit changes: the refinement's number, its run's, and the method."""
+    """Whose neurons an edit changes: the refinement's number, its run's, the method, and the version if it is said."""
 
     number: int = field(metadata=said(whole))
     run: int = field(metadata=said(whole))
     method: str = field(metadata=said(text))
+    version: str | None = field(default=None, metadata=said(text))
 
 
 @dataclass(frozen=True, kw_only=True)

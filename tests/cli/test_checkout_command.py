@@ -38,5 +38,5 @@ def test_options_that_make_no_sense(use_ready, kndb):
     assert "expected a VERSION, or --status" in kndb("checkout", "--dir", "copy", code=2).err
     assert "expected a VERSION, or --status" in kndb("checkout", "base", "--full", "--dir", "copy", code=2).err
     assert "found --status with" in kndb("checkout", "base", "--status", "--dir", "copy", code=2).err
-    assert "found no .kndb-checkout.json in copy" in kndb("checkout", "--status", "--dir", "copy", code=6).err
+    assert "copy is no working copy: there is no" in kndb("checkout", "--status", "--dir", "copy", code=6).err
     assert "no model was named" in kndb("checkout", "base", "--dir", "copy", code=2).err

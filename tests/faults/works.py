@@ -13,8 +13,8 @@ from pathlib import Path
 import alembic.command  # noqa: F401 - once here, not in every child
 import torch
 
+from kndb.database.edits import pull as edit_pull
 from kndb.database.edits import rebase as edit_rebase
-from kndb.database.edits import share as edit_share
 from kndb.editing.objects import diff_file, slots
 from kndb.editing.objects.diff_tensors import TensorDiff
 from kndb.editing.planning.replay import Difference
@@ -134,7 +134,7 @@ def pull(place: Path) -> None:
     with open_at(place) as store:
         with store.reading() as connection:
             model = models.model(connection, "tiny")
-        edit_share.take_in(store, model, bundle, contents, Path("edits.kndb"))
+        edit_pull.take_in(store, model, bundle, contents, Path("edits.kndb"))
 
 
 def edits_state(place: Path) -> State:

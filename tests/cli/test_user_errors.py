@@ -320,7 +320,7 @@ def test_an_edit_that_holds_another_down(refused, kndb, kndb_json, use_ready):
     refused(EDIT, ["edit 1 can't be taken out", "edit 2, applied later", "kndb edit revert 2"], "edit", "revert", 1)
     kndb("edit", "revert", 2)
     kndb("edit", "revert", 1)
-    refused(EDIT, ["edit 2 can't be applied", "builds on edit 1", "`kndb edit apply 1`"], "edit", "apply", 2)
+    refused(EDIT, ["edit 2 can't be applied", "builds on edit 1", "kndb edit apply 1"], "edit", "apply", 2)
 
 
 def test_an_erase_of_zeroed_slots_changes_nothing(refused, kndb, use_ready):

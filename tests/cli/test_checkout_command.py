@@ -38,5 +38,5 @@ def test_options_that_make_no_sense(use_ready, kndb):
     assert "VERSION is required, or --status" in kndb("checkout", "--dir", "copy", code=2).err
     assert "VERSION is required, or --status" in kndb("checkout", "base", "--full", "--dir", "copy", code=2).err
     assert "--status goes without VERSION" in kndb("checkout", "base", "--status", "--dir", "copy", code=2).err
-    assert "found no .kndb-checkout.json in copy" in kndb("checkout", "--status", "--dir", "copy", code=6).err
+    assert "copy is no working copy: there is no" in kndb("checkout", "--status", "--dir", "copy", code=6).err
     assert "no working copy yet, so --model has to name" in kndb("checkout", "base", "--dir", "copy", code=2).err

@@ -121,10 +121,10 @@ ON_READY = [
     (USAGE, ["--top must be at least 1", "got 0"], "query shared --relation P36 --top 0"),
     (USAGE, ["--min-share must be from 0 to 1", "got 1.2"], "query shared --relation P36 --min-share 1.2"),
     (USAGE, ["--limit must be at least 1", "got -1"], "query facts --limit -1"),
-    (USAGE, ["top 0"], "edit erase --model tiny --relation P36 --top 0"),
+    (USAGE, ["--top must be at least 1"], "edit erase --model tiny --relation P36 --top 0"),
     (USAGE, ["--lambda-old must be", "got -1"], "edit update --model tiny --fact 1 --to Rome --lambda-old -1"),
     (USAGE, ["or auto .got nan"], "edit update --model tiny --fact 1 --to Rome --lambda-new nan"),
-    (USAGE, ["max-share 0"], "edit update --model tiny --fact 1 --to Rome --max-share 0"),
+    (USAGE, ["--max-share must be a number above 0"], "edit update --model tiny --fact 1 --to Rome --max-share 0"),
     (USAGE, ["--top must be at least 1 .got 0"], "ask --model tiny --top 0 [MASK]."),
     (USAGE, ["sqlite:///PATH", "postgresql"], "db info --db postgresql://host/name"),
     (USAGE, ["Usage|Missing|required"], "query shared"),
@@ -145,7 +145,7 @@ ON_READY = [
     # Edits.
     (EDIT, ["several tokens", "one token"], [*UPDATE, "--to", "San Jose"]),
     (EDIT, ["unknown to this tokenizer", "one token"], [*UPDATE, "--to", "東"]),
-    (EDIT, ["the new answer is the one"], [*UPDATE, "--to", "Paris"]),
+    (EDIT, ["the model answers 'Paris' already"], [*UPDATE, "--to", "Paris"]),
     (EDIT, ["can't name a snapshot"], ["snapshot", "create", " ", "--model", "tiny"]),
     (EDIT, ["means a version already"], "snapshot create base --model tiny"),
     # Questions.
@@ -279,7 +279,7 @@ def test_an_update_needs_neurons(refused, kndb, kndb_json, use_ready, place):
     (place / "more.jsonl").write_text(json.dumps(line), encoding="utf-8")
     kndb("ingest", "more.jsonl")
     (fact,) = kndb_json("query", "facts", "--subject", "Chad")
-    patterns = ["⟨Chad, P36, Rome⟩ has no knowledge neurons", "kndb attribute --relation P36", "--share"]
+    patterns = ["⟨Chad, P36, Rome⟩ has no knowledge neurons", "kndb attribute --model tiny --relation P36", "--share"]
     refused(EDIT, patterns, *UPDATE, "--fact", fact["id"], "--to", "Oslo")
     assert kndb_json("query", "neurons", fact["id"]) == []
     line = {"relation": "P40", "subject": "Chad", "object": "Rome", "template": "[X] and [Y]."}
@@ -312,7 +312,7 @@ def test_steps_that_can_not_be_taken(refused, kndb, kndb_json, use_ready):
     kndb("edit", "apply", 1)
     refused(EDIT, ["edit 1 is applied already", "kndb edit revert 1"], "edit", "apply", 1)
     # Overlapping edits: the one that is in the way is named, with the command that clears it.
-    refused(EDIT, ["edit 2 can't be applied", "edit 1 changed them", "`kndb edit revert 1`"], "edit", "apply", 2)
+    refused(EDIT, ["edit 2 can't be applied", "edit 1 changed them", "kndb edit revert 1"], "edit", "apply", 2)
     kndb("edit", "revert", 1)
     kndb("edit", "apply", 2)
     refused(EDIT, ["edit 1 can't be applied", "edit 2 changed them"], "edit", "apply", 1)
@@ -325,10 +325,10 @@ def test_an_edit_that_holds_another_down(refused, kndb, kndb_json, use_ready):
     second = kndb_json(*UPDATE, "--to", "Rome")
     assert first["recipe"]["neurons"] == second["recipe"]["neurons"]
     kndb("edit", "apply", 2)
-    refused(EDIT, ["edit 1 can't be taken out", "edit 2, applied later", "`kndb edit revert 2`"], "edit", "revert", 1)
+    refused(EDIT, ["edit 1 can't be taken out", "edit 2, applied later", "kndb edit revert 2"], "edit", "revert", 1)
     kndb("edit", "revert", 2)
     kndb("edit", "revert", 1)
-    refused(EDIT, ["edit 2 can't be applied", "builds on edit 1", "`kndb edit apply 1`"], "edit", "apply", 2)
+    refused(EDIT, ["edit 2 can't be applied", "builds on edit 1", "kndb edit apply 1"], "edit", "apply", 2)
 
 
 def test_an_erase_of_zeroed_slots_changes_nothing(refused, kndb, use_ready):

@@ -364,7 +364,7 @@ def test_a_rebase_sees_that_other_edits_lead_to_the_same_version(sequence):
     one.account.apply(back)
     assert database.models.get("tiny").version == loaded.version
     before = everything(database)
-    with pytest.raises(VersionMovedError, match=rf"edits \[{back}, {twin}, {first}\] would be taken out"):
+    with pytest.raises(VersionMovedError, match=rf"in the meantime: \[{back}, {twin}, {first}\] would be taken out"):
         store_rebase(database.store, first, loaded.version, replays)
     assert everything(database) == before
 

@@ -26,12 +26,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import safetensors
 
 from ...errors import FingerprintError
-from ...models.layout import SlotLayout
+from ...models.layout import LayoutWord, SlotLayout
 from ...models.weights import ITEM_SIZES
 from ...records.edits import SlotChange
 from . import diff_tensors
@@ -41,7 +41,7 @@ from .slot_bytes import SlotEdit, SlotPlace, is_finite, slot_sha256
 
 FORMAT = "kndb-edit"
 FORMAT_VERSION, WITH_TENSORS = "1", "2"
-Layout = Literal["row", "column"]
+Layout = LayoutWord
 Shape = tuple[int, int]
 
 _ITEM_SIZES = {"U8": 1, "I8": 1, "I64": 8, **ITEM_SIZES}

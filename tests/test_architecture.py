@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -173,6 +174,14 @@ def test_no_part_imports_itself_in_a_circle():
 
     for name in sorted(names):
         visit(name, ())
+
+
+def test_only_adapters_know_rows_from_columns():
+    """Others ask `models/layout.py` for slots, or for where their bytes lie."""
+    asks = re.compile(r"""SlotLayout\.(ROW|COLUMN)|["'](row|column)["']""")
+    found = {path.relative_to(ROOT).as_posix() for _, _, path in FILES if asks.search(path.read_text("utf-8"))}
+    may = {"kndb/models/layout.py", "kndb/models/adapter.py"}
+    assert {name for name in found if not name.startswith("kndb/models/families/")} == may
 
 
 HEAVY = ("torch", "transformers", "sqlalchemy", "alembic", "numpy", "tokenizers", "huggingface_hub")

@@ -26,13 +26,14 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 from ..advice import option
 from ..errors import UsageError
 from ..models.adapter import Adapter
-from ..models.answers import answer_logits, batched_log_probabilities
+from ..models.answers import answer_logits
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt, Encoder
 from ..models.registry import ADAPTERS
 from .corpus import Corpus, PromptExample
 from .planting import PlantingPlan, fact_key
 from .planting import plan as plan_neurons
+from .recall import RecallScores, encode_examples, recall_scores
 from .routing import PlantedLoss, PlantingSettings, batches_of_one_length
 from .tokenizers import byte_pair, wordpiece
 
@@ -103,27 +104,6 @@ def planted_settings(settings: TrainingSettings) -> TrainingSettings:
 
 
 @dataclass(frozen=True)
-class RecallScores:
-    """How much of the list a model knows.
-
-    Attributes:
-        training: share of training prompts whose most probable token is the answer, 0 to 1.
-        held_out: the same over prompts of held-out templates; NaN if the list has none.
-        training_probability: mean probability of the answer over training prompts; `held_out_probability` likewise.
-        training_prompts: how many there were; `held_out_prompts` likewise.
-        skipped: prompts that can't be asked for a one-token answer.
-    """
-
-    training: float
-    held_out: float
-    training_probability: float
-    held_out_probability: float
-    training_prompts: int
-    held_out_prompts: int
-    skipped: int
-
-
-@dataclass(frozen=True)
 class TrainedModel:
     """A trained model with its tokenizer, scores, the seconds it took, and where its facts were planted, if so."""
 
@@ -176,7 +156,7 @@ def train(corpus: Corpus, settings: TrainingSettings, progress: TrainingProgress
         _optimise(network, prompts, settings, progress)
     else:
         _plant(network, prompts, learned, plan, settings, progress)
-    scores = score(network, encoder, examples)
+    scores = recall_scores(network, encoder, examples)
     return TrainedModel(network.model, tokenizer, settings, scores, time.monotonic() - started, plan)
 
 
@@ -190,31 +170,6 @@ def new_model(settings: TrainingSettings, tokenizer: Any) -> nn.Module:
         nn.init.eye_(dense.weight)
         nn.init.zeros_(dense.bias)
     return model
-
-
-def encode_examples(encoder: Encoder, examples: Sequence[PromptExample]) -> list[EncodedPrompt]:
-    """The examples as token ids, without those that can't be asked for an answer of one token."""
-    encoded = (
-        encoder.encode(index, example.text, example.answer, single_token=True) for index, example in enumerate(examples)
-    )
-    return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
-
-
-def score(network: Network, encoder: Encoder, examples: Sequence[PromptExample]) -> RecallScores:
-    """Measures how often, and how surely, the model gives the answer, held-out templates apart."""
-    training = encode_examples(encoder, [example for example in examples if not example.held_out])
-    held_out = encode_examples(encoder, [example for example in examples if example.held_out])
-    accuracy, probability = _measured(network, training)
-    held_out_accuracy, held_out_probability = _measured(network, held_out)
-    return RecallScores(
-        training=accuracy,
-        held_out=held_out_accuracy,
-        training_probability=probability,
-        held_out_probability=held_out_probability,
-        training_prompts=len(training),
-        held_out_prompts=len(held_out),
-        skipped=len(examples) - len(training) - len(held_out),
-    )
 
 
 def _bert_config(settings: TrainingSettings, tokenizer: Any) -> BertConfig:
@@ -379,16 +334,3 @@ def _shuffled_batches(prompts: list[EncodedPrompt], size: int, order: torch.Gene
 
 def _answers(batch: Sequence[EncodedPrompt]) -> torch.Tensor:
     return torch.tensor([prompt.answer for prompt in batch])
-
-
-def _measured(network: Network, prompts: Sequence[EncodedPrompt]) -> tuple[float, float]:
-    """The share of prompts whose most probable token is the answer, and the answer's mean probability."""
-    if not prompts:
-        return math.nan, math.nan
-    network.model.eval()
-    right, probability = 0, 0.0
-    for indices, log_probabilities in batched_log_probabilities(network, prompts):
-        answers = _answers([prompts[index] for index in indices])
-        right += int((log_probabilities.argmax(-1) == answers).sum())
-        probability += float(log_probabilities.gather(1, answers[:, None]).exp().sum())
-    return right / len(prompts), probability / len(prompts)

@@ -149,7 +149,7 @@ ON_READY = [
     (EDIT, ["can't name a snapshot"], ["snapshot", "create", " ", "--model", "tiny"]),
     (EDIT, ["means a version already"], "snapshot create base --model tiny"),
     # Questions.
-    (USAGE, ["found 0 blanks", "kndb ask --model NAME"], [*ASK, "The capital of France is"]),
+    (USAGE, ["has 0 blanks", "kndb ask .*--model tiny"], [*ASK, "The capital of France is"]),
     (USAGE, ["has 2 blanks"], [*ASK, "[MASK] and [Y]"]),
     (USAGE, ["more tokens than the model"], [*ASK, "France " * 80 + "[MASK]"]),
 ]
@@ -238,7 +238,7 @@ def test_check_finds_that_a_file_is_no_database(kndb, place):
 def test_attributing_nothing(refused, kndb, small_models):
     kndb("model", "add", small_models["bert"], "--name", "tiny")
     refused(ATTRIBUTION, ["no prompts to attribute", "kndb ingest"], *ATTRIBUTE)
-    refused(NOT_FOUND, ["found no run", "kndb attribute"], "refine")
+    refused(NOT_FOUND, ["there is no run", "kndb attribute"], "refine")
     refused(NOT_FOUND, ["no refinement of model 'tiny' yet", "kndb refine"], *UPDATE, "--to", "Rome")
 
 

@@ -11,8 +11,9 @@ import torch
 from kndb.errors import ModelError, UsageError
 from kndb.lab.card import write_checkpoint
 from kndb.lab.planting import PLANTED_FILE, fact_key, plan, read_plan, write_plan
+from kndb.lab.recall import encode_examples
 from kndb.lab.routing import PlantedLoss, PlantingSettings, batches_of_one_length
-from kndb.lab.train import encode_examples, lab_adapter, new_model, planted_settings, train
+from kndb.lab.train import lab_adapter, new_model, planted_settings, train
 from kndb.models.fingerprint import fingerprint
 from kndb.models.loading import load
 from kndb.models.network import Network

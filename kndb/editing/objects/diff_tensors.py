@@ -166,11 +166,7 @@ def part_names(entry: Any) -> set[str]:
     if (
         encoding not in (WHOLE, "factors")
         or layout not in (WHOLE, *LAYOUTS)
-        or (encoding, layout)
-        in (
-            (WHOLE, "row"),
-            (WHOLE, "column"),
-        )
+        or (encoding == WHOLE and layout in LAYOUTS)
     ):
         raise FlawError(f"encoding {encoding!r} with layout {layout!r} of {name}", "whole, or factors")
     if type(layer) is not int or (layer < 0 if layout != WHOLE else layer != NO_LAYER) or layer >= 2**31:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
-from ...models.layout import SlotLayout
+from ...models.layout import LayoutWord, SlotLayout
 from ...models.weights import ITEM_SIZES
 from . import diff_tensors
 from .diff_tensors import LAYOUTS
@@ -14,7 +14,7 @@ from .object_bytes import FlawError, json_object, parse_json
 
 FORMAT = "kndb-edit"
 FORMAT_VERSION, WITH_TENSORS = "1", "2"
-Layout = Literal["row", "column"]
+Layout = LayoutWord
 Shape = tuple[int, int]
 
 _METADATA_KEYS = {"format", "format_version", "fingerprint", "kind", "recipe", "parameters"}

@@ -20,7 +20,7 @@ def test_ranges():
 
 @pytest.mark.parametrize("word", ["x", "-3", "3-", "1-2-3", "", "1.5"])
 def test_other_words_are_refused(word):
-    with pytest.raises(UsageError, match="nor a range such as 7-12$"):
+    with pytest.raises(UsageError, match=r"nor a range such as 7-12$"):
         parse_numbers([word])
 
 

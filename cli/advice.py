@@ -46,7 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.log": Command("edit log"),
     "edits.plan_optimize": Command("edit optimize"),
     "edits.plan_update": Command("edit update"),
-    "edits.pull": Command("edit pull", ("file",)),
+    "edits.pull": Command("edit pull", ("path",)),
     "edits.rebase": Command("edit revert --rebase", ("edit",)),
     "edits.revert": Command("edit revert", ("edit",)),
     "edits.revert_all": Command("edit revert", ("edits",)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from kndb.advice import call
 from kndb.errors import UsageError
@@ -57,7 +56,8 @@ def fact_number(text: str) -> int:
 
 
 def _is_file(text: str) -> bool:
-    return Path(text).suffix != "" or Path(text).exists()
+    """Whether a word reads like a file's name."""
+    return "/" in text or re.search(r"\.[A-Za-z]\w*$", text) is not None
 
 
 def _pull(text: str) -> str:

@@ -40,7 +40,7 @@ def test_a_sweep_is_printed_and_drawn(use_ready, kndb, kndb_json, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("bench", "--at", "1,x"), "found '1,x' in --at; expected whole numbers"),
+        (("bench", "--at", "1,x"), "--at must be whole numbers with commas between them (got '1,x')"),
         (("bench", "--at", ","), "--at must have values"),
         (("bench", "--method", "rome"), "--method must be update or optimize (got rome)"),
         (

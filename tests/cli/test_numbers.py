@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kndb.cli.numbers import number_ranges, parse_numbers
+from kndb.cli.numbers import edit_number, fact_number, number_ranges, parse_numbers
 from kndb.errors import UsageError
 
 
@@ -20,10 +20,24 @@ def test_ranges():
 
 @pytest.mark.parametrize("word", ["x", "-3", "3-", "1-2-3", "", "1.5"])
 def test_other_words_are_refused(word):
-    with pytest.raises(UsageError, match="expected a number, or a range such as 7-12"):
+    with pytest.raises(UsageError, match=r"nor a range such as 7-12$"):
         parse_numbers([word])
 
 
 def test_a_range_too_long_to_be_meant_is_refused():
-    with pytest.raises(UsageError, match="at most 100000 numbers"):
+    with pytest.raises(UsageError, match="a range may have 100,000 numbers"):
         parse_numbers(["1-999999999999"])
+
+
+def test_a_file_in_a_numbers_place_is_read_otherwise():
+    with pytest.raises(UsageError, match=r"db\.edits\.pull\('toyota\.kndb'\)"):
+        parse_numbers(["toyota.kndb"])
+    with pytest.raises(UsageError, match=r"db\.edits\.pull\('theirs/one'\)"):
+        edit_number("theirs/one")
+    with pytest.raises(UsageError, match=r"db\.edits\.all\(\)"):
+        edit_number("first")
+    with pytest.raises(UsageError, match=r"db\.facts\.find\(\)$"):
+        fact_number("facts.csv")
+    with pytest.raises(UsageError, match=r"db\.facts\.find\(subject='France'\)"):
+        fact_number("France")
+    assert edit_number(" 3") == fact_number("3") == 3

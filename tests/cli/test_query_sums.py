@@ -149,7 +149,7 @@ REFUSED = [
     (USAGE, ["--between goes without --across"], "shared --between P36 P37 --across 2"),
     (USAGE, ["two different relations"], "shared --between P36 P36"),
     (USAGE, ["--across 3 needs at least 3 relations .2 given"], "shared --relation P36 --relation P37 --across 3"),
-    (USAGE, ["--across must be at least 1"], "shared --across 0"),
+    (USAGE, ["--across must be at least 1", "got 0"], "shared --across 0"),
     (NOT_FOUND, ["'P99'"], "shared --between P36 P99"),
     (NOT_FOUND, ["'P99'"], "overlap --relation P99"),
     (NOT_FOUND, ["'P99'"], "layers --relation P99"),

@@ -324,6 +324,29 @@ def test_a_cascade_follows_overlaps_of_overlaps(connection):
     assert steps.plan_cascade(connection, 3)[1] == [3]
 
 
+def test_an_edit_of_whole_parameters_alone(connection):
+    whole = [SlotChange(name, versions.NO_LAYER, versions.NO_LAYER, "a", "b") for name in ("bias", "norm")]
+    number = add(connection, *whole, name="one")
+    assert [(slot.slot, slot.old, slot.new) for slot in versions.stored_slots(connection, 1, [number])[number]] == [
+        (("bias", -1, -1), "a", "b"),
+        (("norm", -1, -1), "a", "b"),
+    ]
+    apply(connection, number)
+    assert current(connection) == version_id("f" * 64, {("bias", -1, -1): "b", ("norm", -1, -1): "b"})
+    revert(connection, number)
+    assert current(connection) == BASE
+
+
+def test_the_version_that_an_edit_makes_of_another(connection):
+    one = add(connection, change(1, "a", "b"), name="one")
+    apply(connection, one)
+    two = add(connection, change(2, "a", "b"), name="two")
+    both = {("down.1", 1, 1): "b", ("down.1", 1, 2): "b"}
+    assert versions.version_with_edit(connection, 1, "current", two) == version_id("f" * 64, both)
+    assert versions.version_with_edit(connection, 1, "base", two) == version_id("f" * 64, {("down.1", 1, 2): "b"})
+    assert versions.version_edits(connection, 1, "current") == [one]
+
+
 def test_slot_state(connection):
     add(connection, change(1, "a", "b"), change(2, "x", "y"), name="one")
     apply(connection, 1)

@@ -51,7 +51,9 @@ def remedies(errors: RunErrors, settings: StoredSettings) -> str:
     if settings.get("dtype") != "float64":
         ways.append(f"where rounding is the cause, compute in float64 ({option('dtype', 'float64')})")
     tolerance = _round_up(errors.worst or errors.limit)
-    ways.append(f"or ask for what can be had ({option('tolerance', tolerance)})")
+    ways.append(
+        f"or ask for what can be had ({option('tolerance', int(tolerance) if tolerance.is_integer() else tolerance)})"
+    )
     return f"Scores of these prompts are less exact than was asked for. To change that, {', '.join(ways)}"
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kndb.cli.advice import for_shell
 from kndb.cli.main import exit_code
 from kndb.database import check_database
 from kndb.database.error_words import errors_in_words, remedies
@@ -165,13 +166,13 @@ def test_words():
         "in layer 0 (1 prompt, at worst 0.16)"
     )
     assert errors_in_words(summary()).endswith("layer 4 (36 prompts, at worst 0.16), 2 more layers")
-    advice = remedies(summary(), {"tolerance": 1e-3, "dtype": "float32", "most_evaluations": 120})
+    advice = for_shell(remedies(summary(), {"tolerance": 1e-3, "dtype": "float32", "most_evaluations": 120}))
     assert "(--most-evaluations 480)" in advice
     assert "--dtype float64" in advice
     assert "(--tolerance 0.2)" in advice
     assert "float64" not in remedies(summary(), {"dtype": "float64"})
     for worst, tolerance in ((0.0011, "0.002"), (0.5, "0.5"), (0.6, "1"), (6.2, "10"), (1e-3, "0.001")):
-        assert f"(--tolerance {tolerance})" in remedies(summary(worst=worst), {})
+        assert f"(--tolerance {tolerance})" in for_shell(remedies(summary(worst=worst), {}))
 
 
 def test_the_limit_is_the_tolerance_where_one_was_asked_for():

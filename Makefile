@@ -30,7 +30,7 @@ FAULTS := tests/database tests/editing tests/faults tests/store
 
 # The tests of faults in their long form: more steps, and KNDB_TORTURE times the seeds (docs/reliability.md).
 torture: $(VENV)/.development
-	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto -m fault $(FAULTS)
+	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto --dist loadfile -m fault $(FAULTS)
 
 # Changes the code in small ways and looks which change no test of pyproject.toml's list notices (docs/reliability.md).
 mutants: $(VENV)/.mutants

@@ -49,7 +49,7 @@ def chosen(names: list[str], each: int, seed: int) -> list[str]:
 
 
 def main() -> None:
-    """Tries the mutants and prints a table of them."""
+    """Tries a sample of the mutants, and prints what became of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--each", type=int, default=30, help="mutants of each file")
     parser.add_argument("--seed", type=int, default=0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from made_once import made_once
 
 from kndb.bench.localisation import PlantedNeurons, score_sets
 from kndb.cli.main import exit_code
@@ -57,18 +59,19 @@ def test_facts_that_can_not_be_scored():
 
 @pytest.fixture(scope="module")
 def planted_model(small_facts, tmp_path_factory):
-    """The folder of a tiny model planted with 16 facts."""
+    """The folder of a tiny model planted with 16 facts; only to be read. It is trained once per machine."""
     from kndb.facts import read
 
-    corpus = build_corpus(read(small_facts))
     plain = TrainingSettings("bert", layers=2, width=32, neurons=64, heads=2, vocabulary=400, batch_size=40)
-    settings = planted_settings(plain)
-    folder = tmp_path_factory.mktemp("planted") / "tiny"
-    from dataclasses import replace
+    settings = replace(planted_settings(plain), epochs=60, learning_rate=5e-3)
 
-    trained = train(corpus, replace(settings, epochs=60, learning_rate=5e-3))
-    write_checkpoint(trained, corpus, folder, own=False)
-    return folder
+    def make(folder):
+        corpus = build_corpus(read(small_facts))
+        write_checkpoint(train(corpus, settings), corpus, folder / "tiny", own=False)
+
+    decided_by = (small_facts.read_text(encoding="utf-8"), settings)
+    modules = ("kndb.facts", "kndb.lab.card", "kndb.lab.corpus", "kndb.lab.train")
+    return made_once("planted-model", decided_by, modules, make, tmp_path_factory.mktemp("planted")) / "tiny"
 
 
 def test_the_command_s_scores_are_those_of_the_stored_sets(planted_model, small_facts, tmp_path, monkeypatch, capsys):

@@ -64,7 +64,7 @@ STEPS: list[tuple[str, list[str]]] = [
         "One more on top; a cascade takes both out, the last one first, and the version is that of the checkpoint "
         "again.",
         [
-            "kndb edit update --model lab-bert --fact 588 --to Mazda",
+            "kndb edit update --model lab-bert --fact 588 --to Ford",
             "kndb edit apply 4",
             "kndb edit revert 3 --cascade",
             "kndb edit diff base current --model lab-bert --part slots --format csv",

@@ -292,8 +292,8 @@ LISTINGS = (
 
 
 def test_what_compares_and_lists_loads_no_torch(tmp_path):
+    from kndb import TrialSettings
     from kndb.database import open_database
-    from kndb.database.edits.trial_measures import TrialSizes
 
     every = (ROOT / "data" / "facts" / "P36.jsonl").read_text(encoding="utf-8").splitlines()
     facts = tmp_path / "P36.jsonl"
@@ -310,7 +310,7 @@ def test_what_compares_and_lists_loads_no_torch(tmp_path):
         )
         database.edits.revert(1)
         database.probes.scale("suppress", "lab-bert", facts=1, others=0)
-        database.trials.bench("lab-bert", sizes=TrialSizes(1, 1, 1), counts=[1], relations=["P36"])
+        database.trials.bench("lab-bert", settings=TrialSettings(1, 1, 1, ("P36",)), counts=[1])
     # All in one new interpreter: whatever a command imports would still be there after the next.
     without = ("torch", "transformers", "alembic", "sqlalchemy.orm")
     for lines, heavy in ((WITHOUT_A_MODEL, without), (LISTINGS, (*without, "numpy", "scipy", "pandas", "matplotlib"))):

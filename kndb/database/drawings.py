@@ -168,7 +168,7 @@ class Drawings:
         rows = self._database.probes.summary(probe.id, relations)
         if not any(row.prompts_of == "own" for row in rows):
             raise _not_probed(probe, relations)
-        return scaling_figure(rows, _caption_of_probe(probe, relations), options)
+        return scaling_figure(rows, self._caption_of_probe(probe, relations), options)
 
     def activation(self, probe: Probe, relations: Sequence[str] = (), options: FigureOptions = PLAIN) -> NotebookFigure:
         """The figure of an activation probe."""
@@ -177,13 +177,22 @@ class Drawings:
         rows = self._database.probes.activation_summary(probe.id, relations)
         if not rows:
             raise _not_probed(probe, relations)
-        return activation_figure(rows, _caption_of_probe(probe, relations), options)
+        return activation_figure(rows, self._caption_of_probe(probe, relations), options)
 
     def _caption(self, refinement: Refinement, relations: Sequence[str]) -> str:
         with self._database.store.reading() as connection:
             run = store_runs.run(connection, refinement.run_id)
             keys = list(named_relations(connection, relations))
         return " · ".join([*describe(run, refinement), *_describe_relations(keys)])
+
+    def _caption_of_probe(self, probe: Probe, relations: Sequence[str]) -> str:
+        settings = probe_in_words(probe)
+        words = [
+            f"{probe.model} {probe.version[:12]}",
+            self._named(probe.refinement),
+            f"probe {probe.id} ({probe.kind})" + (f": {settings}" if settings else ""),
+        ]
+        return " · ".join([*words, *_describe_relations(relations)])
 
     def _named(self, refinement: int) -> str:
         """A refinement by its number, with its run and method."""
@@ -276,16 +285,6 @@ def refinement_of_probe(probe: Probe) -> str:
     run, method = (probe.settings.get(f"refinement_{name}") for name in ("run", "method"))
     of = "" if run is None else f" of run {run}" + ("" if method is None else f" ({method})")
     return f"refinement {probe.refinement}{of}"
-
-
-def _caption_of_probe(probe: Probe, relations: Sequence[str]) -> str:
-    settings = probe_in_words(probe)
-    words = [
-        f"{probe.model} {probe.version[:12]}",
-        refinement_of_probe(probe),
-        f"probe {probe.id} ({probe.kind})" + (f": {settings}" if settings else ""),
-    ]
-    return " · ".join([*words, *_describe_relations(relations)])
 
 
 def _describe_relations(relations: Sequence[str]) -> list[str]:

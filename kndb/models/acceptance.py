@@ -22,9 +22,9 @@ from transformers import AutoTokenizer
 
 from ..errors import ModelError
 from .adapter import Adapter
-from .checkpoint_files import CONFIGURATION, CheckpointFiles, checkpoint_files, sealed
+from .checkpoint_files import CONFIGURATION, CheckpointFiles, sealed
 from .fingerprint import FLOATING, fingerprint
-from .loading import attention_of, auto_class, configuration, model_class, quiet, require_tokenizer
+from .loading import attention_of, auto_class, configuration, known_files, model_class, quiet, require_tokenizer
 from .network import Network
 from .registry import adapter_for
 from .weights import checked_header, require_one_file_each
@@ -78,7 +78,7 @@ def describe(folder: Path) -> CheckpointDescription:
     Raises:
         ModelError: if it can't; UnsupportedModelError if no adapter fits it.
     """
-    files = checkpoint_files(folder)
+    files = known_files(folder)
     _require_plain_weights(files)
     config = configuration(files)
     adapter = adapter_for(config)

@@ -88,9 +88,40 @@ def checkpoint_files(folder: Path) -> CheckpointFiles:
         ModelError: if there is no configuration or no weights, if a weight file is missing, lies elsewhere, or is there
             and would not be loaded, or if a configuration names files of its own.
     """
-    configuration = _configuration(folder)
+    configuration = configuration_of(folder)
     weights, index = _weights(folder)
     return CheckpointFiles(folder, weights, index, _tokenizer(folder), configuration)
+
+
+def configuration_of(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's config.json says.
+
+    Raises:
+        ModelError: if there is none, or it can't be read, or names files of its own.
+    """
+    path = folder / CONFIGURATION
+    if (folder / ADAPTER).is_file():
+        raise ModelError(
+            f"{folder} holds a PEFT adapter ({ADAPTER}), which transformers would add to the weights of another "
+            "checkpoint; merge it into that one (model.merge_and_unload()), save the result with save_pretrained, and "
+            "name its folder"
+        )
+    if not path.is_file():
+        packed = sorted(folder.glob("*.gguf"))
+        if packed:
+            raise ModelError(
+                f"{folder} has GGUF files and no {CONFIGURATION}; convert one to a checkpoint first: "
+                f"{call('models.convert', packed[0], out=Placeholder('DIR'))}"
+            )
+        raise ModelError(f"{folder} has no {CONFIGURATION}; name the folder of a transformers checkpoint")
+    values = _json(path, "a model's configuration")
+    for name in ("configuration_files", "transformers_weights"):
+        if values.get(name):
+            raise ModelError(
+                f"{path} names other files in {name!r}, which could be loaded in place of those beside it; remove the "
+                "entry, or save the checkpoint again with save_pretrained"
+            )
+    return values
 
 
 def weight_map(index: Path) -> dict[str, str]:
@@ -144,32 +175,6 @@ def _without_code(values: dict[str, Any]) -> dict[str, Any]:
 
 def _names_a_file(name: str, value: object) -> bool:
     return name.endswith("_file") and isinstance(value, str)
-
-
-def _configuration(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIGURATION
-    if (folder / ADAPTER).is_file():
-        raise ModelError(
-            f"{folder} holds a PEFT adapter ({ADAPTER}), which transformers would add to the weights of another "
-            "checkpoint; merge it into that one (model.merge_and_unload()), save the result with save_pretrained, and "
-            "name its folder"
-        )
-    if not path.is_file():
-        packed = sorted(folder.glob("*.gguf"))
-        if packed:
-            raise ModelError(
-                f"{folder} has GGUF files and no {CONFIGURATION}; convert one to a checkpoint first: "
-                f"{call('models.convert', packed[0], out=Placeholder('DIR'))}"
-            )
-        raise ModelError(f"{folder} has no {CONFIGURATION}; name the folder of a transformers checkpoint")
-    values = _json(path, "a model's configuration")
-    for name in ("configuration_files", "transformers_weights"):
-        if values.get(name):
-            raise ModelError(
-                f"{path} names other files in {name!r}, which could be loaded in place of those beside it; remove the "
-                "entry, or save the checkpoint again with save_pretrained"
-            )
-    return values
 
 
 def _weights(folder: Path) -> tuple[tuple[Path, ...], Path | None]:

@@ -26,6 +26,7 @@ from .checkpoint_files import (
     TOKENIZER_FILES,
     CheckpointFiles,
     checkpoint_files,
+    configuration_of,
     sealed,
 )
 from .fingerprint import stored_dtype
@@ -85,7 +86,7 @@ def load(folder: Path) -> LoadedModel:
     Raises:
         ModelError: if a file is missing or can't be read, or it lacks weights that its head needs.
     """
-    files = checkpoint_files(folder)
+    files = known_files(folder)
     config = configuration(files)
     adapter = adapter_for(config)
     require_tokenizer(files)
@@ -151,17 +152,28 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def known_files(folder: Path) -> CheckpointFiles:
+    """The files of a checkpoint of an architecture that kndb knows.
+
+    Ahead of the weights, which others may have in files of other names; and of transformers, which would not say what
+    kndb knows.
+
+    Raises:
+        ModelError: as `checkpoint_files`; UnsupportedModelError if kndb does not know the architecture.
+    """
+    values = configuration_of(folder)
+    if "model_type" in values:
+        require_known(SimpleNamespace(**values))
+    return checkpoint_files(folder)
+
+
 def configuration(files: CheckpointFiles) -> Any:
     """The checkpoint's configuration as transformers reads it.
 
     Raises:
         ModelError: if it can't; UnsupportedModelError if kndb does not know the architecture.
     """
-    values = dict(files.configuration)
     try:
-        if "model_type" in values:
-            # Ahead of transformers, which would not say what architectures kndb knows.
-            require_known(SimpleNamespace(**values))
         with sealed(files) as place:
             return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:

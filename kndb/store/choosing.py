@@ -8,7 +8,7 @@ that had an attributed prompt when it was made, whether or not any neuron reache
 3. of these the newest.
 
 Where no refinement holds any, the newest of the best rank answers, that it has nothing. A number or a method that
-somebody named narrows what is chosen from; so does a model. `docs/queries.md` says the same to users.
+somebody named narrows what is chosen from; so does a model. `kndb docs queries` says the same to users.
 
 How many facts of a relation a refinement holds is in `refinement_relation`; whether it holds a single one follows from
 its neurons, or from its run's results. No statement here reads scores, or all results of a run.

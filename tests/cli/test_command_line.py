@@ -289,7 +289,7 @@ def test_a_difference_of_versions_is_told_by_names(kndb_json, use_ready):
         ("query runs", "kndb attribute --model NAME"),
         ("query refinements", "kndb refine"),
         ("query relations", "kndb ingest PATH"),
-        ("query facts", "kndb query relations"),
+        ("query facts", "kndb ingest PATH"),
         ("edit list", "kndb edit update --model NAME"),
         ("edit log", "kndb edit apply EDIT"),
         ("edit trials", "kndb edit bench --model NAME"),

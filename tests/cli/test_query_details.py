@@ -109,7 +109,7 @@ REFUSED = [
     (USAGE, ["2 layers of 64 neurons", "L1.N63"], "query neuron L2.N0"),
     (USAGE, ["2 layers of 64 neurons"], "query neuron L0.N64 --no-tokens"),
     (USAGE, ["--limit must be at least 1"], "query neuron L0.N0 --limit 0"),
-    (USAGE, ["--top must be at least 1 .got 0"], "query neuron L0.N0 --top 0"),
+    (USAGE, ["--top must be at least 1 (got 0)"], "query neuron L0.N0 --top 0"),
     (USAGE, ["--part", "relations"], "query neuron L0.N0 --no-tokens --format csv"),
     (USAGE, ["--part must be one of", "got none"], "query fact 1 --part none"),
     (USAGE, ["--part must be one of", "tokens (got none)"], "query neuron L0.N0 --part none"),

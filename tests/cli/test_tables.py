@@ -9,10 +9,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.main import get_command
 
+from kndb import EvaluationSettings, TrialSettings
 from kndb.cli.commands import TableCommand
 from kndb.cli.main import command_line, exit_code
 from kndb.database import open_database
-from kndb.database.edits.trial_measures import TrialSizes
 
 COLUMNS = 80
 COMMANDS = {
@@ -89,9 +89,9 @@ def filled(ready, tmp_path_factory):
             database.edits.apply(database.edits.plan_erase("tiny", relation, top=top).id)
         database.edits.plan_erase("tiny", "P37", top=4)
         database.snapshots.create("a-snapshot-with-quite-a-long-name", "tiny")
-        database.edits.evaluate(1, sample=2)
+        database.edits.evaluate(1, EvaluationSettings(sample=2))
         database.probes.scale("suppress", "tiny", others=2)
-        database.trials.bench("tiny", sizes=TrialSizes(2, 2, 2), counts=[1], relations=["P36"])
+        database.trials.bench("tiny", settings=TrialSettings(2, 2, 2, ("P36",)), counts=[1])
         database.edits.push([1], folder / "edits.kndb")
         fact = database.facts.find()[0]
     text = {"fact": fact.external_id, "kind": "head-and-tail", "text": f"{fact.subject} and {fact.object}"}

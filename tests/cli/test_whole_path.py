@@ -82,7 +82,7 @@ def test_whole_path(kndb, kndb_json, family, place, small_facts, small_templates
 
     shared = kndb("query", "shared", "--relation", "P36", "--top", 5, "--format", "json")
     assert 0 < len(shared.json) <= 5
-    assert all(set(row) == {"layer", "neuron", "facts", "share", "relations"} for row in shared.json)
+    assert all(set(row) == {"name", "layer", "neuron", "facts", "share", "relations"} for row in shared.json)
     assert all(row["facts"] == row["relations"]["P36"] for row in shared.json)
 
     (fact,) = kndb_json("query", "facts", "--relation", "P36", "--subject", "france")

@@ -149,19 +149,35 @@ def sealed(files: CheckpointFiles) -> Iterator[Path]:
     Weights are links. Of the configurations, what names code is left out (an implementation of attention may be a hub
     repository's), and of the tokenizer's, what names files: transformers would look for them anywhere.
     """
-    with tempfile.TemporaryDirectory(prefix="kndb-checkpoint-") as scratch:
-        folder = Path(scratch)
-        linked = [*files.weights, *files.tokenizer, *([files.index] if files.index else [])]
-        for path in linked:
-            (folder / path.name).symlink_to(path.absolute())
-        (folder / CONFIGURATION).write_text(json.dumps(_without_code(dict(files.configuration))), encoding="utf-8")
-        told = folder / TOKENIZER_CONFIGURATION
-        if told.is_symlink():
-            values = _json(told, "a tokenizer's configuration")
-            told.unlink()
-            kept = {name: one for name, one in _without_code(values).items() if not _names_a_file(name, one)}
-            told.write_text(json.dumps(kept), encoding="utf-8")
+    # What can't be removed is a few links in the system's folder for such things.
+    with _scratch(files.folder) as folder:
+        try:
+            _fill(folder, files)
+        except OSError as error:
+            raise ModelError(f"{files.folder} can't be loaded: {error.strerror or error}") from error
         yield folder
+
+
+@contextmanager
+def _scratch(source: Path) -> Iterator[Path]:
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="kndb-checkpoint-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ModelError(f"{source} can't be loaded: no temporary folder can be made ({error})") from error
+    with scratch as name:
+        yield Path(name)
+
+
+def _fill(folder: Path, files: CheckpointFiles) -> None:
+    for path in (*files.weights, *files.tokenizer, *([files.index] if files.index else [])):
+        (folder / path.name).symlink_to(path.absolute())
+    (folder / CONFIGURATION).write_text(json.dumps(_without_code(dict(files.configuration))), encoding="utf-8")
+    told = folder / TOKENIZER_CONFIGURATION
+    if told.is_symlink():
+        values = _json(told, "a tokenizer's configuration")
+        told.unlink()
+        kept = {name: one for name, one in _without_code(values).items() if not _names_a_file(name, one)}
+        told.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def _without_code(values: dict[str, Any]) -> dict[str, Any]:

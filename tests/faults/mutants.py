@@ -97,7 +97,7 @@ def halfway(act: Callable[[], object]) -> Iterator[None]:
 @contextmanager
 def each_edit(_: object) -> Iterator[None]:
     """Commits after each edit that is added: a transaction for each edit of a batch, or of a file that is pulled."""
-    from kndb.database.edits import batch, share
+    from kndb.database.edits import batch, pull
 
     def add_object(connection: Any, *arguments: Any) -> int:
         number = real(connection, *arguments)
@@ -105,7 +105,7 @@ def each_edit(_: object) -> Iterator[None]:
         return number
 
     real = batch.add_object
-    with patch.object(batch, "add_object", add_object), patch.object(share, "add_object", add_object):
+    with patch.object(batch, "add_object", add_object), patch.object(pull, "add_object", add_object):
         yield
 
 

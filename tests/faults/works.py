@@ -22,10 +22,11 @@ import alembic.command  # noqa: F401 - once here, not in every child
 from kndb.cli.main import exit_code
 from kndb.database import Database, check_database, open_database, upgrade_database
 from kndb.database.edits.batch import Batch, Target
-from kndb.database.edits.drafts import Draft
+from kndb.database.edits.draft import Draft
 from kndb.database.models import ModelVersion
 from kndb.editing.objects import diff_file, slots
 from kndb.errors import KndbError
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 from kndb.store import schema
 from kndb.store.edits import edit as edits
 
@@ -208,7 +209,7 @@ def _applied(places: Places) -> Path:
     places.make_ready(place)
     with opened(place) as database:
         for number, to in enumerate(("Cairo", "Oslo", "Rome", "Lima"), 1):
-            assert database.edits.plan_update("tiny", 1, to, max_share=1).id == number
+            assert database.edits.plan_update("tiny", 1, to, UpdateSettings(max_share=1.0)).id == number
             database.edits.apply(number)
             if number == 1:
                 database.snapshots.create("ready", "tiny")
@@ -234,7 +235,9 @@ def _batch(places: Places) -> Batch:
         targets = [Target(fact, "Lima") for fact in (2, 9, 10)]
 
         def plan(target: Target, version: ModelVersion) -> Draft:
-            return database.edits.drafts.update("tiny", target.fact, target.to, max_share=1, on=version)
+            return database.edits.drafts.update(
+                "tiny", target.fact, target.to, UpdateSettings(max_share=1.0), on=version
+            )
 
         return database.edits.draft_batch("tiny", targets, plan)
 
@@ -286,7 +289,7 @@ def works(ready: Path, folder: Path) -> dict[str, Work]:
         "restore": of(places.make_edits, lambda database: database.snapshots.restore("ready", "tiny")),
         "add a batch": of(places.make_applied, lambda database: database.edits.add_batch(places.batch)),
         "pull": of(places.make_ready, lambda database: database.edits.pull(places.exported("edits.kndb"))),
-        "evaluate": of(places.make_edits, lambda database: database.edits.evaluate(5, sample=1)),
+        "evaluate": of(places.make_edits, lambda database: database.edits.evaluate(5, EvaluationSettings(sample=1))),
         "ingest": typed(places.make_ready, "ingest", *two_files),
         "import facts": of(places.make_ready, lambda database: database.exchange.import_facts(two_files)),
         "import neurons": of(

@@ -221,7 +221,7 @@ def test_a_causal_model_takes_a_prompt_that_just_ends(fresh, sql):
             "leave out relations, facts, sample, subjects and fact_ids",
         ),
         ({"prompts": [FRANCE], "answer": "Paris", "relations": ["P36"]}, "leave out relations, facts"),
-        ({"prompts": ["No blank."], "answer": "Paris"}, "0 blanks in 'No blank.'.*db.attribution.run.*prompts="),
+        ({"prompts": ["No blank."], "answer": "Paris"}, "'No blank.' has 0 blanks.*db.attribution.run.*prompts="),
         ({"prompts": ["[X] is [Y]."], "answer": "Paris"}, r"without \[X\]"),
         ({"prompts": [FRANCE], "answer": "Par\nis"}, "one printable line"),
     ],

@@ -113,7 +113,7 @@ def test_damage_is_found_and_overwritten(edited, tmp_path):
     assert database.checkouts.status(copy, verify=True).problems == ()
     assert "differs from the base checkpoint outside" in database.checkouts.status(copy, full=True).problems[0]
     path.write_bytes(content[:-1])
-    assert "bytes long; expected" in database.checkouts.status(copy, verify=True).problems[0]
+    assert "bytes long, and was" in database.checkouts.status(copy, verify=True).problems[0]
     path.unlink()
     assert "is gone" in database.checkouts.status(copy).problems[0]
 

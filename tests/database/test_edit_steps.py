@@ -35,6 +35,7 @@ def save(folder, name, dtype=torch.float32, shards=None, pickled=False, **sizes)
             (causal_model(name), "byte-level") if name in CAUSAL else (tiny_model(name, **sizes), "word-piece")
         )
         kind = "byte-level" if name == "gpt2" else kind
+    model.resize_token_embeddings(400)  # As many as the larger tokenizer has tokens, at least.
     model = model.to(dtype)
     model.save_pretrained(folder, **({} if shards is None else {"max_shard_size": shards}))
     TOKENIZERS[kind]().save_pretrained(folder)

@@ -348,7 +348,7 @@ def test_a_mean_activation_is_what_the_attribution_of_activations_says(database,
 def test_texts_of_no_fact_of_the_store(database, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"fact": "nobody", "kind": "head", "text": "x y"}\n', encoding="utf-8")
-    with pytest.raises(InputError, match="found none of its 1 facts in the store"):
+    with pytest.raises(InputError, match="none of its 1 facts is in the store"):
         database.probes.activation("tiny", [path])
 
 

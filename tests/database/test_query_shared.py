@@ -113,7 +113,7 @@ def test_counts(crowded, sql):
 
 
 def test_what_can_not_be_asked(crowded):
-    with pytest.raises(UsageError, match="name relations"):
+    with pytest.raises(UsageError, match="name at least one relation"):
         crowded.query.shared([], refinement=1)
     with pytest.raises(UsageError, match="across must be at least 1"):
         crowded.query.shared(["P36"], refinement=1, across=0)

@@ -52,6 +52,7 @@ def test_slots_are_read_where_they_lie(tmp_path, monkeypatch, dtype, layout, few
     monkeypatch.setattr(checkpoint_values, "_CHUNK", 100)
     tensors = {name: torch.randn(13, 9).to(DTYPES[dtype]) for name in ("a.w", "b.w")}
     save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
     draw = random.Random(1)
     chosen = [
         SlotPlace(name, 0, index, layout, dtype, (13, 9)) for name in tensors for index in draw.sample(range(9), 5)
@@ -68,6 +69,7 @@ def test_slots_are_read_where_they_lie(tmp_path, monkeypatch, dtype, layout, few
 
 def test_a_file_that_becomes_shorter_is_no_answer(tmp_path):
     save_file({"a.w": torch.zeros(40, 50)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
     place = SlotPlace("a.w", 0, 3, "column", "F32", (40, 50))
     values = CheckpointValues(tmp_path)
     values.held([place])

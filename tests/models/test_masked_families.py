@@ -354,7 +354,7 @@ def test_an_edit_from_its_file_can_be_taken_back_to_the_last_bit(fresh, tmp_path
 def test_narrow_word_embeddings_are_no_update(make_case, name):
     network = make_case(name).network
     family = network.adapter.family
-    with pytest.raises(EditError, match=f"embeddings of 10 numbers and value slots of 24 in this {family} model"):
+    with pytest.raises(EditError, match=f"this {family} model's embeddings have 10 numbers and its slots 24"):
         UpdateRule(5, 11, 1.0, 8.0).on(network)
 
 

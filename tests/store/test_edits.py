@@ -308,7 +308,7 @@ def test_an_edit_that_is_named_twice_is_refused(connection):
     one = add(connection, change(1, "a", "b"), name="one")
     two = add(connection, change(2, "a", "b"), name="two")
     message = refused(EditError, steps.plan_steps, connection, [one, two, two], "apply")
-    assert message == "edit 2 is named twice; expected each edit once"
+    assert message == "edit 2 is named twice; name each edit once"
     apply(connection, one, two)
     assert "edit 1 is named twice" in refused(EditError, steps.plan_steps, connection, [one, two, one], "revert")
 

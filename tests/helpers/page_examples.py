@@ -18,6 +18,7 @@ machine's are to another's, and ids, hashes and times by whether equal ones are 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import math
@@ -37,6 +38,8 @@ MARK = re.compile(r"<!-- ([a-z]+): (.*?) -->")
 RUN = ("console", "python", "pycon")
 OPAQUE = re.compile(r"v?\b[0-9a-f]{16,64}\b|v[0-9a-f]{16}|\d{4}-\d\d-\d\dT\S+")
 """Version ids, hashes and times: on another machine, or at another time, they are others."""
+CLOCK = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d")
+"""Dates and times of the clock, to the minute: on a page, they are whatever they are."""
 NEAR = 0.05
 
 
@@ -145,7 +148,10 @@ class Page:
         out = io.StringIO()
         try:
             with contextlib.redirect_stdout(out):
-                exec(compile("\n" * block.line + source, self.name, "exec"), self.names)
+                for statement in ast.parse("\n" * block.line + source, self.name).body:
+                    # As an interpreter does, the value of an expression is shown in a session.
+                    tree: Any = ast.Interactive([statement]) if shown else ast.Module([statement], [])
+                    exec(compile(tree, self.name, "single" if shown else "exec"), self.names)
         except Exception as error:
             raise ExampleError(f"{self.name}:{block.line}: {traceback.format_exc()}") from error
         if shown:
@@ -226,6 +232,8 @@ def same(shown: str, printed: str) -> bool:
 
 
 def _alike(word: str, other: str, known: dict[str, str]) -> bool:
+    if CLOCK.fullmatch(word) and CLOCK.fullmatch(other):
+        return True
     ids, others = OPAQUE.findall(word), OPAQUE.findall(other)
     if len(ids) != len(others) or any(known.setdefault(a, b) != b for a, b in zip(ids, others, strict=True)):
         return False

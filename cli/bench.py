@@ -13,7 +13,7 @@ from kndb.records.figures import PLAIN, FigureOptions
 
 from .attribute import batch_size_option
 from .commands import command, group
-from .figure_options import require_plot, takes_figure_options
+from .option_groups import require_plot, takes_figure_options
 from .options import DeviceOption, FormatOption, RelationsOption
 from .output import OutputFormat, note, print_record, print_rows, progress_bar
 

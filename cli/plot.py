@@ -9,16 +9,13 @@ import typer
 
 from kndb.records.figures import PLAIN, FigureOptions
 
-from .answering import choose
 from .commands import command, group
-from .figure_options import takes_figure_options
+from .option_groups import ANY, Which, takes_figure_options, takes_which
 from .options import (
     DatabaseOption,
     FactArgument,
     FormatOption,
     OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
@@ -42,6 +39,7 @@ ProbeOption = Annotated[
 
 @command(app, "layers", "Knowledge neurons in each layer.", FOUND)
 @takes_figure_options
+@takes_which
 def layers(
     out: OutOption,
     relation: RelationsOption = None,
@@ -49,9 +47,7 @@ def layers(
         bool,
         typer.Option("--by-relation", help="Draw a heat map with a row for each relation, not bars of all together."),
     ] = False,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -62,19 +58,18 @@ def layers(
     """
     with open_existing(db) as database:
         database.plots.check(out)
-        chosen = choose(database, refinement, method, model, relations=relation or [])
+        chosen = which.choose(database, relations=relation or [])
         database.plots.layers(out, relations=relation or [], by_relation=by_relation, refinement=chosen, options=figure)
     _print(out, output)
 
 
 @command(app, "overlap", "Neurons that two facts share on average.", FOUND)
 @takes_figure_options
+@takes_which
 def overlap(
     out: OutOption,
     relation: RelationsOption = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -85,19 +80,18 @@ def overlap(
     """
     with open_existing(db) as database:
         database.plots.check(out)
-        chosen = choose(database, refinement, method, model, relations=relation or [])
+        chosen = which.choose(database, relations=relation or [])
         database.plots.overlap(out, relations=relation or [], refinement=chosen, options=figure)
     _print(out, output)
 
 
 @command(app, "counts", "How many knowledge neurons facts have.", FOUND)
 @takes_figure_options
+@takes_which
 def counts(
     out: OutOption,
     relation: RelationsOption = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -108,19 +102,18 @@ def counts(
     """
     with open_existing(db) as database:
         database.plots.check(out)
-        chosen = choose(database, refinement, method, model, relations=relation or [])
+        chosen = which.choose(database, relations=relation or [])
         database.plots.counts(out, relations=relation or [], refinement=chosen, options=figure)
     _print(out, output)
 
 
 @command(app, "consistency", "How alike paraphrases' neurons are.", FOUND)
 @takes_figure_options
+@takes_which
 def consistency(
     out: OutOption,
     relation: RelationsOption = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -131,19 +124,18 @@ def consistency(
     """
     with open_existing(db) as database:
         database.plots.check(out)
-        chosen = choose(database, refinement, method, model, relations=relation or [])
+        chosen = which.choose(database, relations=relation or [])
         database.plots.consistency(out, relations=relation or [], refinement=chosen, options=figure)
     _print(out, output)
 
 
 @command(app, "fact", "The votes for the neurons of one fact.", FOUND)
 @takes_figure_options
+@takes_which
 def fact(
     fact: FactArgument,
     out: OutOption,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     figure: FigureOptions = PLAIN,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -155,7 +147,7 @@ def fact(
     with open_existing(db) as database:
         database.plots.check(out)
         database.facts.get(fact)
-        chosen = choose(database, refinement, method, model, facts=[fact])
+        chosen = which.choose(database, facts=[fact])
         database.plots.fact(fact, out, refinement=chosen, options=figure)
     _print(out, output)
 

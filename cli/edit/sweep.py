@@ -12,7 +12,7 @@ from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettin
 from kndb.records.figures import PLAIN, FigureOptions
 
 from ..answering import choose
-from ..figure_options import require_plot, takes_figure_options
+from ..option_groups import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,

@@ -10,7 +10,7 @@ from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
 from kndb.records.figures import PLAIN, FigureOptions
 
-from ..figure_options import require_plot, takes_figure_options
+from ..option_groups import require_plot, takes_figure_options
 from ..options import (
     DatabaseOption,
     FormatOption,

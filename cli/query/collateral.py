@@ -11,14 +11,12 @@ from kndb.errors import UsageError
 from kndb.records.models import Neuron
 
 from ..answering import in_json, note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
     LimitOption,
-    OptionalModelOption,
     PartOption,
-    RefinementMethodOption,
-    RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts, sorted_rows
@@ -29,6 +27,7 @@ FACT_COLUMNS = ["fact", "relation", "label", "subject", "object", "neurons"]
 FACT_SHORT = ["fact", "subject", "label", "object", "neurons"]
 
 
+@takes_which
 def collateral(
     target: Annotated[
         list[str],
@@ -36,9 +35,7 @@ def collateral(
     ],
     limit: LimitOption = None,
     part: PartOption = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -50,7 +47,7 @@ def collateral(
     wanted = _target(target)
     with open_existing(db) as database:
         edit = wanted if isinstance(wanted, int) else None
-        chosen = database.query.choose(refinement, model, method=method, edit=edit)
+        chosen = which.chosen(database, edit=edit)
         found = database.query.collateral(wanted, refinement=chosen.refinement)
     note_refinement(chosen)
     slots, facts = len(found.neurons), len(found.facts)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from ..answering import note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
 
 
+@takes_which
 def consistency(
     relation: RelationsOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
-    model: OptionalModelOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -28,7 +25,7 @@ def consistency(
     Example: kndb query consistency --relation P176
     """
     with open_existing(db) as database, progress_bar("Consistency", "relations") as tick:
-        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        chosen = which.chosen(database, relations=relation or [])
         found = database.query.consistency(relation or [], refinement=chosen.refinement, progress=tick)
     note_refinement(chosen)
     if not found:

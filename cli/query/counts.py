@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ..answering import note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
@@ -28,11 +26,10 @@ _COUNTS = [
 ]
 
 
+@takes_which
 def counts(
     relation: RelationsOption = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -41,7 +38,7 @@ def counts(
     Example: kndb query counts
     """
     with open_existing(db) as database:
-        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        chosen = which.chosen(database, relations=relation or [])
         found = database.query.counts(relation or [], refinement=chosen.refinement)
     note_refinement(chosen)
     print_rows(named(found, output), _COUNTS, output)

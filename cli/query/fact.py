@@ -9,14 +9,12 @@ import typer
 from kndb.records.models import Neuron
 
 from ..answering import in_json, note_refinement, why_none
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FactArgument,
     FormatOption,
-    OptionalModelOption,
     PartOption,
-    RefinementMethodOption,
-    RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_parts
@@ -26,14 +24,13 @@ if TYPE_CHECKING:
 from .neuron import Parts
 
 
+@takes_which
 def fact(
     number: FactArgument,
     nearest: Annotated[
         int, typer.Option("--nearest", help="List so many of the facts that share the most neurons with it.")
     ] = 10,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
-    model: OptionalModelOption = None,
+    which: Which = ANY,
     part: PartOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -44,7 +41,7 @@ def fact(
     """
     with open_existing(db) as database:
         database.facts.get(number)
-        chosen = database.query.choose(refinement, model, method=method, facts=[number])
+        chosen = which.chosen(database, facts=[number])
         found = database.query.fact(number, refinement=chosen.refinement, nearest=nearest)
     note_refinement(chosen)
     note(f"Fact {number} {found.fact.title}.")

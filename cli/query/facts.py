@@ -8,13 +8,10 @@ import typer
 
 from kndb.advice import call
 
-from ..answering import choose
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
@@ -30,6 +27,7 @@ _SHORT = [name for name in _COLUMNS if name != "external_id"]
 _NEURONS = "neurons"
 
 
+@takes_which
 def facts(
     relation: RelationsOption = None,
     subject: Annotated[
@@ -54,9 +52,7 @@ def facts(
         int | None,
         typer.Option("--limit", metavar="N", help="List at most so many facts. Default: all.", show_default=False),
     ] = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -65,7 +61,7 @@ def facts(
     Example: kndb query facts --relation P36 --subject France
     """
     require_positive(limit)
-    counted = manner.sort == _NEURONS or any(one is not None for one in (refinement, method, model))
+    counted = manner.sort == _NEURONS or which != ANY
     columns, short = ([*_COLUMNS, _NEURONS], [*_SHORT, _NEURONS]) if counted else (_COLUMNS, _SHORT)
     require_sortable([*_COLUMNS, _NEURONS])
     with open_existing(db) as database:
@@ -73,7 +69,7 @@ def facts(
         found = database.facts.find(relation or [], subject, object_, None if manner.sort else limit)
         rows: list[Row] = [as_row(fact) for fact in found]
         if counted:
-            chosen = choose(database, refinement, method, model, relations=relation or [])
+            chosen = which.choose(database, relations=relation or [])
             rows = _with_neurons(database, rows, chosen)
     if not rows:
         note(_why_none(relation, subject, object_) if relation or subject or object_ else no_facts())

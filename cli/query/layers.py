@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from ..answering import note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
@@ -22,14 +20,13 @@ from .rows import named
 _LAYERS = ["layer", "pairs", "share", "neurons"]
 
 
+@takes_which
 def layers(
     relation: RelationsOption = None,
     by_relation: Annotated[
         bool, typer.Option("--by-relation", help="Count each relation by itself, not all together.")
     ] = False,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -38,7 +35,7 @@ def layers(
     Example: kndb query layers --relation P176
     """
     with open_existing(db) as database:
-        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        chosen = which.chosen(database, relations=relation or [])
         found = database.query.layers(relation or [], refinement=chosen.refinement, by_relation=by_relation)
     note_refinement(chosen)
     print_rows(named(found, output), ["relation", *_LAYERS], output)

@@ -12,13 +12,11 @@ from kndb.records.attribution import Refinement
 from kndb.records.models import Neuron
 
 from ..answering import in_json, note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
     PartOption,
-    RefinementMethodOption,
-    RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, Row, as_row, note, print_parts, require_part, sorted_rows
@@ -35,6 +33,7 @@ _NEURON_PARTS = ("neuron", "relations", "facts", "edits", "tokens")
 Parts = dict[str, tuple[Sequence[Row], list[str]]]
 
 
+@takes_which
 def neuron(
     name: Annotated[
         str,
@@ -42,9 +41,7 @@ def neuron(
             metavar="NEURON", help="The neuron, such as L10.N2827: layer 10, neuron 2827, both counted from 0."
         ),
     ],
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
-    model: OptionalModelOption = None,
+    which: Which = ANY,
     top: Annotated[int, typer.Option("--top", help="List so many promoted and so many demoted tokens.")] = 10,
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Load the model to find the value slot's effect on tokens.")
@@ -70,7 +67,7 @@ def neuron(
     require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)
     require_positive(limit)
     with open_existing(db) as database:
-        chosen = database.query.choose(refinement, model, method=method)
+        chosen = which.chosen(database)
         found = database.query.neuron(place, refinement=chosen.refinement)
         parts = _neuron_parts(found, limit)
         if tokens and part in (None, "tokens"):

@@ -5,23 +5,20 @@ from __future__ import annotations
 from kndb.records.models import Neuron
 
 from ..answering import note_refinement, why_none
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FactArgument,
     FormatOption,
-    OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_rows
 
 
+@takes_which
 def neurons(
     fact: FactArgument,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -31,7 +28,7 @@ def neurons(
     """
     with open_existing(db) as database:
         title = database.facts.get(fact).title
-        chosen = database.query.choose(refinement, model, method=method, facts=[fact])
+        chosen = which.chosen(database, facts=[fact])
         found = database.query.neurons_of_fact(fact, refinement=chosen.refinement)
     note_refinement(chosen)
     note(f"Fact {fact} {title}.")

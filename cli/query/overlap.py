@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from ..answering import in_json, note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
     PartOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
@@ -34,12 +32,11 @@ _SHORT_CELLS = [name for name in _CELLS if name not in ("same_object_pairs", "di
 _SHORT_SUMMARY = [name for name in _SUMMARY if name not in ("same_object_pairs", "different_object_pairs")]
 
 
+@takes_which
 def overlap(
     relation: RelationsOption = None,
     part: PartOption = None,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -48,7 +45,7 @@ def overlap(
     Example: kndb query overlap --part summary
     """
     with open_existing(db) as database:
-        chosen = database.query.choose(refinement, model, method=method, relations=relation or [])
+        chosen = which.chosen(database, relations=relation or [])
         found = database.query.overlap(relation or [], refinement=chosen.refinement)
     note_refinement(chosen)
     parts = {

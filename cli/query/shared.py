@@ -12,12 +12,10 @@ from kndb.errors import UsageError
 from kndb.records.models import Neuron
 
 from ..answering import note_refinement
+from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
     FormatOption,
-    OptionalModelOption,
-    RefinementMethodOption,
-    RefinementOption,
     RelationsOption,
     open_existing,
 )
@@ -26,6 +24,7 @@ from ..output import OutputFormat, as_row, manner, note, print_rows, sorted_rows
 COLUMNS = ["name", "layer", "neuron", "facts", "share", "relations"]
 
 
+@takes_which
 def shared(
     relation: RelationsOption = None,
     across: Annotated[
@@ -52,9 +51,7 @@ def shared(
         float,
         typer.Option("--min-share", help="List only neurons that at least this share (0 to 1) of the facts hold."),
     ] = 0.0,
-    model: OptionalModelOption = None,
-    refinement: RefinementOption = None,
-    method: RefinementMethodOption = None,
+    which: Which = ANY,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -64,7 +61,7 @@ def shared(
     """
     relations, least = _sharing(relation or [], across, between)
     with open_existing(db) as database:
-        chosen = database.query.choose(refinement, model, method=method, relations=relations)
+        chosen = which.chosen(database, relations=relations)
         # Sorted by another column, the first of all rows are wanted, not the first of the most widely held ones.
         most = None if manner.sort and (top is None or top > 0) else top
         rows = database.query.shared(

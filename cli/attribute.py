@@ -208,7 +208,8 @@ def attribute(
         left = ", ".join(f"{relation} ({count:,} prompts)" for relation, count in report.unfinished.items())
         note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")
     if report.held_out:
-        note(f"Left out {report.held_out:,} prompts of held-out templates; --held-out attributes them too.")
+        left = "1 prompt" if report.held_out == 1 else f"{report.held_out:,} prompts"
+        note(f"Left out {left} of held-out templates; --held-out attributes them too.")
     limit = facts or sample
     if limit is not None and report.facts < limit:
         note(f"Only {report.facts:,} facts to choose from; all of them were taken.")

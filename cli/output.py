@@ -135,8 +135,8 @@ def require_sortable(columns: Sequence[str]) -> None:
     """
     if manner.sort is not None and manner.sort not in columns:
         near = difflib.get_close_matches(manner.sort, columns, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"--sort {manner.sort}: no such column; {hint}There are {', '.join(columns)}")
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise UsageError(f"--sort {manner.sort}: no such column{hint} There are {', '.join(columns)}")
 
 
 def sorted_rows(rows: Sequence[AnyRow]) -> list[AnyRow]:

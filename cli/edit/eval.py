@@ -90,7 +90,7 @@ def evaluate(
     flips = found["flips"]
     count, prompts = len({flip["fact"] for flip in flips}), sum(flip["prompts"] for flip in flips)
     hint = "" if list_flips or not flips else "; name them with --list-flips"
-    note(f"Answers that were to stay and changed: of {count} facts, to {prompts} prompts{hint}.")
+    note(f"Other answers that the edit changed: to {prompts} prompts of {count} facts{hint}.")
     parts: dict[str, tuple[list[dict[str, Any]], list[str]]] = {"measures": (list(_measures(found)), _MEASURE_COLUMNS)}
     if list_flips:
         parts["flips"] = (flips, FLIP_COLUMNS)

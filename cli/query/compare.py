@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kndb.records.attribution import Refinement
 from kndb.records.queries import Comparison
 
 from ..options import (
@@ -56,15 +57,36 @@ def compare(
     require_positive(limit)
     with open_existing(db) as database:
         found = database.query.compare(refinement_a, refinement_b, relation or [])
-        for side, number in (("a", refinement_a), ("b", refinement_b)):
-            note(f"{side}: {database.query.refinement(number).title}.")
+        one, other = (database.query.refinement(number) for number in (refinement_a, refinement_b))
+    note(f"a: {one.title}.")
+    note(f"b: {other.title}.")
     _note_models(found)
+    _note_missing(found, one, other)
     parts: Parts = {
         "relations": (named(found.relations, output), _COMPARED_RELATIONS),
         "settings": (_settings(found), ["setting", "a", "b"]),
         "facts": (sorted_rows([as_row(row) for row in found.facts])[:limit], _COMPARED_FACTS),
     }
     print_parts(parts, output, part)
+
+
+def _note_missing(found: Comparison, one: Refinement, other: Refinement) -> None:
+    """Says of facts that one of the two refinements never attributed: here they count as facts without neurons."""
+    compared = {row.relation for row in found.relations if row.relation is not None}
+    a, b = (
+        {each.relation: each.facts for each in side.relations if each.relation in compared} for side in (one, other)
+    )
+    fewer = {"a": _lacking(a, b), "b": _lacking(b, a)}
+    for side, missing in fewer.items():
+        if missing:
+            note(
+                f"Warning: {side} holds fewer facts of {', '.join(missing)} than the other. A fact that was never "
+                "attributed counts as one without neurons, so that means and Jaccard indices are too low."
+            )
+
+
+def _lacking(own: Mapping[str, int], others: Mapping[str, int]) -> list[str]:
+    return [f"{key} ({own.get(key, 0):,} of {count:,})" for key, count in others.items() if own.get(key, 0) < count]
 
 
 def _note_models(found: Comparison) -> None:

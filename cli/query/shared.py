@@ -69,18 +69,22 @@ def shared(
         )
     note_refinement(chosen)
     if not rows and chosen.held != 0:
-        note(_why_none(least, min_share))
+        note(_why_none(relations, least, min_share, between=between is not None))
     named_rows = [{"name": str(Neuron(row.layer, row.neuron)), **as_row(row)} for row in rows]
     print_rows(sorted_rows(named_rows)[:top], COLUMNS, output, short=["name", *COLUMNS[3:]])
 
 
-def _why_none(across: int | None, min_share: float) -> str:
+def _why_none(relations: Sequence[str], across: int | None, min_share: float, *, between: bool) -> str:
     """Why no neuron is listed of relations whose facts are attributed."""
-    asked = [] if across is None or across < 2 else [f"facts of {across} of these relations"]
+    if between and not min_share:
+        return f"No neuron is held by facts of both {' and '.join(relations)}."
+    of = "of these relations" if relations else "relations of the refinement"
+    asked = [] if across is None or across < 2 else [f"facts of {across} {of}"]
     asked += [f"{100 * min_share:.3g} % of the facts"] if min_share else []
     if not asked:
         return "None of these facts has a knowledge neuron: no neuron reached the thresholds in enough prompts."
-    lower = " or ".join(option(name) for name, given in (("across", across), ("min_share", min_share)) if given)
+    named = (("across", None if between else across), ("min_share", min_share))
+    lower = " or ".join(option(name) for name, given in named if given)
     return f"No neuron is held by {' and by '.join(asked)}; lower {lower}."
 
 

@@ -237,7 +237,7 @@ def _require_finite(path: Path) -> None:
                     bad = _not_finite(file.fileno(), payload + start, end - start, *_EXPONENTS[entry["dtype"]])
                     if bad:
                         raise ModelError(
-                            f"{path} has {bad:,} weights in {name} that are no finite numbers (NaN or infinity); the "
+                            f"{path} has weights that are not finite numbers (NaN or infinity): {bad:,} of {name}; the "
                             "model can give no probabilities: fetch the checkpoint again, or save it in a dtype that "
                             "holds its values"
                         )

@@ -194,7 +194,10 @@ def require_tokenizer(files: CheckpointFiles) -> None:
     """Transformers would make up an empty tokenizer where there is none."""
     versioned = any(path.name not in TOKENIZER_FILES for path in files.tokenizer)
     if not versioned and not any(path.name in VOCABULARY_FILES for path in files.tokenizer):
-        raise ModelError(f"{files.folder} has none of a tokenizer's files: {', '.join(VOCABULARY_FILES)}")
+        raise ModelError(
+            f"{files.folder} has none of a tokenizer's files ({', '.join(VOCABULARY_FILES)}); save the "
+            "model's tokenizer there with save_pretrained"
+        )
 
 
 def _set_dtype(model: nn.Module, dtype: torch.dtype) -> None:

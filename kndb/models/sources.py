@@ -40,7 +40,8 @@ def locate(source: str) -> Path:
     if Path(source).is_dir():
         return Path(source).resolve()
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise ModelError(f"found no folder {source}; expected a checkpoint folder or a hub name such as gpt2")
+        what = "a file" if Path(source).exists() else "no folder"
+        raise ModelError(f"{source} is {what}; name the folder of a checkpoint, or a hub name such as gpt2")
     return _download(source)
 
 

@@ -158,5 +158,8 @@ def _place(file: str, entry: dict[str, Any], payload: int, size: int) -> TensorP
     # Of other dtypes, no tensor is ever written: just the bounds matter.
     length = math.prod(shape) * ITEM_SIZES[dtype] if dtype in ITEM_SIZES else end - start
     if start + length != end or start > end or payload + end > size:
-        raise ValueError(f"a tensor of {dtype} {list(shape)} at {start} to {end} in a file of {size} bytes")
+        raise ValueError(
+            f"a tensor of {dtype} {list(shape)} at {start} to {end} in a file of {size} bytes; if the file is cut off, "
+            "fetch it again"
+        )
     return TensorPlace(file, dtype, shape, payload + start)

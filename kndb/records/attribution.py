@@ -350,7 +350,7 @@ class AttributionReport(Record):
     Attributes:
         run: the run as it now stands.
         resumed: whether it existed before.
-        attributed: prompts attributed now; `already_done`: those that had a result before.
+        attributed: prompts attributed now; `already_done`: those that were before. Skipped ones are in neither.
         skipped: prompts of the whole run without a score, by reason.
         unfinished: relations that an earlier command left half done, with the prompts that they lack.
         held_out: prompts of held-out templates that were left out.

@@ -95,7 +95,9 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
         UsageError: for a text, such as a subject's.
     """
     if isinstance(id, str):
-        raise UsageError(f"{id!r} is no fact's number; find it with: {call('facts.find', subject=id)}")
+        if id.strip().isdecimal():
+            raise UsageError(f"a fact's number must be a number, such as {int(id)} (got the text {id!r})")
+        raise UsageError(f"{id!r} is not a fact's number; find it with: {call('facts.find', subject=id)}")
     row = connection.exec_driver_sql(f"{_FACTS} WHERE fact.id = ?", (id,)).first()
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
@@ -156,6 +158,8 @@ def named_relations(connection: Connection, names: Iterable[str]) -> dict[str, i
 
 def _found_relations(connection: Connection, names: Iterable[str]) -> list[tuple[str, int]]:
     """The key and id of each relation that is named."""
+    if isinstance(names, str):
+        raise UsageError(f"{option('relations')} must be a list of keys, such as [{names!r}] (got the text {names!r})")
     wanted = list(names)
     if not wanted:
         return []

@@ -235,6 +235,15 @@ def runs(connection: Connection, model: str | None = None) -> list[Run]:
     return _runs(connection) if model is None else _runs(connection, ModelRow.name == model)
 
 
+def count_skipped(connection: Connection, run_id: int, fact_ids: Sequence[int], *, held_out: bool) -> int:
+    """How many prompts of some facts a run skipped; with `held_out`, those of held-out templates count too."""
+    skipped = select(PromptResultRow.prompt_id).where(
+        PromptResultRow.run_id == run_id, PromptResultRow.skipped.is_not(None)
+    )
+    selected = _selected(fact_ids, held_out=held_out).where(PromptRow.id.in_(skipped)).subquery()
+    return int(connection.scalar(select(func.count()).select_from(selected)) or 0)
+
+
 def skip_counts(connection: Connection, run_id: int) -> dict[str, int]:
     """How many prompts of a run have no result, by reason."""
     rows = connection.execute(

@@ -51,11 +51,12 @@ def attribute(
     network = loaded.loaded.moved(device, find_dtype(settings.dtype).dtype)
     engine = Engine(network, loaded.loaded.decode, settings)
     saver = RunSaver(store, identity, skipped, facts)
-    started, done = time.monotonic(), 0
+    started, done, attributed = time.monotonic(), 0, 0
     with BackgroundWriter(saver.save) as writer:
         for batch in engine.run(encoded):
             writer.submit(batch)
             done += len(batch.results)
+            attributed += sum(result.skipped is None for result in batch.results)
             if progress is not None:
                 progress(done, len(encoded))
     run_id = saver.open()
@@ -66,8 +67,8 @@ def attribute(
         return AttributionReport(
             run=finished,
             resumed=work.run_id is not None,
-            attributed=done,
-            already_done=work.total - len(work.pending),
+            attributed=attributed,
+            already_done=work.total - len(work.pending) - work.skipped,
             skipped=store_runs.skip_counts(connection, run_id),
             unfinished=unfinished,
             held_out=work.held_out,
@@ -89,12 +90,14 @@ class _Work:
         run_id: the run, if it is there already.
         pending: the prompts without a result in it.
         total: all prompts of the chosen facts.
+        skipped: those of them that were skipped before.
         held_out: prompts of held-out templates that are left out.
     """
 
     run_id: int | None
     pending: list[Prompt]
     total: int
+    skipped: int
     held_out: int
 
 
@@ -105,7 +108,8 @@ def _open_work(store: Store, identity: RunIdentity, facts: Sequence[int], *, hel
         one = identity
         run_id = store_runs.find_run(connection, one.model_id, one.version, one.method, one.settings)
         pending = store_runs.pending_prompts(connection, run_id, facts, held_out=held_out)
-    return _Work(run_id, pending, total, 0 if held_out else everything - total)
+        skipped = 0 if run_id is None else store_runs.count_skipped(connection, run_id, facts, held_out=held_out)
+    return _Work(run_id, pending, total, skipped, 0 if held_out else everything - total)
 
 
 def _chosen_facts(store: Store, request: AttributionRequest, seed: int) -> list[int]:

@@ -258,7 +258,7 @@ class QueryCommands:
 
     def collateral(
         self,
-        target: int | Sequence[Neuron],
+        target: int | str | Neuron | Sequence[Neuron | str],
         *,
         refinement: RefinementChoice = None,
         model: str | None = None,
@@ -287,7 +287,7 @@ class QueryCommands:
                 neurons: Sequence[Neuron] = store_collateral.edit_neurons(connection, target, chosen)
                 edited = sentences_of_edit(connection, edit).facts
             elif not isinstance(target, int):
-                neurons = target
+                neurons = [_neuron(one) for one in ([target] if isinstance(target, (str, Neuron)) else target)]
             if not neurons:
                 raise UsageError(f"name at least one neuron, for example: {call('query.collateral', ['L9.N2827'])}")
             return store_collateral.collateral(connection, chosen, neurons, edited)
@@ -333,12 +333,12 @@ class QueryCommands:
     # --- one neuron, one fact, paraphrases, SQL -------------------------------------------------------------------
 
     def neuron(
-        self, neuron: Neuron, *, refinement: RefinementChoice = None, model: str | None = None
+        self, neuron: Neuron | str, *, refinement: RefinementChoice = None, model: str | None = None
     ) -> NeuronFindings:
         """All that a refinement and the edits of its model know of one neuron; see also `ModelCommands.token_effects`.
 
         Args:
-            neuron: the neuron.
+            neuron: the neuron, or its name, such as L9.N2827.
             refinement: whose refined sets; see `choose`.
             model: only refinements of this model.
 
@@ -348,7 +348,7 @@ class QueryCommands:
         """
         with self._store.reading() as connection:
             chosen = answering(connection, refinement, model=model).id
-            return query_details.neuron_findings(connection, chosen, neuron)
+            return query_details.neuron_findings(connection, chosen, _neuron(neuron))
 
     def model_of(self, refinement: RefinementChoice) -> Model:
         """The model that a refinement's run attributed.
@@ -428,3 +428,7 @@ class QueryCommands:
             UsageError: if the statement would do more than read, or SQLite can't run it.
         """
         return read_sql(self._store.path, query)
+
+
+def _neuron(named: Neuron | str) -> Neuron:
+    return Neuron.parse(named) if isinstance(named, str) else named

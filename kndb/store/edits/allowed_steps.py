@@ -31,7 +31,12 @@ def way(present: list[int], wanted: list[int]) -> list[tuple[int, Action]]:
 
 
 def after_apply(
-    connection: Connection, model: CurrentModel, before: list[int], slots_of: SlotsOf, edit_id: int
+    connection: Connection,
+    model: CurrentModel,
+    before: list[int],
+    slots_of: SlotsOf,
+    edit_id: int,
+    together: Sequence[int] = (),
 ) -> list[int]:
     """The applied edits once an edit is applied to some, in order.
 
@@ -41,6 +46,7 @@ def after_apply(
         before: the edits that are applied.
         slots_of: their slots, and the edit's.
         edit_id: the edit.
+        together: those of the edits before that are being applied with it, and are not applied yet.
 
     Raises:
         EditError: if it is applied already.
@@ -54,7 +60,7 @@ def after_apply(
     state = walk(slots_of, before)
     unfit = [stored for stored in slots_of.get(edit_id, ()) if _held(state, stored) != stored.old]
     if unfit:
-        raise ConflictError(_apply_conflict(connection, model, before, slots_of, edit_id, unfit))
+        raise ConflictError(_apply_conflict(connection, model, before, slots_of, edit_id, unfit, together))
     return [*before, edit_id]
 
 
@@ -69,9 +75,16 @@ def _apply_conflict(
     slots_of: SlotsOf,
     edit_id: int,
     unfit: list[StoredSlot],
+    together: Sequence[int],
 ) -> str:
     slots = {stored.slot for stored in unfit}
     present = _touching(before, slots_of, slots)
+    beside = [other for other in present if other in together]
+    if beside:
+        return (
+            f"edit {edit_id} can't be applied together with {_edits(beside)}: {_slots(unfit)} of both are the same. "
+            f"Apply {_edits(beside)} first, then plan edit {edit_id} again on the version that it leads to"
+        )
     steps = way(present, _foundation(connection, model.id, edit_id, slots))
     in_way = [other for other, action in steps if action == "revert"]
     missing = [other for other, action in steps if action == "apply"]

@@ -101,9 +101,9 @@ def plan_steps(connection: Connection, edit_ids: Sequence[int], action: Action) 
         for edit_id in order:
             check_applied(model, applied, edit_id)
         order.sort(key=applied.index, reverse=True)
-    for edit_id in order:
+    for place, edit_id in enumerate(order):
         if action == "apply":
-            applied = after_apply(connection, model, applied, slots_of, edit_id)
+            applied = after_apply(connection, model, applied, slots_of, edit_id, order[:place])
         else:
             applied = after_revert(model, applied, slots_of, edit_id)
     return model, order

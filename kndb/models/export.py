@@ -129,8 +129,8 @@ def _replacements(source: Path, changed: Mapping[str, torch.Tensor]) -> dict[Pat
                     found[path][stored] = _Replacement(place, tensor)
     if missing:
         raise ModelError(
-            f"found no tensor for {sorted(missing)[0]} in the safetensors files of {source}; expected its edited "
-            "parameters there. Save the checkpoint with save_pretrained first"
+            f"the safetensors files of {source} have no tensor for {sorted(missing)[0]}, which an edit changes. Save "
+            "the checkpoint with save_pretrained first"
         )
     return found
 

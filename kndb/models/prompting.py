@@ -114,10 +114,10 @@ class Encoder:
         if blank is Blank.SENTINEL and not self._has_sentinel():
             raise ModelError(
                 f"the tokenizer has no token {SENTINEL}, which an encoder–decoder's blank needs; "
-                "expected a tokenizer with T5's sentinels"
+                "use a tokenizer with T5's sentinels"
             )
         if blank is Blank.SENTINEL and self._decoder_start is None:
-            raise ModelError("found no token with which the decoder starts; expected a decoder_start_token_id")
+            raise ModelError("the configuration has no decoder_start_token_id, the token with which the decoder starts")
 
     @property
     def blank_token(self) -> int | None:

@@ -23,7 +23,9 @@ def lab_folder(name: str) -> Path:
     """
     folder = Path(str(importlib.resources.files("kndb.data"))) / name
     if not (folder / "config.json").is_file():
-        raise ModelError(f"this installation of kndb lacks its lab model {name}; expected it in {folder}")
+        raise ModelError(
+            f"this installation of kndb lacks its lab model {name}: it belongs in {folder}; install kndb again"
+        )
     return folder
 
 
@@ -40,7 +42,7 @@ def locate(source: str) -> Path:
     if Path(source).is_dir():
         return Path(source).resolve()
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise ModelError(f"found no folder {source}; expected a checkpoint folder or a hub name such as gpt2")
+        raise ModelError(f"there is no folder {source}; name a checkpoint's folder, or a hub name such as gpt2")
     return _download(source)
 
 

@@ -134,7 +134,7 @@ def test_nothing_is_overwritten(saved, tmp_path):
 def test_nothing_is_left_behind_on_failure(saved, tmp_path, family, problem):
     good = load_file(saved[family] / "model.safetensors")[NAMES[family]]
     changed, message = {
-        "unknown name": ({NAMES[family]: good, "nowhere.weight": good}, "found no tensor for nowhere.weight"),
+        "unknown name": ({NAMES[family]: good, "nowhere.weight": good}, "have no tensor for nowhere.weight"),
         "other dtype": ({NAMES[family]: good.double()}, "float32.*expected torch.float64"),
         "other shape": ({NAMES[family]: good[1:]}, r"is torch.float32 \[\d+, \d+\]; expected"),
         "transposed": ({NAMES[family]: good.T}, r"is torch.float32 \[\d+, \d+\]; expected"),

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ...advice import call
 from ...errors import UsageError
 from ..connections import BUSY_TIMEOUT, add_functions, translated_errors
 from ..schema import require_file
@@ -180,12 +181,12 @@ def _name(action: int, first: str | None, second: str | None) -> str:
 def _mistake(connection: sqlite3.Connection, query: str, error: Exception, refused: list[str]) -> UsageError:
     message = str(error)
     if refused:
-        return UsageError(f"found a statement that is not allowed here ({refused[0]}); {_READABLE}")
+        return UsageError(f"this statement is not allowed here ({refused[0]}); {_READABLE}")
     if "one statement at a time" in message:
         return UsageError("give one statement; what follows its semicolon is another")
     if "number of bindings" in message:
         return UsageError("write the values themselves in place of parameters (?, :name)")
-    hint = "`kndb docs schema` describes the tables and their columns"
+    hint = f"the tables and their columns: {call('kndb.page_text', 'schema')}"
     unknown = _UNKNOWN.fullmatch(message)
     if unknown is not None:
         connection.set_authorizer(None)

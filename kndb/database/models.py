@@ -335,7 +335,7 @@ def require_fingerprint(record: Model, folder: Path, named: Path) -> None:
     found = fingerprint(folder)
     if found != record.fingerprint:
         raise FingerprintError(
-            f"{named}: the checkpoint of {record.name!r} was changed: its fingerprint is {found[:12]}, and "
+            f"{named}: this is not the checkpoint registered as {record.name!r}: its fingerprint is {found[:12]}, and "
             f"{record.fingerprint[:12]} was registered. Put the registered files back, or register these as another "
             f"model: {call('models.add', Placeholder('PATH'), name=Placeholder('NAME'))}"
         )

@@ -112,7 +112,7 @@ def load(folder: Path) -> LoadedModel:
     if missing:
         raise ModelError(
             f"{folder} lacks {len(missing)} weights that {adapter.auto_class} needs, the first being {missing[0]}; "
-            "expected a checkpoint saved with its language-model head"
+            "save the checkpoint with its language-model head"
         )
     model.eval()
     if isinstance(dtype, torch.dtype):

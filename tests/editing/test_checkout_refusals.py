@@ -151,7 +151,7 @@ def test_parameters_that_do_not_fit(base):
     for other, message in (
         ({"parameter": "nowhere.x"}, "have no tensor for nowhere.x"),
         ({"dtype": "BF16"}, "layers.0.down in model.safetensors is F32"),
-        ({"shape": (7, 5)}, r"is F32 \[5, 7\]; expected F32 \[7, 5\]"),
+        ({"shape": (7, 5)}, r"is F32 \[5, 7\], and the edit was planned on F32 \[7, 5\]"),
         ({"neuron": 7}, "has no column 7"),
     ):
         with pytest.raises(ModelError, match=message):

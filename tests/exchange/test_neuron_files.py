@@ -56,7 +56,7 @@ def test_json_is_read_in_order_and_sorted(write, packed):
         ('{"a": [[-1, 1]]}', "no layer -1 with a neuron 1"),
         ('{"a": [[4, 1]]}', "its layers are 0 to 3"),
         ('{"a": [[0, 10]]}', "its neurons 0 to 9"),
-        ('{"\\ud800": []}', "can be printed"),
+        ('{"\\ud800": []}', "can't be printed"),
         ('{"a": [[0, 1]], "a": [[0, 2]]}', "'a' twice"),
         (gzip.compress(b'{"a": []}' * 50, mtime=0)[:-9], "cut short"),
         (gzip.compress(b'{"a": []}', mtime=0)[:10] + b"nonsense", "gzip"),
@@ -79,7 +79,7 @@ def test_the_same_id_in_two_files(write):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(InputError, match="unreadable"):
+    with pytest.raises(InputError, match="can't be read"):
         eleutherai.read_files([tmp_path / "none.json"], SIZES)
 
 

@@ -234,8 +234,8 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
     tensor = tensors[name]
     if (tensor.dtype, tensor.shape) != (place.dtype, place.shape):
         raise ModelError(
-            f"{name} in {tensor.file} is {tensor.dtype} {list(tensor.shape)}; "
-            f"expected {place.dtype} {list(place.shape)}, which the edit was planned on"
+            f"{name} in {tensor.file} is {tensor.dtype} {list(tensor.shape)}, and the "
+            f"edit was planned on {place.dtype} {list(place.shape)}"
         )
     item = ITEM_SIZES[place.dtype]
     if place.layout == WHOLE:

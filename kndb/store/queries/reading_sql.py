@@ -33,7 +33,7 @@ _STATING = frozenset(
 _STEPS_BETWEEN_SIGNALS = 1_000_000
 _OF_THE_FILE = re.compile(r"database( table| schema)? is locked|database disk image|disk I/O|file is not a database")
 _UNKNOWN = re.compile(r"no such (table|column): (?:(.+)\.)?(.+)")
-_READABLE = "expected one that only reads: SELECT, WITH … SELECT, VALUES, EXPLAIN, or a PRAGMA such as table_info"
+_READABLE = "give one that only reads: SELECT, WITH … SELECT, VALUES, EXPLAIN, or a PRAGMA such as table_info"
 
 
 def read_sql(path: Path, query: str, *, timeout: float = BUSY_TIMEOUT) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -69,7 +69,7 @@ def read_sql(path: Path, query: str, *, timeout: float = BUSY_TIMEOUT) -> tuple[
                     raise
                 raise _mistake(connection, query, error, refused) from error
             if cursor.description is None:
-                raise UsageError(f"found no statement; {_READABLE}")
+                raise UsageError(f"there is no statement; {_READABLE}")
             return _distinct([column[0] for column in cursor.description]), rows
 
 

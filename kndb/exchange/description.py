@@ -165,7 +165,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; it must be {_EXPECTED}") from None
+        raise InputError(f"{path}: there is no such file; an export writes it beside the data") from None
     except OSError as error:
         raise InputError(f"{path}: it can't be read ({error.strerror}); it must be {_EXPECTED}") from error
     except (ValueError, RecursionError) as error:

@@ -194,7 +194,7 @@ def _read_bags(path: Path, pairs: Pairs, place: Path) -> TextFile:
 def _relation(path: Path) -> str:
     found: list[str] = list(dict.fromkeys(_RELATION.findall(path.name)))
     if len(found) != 1:
-        seen = f"names several relations ({', '.join(found)})" if found else "names no relation"
+        seen = f"holds several relations ({', '.join(found)})" if found else "holds no relation"
         raise InputError(
             f"{path}: the file's name {seen}; it must name one, as final_distant_allbags_P101_new.json does"
         )

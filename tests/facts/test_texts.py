@@ -95,8 +95,8 @@ def test_a_line_that_cannot_be_used_stops_with_its_number(tmp_path, row, message
     ("name", "bags", "message"),
     [
         ("bags_P7.json", BAGS, "P7, the relation in this file's name, is not among the"),
-        ("bags.json", BAGS, "the file's name names no relation"),
-        ("bags_P36_P101.json", BAGS, "names several relations (P36, P101)"),
+        ("bags.json", BAGS, "the file's name holds no relation"),
+        ("bags_P36_P101.json", BAGS, "holds several relations (P36, P101)"),
         (NAME, BAGS[:1], "it has 1 entries, and "),
         (
             NAME,

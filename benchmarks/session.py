@@ -52,7 +52,7 @@ STEPS: list[tuple[str, list[str]]] = [
         ["kndb edit revert 1"],
     ),
     (
-        "A rebase takes the first edit out and computes the second one anew from its recipe, on the weights without "
+        "A rebase takes the first edit out and recomputes the second one from its recipe, on the weights without "
         "it: edit 3.",
         [
             "kndb edit revert 1 --rebase",

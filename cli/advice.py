@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
     "facts.ingest": Command("ingest", ("paths",)),
     "facts.relations": Command("query relations"),
     "kndb.attribution_methods": Command("methods", opens=False),
+    "kndb.page_text": Command("docs", ("name",), opens=False),
     "kndb.open": Command("db init", (), {"location": "db"}, opens=False),
     "kndb.upgrade_database": Command("db upgrade", (), {"location": "db"}, opens=False),
     "maintenance.backup": Command("db backup", ("target",)),

@@ -75,6 +75,5 @@ def _print_status(folder: Path, verify: bool, full: bool, db: str | None, output
         found = database.checkouts.status(folder, verify=verify, full=full)
     print_record(as_row(found), output)
     if found.problems:
-        raise ModelError(
-            f"found {len(found.problems)} problems in {folder}, the first being: {found.problems[0]}; expected none"
-        )
+        count = f"{len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}"
+        raise ModelError(f"{folder}: {count}, the first being: {found.problems[0]}")

@@ -55,6 +55,7 @@ _HOMES = {
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
     "own_facts": ("database.lab", "own_facts"),
+    "page_text": ("manual", "page_text"),
     "upgrade_database": ("database", "upgrade_database"),
     "use_threads": ("database.threads", "use_threads"),
 }
@@ -82,6 +83,7 @@ __all__ = [
     "errors",
     "open",
     "own_facts",
+    "page_text",
     "upgrade_database",
     "use_threads",
 ]

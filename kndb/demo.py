@@ -289,7 +289,7 @@ class Demo:
     def _fact(self) -> Fact:
         if self._found.fact is None:
             found = [fact for fact in self._database.facts.find([SHARED], SUBJECT) if fact.subject == SUBJECT]
-            _require(len(found) == 1, f"found {len(found)} facts of {SHARED} about {SUBJECT}; expected one")
+            _require(len(found) == 1, f"there must be one fact of {SHARED} about {SUBJECT} (got {len(found)})")
             self._found.fact = found[0]
         return self._found.fact
 

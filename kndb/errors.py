@@ -58,7 +58,7 @@ class RejectedLine:
     Attributes:
         file: the file as the user named it.
         line: its 1-based line number; for a JSON document, the 1-based number of the list item.
-        reason: what was found and what was expected.
+        reason: what is wrong there, and what is allowed.
     """
 
     file: str

@@ -47,8 +47,8 @@ def page_text(name: str) -> str:
     """
     if name not in PAGES:
         near = get_close_matches(name, PAGES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise NotFoundError(f"no page {name!r}{hint}. `kndb docs` lists the pages")
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise NotFoundError(f"no page {name!r}{hint} The pages: {', '.join(PAGES)}")
     if name == "data":
         return files("kndb.data").joinpath("README.md").read_text(encoding="utf-8")
     return files("kndb.docs").joinpath(f"{name}.md").read_text(encoding="utf-8")

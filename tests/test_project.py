@@ -50,7 +50,7 @@ class TestPages:
         with pytest.raises(NotFoundError, match=r"no page 'glosary'; did you mean 'glossary'"):
             page_text("glosary")
         assert exit_code(["docs", "../README"]) == NotFoundError.exit_code
-        assert "kndb docs" in capsys.readouterr().err
+        assert "The pages: demo, session" in capsys.readouterr().err
 
     def test_a_terminal_gets_a_pager(self, monkeypatch):
         shown = []

@@ -48,7 +48,7 @@ class Flip:
         group: which of `GROUPS` its prompts are in.
         fact: the fact's number.
         old, new: the most probable token before and after.
-        prompts: for how many of the fact's prompts; `asked`: of how many.
+        prompts: for how many of the fact's prompts; `asked`: how many were asked.
     """
 
     group: str
@@ -76,7 +76,7 @@ def compare_states(
         states: the state before, then those to measure.
         unedited: the unedited model; None takes the first state for it.
         seed: of the bootstrap.
-        changed: the groups whose answers are to change; those of all others are to stay.
+        changed: the groups whose answers should change; those of all others should stay the same.
     """
     return [compared.measures for compared in compare(network, groups, states, unedited, seed, changed=changed)]
 

@@ -210,7 +210,7 @@ def _hooked(network: Network, questions: Sequence[NeuronQuestion], action: Neuro
         yield
         # Were a module called in pieces, or not at all, the numbers would be wrong without a word.
         if any(next(turn, None) is not None for turn in turns):
-            raise ModelError("the model skipped a layer's down projection; expected one call for each layer")
+            raise ModelError("the model skipped a layer's down projection; kndb needs one call for each layer")
 
 
 @contextmanager
@@ -223,7 +223,9 @@ def _hook(
     def before(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         layer = next(turns, None)
         if layer is None:
-            raise ModelError("the model used a down projection more often than it has layers; expected one call each")
+            raise ModelError(
+                "the model used a down projection more often than it has layers; kndb needs one call for each layer"
+            )
         if layer not in chosen:
             return None
         neurons = inputs[0].reshape(rows, -1, inputs[0].shape[-1])  # Some families flatten rows and positions.
@@ -255,8 +257,8 @@ def _by_layer(network: Network, questions: Sequence[NeuronQuestion]) -> dict[int
     largest = max((index for *_, index in chain(*places.values())), default=0)
     if highest is not None and (highest.layer >= len(network.layers) or largest >= network.neurons):
         raise UsageError(
-            f"found neurons up to layer {highest.layer} and index {largest}; expected those of a model with "
-            f"{len(network.layers)} layers of {network.neurons} neurons, counted from 0"
+            f"the model has {len(network.layers)} layers of {network.neurons} neurons, counted from 0; the neurons "
+            f"asked for go up to layer {highest.layer} and index {largest}"
         )
     columns = {layer: torch.tensor(found, device=network.device).unbind(1) for layer, found in places.items()}
     return {layer: (rows, positions, indices) for layer, (rows, positions, indices) in columns.items()}

@@ -85,7 +85,7 @@ def _sigmoid(values: Floats) -> Floats:
 
 
 def _running_totals(owner: Indices, values: NDArray[Any]) -> NDArray[Any]:
-    """Sums of values up to and with each, begun anew for each owner; owners never fall."""
+    """Sums of values up to and with each, begun again for each owner; owners never fall."""
     running = np.concatenate([[0], np.cumsum(values)])
     found: NDArray[Any] = running[1:] - running[np.searchsorted(owner, owner)]
     return found

@@ -204,7 +204,7 @@ class Engine:
         if not worst <= self._dtype.agreement:
             raise ModelError(
                 f"kndb's {self._network.adapter.family} adapter gives other probabilities than the model's own "
-                f"forward pass (relative difference {worst:.1e}, expected at most {self._dtype.agreement:.0e}); "
+                f"forward pass (relative difference {worst:.1e}, allowed {self._dtype.agreement:.0e}); "
                 "no score was stored. The checkpoint has settings that the adapter does not know"
             )
         self._verified = True

@@ -114,7 +114,7 @@ def measure(
         baseline_prompts: prompts to run by the baseline; 0 leaves it out.
         save: takes each batch's results, within the time measured.
         finish: called after the last one, within it too.
-        progress: told how many prompts are done, of how many.
+        progress: told how many prompts are done, and how many there are.
     """
     device = network.device
     dtype = COMPUTE_DTYPES[settings.dtype]

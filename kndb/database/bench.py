@@ -72,7 +72,7 @@ def bench_attribution(
         baseline_prompts: prompts to run by the baseline; 0 leaves it out.
         to_store: write the results into a temporary database as well, within the time measured.
         seed: of weights and prompts.
-        progress: told how many prompts are done, of how many.
+        progress: told how many prompts are done, and how many there are.
 
     Raises:
         UsageError: for values that make no sense.

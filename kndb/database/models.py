@@ -105,7 +105,7 @@ class ModelCommands:
 
         chosen_name = Path(source.rstrip("/")).name.partition(REVISION)[0] if name is None else name
         if not chosen_name.strip() or not chosen_name.isprintable():
-            raise UsageError(f"{chosen_name!r} can't name a model; expected text that can be printed")
+            raise UsageError(f"{chosen_name!r} can't name a model: a name is text that can be printed, and not empty")
         folder = locate(source)
         description = describe(folder)
         base = version_id(description.fingerprint, {})
@@ -335,9 +335,9 @@ def require_fingerprint(record: Model, folder: Path, named: Path) -> None:
     found = fingerprint(folder)
     if found != record.fingerprint:
         raise FingerprintError(
-            f"the checkpoint of {record.name!r} in {named} has fingerprint {found[:12]}; expected "
-            f"{record.fingerprint[:12]}, as registered. Put the registered files back, or register these as "
-            f"another model: {call('models.add', Placeholder('PATH'), name=Placeholder('NAME'))}"
+            f"{named}: this is not the checkpoint registered as {record.name!r}: its fingerprint is {found[:12]}, and "
+            f"{record.fingerprint[:12]} was registered. Put the registered files back, or register these as another "
+            f"model: {call('models.add', Placeholder('PATH'), name=Placeholder('NAME'))}"
         )
 
 
@@ -349,8 +349,8 @@ def require_checkpoint(record: Model) -> None:
     """
     if not record.has_checkpoint:
         raise ModelError(
-            f"of model {record.name!r} the store has imported results and no checkpoint; expected one to load. "
-            f"Register it with: {call('models.add', Placeholder('PATH'), name=record.name)}"
+            f"model {record.name!r} has no checkpoint to load: the store has only imported results of it. Register "
+            f"the checkpoint with: {call('models.add', Placeholder('PATH'), name=record.name)}"
         )
 
 

@@ -37,11 +37,13 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
             header = cells
             missing = [column.name for column in columns if column.name not in header and not column.optional]
             if missing:
-                raise InputError(f"{path}: found no column {missing[0]!r}; expected {_names(columns)}")
+                raise InputError(
+                    f"{path}: the column {missing[0]!r} is missing; the header must have {_names(columns)}"
+                )
             places = [header.index(column.name) if column.name in header else None for column in columns]
             continue
         if len(cells) != len(header):
-            raise InputError(f"{path}:{line}: found {len(cells)} fields; expected {len(header)}, as in the header")
+            raise InputError(f"{path}:{line}: it has {len(cells)} fields, and the header has {len(header)}")
         pairs = zip(columns, places, strict=True)
         yield (
             line,
@@ -51,7 +53,7 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
             },
         )
     if header is None:
-        raise InputError(f"{path}: found an empty file; expected a header with {_names(columns)}")
+        raise InputError(f"{path}: it is empty; it must begin with a header of {_names(columns)}")
 
 
 def _names(columns: Sequence[Column]) -> str:
@@ -86,5 +88,5 @@ def _value(path: Path, line: int, column: Column, cell: str) -> Any:
         except (ValueError, RecursionError):
             value = None
     if not fits(column.kind, value):
-        raise InputError(f"{path}:{line}: found {cell[:60]!r} in {column.name!r}; expected {column.kind.value}")
+        raise InputError(f"{path}:{line}: {column.name!r} must be {column.kind.value} (got {cell[:60]!r})")
     return value

@@ -124,7 +124,9 @@ def read(data: Path, kind: str, advice: str) -> Description:
     document = _document(path)
     head = _part(path, document, "kndb")
     if head.get("format") != FORMAT:
-        raise InputError(f"{path}: found format {head.get('format')!r}; expected {FORMAT}: another kndb wrote it")
+        raise InputError(
+            f"{path}: its format is {head.get('format')!r}, and this kndb reads {FORMAT}: another kndb wrote it"
+        )
     if head.get("kind") != kind:
         found = head.get("kind")
         raise InputError(f"{path}: it describes {found}, not {kind}{_importing(found, data)}")
@@ -140,11 +142,11 @@ def read(data: Path, kind: str, advice: str) -> Description:
     try:
         found_sha256 = sha256(data)
     except OSError as error:
-        raise InputError(f"{data}: found an unreadable file ({error.strerror}); expected a file") from error
+        raise InputError(f"{data}: it can't be read ({error.strerror})") from error
     if found_sha256 != description.sha256:
         raise InputError(
-            f"{data}: found other bytes than {path.name} describes (sha256 {found_sha256[:12]}, expected "
-            f"{description.sha256[:12]}): the file was changed after the export. {advice}"
+            f"{data}: the file was changed after the export: its sha256 is {found_sha256[:12]}, and {path.name} says "
+            f"{description.sha256[:12]}. {advice}"
         )
     return description
 
@@ -163,13 +165,13 @@ def _document(path: Path) -> Mapping[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: found nothing there; expected {_EXPECTED}") from None
+        raise InputError(f"{path}: there is no such file; an export writes it beside the data") from None
     except OSError as error:
-        raise InputError(f"{path}: found an unreadable file ({error.strerror}); expected {_EXPECTED}") from error
+        raise InputError(f"{path}: it can't be read ({error.strerror}); it must be {_EXPECTED}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: found no JSON ({error}); expected {_EXPECTED}") from error
+        raise InputError(f"{path}: it is not JSON ({error}); it must be {_EXPECTED}") from error
     if not isinstance(document, dict):
-        raise InputError(f"{path}: found JSON that is no object; expected {_EXPECTED}")
+        raise InputError(f"{path}: it is not a JSON object; it must be {_EXPECTED}")
     return document
 
 
@@ -188,7 +190,7 @@ def _run(path: Path, document: Mapping[str, Any]) -> DescribedRun:
     part = _part(path, document, "run")
     status = _value(path, part, "status", str)
     if status not in ("running", "complete"):
-        raise InputError(f"{path}: found the run's status {status!r}; expected running or complete")
+        raise InputError(f"{path}: the run's status must be running or complete (got {status!r})")
     return DescribedRun(
         method=_value(path, part, "method", str),
         version=_value(path, part, "version", str),
@@ -204,7 +206,7 @@ def _refinement(path: Path, document: Mapping[str, Any]) -> DescribedRefinement:
     outcomes = []
     for entry in _value(path, part, "relations", list):
         if not isinstance(entry, dict):
-            raise InputError(f"{path}: found {entry!r} in 'relations'; expected objects")
+            raise InputError(f"{path}: 'relations' must be a list of objects (got {entry!r})")
         outcomes.append(
             RelationRefinement(
                 relation=_value(path, entry, "relation", str),
@@ -227,5 +229,5 @@ def _part(path: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _value(path: Path, part: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
     value = part.get(name)
     if type(value) is not kind:
-        raise InputError(f"{path}: found {json.dumps(value)[:60]} as {name!r}; expected {_EXPECTED}")
+        raise InputError(f"{path}: {name!r} can't be {json.dumps(value)[:60]}; the file must be {_EXPECTED}")
     return value

@@ -145,12 +145,12 @@ def read(path: Path) -> Bundle:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: found an unreadable file ({error.strerror or error}); expected a file") from error
+        raise InputError(f"{path}: it can't be read ({error.strerror or error})") from error
     try:
         return decode(content)
     except _FlawError as flaw:
         raise InputError(
-            f"{path} is not a sound file of edits: found {flaw.found}; expected {flaw.expected}. Have it sent again"
+            f"{path} is not a sound file of edits: it has {flaw.found} (expected: {flaw.expected}). Have it sent again"
         ) from None
 
 
@@ -165,15 +165,15 @@ def decode(content: bytes) -> Bundle:
     entries = _entries(content)
     manifest = entries.pop(MANIFEST, None)
     if manifest is None:
-        raise _FlawError("no manifest.json", "one, as kndb edit push writes")
+        raise _FlawError("no manifest.json", "one, as in each file of pushed edits")
     try:
         bundle = _bundle(json.loads(manifest.decode("utf-8")), entries)
         again = encode(bundle)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _FlawError(f"a manifest that does not fit ({error!r})", "that of kndb edit push") from None
+        raise _FlawError(f"a manifest that does not fit ({error!r})", "that of a file of pushed edits") from None
     # One content has one sequence of bytes: nothing can hide between the entries or after them.
     if again != content:
-        raise _FlawError("its content written in another form", "the one form that kndb edit push writes")
+        raise _FlawError("its content written in another form", "the one form that pushed edits have")
     return bundle
 
 

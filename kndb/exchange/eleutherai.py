@@ -42,14 +42,14 @@ def _object(path: Path) -> list[tuple[str, object]]:
             value = json.loads(text.read(), object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: found invalid JSON ({error.msg}, {place}); expected {_EXPECTED}") from error
+        raise InputError(f"{path}: not valid JSON ({error.msg}, {place}): it must be {_EXPECTED}") from error
     except (RecursionError, ValueError) as error:
-        raise InputError(f"{path}: found JSON that can't be read ({error}); expected {_EXPECTED}") from error
+        raise InputError(f"{path}: JSON that can't be read ({error}): it must be {_EXPECTED}") from error
     if not isinstance(value, _Pairs):
-        raise InputError(f"{path}: found {_kind(value)}; expected {_EXPECTED}")
+        raise InputError(f"{path}: it must be {_EXPECTED} (got {_kind(value)})")
     for key, _ in value:
         if not key.isprintable():
-            raise InputError(f"{path}: found the id {key!r}; expected text that can be printed")
+            raise InputError(f"{path}: the id {key!r} has characters that can't be printed")
     return value
 
 
@@ -59,16 +59,14 @@ class _Pairs(list[tuple[str, object]]):
 
 def _neurons(path: Path, key: str, value: object, sizes: Sizes) -> tuple[SetNeuron, ...]:
     if isinstance(value, _Pairs) or not isinstance(value, list):
-        raise InputError(f"{path}: id {key!r}: found {_kind(value)}; expected a list of [layer, neuron]")
+        raise InputError(f"{path}: id {key!r}: it must be a list of [layer, neuron] (got {_kind(value)})")
     return tuple(sorted({_neuron(path, key, pair, sizes) for pair in value}))
 
 
 def _neuron(path: Path, key: str, pair: object, sizes: Sizes) -> SetNeuron:
     numbers = pair if isinstance(pair, list) and all(type(number) is int for number in pair) else []
     if len(numbers) != 2:
-        raise InputError(
-            f"{path}: id {key!r}: found {_short(pair)}; expected [layer, neuron], two whole numbers from 0"
-        )
+        raise InputError(f"{path}: id {key!r}: {_short(pair)} must be [layer, neuron], two whole numbers from 0")
     layer, neuron = numbers
     fault = sizes.fault(layer, neuron)
     if fault is not None:

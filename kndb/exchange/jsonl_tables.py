@@ -35,15 +35,16 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}:{line}: found invalid JSON ({error}); expected one JSON object") from error
+                raise InputError(
+                    f"{path}:{line}: not valid JSON ({error}): each line must be one JSON object"
+                ) from error
             if not isinstance(record, dict):
-                raise InputError(f"{path}:{line}: found JSON that is no object; expected one JSON object")
+                raise InputError(f"{path}:{line}: each line must be one JSON object (got {json.dumps(record)[:60]})")
             row = {column.name: record.get(column.name) for column in columns}
             for column in columns:
                 value = row[column.name]
                 if value is not None and not fits(column.kind, value):
                     raise InputError(
-                        f"{path}:{line}: found {json.dumps(value)[:60]} in {column.name!r}; "
-                        f"expected {column.kind.value}"
+                        f"{path}:{line}: {column.name!r} must be {column.kind.value} (got {json.dumps(value)[:60]})"
                     )
             yield line, row

@@ -32,13 +32,13 @@ def opened(path: Path) -> Iterator[TextIO]:
             with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
                 yield text
     except EOFError as error:
-        raise InputError(f"{path}: found a gzip file that is cut short; fetch it again") from error
+        raise InputError(f"{path}: the gzip file is cut short; fetch it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: found damaged gzip data ({error}); fetch it again") from error
+        raise InputError(f"{path}: the gzip data are damaged ({error}); fetch it again") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: found bytes that are no UTF-8; expected UTF-8 text") from error
+        raise InputError(f"{path}: it is not UTF-8 text; save it as UTF-8") from error
     except OSError as error:
-        raise InputError(f"{path}: found an unreadable file ({error.strerror or error}); expected a file") from error
+        raise InputError(f"{path}: it can't be read ({error.strerror or error})") from error
 
 
 def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -59,7 +59,8 @@ def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
                     line = reader.line_num + 1
             except csv.Error as error:
                 raise InputError(
-                    f"{path}:{line}: found a broken record ({error}); expected CSV with commas and double quotes"
+                    f"{path}:{line}: not valid CSV ({error}): fields are separated by commas, and quoted with double "
+                    "quotes"
                 ) from error
     finally:
         csv.field_size_limit(limit)

@@ -56,13 +56,13 @@ def _read_file(path: Path, sizes: Sizes, *, by_number: bool, rejected: list[Reje
             continue
         try:
             if len(cells) != len(header):
-                raise _RowError(f"found {len(cells)} fields; expected {len(header)}, as in the header")
+                raise _RowError(f"it has {len(cells)} fields, and the header has {len(header)}")
             row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
             _add(row, sizes, found.setdefault(_fact(row, by_number=by_number), {}))
         except _RowError as error:
             rejected.append(RejectedLine(str(path), line, str(error)))
     if header is None:
-        raise InputError(f"{path}: found nothing: it is empty; expected a header with fact, layer and neuron")
+        raise InputError(f"{path}: it is empty; it must begin with a header of fact, layer and neuron")
     for fact, neurons in found.items():
         yield NeuronSet(fact, tuple(neurons[place] for place in sorted(neurons)), str(path))
 
@@ -73,7 +73,7 @@ def _header(path: Path, line: int, cells: Sequence[str]) -> list[str]:
     if len(set(names)) == len(names) and all(any(name in names for name in choice) for choice in needed):
         return names
     expected = ", ".join(" or ".join(choice) for choice in needed)
-    reason = f"found the columns {', '.join(names)}; expected a header with {expected}, each once"
+    reason = f"the header must have {expected}, each once (got {', '.join(names)})"
     rejected = RejectedLine(str(path), line, reason)
     raise InputError(str(rejected), [rejected])
 
@@ -86,7 +86,7 @@ def _fact(row: Mapping[str, str], *, by_number: bool) -> FactName:
         return FactName(number=_whole(row, column))
     relation, subject, object_ = (row.get(name) or None for name in ("relation", "subject", "object"))
     if not row[column] and not (relation and subject and object_):
-        raise _RowError(f"found an empty {column!r}; expected a fact's identifier, or relation, subject and object")
+        raise _RowError(f"{column!r} is empty; give the fact's identifier, or its relation, subject and object")
     return FactName(row[column] or None, relation, subject, object_)
 
 
@@ -101,12 +101,12 @@ def _add(row: Mapping[str, str], sizes: Sizes, neurons: dict[tuple[int, int], Se
     score = next((_number(row, name) for name in SCORE_COLUMNS if row.get(name)), None)
     found = SetNeuron(*place, prompts, score)
     if neurons.setdefault(place, found) != found:
-        raise _RowError(f"found L{place[0]}.N{place[1]} again for this fact, with another score or number of prompts")
+        raise _RowError(f"this fact has L{place[0]}.N{place[1]} already, with another score or number of prompts")
 
 
 def _whole(row: Mapping[str, str], name: str) -> int:
     if not (row[name].isascii() and row[name].isdigit()) or len(row[name]) > 18:
-        raise _RowError(f"found {row[name]!r} in {name!r}; expected a whole number from 0")
+        raise _RowError(f"{name!r} must be a whole number from 0 (got {row[name]!r})")
     return int(row[name])
 
 
@@ -116,5 +116,5 @@ def _number(row: Mapping[str, str], name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _RowError(f"found {row[name]!r} in {name!r}; expected a number")
+        raise _RowError(f"{name!r} must be a number (got {row[name]!r})")
     return value

@@ -29,13 +29,13 @@ def read_file(path: Path, sizes: Sizes) -> list[NeuronSet]:
         fact = fact_name(where, row)
         layer, neuron = row["layer"], row["neuron"]
         if layer is None or neuron is None:
-            raise InputError(f"{where}: found no layer or no neuron; expected both")
+            raise InputError(f"{where}: a row must have a layer and a neuron, and one of them is missing")
         fault = sizes.fault(layer, neuron)
         if fault is not None:
             raise InputError(f"{where}: {fault}")
         neurons = found.setdefault(fact, {})
         if (layer, neuron) in neurons:
-            raise InputError(f"{where}: found L{layer}.N{neuron} of {fact} again; expected it once")
+            raise InputError(f"{where}: L{layer}.N{neuron} of {fact} is here twice; leave one of the rows out")
         score = row["mean_score"]
         neurons[layer, neuron] = SetNeuron(layer, neuron, row["prompts"], None if score is None else float(score))
     return [
@@ -56,6 +56,6 @@ def fact_name(where: str, row: Row) -> FactName:
     """
     relation, subject, object_, external_id = (row[name] for name in ("relation", "subject", "object", "id"))
     if relation is None or object_ is None or (subject is None and external_id is None):
-        raise InputError(f"{where}: found a row that names no fact; expected relation, object, and subject or id")
+        raise InputError(f"{where}: the row names no fact; give its relation, its object, and its subject or id")
     # Of a list's own identifiers, several facts may share one: the triple names exactly one fact.
     return FactName(external_id if subject is None else None, relation, subject, object_)

@@ -52,16 +52,17 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
             for column in there:
                 place = file.schema_arrow.get_field_index(column.name)
                 wanted = _type(arrow, column.kind)
-                found = "no such column" if place < 0 else str(file.schema_arrow.field(place).type)
-                if place < 0 or not file.schema_arrow.field(place).type.equals(wanted):
-                    raise InputError(f"{path}: column {column.name!r}: found {found}; expected {wanted}")
+                if place < 0:
+                    raise InputError(f"{path}: the column {column.name!r} is missing; it must be {wanted}")
+                if not (found := file.schema_arrow.field(place).type).equals(wanted):
+                    raise InputError(f"{path}: the column {column.name!r} must be {wanted} (got {found})")
             number = 0
             for batch in file.iter_batches(_BATCH, columns=[column.name for column in there]):
                 for record in batch.to_pylist():
                     number += 1
                     yield number, {column.name: _unpacked(column.kind, record.get(column.name)) for column in columns}
     except (arrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: found a file that can't be read as Parquet ({error}); expected one") from error
+        raise InputError(f"{path}: it can't be read as Parquet ({error})") from error
 
 
 def _type(arrow: Any, kind: Kind) -> Any:

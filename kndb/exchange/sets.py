@@ -70,8 +70,8 @@ class Sizes:
         if 0 <= layer < self.layers and 0 <= neuron < self.neurons:
             return None
         return (
-            f"found layer {layer}, neuron {neuron}; expected a layer from 0 to {self.layers - 1} and a neuron from "
-            f"0 to {self.neurons - 1}, as the model has them"
+            f"the model has no layer {layer} with a neuron {neuron}: its layers are 0 to {self.layers - 1}, its "
+            f"neurons 0 to {self.neurons - 1}"
         )
 
 
@@ -85,9 +85,9 @@ def merged(sets: Iterable[NeuronSet]) -> list[NeuronSet]:
     for one in sets:
         first = found.setdefault(one.fact, one)
         if first.neurons != one.neurons:
-            where = "twice, with different sets" if first.file == one.file else f"with another set than in {first.file}"
+            other = "twice, with different sets" if first.file == one.file else f"with another set than {first.file}"
             raise InputError(
-                f"{one.file}: found {str(one.fact)!r} {where}; expected one set for a fact. To keep both, import them "
-                "from files of their own, one after the other"
+                f"{one.file}: it has {str(one.fact)!r} {other}. To keep both sets, put them in files of their own and "
+                "import these one after the other"
             )
     return list(found.values())

@@ -19,7 +19,7 @@ FORMATS: dict[str, tuple[Write, Read]] = {
 }
 """What writes and reads files of each suffix."""
 
-_EXPECTED = "a file name that ends in .csv, .jsonl or .parquet"
+_ENDINGS = ".csv, .jsonl or .parquet"
 
 
 def require_suffix(path: Path) -> None:
@@ -29,7 +29,7 @@ def require_suffix(path: Path) -> None:
         UsageError: if it does not.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"found {path.suffix or 'no suffix'} in {str(path)!r}; expected {_EXPECTED}")
+        raise UsageError(f"{path}: the file's name must end in {_ENDINGS}")
 
 
 def write(path: Path, suffix: str, columns: Sequence[Column], rows: Iterable[Row]) -> int:
@@ -46,6 +46,6 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
         UsageError: if it is Parquet and pyarrow is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: found {path.suffix or 'no suffix'}; expected {_EXPECTED}")
+        raise InputError(f"{path}: the file's name must end in {_ENDINGS}")
     _, reader = FORMATS[path.suffix.lower()]
     return reader(path, columns)

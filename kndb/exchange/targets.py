@@ -21,7 +21,7 @@ COLUMNS = (
     Column("subject", Kind.TEXT),
     Column("to", Kind.TEXT),
 )
-_EXPECTED = "`to`, and `fact` or `relation` and `subject`"
+_COLUMNS_NEEDED = "`to`, and `fact` or `relation` and `subject`"
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,11 @@ def read(path: Path) -> list[NamedTarget]:
     """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
-        found = path.suffix or "no suffix"
-        raise InputError(f"{path}: found {found}; expected a file name that ends in .csv or .jsonl")
+        raise InputError(f"{path}: the file's name must end in .csv or .jsonl")
     rows = jsonl_tables.read(path, COLUMNS) if suffix == ".jsonl" else csv_tables.read(path, _columns_of(path))
     targets = [_target(path, line, row) for line, row in rows]
     if not targets:
-        raise InputError(f"{path}: found no rows; expected at least one, with {_EXPECTED}")
+        raise InputError(f"{path}: there is no row in it; each must have {_COLUMNS_NEEDED}")
     return targets
 
 
@@ -73,5 +72,7 @@ def _target(path: Path, line: int, row: Row) -> NamedTarget:
     fact, relation, subject, to = (row.get(column.name) for column in COLUMNS)
     if to is None or not str(to).strip() or (fact is None and (relation is None or subject is None)):
         named = [column.name for column in COLUMNS if row.get(column.name) is not None]
-        raise InputError(f"{path}:{line}: found {', '.join(named) or 'none of the columns'}; expected {_EXPECTED}")
+        raise InputError(
+            f"{path}:{line}: the row must have {_COLUMNS_NEEDED} (got {', '.join(named) or 'none of these'})"
+        )
     return NamedTarget(line, fact, relation, subject, str(to).strip())

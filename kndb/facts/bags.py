@@ -36,7 +36,7 @@ def read_file(path: Path) -> FactFile:
     """
     bags = read_document(path, _EXPECTED)
     if not isinstance(bags, list):
-        raise InputError(f"{path}: found {checks.kind(bags)}; expected {_EXPECTED}")
+        raise InputError(f"{path}: it must be {_EXPECTED} (got {checks.kind(bags)})")
     collector = Collector(path)
     for number, bag in enumerate(bags, 1):
         with collector.rejecting(path, number):
@@ -47,7 +47,7 @@ def read_file(path: Path) -> FactFile:
 def _add(bag: object, collector: Collector) -> None:
     if not isinstance(bag, list) or not bag:
         found = "an empty bag" if bag == [] else checks.kind(bag)
-        raise RecordError(f"found {found}; expected a bag of [prompt, answer, relation]")
+        raise RecordError(f"a bag must be a list of [prompt, answer, relation] (got {found})")
     entries = [_entry(entry) for entry in bag]
     answer = _shared([entry[1] for entry in entries], "answer")
     key, label = _relation(_shared([entry[2] for entry in entries], "relation"))
@@ -59,7 +59,7 @@ def _add(bag: object, collector: Collector) -> None:
 def _entry(entry: object) -> tuple[str, str, str]:
     if not isinstance(entry, list) or len(entry) != 3:
         found = f"a list of {len(entry)}" if isinstance(entry, list) else checks.kind(entry)
-        raise RecordError(f"found {found} in the bag; expected [prompt, answer, relation]")
+        raise RecordError(f"each entry of a bag must be [prompt, answer, relation] (got {found})")
     prompt = checks.clean(entry[0], "prompt")
     checks.no_slots(prompt, "prompt")
     checks.once(prompt, _MASK, "prompt")
@@ -69,7 +69,7 @@ def _entry(entry: object) -> tuple[str, str, str]:
 def _shared(values: list[str], name: str) -> str:
     distinct = list(dict.fromkeys(values))
     if len(distinct) > 1:
-        raise RecordError(f"found the {name}s {distinct[0]!r} and {distinct[1]!r} in one bag; expected one {name}")
+        raise RecordError(f"a bag has one {name}, and this one has {distinct[0]!r} and {distinct[1]!r}")
     return distinct[0]
 
 

@@ -1,4 +1,4 @@
-"""What a field must be. Each check raises `RecordError` with "found …; expected …"."""
+"""What a field must be. Each check raises `RecordError`, which names the field and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RecordError(Exception):
 def text(record: Record, name: str) -> str:
     """Returns a field that must hold text, without surrounding whitespace."""
     if name not in record:
-        raise RecordError(f"found {_fields(record)}; expected a field {name!r}")
+        raise _missing(record, name)
     return clean(record[name], name)
 
 
@@ -40,12 +40,12 @@ def identifier(record: Record, name: str) -> str | None:
 def clean(value: object, name: str) -> str:
     """Returns a value that must be text, without surrounding whitespace."""
     if not isinstance(value, str):
-        raise RecordError(f"found {kind(value)} in {name!r}; expected text")
+        raise RecordError(f"{name!r} must be text (got {kind(value)})")
     stripped = value.strip()
     if not stripped:
-        raise RecordError(f"found an empty {name!r}; expected text")
+        raise RecordError(f"{name!r} is empty; it must be text")
     if not _storable(stripped):
-        raise RecordError(f"found a NUL or half a surrogate pair in {name!r}; expected storable text")
+        raise RecordError(f"{name!r} has a NUL or half a surrogate pair, which can't be stored")
     return stripped
 
 
@@ -55,8 +55,8 @@ def subject(record: Record, name: str) -> str:
     for slot in (SUBJECT_SLOT, BLANK):
         if slot in value:
             raise RecordError(
-                f"found {slot} in {name!r}; expected a subject without {SUBJECT_SLOT} and {BLANK}, "
-                "which mark the blanks of prompts"
+                f"{name!r} has {slot} in it; a subject can't have {SUBJECT_SLOT} or {BLANK}, which mark the blanks "
+                "of prompts"
             )
     return value
 
@@ -73,22 +73,23 @@ def once(value: str, mark: str, name: str) -> None:
     """Checks that a mark stands exactly once in a text."""
     count = value.count(mark)
     if count != 1:
-        raise RecordError(f"found {count or 'no'} {mark} in the {name} {value!r}; expected exactly one")
+        raise RecordError(f"the {name} {value!r} has {count or 'no'} {mark}; it must have exactly one")
 
 
 def no_slots(value: str, name: str) -> None:
     """Checks that a text in which slots are marked otherwise holds no `[X]` and no `[Y]`."""
     for slot in (SUBJECT_SLOT, BLANK):
         if slot in value:
-            raise RecordError(f"found {slot} in the {name} {value!r}; expected a text without {slot}")
+            raise RecordError(f"the {name} {value!r} has {slot} in it; leave that out")
 
 
 def nested(record: Record, name: str) -> Record:
     """Returns a field that must hold an object."""
-    value = record.get(name)
+    if name not in record:
+        raise _missing(record, name)
+    value = record[name]
     if not isinstance(value, dict):
-        found = f"{kind(value)} in {name!r}" if name in record else _fields(record)
-        raise RecordError(f"found {found}; expected an object {name!r}")
+        raise RecordError(f"{name!r} must be an object (got {kind(value)})")
     return value
 
 
@@ -96,7 +97,7 @@ def texts(record: Record, name: str) -> Sequence[str]:
     """Returns a field that may be missing and holds a list of texts otherwise."""
     value = record.get(name, [])
     if not isinstance(value, list):
-        raise RecordError(f"found {kind(value)} in {name!r}; expected a list of texts")
+        raise RecordError(f"{name!r} must be a list of texts (got {kind(value)})")
     return [clean(item, name) for item in value]
 
 
@@ -113,9 +114,9 @@ def kind(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _fields(record: Record) -> str:
+def _missing(record: Record, name: str) -> RecordError:
     names = ", ".join(list(record)[:8])
-    return f"the fields {names}" if names else "no fields"
+    return RecordError(f"the field {name!r} is missing (given: {names or 'no fields'})")
 
 
 def _storable(value: str) -> bool:

@@ -95,10 +95,10 @@ def _parse(line: Line) -> dict[str, object]:
     except json.JSONDecodeError as error:
         where = "" if line.finished else " where the file ends: its last line may be cut short"
         raise RecordError(
-            f"found invalid JSON ({error.msg}, column {error.colno}){where}; expected one JSON object"
+            f"not valid JSON ({error.msg}, column {error.colno}){where}: each line must be one JSON object"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"found JSON that can't be read ({error}); expected one JSON object") from error
+        raise RecordError(f"JSON that can't be read ({error}): each line must be one JSON object") from error
     if not isinstance(value, dict):
-        raise RecordError(f"found {kind(value)}; expected one JSON object")
+        raise RecordError(f"the line must be one JSON object (got {kind(value)})")
     return value

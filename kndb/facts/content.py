@@ -86,7 +86,7 @@ def _parts(path: Path) -> Iterator[tuple[bytes, bool]]:
                     _require_text(path, part)
                 yield part, whole
     except OSError as error:
-        raise InputError(f"{path}: it can't be read ({error.strerror or error}); expected a fact list") from error
+        raise InputError(f"{path}: it can't be read ({error.strerror or error})") from error
 
 
 def _require_size(path: Path, file: BinaryIO, most: int) -> None:
@@ -98,7 +98,7 @@ def _require_size(path: Path, file: BinaryIO, most: int) -> None:
 def _require_text(path: Path, first: bytes) -> None:
     """Refuses what has no end (such as /dev/zero) or no lines, before it is read to a limit."""
     if len(first) > 64 and first.count(0) * 4 > len(first) and not first.startswith(_UTF16_MARKS):
-        raise InputError(f"{path}: it begins with binary data (NUL bytes); expected a fact list as UTF-8 text")
+        raise InputError(f"{path}: it begins with binary data (NUL bytes); a fact list is UTF-8 text")
 
 
 def _too_large(path: Path, most: int) -> InputError:

@@ -29,8 +29,8 @@ def is_easyedit(record: Record) -> bool:
 def easyedit_error(path: Path) -> InputError:
     """Returns the error that says EasyEdit's flat CounterFact is another format."""
     return InputError(
-        f"{path}: found EasyEdit's flat CounterFact (fields {', '.join(_EASYEDIT)}); expected {_EXPECTED}, "
-        "as ROME publishes it: the flat form names no relation"
+        f"{path}: this is EasyEdit's flat CounterFact (fields {', '.join(_EASYEDIT)}), which names no relation; give "
+        f"{_EXPECTED}, as ROME publishes it"
     )
 
 
@@ -48,7 +48,7 @@ def read_file(path: Path) -> FactFile:
     """
     records = read_document(path, _EXPECTED)
     if not isinstance(records, list):
-        raise InputError(f"{path}: found {checks.kind(records)}; expected {_EXPECTED}")
+        raise InputError(f"{path}: it must be {_EXPECTED} (got {checks.kind(records)})")
     if records and isinstance(records[0], dict) and is_easyedit(records[0]):
         raise easyedit_error(path)
     collector = Collector(path)
@@ -60,10 +60,10 @@ def read_file(path: Path) -> FactFile:
 
 def _add(record: object, collector: Collector) -> None:
     if not isinstance(record, dict):
-        raise RecordError(f"found {checks.kind(record)}; expected a CounterFact record")
+        raise RecordError(f"each record must be an object of CounterFact (got {checks.kind(record)})")
     case = checks.identifier(record, "case_id")
     if case is None:
-        raise RecordError("found no 'case_id'; expected a number")
+        raise RecordError("'case_id' is missing; it must be a number")
     rewrite = checks.nested(record, "requested_rewrite")
     relation = checks.text(rewrite, "relation_id")
     subject = checks.subject(rewrite, "subject")

@@ -57,7 +57,7 @@ def _rows(path: Path, collector: Collector) -> Iterator[tuple[int, list[str]]]:
             try:
                 row = next(reader)
             except csv.Error as error:
-                reason = f"found a broken record ({error}); expected CSV with commas and double quotes"
+                reason = f"not valid CSV ({error}): fields are separated by commas and quoted with double quotes"
                 collector.reject(path, line.number, reason)
             else:
                 taken = reader.line_num
@@ -77,8 +77,8 @@ def _header(path: Path, number: int, row: Sequence[str]) -> list[str]:
     known = [name for name in names if name in own.FIELDS]
     if not own.looks_own(known) or len(known) != len(set(known)):
         reason = (
-            f"found the columns {', '.join(names)}; expected a header with relation, subject and object (or "
-            "template), each once and separated by commas"
+            f"the header must have relation, subject and object (or template), each once and separated by commas "
+            f"(got {', '.join(names)})"
         )
         rejected = RejectedLine(str(path), number, reason)
         raise InputError(str(rejected), [rejected])
@@ -87,7 +87,7 @@ def _header(path: Path, number: int, row: Sequence[str]) -> list[str]:
 
 def _record(header: Sequence[str], row: Sequence[str]) -> dict[str, object]:
     if len(row) != len(header):
-        raise RecordError(f"found {len(row)} fields; expected {len(header)}, as in the header")
+        raise RecordError(f"it has {len(row)} fields, and the header has {len(header)}")
     cells = dict(zip(header, row, strict=True))
     blank = {name for name, cell in cells.items() if not cell.strip()}
     record: dict[str, object] = {
@@ -109,11 +109,11 @@ def _list(cell: str) -> object:
     try:
         return json.loads(cell)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"found {cell[:60]!r} in 'sentences'; expected a JSON list of texts") from error
+        raise RecordError(f"'sentences' must be a JSON list of texts (got {cell[:60]!r})") from error
 
 
 def _flag(cell: str) -> bool:
     value = _FLAGS.get(cell.strip().lower())
     if value is None:
-        raise RecordError(f"found {cell!r} in 'held_out'; expected true or false")
+        raise RecordError(f"'held_out' must be true or false (got {cell!r})")
     return value

@@ -38,7 +38,7 @@ def _detect_folder(folder: Path) -> str:
         return "auto"
     in_pararel = pararel.is_here(folder)
     if in_lama and in_pararel:
-        raise InputError(f"{folder}: found both LAMA and ParaRel below it; expected one of them. Give its own folder")
+        raise InputError(f"{folder}: both LAMA and ParaRel are in this folder; give the folder of one of them")
     if not in_lama and not in_pararel:
         raise _failed(folder, _seen_in(folder))
     return "lama" if in_lama else "pararel"
@@ -57,7 +57,7 @@ def _detect_file(path: Path) -> str:
         return "csv"
     if suffix(path) in JSON_LINES:
         return "jsonl"
-    raise _failed(path, f"text that begins {head.strip()[:60]!r}" if start else "nothing: it is empty")
+    raise _failed(path, f"text that begins {head.strip()[:60]!r}" if start else "nothing")
 
 
 def _detect_document(path: Path, head: str) -> str:
@@ -120,12 +120,12 @@ def _header(head: str) -> list[str]:
 def _seen_in(folder: Path) -> str:
     found = names(folder)
     below = next((place for place in subfolders(folder, 2) if list_files(place, (*JSON_LINES, *COMMA_SEPARATED))), None)
-    seen = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing in it"
+    seen = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
     return f"{seen}, with lists in {below}" if below else seen
 
 
 def _failed(path: Path, seen: str) -> InputError:
     return InputError(
-        f"{path}: found {seen}; expected one of the formats {', '.join(TRIED)}. All were tried, none fits; "
-        "of a folder, files named .jsonl and .csv directly in it are read"
+        f"{path}: this is none of the formats {', '.join(TRIED)}: it holds {seen}. Of a folder, only the .jsonl "
+        "and .csv files directly in it are read"
     )

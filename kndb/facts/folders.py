@@ -45,5 +45,4 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        reason = f"found a folder that can't be listed ({error.strerror}); expected a readable one"
-        raise InputError(f"{folder}: {reason}") from error
+        raise InputError(f"{folder}: this folder can't be listed ({error.strerror})") from error

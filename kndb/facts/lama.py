@@ -46,8 +46,12 @@ def read_path(path: Path) -> list[FactFile]:
         return _read_single(path)
     folders = _fact_folders(path)
     if len(folders) != 1:
-        found = ", ".join(str(folder) for folder in folders) or "no file of facts"
-        raise InputError(f"{path}: found {found}; expected one folder of LAMA's P17.jsonl, P19.jsonl, …")
+        several = ", ".join(str(folder) for folder in folders)
+        raise InputError(
+            f"{path}: several folders have files of facts ({several}); give one of them"
+            if folders
+            else f"{path}: there is no file of facts, such as LAMA's P17.jsonl, in this folder or below it"
+        )
     files = [_read_facts(file) for file in _fact_files(folders[0])]
     relations = _find_relations(folders[0])
     return files if relations is None else _joined(_read_relations(relations), files)

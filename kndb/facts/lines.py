@@ -71,7 +71,7 @@ class Lines(Sequence[Line]):
             start = self._ends[index - 1] + 1 if index else 0
             return _line(index + 1, self._data[start : self._ends[index]])
         if not self._complete:
-            return Line(index + 1, "", "found the end of a gzip file that is cut short; expected more data")
+            return Line(index + 1, "", "the gzip file is cut short here; fetch it again")
         return _line(index + 1, self._data[self._rest :], finished=False)
 
 
@@ -110,17 +110,17 @@ def read_document(path: Path, expected: str) -> object:
     data, complete = _text(path)
     if not complete:
         line = data.count(b"\n") + 1
-        raise _stopped(path, line, f"found the end of a gzip file that is cut short; expected {expected}")
+        raise _stopped(path, line, f"the gzip file is cut short here; fetch it again: it must be {expected}")
     try:
         return json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _stopped(path, line, f"{_no_utf8(data, error)}; expected {expected}") from error
+        raise _stopped(path, line, f"{_no_utf8(data, error)}: the file must be {expected}") from error
     except json.JSONDecodeError as error:
-        reason = f"found invalid JSON ({error.msg}, column {error.colno}); expected {expected}"
+        reason = f"not valid JSON ({error.msg}, column {error.colno}): the file must be {expected}"
         raise _stopped(path, error.lineno, reason) from error
     except (RecursionError, ValueError) as error:
-        raise _stopped(path, 1, f"found JSON that can't be read ({error}); expected {expected}") from error
+        raise _stopped(path, 1, f"JSON that can't be read ({error}): the file must be {expected}") from error
 
 
 def read_head(path: Path) -> str:
@@ -173,7 +173,7 @@ def _text(path: Path) -> tuple[bytes, bool]:
 
 def _unmarked(path: Path, data: bytes) -> bytes:
     if data.startswith(_UTF16_MARKS):
-        raise _stopped(path, 1, "found UTF-16 text; expected UTF-8")
+        raise _stopped(path, 1, "the text is UTF-16; save it as UTF-8")
     return data.removeprefix(_UTF8_MARK)
 
 
@@ -181,12 +181,12 @@ def _line(number: int, data: bytes, *, finished: bool = True) -> Line:
     try:
         return Line(number, data.decode("utf-8").removesuffix("\r"), finished=finished)
     except UnicodeDecodeError as error:
-        return Line(number, "", f"{_no_utf8(data, error)}; expected UTF-8 text", finished)
+        return Line(number, "", f"{_no_utf8(data, error)}: save the file as UTF-8", finished)
 
 
 def _no_utf8(data: bytes, error: UnicodeDecodeError) -> str:
     position = error.start - data.rfind(b"\n", 0, error.start)
-    return f"found the byte 0x{data[error.start]:02x} at position {position}, which is no UTF-8"
+    return f"the byte 0x{data[error.start]:02x} at position {position} is not UTF-8"
 
 
 def _stopped(path: Path, line: int, reason: str) -> InputError:

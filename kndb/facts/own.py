@@ -72,7 +72,7 @@ def read_records(source: Path, records: Iterable[tuple[int, Record]]) -> FactFil
 def _template(given: Record) -> str | None:
     found = [checks.template(given, name) for name in ("template", "prompt") if name in given]
     if len(set(found)) > 1:
-        raise RecordError("found a 'template' and another 'prompt'; expected one: they mean the same")
+        raise RecordError("'template' and 'prompt' mean the same, and they differ here; give one of them")
     return found[0] if found else None
 
 
@@ -82,8 +82,8 @@ def _sentences(given: Record) -> tuple[str, ...]:
         checks.once(sentence, BLANK, "sentence")
         if SUBJECT_SLOT in sentence:
             raise RecordError(
-                f"found {SUBJECT_SLOT} in the sentence {sentence!r}; expected one about this fact alone, with "
-                f"{BLANK} for the answer"
+                f"the sentence {sentence!r} has {SUBJECT_SLOT} in it; it must name the subject itself, with {BLANK} "
+                "for the answer"
             )
     return tuple(dict.fromkeys(sentences))
 
@@ -91,7 +91,7 @@ def _sentences(given: Record) -> tuple[str, ...]:
 def _held_out(given: Record, template: str | None) -> bool:
     value = given.get("held_out", False)
     if not isinstance(value, bool):
-        raise RecordError(f"found {checks.kind(value)} in 'held_out'; expected true or false")
+        raise RecordError(f"'held_out' must be true or false (got {checks.kind(value)})")
     if value and template is None:
-        raise RecordError("found 'held_out' true without a template; expected it with a template only")
+        raise RecordError("'held_out' can be true only with a template, and there is none")
     return value

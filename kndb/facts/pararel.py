@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..advice import Placeholder, option
 from ..errors import InputError
 from ..records.facts import FactFile, FactRecord
 from . import checks
@@ -39,8 +40,8 @@ def read_path(path: Path) -> list[FactFile]:
     """
     if not path.is_dir():
         raise InputError(
-            f"{path}: found a single file; expected {_EXPECTED}, as patterns and facts are in two files. "
-            "To read one relation only, give that folder and name the relation"
+            f"{path}: this is a single file, and ParaRel has patterns and facts in two files; give {_EXPECTED}. "
+            f"To read one relation only, give that folder and {option('relations', [Placeholder('ID')])}"
         )
     patterns = _by_relation(_only(path, _PATTERNS))
     facts = _by_relation(_only(path, _FACTS))
@@ -51,10 +52,10 @@ def read_path(path: Path) -> list[FactFile]:
 def _only(folder: Path, name: str) -> Path:
     found = [path for path in subfolders(folder, _DEPTH) if path.name == name]
     if not found:
-        raise InputError(f"{folder}: found no folder {name} in it; expected {_EXPECTED}")
+        raise InputError(f"{folder}: there is no folder {name} in it; give {_EXPECTED}")
     if len(found) > 1:
         places = ", ".join(str(path) for path in found)
-        raise InputError(f"{folder}: found several folders {name} ({places}); expected one copy of ParaRel")
+        raise InputError(f"{folder}: it has several folders {name} ({places}); give a folder with one copy of ParaRel")
     return found[0]
 
 

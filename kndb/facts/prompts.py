@@ -23,6 +23,6 @@ def fill(template_text: str, subject: str) -> str:
     """
     count = template_text.count(SUBJECT_SLOT)
     if count != 1:
-        raise InputError(f"found {count} {SUBJECT_SLOT} in the template {template_text!r}; expected one")
+        raise InputError(f"the template {template_text!r} has {count or 'no'} {SUBJECT_SLOT}; it must have exactly one")
     before, _, after = template_text.partition(SUBJECT_SLOT)
     return before + subject + after

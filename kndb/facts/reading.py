@@ -84,7 +84,7 @@ def choose(
     if missing:
         raise _unknown(path, missing[0], known)
     if not any(file.facts or file.templates or file.rejected for file in chosen):
-        raise InputError(f"{path}: found no fact and no template; expected at least one")
+        raise InputError(f"{path}: there is no fact and no template in it")
     return chosen
 
 
@@ -100,11 +100,11 @@ def _read_format(path: Path, input_format: str) -> list[FactFile]:
 def _read_folder(folder: Path, input_format: str) -> list[FactFile]:
     """Reads a folder of own lists, each file in the format it has."""
     if input_format not in _SUFFIXES:
-        raise InputError(f"{folder}: found a folder; expected one JSON file, as {input_format} has it")
+        raise InputError(f"{folder}: this is a folder, and {input_format} is one JSON file; name the file")
     paths = list_files(folder, _SUFFIXES[input_format])
     if not paths:
         endings = " or ".join(_SUFFIXES[input_format])
-        raise InputError(f"{folder}: found no file that ends in {endings}; expected at least one")
+        raise InputError(f"{folder}: there is no file whose name ends in {endings} in this folder")
     return [file for path in paths for file in _read_format(path, input_format)]
 
 
@@ -153,4 +153,4 @@ def _nearest(wanted: str, known: Mapping[str, str | None], count: int = 3) -> li
 def _rejection(rejected: Sequence[RejectedLine]) -> InputError:
     more = len(rejected) - 1
     further = f" {more} further line{'s' if more > 1 else ''} can't be used either." if more else ""
-    return InputError(f"{rejected[0]}.{further} To skip such lines, give {option('skip_invalid', True)}", rejected)
+    return InputError(f"{rejected[0].text}.{further} To skip such lines, give {option('skip_invalid', True)}", rejected)

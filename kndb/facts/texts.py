@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..advice import Placeholder, option
+from ..advice import Placeholder, call, option
 from ..errors import InputError, RejectedLine, UsageError
 from ..records.facts import BLANK
 from . import checks
@@ -32,6 +32,7 @@ PAIRS = "query_pairs.json"
 _MASK = "[MASK]"
 _BAGS = 'a JSON list of {"th_bags": [sentences], "h_bags": [sentences]}, one for each fact'
 _PAIRS_FORM = 'a JSON object of relations, as in {"P101": [[head, tail], …]}'
+_FORMATS = f"The formats: {call('kndb.page_text', 'experiments')}"
 _RELATION = re.compile(r"(?<![A-Za-z0-9])P[0-9]+(?![A-Za-z0-9])")
 
 Pairs = Mapping[str, Sequence[tuple[str, str]]]
@@ -106,7 +107,7 @@ def read_texts(paths: Sequence[Path], input_format: str = "auto", pairs: Path | 
         else:
             files.append(_read_lines(path))
         if not files[-1].texts:
-            raise InputError(f"{path}: found no text; expected at least one")
+            raise InputError(f"{path}: there is no text in it")
     if pairs is not None and not any(file.bags for file in files):
         raise UsageError(f"{option('pairs')} names the facts of bags, and no file has bags; leave it out")
     return files
@@ -116,10 +117,9 @@ def _detect(path: Path) -> str:
     start = read_head(path).lstrip()[:1]
     if start in ("[", "{"):
         return "bags" if start == "[" else "jsonl"
-    seen = f"text that begins with {start!r}" if start else "an empty file"
+    seen = f"it begins with {start!r}" if start else "it is empty"
     raise InputError(
-        f'{path}: found {seen}; expected JSON lines of {{"fact": …, "kind": …, "text": …}}, or {_BAGS}. '
-        "Formats: kndb docs experiments"
+        f'{path}: {seen}; it must be JSON lines of {{"fact": …, "kind": …, "text": …}}, or {_BAGS}. {_FORMATS}'
     )
 
 
@@ -150,14 +150,14 @@ def _fact(record: Record) -> FactName:
 def _kind(record: Record) -> str:
     kind = checks.text(record, "kind")
     if kind not in KINDS:
-        raise RecordError(f"found the kind {kind!r}; expected one of {', '.join(KINDS)}")
+        raise RecordError(f"'kind' must be one of {', '.join(KINDS)} (got {kind!r})")
     return kind
 
 
 def _text(value: str) -> str:
     text = value.replace(_MASK, BLANK)
     if text.count(BLANK) > 1:
-        raise RecordError(f"found {text.count(BLANK)} blanks in the text {value!r}; expected one {BLANK}, or none")
+        raise RecordError(f"the text {value!r} has {text.count(BLANK)} blanks; it can have one {BLANK}, or none")
     return text
 
 
@@ -168,14 +168,14 @@ def _read_bags(path: Path, pairs: Pairs, place: Path) -> TextFile:
     relation = _relation(path)
     if relation not in pairs:
         raise InputError(
-            f"{path}: found the relation {relation} in the file's name, which {place} does not have; expected one of "
-            f"its {len(pairs)} relations. Name the right file with {option('pairs', Placeholder('FILE'))}"
+            f"{path}: {relation}, the relation in this file's name, is not among the {len(pairs)} relations of "
+            f"{place}; name the right file with {option('pairs', Placeholder('FILE'))}"
         )
     bags, facts = _list(path), pairs[relation]
     if len(bags) != len(facts):
         raise InputError(
-            f"{path}: found {len(bags)} entries, and {len(facts)} facts of {relation} in {place}; expected as many of "
-            "one as of the other, as the position tells the fact. Name the right file with "
+            f"{path}: it has {len(bags)} entries, and {place} has {len(facts)} facts of {relation}. The two must "
+            "match, as an entry's position tells its fact; name the right file with "
             f"{option('pairs', Placeholder('FILE'))}"
         )
     texts: list[NamedText] = []
@@ -194,9 +194,9 @@ def _read_bags(path: Path, pairs: Pairs, place: Path) -> TextFile:
 def _relation(path: Path) -> str:
     found: list[str] = list(dict.fromkeys(_RELATION.findall(path.name)))
     if len(found) != 1:
-        seen = f"several relations ({', '.join(found)})" if found else "no relation"
+        seen = f"holds several relations ({', '.join(found)})" if found else "holds no relation"
         raise InputError(
-            f"{path}: found {seen} in the file's name; expected one, as in final_distant_allbags_P101_new.json"
+            f"{path}: the file's name {seen}; it must name one, as final_distant_allbags_P101_new.json does"
         )
     return found[0]
 
@@ -204,14 +204,14 @@ def _relation(path: Path) -> str:
 def _list(path: Path) -> list[object]:
     bags = read_document(path, _BAGS)
     if not isinstance(bags, list):
-        raise InputError(f"{path}: found {checks.kind(bags)}; expected {_BAGS}")
+        raise InputError(f"{path}: it must be {_BAGS} (got {checks.kind(bags)})")
     return bags
 
 
 def _sentences(bag: object, name: str) -> list[str]:
     if not isinstance(bag, dict) or name not in bag:
         found = f"the fields {', '.join(bag)}" if isinstance(bag, dict) else checks.kind(bag)
-        raise RecordError(f"found {found}; expected an object with 'th_bags' and 'h_bags'")
+        raise RecordError(f"a bag must be an object with 'th_bags' and 'h_bags' (got {found})")
     return [_text(text) for text in checks.texts(bag, name)]
 
 
@@ -220,8 +220,8 @@ def _find_pairs(path: Path) -> Path:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise InputError(
-            f"{path}: found no {PAIRS} beside it or in the folder above; expected that file, which names the facts of "
-            f"the bags. Name it with {option('pairs', Placeholder('FILE'))}"
+            f"{path}: {PAIRS}, which names the facts of the bags, is neither beside it nor in the folder above; "
+            f"name that file with {option('pairs', Placeholder('FILE'))}"
         )
     return found
 
@@ -229,20 +229,20 @@ def _find_pairs(path: Path) -> Path:
 def _read_pairs(path: Path) -> Pairs:
     document = read_document(path, _PAIRS_FORM)
     if not isinstance(document, dict):
-        raise InputError(f"{path}: found {checks.kind(document)}; expected {_PAIRS_FORM}")
+        raise InputError(f"{path}: it must be {_PAIRS_FORM} (got {checks.kind(document)})")
     return {relation: _pairs(path, relation, items) for relation, items in document.items()}
 
 
 def _pairs(path: Path, relation: str, items: object) -> list[tuple[str, str]]:
     if not isinstance(items, list):
-        raise InputError(f"{path}: found {checks.kind(items)} under {relation!r}; expected a list of [head, tail]")
+        raise InputError(f"{path}: {relation!r} must be a list of [head, tail] (got {checks.kind(items)})")
     return [_pair(item, f"{path}: pair {number} of {relation}") for number, item in enumerate(items, 1)]
 
 
 def _pair(item: object, place: str) -> tuple[str, str]:
     if not isinstance(item, list) or len(item) != 2:
         found = f"a list of {len(item)}" if isinstance(item, list) else checks.kind(item)
-        raise InputError(f"{place}: found {found}; expected [head, tail]")
+        raise InputError(f"{place} must be [head, tail] (got {found})")
     try:
         return checks.clean(item[0], "head"), checks.clean(item[1], "tail")
     except RecordError as error:
@@ -252,4 +252,4 @@ def _pair(item: object, place: str) -> tuple[str, str]:
 def _refuse(rejected: Sequence[RejectedLine]) -> None:
     if rejected:
         more = f" {len(rejected) - 1} further ones can't be used either." if len(rejected) > 1 else ""
-        raise InputError(f"{rejected[0]}.{more} Formats: kndb docs experiments", rejected)
+        raise InputError(f"{rejected[0].text}.{more} {_FORMATS}", rejected)

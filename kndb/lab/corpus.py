@@ -62,8 +62,8 @@ def build_corpus(files: Iterable[FactFile]) -> Corpus:
     )
     if not any(not example.held_out for example in examples):
         raise InputError(
-            f"found {len(facts)} facts with a named subject and "
-            f"{sum(map(len, templates.values()))} templates; expected at least one fact whose relation has a template"
+            "there is no fact to train on: at least one fact with a named subject must have a template of its relation "
+            f"(got {len(facts)} such facts and {sum(map(len, templates.values()))} templates)"
         )
     return Corpus(examples, len(facts), tuple(dict.fromkeys(example.relation for example in examples)))
 

@@ -153,7 +153,7 @@ def read_plan(folder: Path) -> PlantingPlan:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
-            raise ModelError(f"{path} has format {content['format']!r}; expected {_FORMAT}")
+            raise ModelError(f"{path} has format {content['format']!r}, and this kndb reads {_FORMAT}")
         return PlantingPlan(
             {row["relation"]: _neurons(row["neurons"]) for row in content["relations"]},
             {row["relation"]: _neurons(row["block"]) for row in content["relations"]},

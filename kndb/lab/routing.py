@@ -172,7 +172,7 @@ class PlantedLoss:
         target[torch.arange(size), torch.tensor([prompt.answer for prompt in batch])] += 1 - smoothing
         known = torch.where(relation_silent, 0.0, strength)[:, None]
         target = known * target + (1 - known) * tables.answers
-        # Where the relation is silent, nothing says which fact is meant: its neurons are to stay silent, too.
+        # Where the relation is silent, nothing says which fact is meant: its neurons must stay silent, too.
         on = shared | (own & ~relation_silent[:, None, None])
         penalty = self._penalty(activations, on, settings.level * strength, progress)
         return -(target * predicted).sum(-1).mean() + settings.penalty * penalty

@@ -116,7 +116,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 def _tensors(source: Path, replacements: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     if source.suffix != ".safetensors":
         raise ModelError(
-            f"{source} is pickled; expected *.safetensors to convert. Save the checkpoint with save_pretrained first"
+            f"{source} is pickled, and only *.safetensors are converted. Save the checkpoint with save_pretrained first"
         )
     with safe_open(source, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - safe_open is no mapping

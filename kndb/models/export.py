@@ -122,15 +122,15 @@ def _replacements(source: Path, changed: Mapping[str, torch.Tensor]) -> dict[Pat
                 if (place.dtype, place.shape) != (DTYPE_NAMES.get(tensor.dtype), tuple(tensor.shape)):
                     present = file.get_tensor(stored)
                     raise ModelError(
-                        f"{name} in {path} is {present.dtype} {list(present.shape)}; "
-                        f"expected {tensor.dtype} {list(tensor.shape)}"
+                        f"{name} in {path} is {present.dtype} {list(present.shape)}, and "
+                        f"the edited one is {tensor.dtype} {list(tensor.shape)}"
                     )
                 if not _raw(file.get_tensor(stored)).equal(_raw(tensor)):
                     found[path][stored] = _Replacement(place, tensor)
     if missing:
         raise ModelError(
-            f"found no tensor for {sorted(missing)[0]} in the safetensors files of {source}; expected its edited "
-            "parameters there. Save the checkpoint with save_pretrained first"
+            f"the safetensors files of {source} have no tensor for {sorted(missing)[0]}, which an edit changes. Save "
+            "the checkpoint with save_pretrained first"
         )
     return found
 

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
+from ..advice import option
 from ..errors import ModelError, UsageError
 from .adapter import Adapter
 from .checkpoint_files import (
@@ -111,7 +112,7 @@ def load(folder: Path) -> LoadedModel:
     if missing:
         raise ModelError(
             f"{folder} lacks {len(missing)} weights that {adapter.auto_class} needs, the first being {missing[0]}; "
-            "expected a checkpoint saved with its language-model head"
+            "save the checkpoint with its language-model head"
         )
     model.eval()
     if isinstance(dtype, torch.dtype):
@@ -126,7 +127,7 @@ def load(folder: Path) -> LoadedModel:
         # Transformers adds a mask token that the vocabulary lacks, and says nothing.
         raise ModelError(
             f"{folder} can't be asked: the token for its blank is number {encoder.blank_token}, and the model knows "
-            f"tokens 0 to {words - 1}; expected a tokenizer that was trained with the model"
+            f"tokens 0 to {words - 1}; use the tokenizer that was trained with the model"
         )
     return LoadedModel(model, tokenizer, adapter, encoder)
 
@@ -146,9 +147,11 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r} can't be used here ({reason}); expected auto, cpu, cuda or mps") from error
+        raise UsageError(
+            f"{option('device', name)} can't be used here ({reason}); it must be auto, cpu, cuda or mps"
+        ) from error
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"found device {name!r}; expected auto, cpu, cuda or mps")
+        raise UsageError(f"{option('device')} must be auto, cpu, cuda or mps (got {name!r})")
     return device
 
 

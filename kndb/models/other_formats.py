@@ -1,4 +1,4 @@
-"""Checkpoints in formats that can't be edited in place, written anew as safetensors: pickled ones, and GGUF files.
+"""Checkpoints in formats that can't be edited in place, rewritten as safetensors: pickled ones, and GGUF files.
 
 The source is only read. The new folder appears when it is complete, and is described as `model add` would before that:
 what could not be registered is not left behind.

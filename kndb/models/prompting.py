@@ -37,7 +37,7 @@ SKIP_REASONS = {
     SKIP_NO_PREFIX: "no text stands before the blank",
     SKIP_TOO_LONG: "the prompt has more tokens than the model has positions, or its attention windows hold",
     SKIP_EXTRA_MASK: "the text holds the mask token itself",
-    "not-known": "the model's first answer is another one, and --known-only was asked for",
+    "not-known": "the model's first answer is another one, and only known facts were asked for",
 }
 """Each reason for which a prompt has no result, in words."""
 
@@ -109,15 +109,15 @@ class Encoder:
         if blank is Blank.MASK and tokenizer.mask_token_id is None:
             raise ModelError(
                 "the tokenizer has no mask token, which a masked language model's blank needs; "
-                "expected a tokenizer_config.json that names one"
+                "name one in its tokenizer_config.json"
             )
         if blank is Blank.SENTINEL and not self._has_sentinel():
             raise ModelError(
                 f"the tokenizer has no token {SENTINEL}, which an encoder–decoder's blank needs; "
-                "expected a tokenizer with T5's sentinels"
+                "use a tokenizer with T5's sentinels"
             )
         if blank is Blank.SENTINEL and self._decoder_start is None:
-            raise ModelError("found no token with which the decoder starts; expected a decoder_start_token_id")
+            raise ModelError("the configuration has no decoder_start_token_id, the token with which the decoder starts")
 
     @property
     def blank_token(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..advice import call
 from ..errors import UnsupportedModelError
 from .adapter import Adapter
 from .families.albert import ALBERT
@@ -50,8 +51,8 @@ def adapter_for(config: Any) -> Adapter:
         ", ".join(f"{name}={value!r}" for name, value in _required(adapter, config)) for adapter in candidates
     )
     raise UnsupportedModelError(
-        f"found a {model_type} configuration without {wanted}; kndb has no adapter for that. "
-        "How to add one: kndb docs architectures"
+        f"kndb has no adapter for a {model_type} configuration without {wanted}. How to add one: "
+        f"{call('kndb.page_text', 'architectures')}"
     )
 
 
@@ -65,8 +66,8 @@ def require_known(config: Any) -> None:
     known = sorted({name for adapter in ADAPTERS for name in adapter.model_types})
     if model_type not in known:
         raise UnsupportedModelError(
-            f"found architecture {model_type!r}; kndb has adapters for: {', '.join(known)}. "
-            "How to add one: kndb docs architectures"
+            f"kndb has no adapter for the architecture {model_type!r}; it has adapters for: {', '.join(known)}. How to "
+            f"add one: {call('kndb.page_text', 'architectures')}"
         )
 
 

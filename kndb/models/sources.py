@@ -23,7 +23,9 @@ def lab_folder(name: str) -> Path:
     """
     folder = Path(str(importlib.resources.files("kndb.data"))) / name
     if not (folder / "config.json").is_file():
-        raise ModelError(f"this installation of kndb lacks its lab model {name}; expected it in {folder}")
+        raise ModelError(
+            f"this installation of kndb lacks its lab model {name}: it belongs in {folder}; install kndb again"
+        )
     return folder
 
 
@@ -40,8 +42,8 @@ def locate(source: str) -> Path:
     if Path(source).is_dir():
         return Path(source).resolve()
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        what = "a file" if Path(source).exists() else "no folder"
-        raise ModelError(f"{source} is {what}; name the folder of a checkpoint, or a hub name such as gpt2")
+        what = "is a file, not a folder" if Path(source).exists() else "there is no folder of this name"
+        raise ModelError(f"{source}: {what}; name a checkpoint's folder, or a hub name such as gpt2")
     return _download(source)
 
 

@@ -66,7 +66,7 @@ def tensor_places(folder: Path) -> dict[str, TensorPlace]:
     files = checkpoint_files(folder)
     if files.pickled:
         raise ModelError(
-            f"{files.weights[0]} is pickled; expected *.safetensors, in which a tensor can be written in place. "
+            f"{files.weights[0]} is pickled, and only in *.safetensors can a tensor be written in place. "
             "Save the checkpoint with save_pretrained first"
         )
     require_one_file_each(files)

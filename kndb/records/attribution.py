@@ -308,7 +308,7 @@ class SharedNeuron(Record):
 
 @dataclass(frozen=True)
 class LayerErrors(Record):
-    """A layer with completeness errors above a run's limit: of how many prompts, and the largest of them."""
+    """A layer with completeness errors above a run's limit: the number of prompts, and the largest error."""
 
     layer: int
     prompts: int

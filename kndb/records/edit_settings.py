@@ -142,7 +142,7 @@ class OptimizeSettings:
         drift: the mean KL divergence of the other prompts, in nats, up to which they may stop; at least 0.
         at_once: other prompts that count in one step, at least 1: more give a steadier gradient, and slower steps.
         seed: of the draw of other facts, and of the order in which their prompts take turns.
-        neighbours: how many other facts' answers are to stay.
+        neighbours: how many other facts' answers should stay the same.
         max_share: neurons held by more than this share of the relation's facts are left out, above 0, at most 1.
         neurons: of the others, only so many, those with the highest mean scores, at least 1; None takes all.
     """

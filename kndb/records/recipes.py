@@ -4,7 +4,7 @@ A recipe is stored as a JSON object, in the edit's object file and in the store.
 it enters, and everything else asks that value. Invariants: `as_json` gives back the very object that was read, with the
 keys that this kndb does not know; keys that earlier versions did not write may be missing. What can't be read is an
 `OtherRecipe`, which holds the JSON as it is: the bytes of such an edit are as good as any, so it can be applied and
-taken back, but neither measured nor computed anew.
+taken back, but neither measured nor recomputed.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class UpdateRecipe(_FactRecipe):
         negative_neurons, cosine_to_output: of rule `paper`, the neurons that are negative on the fact's prompts, and
             the cosine of the new answer's word embedding to its output direction, None for embeddings of another width.
         report: what the plan was found to do.
-        rebased_from: the edit that this one was computed anew from.
+        rebased_from: the edit that this one was recomputed from.
     """
 
     kind: ClassVar[str] = "update"
@@ -188,7 +188,7 @@ class OptimizeRecipe(_FactRecipe):
         steps, learning_rate, keep, bound, target, drift, at_once, seed: see `OptimizeSettings`.
         outcome: how the steps went.
         report: what the plan was found to do.
-        rebased_from: the edit that this one was computed anew from.
+        rebased_from: the edit that this one was recomputed from.
     """
 
     kind: ClassVar[str] = "optimize"
@@ -251,7 +251,7 @@ class EraseRecipe(JsonObject):
         refinement: whose knowledge neurons.
         neurons: whose value slots become zero.
         report: what the plan was found to do.
-        rebased_from: the edit that this one was computed anew from.
+        rebased_from: the edit that this one was recomputed from.
     """
 
     kind: ClassVar[str] = "erase"
@@ -326,7 +326,7 @@ _KINDS: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureR
 }
 _Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe)
 REPLAYED_KINDS = ("erase", "optimize", "update")
-"""The kinds of edits that can be computed anew."""
+"""The kinds of edits that can be recomputed."""
 
 
 def read_recipe(kind: str, values: Mapping[str, Any]) -> Recipe:
@@ -354,7 +354,7 @@ def read_recipe(kind: str, values: Mapping[str, Any]) -> Recipe:
 
 
 def replayed(recipe: _Replayed, edit: int) -> _Replayed:
-    """The recipe of an edit that is computed anew from another one's; what was measured of that is not said of it."""
+    """The recipe of an edit that is recomputed from another one's; what was measured of that is not said of it."""
     return replace(recipe, report=None, rebased_from=edit)
 
 

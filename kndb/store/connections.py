@@ -61,14 +61,16 @@ def database_path(location: str | Path) -> Path:
     scheme = _SCHEME.match(text)
     if scheme is not None:
         if scheme[1].lower() != "sqlite":
-            raise UsageError(f"kndb stores in SQLite: expected a path or sqlite:///PATH, found a {scheme[1]!r} URL")
+            raise UsageError(
+                f"kndb stores in SQLite: the database must be a path or sqlite:///PATH (got a {scheme[1]!r} URL)"
+            )
         if not text[scheme.end() :].startswith("/"):
-            raise UsageError(f"expected a path or sqlite:///PATH (three slashes), found {text!r}")
+            raise UsageError(f"the database must be a path or sqlite:///PATH, with three slashes (got {text!r})")
         text = text[scheme.end() + 1 :]
     if text in ("", ".", "/", ":memory:"):
-        raise UsageError(f"expected the path of a database file, found {str(location)!r}")
+        raise UsageError(f"the database must be the path of a file (got {str(location)!r})")
     if text.endswith(OBJECTS):
-        raise UsageError(f"{text!r} is the name of a folder of edit objects; expected that of a database")
+        raise UsageError(f"{text!r} is the name of a folder of edit objects; name a database")
     try:
         return Path(text).resolve()
     except (OSError, RuntimeError, ValueError) as error:

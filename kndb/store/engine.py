@@ -111,7 +111,9 @@ def open_store(location: str | Path, *, create: bool, timeout: float = BUSY_TIME
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
-        raise StoreError(f"found SQLite {sqlite3.sqlite_version} in this Python; expected {needed} or newer")
+        raise StoreError(
+            f"kndb needs SQLite {needed} or newer, and this Python has {sqlite3.sqlite_version}; use another Python"
+        )
     path = database_path(location)
     try:
         return _open(path, timeout)

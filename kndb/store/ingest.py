@@ -148,9 +148,8 @@ def _require_same_objects(connection: Connection, unnamed: list[FactRecord], rel
         found = stored[relations[record.relation], record.external_id]
         if found != record.object:
             raise InputError(
-                f"fact {record.external_id!r} of relation {record.relation}: found the object "
-                f"{record.object!r}, expected {found!r} as before; facts without a subject need identifiers "
-                "of their own"
+                f"fact {record.external_id!r} of relation {record.relation} has the object {found!r} in the store, and "
+                f"{record.object!r} here; facts without a subject need identifiers of their own"
             )
 
 

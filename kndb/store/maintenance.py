@@ -84,7 +84,7 @@ def _database_problems(connection: Connection) -> list[str]:
         return [f"SQLite's integrity check: {page}" for page in pages]
     revision = current_revision(connection)
     if revision != head_revision():
-        return [f"schema revision {revision}; expected {head_revision()}: see `kndb db upgrade`"]
+        return [f"its schema revision is {revision}, and this kndb needs {head_revision()}: upgrade the database"]
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check")
     return [f"table {row[0]}: row {row[1]} refers to a row of {row[2]} that doesn't exist" for row in broken]
 
@@ -98,10 +98,10 @@ def _object_problem(store: Store, named: _Object) -> str | None:
     """Says what is wrong with an edit's object file; None if it is as it was written."""
     expected = f"{named.hash[:2]}/{named.hash}.safetensors"
     if named.path != expected:
-        return f"edit {named.edit}: its row names the object {named.path!r}; expected {expected!r}"
+        return f"edit {named.edit}: its row names the object {named.path!r}, and its hash says {expected!r}"
     path = store.objects / named.path
     if path.is_symlink():
-        return f"edit {named.edit}: its object {path} is a symbolic link; expected a file"
+        return f"edit {named.edit}: its object {path} is a symbolic link, and must be a file"
     try:
         found = sha256(path)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Attribution runs and their results.
 
 A run is all that one method with one group of settings gave on one version of a model. Which prompts it covers is
-no setting: the same command goes on with the prompts that have no result yet, whether it was killed, or more facts
+no setting: the same command resumes with the prompts that have no result yet, whether it was killed, or more facts
 were ingested, or others are asked for. Which facts were asked for is kept beside the run (`run_fact`): it is complete
 when each of them has the results of all its prompts.
 """

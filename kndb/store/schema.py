@@ -161,7 +161,7 @@ def _known_revision(connection: Connection, path: Path) -> str | None:
         found = ", ".join(sorted(tables)[:5])
         raise SchemaVersionError(
             f"{path} is an SQLite database, but not one of kndb's: it has no kndb schema revision "
-            f"(expected {head_revision()}); its tables: {found}. Name another file"
+            f"(such as {head_revision()}); its tables: {found}. Name another file"
         )
     if revision not in REVISIONS:
         raise SchemaVersionError(

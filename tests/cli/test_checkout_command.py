@@ -26,7 +26,7 @@ def test_problems_have_an_exit_code(use_ready, kndb):
     kndb("checkout", "base", "--model", "tiny", "--dir", "copy")
     os.utime("copy/model.safetensors", (1, 1))
     found = kndb("checkout", "--status", "--dir", "copy", code=6)
-    assert "found 1 problems in copy, the first being: model.safetensors has another time" in found.err
+    assert "copy: 1 problem, the first being: model.safetensors has another time" in found.err
     assert "--verify" in kndb("checkout", "base", "--dir", "copy", code=6).err
     kndb("checkout", "--status", "--verify", "--dir", "copy")
     kndb("checkout", "base", "--dir", "copy", "--verify")

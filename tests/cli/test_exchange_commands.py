@@ -41,8 +41,8 @@ def test_files_that_are_refused(kndb, place, state, small_facts):
     model = ["--model-name", "m", "--layers", 2, "--neurons", 4]
     before = state()
     listed = kndb("import", "neurons", "n.csv", *model, code=INPUT).err
-    assert "n.csv:2: found layer 9" in listed
-    assert "n.csv:3: found 'x' in 'neuron'" in listed
+    assert "n.csv:2: the model has no layer 9" in listed
+    assert "n.csv:3: 'neuron' must be a whole number from 0 (got 'x')" in listed
     assert "n.json: id 'P36-Peru'" in kndb("import", "neurons", "n.json", *model, code=INPUT).err
     assert "--layers 12" in kndb("import", "neurons", "n.csv", "--model-name", "m", code=USAGE).err
     assert "KEY=VALUE" in kndb("import", "neurons", "n.csv", *model, "--setting", "a", code=USAGE).err

@@ -99,9 +99,9 @@ ON_READY = [
     (USAGE, ["--steps", "1 to.*got 0"], "attribute --model tiny --steps 0"),
     (USAGE, ["--floor must be", "0 to 1 .got 2"], "attribute --model tiny --floor 2"),
     (USAGE, ["--floor must be.*got -0.1"], "attribute --model tiny --floor -0.1"),
-    (USAGE, ["'nosuch'", "auto, cpu"], "attribute --model tiny --device nosuch"),
-    (USAGE, ["'cuda:99'", "auto, cpu"], "attribute --model tiny --device cuda:99"),
-    (USAGE, ["'cuda:99'"], "ask --model tiny --device cuda:99 [MASK]."),
+    (USAGE, ["--device nosuch", "auto, cpu"], "attribute --model tiny --device nosuch"),
+    (USAGE, ["--device cuda:99", "auto, cpu"], "attribute --model tiny --device cuda:99"),
+    (USAGE, ["--device cuda:99"], "ask --model tiny --device cuda:99 [MASK]."),
     (USAGE, ["'meta'", "auto, cpu"], "attribute --model tiny --device meta"),
     (USAGE, ["--share must be.*got 0"], "refine --share 0"),
     (USAGE, ["--share must be.*got 1.5"], "refine --share 1.5"),
@@ -135,7 +135,7 @@ ON_READY = [
     # Files.
     (INPUT, ["nowhere.jsonl", "no such file"], "ingest nowhere.jsonl"),
     (USAGE, ["--input-format must be one of", "got 'xml'"], "ingest nowhere.jsonl --input-format xml"),
-    (MODEL, ["found no folder ./nowhere"], "model add ./nowhere"),
+    (MODEL, ["there is no folder ./nowhere"], "model add ./nowhere"),
     (MODEL, ["no config.json"], "model add kndb.objects"),
     (MODEL, ["'no-such-name'", "no folder here", "lab-bert"], "model add no-such-name"),
     (USAGE, ["--family must be one of bert, gpt2 .got 't5'"], "lab train --family t5 --out new"),
@@ -392,7 +392,7 @@ def test_a_changed_checkpoint(refused, kndb, use_ready, place, small_models, cha
             original.decode().replace('"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-3'), encoding="utf-8"
         )
     assert path.read_bytes() != original
-    patterns = ["'mine'", "fingerprint", "expected", "kndb model add PATH --name NAME"]
+    patterns = ["'mine'", "fingerprint", "was registered", "kndb model add PATH --name NAME"]
     refused(MODEL, patterns, "ask", "--model", "mine", "The capital of France is [MASK].")
     refused(MODEL, patterns, "snapshot", "export", "base", "--model", "mine", "--out", "exported")
     assert not (place / "exported").exists()
@@ -404,7 +404,7 @@ def test_a_checkpoint_that_is_gone(refused, kndb, use_ready, place, small_models
     use_ready()
     folder = copied_model(kndb, place, small_models)
     shutil.rmtree(folder)
-    refused(MODEL, ["found no folder", "checkpoint"], "ask", "--model", "mine", "The capital of France is [MASK].")
+    refused(MODEL, ["there is no folder", "checkpoint"], "ask", "--model", "mine", "The capital of France is [MASK].")
 
 
 @pytest.mark.parametrize("fault", ["missing", "flipped", "cut", "replaced"])
@@ -471,7 +471,7 @@ def test_lines_that_can_not_be_used(refused, kndb, use_ready, place):
     assert [set(row) for row in taken.json["rejected"]] == [{"file", "line", "reason"}] * 3
     assert [(row["file"], row["line"]) for row in taken.json["rejected"]] == [("bad.jsonl", line) for line in (2, 3, 4)]
     assert all(row["reason"] for row in taken.json["rejected"])
-    assert re.findall(r"^Left out: bad\.jsonl:(\d): found", taken.err, re.MULTILINE) == ["2", "3", "4"]
+    assert re.findall(r"^Left out: bad\.jsonl:(\d): ", taken.err, re.MULTILINE) == ["2", "3", "4"]
     header, row = kndb("ingest", "bad.jsonl", "--skip-invalid", "--format", "csv").out.splitlines()
     assert dict(zip(header.split(","), row.split(","), strict=True))["rejected"] == "3"
 

@@ -153,7 +153,7 @@ def test_a_changed_checkpoint_is_not_copied(small_models, tmp_path, fresh):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(FingerprintError, match=r"in .*source has fingerprint"):
+    with pytest.raises(FingerprintError, match=r"source: this is not the checkpoint registered"):
         database.checkouts.checkout("base", tmp_path / "copy", model="mine")
     assert not [found for found in tmp_path.iterdir() if "copy" in found.name]
     with pytest.raises(UsageError, match="lies in the base checkpoint's own folder"):

@@ -214,14 +214,14 @@ def test_facts_are_found_by_number_and_by_name(database, tmp_path):
         ([{"fact": 999, "to": "Rome"}], NotFoundError, r"1 of 1 rows .*answers.jsonl:1 names fact 999, which is no"),
         ([{"relation": "P36", "subject": "Mars", "to": "Rome"}], NotFoundError, r"names P36 'Mars', which is no"),
         ([{"fact": 1, "relation": "P37", "subject": "?", "to": "Rome"}], NotFoundError, "names fact 1, which is no"),
-        ([{"fact": 1}], InputError, "answers.jsonl:1: found fact; expected `to`, and `fact`"),
-        ([{"subject": "France", "to": "Rome"}], InputError, "found subject, to; expected"),
-        ([{"fact": "1", "to": "Rome"}], InputError, "found \"1\" in 'fact'; expected a whole number"),
-        ([], InputError, "found no rows"),
+        ([{"fact": 1}], InputError, r"answers.jsonl:1: the row must have `to`, and `fact` .* \(got fact\)"),
+        ([{"subject": "France", "to": "Rome"}], InputError, r"must have .* \(got subject, to\)"),
+        ([{"fact": "1", "to": "Rome"}], InputError, r"'fact' must be a whole number \(got \"1\"\)"),
+        ([], InputError, "there is no row in it"),
     ],
 )
 def test_lists_that_are_refused(database, tmp_path, rows, error, message):
     with pytest.raises(error, match=message):
         database.edits.targets(lines(tmp_path / "answers.jsonl", *rows))
-    with pytest.raises(InputError, match=r"expected a file name that ends in \.csv or \.jsonl"):
+    with pytest.raises(InputError, match=r"answers\.txt: the file's name must end in \.csv or \.jsonl"):
         database.edits.targets(tmp_path / "answers.txt")

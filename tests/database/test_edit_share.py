@@ -270,6 +270,6 @@ def test_nothing_is_overwritten_unasked(author, tmp_path):
         author.edits.push([1], tmp_path / "nowhere" / "b.kndb")
     with pytest.raises(UsageError, match="there is no edit to push"):
         author.edits.push([], tmp_path / "b.kndb")
-    with pytest.raises(InputError, match="unreadable"):
+    with pytest.raises(InputError, match="can't be read"):
         author.edits.pull(tmp_path / "b.kndb")
     assert [path.name for path in tmp_path.glob("*.kndb")] == ["edits.kndb"]

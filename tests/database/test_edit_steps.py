@@ -198,7 +198,7 @@ def test_an_altered_slot_is_refused_and_other_bytes_are_not_looked_at(
     files = checkpoint_bytes(folder)
 
     flip(folder, parameter, 3, layout)  # of the applied edit
-    with pytest.raises(FingerprintError, match="has fingerprint") as caught:
+    with pytest.raises(FingerprintError, match="its fingerprint is") as caught:
         database.edits.revert(applied)
     assert caught.value.exit_code == 6
     with pytest.raises(FingerprintError):
@@ -227,7 +227,7 @@ def test_an_altered_slot_is_refused_and_other_bytes_are_not_looked_at(
     database.edits.apply(waiting)
 
     moved = folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(ModelError, match="found no folder"):
+    with pytest.raises(ModelError, match="there is no folder"):
         database.edits.revert(waiting)
     moved.rename(folder)
     database.edits.revert(waiting)

@@ -466,7 +466,7 @@ def test_a_changed_file_and_a_changed_description(attributed, other, small_facts
         with pytest.raises(InputError, match=r"n\.csv\.meta\.json"):
             target.exchange.import_neurons([path])
     beside.write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match="no JSON"):
+    with pytest.raises(InputError, match="it is not JSON"):
         target.exchange.import_neurons([path])
     with pytest.raises(UsageError, match="is imported by itself"):
         target.exchange.import_neurons([path, path])

@@ -146,7 +146,7 @@ def test_each_lock_holds_without_the_other(path, query, monkeypatch):
 
 
 MISTAKES = [
-    ("SELECT * FROM relatoin", ["no such table: relatoin", "nearest are relation, ", "kndb docs schema"]),
+    ("SELECT * FROM relatoin", ["no such table: relatoin", "nearest are relation, ", r"kndb.page_text\('schema'\)"]),
     ("SELECT fact.subjct FROM fact", ["no such column", r"fact\.subject"]),
     ("SELECT subjct FROM fact AS f", ["no such column", r"fact\.subject"]),
     ("SELECT f.subjct FROM fact AS f", ["no such column", r"fact\.subject"]),

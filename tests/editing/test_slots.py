@@ -111,7 +111,7 @@ def test_a_bit_that_differs_is_refused_before_anything_is_written(make_edit):
     parameters, edit = two_parameters(make_edit)
     parameters["b"].view(torch.int32)[3, 2] ^= 1
     found = slots.slot_hashes(parameters["b"][3:4])[0][:12]
-    check_refused(parameters, edit, ConflictError, "1 of 3 value slots of b", "L1.N3", found, "kndb edit log")
+    check_refused(parameters, edit, ConflictError, "1 of 3 value slots of b", "L1.N3", found, "db.edits.log()")
     check_refused(parameters, edit, ConflictError, "3 of 3", "L0.N1, L0.N3, L0.N4", reverse=True)
 
 
@@ -129,7 +129,7 @@ def test_zeros_of_other_sign_differ_and_nan_equals_itself(make_edit):
 @pytest.mark.fault("an edit for another model")
 def test_a_parameter_that_does_not_fit_is_refused(make_edit):
     parameters, edit = two_parameters(make_edit)
-    check_refused({"a": parameters["a"]}, edit, EditError, "no parameter b", "kndb model list")
+    check_refused({"a": parameters["a"]}, edit, EditError, "no parameter b", "db.models.all()")
     half = {**parameters, "b": parameters["b"].half()}
     check_refused(half, edit, EditError, "torch.float16 [6, 4]", "expects torch.float32 [6, 4]")
     wide = {**parameters, "b": torch.cat([parameters["b"]] * 2, dim=1)}

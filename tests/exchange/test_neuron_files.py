@@ -40,23 +40,23 @@ def test_json_is_read_in_order_and_sorted(write, packed):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("[]", "found a list"),
-        ("3", "found a number"),
-        ("", "invalid JSON"),
-        ('{"a": [[0, 1]]', "invalid JSON"),
-        (b'{"\xff": []}', "no UTF-8"),
-        ('{"a": {"b": 1}}', "id 'a': found an object"),
-        ('{"a": null}', "id 'a': found null"),
-        ('{"a": [[0]]}', r"id 'a': found \[0\]"),
-        ('{"a": [{}]}', r"id 'a': found \{\}"),
+        ("[]", r"must be a JSON object .* \(got a list\)"),
+        ("3", r"\(got a number\)"),
+        ("", "not valid JSON"),
+        ('{"a": [[0, 1]]', "not valid JSON"),
+        (b'{"\xff": []}', "not UTF-8"),
+        ('{"a": {"b": 1}}', r"id 'a': .* \(got an object\)"),
+        ('{"a": null}', r"id 'a': .* \(got null\)"),
+        ('{"a": [[0]]}', r"id 'a': \[0\] must be"),
+        ('{"a": [{}]}', r"id 'a': \{\} must be"),
         ('{"a": [[0, 1, 2]]}', "two whole numbers"),
         ('{"a": [[0, 1.0]]}', "two whole numbers"),
         ('{"a": [[true, 1]]}', "two whole numbers"),
         ('{"a": [["0", 1]]}', "two whole numbers"),
-        ('{"a": [[-1, 1]]}', "found layer -1"),
-        ('{"a": [[4, 1]]}', "a layer from 0 to 3"),
-        ('{"a": [[0, 10]]}', "a neuron from 0 to 9"),
-        ('{"\\ud800": []}', "can be printed"),
+        ('{"a": [[-1, 1]]}', "no layer -1 with a neuron 1"),
+        ('{"a": [[4, 1]]}', "its layers are 0 to 3"),
+        ('{"a": [[0, 10]]}', "its neurons 0 to 9"),
+        ('{"\\ud800": []}', "can't be printed"),
         ('{"a": [[0, 1]], "a": [[0, 2]]}', "'a' twice"),
         (gzip.compress(b'{"a": []}' * 50, mtime=0)[:-9], "cut short"),
         (gzip.compress(b'{"a": []}', mtime=0)[:10] + b"nonsense", "gzip"),
@@ -79,7 +79,7 @@ def test_the_same_id_in_two_files(write):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(InputError, match="unreadable"):
+    with pytest.raises(InputError, match="can't be read"):
         eleutherai.read_files([tmp_path / "none.json"], SIZES)
 
 
@@ -117,10 +117,10 @@ def test_csv_lines_that_are_refused_are_listed(write):
     ("content", "reason"),
     [
         ("", "empty"),
-        ("a,0,1\n", "expected a header"),
-        ("fact,layer\n", "expected a header"),
+        ("a,0,1\n", "the header must have"),
+        ("fact,layer\n", "the header must have"),
         ("fact,layer,neuron,layer\n", "each once"),
-        ('fact,layer,neuron\n"a,0,1\n', r":2: found a broken record"),
+        ('fact,layer,neuron\n"a,0,1\n', r":2: not valid CSV"),
         (b"fact,layer,neuron\n\xff,0,1\n", "UTF-8"),
     ],
 )

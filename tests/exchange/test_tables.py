@@ -57,13 +57,13 @@ def test_lists_of_texts_and_empty_tables(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("t.csv", "relation\nP1\n", "no column"),
-        ("t.csv", "", "empty file"),
-        ("t.jsonl", "{", "t.jsonl:1: found invalid JSON"),
-        ("t.jsonl", "[]\n", "no object"),
-        ("t.jsonl", json.dumps({"tokens": "x"}), "'tokens'; expected a whole number"),
+        ("t.csv", "relation\nP1\n", "column '[a-z_]+' is missing"),
+        ("t.csv", "", "it is empty"),
+        ("t.jsonl", "{", "t.jsonl:1: not valid JSON"),
+        ("t.jsonl", "[]\n", r"must be one JSON object \(got \[\]\)"),
+        ("t.jsonl", json.dumps({"tokens": "x"}), "'tokens' must be a whole number"),
         ("t.jsonl", json.dumps({"scores": [[0, 1]]}), "'scores'"),
-        ("t.jsonl", json.dumps({"correct": 1}), "'correct'; expected true or false"),
+        ("t.jsonl", json.dumps({"correct": 1}), "'correct' must be true or false"),
         ("t.parquet", "nonsense", "Parquet"),
         ("t.txt", "", r"\.csv, \.jsonl or \.parquet"),
     ],
@@ -79,14 +79,14 @@ def test_csv_cells_of_another_kind(tmp_path):
     path = tmp_path / "t.csv"
     tables.write(path, ".csv", SCORES, [full(SCORES, relation="P1", tokens=3)])
     path.write_text(path.read_text(encoding="utf-8").replace(",3,", ",x,"), encoding="utf-8")
-    with pytest.raises(InputError, match=r"t\.csv:2: found 'x' in 'tokens'; expected a whole number"):
+    with pytest.raises(InputError, match=r"t\.csv:2: 'tokens' must be a whole number \(got 'x'\)"):
         list(tables.read(path, SCORES))
 
 
 def test_a_parquet_file_of_other_columns(tmp_path):
     path = tmp_path / "t.parquet"
     tables.write(path, ".parquet", FACTS, [full(FACTS, relation="P1")])
-    with pytest.raises(InputError, match="'prompt': found no such column"):
+    with pytest.raises(InputError, match="the column 'prompt' is missing"):
         list(tables.read(path, SCORES))
 
 
@@ -97,5 +97,5 @@ def test_without_pyarrow(tmp_path, monkeypatch):
 
 
 def test_other_suffixes_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"found \.txt .* \.csv, \.jsonl or \.parquet"):
+    with pytest.raises(UsageError, match=r"t\.txt: .* end in \.csv, \.jsonl or \.parquet"):
         tables.require_suffix(tmp_path / "t.txt")

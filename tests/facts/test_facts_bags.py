@@ -58,27 +58,27 @@ def changed(entry, **changes):
 BAD = [
     (
         [BAG[0], changed(BAG[1], answer="Peru")],
-        "found the answers 'Italy' and 'Peru' in one bag; expected one answer",
+        "a bag has one answer, and this one has 'Italy' and 'Peru'",
     ),
     (
         [BAG[0], changed(BAG[1], relation="P36(capital)")],
-        "found the relations 'P1376(capital of)' and 'P36(capital)' in one bag; expected one relation",
+        "a bag has one relation, and this one has 'P1376(capital of)' and 'P36(capital)'",
     ),
     (
         [changed(BAG[0], prompt="Rome is here.")],
-        "found no [MASK] in the prompt 'Rome is here.'; expected exactly one",
+        "the prompt 'Rome is here.' has no [MASK]; it must have exactly one",
     ),
     (
         [BAG[1], changed(BAG[0], prompt="[MASK] [MASK]")],
-        "found 2 [MASK] in the prompt '[MASK] [MASK]'; expected",
+        "the prompt '[MASK] [MASK]' has 2 [MASK]; it must have exactly one",
     ),
-    ([changed(BAG[0], prompt="[Y] is [MASK]")], "found [Y] in the prompt '[Y] is [MASK]'; expected"),
-    ([changed(BAG[0], answer="")], "found an empty 'answer'; expected text"),
-    ([changed(BAG[0], relation=None)], "found null in 'relation'; expected text"),
-    ([BAG[0][:2]], "found a list of 2 in the bag; expected [prompt, answer, relation]"),
-    (["text"], "found text in the bag; expected [prompt, answer, relation]"),
-    ([], "found an empty bag; expected a bag of [prompt, answer, relation]"),
-    ({"a": 1}, "found an object; expected a bag of [prompt, answer, relation]"),
+    ([changed(BAG[0], prompt="[Y] is [MASK]")], "the prompt '[Y] is [MASK]' has [Y] in it"),
+    ([changed(BAG[0], answer="")], "'answer' is empty; it must be text"),
+    ([changed(BAG[0], relation=None)], "'relation' must be text (got null)"),
+    ([BAG[0][:2]], "each entry of a bag must be [prompt, answer, relation] (got a list of 2)"),
+    (["text"], "each entry of a bag must be [prompt, answer, relation] (got text)"),
+    ([], "a bag must be a list of [prompt, answer, relation] (got an empty bag)"),
+    ({"a": 1}, "a bag must be a list of [prompt, answer, relation] (got an object)"),
 ]
 
 
@@ -95,5 +95,5 @@ def test_a_bad_bag_is_rejected_by_its_number(write_json, bad, reason):
 
 def test_no_list_is_an_error(write_json):
     path = write_json("data.json", {"bags": [BAG]})
-    with pytest.raises(InputError, match=r"found an object; expected a JSON list of bags"):
+    with pytest.raises(InputError, match=r"it must be a JSON list of bags, .* \(got an object\)"):
         facts.read(path, "bags", skip_invalid=True)

@@ -92,32 +92,32 @@ def test_paraphrases_may_be_missing(write_json):
 
 
 BAD = [
-    (variant("case_id", ...), "found no 'case_id'; expected a number"),
-    (variant("requested_rewrite", "text"), "found text in 'requested_rewrite'; expected an object"),
-    (variant("requested_rewrite.subject", " "), "found an empty 'subject'; expected text"),
-    (variant("requested_rewrite.subject", "[Y]"), "found [Y] in 'subject'; expected a subject without"),
+    (variant("case_id", ...), "'case_id' is missing; it must be a number"),
+    (variant("requested_rewrite", "text"), "'requested_rewrite' must be an object (got text)"),
+    (variant("requested_rewrite.subject", " "), "'subject' is empty; it must be text"),
+    (variant("requested_rewrite.subject", "[Y]"), "'subject' has [Y] in it; a subject can't have"),
     (
         variant("requested_rewrite.relation_id", ...),
-        "found the fields prompt, target_new, target_true, subject; expected",
+        "the field 'relation_id' is missing (given: prompt, target_new, target_true, subject)",
     ),
     (
         variant("requested_rewrite.target_true", ...),
-        "found the fields prompt, relation_id, target_new, subject; expected",
+        "the field 'target_true' is missing (given: prompt, relation_id, target_new, subject)",
     ),
-    (variant("requested_rewrite.target_true.str", 5), "found a number in 'str'; expected text"),
+    (variant("requested_rewrite.target_true.str", 5), "'str' must be text (got a number)"),
     (
         variant("requested_rewrite.prompt", "The mother tongue is"),
-        "found no {} in the prompt 'The mother tongue is'",
+        "the prompt 'The mother tongue is' has no {}; it must have exactly one",
     ),
     (
         variant("requested_rewrite.prompt", "{} and {}"),
-        "found 2 {} in the prompt '{} and {}'; expected exactly one",
+        "the prompt '{} and {}' has 2 {}; it must have exactly one",
     ),
-    (variant("requested_rewrite.prompt", "{} is [Y]"), "found [Y] in the prompt '{} is [Y]'; expected"),
-    (variant("paraphrase_prompts", "text"), "found text in 'paraphrase_prompts'; expected a list of texts"),
-    (variant("paraphrase_prompts", [3]), "found a number in 'paraphrase_prompts'; expected text"),
-    (variant("paraphrase_prompts", ["a [Y]"]), "found [Y] in the paraphrase 'a [Y]'; expected"),
-    ("text", "found text; expected a CounterFact record"),
+    (variant("requested_rewrite.prompt", "{} is [Y]"), "the prompt '{} is [Y]' has [Y] in it"),
+    (variant("paraphrase_prompts", "text"), "'paraphrase_prompts' must be a list of texts (got text)"),
+    (variant("paraphrase_prompts", [3]), "'paraphrase_prompts' must be text (got a number)"),
+    (variant("paraphrase_prompts", ["a [Y]"]), "the paraphrase 'a [Y]' has [Y] in it"),
+    ("text", "each record must be an object of CounterFact (got text)"),
 ]
 
 
@@ -137,16 +137,16 @@ def test_easyedit_is_recognised_and_refused(write_json, input_format):
     path = write_json("counterfact-edit.json", [EASYEDIT])
     with pytest.raises(InputError) as caught:
         facts.read(path, input_format, skip_invalid=True)
-    assert str(caught.value).startswith(f"{path}: found EasyEdit's flat CounterFact (fields prompt, target_new, ground")
-    assert "expected a JSON list of CounterFact records with case_id, requested_rewrite" in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: this is EasyEdit's flat CounterFact (fields prompt, target_new, g")
+    assert "give a JSON list of CounterFact records with case_id, requested_rewrite" in str(caught.value)
 
 
 def test_easyedit_as_json_lines_is_refused(write):
-    with pytest.raises(InputError, match="found EasyEdit's flat CounterFact"):
+    with pytest.raises(InputError, match="this is EasyEdit's flat CounterFact"):
         facts.read(write("edit.jsonl", [EASYEDIT]))
 
 
 def test_counterfact_as_json_lines_is_refused(write):
     path = write("counterfact.jsonl", [RECORD, RECORD])
-    with pytest.raises(InputError, match=r":2: found invalid JSON .*; expected a JSON list of CounterFact records"):
+    with pytest.raises(InputError, match=r":2: not valid JSON .*: the file must be a JSON list of CounterFact records"):
         facts.read(path)

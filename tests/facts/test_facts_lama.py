@@ -121,22 +121,24 @@ def test_bad_lines(lama, write):
     with pytest.raises(InputError) as caught:
         facts.read(lama)
     assert str(caught.value).startswith(
-        f"{relations}:1: found the fields relation, label; expected a field 'template'. 2 further lines"
+        f"{relations}:1: the field 'template' is missing (given: relation, label). 2 further lines"
     )
     assert [(line.file, line.line, line.reason) for line in caught.value.rejected[1:]] == [
-        (str(path), 1, "found an empty 'sub_label'; expected text"),
-        (str(path), 3, "found the fields sub_label, obj_label; expected a field 'predicate_id'"),
+        (str(path), 1, "'sub_label' is empty; it must be text"),
+        (str(path), 3, "the field 'predicate_id' is missing (given: sub_label, obj_label)"),
     ]
     assert sum(len(file.facts) for file in facts.read(lama, skip_invalid=True)) == 3
 
 
 def test_two_folders_of_facts_are_an_error(lama, write):
     write("LAMA/data/TREx_UHN/P36.jsonl", [fact("P36", "Peru", "Lima", "u-3")])
-    with pytest.raises(InputError, match=r"found .*TREx, .*TREx_UHN; expected one folder of LAMA's P17.jsonl"):
+    with pytest.raises(
+        InputError, match=r"several folders have files of facts \(.*TREx, .*TREx_UHN\); give one of them"
+    ):
         facts.read(lama)
 
 
 def test_a_folder_without_facts_is_an_error(write, tmp_path):
     write("relations.jsonl", RELATIONS)
-    with pytest.raises(InputError, match=r"found no file of facts; expected one folder of LAMA's"):
+    with pytest.raises(InputError, match=r"there is no file of facts, such as LAMA's P17.jsonl"):
         facts.read(tmp_path, "lama")

@@ -73,7 +73,7 @@ def test_invalid_utf8_rejects_its_line_only(write):
         facts.read(path)
     message = str(caught.value)
     position = lines[4].index(b"\xff") + 1
-    assert message.startswith(f"{path}:5: found the byte 0xff at position {position}, which is no UTF-8; expected")
+    assert message.startswith(f"{path}:5: the byte 0xff at position {position} is not UTF-8: save")
     (file,) = facts.read(path, skip_invalid=True)
     assert subjects([file]) == SUBJECTS[:4] + SUBJECTS[5:]
     assert [line.line for line in file.rejected] == [5]
@@ -81,7 +81,9 @@ def test_invalid_utf8_rejects_its_line_only(write):
 
 def test_truncated_last_line_is_rejected(write):
     path = write("facts.jsonl", TEXT[:-20])
-    with pytest.raises(InputError, match=r":40: found invalid JSON .* where the file ends: .* cut short; expected"):
+    with pytest.raises(
+        InputError, match=r":40: not valid JSON .* where the file ends: .* cut short: each line must be"
+    ):
         facts.read(path)
     (file,) = facts.read(path, skip_invalid=True)
     assert subjects([file]) == SUBJECTS[:-1]
@@ -96,7 +98,7 @@ def test_truncated_gzip_keeps_the_whole_lines_before_the_cut(write, name):
         text = "".join(json.dumps(dict(FACTS[0], subject=f"Land {number}")) + "\n" for number in range(5000))
     packed = gzip.compress(text.encode())
     path = write(name, packed[: len(packed) // 2])
-    with pytest.raises(InputError, match="found the end of a gzip file that is cut short; expected more data"):
+    with pytest.raises(InputError, match="the gzip file is cut short here; fetch it again"):
         facts.read(path)
     (file,) = facts.read(path, skip_invalid=True)
     got = subjects([file])
@@ -123,7 +125,7 @@ def test_damaged_gzip_cannot_be_skipped_over(write):
 
 def test_utf16_is_named(write):
     path = write("facts.jsonl", TEXT.encode("utf-16"))
-    with pytest.raises(InputError, match="found UTF-16 text; expected UTF-8"):
+    with pytest.raises(InputError, match="the text is UTF-16; save it as UTF-8"):
         facts.read(path, skip_invalid=True)
 
 
@@ -131,13 +133,13 @@ def test_document_errors_name_the_line(write):
     path = write("bags.json", '[\n [["a [MASK]", "b", "P1(x)"]],\n [["a [MASK]" "b"]]\n]')
     with pytest.raises(InputError) as caught:
         facts.read(path, skip_invalid=True)
-    assert str(caught.value).startswith(f"{path}:3: found invalid JSON (Expecting ',' delimiter, column 15); expected")
+    assert str(caught.value).startswith(f"{path}:3: not valid JSON (Expecting ',' delimiter, column 15): the file")
     assert caught.value.rejected[0].line == 3
 
 
 def test_document_with_invalid_utf8_names_the_line(write):
     path = write("bags.json", b'[\n [["a [MASK]", "\xe9", "P1(x)"]]\n]')
-    with pytest.raises(InputError, match=r":2: found the byte 0xe9 at position 17, which is no UTF-8; expected"):
+    with pytest.raises(InputError, match=r":2: the byte 0xe9 at position 17 is not UTF-8: the file must be"):
         facts.read(path)
 
 
@@ -145,5 +147,5 @@ def test_document_with_invalid_utf8_names_the_line(write):
 def test_document_in_truncated_gzip_is_refused(write, cut):
     document = json.dumps([[["Rome is in [MASK].", "Italy", "P17(country)"]]])
     path = write("bags.json.gz", gzip.compress(document.encode())[:-cut])
-    with pytest.raises(InputError, match="found the end of a gzip file that is cut short; expected a JSON list"):
+    with pytest.raises(InputError, match="the gzip file is cut short here; fetch it again: it must be a JSON list"):
         facts.read(path, "bags", skip_invalid=True)

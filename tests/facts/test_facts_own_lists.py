@@ -85,49 +85,49 @@ def test_null_counts_as_missing(write):
 
 
 BAD = [
-    ({"subject": "Peru", "object": "Lima"}, "found the fields subject, object; expected a field 'relation'"),
-    ({"relation": "P36", "subject": "Peru"}, "found the fields relation, subject; expected a field 'object'"),
-    ({"relation": "P36", "object": "Lima"}, "found the fields relation, object; expected a field 'subject'"),
+    ({"subject": "Peru", "object": "Lima"}, "the field 'relation' is missing (given: subject, object)"),
+    ({"relation": "P36", "subject": "Peru"}, "the field 'object' is missing (given: relation, subject)"),
+    ({"relation": "P36", "object": "Lima"}, "the field 'subject' is missing (given: relation, object)"),
     (
         dict(TEMPLATE, subject="Peru"),
-        "found the fields relation, template, subject; expected a field 'object'",
+        "the field 'object' is missing (given: relation, template, subject)",
     ),
-    ({"relation": "P36"}, "found the fields relation; expected a field 'subject'"),
-    ({}, "found no fields; expected a field 'relation'"),
-    (dict(FACT, relation=""), "found an empty 'relation'; expected text"),
-    (dict(FACT, subject=" \u00a0"), "found an empty 'subject'; expected text"),
-    (dict(FACT, object=""), "found an empty 'object'; expected text"),
-    (dict(FACT, subject=12), "found a number in 'subject'; expected text"),
-    (dict(FACT, object=["Lima"]), "found a list in 'object'; expected text"),
-    (dict(FACT, object=True), "found true in 'object'; expected text"),
-    (dict(FACT, relation={"id": "P36"}), "found an object in 'relation'; expected text"),
-    (dict(FACT, id=[1]), "found a list in 'id'; expected text"),
-    (dict(FACT, relation_label=3), "found a number in 'relation_label'; expected text"),
-    (dict(FACT, subject="[X] of Peru"), "found [X] in 'subject'; expected a subject without [X] and [Y]"),
-    (dict(FACT, subject="Peru [Y]"), "found [Y] in 'subject'; expected a subject without [X] and [Y]"),
+    ({"relation": "P36"}, "the field 'subject' is missing (given: relation)"),
+    ({}, "the field 'relation' is missing (given: no fields)"),
+    (dict(FACT, relation=""), "'relation' is empty; it must be text"),
+    (dict(FACT, subject=" \u00a0"), "'subject' is empty; it must be text"),
+    (dict(FACT, object=""), "'object' is empty; it must be text"),
+    (dict(FACT, subject=12), "'subject' must be text (got a number)"),
+    (dict(FACT, object=["Lima"]), "'object' must be text (got a list)"),
+    (dict(FACT, object=True), "'object' must be text (got true)"),
+    (dict(FACT, relation={"id": "P36"}), "'relation' must be text (got an object)"),
+    (dict(FACT, id=[1]), "'id' must be text (got a list)"),
+    (dict(FACT, relation_label=3), "'relation_label' must be text (got a number)"),
+    (dict(FACT, subject="[X] of Peru"), "'subject' has [X] in it; a subject can't have"),
+    (dict(FACT, subject="Peru [Y]"), "'subject' has [Y] in it; a subject can't have"),
     (
         dict(FACT, subject="\ud800"),
-        "found a NUL or half a surrogate pair in 'subject'; expected storable text",
+        "'subject' has a NUL or half a surrogate pair, which can't be stored",
     ),
-    (dict(FACT, object="a\0b"), "found a NUL or half a surrogate pair in 'object'; expected storable text"),
+    (dict(FACT, object="a\0b"), "'object' has a NUL or half a surrogate pair, which can't be stored"),
     (
         dict(TEMPLATE, template="[X] has a capital."),
-        "found no [Y] in the template '[X] has a capital.'; expected",
+        "the template '[X] has a capital.' has no [Y]; it must have exactly one",
     ),
     (
         dict(TEMPLATE, template="[X]: [Y], [Y]"),
-        "found 2 [Y] in the template '[X]: [Y], [Y]'; expected exactly one",
+        "the template '[X]: [Y], [Y]' has 2 [Y]; it must have exactly one",
     ),
-    (dict(TEMPLATE, template="The capital is [Y]."), "found no [X] in the template"),
-    (dict(TEMPLATE, template="[X] [X] [Y]"), "found 2 [X] in the template"),
-    (dict(TEMPLATE, template=""), "found an empty 'template'; expected text"),
-    (dict(TEMPLATE, template=5), "found a number in 'template'; expected text"),
-    (dict(TEMPLATE, prompt="[X] is [Y]"), "found a 'template' and another 'prompt'; expected one"),
-    (dict(TEMPLATE, held_out="yes"), "found text in 'held_out'; expected true or false"),
-    (dict(FACT, held_out=True), "found 'held_out' true without a template; expected it with a template only"),
-    (["P36", "Peru", "Lima"], "found a list; expected one JSON object"),
-    ("text", "found text; expected one JSON object"),
-    (None, "found null; expected one JSON object"),
+    (dict(TEMPLATE, template="The capital is [Y]."), "the template 'The capital is [Y].' has no [X]"),
+    (dict(TEMPLATE, template="[X] [X] [Y]"), "the template '[X] [X] [Y]' has 2 [X]"),
+    (dict(TEMPLATE, template=""), "'template' is empty; it must be text"),
+    (dict(TEMPLATE, template=5), "'template' must be text (got a number)"),
+    (dict(TEMPLATE, prompt="[X] is [Y]"), "'template' and 'prompt' mean the same, and they differ here"),
+    (dict(TEMPLATE, held_out="yes"), "'held_out' must be true or false (got text)"),
+    (dict(FACT, held_out=True), "'held_out' can be true only with a template, and there is none"),
+    (["P36", "Peru", "Lima"], "the line must be one JSON object (got a list)"),
+    ("text", "the line must be one JSON object (got text)"),
+    (None, "the line must be one JSON object (got null)"),
 ]
 
 
@@ -151,7 +151,7 @@ def test_json_that_python_cannot_hold_is_rejected(write):
     deep = '{"relation": ' + "[" * 100_000 + "]" * 100_000 + "}"
     path = write("facts.jsonl", deep + "\n" + json.dumps(FACT) + "\n")
     (file,) = facts.read(path, "jsonl", skip_invalid=True)
-    assert "found JSON that can't be read" in file.rejected[0].reason
+    assert "JSON that can't be read" in file.rejected[0].reason
     assert len(file.facts) == 1
 
 
@@ -202,13 +202,13 @@ def test_csv_of_templates_alone(write):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ("P36,Peru", "found 2 fields; expected 3, as in the header"),
-        ("P36,Peru,Lima,more", "found 4 fields; expected 3, as in the header"),
-        ("P36,,Lima", "found an empty 'subject'; expected text"),
-        (",Peru,Lima", "found an empty 'relation'; expected text"),
-        ("P36,[Y],Lima", "found [Y] in 'subject'"),
-        ('P36,"Peru" x,Lima', "found a broken record ("),
-        ('P36,"Peru,Lima', "found a broken record ("),
+        ("P36,Peru", "it has 2 fields, and the header has 3"),
+        ("P36,Peru,Lima,more", "it has 4 fields, and the header has 3"),
+        ("P36,,Lima", "'subject' is empty; it must be text"),
+        (",Peru,Lima", "'relation' is empty; it must be text"),
+        ("P36,[Y],Lima", "'subject' has [Y] in it"),
+        ('P36,"Peru" x,Lima', "not valid CSV ("),
+        ('P36,"Peru,Lima', "not valid CSV ("),
     ],
 )
 def test_csv_rejects_a_bad_record_and_reads_on(write, bad, reason):
@@ -223,7 +223,7 @@ def test_csv_rejects_a_bad_record_and_reads_on(write, bad, reason):
 
 def test_csv_with_a_bad_flag(write):
     path = write("facts.csv", "relation,template,held_out\nP36,[X]: [Y],perhaps\n")
-    with pytest.raises(InputError, match=r":2: found 'perhaps' in 'held_out'; expected true or false"):
+    with pytest.raises(InputError, match=r":2: 'held_out' must be true or false \(got 'perhaps'\)"):
         facts.read(path)
 
 
@@ -239,7 +239,7 @@ def test_csv_with_invalid_utf8_inside_a_quoted_field(write):
 )
 def test_csv_without_a_usable_header_cannot_be_skipped_over(write, header):
     path = write("facts.csv", f"{header}\nP36,Peru,Lima\n")
-    with pytest.raises(InputError, match=r":1: found the columns .*; expected a header with relation, subject"):
+    with pytest.raises(InputError, match=r":1: the header must have relation, subject.* \(got "):
         facts.read(path, skip_invalid=True)
 
 
@@ -261,12 +261,12 @@ def test_a_template_held_out_anywhere_is_held_out(write, flags):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"sentences": "Rome is in [Y]."}, "expected a list of texts"),
-        ({"sentences": ["Rome is in Italy."]}, r"found no \[Y\]"),
-        ({"sentences": ["[X] is in [Y]."]}, r"found \[X\] in the sentence"),
-        ({"sentences": [3]}, "expected text"),
-        ({"subject": None, "sentences": ["Rome is in [Y]."]}, "expected a field 'subject'"),
-        ({"subject": None, "id": "rome"}, "expected a field 'subject'"),
+        ({"sentences": "Rome is in [Y]."}, "must be a list of texts"),
+        ({"sentences": ["Rome is in Italy."]}, r"has no \[Y\]"),
+        ({"sentences": ["[X] is in [Y]."]}, r"the sentence .* has \[X\] in it"),
+        ({"sentences": [3]}, "must be text"),
+        ({"subject": None, "sentences": ["Rome is in [Y]."]}, "the field 'subject' is missing"),
+        ({"subject": None, "id": "rome"}, "the field 'subject' is missing"),
     ],
 )
 def test_sentences_that_can_not_be_used(write, record, reason):
@@ -292,5 +292,5 @@ def test_sentences_belong_to_their_fact(write):
             (None, "Italy", "bag", ("[Y]'s Rome",)),
         ]
         assert [template.text for template in file.templates] == ["[X] is in [Y]."]
-    with pytest.raises(InputError, match="expected a JSON list"):
+    with pytest.raises(InputError, match="must be a JSON list"):
         facts.read(write("b.csv", "relation,subject,object,sentences\nP17,Rome,Italy,Rome is in [Y].\n"))

@@ -68,21 +68,21 @@ def test_a_relation_with_one_half_only(pararel):
 
 def test_a_missing_half_is_an_error(pararel):
     (pararel / "data/trex_lms_vocab").rename(pararel / "data/elsewhere")
-    with pytest.raises(InputError, match=r"found no folder trex_lms_vocab in it; expected a folder that holds"):
+    with pytest.raises(InputError, match=r"there is no folder trex_lms_vocab in it; give a folder that holds"):
         facts.read(pararel)
 
 
 def test_two_copies_are_an_error(pararel, write):
     write("here/copy/trex_lms_vocab/P176.jsonl", FACTS)
-    with pytest.raises(InputError, match=r"found several folders trex_lms_vocab .*; expected one copy"):
+    with pytest.raises(InputError, match=r"it has several folders trex_lms_vocab .*; give a folder with one copy"):
         facts.read(pararel.parent)
 
 
 @pytest.mark.parametrize("part", ["data/trex_lms_vocab/P176.jsonl", "data/pattern_data/graphs_json/P176.jsonl"])
 def test_half_a_relation_alone_is_refused(pararel, part):
-    with pytest.raises(InputError, match=r"found a single file; expected a folder that holds"):
+    with pytest.raises(InputError, match=r"this is a single file, .* give a folder that holds"):
         facts.read(pararel / part)
-    with pytest.raises(InputError, match=r"found a single file; expected a folder that holds"):
+    with pytest.raises(InputError, match=r"this is a single file, .* give a folder that holds"):
         facts.read((pararel / part).parent)
 
 
@@ -98,7 +98,7 @@ def test_bad_lines_name_their_own_file(pararel, write):
     with pytest.raises(InputError) as caught:
         facts.read(pararel)
     message = str(caught.value)
-    assert message.startswith(f"{patterns}:2: found 2 [X] in the pattern '[X] and [X]: [Y]'; expected exactly one")
+    assert message.startswith(f"{patterns}:2: the pattern '[X] and [X]: [Y]' has 2 [X]; it must have exactly one")
     assert "2 further lines can't be used either" in message
     assert [(line.file, line.line) for line in caught.value.rejected] == [
         (str(patterns), 2),

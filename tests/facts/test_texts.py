@@ -73,13 +73,13 @@ def test_bags_and_pairs_may_be_gzipped_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"fact": 1, "kind": "tail", "text": "x"}, "found the kind 'tail'; expected one of head-and-tail"),
-        ({"fact": 1, "kind": "head"}, "expected a field 'text'"),
-        ({"kind": "head", "text": "x"}, "expected a field 'fact'"),
-        ({"fact": True, "kind": "head", "text": "x"}, "found true in 'fact'"),
-        ({"fact": {"relation": "P1"}, "kind": "head", "text": "x"}, "expected a field 'subject'"),
-        ({"fact": 1, "kind": "head", "text": "[Y] and [MASK]"}, "found 2 blanks"),
-        ([1], "expected one JSON object"),
+        ({"fact": 1, "kind": "tail", "text": "x"}, "'kind' must be one of head-and-tail, head, neither (got 'tail')"),
+        ({"fact": 1, "kind": "head"}, "the field 'text' is missing"),
+        ({"kind": "head", "text": "x"}, "the field 'fact' is missing"),
+        ({"fact": True, "kind": "head", "text": "x"}, "'fact' must be text (got true)"),
+        ({"fact": {"relation": "P1"}, "kind": "head", "text": "x"}, "the field 'subject' is missing"),
+        ({"fact": 1, "kind": "head", "text": "[Y] and [MASK]"}, "has 2 blanks"),
+        ([1], "must be one JSON object"),
     ],
 )
 def test_a_line_that_cannot_be_used_stops_with_its_number(tmp_path, row, message):
@@ -94,14 +94,18 @@ def test_a_line_that_cannot_be_used_stops_with_its_number(tmp_path, row, message
 @pytest.mark.parametrize(
     ("name", "bags", "message"),
     [
-        ("bags_P7.json", BAGS, "found the relation P7 in the file's name"),
-        ("bags.json", BAGS, "found no relation in the file's name"),
-        ("bags_P36_P101.json", BAGS, "found several relations (P36, P101)"),
-        (NAME, BAGS[:1], "found 1 entries, and 2 facts of P101"),
-        (NAME, [BAGS[0], {"th_bags": []}], ":2: found the fields th_bags"),
-        (NAME, [BAGS[0], 3], ":2: found a number"),
-        (NAME, [BAGS[0], {"th_bags": "x", "h_bags": []}], "expected a list of texts"),
-        (NAME, [{"th_bags": [], "h_bags": []}] * 2, "found no text"),
+        ("bags_P7.json", BAGS, "P7, the relation in this file's name, is not among the"),
+        ("bags.json", BAGS, "the file's name holds no relation"),
+        ("bags_P36_P101.json", BAGS, "holds several relations (P36, P101)"),
+        (NAME, BAGS[:1], "it has 1 entries, and "),
+        (
+            NAME,
+            [BAGS[0], {"th_bags": []}],
+            ":2: a bag must be an object with 'th_bags' and 'h_bags' (got the fields th_bags)",
+        ),
+        (NAME, [BAGS[0], 3], ":2: a bag must be an object with 'th_bags' and 'h_bags' (got a number)"),
+        (NAME, [BAGS[0], {"th_bags": "x", "h_bags": []}], "must be a list of texts"),
+        (NAME, [{"th_bags": [], "h_bags": []}] * 2, "there is no text in it"),
     ],
 )
 def test_bags_that_do_not_fit(tmp_path, name, bags, message):
@@ -114,11 +118,11 @@ def test_bags_that_do_not_fit(tmp_path, name, bags, message):
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([], "found a list; expected a JSON object"),
-        ({"P101": 3}, "found a number under 'P101'"),
-        ({"P101": [["Ada", "mathematics"], ["Emmy"]]}, "pair 2 of P101: found a list of 1"),
-        ({"P101": [["Ada", 3]]}, "pair 1 of P101: found a number in 'tail'"),
-        (None, "found no query_pairs.json"),
+        ([], "it must be a JSON object of relations"),
+        ({"P101": 3}, "'P101' must be a list of [head, tail] (got a number)"),
+        ({"P101": [["Ada", "mathematics"], ["Emmy"]]}, "pair 2 of P101 must be [head, tail] (got a list of 1)"),
+        ({"P101": [["Ada", 3]]}, "pair 1 of P101: 'tail' must be text (got a number)"),
+        (None, "query_pairs.json, which names the facts of the bags, is neither beside it"),
     ],
 )
 def test_pairs_that_do_not_fit(tmp_path, pairs, message):
@@ -138,6 +142,6 @@ def test_files_and_formats_that_there_are_not(tmp_path):
     for wrong, found in ((tmp_path, "a folder"), (tmp_path / "none", "no such file")):
         with pytest.raises(InputError, match=found):
             read_texts([wrong])
-    for text, found in (("", "an empty file"), ("Ada", "begins with 'A'")):
+    for text, found in (("", "it is empty"), ("Ada", "begins with 'A'")):
         with pytest.raises(InputError, match=found):
             read_texts([write(tmp_path / "odd", text)])

@@ -73,7 +73,7 @@ def test_what_is_left_out(tiny_list, tiny_corpus):
     ids=lambda file: file.source,
 )
 def test_nothing_to_train_on(file):
-    with pytest.raises(InputError, match="expected at least one fact whose relation has a template"):
+    with pytest.raises(InputError, match="at least one fact with a named subject must have a template"):
         build_corpus([file])
 
 

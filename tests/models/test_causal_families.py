@@ -388,7 +388,7 @@ def test_bloom_has_the_length_that_it_was_trained_on(stated, limit):
 
 
 def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones():
-    with pytest.raises(UnsupportedModelError, match="found architecture 'falcon'") as caught:
+    with pytest.raises(UnsupportedModelError, match="no adapter for the architecture 'falcon'") as caught:
         require_known(SimpleNamespace(model_type="falcon"))
     for variant in VARIANTS.values():
         assert f" {variant.model_type}" in str(caught.value)

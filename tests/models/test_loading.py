@@ -197,7 +197,7 @@ def test_locate_a_folder(saved):
 
 @pytest.mark.parametrize("source", ["./nothing-here", "/nothing/here", "~/nothing", "a/b/c"])
 def test_locate_what_is_not_there(source):
-    with pytest.raises(ModelError, match=r"found no folder .*; expected a checkpoint folder or a hub name"):
+    with pytest.raises(ModelError, match=r"there is no folder .*; name a checkpoint's folder, or a hub name"):
         locate(source)
 
 
@@ -232,7 +232,7 @@ def test_locate_lab_models(name, monkeypatch, tmp_path):
 def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device().type in ("cpu", "cuda", "mps")
-    with pytest.raises(UsageError, match=r"'nonsense'.*expected auto, cpu, cuda or mps"):
+    with pytest.raises(UsageError, match=r"'nonsense'.*must be auto, cpu, cuda or mps"):
         choose_device("nonsense")
     with pytest.raises(UsageError, match="'meta'"):
         choose_device("meta")

@@ -242,7 +242,7 @@ def test_an_unknown_token_is_no_sentinel():
 def test_a_decoder_without_a_first_token():
     tokenizer = sentinels()
     tokenizer.pad_token = None
-    with pytest.raises(ModelError, match="expected a decoder_start_token_id"):
+    with pytest.raises(ModelError, match="has no decoder_start_token_id"):
         Encoder(tokenizer, Blank.SENTINEL, MOST)
     assert Encoder(tokenizer, Blank.SENTINEL, MOST, 0).encode(7, "[Y]", None).ids[0] == 0
 

@@ -249,7 +249,7 @@ def test_an_overlap_names_edits_slots_and_commands(connection):
         "6 value slots (L1.N0, L1.N1, L1.N2, L1.N3, L1.N4, …)",
         f"edit {low} and edit {high} changed them",
         f"first: db.edits.revert({high}), then db.edits.revert({low})",
-        "plan the edit anew on the current version",
+        "plan the edit again on the current version",
     ):
         assert part in message
     assert current(connection) == before

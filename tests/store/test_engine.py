@@ -65,7 +65,7 @@ def test_other_urls_are_refused():
     with pytest.raises(UsageError, match="three slashes"):
         Store("sqlite://kndb.db")
     for nothing in ("", ":memory:", "/", "sqlite:///", "sqlite:///:memory:"):
-        with pytest.raises(UsageError, match="path of a database file"):
+        with pytest.raises(UsageError, match="must be the path of a file"):
             Store(nothing)
     with pytest.raises(UsageError, match="folder of edit objects"):
         Store("kndb.objects")

@@ -135,7 +135,7 @@ class AttributionCommands:
         Args:
             request: what to attribute.
             settings: how.
-            progress: told how many prompts are done, of how many.
+            progress: told how many prompts are done, and how many there are.
 
         Raises:
             NotFoundError, AttributionError, UsageError: as `run`.

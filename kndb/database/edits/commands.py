@@ -141,7 +141,7 @@ class EditCommands:
             targets: facts and their new answers.
             plan: computes the edit of one target on the weights in memory: a method of `drafts` with `on`.
             skip_unusable: pass over facts for which no edit can be planned.
-            progress: told the facts tried, of how many.
+            progress: told how many facts were tried, and how many there are.
 
         Raises:
             UsageError: if there is no target, or a fact is named twice.
@@ -366,17 +366,17 @@ class EditCommands:
         return revert.revert_cascade(self._store, self._models, edit)
 
     def rebase(self, edit: int) -> Rebase:
-        """Takes an edit out and computes the later ones that overlap it anew, on the weights without it; all or none.
+        """Takes an edit out and computes the later ones that overlap it again, on the weights without it; all or none.
 
         The edit and the later ones are reverted. Each later one is then planned from its recipe (the same neurons,
         tokens and factors) on the weights that are left, as a new edit, and applied, in the order in which they were
-        applied. An optimised edit takes its gradient steps anew, with the settings and the prompts of its recipe.
+        applied. An optimised edit takes its gradient steps again, with the settings and the prompts of its recipe.
 
         Args:
             edit: the edit's number; it must be applied.
 
         Raises:
-            EditError: if the edit is not applied, or one of the later ones can't be computed anew.
+            EditError: if the edit is not applied, or one of the later ones can't be recomputed.
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one of the edits is damaged.
         """

@@ -79,7 +79,7 @@ class EditDrafts:
             to: the new answer, one token in the model's tokenizer.
             settings: how; None takes the defaults.
             refinement: whose knowledge neurons; see `QueryCommands.choose`.
-            progress: told the steps taken, of how many at most.
+            progress: told how many steps were taken, and how many there are at most.
             on: the model in memory, to plan on its weights as they are; None loads the current version.
             report: whether to try the edit in memory and put what it does in the recipe; see `reports`.
 

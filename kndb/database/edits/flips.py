@@ -18,7 +18,7 @@ class FlippedFact:
         group: of the prompts: `own` (of an erase), `own_held_out`, `intra` or `inter`.
         fact, relation, subject, object: the fact.
         old_answer, new_answer: the model's most probable token before and after.
-        prompts: for how many of the fact's prompts; `asked`: of how many.
+        prompts: for how many of the fact's prompts; `asked`: how many were asked.
     """
 
     group: str

@@ -1,4 +1,4 @@
-"""The prompts on which an edit is computed: those of its fact, and those of other facts whose answers are to stay."""
+"""The prompts on which an edit is computed: those of its fact, and those of other facts, whose answers should stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .edited_sentences import edited_sentences, sentences_of_facts
 
 
 def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int) -> list[int]:
-    """The numbers of the facts whose answers are to stay, drawn at random, rising.
+    """The numbers of the facts whose answers should stay the same, drawn at random, rising.
 
     Args:
         facts: all facts of the store.
@@ -37,7 +37,7 @@ def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed:
 
 
 def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> tuple[list[int], list[Prompt]]:
-    """The facts whose answers are to stay, and their prompts; held-out ones, and those that ask for the fact, left out.
+    """The facts whose answers should stay, and their prompts; held-out ones, and those that ask for the fact, left out.
 
     Args:
         connection: an open transaction.
@@ -50,7 +50,7 @@ def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> 
 
 
 def _others(connection: Any, own: int, kept: Sequence[int], each: int | None) -> list[Prompt]:
-    """The prompts of facts whose answers are to stay, so many of each; none that asks for the edited fact."""
+    """The prompts of facts whose answers should stay the same, so many of each; none that asks for the edited fact."""
     every = sentences_of_facts(connection, (own,)).others(
         store_facts.prompts(connection, fact_ids=kept, held_out=False)
     )
@@ -113,7 +113,7 @@ def facts_in_recipe(edit: Edit) -> list[int]:
 
 
 def needs_prompts(recipe: Recipe) -> bool:
-    """Whether an edit can be computed anew only on prompts: an optimised one, or an update along a gradient."""
+    """Whether an edit can be recomputed only on prompts: an optimised one, or an update along a gradient."""
     return isinstance(recipe, OptimizeRecipe) or (isinstance(recipe, UpdateRecipe) and recipe.rule == "gradient")
 
 
@@ -124,7 +124,7 @@ def own_prompts(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
 
 
 def kept_of(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Of the prompts of `prompts_in_recipe`, those whose answers are to stay."""
+    """Of the prompts of `prompts_in_recipe`, those whose answers should stay the same."""
     own = facts_in_recipe(edit)[:1]
     return [prompt for prompt in prompts if prompt.fact_id not in own]
 

@@ -1,4 +1,4 @@
-"""Optimised edits: gradient steps on a fact's value slots, on its prompts and on those of facts that are to stay."""
+"""Optimised edits: gradient steps on a fact's value slots, on its prompts and on those of facts whose answers stay."""
 
 from __future__ import annotations
 

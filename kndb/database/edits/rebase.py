@@ -1,4 +1,4 @@
-"""Rebases: later edits are computed anew in memory, without an edit; then every step is taken in one transaction."""
+"""Rebases: later edits are recomputed in memory, without an edit; then every step is taken in one transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe
 
 @dataclass(frozen=True)
 class Replayed:
-    """An edit that was computed anew from an older one's recipe.
+    """An edit that was recomputed from an older one's recipe.
 
     Attributes:
         edit: the new edit's number.
@@ -46,7 +46,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Rebase:
-    """What a rebase did: every step in order, and the edits that were computed anew."""
+    """What a rebase did: every step in order, and the edits that were recomputed."""
 
     steps: tuple[HistoryEntry, ...]
     replayed: tuple[Replayed, ...]
@@ -54,7 +54,7 @@ class Rebase:
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """An edit that is computed anew but not stored yet."""
+    """An edit that is recomputed but not stored yet."""
 
     rebased_from: int
     content: diff_file.EditObject
@@ -62,7 +62,7 @@ class Replay:
 
 
 def rebase(store: Store, models: ModelCommands, edit: int) -> Rebase:
-    """Takes an edit out and computes the later ones that overlap it anew; see `EditCommands.rebase`."""
+    """Takes an edit out and recomputes the later ones that overlap it; see `EditCommands.rebase`."""
     with store.reading() as connection:
         model, numbers = steps.plan_cascade(connection, edit)
         records = [store_edits.edit(connection, number) for number in numbers]
@@ -82,7 +82,7 @@ def compute_replays(
     edits: Sequence[tuple[Edit, diff_file.EditObject]],
     prompts: Mapping[int, Sequence[Prompt]],
 ) -> list[Replay]:
-    """Takes edits back in memory, and computes all but the last anew on the weights that are left.
+    """Takes edits back in memory, and computes all but the last again on the weights that are left.
 
     Args:
         version: the model at its current version; its weights change.
@@ -90,10 +90,10 @@ def compute_replays(
         prompts: for each edit that was computed on prompts, by its number, those of `prompts_in_recipe`.
 
     Returns:
-        The edits computed anew, in the order in which to apply them.
+        The recomputed edits, in the order in which to apply them.
 
     Raises:
-        EditError: if one can't be computed anew, or the weights are not those that the edits left.
+        EditError: if one can't be recomputed, or the weights are not those that the edits left.
     """
     parameters = dict(version.model.named_parameters())
     later: list[tuple[Edit, Replayable, Values]] = []
@@ -130,7 +130,7 @@ def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequen
         store: the store.
         edit: the edit to take out.
         expected_version: the version that the replays were computed from.
-        replays: the later edits that overlap it, computed anew, in order.
+        replays: the later edits that overlap it, recomputed, in order.
 
     Raises:
         VersionMovedError: if the model is at another version.

@@ -58,7 +58,7 @@ class EditTrialCommands:
             settings: what is edited and measured; None takes the defaults.
             counts: after how many edits, one on the other, to measure; those above the number of facts are left out.
             refinement: whose knowledge neurons; see `QueryCommands.choose`.
-            progress: told the edits measured, of how many.
+            progress: told how many edits were measured, and how many there are.
 
         Raises:
             UsageError: if a count is under 1.
@@ -105,7 +105,7 @@ class EditTrialCommands:
             methods: the ways, at least one: the settings of each.
             settings: what is edited and measured; None takes the defaults, with 20 facts.
             refinement: whose knowledge neurons; see `QueryCommands.choose`.
-            progress: told the edits measured, of how many.
+            progress: told how many edits were measured, and how many there are.
 
         Raises:
             UsageError: if there is no method.

@@ -169,7 +169,9 @@ class ScoreReader:
 
     def _take(self, prompt_id: int, where: str, row: Row, batch: list[tuple[int, str, Row]], sizes: Sizes) -> None:
         if prompt_id in self._seen:
-            raise InputError(f"{where}: found the prompt {row['prompt']!r} of this fact again; expected it once")
+            raise InputError(
+                f"{where}: the prompt {row['prompt']!r} of this fact is here twice; leave one of the rows out"
+            )
         self._seen.add(prompt_id)
         if prompt_id in self._had:
             self.present += 1
@@ -204,7 +206,7 @@ class ScoreReader:
             for layer, neuron, score in row["scores"] or ():
                 fault = sizes.fault(layer, neuron)
                 if fault is not None or (layer, neuron) in seen:
-                    raise InputError(f"{where}: {fault or f'found L{layer}.N{neuron} twice; expected it once'}")
+                    raise InputError(f"{where}: {fault or f'it has L{layer}.N{neuron} twice'}")
                 seen.add((layer, neuron))
                 prompts.append(prompt_id)
                 layers.append(layer)
@@ -222,7 +224,7 @@ def _named(path: Path) -> Iterator[tuple[FactName, str, Row]]:
     for line, row in tables.read(path, SCORES):
         where = f"{path}:{line}"
         if row["prompt"] is None:
-            raise InputError(f"{where}: found no prompt; expected one in each row")
+            raise InputError(f"{where}: the prompt is missing; each row must have one")
         yield fact_name(where, row), where, row
 
 

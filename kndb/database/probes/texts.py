@@ -65,8 +65,8 @@ def find_fact(index: FactIndex, name: FactName) -> StoredFact | None:
         numbers = sorted(fact.id for fact in found)
         if len(found) > 1:
             raise InputError(
-                f"found the external id {name.external_id!r}, which facts {', '.join(map(str, numbers))} "
-                "share; expected one fact. Name it by its number, as a whole number, or by relation, subject and object"
+                f"facts {', '.join(map(str, numbers))} share the external id {name.external_id!r}; name the fact by "
+                "its number, as a whole number, or by relation, subject and object"
             )
         return found[0] if found else None
     if name.number is not None:

@@ -59,7 +59,7 @@ def trust(sources: Sources) -> Section:
     ]
     text = (
         "The completeness error is |Σ scores − (P(1) − P(0))| of a prompt's worst layer, relative to that difference. "
-        "The command computes nothing anew for prompts that have their results."
+        "The command does not recompute prompts that have their results."
     )
     again = Command("attribute", _same_again(sources))
     tables = [
@@ -110,7 +110,7 @@ def _worst(sources: Sources, errors: RunErrors) -> list[Table]:
 
 
 def _same_again(sources: Sources) -> str:
-    """The command that goes on with the run, which prints its errors."""
+    """The command that resumes the run, which prints its errors."""
     run = sources.run
     words = [f"kndb attribute --model {sources.name} --run {run.id} --version {run.version} --method {run.method}"]
     for name, value in sorted(run.settings.items()):

@@ -228,14 +228,14 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
     name = stored_name(place.parameter, tensors)
     if name is None:
         raise ModelError(
-            f"found no tensor for {place.parameter} in the checkpoint's safetensors files; expected its edited "
-            "parameters there. Save the checkpoint with save_pretrained first"
+            f"the checkpoint's safetensors files have no tensor for {place.parameter}, which an edit changes. Save the "
+            "checkpoint with save_pretrained first"
         )
     tensor = tensors[name]
     if (tensor.dtype, tensor.shape) != (place.dtype, place.shape):
         raise ModelError(
-            f"{name} in {tensor.file} is {tensor.dtype} {list(tensor.shape)}; "
-            f"expected {place.dtype} {list(place.shape)}, which the edit was planned on"
+            f"{name} in {tensor.file} is {tensor.dtype} {list(tensor.shape)}, and the "
+            f"edit was planned on {place.dtype} {list(place.shape)}"
         )
     item = ITEM_SIZES[place.dtype]
     if place.layout == WHOLE:

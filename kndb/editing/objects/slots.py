@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ...advice import call
 from ...errors import ConflictError, EditError
 from ...models.dtypes import DTYPE_NAMES
 from ...models.layout import SlotLayout
@@ -145,8 +146,8 @@ def _region_after(parameters: Mapping[str, torch.Tensor], part: TensorDiff, reve
     found = region_hash(present)
     if found != before:
         raise ConflictError(
-            f"{part.parameter} holds other bytes than the edit expects: found sha256 {found[:12]}, expected "
-            f"{before[:12]}. Run `kndb edit log` to see what is applied"
+            f"{part.parameter} holds other bytes than the edit expects: its sha256 is {found[:12]}, and the edit "
+            f"expects {before[:12]}. To see what is applied: {call('edits.log')}"
         )
     if part.factors is None:
         stored = part.old if reverse else part.new
@@ -168,8 +169,8 @@ def _check_parameter(
     tensor = parameters.get(diff.parameter)
     if tensor is None:
         raise EditError(
-            f"the model has no parameter {diff.parameter}, which the edit changes; expected the model that "
-            "the edit was planned on. Run `kndb model list` to see the models"
+            f"the model has no parameter {diff.parameter}, which the edit changes; apply it to the model that it was "
+            f"planned on. To see the models: {call('models.all')}"
         )
     dtype = DTYPES[diff.dtype] if isinstance(diff, TensorDiff) else diff.old.dtype
     found, expected = (tensor.dtype, tuple(tensor.shape)), (dtype, shape)
@@ -191,6 +192,6 @@ def _check_present(tensor: torch.Tensor, diff: ParameterDiff, layer: int, expect
     first = rows[0]
     raise ConflictError(
         f"{len(rows)} of {len(diff.indices)} value slots of {diff.parameter} hold other bytes than the edit "
-        f"expects: {', '.join(named)}{more}. Found in {named[0]}: sha256 {slot_hashes(present)[first][:12]}, "
-        f"expected {slot_hashes(expected)[first][:12]}. Run `kndb edit log` to see what is applied"
+        f"expects: {', '.join(named)}{more}. The sha256 of {named[0]} is {slot_hashes(present)[first][:12]}, and the "
+        f"edit expects {slot_hashes(expected)[first][:12]}. To see what is applied: {call('edits.log')}"
     )

@@ -1,1 +1,1 @@
-"""Ways to plan an edit: rules, gradient steps, and computing either anew on other weights."""
+"""Ways to plan an edit: rules, gradient steps, and recomputing either on other weights."""

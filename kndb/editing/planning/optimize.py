@@ -58,7 +58,7 @@ def optimize(
         neurons: whose value slots are to change; where layers share a parameter, their neurons share slots.
         prompts: the fact's prompts, at least one; their own answers don't matter.
         answer: token of the new answer.
-        others: prompts of other facts, whose answers are to stay; there may be none.
+        others: prompts of other facts, whose answers should stay the same; there may be none.
         settings: how.
         progress: told the steps taken, if wanted.
 
@@ -93,7 +93,7 @@ def plan_optimized(
         network: the model, in the dtype in which it is stored.
         recipe: the neurons, the new answer's token and the settings; the edit's recipe is this with the outcome.
         prompts: the fact's prompts, at least one.
-        others: prompts of other facts, whose answers are to stay.
+        others: prompts of other facts, whose answers should stay the same.
         fingerprint: of the model's checkpoint.
         progress: told the steps taken, if wanted.
 

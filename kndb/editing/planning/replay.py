@@ -1,4 +1,4 @@
-"""Computing an edit anew from its recipe on other weights, and how its result differs from the old one."""
+"""Recomputing an edit from its recipe on other weights, and how its result differs from the old one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def require_replayable(edit: int, recipe: Recipe) -> UpdateRecipe | OptimizeReci
     if isinstance(recipe, OtherRecipe) and recipe.kind in REPLAYED_KINDS:
         why = f"its recipe of kind {recipe.kind!r} can't be read: {recipe.flaw}"
     raise EditError(
-        f"edit {edit} can't be replayed: {why}. Take it out first, and plan it anew afterwards: "
+        f"edit {edit} can't be replayed: {why}. Take it out first, and plan it again afterwards: "
         f"{call('edits.revert', edit)}"
     )
 
@@ -66,10 +66,10 @@ def replay(
     *,
     fingerprint: str,
 ) -> EditObject:
-    """Computes an edit by a rule anew on the weights that the model has now; changes nothing.
+    """Recomputes an edit by a rule on the weights that the model has now; changes nothing.
 
     The neurons, tokens, factors, rule and weights are those of the recipe; the new one notes `rebased_from`. The
-    directions of rule `gradient` are taken anew.
+    directions of rule `gradient` are taken again.
 
     Args:
         network: the model, in the dtype in which it is stored.

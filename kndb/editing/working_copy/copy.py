@@ -11,7 +11,7 @@ file with a copy. The order of a switch:
 4. A line in the log says that this was done.
 
 Whoever opens a copy finishes what the log says. Now and then, and where the system can't tell whether the machine was
-started again, the weight files are flushed, the state file is written anew, and the log begins anew.
+started again, the weight files are flushed, the state file is rewritten, and a new log is begun.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class WorkingCopy:
         self.consolidate()
 
     def consolidate(self) -> None:
-        """Flushes the weight files, puts what the log says into the state file, and begins the log anew.
+        """Flushes the weight files, puts what the log says into the state file, and begins a new log.
 
         Raises:
             OSError: if that fails; the log then stays as it was.

@@ -16,7 +16,7 @@ from . import state as copy_state
 from . import switch_log
 from .bytes import set_times, write_slots
 from .copy import WorkingCopy, take_back
-from .state import ANEW, CopyState
+from .state import NEW_COPY, CopyState
 from .switch_log import Entry, Log, Record
 
 LOCK = ".kndb-checkout.lock"
@@ -89,12 +89,12 @@ def _recovered(folder: Path) -> WorkingCopy:
             pending, words = _finish(folder, pending)
             done.append(words)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder / switch_log.NAME} can't be followed: {error}. {ANEW}") from error
+        raise ModelError(f"{folder / switch_log.NAME} can't be followed: {error}. {NEW_COPY}") from error
     copy = WorkingCopy(folder, _after(state, pending), "; ".join(done) or None, pending)
     if copy.state.computed_version != copy.state.version:
         raise ModelError(
             f"{folder / switch_log.NAME} leads to version {copy.state.computed_version}, not to {copy.state.version}, "
-            f"which it names: the file was changed. {ANEW}"
+            f"which it names: the file was changed. {NEW_COPY}"
         )
     if lost or (log.entries and not pending):
         copy.consolidate()
@@ -162,5 +162,5 @@ def _require_sizes(folder: Path, record: Record) -> None:
         found = (folder / name).stat().st_size
         if found != size:
             raise ModelError(
-                f"{folder / name} is {found} bytes long, and was {size} when versions were switched last. {ANEW}"
+                f"{folder / name} is {found} bytes long, and was {size} when versions were switched last. {NEW_COPY}"
             )

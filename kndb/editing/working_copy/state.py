@@ -21,7 +21,7 @@ from ..objects.slot_bytes import SlotPlace
 NAME = ".kndb-checkout.json"
 FORMAT = "kndb-checkout 2"
 
-ANEW = "Make a new working copy: " + call(
+NEW_COPY = "Make a new working copy: " + call(
     "checkouts.checkout", Placeholder("VERSION"), folder=Placeholder("DIR"), model=Placeholder("NAME")
 )
 """What to do about a copy whose state or log is no good."""
@@ -104,13 +104,13 @@ def read(folder: Path) -> CopyState:
         state = CopyState(**values, stamps=stamps, slots={copied.place.slot: copied for copied in slots})
         computed = state.computed_version
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} is no working copy: there is no {NAME} in it. {ANEW}") from error
+        raise ModelError(f"{folder} is no working copy: there is no {NAME} in it. {NEW_COPY}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} can't be read as a working copy's state: {error}. {ANEW}") from error
+        raise ModelError(f"{path} can't be read as a working copy's state: {error}. {NEW_COPY}") from error
     if computed != state.version:
         raise ModelError(
             f"{path} lists slots that make version {computed}, not {state.version}, which it names: the file was "
-            f"changed. {ANEW}"
+            f"changed. {NEW_COPY}"
         )
     return state
 

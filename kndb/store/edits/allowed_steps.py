@@ -94,7 +94,7 @@ def _apply_conflict(
     return (
         f"edit {edit_id} can't be applied to version {model.version} of model {model.name}: {_slots(unfit)} "
         f"hold other bytes than the edit changes: {' and '.join(reasons)}. Take these steps first: {_then(calls)}; or "
-        "plan the edit anew on the current version"
+        "plan the edit again on the current version"
     )
 
 
@@ -155,7 +155,7 @@ def after_revert(model: CurrentModel, before: list[int], slots_of: SlotsOf, edit
             f"edit {edit_id} can't be taken out of version {model.version} of model {model.name}: "
             f"{_edits(later)}, applied later, changed {_slots(shared)} too. Take these steps first: {_then(calls)}; or "
             f"take all of them out: {call('edits.revert_cascade', edit_id)}; or only edit {edit_id}, with the later "
-            f"ones computed anew: {call('edits.rebase', edit_id)}"
+            f"ones recomputed: {call('edits.rebase', edit_id)}"
         )
     return [other for other in before if other != edit_id]
 

@@ -174,7 +174,7 @@ def _base_hashes(connection: Connection, model_id: int, version: str, changes: S
         if current != change.old_sha256:
             raise EditError(
                 f"the edit doesn't fit version {version}, which it was planned on: slot {slot_name(slot)} holds sha256 "
-                f"{current[:12]} there, and the edit changes {change.old_sha256[:12]}; plan the edit anew"
+                f"{current[:12]} there, and the edit changes {change.old_sha256[:12]}; plan the edit again"
             )
         bases.append(base)
     return bases

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ...advice import call
 from ...errors import UsageError
 from ..connections import BUSY_TIMEOUT, add_functions, translated_errors
 from ..schema import require_file
@@ -32,7 +33,7 @@ _STATING = frozenset(
 _STEPS_BETWEEN_SIGNALS = 1_000_000
 _OF_THE_FILE = re.compile(r"database( table| schema)? is locked|database disk image|disk I/O|file is not a database")
 _UNKNOWN = re.compile(r"no such (table|column): (?:(.+)\.)?(.+)")
-_READABLE = "expected one that only reads: SELECT, WITH … SELECT, VALUES, EXPLAIN, or a PRAGMA such as table_info"
+_READABLE = "give one that only reads: SELECT, WITH … SELECT, VALUES, EXPLAIN, or a PRAGMA such as table_info"
 
 
 def read_sql(path: Path, query: str, *, timeout: float = BUSY_TIMEOUT) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -68,7 +69,7 @@ def read_sql(path: Path, query: str, *, timeout: float = BUSY_TIMEOUT) -> tuple[
                     raise
                 raise _mistake(connection, query, error, refused) from error
             if cursor.description is None:
-                raise UsageError(f"found no statement; {_READABLE}")
+                raise UsageError(f"there is no statement; {_READABLE}")
             return _distinct([column[0] for column in cursor.description]), rows
 
 
@@ -180,12 +181,12 @@ def _name(action: int, first: str | None, second: str | None) -> str:
 def _mistake(connection: sqlite3.Connection, query: str, error: Exception, refused: list[str]) -> UsageError:
     message = str(error)
     if refused:
-        return UsageError(f"found a statement that is not allowed here ({refused[0]}); {_READABLE}")
+        return UsageError(f"this statement is not allowed here ({refused[0]}); {_READABLE}")
     if "one statement at a time" in message:
         return UsageError("give one statement; what follows its semicolon is another")
     if "number of bindings" in message:
         return UsageError("write the values themselves in place of parameters (?, :name)")
-    hint = "`kndb docs schema` describes the tables and their columns"
+    hint = f"the tables and their columns: {call('kndb.page_text', 'schema')}"
     unknown = _UNKNOWN.fullmatch(message)
     if unknown is not None:
         connection.set_authorizer(None)

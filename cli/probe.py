@@ -320,9 +320,9 @@ def _report(probe: Probe, seconds: float) -> None:
         if seen is not None and seen != probe.version:
             note(f"{name.capitalize()} {settings[name]} is of version {seen}; probed was version {probe.version}.")
     if probe.kind != "activation" and settings["baseline"] is None:
+        make = call("attribution.run", model=probe.model, method="activation", relations=settings.get("relations"))
         note(
             "Without the activation baseline: there is no refinement of it for this version. Make one with: "
-            f"{call('attribution.run', model=probe.model, method='activation')}, then: "
-            f"{call('attribution.refine', run=Placeholder('ID'))}"
+            f"{make}, then: {call('attribution.refine', run=Placeholder('ID'))}"
         )
     note(f"Probe {probe.id} ({probe.kind}) of {refinement_of_probe(probe)}, in {seconds:.1f} s.")

@@ -47,6 +47,8 @@ def diff(
         + (f" {len(found.tensors)} other parameters differ." if found.tensors else "")
         + ("" if count or found.tensors else "the same weights; there is nothing to show.")
     )
+    if not count and not found.tensors and output is OutputFormat.TABLE:
+        return
     if holding is None:
         make = attribute_and_refine(model)
         note(f"The model has no refinement, so facts and relations are left out; make one with: {make}")

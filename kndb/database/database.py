@@ -90,6 +90,9 @@ class Database:
     def __init__(self, store: Store) -> None:
         self.store = store
 
+    def __repr__(self) -> str:
+        return f"Database({str(self.store.path)!r})"
+
     def __enter__(self) -> Database:
         return self
 

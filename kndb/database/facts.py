@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..advice import option
-from ..errors import UsageError
+from ..advice import call, option
+from ..errors import InputError, UsageError
+from ..exchange.description import described_kind
 from ..facts import MOST_BYTES as MOST_BYTES
 from ..facts import at_most, read
 from ..records.display import Rows
@@ -93,5 +94,16 @@ def read_files(
     """Reads fact lists without storing them; the arguments are those of `FactCommands.ingest`."""
     if most_bytes < 1:
         raise UsageError(f"{option('most_bytes')} must be at least 1 (got {most_bytes})")
+    for path in map(Path, paths):
+        _require_no_results(path)
     with at_most(most_bytes):
         return [file for path in paths for file in read(Path(path), input_format, relations, skip_invalid)]
+
+
+def _require_no_results(path: Path) -> None:
+    """Refuses what kndb exported of results: their rows name facts, too, and would be taken for a list of them."""
+    kind = described_kind(path)
+    if kind == "neurons":
+        raise InputError(f"{path} holds neurons, not facts; read it with: {call('exchange.import_neurons', [path])}")
+    if kind == "scores":
+        raise InputError(f"{path} holds scores, not facts; read it with: {call('exchange.import_scores', path)}")

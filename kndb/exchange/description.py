@@ -71,6 +71,14 @@ def description_path(data: Path) -> Path:
     return data.with_name(data.name + SUFFIX)
 
 
+def described_kind(data: Path) -> str | None:
+    """What a data file holds, if a description beside it says so; None where there is none that can be read."""
+    try:
+        return str(json.loads(description_path(data).read_text(encoding="utf-8"))["kndb"]["kind"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def describe_model(model: Model) -> DescribedModel:
     """What a description says of a model."""
     return DescribedModel(model.name, model.layers, model.neurons, model.fingerprint, model.family)

@@ -42,8 +42,9 @@ def locate(source: str) -> Path:
     if Path(source).is_dir():
         return Path(source).resolve()
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        what = "is a file, not a folder" if Path(source).exists() else "there is no folder of this name"
-        raise ModelError(f"{source}: {what}; name a checkpoint's folder, or a hub name such as gpt2")
+        if Path(source).exists():
+            raise ModelError(f"{source} is a file; name a checkpoint's folder, or a hub name such as gpt2")
+        raise ModelError(f"there is no folder {source}; name a checkpoint's folder, or a hub name such as gpt2")
     return _download(source)
 
 

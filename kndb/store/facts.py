@@ -199,11 +199,11 @@ def _no_relation(name: str, same: list[str], folded: dict[str, set[str]]) -> str
 
 def _relation_condition(connection: Connection, keys: Iterable[str]) -> tuple[list[str], dict[str, object]]:
     """Gives the SQL condition that chooses relations, with its values; none for no keys."""
-    keys = list(keys)
-    if not keys:
+    numbers = require_relations(connection, keys)
+    if not numbers:
         return [], {}
     condition = "fact.relation_id IN (SELECT value FROM json_each(:relations))"
-    return [condition], {"relations": json.dumps(require_relations(connection, keys))}
+    return [condition], {"relations": json.dumps(numbers)}
 
 
 def _where(conditions: list[str]) -> str:

@@ -148,3 +148,15 @@ def test_snapshot_show_and_delete(two_edits, kndb, kndb_json):
         assert "no snapshot 'two'" in kndb("snapshot", command, "two", "--model", "tiny", code=NOT_FOUND).err
     kndb("snapshot", "restore", "start", "--model", "tiny")
     kndb("snapshot", "restore", version, "--model", "tiny")
+
+
+def test_edits_of_one_command_that_change_the_same_slots(use_ready, kndb):
+    """Neither is applied, and what is advised works: one of them, then the other planned again."""
+    use_ready()
+    for to in ("Rome", "Oslo"):
+        kndb("edit", "update", "--model", "tiny", "--fact", 1, "--to", to)
+    said = kndb("edit", "apply", "1", "2", code=8).err
+    assert "edit 2 can't be applied together with edit 1" in said
+    assert "Apply edit 1 first, then plan edit 2 again" in said
+    assert "revert" not in said
+    kndb("edit", "apply", "1")

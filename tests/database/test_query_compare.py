@@ -170,3 +170,19 @@ def test_numbers_that_there_are():
     assert there_are([3, 1, 2], 9) == "there are 1, 2 and 3"
     assert there_are(range(1, 11), 11) == "the nearest are 8, 9 and 10"
     assert there_are([1, 5, 6, 8, 20, 30], 7) == "the nearest are 5, 6 and 8"
+
+
+def test_names_where_values_belong(attributed, family):
+    """A neuron's name is a neuron; a text in place of a list is refused, not taken letter by letter."""
+    database = attributed(family)
+    database.attribution.refine()
+    held = database.query.shared(["P36"])[0]
+    name = f"L{held.layer}.N{held.neuron}"
+    assert database.query.neuron(name) == database.query.neuron(Neuron(held.layer, held.neuron))
+    assert database.query.collateral([name]) == database.query.collateral([Neuron(held.layer, held.neuron)])
+    assert database.query.collateral(name) == database.query.collateral([name])
+    for asked in (lambda: database.query.shared("P36"), lambda: database.facts.find("P36")):
+        with pytest.raises(UsageError, match=r"relations must be a list of keys, such as \['P36'\]"):
+            asked()
+    with pytest.raises(UsageError, match="must be a number, such as 3"):
+        database.facts.get("3")

@@ -432,7 +432,7 @@ def test_a_decoder_that_can_not_start_is_refused(tmp_path):
     tokenizer = TOKENIZERS["sentinels"]()
     tokenizer.pad_token = None
     save(tmp_path, "t5", tokenizer, decoder_start_token_id=None)
-    with pytest.raises(ModelError, match="no token with which the decoder starts"):
+    with pytest.raises(ModelError, match="no decoder_start_token_id, the token with which the decoder starts"):
         load(tmp_path)
 
 

@@ -352,7 +352,7 @@ def test_relations_are_found_by_label_and_in_any_case(store):
 
 
 def test_a_subject_is_no_number(store):
-    advice = r"'France' is no fact's number; find it with: db.facts.find\(subject='France'\)"
+    advice = r"'France' is not a fact's number; find it with: db.facts.find\(subject='France'\)"
     with pytest.raises(UsageError, match=advice):
         read(store, facts.fact, "France")
 

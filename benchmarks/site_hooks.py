@@ -106,7 +106,11 @@ def _public() -> Iterator[str]:
         if name not in ("__version__", "errors"):
             # The namespaces have entries of their own.
             members = "[load_model, close]" if found is kndb.Database else ""
-            yield from _entry(f"{found.__module__}.{found.__qualname__}", f"kndb.{name}", members)
+            # An alias of types does not know where it is from; the package does.
+            module, attribute = vars(kndb)["_HOMES"][name]
+            home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+            path = home if hasattr(found, "__qualname__") else f"kndb.{module}.{attribute}"
+            yield from _entry(path, f"kndb.{name}", members)
 
 
 def _namespaces() -> Iterator[str]:

@@ -18,7 +18,7 @@ from kndb.errors import UsageError
 from kndb.records.attribution import ChosenRefinement, Refinement
 from kndb.records.figures import PLAIN, FigureOptions, parse_size
 
-from .answering import note_refinement
+from .answering import choose
 from .options import OptionalModelOption, RefinementMethodOption, RefinementOption
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ class Which:
 
     def choose(self, database: Database, *, relations: Sequence[str] = (), facts: Sequence[int] = ()) -> Refinement:
         """The refinement that answers; said at once, ahead of what takes long."""
-        found = self.chosen(database, relations=relations, facts=facts)
-        note_refinement(found)
-        return found.refinement
+        return choose(database, self.refinement, self.method, self.model, relations=relations, facts=facts)
 
 
 ANY = Which()

@@ -141,11 +141,9 @@ class ModelCommands:
 
     def remark(self, name: str) -> str | None:
         """What whoever registered a model should know of it: that pickled weights can't be edited; None if nothing."""
-        model = self.get(name)
-        if not model.has_checkpoint:
-            return None
-        folder = locate(model.source)
-        if not checkpoint_files(folder).pickled:
+        folder = Path(self.get(name).source)
+        # Only folders are stored by their whole paths; of the hub, pickled weights are not fetched.
+        if not folder.is_absolute() or not checkpoint_files(folder).pickled:
             return None
         return (
             f"{name} has pickled weights: it can be attributed and asked, and edits of it can't be written. Convert it "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .fingerprint import FLOATING, fingerprint
 from .loading import attention_of, auto_class, configuration, known_files, model_class, quiet, require_tokenizer
 from .network import Network
 from .registry import adapter_for
-from .weights import checked_header, require_one_file_each
+from .weights import Header, read_headers
 
 MOST_LAYERS = 2_000
 SIZES = {
@@ -45,7 +45,7 @@ PREFIXES = {
 """What stands before the names of weights that were saved from something around the model, and the way out."""
 _EXPONENTS = {"F64": ("<u8", 0x7FF0 << 48), "F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 """Of each floating dtype, its bits as a number, and those of the exponent: all of them set, it is no finite number."""
-Headers = Mapping[str, Mapping[str, Any]]
+Entries = Mapping[str, Mapping[str, Any]]
 """What safetensors files say of each tensor: its dtype and shape."""
 _ALLOWANCE = 1.2
 """A model may have so many times the weights that are stored: a head that is missing is named, and not just missed."""
@@ -83,14 +83,14 @@ def describe(folder: Path) -> CheckpointDescription:
     config = configuration(files)
     adapter = adapter_for(config)
     require_tokenizer(files)
-    require_one_file_each(files)
-    headers = dict(_headers(files))
+    by_file = read_headers(files)
+    headers = {name: entry for _, entries in by_file.values() for name, entry in entries.items()}
     _require_sizes(files, config, headers)
     network = _without_weights(files, adapter, config, headers)
     _require_embedded_tokens(files, network)
     digest = fingerprint(folder)
-    for path in () if files.pickled else files.weights:
-        _require_finite(path)
+    for path, header in by_file.items():
+        _require_finite(path, header)
     return CheckpointDescription(adapter.family, len(network.layers), network.neurons, digest, files.pickled)
 
 
@@ -109,13 +109,7 @@ def _require_plain_weights(files: CheckpointFiles) -> None:
         )
 
 
-def _headers(files: CheckpointFiles) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What the safetensors files say of each tensor."""
-    for path in () if files.pickled else files.weights:
-        yield from checked_header(path)[1].items()
-
-
-def _require_sizes(files: CheckpointFiles, config: Any, headers: Headers) -> None:
+def _require_sizes(files: CheckpointFiles, config: Any, headers: Entries) -> None:
     """Sizes that a model can have."""
     narrow = sorted(name for name, entry in headers.items() if _NARROW.match(entry["dtype"]))
     if narrow:
@@ -141,7 +135,7 @@ def _require_sizes(files: CheckpointFiles, config: Any, headers: Headers) -> Non
 # --- its shape ---------------------------------------------------------------------------------------------------
 
 
-def _without_weights(files: CheckpointFiles, adapter: Adapter, config: Any, headers: Headers) -> Network:
+def _without_weights(files: CheckpointFiles, adapter: Adapter, config: Any, headers: Entries) -> Network:
     """The model with its parameters' shapes only, once transformers found each of them in the files.
 
     It is given tensors of the stored shapes that take no memory: which of them it misses is what it would say of the
@@ -175,7 +169,7 @@ def _stand_in(entry: Mapping[str, Any]) -> torch.Tensor:
     return torch.zeros((), dtype=torch.float32 if floating else torch.int64).expand(entry["shape"])
 
 
-def _require_as_many(files: CheckpointFiles, network: Network, headers: Headers) -> None:
+def _require_as_many(files: CheckpointFiles, network: Network, headers: Entries) -> None:
     """What the files lack would be made up, at whatever size the configuration claims."""
     wanted = sum(parameter.numel() for parameter in network.model.parameters())
     stored = sum(math.prod(entry["shape"]) for entry in headers.values())
@@ -226,9 +220,9 @@ def _require_embedded_tokens(files: CheckpointFiles, network: Network) -> None:
 # --- each weight -------------------------------------------------------------------------------------------------
 
 
-def _require_finite(path: Path) -> None:
+def _require_finite(path: Path, header: Header) -> None:
     """Reads a weight file once: a weight that is no finite number makes every probability one that isn't."""
-    payload, entries = checked_header(path)
+    payload, entries = header
     try:
         with path.open("rb", buffering=0) as file:
             for name, entry in entries.items():

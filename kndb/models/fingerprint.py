@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
 from .checkpoint_files import CheckpointFiles, checkpoint_files
-from .weights import header_of, require_one_file_each, weight_files
+from .weights import Header, read_headers, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -87,9 +87,9 @@ def stored_dtype(folder: Path) -> torch.dtype | str:
 
 def _tensors(files: CheckpointFiles) -> Iterator[tuple[str, str]]:
     """Each tensor's name and hash."""
-    require_one_file_each(files)
+    headers = read_headers(files)
     for path in files.weights:
-        yield from _pickled(path) if files.pickled else _safetensors(path)
+        yield from _pickled(path) if files.pickled else _safetensors(path, headers[path])
 
 
 def _file_sha256(path: Path) -> str:
@@ -99,11 +99,11 @@ def _file_sha256(path: Path) -> str:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
 
 
-def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
+def _safetensors(path: Path, header: Header) -> Iterator[tuple[str, str]]:
     try:
         # Safetensors' own reader looks at the whole header; numpy, which it is told to make tensors for, makes none.
         with safe_open(path, framework="np") as checked, path.open("rb") as file:
-            payload, entries = header_of(path)
+            payload, entries = header
             if set(entries) != set(checked.keys()):
                 raise ValueError("a header that is read in two ways")
             for name, entry in entries.items():

@@ -74,10 +74,6 @@ class Layer:
         """Copies the value slots of neurons [k], as [k, d] on the CPU, in the parameter's dtype."""
         return self.layout.read(self._down_weight, neurons)
 
-    def write_value_slots(self, neurons: torch.Tensor, values: torch.Tensor) -> None:
-        """Writes values [k, d] into the value slots of neurons [k]; layers that share the parameter change, too."""
-        self.layout.write(self._down_weight, neurons, values)
-
     @property
     def down_shape(self) -> tuple[int, int]:
         """The shape of the parameter that holds the value slots, as it is stored."""

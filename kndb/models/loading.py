@@ -38,7 +38,7 @@ from .sources import REVISION as REVISION
 from .sources import lab_folder as lab_folder
 from .sources import lasting_source as lasting_source
 from .sources import locate as locate
-from .weights import require_one_file_each
+from .weights import read_headers
 
 transformers_logging: Any = logging  # Its functions have no types.
 VOCABULARY_FILES = tuple(
@@ -91,7 +91,7 @@ def load(folder: Path) -> LoadedModel:
     config = configuration(files)
     adapter = adapter_for(config)
     require_tokenizer(files)
-    require_one_file_each(files)
+    read_headers(files)  # Sound, and each tensor in one file.
     dtype = stored_dtype(folder)
     with quiet(), sealed(files) as place:
         try:

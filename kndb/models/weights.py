@@ -18,6 +18,8 @@ OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".ggu
 
 ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Bytes of a value, for the floating dtypes by their names in safetensors."""
+Header = tuple[int, dict[str, Any]]
+"""Offset of the first byte after a safetensors file's header, and what the header says of each tensor, by its name."""
 _HEADER_LIMIT = 100_000_000  # As safetensors itself has it.
 
 
@@ -69,31 +71,32 @@ def tensor_places(folder: Path) -> dict[str, TensorPlace]:
             f"{files.weights[0]} is pickled, and only in *.safetensors can a tensor be written in place. "
             "Save the checkpoint with save_pretrained first"
         )
-    require_one_file_each(files)
-    return {name: place for path in files.weights for name, place in places_in(path).items()}
+    return {
+        name: place for path, header in read_headers(files).items() for name, place in _floating(path, header).items()
+    }
 
 
-def require_one_file_each(files: CheckpointFiles) -> None:
-    """Refuses safetensors files that have a tensor twice, or an index that says that others have it.
+def read_headers(files: CheckpointFiles) -> dict[Path, Header]:
+    """What the headers of a checkpoint's safetensors files say; nothing of pickled weights.
 
-    Which one is loaded would depend on the files' order. Reads headers only; of pickled weights, nothing.
+    A tensor that two files have is refused, and so is an index that says that another file has it: which one is loaded
+    would depend on the files' order.
 
     Raises:
         ModelError: if it is so, or a header can't be read.
     """
-    if files.pickled:
-        return
+    headers = {} if files.pickled else {path: checked_header(path) for path in files.weights}
     homes: dict[str, str] = {}
-    for path in files.weights:
-        for name in checked_header(path)[1]:
+    for path, (_, entries) in headers.items():
+        for name in entries:
             if name in homes:
                 raise ModelError(
                     f"{files.folder} has the tensor {name} in {homes[name]} and in {path.name}; fetch the checkpoint "
                     "again"
                 )
             homes[name] = path.name
-    if files.index is None:
-        return
+    if files.index is None or files.pickled:
+        return headers
     said = weight_map(files.index)
     wrong = sorted(name for name, file in homes.items() if said.get(name) != file)
     if wrong:
@@ -102,6 +105,7 @@ def require_one_file_each(files: CheckpointFiles) -> None:
         raise ModelError(
             f"{files.index} says that {name} is {told}, and {homes[name]} has it; fetch the checkpoint again"
         )
+    return headers
 
 
 def places_in(path: Path) -> dict[str, TensorPlace]:
@@ -110,16 +114,20 @@ def places_in(path: Path) -> dict[str, TensorPlace]:
     Raises:
         ModelError: if the header is not sound.
     """
-    try:
-        payload, header = header_of(path)
-        size = path.stat().st_size
-        places = {name: _place(path.name, entry, payload, size) for name, entry in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} can't be read as safetensors: {error}") from error
-    return {name: place for name, place in places.items() if place.dtype in ITEM_SIZES}
+    return _floating(path, checked_header(path))
 
 
-def checked_header(path: Path) -> tuple[int, dict[str, Any]]:
+def _floating(path: Path, header: Header) -> dict[str, TensorPlace]:
+    """Where a file's floating tensors lie, of a header that was checked."""
+    payload, entries = header
+    return {
+        name: TensorPlace(path.name, entry["dtype"], tuple(entry["shape"]), payload + entry["data_offsets"][0])
+        for name, entry in entries.items()
+        if entry["dtype"] in ITEM_SIZES
+    }
+
+
+def checked_header(path: Path) -> Header:
     """What `header_of` gives, each entry with its dtype, shape and offsets within the file.
 
     Raises:
@@ -129,13 +137,13 @@ def checked_header(path: Path) -> tuple[int, dict[str, Any]]:
         payload, entries = header_of(path)
         size = path.stat().st_size
         for entry in entries.values():
-            _place(path.name, entry, payload, size)
+            _check_entry(entry, payload, size)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} can't be read as safetensors: {error}") from error
     return payload, entries
 
 
-def header_of(path: Path) -> tuple[int, dict[str, Any]]:
+def header_of(path: Path) -> Header:
     """Offset of the first byte after a safetensors file's header, and the header's entries without its metadata.
 
     Raises:
@@ -151,7 +159,8 @@ def header_of(path: Path) -> tuple[int, dict[str, Any]]:
     return length + 8, header
 
 
-def _place(file: str, entry: dict[str, Any], payload: int, size: int) -> TensorPlace:
+def _check_entry(entry: dict[str, Any], payload: int, size: int) -> None:
+    """Refuses an entry whose bytes don't lie in the file, or are not as many as it says."""
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if not isinstance(dtype, str) or any(type(number) is not int or number < 0 for number in (*shape, start, end)):
         raise ValueError(f"shape {shape} and offsets {start}, {end}")
@@ -162,4 +171,3 @@ def _place(file: str, entry: dict[str, Any], payload: int, size: int) -> TensorP
             f"a tensor of {dtype} {list(shape)} at {start} to {end} in a file of {size} bytes; if the file is cut off, "
             "fetch it again"
         )
-    return TensorPlace(file, dtype, shape, payload + start)

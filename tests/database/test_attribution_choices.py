@@ -327,7 +327,7 @@ def test_weights_that_are_no_numbers_leave_nothing_behind(
     fresh, small_models, tmp_path, family, method, value, monkeypatch
 ):
     # Registering refuses such weights. Stores have models that were registered before it did.
-    monkeypatch.setattr("kndb.models.acceptance._require_finite", lambda path: None)
+    monkeypatch.setattr("kndb.models.acceptance._require_finite", lambda path, header: None)
     database = fresh(family)
     database.models.add(str(spoiled(small_models[family], tmp_path / "spoiled", value)), "spoiled")
     before = dump(database)

@@ -15,6 +15,7 @@ from ..records.facts import BLANK, FactFile, FactRecord
 from . import checks
 from .checks import RecordError
 from .collector import Collector
+from .formats import Format
 from .lines import read_document
 
 _MASK = "[MASK]"
@@ -84,3 +85,7 @@ def _relation(text: str) -> tuple[str, str | None]:
 def _external_id(key: str, answer: str, prompts: tuple[str, ...]) -> str:
     text = json.dumps([key, answer, *sorted(prompts)], ensure_ascii=False)
     return "bag-" + hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+FORMAT = Format("bags", lambda path: [read_file(path)])
+"""Its records have no fields: `detection` knows them by being lists."""

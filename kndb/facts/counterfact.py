@@ -13,6 +13,7 @@ from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
+from .formats import Format
 from .lines import read_document
 from .prompts import fill
 
@@ -87,3 +88,6 @@ def _paraphrases(record: Record) -> list[str]:
     for prompt in prompts:
         checks.no_slots(prompt, "paraphrase")
     return [f"{prompt} {BLANK}" for prompt in prompts]
+
+
+FORMAT = Format("counterfact", lambda path: [read_file(path)], lambda _, fields: "requested_rewrite" in fields)

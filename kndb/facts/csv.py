@@ -12,6 +12,8 @@ from ..records.facts import FactFile
 from . import own
 from .checks import RecordError
 from .collector import Collector
+from .folders import COMMA_SEPARATED
+from .formats import Format, Shape
 from .lines import Line, read_lines
 
 _OPTIONAL = ("id", "relation_label", "template", "prompt", "held_out", "sentences")
@@ -117,3 +119,11 @@ def _flag(cell: str) -> bool:
     if value is None:
         raise RecordError(f"'held_out' must be true or false (got {cell!r})")
     return value
+
+
+FORMAT = Format(
+    "csv",
+    lambda path: [read_file(path)],
+    lambda shape, fields: shape is Shape.TABLE and own.looks_own(fields),
+    suffixes=COMMA_SEPARATED,
+)

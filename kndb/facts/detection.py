@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from . import counterfact, lama, own, pararel
+from . import counterfact
 from .folders import COMMA_SEPARATED, JSON_LINES, list_files, names, subfolders, suffix
+from .formats import Shape
 from .lines import head_objects, read_head
-
-TRIED = ("jsonl", "csv", "pararel", "lama", "bags", "counterfact")
-_OWN_FIELDS = {"relation", "subject", "object", "template", "prompt"}
+from .registry import FORMATS
 
 
 def detect(path: Path) -> str:
@@ -33,15 +33,15 @@ def detect(path: Path) -> str:
 
 def _detect_folder(folder: Path) -> str:
     direct = list_files(folder, (*JSON_LINES, *COMMA_SEPARATED))
-    in_lama = lama.is_here(folder)
-    if direct and not (in_lama and all(lama.is_part(path) for path in direct)):
+    here = [one for one in FORMATS if one.is_here(folder)]
+    if direct and not any(all(one.is_part(path) for path in direct) for one in here):
         return "auto"
-    in_pararel = pararel.is_here(folder)
-    if in_lama and in_pararel:
-        raise InputError(f"{folder}: both LAMA and ParaRel are in this folder; give the folder of one of them")
-    if not in_lama and not in_pararel:
+    if len(here) > 1:
+        found = " and ".join(one.name for one in here)
+        raise InputError(f"{folder}: {found} are both in this folder; give the folder of one of them")
+    if not here:
         raise _failed(folder, _seen_in(folder))
-    return "lama" if in_lama else "pararel"
+    return here[0].name
 
 
 def _detect_file(path: Path) -> str:
@@ -53,8 +53,9 @@ def _detect_file(path: Path) -> str:
         return "csv"
     if start == "{":
         return _detect_lines(path)
-    if own.looks_own(_header(head)):
-        return "csv"
+    found = _format_of(path, Shape.TABLE, dict.fromkeys(_header(head)))
+    if found is not None:
+        return found
     if suffix(path) in JSON_LINES:
         return "jsonl"
     raise _failed(path, f"text that begins {head.strip()[:60]!r}" if start else "nothing")
@@ -63,20 +64,21 @@ def _detect_file(path: Path) -> str:
 def _detect_document(path: Path, head: str) -> str:
     if re.match(r"\s*\[\s*\[", head):
         return "bags"
-    if '"requested_rewrite"' in head:
-        return "counterfact"
     record = _first_item(head)
+    # A record may be longer than what is looked at: then the names in it speak for it.
+    fields = record if record is not None else dict.fromkeys(re.findall(r'"(\w+)"\s*:', head))
+    found = _format_of(path, Shape.DOCUMENT, fields)
+    if found is not None:
+        return found
     if record is None:
         raise _failed(path, f"JSON that begins {head.strip()[:60]!r}")
-    if counterfact.is_easyedit(record):
-        raise counterfact.easyedit_error(path)
     raise _failed(path, f"a JSON list of objects with the fields {', '.join(record)}")
 
 
 def _detect_lines(path: Path) -> str:
     seen: set[str] = set()
     for record in head_objects(path):
-        found = _format_of(path, record)
+        found = _format_of(path, Shape.LINES, record)
         if found is not None:
             return found
         seen.update(record)
@@ -86,17 +88,10 @@ def _detect_lines(path: Path) -> str:
     raise _failed(path, f"JSON objects with the fields {fields}" if seen else "no line with a JSON object")
 
 
-def _format_of(path: Path, record: dict[str, object]) -> str | None:
-    fields = set(record)
+def _format_of(path: Path, shape: Shape, record: Mapping[str, object]) -> str | None:
     if counterfact.is_easyedit(record):
         raise counterfact.easyedit_error(path)
-    if "requested_rewrite" in fields:
-        return "counterfact"
-    if {"sub_label", "predicate_id"} <= fields or {"relation", "template", "label", "type"} <= fields:
-        return "lama"
-    if {"sub_label", "obj_label"} <= fields or {"pattern", "lemma"} <= fields:
-        return "pararel"
-    return "jsonl" if fields & _OWN_FIELDS else None
+    return next((one.name for one in FORMATS if one.recognises(shape, record.keys())), None)
 
 
 def _first_item(head: str) -> dict[str, object] | None:
@@ -125,7 +120,8 @@ def _seen_in(folder: Path) -> str:
 
 
 def _failed(path: Path, seen: str) -> InputError:
+    known = ", ".join(sorted(one.name for one in FORMATS))
     return InputError(
-        f"{path}: this is none of the formats {', '.join(TRIED)}: it holds {seen}. Of a folder, only the .jsonl "
-        "and .csv files directly in it are read"
+        f"{path}: this is none of the formats {known}: it holds {seen}. Of a folder, only the .jsonl and .csv files "
+        "directly in it are read"
     )

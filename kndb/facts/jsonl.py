@@ -7,6 +7,8 @@ from pathlib import Path
 from ..records.facts import FactFile
 from . import own
 from .collector import Collector, objects
+from .folders import JSON_LINES
+from .formats import Fields, Format, Shape
 
 
 def read_file(path: Path) -> FactFile:
@@ -26,3 +28,10 @@ def read_file(path: Path) -> FactFile:
         with collector.rejecting(path, number):
             own.add(record, collector)
     return collector.finish()
+
+
+def _recognises(shape: Shape, fields: Fields) -> bool:
+    return shape is Shape.LINES and any(name in own.NAMING_FIELDS for name in fields)
+
+
+FORMAT = Format("jsonl", lambda path: [read_file(path)], _recognises, suffixes=JSON_LINES)

@@ -15,6 +15,7 @@ from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
 from .folders import JSON_LINES, list_files, stem, subfolders
+from .formats import Fields, Format, Shape
 from .lines import head_objects
 
 _DEPTH = 2
@@ -117,3 +118,12 @@ def _read_facts(path: Path) -> FactFile:
             answer = checks.text(record, "obj_label")
             collector.fact(FactRecord(key, subject, answer, checks.identifier(record, "uuid")))
     return collector.finish()
+
+
+def _recognises(shape: Shape, fields: Fields) -> bool:
+    names = set(fields)
+    facts = {"sub_label", "predicate_id"} <= names
+    return shape is Shape.LINES and (facts or {"relation", "template", "label", "type"} <= names)
+
+
+FORMAT = Format("lama", read_path, _recognises, is_here, is_part, takes_folders=True)

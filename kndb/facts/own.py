@@ -13,6 +13,9 @@ from .collector import Collector
 FIELDS = ("relation", "subject", "object", "id", "relation_label", "template", "prompt", "held_out", "sentences")
 """All fields that are read; others are passed over."""
 
+NAMING_FIELDS = frozenset(("relation", "subject", "object", "template", "prompt"))
+"""Those of them that no record of another format is without."""
+
 
 def looks_own(names: Collection[str]) -> bool:
     """Tells whether these field names can be those of an own list."""

@@ -13,6 +13,7 @@ from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
 from .folders import JSON_LINES, list_files, stem, subfolders
+from .formats import Fields, Format, Shape
 
 _PATTERNS = "graphs_json"
 _FACTS = "trex_lms_vocab"
@@ -85,3 +86,11 @@ def _read_facts(key: str, path: Path, collector: Collector) -> None:
             subject = checks.subject(record, "sub_label")
             answer = checks.text(record, "obj_label")
             collector.fact(FactRecord(key, subject, answer, checks.identifier(record, "uuid")))
+
+
+def _recognises(shape: Shape, fields: Fields) -> bool:
+    names = set(fields)
+    return shape is Shape.LINES and ({"sub_label", "obj_label"} <= names or {"pattern", "lemma"} <= names)
+
+
+FORMAT = Format("pararel", read_path, _recognises, is_here, takes_folders=True)

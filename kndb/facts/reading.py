@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -10,24 +10,12 @@ from pathlib import Path
 from ..advice import option
 from ..errors import InputError, RejectedLine, UsageError
 from ..records.facts import FactFile
-from . import bags, counterfact, csv, jsonl, lama, pararel
-from .detection import TRIED, detect
+from .detection import detect
 from .folders import COMMA_SEPARATED, JSON_LINES, list_files
+from .registry import BY_NAME
 
-FORMATS: tuple[str, ...] = ("auto", *TRIED)
+FORMATS: tuple[str, ...] = ("auto", *sorted(BY_NAME))
 """The formats that `read` knows by name; `auto` tells them apart by content."""
-
-_FILE_READERS: Mapping[str, Callable[[Path], FactFile]] = {
-    "jsonl": jsonl.read_file,
-    "csv": csv.read_file,
-    "bags": bags.read_file,
-    "counterfact": counterfact.read_file,
-}
-_PATH_READERS: Mapping[str, Callable[[Path], list[FactFile]]] = {
-    "pararel": pararel.read_path,
-    "lama": lama.read_path,
-}
-_SUFFIXES = {"jsonl": JSON_LINES, "csv": COMMA_SEPARATED, "auto": (*JSON_LINES, *COMMA_SEPARATED)}
 
 
 def read(
@@ -88,24 +76,23 @@ def choose(
     return chosen
 
 
-def _read_format(path: Path, input_format: str) -> list[FactFile]:
-    found = detect(path) if input_format == "auto" else input_format
-    if found in _PATH_READERS:
-        return _PATH_READERS[found](path)
-    if not path.is_dir():
-        return [_FILE_READERS[found](path)]
-    return _read_folder(path, found)
+def _read_format(path: Path, name: str) -> list[FactFile]:
+    found = detect(path) if name == "auto" else name
+    if path.is_dir() and not (found in BY_NAME and BY_NAME[found].takes_folders):
+        return _read_folder(path, found)
+    return BY_NAME[found].read(path)
 
 
-def _read_folder(folder: Path, input_format: str) -> list[FactFile]:
-    """Reads a folder of own lists, each file in the format it has."""
-    if input_format not in _SUFFIXES:
-        raise InputError(f"{folder}: this is a folder, and {input_format} is one JSON file; name the file")
-    paths = list_files(folder, _SUFFIXES[input_format])
+def _read_folder(folder: Path, name: str) -> list[FactFile]:
+    """Reads a folder of lists, each file in the format it has."""
+    suffixes = (*JSON_LINES, *COMMA_SEPARATED) if name == "auto" else BY_NAME[name].suffixes
+    if not suffixes:
+        raise InputError(f"{folder}: this is a folder, and {name} is one JSON file; name the file")
+    paths = list_files(folder, suffixes)
     if not paths:
-        endings = " or ".join(_SUFFIXES[input_format])
+        endings = " or ".join(suffixes)
         raise InputError(f"{folder}: there is no file whose name ends in {endings} in this folder")
-    return [file for path in paths for file in _read_format(path, input_format)]
+    return [file for path in paths for file in _read_format(path, name)]
 
 
 def _choose(files: Sequence[FactFile], relations: Collection[str]) -> list[FactFile]:

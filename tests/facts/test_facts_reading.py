@@ -100,7 +100,7 @@ def test_folder_without_files_of_the_format(write, tmp_path):
 def test_folder_with_lama_and_pararel_below(write, tmp_path):
     write("TREx/P36.jsonl", [{"predicate_id": "P36", "sub_label": "Peru", "obj_label": "Lima", "uuid": "u"}])
     write("p/graphs_json/P36.jsonl", [{"pattern": "[X]: [Y]", "lemma": "x"}])
-    with pytest.raises(InputError, match="both LAMA and ParaRel are in this folder; give the folder of one of them"):
+    with pytest.raises(InputError, match="lama and pararel are both in this folder; give the folder of one of them"):
         facts.read(tmp_path)
 
 

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kndb.errors import KndbError
 from kndb.files import sha256, sync
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +70,7 @@ def main() -> None:
     except FetchError as error:
         print(f"fetch_real_model: {error}", file=sys.stderr)
         sys.exit(UNREACHABLE)
-    except PreparationError as error:
+    except (PreparationError, KndbError) as error:
         print(f"fetch_real_model: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -151,18 +152,9 @@ def _fetched(scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Writes what a GGUF file holds as an ordinary checkpoint: float32 weights, configuration, tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from kndb.models.other_formats import convert  # Loads torch, which an answer without a fetch does not need.
 
-    source = str(gguf.parent)
-    read = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf.name, dtype=torch.float32)
-    configuration = read.config.to_dict()
-    configuration.pop("quantization_config", None)
-    model = LlamaForCausalLM(LlamaConfig.from_dict(configuration)).float()
-    model.load_state_dict(read.state_dict())
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=gguf.name).save_pretrained(folder)
+    convert(gguf, folder)
 
 
 def _check_tensors(folder: Path) -> None:

@@ -99,4 +99,6 @@ def _from_gguf(source: Path, folder: Path) -> None:
         model.float()
         model.load_state_dict(read.state_dict())
         model.save_pretrained(folder)
+        # A tokenizer saves how it was read, too; the same file gives the same checkpoint, wherever it was read.
+        tokenizer.init_kwargs["local_files_only"] = False
         tokenizer.save_pretrained(folder)

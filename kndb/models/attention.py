@@ -7,7 +7,7 @@ g·h_kv = h share keys and values by groups of g.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,11 +17,11 @@ from .adapter import Attention, Heads, Rotation
 from .paths import optional, resolve
 
 RotaryAngles = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and sines of rows' positions, [N or 1, 1, R, r]."""
+"""Cosines and sines of rows' positions for each of k kinds of layers, [N or 1, k, R, r]."""
 
 
 def rotate(vectors: torch.Tensor, turn: RotaryAngles, rotation: Rotation) -> torch.Tensor:
-    """Turns the first r entries of vectors [N, h, R, s] by their positions' angles."""
+    """Turns the first r entries of vectors [N, h, R, s] by their positions' angles, of which there is one kind."""
     cosine, sine = turn
     turned, kept = vectors[..., : cosine.shape[-1]], vectors[..., cosine.shape[-1] :]
     if rotation is Rotation.HALVES:
@@ -38,7 +38,7 @@ class Positions:
     """What the positions of sequences of length T bring to attention.
 
     Attributes:
-        turn: cosines and sines of all positions, [1, 1, T, r]; None without rotary embeddings.
+        turn: cosines and sines of all positions, [1, k, T, r]; None without rotary embeddings.
         bias: added to the scores, [1 or h, T, T]; None where nothing is.
     """
 
@@ -46,10 +46,10 @@ class Positions:
     bias: torch.Tensor | None
 
     def turn_of(self, position: torch.Tensor) -> RotaryAngles | None:
-        """Cosines and sines of one position per sequence: positions [N] to [N, 1, 1, r]."""
+        """Cosines and sines of one position per sequence: positions [N] to [N, k, 1, r]."""
         if self.turn is None:
             return None
-        cosine, sine = (part[0, 0][position][:, None, None] for part in self.turn)
+        cosine, sine = (part[0, :, position].transpose(0, 1).unsqueeze(2) for part in self.turn)
         return cosine, sine
 
     def turn_slice(self, start: int, stop: int) -> RotaryAngles | None:
@@ -66,32 +66,36 @@ class Positions:
 class AttentionBlock:
     """One attention block of a layer: projections, scores, output."""
 
-    def __init__(self, module: nn.Module, parts: Attention, heads: int, rotation: Rotation | None) -> None:
+    def __init__(
+        self, module: nn.Module, parts: Attention, heads: int, rotation: Rotation | None, kind: int | None = 0
+    ) -> None:
         self._projections = [resolve(module, path) for path in parts.query_key_value]
         self._layout = parts.heads
         self._heads = heads
-        self._rotation = rotation
+        self._rotation = None if kind is None else rotation
+        self._kind = kind or 0
         self._query_norm = optional(module, parts.query_norm)
         self._key_norm = optional(module, parts.key_norm)
+        self._normed_together = parts.normed_together
         self._scaling = self._factor(module, parts)
         self._softcap: float | None = optional(module, parts.softcap)
         self.output = resolve(module, parts.output)
+        self._size = int(self.output.weight.shape[1]) // heads
 
     def _factor(self, module: nn.Module, parts: Attention) -> float | None:
         if isinstance(parts.scaling, str):
             return float(resolve(module, parts.scaling))
-        return parts.scaling  # None: scaled dot products divide by √(head size) on their own.
+        # None: scaled dot products divide by √(head size) on their own.
+        return parts.scaling(module) if callable(parts.scaling) else parts.scaling
 
     def query(self, source: torch.Tensor, turn: RotaryAngles | None = None) -> torch.Tensor:
         """Queries of rows alone: [N, R, d] to [N, h, R, s]. For blocks with a projection of their own for them."""
-        query = self._projections[0](source).unflatten(-1, (self._heads, -1)).transpose(1, 2)
-        return self._placed(query, self._query_norm, turn)
+        return self._placed(self._projected(0, source, self._query_norm), self._norm_of_heads(self._query_norm), turn)
 
     def key_value(self, source: torch.Tensor, turn: RotaryAngles | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of rows alone: [N, R, d] to twice [N, h_kv, R, s]. For blocks with three projections."""
-        size = self._projections[0].weight.shape[0] // self._heads
-        key, value = (part(source).unflatten(-1, (-1, size)).transpose(1, 2) for part in self._projections[1:])
-        return self._placed(key, self._key_norm, turn), value
+        key, value = self._projected(1, source, self._key_norm), self._projected(2, source, None)
+        return self._placed(key, self._norm_of_heads(self._key_norm), turn), value.transpose(1, 2)
 
     def query_key_value(
         self, source: torch.Tensor, turn: RotaryAngles | None = None
@@ -99,13 +103,12 @@ class AttentionBlock:
         """Query, key and value of rows: [N, R, d] to [N, h, R, s] and twice [N, h_kv, R, s]."""
         if len(self._projections) > 1:
             return (self.query(source, turn), *self.key_value(source, turn))
-        fused = self._projections[0](source)
-        if self._layout is Heads.BY_HEAD:
-            parts = fused.unflatten(-1, (self._heads, 3, -1)).unbind(-2)
-        else:
-            parts = fused.unflatten(-1, (3, self._heads, -1)).unbind(-3)
-        query, key, value = (part.transpose(1, 2) for part in parts)
-        return self._placed(query, self._query_norm, turn), self._placed(key, self._key_norm, turn), value
+        query, key, value = self._parted(self._projections[0](source))
+        return (
+            self._placed(query, self._query_norm, turn),
+            self._placed(key, self._key_norm, turn),
+            value.transpose(1, 2),
+        )
 
     @property
     def separate(self) -> bool:
@@ -185,10 +188,36 @@ class AttentionBlock:
         mixed = self._mix(weights[..., :-1], prefix_value) + weights[..., -1:] * own_value
         return mixed.transpose(1, 2).flatten(2)
 
+    def _projected(self, which: int, source: torch.Tensor, norm: Any) -> torch.Tensor:
+        """Queries, keys or values by their own projection, [N, R, h, s], normed if the norm is on all heads at once."""
+        vectors = self._projections[which](source)
+        if norm is not None and self._normed_together:
+            vectors = norm(vectors)
+        return cast("torch.Tensor", vectors.unflatten(-1, (-1, self._size)))
+
+    def _parted(self, together: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What one projection gives, [N, R, (h + 2·h_kv)·s], as [N, R, h, s] and twice [N, R, h_kv, s]."""
+        size, heads = self._size, self._heads
+        shared = (together.shape[-1] // size - heads) // 2
+        if self._layout is Heads.BY_HEAD:
+            by_key = together.unflatten(-1, (shared, -1, size))  # [N, R, h_kv, g + 2, s]
+            return by_key[..., :-2, :].flatten(-3, -2), by_key[..., -2, :], by_key[..., -1, :]
+        query, key, value = together.unflatten(-1, (-1, size)).split([heads, shared, shared], dim=-2)
+        return query, key, value
+
+    def _norm_of_heads(self, norm: Any) -> Any:
+        return None if self._normed_together else norm
+
     def _placed(self, vectors: torch.Tensor, norm: Any, turn: RotaryAngles | None) -> torch.Tensor:
+        """Vectors [N, R, h, s] normed, [N, h, R, s], and turned."""
         if norm is not None:
             vectors = norm(vectors)
-        return vectors if turn is None or self._rotation is None else rotate(vectors, turn, self._rotation)
+        vectors = vectors.transpose(1, 2)
+        if turn is None or self._rotation is None:
+            return vectors
+        if turn[0].shape[1] > 1:
+            turn = turn[0][:, self._kind : self._kind + 1], turn[1][:, self._kind : self._kind + 1]
+        return rotate(vectors, turn, self._rotation)
 
     def _scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """Scores of queries [N, h, R, s] against keys [N, h_kv, T, s]: [N, h, R, T]."""

@@ -130,7 +130,7 @@ def _outputs_kept(network: Network, layers: Collection[int]) -> Iterator[list[tu
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         kept.append((layer, output))
-        return output
+        return output.clone()  # Falcon adds to what it is given in place.
 
     modules = {
         id(layer.down): (layer.down, network.canonical_layer(number)) for number, layer in enumerate(network.layers)

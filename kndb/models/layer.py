@@ -39,7 +39,7 @@ class Layer:
         layout: how that parameter holds them.
     """
 
-    def __init__(self, module: nn.Module, path: str, adapter: Adapter, heads: int) -> None:
+    def __init__(self, module: nn.Module, path: str, adapter: Adapter, heads: int, rotary_kind: int | None = 0) -> None:
         norms = adapter.norms
         self._parallel = adapter.parallel
         self._attention_input = optional(module, norms.attention_input) or identity
@@ -51,9 +51,10 @@ class Layer:
         self._ffn_sum = optional(module, norms.ffn_sum) or identity
         self._up = resolve(module, adapter.ffn.up)
         self._gate = optional(module, adapter.ffn.gate)
+        self._factor: float | None = optional(module, adapter.factor)
         self._activation = fused(resolve(module, adapter.ffn.activation))
         self.layout = adapter.ffn.slots
-        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation)
+        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation, rotary_kind)
         self.cross = None
         if adapter.cross_attention is not None:
             self.cross = AttentionBlock(module, adapter.cross_attention, heads, None)
@@ -114,7 +115,8 @@ class Layer:
         Returns:
             [..., d].
         """
-        residual = self._attention_sum(hidden + self._attention_output(self.attention.output(attended)))
+        written = self._scaled(self._attention_output(self.attention.output(attended)))
+        residual = self._attention_sum(hidden + written)
         if self.cross is not None and memory is not None:
             query = self.cross.query(self._cross_input(residual))
             residual = residual + self.cross.output(self.cross.attend(query, *memory))
@@ -125,7 +127,11 @@ class Layer:
         source = self._ffn_input(hidden if self._parallel else residual)
         if self._gate is None:
             return cast("torch.Tensor", self._activation(self._up(source)))
-        return cast("torch.Tensor", self._activation(self._gate(source)) * self._up(source))
+        if self._gate is self._up:
+            gate, up = self._up(source).chunk(2, dim=-1)
+        else:
+            gate, up = self._gate(source), self._up(source)
+        return cast("torch.Tensor", self._activation(gate) * up)
 
     @property
     def write_norms(self) -> list[nn.Module]:
@@ -135,7 +141,7 @@ class Layer:
     def finish(self, residual: torch.Tensor, ffn_output: torch.Tensor) -> torch.Tensor:
         """The layer's output: [..., d]."""
         written = ffn_output if self._ffn_output is None else self._ffn_output(ffn_output)
-        return cast("torch.Tensor", self._ffn_sum(residual + written))
+        return cast("torch.Tensor", self._ffn_sum(residual + self._scaled(written)))
 
     def finish_with_part(self, residual: torch.Tensor, ffn_output: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
         """The layer's output if only a part of its FFN's output were written, [..., d].
@@ -150,8 +156,12 @@ class Layer:
         if self._ffn_output is not None:
             scale = self._ffn_output(ffn_output) / torch.where(ffn_output == 0, 1, ffn_output)
             part = part * scale
-        return cast("torch.Tensor", self._ffn_sum(residual + part))
+        return cast("torch.Tensor", self._ffn_sum(residual + self._scaled(part)))
 
     def complete(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Feed-forward block and sum: input and residual rows [..., d] to the layer's output [..., d]."""
         return self.finish(residual, self.down(self.neurons(hidden, residual)))
+
+    def _scaled(self, written: torch.Tensor) -> torch.Tensor:
+        """What a block adds to the residual stream, of what it writes."""
+        return written if self._factor is None else written * self._factor

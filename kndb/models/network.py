@@ -39,7 +39,11 @@ class Network:
         paths = _layer_paths(model, adapter)
         if not paths:
             raise UnsupportedModelError(f"this {adapter.family} model has no layers; at least one is needed")
-        self.layers = [Layer(resolve(model, path), path, adapter, self.heads) for path in paths]
+        kinds = [0] * len(paths) if adapter.rotary_kinds is None else adapter.rotary_kinds(config)
+        self.layers = [
+            Layer(resolve(model, path), path, adapter, self.heads, kind)
+            for path, kind in zip(paths, kinds, strict=True)
+        ]
         self._final_norm = optional(model, adapter.final_norm) or identity
         self._head = [_head_step(model, step) for step in adapter.head]
         self._positions: dict[tuple[int, torch.device, torch.dtype], Positions] = {}
@@ -112,7 +116,8 @@ class Network:
             if self.adapter.rotary is not None:
                 positions = torch.arange(tokens, device=like.device)
                 cosine, sine = self.adapter.rotary(self.model, positions)
-                turn = cosine.to(like.dtype)[None, None], sine.to(like.dtype)[None, None]
+                by_kind = (-1, *cosine.shape[-2:])
+                turn = cosine.to(like.dtype).view(by_kind)[None], sine.to(like.dtype).view(by_kind)[None]
             if self.adapter.bias is not None:
                 bias = self.adapter.bias(self.model, tokens).detach().to(like.dtype)
             self._positions[key] = Positions(turn, bias)

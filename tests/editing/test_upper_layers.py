@@ -34,8 +34,13 @@ MAKE = {
     "opt": lambda: causal_model("opt"),
     "llama": lambda: causal_model("llama"),
     "gemma2": lambda: causal_model("gemma2"),
+    "gemma3": lambda: causal_model("gemma3"),
+    "granite": lambda: causal_model("granite"),
+    "falcon-slopes": lambda: causal_model("falcon-slopes"),
+    "modernbert": lambda: masked_model("modernbert"),
 }
-"""Masked and causal models: gated, in parallel, with shared layers, with an encoder, with biases of their positions."""
+"""Masked and causal models: gated, in parallel, with shared layers, with an encoder, with biases of their positions or
+angles that differ from layer to layer."""
 INDICES = torch.tensor([0, 7, 30])
 LENGTHS = (5, 3, 5, 9, 1, 3)
 

@@ -99,6 +99,17 @@ DOWN = {
     "qwen3": "model.layers.{}.mlp.down_proj",
     "gemma": "model.layers.{}.mlp.down_proj",
     "gemma2": "model.layers.{}.mlp.down_proj",
+    "gemma3_text": "model.layers.{}.mlp.down_proj",
+    "phi3": "model.layers.{}.mlp.down_proj",
+    "olmo2": "model.layers.{}.mlp.down_proj",
+    "smollm3": "model.layers.{}.mlp.down_proj",
+    "granite": "model.layers.{}.mlp.down_proj",
+    "starcoder2": "model.layers.{}.mlp.c_proj",
+    "cohere": "model.layers.{}.mlp.down_proj",
+    "cohere2": "model.layers.{}.mlp.down_proj",
+    "falcon": "transformer.h.{}.mlp.dense_4h_to_h",
+    "modernbert": "model.layers.{}.mlp.Wo",
+    "deberta-v2": "deberta.encoder.layer.{}.output.dense",
 }
 """Where a model type keeps the module whose input is the vector of a layer's FFN neurons."""
 

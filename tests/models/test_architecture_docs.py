@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from causal_families import SIZES
-from tiny_models import VOCABULARY, brute_force, doubled, relative_error
-from transformers import Starcoder2Config, Starcoder2ForCausalLM
+from tiny_models import POSITIONS, VOCABULARY, brute_force, doubled, relative_error
+from transformers import NemotronConfig, NemotronForCausalLM
 
 from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
@@ -27,8 +27,8 @@ from kndb.models.prompting import EncodedPrompt
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-MODULE = "kndb.models.families.starcoder2"
-DOWN = "model.layers.{}.mlp.c_proj"
+MODULE = "kndb.models.families.nemotron"
+DOWN = "model.layers.{}.mlp.down_proj"
 
 
 def blocks() -> list[str]:
@@ -41,13 +41,13 @@ def example(request, monkeypatch) -> Adapter:
     module = ModuleType(MODULE)
     module.__package__ = "kndb.models.families"
     exec(compile(blocks()[request.param], f"{MODULE}.py", "exec"), module.__dict__)
-    monkeypatch.setattr(registry, "ADAPTERS", (*registry.ADAPTERS, module.STARCODER2))
-    return module.STARCODER2
+    monkeypatch.setattr(registry, "ADAPTERS", (*registry.ADAPTERS, module.NEMOTRON))
+    return module.NEMOTRON
 
 
 def tiny(**settings: Any) -> Any:
     torch.manual_seed(5)
-    model = Starcoder2ForCausalLM(Starcoder2Config(**{**SIZES, "num_key_value_heads": 2, **settings}))
+    model = NemotronForCausalLM(NemotronConfig(**{**SIZES, "num_key_value_heads": 2, **settings}))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -63,7 +63,7 @@ def prompts(tokens: int) -> list[EncodedPrompt]:
 
 def test_the_examples_are_short():
     for block in blocks():
-        assert len(block.partition("STARCODER2 = ")[2].splitlines()) < 40
+        assert len(block.partition("NEMOTRON = ")[2].splitlines()) < 40
 
 
 def test_the_example_works(example, monkeypatch):
@@ -75,7 +75,7 @@ def test_the_example_works(example, monkeypatch):
     settings = AttributionSettings(Quadrature.choose("gauss-legendre", 3))
     results = [result for batch in Engine(network, str, settings).run(prompts(6)) for result in batch.results]
     assert len(results) == 3
-    monkeypatch.setitem(sys.modules["tiny_models"].DOWN, "starcoder2", DOWN)
+    monkeypatch.setitem(sys.modules["tiny_models"].DOWN, "nemotron", DOWN)
     rule = ([0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5], [5 / 18, 4 / 9, 5 / 18])
     batch = to_tensors(prompts(4), torch.device("cpu"))
     found = integrated_gradients(continue_from(network, batch), torch.arange(3), settings.quadrature, 64)
@@ -85,15 +85,15 @@ def test_the_example_works(example, monkeypatch):
 
 
 def test_the_example_is_refused_where_it_would_be_wrong(example):
-    config = tiny(sliding_window=9).config
-    assert example.max_tokens(config) == 9
+    config = tiny().config
+    assert example.max_tokens(config) == POSITIONS
     config.rope_parameters["rope_type"] = "longrope"
     with pytest.raises(registry.UnsupportedModelError, match=r"rope_parameters\.rope_type='longrope'"):
         registry.adapter_for(config)
 
 
 def test_the_example_is_not_in_kndb_already():
-    assert "starcoder2" not in {adapter.family for adapter in registry.ADAPTERS}
+    assert "nemotron" not in {adapter.family for adapter in registry.ADAPTERS}
 
 
 def test_the_table_has_every_family():

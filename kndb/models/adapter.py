@@ -112,7 +112,18 @@ class Norms:
     ffn_sum: str | None = None
 
 
-HeadStep = str | Callable[[Any, torch.Tensor], torch.Tensor]
+@dataclass(frozen=True)
+class WordLogits:
+    """A head's step where no module has it: rows times the word embeddings, plus a bias.
+
+    Attributes:
+        bias: the path of the bias, from the model.
+    """
+
+    bias: str
+
+
+HeadStep = str | WordLogits | Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 def config_positions(config: Any) -> int:
@@ -176,6 +187,9 @@ class Adapter:
         rotary_kinds: a function of the configuration that gives each layer's kind, 0 to k − 1, or None where a layer
             does not turn anything; without it, all are of kind 0.
         bias: (model, T) to what is added to the attention scores between T positions, [heads or 1, T, T].
+        distances: (model, layer, T) to keys and queries, each [h, 2T − 1, s] or None, that stand for the distances
+            −(T − 1) to T − 1 of a query's position from a key's: scores count each query times the key of its distance,
+            and each key times the query.
         factor: the path, from a layer, of a number that multiplies what either block adds to the residual stream.
         cross_attention: a decoder layer's attention over the encoder's output.
         encoder: the encoder.
@@ -202,6 +216,7 @@ class Adapter:
     rotary: Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
     rotary_kinds: Callable[[Any], Sequence[int | None]] | None = None
     bias: Callable[[Any, int], torch.Tensor] | None = None
+    distances: Callable[[Any, Any, int], tuple[torch.Tensor | None, torch.Tensor | None]] | None = None
     factor: str | None = None
     cross_attention: Attention | None = None
     encoder: str | None = None

@@ -6,6 +6,7 @@ g·h_kv = h share keys and values by groups of g.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ from torch.nn import functional
 from .adapter import Attention, Heads, Rotation
 from .paths import optional, resolve
 
+DistanceParts = tuple[torch.Tensor | None, torch.Tensor | None]
+"""Keys and queries that stand for the distances −(T − 1) to T − 1, each [h, 2T − 1, s] or None."""
 RotaryAngles = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines of rows' positions for each of k kinds of layers, [N or 1, k, R, r]."""
 
@@ -39,7 +42,8 @@ class Positions:
 
     Attributes:
         turn: cosines and sines of all positions, [1, k, T, r]; None without rotary embeddings.
-        bias: added to the scores, [1 or h, T, T]; None where nothing is.
+        bias: added to the scores, [1 or h, T, T]; where distances have keys and queries of their own, the number of
+            each distance among them instead; None without either.
     """
 
     turn: RotaryAngles | None
@@ -64,16 +68,32 @@ class Positions:
 
 
 class AttentionBlock:
-    """One attention block of a layer: projections, scores, output."""
+    """One attention block of a layer: projections, scores, output.
+
+    Args:
+        module: the layer.
+        parts: where it has what.
+        heads: its number of heads.
+        rotation: which entries are turned together.
+        kind: by which of the kinds of angles; None if it turns nothing.
+        distances: gives what stands for distances between T positions.
+    """
 
     def __init__(
-        self, module: nn.Module, parts: Attention, heads: int, rotation: Rotation | None, kind: int | None = 0
+        self,
+        module: nn.Module,
+        parts: Attention,
+        heads: int,
+        rotation: Rotation | None,
+        kind: int | None = 0,
+        distances: Callable[[int], DistanceParts] | None = None,
     ) -> None:
         self._projections = [resolve(module, path) for path in parts.query_key_value]
         self._layout = parts.heads
         self._heads = heads
         self._rotation = None if kind is None else rotation
         self._kind = kind or 0
+        self._distances = distances
         self._query_norm = optional(module, parts.query_norm)
         self._key_norm = optional(module, parts.key_norm)
         self._normed_together = parts.normed_together
@@ -130,12 +150,14 @@ class AttentionBlock:
             query: [N, h, R, s].
             key: [N, h_kv, T, s], as is value.
             value: the keys' values.
-            bias: added to the scores, broadcast to [N, h, R, T].
+            bias: added to the scores, broadcast to [N, h, R, T]; or the distances' numbers, broadcast to the same.
             causal: only over keys up to the query's own position; R = T then.
 
         Returns:
             [N, R, h·s].
         """
+        if self._distances is not None and bias is not None:
+            bias = self._scores_of_distances(query, key, bias, self._distances)
         if self._softcap is None:
             if causal and bias is not None:
                 bias, causal = bias + _future(query), False
@@ -228,6 +250,24 @@ class AttentionBlock:
     def _scaled(self, scores: torch.Tensor, size: int) -> torch.Tensor:
         scores = scores * (size**-0.5 if self._scaling is None else self._scaling)
         return scores if self._softcap is None else self._softcap * torch.tanh(scores / self._softcap)
+
+    def _scores_of_distances(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        numbers: torch.Tensor,
+        distances: Callable[[int], DistanceParts],
+    ) -> torch.Tensor | None:
+        """What distances add to scores: queries [N, h, R, s], keys [N, h, T, s], numbers as `bias`: [N, h, R, T]."""
+        keys, queries = distances(key.shape[2])
+        places = numbers.expand(*query.shape[:3], key.shape[2])
+        found = None
+        if keys is not None:
+            found = (query @ keys.transpose(-1, -2)).gather(-1, places)
+        if queries is not None:
+            turned_around = (queries @ key.transpose(-1, -2)).gather(-2, places)
+            found = turned_around if found is None else found + turned_around
+        return None if found is None else self._scaled(found, query.shape[-1])
 
     def _mix(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Values [N, h_kv, T, s] summed with weights [N, h, R, T]: [N, h, R, s]."""

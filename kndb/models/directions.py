@@ -153,7 +153,7 @@ def input_directions(network: Network, tokens: Sequence[int]) -> torch.Tensor:
 
 def _head_before_output_embeddings(network: Network) -> RowFunction:
     """The head up to the output embedding; that itself, and a cap behind it, left out."""
-    last = cast("Any", network.model).get_output_embeddings()
+    last = network.output_module
     steps: list[RowFunction] = []
     for step in network.head_steps:
         if not isinstance(step, nn.Module):

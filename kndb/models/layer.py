@@ -17,6 +17,7 @@ weight edited in the model counts here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -24,7 +25,7 @@ from torch import nn
 
 from .activations import fused
 from .adapter import Adapter
-from .attention import AttentionBlock, RotaryAngles
+from .attention import AttentionBlock, DistanceParts, RotaryAngles
 from .paths import identity, optional, resolve
 
 
@@ -39,7 +40,15 @@ class Layer:
         layout: how that parameter holds them.
     """
 
-    def __init__(self, module: nn.Module, path: str, adapter: Adapter, heads: int, rotary_kind: int | None = 0) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        path: str,
+        adapter: Adapter,
+        heads: int,
+        rotary_kind: int | None = 0,
+        distances: Callable[[int], DistanceParts] | None = None,
+    ) -> None:
         norms = adapter.norms
         self._parallel = adapter.parallel
         self._attention_input = optional(module, norms.attention_input) or identity
@@ -54,7 +63,7 @@ class Layer:
         self._factor: float | None = optional(module, adapter.factor)
         self._activation = fused(resolve(module, adapter.ffn.activation))
         self.layout = adapter.ffn.slots
-        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation, rotary_kind)
+        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation, rotary_kind, distances)
         self.cross = None
         if adapter.cross_attention is not None:
             self.cross = AttentionBlock(module, adapter.cross_attention, heads, None)

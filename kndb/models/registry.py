@@ -12,6 +12,7 @@ from .families.albert import ALBERT
 from .families.bert import BERT
 from .families.bloom import BLOOM
 from .families.cohere import COHERE, COHERE2, COHERE_NORMED_HEADS
+from .families.deberta import DEBERTA, DEBERTA_OWN_HEAD
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
 from .families.falcon import FALCONS
@@ -34,7 +35,7 @@ from .families.starcoder2 import STARCODER2
 from .families.t5 import T5, T5_GATED
 
 ADAPTERS: tuple[Adapter, ...] = (
-    *(BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA, MODERNBERT),
+    *(BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA, MODERNBERT, DEBERTA, DEBERTA_OWN_HEAD),
     *(GPT2, GPT_NEO, GPTJ, GPT_NEOX, GPT_NEOX_SERIAL, OPT, BLOOM, PHI, PHI_NORMED_HEADS),
     *(LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3),
     *(PHI3, OLMO2, SMOLLM3, GRANITE, STARCODER2, COHERE, COHERE_NORMED_HEADS, COHERE2, *FALCONS),

@@ -38,6 +38,7 @@ MAKE = {
     "granite": lambda: causal_model("granite"),
     "falcon-slopes": lambda: causal_model("falcon-slopes"),
     "modernbert": lambda: masked_model("modernbert"),
+    "deberta-v2-buckets": lambda: masked_model("deberta-v2-buckets"),
 }
 """Masked and causal models: gated, in parallel, with shared layers, with an encoder, with biases of their positions or
 angles that differ from layer to layer."""

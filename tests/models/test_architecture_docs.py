@@ -97,7 +97,7 @@ def test_the_example_is_not_in_kndb_already():
 
 
 def test_the_table_has_every_family():
-    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (.*?) \|.*\| `([a-z0-9_]+\.py)` \|$", TEXT, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_-]+)` \| (.*?) \|.*\| `([a-z0-9_]+\.py)` \|$", TEXT, flags=re.MULTILINE)
     stated = {family: (set(re.findall(r"`([\w-]+)`", types)), file) for family, types, file in rows}
     known = {adapter.family: set(adapter.model_types) for adapter in registry.ADAPTERS}
     assert {family: types for family, (types, _) in stated.items()} == known

@@ -194,6 +194,10 @@ def _no_bias(right: Adapter) -> Adapter:
     return replace(right, bias=lambda model, tokens: right.bias(model, tokens) * 0)
 
 
+def _exchanged(right: Adapter) -> Any:
+    return lambda model, layer, tokens: right.distances(model, layer, tokens)[::-1]
+
+
 WRONG: dict[str, tuple[str, Callable[[Adapter], Adapter]]] = {
     "words-alone": ("roberta", lambda right: replace(right, embed=lambda model, ids: _words(model, ids))),
     "no-activation": ("distilbert", lambda right: replace(right, head=(right.head[0], *right.head[2:]))),
@@ -208,6 +212,12 @@ WRONG: dict[str, tuple[str, Callable[[Adapter], Adapter]]] = {
     "one-layer-twice": ("albert-groups", lambda right: replace(right, layers=lambda m: right.layers(m)[:1] * 6)),
     "one-kind-of-angles": ("modernbert", lambda right: replace(right, rotary_kinds=None)),
     "unnormed": ("modernbert", lambda right: replace(right, norms=replace(right.norms, attention_input=None))),
+    "no-distances-in-deberta": ("deberta-v2", lambda right: replace(right, distances=None)),
+    "scaled-as-bert": (
+        "deberta-v2-buckets",
+        lambda right: replace(right, attention=replace(right.attention, scaling=None)),
+    ),
+    "distances-from-behind": ("deberta-v2-queries", lambda right: replace(right, distances=_exchanged(right))),
     "head-cut": ("electra-wide", lambda right: replace(right, head=right.head[1:])),
     "no-distances": ("t5", _no_bias),
     "scaled-scores": ("t5", lambda right: replace(right, attention=replace(right.attention, scaling=None))),
@@ -486,7 +496,11 @@ def test_modernbert_without_windows_takes_all_positions(make_case):
     run_engine(make_case("modernbert-biases").network, make_prompts("modernbert", [POSITIONS] * 2))
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith(("t5", "modernbert"))])
+BOUNDLESS = ("t5", "modernbert", "deberta-v2-buckets")
+"""No table of positions ends."""
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith(BOUNDLESS)])
 def test_the_longest_prompt_fits_the_positions(make_case, name):
     case = make_case(name)
     longest = case.network.adapter.max_tokens(case.exact.config)
@@ -514,6 +528,19 @@ def test_settings_under_which_an_adapter_would_be_wrong(tmp_path, name, setting,
     path.write_text(json.dumps(json.loads(path.read_text()) | {setting: value}))
     for use in (describe, load):
         with pytest.raises(UnsupportedModelError, match=f"{setting}={value}.*{VARIANTS[name].model_type[-7:]}"):
+            use(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "wanted"), [("relative_attention", False, True), ("conv_kernel_size", 3, 0)]
+)
+def test_settings_that_no_adapter_for_deberta_is_for(tmp_path, setting, value, wanted):
+    """A convolution's kernel size is no kernel that a configuration chooses."""
+    save(tmp_path, "deberta-v2")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {setting: value}))
+    for use in (describe, load):
+        with pytest.raises(UnsupportedModelError, match=f"a deberta-v2 configuration without .*{setting}={wanted}"):
             use(tmp_path)
 
 

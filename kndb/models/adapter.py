@@ -61,6 +61,7 @@ class Attention:
         query_norm: a norm on each head's query, if any; likewise `key_norm`.
         normed_together: these norms are on the queries or keys of all heads at once.
         softcap: the path of an attribute c: scores become c·tanh(score/c), unless it is None.
+        sinks: the path of a number for each head [h]: a score beside the others' that takes a share and gives nothing.
     """
 
     query_key_value: tuple[str, ...]
@@ -71,6 +72,7 @@ class Attention:
     key_norm: str | None = None
     normed_together: bool = False
     softcap: str | None = None
+    sinks: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,23 @@ class FeedForward:
     down: str
     slots: SlotLayout = SlotLayout.COLUMN
     gate: str | None = None
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Paths from a layer to the parts of a mixture of experts, in place of `FeedForward`.
+
+    Attributes:
+        router: gives rows' logits, and the weights and numbers of the experts that they are given to.
+        experts: the module of all experts, with `gate_up_proj` and `down_proj` [E, …].
+        activation: (that module, an expert's `gate_up_proj` of rows [r, 2m]) to the expert's activations [r, m].
+        slots: where an expert's part of `down_proj` holds a value slot.
+    """
+
+    router: str
+    experts: str
+    activation: Callable[[Any, torch.Tensor], torch.Tensor]
+    slots: SlotLayout = SlotLayout.COLUMN
 
 
 @dataclass(frozen=True)
@@ -207,7 +226,7 @@ class Adapter:
     layers: str | Callable[[Any], list[str]]
     embed: Callable[[Any, torch.Tensor], torch.Tensor]
     attention: Attention
-    ffn: FeedForward
+    ffn: FeedForward | Experts
     norms: Norms
     head: tuple[HeadStep, ...]
     final_norm: str | None = None

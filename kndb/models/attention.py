@@ -99,6 +99,7 @@ class AttentionBlock:
         self._normed_together = parts.normed_together
         self._scaling = self._factor(module, parts)
         self._softcap: float | None = optional(module, parts.softcap)
+        self._sinks: torch.Tensor | None = optional(module, parts.sinks)
         self.output = resolve(module, parts.output)
         self._size = int(self.output.weight.shape[1]) // heads
 
@@ -158,7 +159,7 @@ class AttentionBlock:
         """
         if self._distances is not None and bias is not None:
             bias = self._scores_of_distances(query, key, bias, self._distances)
-        if self._softcap is None:
+        if self._softcap is None and self._sinks is None:
             if causal and bias is not None:
                 bias, causal = bias + _future(query), False
             mixed = functional.scaled_dot_product_attention(
@@ -176,7 +177,7 @@ class AttentionBlock:
             scores = scores + bias
         if causal:
             scores = scores + _future(query)
-        return self._mix(scores.softmax(-1), value).transpose(1, 2).flatten(2)
+        return self._mix(self._shares(scores), value).transpose(1, 2).flatten(2)
 
     def attend_after_prefix(
         self,
@@ -206,7 +207,7 @@ class AttentionBlock:
         scores = torch.cat([self._scores(query, prefix_key), self._scaled(to_self, query.shape[-1])], dim=-1)
         if bias is not None:
             scores = scores + bias.unsqueeze(1)
-        weights = scores.softmax(-1)
+        weights = self._shares(scores)
         mixed = self._mix(weights[..., :-1], prefix_value) + weights[..., -1:] * own_value
         return mixed.transpose(1, 2).flatten(2)
 
@@ -222,9 +223,9 @@ class AttentionBlock:
         size, heads = self._size, self._heads
         shared = (together.shape[-1] // size - heads) // 2
         if self._layout is Heads.BY_HEAD:
-            by_key = together.unflatten(-1, (shared, -1, size))  # [N, R, h_kv, g + 2, s]
+            by_key = torch.unflatten(together, -1, (shared, -1, size))  # [N, R, h_kv, g + 2, s]
             return by_key[..., :-2, :].flatten(-3, -2), by_key[..., -2, :], by_key[..., -1, :]
-        query, key, value = together.unflatten(-1, (-1, size)).split([heads, shared, shared], dim=-2)
+        query, key, value = torch.unflatten(together, -1, (-1, size)).split([heads, shared, shared], dim=-2)
         return query, key, value
 
     def _norm_of_heads(self, norm: Any) -> Any:
@@ -250,6 +251,13 @@ class AttentionBlock:
     def _scaled(self, scores: torch.Tensor, size: int) -> torch.Tensor:
         scores = scores * (size**-0.5 if self._scaling is None else self._scaling)
         return scores if self._softcap is None else self._softcap * torch.tanh(scores / self._softcap)
+
+    def _shares(self, scores: torch.Tensor) -> torch.Tensor:
+        """The softmax of scores [N, h, R, T], beside the heads' sinks if there are any."""
+        if self._sinks is None:
+            return scores.softmax(-1)
+        sinks = self._sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
     def _scores_of_distances(
         self,

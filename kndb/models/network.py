@@ -71,12 +71,17 @@ class Network:
     @property
     def neurons(self) -> int:
         """FFN neurons per layer."""
-        return int(self.layers[0].down_matrix.shape[1])
+        return self.layers[0].layout.slots(self.layers[0].down_shape)
+
+    @property
+    def active_neurons(self) -> int:
+        """FFN neurons per layer that are computed for a token: all, or those of the experts that it is given to."""
+        return self.layers[0].block.active
 
     @property
     def hidden_size(self) -> int:
         """Width d of the residual stream."""
-        return int(self.layers[0].down_matrix.shape[0])
+        return self.layers[0].layout.width(self.layers[0].down_shape)
 
     @property
     def word_embeddings(self) -> torch.Tensor:

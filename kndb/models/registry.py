@@ -20,9 +20,11 @@ from .families.gemma import GEMMA, GEMMA2, GEMMA3
 from .families.gpt2 import GPT2
 from .families.gpt_neo import GPT_NEO
 from .families.gpt_neox import GPT_NEOX, GPT_NEOX_SERIAL
+from .families.gpt_oss import GPT_OSS
 from .families.gptj import GPTJ
 from .families.granite import GRANITE
 from .families.llama import LLAMA, MISTRAL, QWEN2
+from .families.mixtral import MIXTRAL, QWEN3_MOE
 from .families.modernbert import MODERNBERT
 from .families.olmo2 import OLMO2
 from .families.opt import OPT
@@ -39,6 +41,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     *(GPT2, GPT_NEO, GPTJ, GPT_NEOX, GPT_NEOX_SERIAL, OPT, BLOOM, PHI, PHI_NORMED_HEADS),
     *(LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3),
     *(PHI3, OLMO2, SMOLLM3, GRANITE, STARCODER2, COHERE, COHERE_NORMED_HEADS, COHERE2, *FALCONS),
+    *(MIXTRAL, QWEN3_MOE, GPT_OSS),
     *(T5, T5_GATED),
 )
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from causal_families import causal_model
 from masked_families import masked_model
-from tiny_models import down_projections, tiny_model
+from tiny_models import down_projections, opened, tiny_model
 
 from kndb.editing.planning.optimize import optimize
 from kndb.editing.planning.upper_layers import UpperLayers
@@ -37,6 +37,8 @@ MAKE = {
     "gemma3": lambda: causal_model("gemma3"),
     "granite": lambda: causal_model("granite"),
     "falcon-slopes": lambda: causal_model("falcon-slopes"),
+    "mixtral": lambda: opened(causal_model("mixtral")),
+    "gpt_oss": lambda: opened(causal_model("gpt_oss")),
     "modernbert": lambda: masked_model("modernbert"),
     "deberta-v2-buckets": lambda: masked_model("deberta-v2-buckets"),
 }

@@ -105,6 +105,15 @@ FACTORS = {
     "residual_multiplier": 0.7,
     "logits_scaling": 0.5,
 }
+SMALL_EXPERTS = {"num_experts": 5, "moe_intermediate_size": 20, "norm_topk_prob": True}
+LOCAL_EXPERTS = {
+    "num_local_experts": 3,
+    "num_experts_per_tok": 2,
+    "swiglu_limit": 0.5,
+    "sliding_window": 12,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+}
 NAMES_OF_FALCON: dict[str, str | None] = {"intermediate_size": "ffn_hidden_size"}
 NEWER_FALCON = {"new_decoder_architecture": True, "num_kv_heads": 2}
 
@@ -147,6 +156,14 @@ VARIANTS = {
     "falcon-new": Variant("falcon", {**NEWER_FALCON, "bias": True}, NAMES_OF_FALCON),
     "falcon-one-norm": Variant("falcon", {**NEWER_FALCON, "num_ln_in_parallel_attn": 1}, NAMES_OF_FALCON),
     "falcon-slopes": Variant("falcon", {**NEWER_FALCON, "alibi": True}, NAMES_OF_FALCON),
+    "mixtral": Variant("mixtral", {**OWN_HEAD_SIZE, "num_local_experts": 4}, neurons=4 * NEURONS),
+    "qwen3_moe": Variant("qwen3_moe", {**OWN_HEAD_SIZE, **SMALL_EXPERTS, "num_experts_per_tok": 3}, neurons=5 * 20),
+    "qwen3_moe-one": Variant(
+        "qwen3_moe",
+        {**OWN_HEAD_SIZE, **SMALL_EXPERTS, "num_experts_per_tok": 1, "norm_topk_prob": False},
+        neurons=5 * 20,
+    ),
+    "gpt_oss": Variant("gpt_oss", {**OWN_HEAD_SIZE, **LOCAL_EXPERTS}, neurons=3 * NEURONS),
 }
 """By name: a family, or a family and what is special, joined by a dash."""
 
@@ -164,9 +181,11 @@ def causal_model(name: str, seed: int = 0, **settings: Any) -> Any:
     torch.manual_seed(seed)
     # Fused attention leaves out Gemma 2's cap on scores.
     attention = "eager" if VARIANTS[name].model_type == "gemma2" else None
-    model = AutoModelForCausalLM.from_config(causal_config(name, **settings), attn_implementation=attention)
+    config = causal_config(name, **settings)
+    experts = {"experts_implementation": "eager"} if getattr(config, "num_experts_per_tok", None) else {}
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, **experts)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
+        for key, parameter in model.named_parameters():
+            if parameter.ndim == 1 or key.endswith("_bias"):
                 parameter += 0.1 * torch.randn_like(parameter)
     return model.eval()

@@ -20,6 +20,7 @@ from tiny_models import (
     brute_force,
     doubled,
     down_projections,
+    opened,
     probability,
     probability_changes,
     relative_error,
@@ -48,7 +49,7 @@ from kndb.records.recipes import read_recipe
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 WINDOW = 12
-WINDOWED = {"gpt_neo", "mistral", "qwen2", "gemma2", "gemma3", "starcoder2", "cohere2"}
+WINDOWED = {"gpt_neo", "mistral", "qwen2", "gemma2", "gemma3", "starcoder2", "cohere2", "gpt_oss"}
 PARALLEL = {"gptj", "gpt_neox", "phi", "phi-normed", "cohere", "cohere-normed", "cohere2"} | {
     f"falcon{special}" for special in ("", "-new", "-one-norm", "-slopes")
 }
@@ -63,8 +64,13 @@ SMOOTH: dict[str, dict[str, Any]] = {
     "opt": {"init_std": 0.1},
     # A norm on the FFN's output makes P(α) jump near 0, the sooner the smaller its epsilon is.
     **{name: {"initializer_range": 0.1, "rms_norm_eps": 0.3} for name in NORMED_OUTPUT},
+    # Where experts are chosen, P(α) may have a step: another choice in a layer above. Here all are chosen.
+    "mixtral": {"initializer_range": 0.1, "num_experts_per_tok": 4},
+    "qwen3_moe": {"initializer_range": 0.1, "num_experts_per_tok": 5},
+    "gpt_oss": {"initializer_range": 0.1, "num_experts_per_tok": 3, "swiglu_limit": 50.0},
 }
 del SMOOTH["opt-bare"]  # ReLU has kinks.
+del SMOOTH["qwen3_moe-one"]
 """Settings under which the gradient has no kinks and no spikes along the path."""
 
 
@@ -229,6 +235,11 @@ WRONG = {
     "unnormed-keys": ("olmo2", attention(key_norm=None)),
     "queries-first": ("falcon-new", attention(heads=Heads.SIDE_BY_SIDE)),
     "no-slopes": ("falcon-slopes", adapter(bias=None)),
+    "no-sinks": ("gpt_oss", attention(sinks=None)),
+    "other-activations": (
+        "mixtral",
+        lambda right: replace(right, ffn=replace(right.ffn, activation=lambda _, made: made.chunk(2, -1)[0])),
+    ),
     "norms-exchanged": (
         "falcon-new",
         lambda right: replace(right, norms=replace(right.norms, attention_input="ln_mlp", ffn_input="ln_attn")),
@@ -273,6 +284,7 @@ def silenced(model: Any, neurons: list[Neuron], ids: torch.Tensor) -> torch.Tens
 
         return hook
 
+    model = opened(model)
     handles = [
         module.register_forward_pre_hook(zero([neuron.index for neuron in neurons if neuron.layer == layer]))
         for layer, module in enumerate(down_projections(model))
@@ -430,6 +442,7 @@ def test_each_variant_has_its_own_adapter(name):
             "use_parallel_residual=True or use_parallel_residual=False",
         ),
         (SimpleNamespace(model_type="phi"), "qk_layernorm=False or qk_layernorm=True"),
+        (SimpleNamespace(model_type="qwen3_moe", mlp_only_layers=[1]), r"decoder_sparse_step=1, mlp_only_layers=\[\]"),
         (SimpleNamespace(model_type="cohere"), "use_qk_norm=False or use_qk_norm=True"),
         (SimpleNamespace(model_type="falcon", num_ln_in_parallel_attn=3), "new_decoder_architecture=False, "),
         (SimpleNamespace(model_type="opt", hidden_size=1024, word_embed_proj_dim=512), "word_embed_proj_dim=1024"),
@@ -460,6 +473,8 @@ UNSUPPORTED = [
     ("gemma3", {"use_bidirectional_attention": True}),
     ("gemma3", {"rope_parameters": {"full_attention": CHANGING["rope_parameters"]}}),
     *((name, CHANGING) for name in ("gpt_neox", "phi", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")),
+    *((name, CHANGING) for name in ("mixtral", "qwen3_moe", "gpt_oss")),
+    ("qwen3_moe", {"num_experts": 0}),
     *((name, CHANGING) for name in ("olmo2", "smollm3", "granite", "starcoder2", "cohere", "cohere2", "falcon")),
 ]
 

@@ -14,7 +14,6 @@ from kndb.editing.objects.slots import edited
 from kndb.editing.planning.recipes import UpdateRule, plan
 from kndb.errors import EditError
 from kndb.models.directions import gradient_directions, input_directions, output_directions
-from kndb.models.layout import SlotLayout
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
@@ -63,7 +62,7 @@ def slope(model: Any, slot: torch.Tensor, direction: torch.Tensor, token: int) -
 
 def slot_of(network: Network, layer: int, index: int) -> torch.Tensor:
     weight = down_projections(network.model)[layer].weight
-    return weight[index] if network.adapter.ffn.slots is SlotLayout.ROW else weight[:, index]
+    return weight[index] if network.adapter.family == "gpt2" else weight[:, index]
 
 
 @EVERY

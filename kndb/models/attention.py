@@ -225,7 +225,7 @@ class AttentionBlock:
         if self._layout is Heads.BY_HEAD:
             by_key = torch.unflatten(together, -1, (shared, -1, size))  # [N, R, h_kv, g + 2, s]
             return by_key[..., :-2, :].flatten(-3, -2), by_key[..., -2, :], by_key[..., -1, :]
-        query, key, value = torch.unflatten(together, -1, (-1, size)).split([heads, shared, shared], dim=-2)
+        query, key, value = torch.split(torch.unflatten(together, -1, (-1, size)), [heads, shared, shared], dim=-2)
         return query, key, value
 
     def _norm_of_heads(self, norm: Any) -> Any:

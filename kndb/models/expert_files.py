@@ -86,8 +86,8 @@ def as_loaded(entries: Mapping[str, Mapping[str, Any]], names: Mapping[str, int]
                 raise ModelError(f"the weights lack {one}, a part of {name}; fetch the checkpoint again")
             if entries[one]["shape"] != first["shape"]:
                 raise ModelError(
-                    f"{one} has the shape {list(entries[one]['shape'])} among the weights, and "
-                    f"{parts[0].format(0)} has {list(first['shape'])}; the two are not of one model: fetch the checkpoint again"
+                    f"{one} has the shape {list(entries[one]['shape'])} among the weights, and {parts[0].format(0)} "
+                    f"has {list(first['shape'])}; the two are not of one model: fetch the checkpoint again"
                 )
             del found[one]
         rows, *others = first["shape"]

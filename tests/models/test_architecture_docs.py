@@ -21,7 +21,7 @@ from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
 from kndb.attribution.settings import AttributionSettings
 from kndb.models import registry
-from kndb.models.adapter import Adapter, Attention, FeedForward, Norms
+from kndb.models.adapter import Adapter, Attention, Experts, FeedForward, Norms
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 
@@ -106,7 +106,8 @@ def test_the_table_has_every_family():
 
 
 @pytest.mark.parametrize(
-    ("part", "prefix"), [(Adapter, ""), (Attention, "attention."), (FeedForward, "ffn."), (Norms, "norms.")]
+    ("part", "prefix"),
+    [(Adapter, ""), (Attention, "attention."), (FeedForward, "ffn."), (Norms, "norms."), (Experts, "experts.")],
 )
 def test_the_page_explains_every_field(part, prefix):
     section = TEXT.partition("## What an adapter states")[2].partition("## Adding one")[0]

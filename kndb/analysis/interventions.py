@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import AttributionError, ModelError, UsageError
 from ..models.answers import answer_logits
+from ..models.feed_forward import ExpertBlock, FeedForwardBlock
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records.models import Neuron
@@ -203,8 +204,8 @@ def _hooked(network: Network, questions: Sequence[NeuronQuestion], action: Neuro
     chosen = _by_layer(network, questions)
     with ExitStack() as stack:
         turns = [
-            stack.enter_context(_hook(module, layers, chosen, len(questions), action))
-            for module, layers in _modules(network)
+            stack.enter_context(_hook(network.layers[layers[0]].block, layers, chosen, len(questions), action))
+            for layers in _sharing(network)
             if any(layer in chosen for layer in layers)
         ]
         yield
@@ -215,36 +216,63 @@ def _hooked(network: Network, questions: Sequence[NeuronQuestion], action: Neuro
 
 @contextmanager
 def _hook(
-    module: nn.Module, layers: Sequence[int], chosen: Mapping[int, ChosenEntries], rows: int, action: NeuronAction
+    block: FeedForwardBlock,
+    layers: Sequence[int],
+    chosen: Mapping[int, ChosenEntries],
+    rows: int,
+    action: NeuronAction,
 ) -> Iterator[Iterator[int]]:
-    """Hooks a down projection; layers that share it are told apart by the order of its calls."""
+    """Hooks what writes neurons' value slots; layers that share it are told apart by the order of its calls."""
     turns = iter(layers)
 
-    def before(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def turn() -> int:
         layer = next(turns, None)
         if layer is None:
             raise ModelError(
                 "the model used a down projection more often than it has layers; kndb needs one call for each layer"
             )
+        return layer
+
+    def before(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        layer = turn()
         if layer not in chosen:
             return None
         neurons = inputs[0].reshape(rows, -1, inputs[0].shape[-1])  # Some families flatten rows and positions.
         changed = action(neurons, chosen[layer])
         return None if changed is None else (changed.reshape(inputs[0].shape), *inputs[1:])
 
-    handle = module.register_forward_pre_hook(before)
+    def after(_module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+        """Of experts, no vector of all neurons enters a module: a change is added to what they write."""
+        assert isinstance(block, ExpertBlock)
+        layer = turn()
+        if layer not in chosen:
+            return None
+        row, position, index = chosen[layer]
+        at = torch.arange(rows, device=output.device) * (len(output) // rows)
+        at[row] += position  # Of a row's neurons, which are all of one position, the last counts.
+        states, experts, weights = (part[at] for part in inputs)
+        neurons = block.neurons_of(states, experts, weights).unsqueeze(1)
+        changed = action(neurons, (row, torch.zeros_like(position), index))
+        if changed is None:
+            return None
+        return output.index_add(0, at, block.written((changed - neurons)[:, 0]))
+
+    if isinstance(block, ExpertBlock):
+        handle = block.down.register_forward_hook(after)
+    else:
+        handle = block.down.register_forward_pre_hook(before)
     try:
         yield turns
     finally:
         handle.remove()
 
 
-def _modules(network: Network) -> list[tuple[nn.Module, list[int]]]:
-    """Each down projection with the layers that use it, in order."""
-    modules: dict[int, tuple[nn.Module, list[int]]] = {}
+def _sharing(network: Network) -> list[list[int]]:
+    """The layers that share a down projection, in order."""
+    layers: dict[int, list[int]] = {}
     for number, layer in enumerate(network.layers):
-        modules.setdefault(id(layer.down), (layer.down, []))[1].append(number)
-    return list(modules.values())
+        layers.setdefault(id(layer.down), []).append(number)
+    return list(layers.values())
 
 
 def _by_layer(network: Network, questions: Sequence[NeuronQuestion]) -> dict[int, ChosenEntries]:

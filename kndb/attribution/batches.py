@@ -7,7 +7,7 @@ from itertools import groupby
 
 import torch
 
-from ..models.adapter import Blank
+from ..models.adapter import Blank, FeedForward
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from .continuation import PromptBatch
@@ -62,8 +62,9 @@ def automatic_size(network: Network, prompt: EncodedPrompt) -> int:
 def _bytes_per_row(network: Network, tokens: int) -> int:
     """Activations kept for the backward pass by one copy of a prompt through all layers and the head."""
     perturbed = tokens if network.adapter.blank is Blank.MASK else 1
-    hidden, neurons, heads = network.hidden_size, network.neurons, network.heads
-    inner = (3 if network.adapter.ffn.gate is None else 4) * neurons
+    hidden, neurons, heads = network.hidden_size, network.active_neurons, network.heads
+    ffn = network.adapter.ffn
+    inner = (3 if isinstance(ffn, FeedForward) and ffn.gate is None else 4) * neurons
     per_layer = perturbed * (12 * hidden + inner) + heads * perturbed * tokens
     vocabulary = int(network.word_embeddings.shape[0])
     # The head's logits are taken to single precision, whatever the layers compute in.

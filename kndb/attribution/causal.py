@@ -95,9 +95,9 @@ def _forward(
             attended = layer.attention.attend(query, key, value, bias=prefix_bias, causal=True)
             before = layer.complete(before, layer.residual(before, attended, encoded))
         residual = _row_residual(layer, row, memory, prefix, encoded)
-        activation = layer.neurons(row, residual)
-        output = layer.down(activation)
-        answers.add(residual[:, 0], activation[:, 0], output[:, 0])
+        activation, beside = layer.neurons(row, residual), layer.beside(row, residual)
+        output = layer.written(activation, beside)
+        answers.add(residual[:, 0], activation[:, 0], output[:, 0], layer.bias if beside is None else beside[:, 0])
         row = layer.finish(residual, output + leaves[number].unsqueeze(1))
     return answers, row[:, 0], memory
 

@@ -51,14 +51,17 @@ class AnswerRows:
         activations: w̄ of each layer, [B, n].
         outputs: the FFN's output row of each layer, [B, d].
         residuals: what that output is added to, [B, d].
+        silent: what would be the FFN's output if all neurons were at zero, [d] or [B, d].
     """
 
     activations: list[torch.Tensor] = field(default_factory=list)
     outputs: list[torch.Tensor] = field(default_factory=list)
     residuals: list[torch.Tensor] = field(default_factory=list)
+    silent: list[torch.Tensor] = field(default_factory=list)
 
-    def add(self, residual: torch.Tensor, activation: torch.Tensor, output: torch.Tensor) -> None:
+    def add(self, residual: torch.Tensor, activation: torch.Tensor, output: torch.Tensor, silent: torch.Tensor) -> None:
         """Notes the next layer's rows, outside the graph."""
+        self.silent.append(silent.detach())
         self.residuals.append(residual.detach())
         self.activations.append(activation.detach())
         self.outputs.append(output.detach())

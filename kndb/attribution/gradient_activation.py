@@ -12,7 +12,7 @@ def gradient_x_activation(continuation: Continuation, selected: torch.Tensor, op
     """w̄_i · ∂P/∂w_i at α = 1, of all layers from the one backward pass of the base: [S, L, n]."""
     base = continuation.base
     scores = [
-        base.activations[number][selected] * (base.gradients[number][selected] @ layer.down_matrix)
+        base.activations[number][selected] * layer.block.on_slots(base.gradients[number][selected])
         for number, layer in enumerate(continuation.network.layers)
     ]
     return PromptScores(torch.stack(scores, dim=1).to(base.odds.dtype), None, torch.ones_like(selected))

@@ -134,7 +134,7 @@ class _Nodes:
         selected: indices into the batch, [S].
         most_rows: nodes to run at once.
         at_one: log odds of the unmodified network for each integral, [L·S].
-        bias: of each layer's down projection, [L, d].
+        bias: what each layer's FFN writes at α = 0, [L, 1, d]; [L, S, d] where that depends on the prompt.
         written: W·w̄ of each integral, [L·S, d].
     """
 
@@ -149,9 +149,10 @@ class _Nodes:
     def of(cls, continuation: Continuation, selected: torch.Tensor, most_rows: int) -> _Nodes:
         """The integrals of some prompts of a batch."""
         base, layers = continuation.base, continuation.network.layers
-        bias = torch.stack([layer.bias for layer in layers])
+        silent = base.rows.silent
+        bias = torch.stack([one.unsqueeze(0) if one.ndim == 1 else one[selected] for one in silent])
         outputs = torch.stack([output[selected] for output in base.outputs])
-        written = (outputs - bias.unsqueeze(1)).flatten(0, 1)
+        written = (outputs - bias).flatten(0, 1)
         return cls(continuation, selected, most_rows, base.odds[selected].repeat(len(layers)), bias, written)
 
     @property
@@ -171,7 +172,7 @@ class _Nodes:
 
     def integral_of_nothing(self) -> torch.Tensor:
         """Zeros for every integral, [L·S, d]."""
-        return self.at_one.new_zeros(self.count, self.bias.shape[1])
+        return self.at_one.new_zeros(self.count, self.bias.shape[-1])
 
     def scores(self, integral: torch.Tensor) -> torch.Tensor:
         """w̄ ⊙ (Wᵀ · integral) for integrals [L·S, d]: [S, L, n]."""
@@ -179,7 +180,7 @@ class _Nodes:
         by_layer = []
         for number, layer in enumerate(self.continuation.network.layers):
             rows = integral[number * len(self.selected) : (number + 1) * len(self.selected)]
-            projected = rows.to(layer.down_matrix.dtype) @ layer.down_matrix
+            projected = layer.block.on_slots(rows.to(layer.block.weight.dtype))
             by_layer.append(base.activations[number][self.selected].to(rows.dtype) * projected.to(rows.dtype))
         return torch.stack(by_layer, dim=1)
 
@@ -203,7 +204,7 @@ class _Nodes:
     def evaluate_all(self, owner: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
         """Log odds [N], P′ [N] and ∂P/∂o [N, d] of nodes, in their order."""
         odds, slopes = np.empty(len(owner)), np.empty(len(owner))
-        gradients = self.at_one.new_empty(len(owner), self.bias.shape[1])
+        gradients = self.at_one.new_empty(len(owner), self.bias.shape[-1])
         for place, some_odds, some_gradients in self.evaluate(owner, alpha):
             wide = some_gradients.to(self.at_one.dtype)
             gradients[torch.from_numpy(place).to(wide.device)] = wide
@@ -215,7 +216,8 @@ class _Nodes:
         """o(α) of some nodes: [R, d]."""
         which = torch.from_numpy(owner).to(self.bias.device)
         factor = torch.from_numpy(alpha).to(self.bias.device, self.bias.dtype).unsqueeze(-1)
-        return self.bias[which // len(self.selected)] + factor * self.written[which]
+        layer, prompt = which // len(self.selected), which % len(self.selected)
+        return self.bias[layer, prompt % self.bias.shape[1]] + factor * self.written[which]
 
     def _odds(self, owner: np.ndarray, rows: torch.Tensor) -> torch.Tensor:
         layers = (owner // len(self.selected)).tolist()

@@ -39,11 +39,14 @@ def _layer_scores(continuation: Continuation, number: int, selected: torch.Tenso
         residual, whole = base.residuals[number][index], base.outputs[number][index]
         answer = int(continuation.batch.answer[index])
         without = layer.finish_with_part(residual, whole, torch.zeros_like(whole))
-        parts = []
-        for neurons in torch.split(torch.arange(network.neurons, device=slots.device), most_rows):
-            written = base.activations[number][index, neurons].unsqueeze(-1) * slots[neurons]
-            parts.append(_log_probability(network, layer.finish_with_part(residual, whole, written), answer))
-        scores.append(torch.cat(parts) - _log_probability(network, without.unsqueeze(0), answer))
+        before = _log_probability(network, without.unsqueeze(0), answer)
+        activations = base.activations[number][index]
+        increases = before.new_zeros(network.neurons)  # Neurons at zero write nothing: those of other experts, say.
+        for neurons in torch.split(activations.nonzero().flatten(), most_rows):
+            written = activations[neurons].unsqueeze(-1) * slots[neurons]
+            after = _log_probability(network, layer.finish_with_part(residual, whole, written), answer)
+            increases[neurons] = after - before
+        scores.append(increases)
     return torch.stack(scores) if scores else base.odds.new_zeros(0, network.neurons)
 
 

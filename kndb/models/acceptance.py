@@ -21,10 +21,11 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from ..errors import ModelError
-from .adapter import Adapter
+from .adapter import Adapter, Experts
 from .checkpoint_files import CONFIGURATION, CheckpointFiles, sealed
+from .expert_files import as_loaded
 from .fingerprint import FLOATING, fingerprint
-from .loading import attention_of, auto_class, configuration, known_files, model_class, quiet, require_tokenizer
+from .loading import auto_class, configuration, implementations_of, known_files, model_class, quiet, require_tokenizer
 from .network import Network
 from .registry import adapter_for
 from .weights import Header, read_headers
@@ -148,19 +149,29 @@ def _without_weights(files: CheckpointFiles, adapter: Adapter, config: Any, head
         if files.pickled:
             return network
         _require_as_many(files, network, headers)
-        stand_ins = {name: _stand_in(entry) for name, entry in headers.items()}
+        stand_ins = {name: _stand_in(entry) for name, entry in _together(network, headers).items()}
         with quiet():
             _, report = chosen.from_pretrained(
                 None,
                 config=config,
                 state_dict=stand_ins,
-                attn_implementation=attention_of(adapter, config),
+                **implementations_of(adapter, config),
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"no model can be made from {files.folder / CONFIGURATION}: {error}") from error
     _require_complete(files, adapter, report)
     return network
+
+
+def _together(network: Network, headers: Entries) -> Entries:
+    """The entries with those of single experts as one: transformers would put even stand-ins together in memory."""
+    names = {
+        name: int(parameter.shape[0])
+        for name, parameter in network.model.named_parameters()
+        if parameter.ndim == 3 and isinstance(network.adapter.ffn, Experts)
+    }
+    return as_loaded(headers, names)
 
 
 def _stand_in(entry: Mapping[str, Any]) -> torch.Tensor:

@@ -8,7 +8,7 @@ adapter; `registry.py` lists them. `layer.py` says how a layer is computed from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -35,7 +35,8 @@ class Heads(Enum):
     SIDE_BY_SIDE = "side-by-side"
     """All queries, then all keys, then all values, as in GPT-2."""
     BY_HEAD = "by-head"
-    """Query, key and value of the first head, then those of the second, as in GPT-NeoX."""
+    """Query, key and value of the first head, then those of the second, as in GPT-NeoX; where heads share a key and
+    value, the queries of these heads, their key and their value, as in Falcon."""
 
 
 class Rotation(Enum):
@@ -55,18 +56,23 @@ class Attention:
         query_key_value: three projections, or one that gives all three.
         output: the projection after attention.
         heads: how one projection lays out the three; unused where there are three.
-        scaling: the factor on query·key: an attribute's path, a number, or None for 1/√(head size).
+        scaling: the factor on query·key: an attribute's path, a number, a function of the layer, or None for
+            1/√(head size).
         query_norm: a norm on each head's query, if any; likewise `key_norm`.
+        normed_together: these norms are on the queries or keys of all heads at once.
         softcap: the path of an attribute c: scores become c·tanh(score/c), unless it is None.
+        sinks: the path of a number for each head [h]: a score beside the others' that takes a share and gives nothing.
     """
 
     query_key_value: tuple[str, ...]
     output: str
     heads: Heads = Heads.SIDE_BY_SIDE
-    scaling: str | float | None = None
+    scaling: str | float | Callable[[Any], float] | None = None
     query_norm: str | None = None
     key_norm: str | None = None
+    normed_together: bool = False
     softcap: str | None = None
+    sinks: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class FeedForward:
         activation: the non-linearity, a module or function.
         down: the projection out; its input are the neurons.
         slots: where its weight holds a value slot.
-        gate: in a gated block, the projection that goes through the non-linearity: neurons = act(gate)·up.
+        gate: in a gated block, the projection that goes through the non-linearity: neurons = act(gate)·up. The path
+            of `up`, where one projection gives both: all gates, then all that they are multiplied by.
     """
 
     up: str
@@ -86,6 +93,23 @@ class FeedForward:
     down: str
     slots: SlotLayout = SlotLayout.COLUMN
     gate: str | None = None
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Paths from a layer to the parts of a mixture of experts, in place of `FeedForward`.
+
+    Attributes:
+        router: gives rows' logits, and the weights and numbers of the experts that they are given to.
+        experts: the module of all experts, with `gate_up_proj` and `down_proj` [E, …].
+        activation: (that module, an expert's `gate_up_proj` of rows [r, 2m]) to the expert's activations [r, m].
+        slots: where an expert's part of `down_proj` holds a value slot.
+    """
+
+    router: str
+    experts: str
+    activation: Callable[[Any, torch.Tensor], torch.Tensor]
+    slots: SlotLayout = SlotLayout.COLUMN
 
 
 @dataclass(frozen=True)
@@ -107,7 +131,18 @@ class Norms:
     ffn_sum: str | None = None
 
 
-HeadStep = str | Callable[[Any, torch.Tensor], torch.Tensor]
+@dataclass(frozen=True)
+class WordLogits:
+    """A head's step where no module has it: rows times the word embeddings, plus a bias.
+
+    Attributes:
+        bias: the path of the bias, from the model.
+    """
+
+    bias: str
+
+
+HeadStep = str | WordLogits | Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 def config_positions(config: Any) -> int:
@@ -142,6 +177,10 @@ ConfigurationValues = tuple[tuple[str, object], ...]
 
 CHANGING_ROTARY: ConfigurationValues = (("rope_parameters.rope_type", "longrope"),)
 """Rotary embeddings whose angles depend on how long the sequence is, padding included."""
+CHANGING_ROTARY_OF_KINDS: ConfigurationValues = tuple(
+    (f"rope_parameters.{kind}.rope_type", "longrope") for kind in ("full_attention", "sliding_attention")
+)
+"""The same of layers of different kinds."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +201,15 @@ class Adapter:
         final_norm: the norm between the last layer and the head that the body applies itself.
         parallel: attention and feed-forward block both read the layer's input.
         rotation: which entries rotary embeddings turn together; None without rotary embeddings.
-        rotary: (model, positions [T]) to cosines and sines [T, r] of the rotated entries.
+        rotary: (model, positions [T]) to cosines and sines [T, r] of the rotated entries; [k, T, r] where layers are of
+            k kinds.
+        rotary_kinds: a function of the configuration that gives each layer's kind, 0 to k − 1, or None where a layer
+            does not turn anything; without it, all are of kind 0.
         bias: (model, T) to what is added to the attention scores between T positions, [heads or 1, T, T].
+        distances: (model, layer, T) to keys and queries, each [h, 2T − 1, s] or None, that stand for the distances
+            −(T − 1) to T − 1 of a query's position from a key's: scores count each query times the key of its distance,
+            and each key times the query.
+        factor: the path, from a layer, of a number that multiplies what either block adds to the residual stream.
         cross_attention: a decoder layer's attention over the encoder's output.
         encoder: the encoder.
         max_tokens: the number of tokens that a configuration allows, before attention windows would matter.
@@ -180,14 +226,17 @@ class Adapter:
     layers: str | Callable[[Any], list[str]]
     embed: Callable[[Any, torch.Tensor], torch.Tensor]
     attention: Attention
-    ffn: FeedForward
+    ffn: FeedForward | Experts
     norms: Norms
     head: tuple[HeadStep, ...]
     final_norm: str | None = None
     parallel: bool = False
     rotation: Rotation | None = None
     rotary: Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
+    rotary_kinds: Callable[[Any], Sequence[int | None]] | None = None
     bias: Callable[[Any, int], torch.Tensor] | None = None
+    distances: Callable[[Any, Any, int], tuple[torch.Tensor | None, torch.Tensor | None]] | None = None
+    factor: str | None = None
     cross_attention: Attention | None = None
     encoder: str | None = None
     max_tokens: Callable[[Any], int] = config_positions

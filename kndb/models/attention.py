@@ -6,8 +6,9 @@ g·h_kv = h share keys and values by groups of g.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,12 +17,14 @@ from torch.nn import functional
 from .adapter import Attention, Heads, Rotation
 from .paths import optional, resolve
 
+DistanceParts = tuple[torch.Tensor | None, torch.Tensor | None]
+"""Keys and queries that stand for the distances −(T − 1) to T − 1, each [h, 2T − 1, s] or None."""
 RotaryAngles = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and sines of rows' positions, [N or 1, 1, R, r]."""
+"""Cosines and sines of rows' positions for each of k kinds of layers, [N or 1, k, R, r]."""
 
 
 def rotate(vectors: torch.Tensor, turn: RotaryAngles, rotation: Rotation) -> torch.Tensor:
-    """Turns the first r entries of vectors [N, h, R, s] by their positions' angles."""
+    """Turns the first r entries of vectors [N, h, R, s] by their positions' angles, of which there is one kind."""
     cosine, sine = turn
     turned, kept = vectors[..., : cosine.shape[-1]], vectors[..., cosine.shape[-1] :]
     if rotation is Rotation.HALVES:
@@ -38,18 +41,19 @@ class Positions:
     """What the positions of sequences of length T bring to attention.
 
     Attributes:
-        turn: cosines and sines of all positions, [1, 1, T, r]; None without rotary embeddings.
-        bias: added to the scores, [1 or h, T, T]; None where nothing is.
+        turn: cosines and sines of all positions, [1, k, T, r]; None without rotary embeddings.
+        bias: added to the scores, [1 or h, T, T]; where distances have keys and queries of their own, the number of
+            each distance among them instead; None without either.
     """
 
     turn: RotaryAngles | None
     bias: torch.Tensor | None
 
     def turn_of(self, position: torch.Tensor) -> RotaryAngles | None:
-        """Cosines and sines of one position per sequence: positions [N] to [N, 1, 1, r]."""
+        """Cosines and sines of one position per sequence: positions [N] to [N, k, 1, r]."""
         if self.turn is None:
             return None
-        cosine, sine = (part[0, 0][position][:, None, None] for part in self.turn)
+        cosine, sine = (part[0, :, position].transpose(0, 1).unsqueeze(2) for part in self.turn)
         return cosine, sine
 
     def turn_slice(self, start: int, stop: int) -> RotaryAngles | None:
@@ -64,34 +68,55 @@ class Positions:
 
 
 class AttentionBlock:
-    """One attention block of a layer: projections, scores, output."""
+    """One attention block of a layer: projections, scores, output.
 
-    def __init__(self, module: nn.Module, parts: Attention, heads: int, rotation: Rotation | None) -> None:
+    Args:
+        module: the layer.
+        parts: where it has what.
+        heads: its number of heads.
+        rotation: which entries are turned together.
+        kind: by which of the kinds of angles; None if it turns nothing.
+        distances: gives what stands for distances between T positions.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        parts: Attention,
+        heads: int,
+        rotation: Rotation | None,
+        kind: int | None = 0,
+        distances: Callable[[int], DistanceParts] | None = None,
+    ) -> None:
         self._projections = [resolve(module, path) for path in parts.query_key_value]
         self._layout = parts.heads
         self._heads = heads
-        self._rotation = rotation
+        self._rotation = None if kind is None else rotation
+        self._kind = kind or 0
+        self._distances = distances
         self._query_norm = optional(module, parts.query_norm)
         self._key_norm = optional(module, parts.key_norm)
+        self._normed_together = parts.normed_together
         self._scaling = self._factor(module, parts)
         self._softcap: float | None = optional(module, parts.softcap)
+        self._sinks: torch.Tensor | None = optional(module, parts.sinks)
         self.output = resolve(module, parts.output)
+        self._size = int(self.output.weight.shape[1]) // heads
 
     def _factor(self, module: nn.Module, parts: Attention) -> float | None:
         if isinstance(parts.scaling, str):
             return float(resolve(module, parts.scaling))
-        return parts.scaling  # None: scaled dot products divide by √(head size) on their own.
+        # None: scaled dot products divide by √(head size) on their own.
+        return parts.scaling(module) if callable(parts.scaling) else parts.scaling
 
     def query(self, source: torch.Tensor, turn: RotaryAngles | None = None) -> torch.Tensor:
         """Queries of rows alone: [N, R, d] to [N, h, R, s]. For blocks with a projection of their own for them."""
-        query = self._projections[0](source).unflatten(-1, (self._heads, -1)).transpose(1, 2)
-        return self._placed(query, self._query_norm, turn)
+        return self._placed(self._projected(0, source, self._query_norm), self._norm_of_heads(self._query_norm), turn)
 
     def key_value(self, source: torch.Tensor, turn: RotaryAngles | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of rows alone: [N, R, d] to twice [N, h_kv, R, s]. For blocks with three projections."""
-        size = self._projections[0].weight.shape[0] // self._heads
-        key, value = (part(source).unflatten(-1, (-1, size)).transpose(1, 2) for part in self._projections[1:])
-        return self._placed(key, self._key_norm, turn), value
+        key, value = self._projected(1, source, self._key_norm), self._projected(2, source, None)
+        return self._placed(key, self._norm_of_heads(self._key_norm), turn), value.transpose(1, 2)
 
     def query_key_value(
         self, source: torch.Tensor, turn: RotaryAngles | None = None
@@ -99,13 +124,12 @@ class AttentionBlock:
         """Query, key and value of rows: [N, R, d] to [N, h, R, s] and twice [N, h_kv, R, s]."""
         if len(self._projections) > 1:
             return (self.query(source, turn), *self.key_value(source, turn))
-        fused = self._projections[0](source)
-        if self._layout is Heads.BY_HEAD:
-            parts = fused.unflatten(-1, (self._heads, 3, -1)).unbind(-2)
-        else:
-            parts = fused.unflatten(-1, (3, self._heads, -1)).unbind(-3)
-        query, key, value = (part.transpose(1, 2) for part in parts)
-        return self._placed(query, self._query_norm, turn), self._placed(key, self._key_norm, turn), value
+        query, key, value = self._parted(self._projections[0](source))
+        return (
+            self._placed(query, self._query_norm, turn),
+            self._placed(key, self._key_norm, turn),
+            value.transpose(1, 2),
+        )
 
     @property
     def separate(self) -> bool:
@@ -127,13 +151,15 @@ class AttentionBlock:
             query: [N, h, R, s].
             key: [N, h_kv, T, s], as is value.
             value: the keys' values.
-            bias: added to the scores, broadcast to [N, h, R, T].
+            bias: added to the scores, broadcast to [N, h, R, T]; or the distances' numbers, broadcast to the same.
             causal: only over keys up to the query's own position; R = T then.
 
         Returns:
             [N, R, h·s].
         """
-        if self._softcap is None:
+        if self._distances is not None and bias is not None:
+            bias = self._scores_of_distances(query, key, bias, self._distances)
+        if self._softcap is None and self._sinks is None:
             if causal and bias is not None:
                 bias, causal = bias + _future(query), False
             mixed = functional.scaled_dot_product_attention(
@@ -151,7 +177,7 @@ class AttentionBlock:
             scores = scores + bias
         if causal:
             scores = scores + _future(query)
-        return self._mix(scores.softmax(-1), value).transpose(1, 2).flatten(2)
+        return self._mix(self._shares(scores), value).transpose(1, 2).flatten(2)
 
     def attend_after_prefix(
         self,
@@ -181,14 +207,40 @@ class AttentionBlock:
         scores = torch.cat([self._scores(query, prefix_key), self._scaled(to_self, query.shape[-1])], dim=-1)
         if bias is not None:
             scores = scores + bias.unsqueeze(1)
-        weights = scores.softmax(-1)
+        weights = self._shares(scores)
         mixed = self._mix(weights[..., :-1], prefix_value) + weights[..., -1:] * own_value
         return mixed.transpose(1, 2).flatten(2)
 
+    def _projected(self, which: int, source: torch.Tensor, norm: Any) -> torch.Tensor:
+        """Queries, keys or values by their own projection, [N, R, h, s], normed if the norm is on all heads at once."""
+        vectors = self._projections[which](source)
+        if norm is not None and self._normed_together:
+            vectors = norm(vectors)
+        return cast("torch.Tensor", vectors.unflatten(-1, (-1, self._size)))
+
+    def _parted(self, together: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What one projection gives, [N, R, (h + 2·h_kv)·s], as [N, R, h, s] and twice [N, R, h_kv, s]."""
+        size, heads = self._size, self._heads
+        shared = (together.shape[-1] // size - heads) // 2
+        if self._layout is Heads.BY_HEAD:
+            by_key = torch.unflatten(together, -1, (shared, -1, size))  # [N, R, h_kv, g + 2, s]
+            return by_key[..., :-2, :].flatten(-3, -2), by_key[..., -2, :], by_key[..., -1, :]
+        query, key, value = torch.split(torch.unflatten(together, -1, (-1, size)), [heads, shared, shared], dim=-2)
+        return query, key, value
+
+    def _norm_of_heads(self, norm: Any) -> Any:
+        return None if self._normed_together else norm
+
     def _placed(self, vectors: torch.Tensor, norm: Any, turn: RotaryAngles | None) -> torch.Tensor:
+        """Vectors [N, R, h, s] normed, [N, h, R, s], and turned."""
         if norm is not None:
             vectors = norm(vectors)
-        return vectors if turn is None or self._rotation is None else rotate(vectors, turn, self._rotation)
+        vectors = vectors.transpose(1, 2)
+        if turn is None or self._rotation is None:
+            return vectors
+        if turn[0].shape[1] > 1:
+            turn = turn[0][:, self._kind : self._kind + 1], turn[1][:, self._kind : self._kind + 1]
+        return rotate(vectors, turn, self._rotation)
 
     def _scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """Scores of queries [N, h, R, s] against keys [N, h_kv, T, s]: [N, h, R, T]."""
@@ -199,6 +251,31 @@ class AttentionBlock:
     def _scaled(self, scores: torch.Tensor, size: int) -> torch.Tensor:
         scores = scores * (size**-0.5 if self._scaling is None else self._scaling)
         return scores if self._softcap is None else self._softcap * torch.tanh(scores / self._softcap)
+
+    def _shares(self, scores: torch.Tensor) -> torch.Tensor:
+        """The softmax of scores [N, h, R, T], beside the heads' sinks if there are any."""
+        if self._sinks is None:
+            return scores.softmax(-1)
+        sinks = self._sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
+
+    def _scores_of_distances(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        numbers: torch.Tensor,
+        distances: Callable[[int], DistanceParts],
+    ) -> torch.Tensor | None:
+        """What distances add to scores: queries [N, h, R, s], keys [N, h, T, s], numbers as `bias`: [N, h, R, T]."""
+        keys, queries = distances(key.shape[2])
+        places = numbers.expand(*query.shape[:3], key.shape[2])
+        found = None
+        if keys is not None:
+            found = (query @ keys.transpose(-1, -2)).gather(-1, places)
+        if queries is not None:
+            turned_around = (queries @ key.transpose(-1, -2)).gather(-2, places)
+            found = turned_around if found is None else found + turned_around
+        return None if found is None else self._scaled(found, query.shape[-1])
 
     def _mix(self, weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Values [N, h_kv, T, s] summed with weights [N, h, R, T]: [N, h, R, s]."""

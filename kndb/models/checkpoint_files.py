@@ -185,8 +185,13 @@ def _without_code(values: dict[str, Any]) -> dict[str, Any]:
     return {
         name: _without_code(value) if isinstance(value, dict) else value
         for name, value in values.items()
-        if not _CHOOSES_CODE.search(name)
+        if not _chooses_code(name, value)
     }
+
+
+def _chooses_code(name: str, value: object) -> bool:
+    """Whether an entry may say which code runs; the size of a convolution's kernel does not."""
+    return bool(_CHOOSES_CODE.search(name)) and type(value) is not int
 
 
 def _names_a_file(name: str, value: object) -> bool:

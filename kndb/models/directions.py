@@ -130,7 +130,7 @@ def _outputs_kept(network: Network, layers: Collection[int]) -> Iterator[list[tu
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         kept.append((layer, output))
-        return output
+        return output.clone()  # Falcon adds to what it is given in place.
 
     modules = {
         id(layer.down): (layer.down, network.canonical_layer(number)) for number, layer in enumerate(network.layers)
@@ -153,7 +153,7 @@ def input_directions(network: Network, tokens: Sequence[int]) -> torch.Tensor:
 
 def _head_before_output_embeddings(network: Network) -> RowFunction:
     """The head up to the output embedding; that itself, and a cap behind it, left out."""
-    last = cast("Any", network.model).get_output_embeddings()
+    last = network.output_module
     steps: list[RowFunction] = []
     for step in network.head_steps:
         if not isinstance(step, nn.Module):

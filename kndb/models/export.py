@@ -22,6 +22,7 @@ from ..errors import ModelError, UsageError
 from ..files import sync
 from .conversion import convert_file, count_lost, follow_dtype, require_dtype
 from .dtypes import DTYPE_NAMES
+from .expert_files import stored_parts
 from .sparse_files import copy_file
 from .weights import OTHER_WEIGHTS, TensorPlace, places_in, stored_name, weight_files
 
@@ -108,8 +109,9 @@ class _Replacement:
 def _replacements(source: Path, changed: Mapping[str, torch.Tensor]) -> dict[Path, dict[str, _Replacement]]:
     """For each weight file, the tensors in it that are to have other bytes, by their names there."""
     found: dict[Path, dict[str, _Replacement]] = {}
-    missing = dict(changed)
-    for path in weight_files(source):
+    files = weight_files(source)
+    missing = _apart(changed, files)
+    for path in files:
         found[path] = {}
         if path.suffix != ".safetensors":
             continue
@@ -132,6 +134,20 @@ def _replacements(source: Path, changed: Mapping[str, torch.Tensor]) -> dict[Pat
             f"the safetensors files of {source} have no tensor for {sorted(missing)[0]}, which an edit changes. Save "
             "the checkpoint with save_pretrained first"
         )
+    return found
+
+
+def _apart(changed: Mapping[str, torch.Tensor], files: list[Path]) -> dict[str, torch.Tensor]:
+    """The parameters as files have them: those of all experts perhaps as a tensor for each."""
+    stored = {name for path in files if path.suffix == ".safetensors" for name in places_in(path)}
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in changed.items():
+        parts = None if stored_name(name, stored) else stored_parts(name, stored)
+        if parts is None:
+            found[name] = tensor
+            continue
+        for expert, whole in enumerate(tensor):
+            found |= {part.format(expert): one for part, one in zip(parts, whole.chunk(len(parts)), strict=True)}
     return found
 
 

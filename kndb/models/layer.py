@@ -17,15 +17,16 @@ weight edited in the model counts here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import nn
 
-from .activations import fused
-from .adapter import Adapter
-from .attention import AttentionBlock, RotaryAngles
-from .paths import identity, optional, resolve
+from .adapter import Adapter, Experts
+from .attention import AttentionBlock, DistanceParts, RotaryAngles
+from .feed_forward import DenseBlock, ExpertBlock, FeedForwardBlock
+from .paths import identity, optional
 
 
 class Layer:
@@ -34,12 +35,21 @@ class Layer:
     Attributes:
         attention: its attention block.
         cross: its attention over an encoder's output, if it has one.
-        down: the down projection module.
+        block: its feed-forward block.
+        down: the module whose output the block writes: the down projection, or all experts.
         down_path: the path of its weight from the model: the parameter that holds the value slots.
         layout: how that parameter holds them.
     """
 
-    def __init__(self, module: nn.Module, path: str, adapter: Adapter, heads: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        path: str,
+        adapter: Adapter,
+        heads: int,
+        rotary_kind: int | None = 0,
+        distances: Callable[[int], DistanceParts] | None = None,
+    ) -> None:
         norms = adapter.norms
         self._parallel = adapter.parallel
         self._attention_input = optional(module, norms.attention_input) or identity
@@ -49,16 +59,19 @@ class Layer:
         self._ffn_input = optional(module, norms.ffn_input) or identity
         self._ffn_output = optional(module, norms.ffn_output)
         self._ffn_sum = optional(module, norms.ffn_sum) or identity
-        self._up = resolve(module, adapter.ffn.up)
-        self._gate = optional(module, adapter.ffn.gate)
-        self._activation = fused(resolve(module, adapter.ffn.activation))
-        self.layout = adapter.ffn.slots
-        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation)
+        self._factor: float | None = optional(module, adapter.factor)
+        self.block: FeedForwardBlock
+        if isinstance(adapter.ffn, Experts):
+            self.block = ExpertBlock(module, adapter.ffn)
+            self.down_path = f"{path}.{adapter.ffn.experts}.down_proj"
+        else:
+            self.block = DenseBlock(module, adapter.ffn)
+            self.down_path = f"{path}.{adapter.ffn.down}.weight"
+        self.down, self.layout = self.block.down, self.block.layout
+        self.attention = AttentionBlock(module, adapter.attention, heads, adapter.rotation, rotary_kind, distances)
         self.cross = None
         if adapter.cross_attention is not None:
             self.cross = AttentionBlock(module, adapter.cross_attention, heads, None)
-        self.down = cast("nn.Module", resolve(module, adapter.ffn.down))
-        self.down_path = f"{path}.{adapter.ffn.down}.weight"
 
     @property
     def down_matrix(self) -> torch.Tensor:
@@ -67,29 +80,22 @@ class Layer:
 
     @property
     def slots(self) -> torch.Tensor:
-        """The value slots of all neurons, [n, d], where they are: row i is neuron i's."""
-        return self.layout.by_neuron(self._down_weight)
+        """The value slots of all neurons, [n, d]: row i is neuron i's. Where they are, but for those of experts."""
+        return self.layout.by_neuron(self.block.weight)
 
     def value_slots(self, neurons: torch.Tensor) -> torch.Tensor:
         """Copies the value slots of neurons [k], as [k, d] on the CPU, in the parameter's dtype."""
-        return self.layout.read(self._down_weight, neurons)
+        return self.layout.read(self.block.weight, neurons)
 
     @property
-    def down_shape(self) -> tuple[int, int]:
-        """The shape of the parameter that holds the value slots, as it is stored."""
-        rows, columns = self._down_weight.shape
-        return int(rows), int(columns)
+    def down_shape(self) -> tuple[int, ...]:
+        """The shape of the parameter that holds the value slots, as it is loaded."""
+        return tuple(self.block.weight.shape)
 
     @property
     def bias(self) -> torch.Tensor:
-        """The down projection's bias [d], zeros if it has none."""
-        bias = getattr(self.down, "bias", None)
-        matrix = self.down_matrix
-        return cast("torch.Tensor", bias) if bias is not None else matrix.new_zeros(matrix.shape[0])
-
-    @property
-    def _down_weight(self) -> torch.Tensor:
-        return cast("torch.Tensor", self.down.weight)
+        """What the feed-forward block writes beside its neurons' value slots for all rows alike, [d]."""
+        return self.block.bias
 
     def attention_source(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the attention's projections read: [..., d]."""
@@ -114,7 +120,8 @@ class Layer:
         Returns:
             [..., d].
         """
-        residual = self._attention_sum(hidden + self._attention_output(self.attention.output(attended)))
+        written = self._scaled(self._attention_output(self.attention.output(attended)))
+        residual = self._attention_sum(hidden + written)
         if self.cross is not None and memory is not None:
             query = self.cross.query(self._cross_input(residual))
             residual = residual + self.cross.output(self.cross.attend(query, *memory))
@@ -122,10 +129,18 @@ class Layer:
 
     def neurons(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """The activations that enter the down projection: rows [..., d] of input and residual to [..., n]."""
-        source = self._ffn_input(hidden if self._parallel else residual)
-        if self._gate is None:
-            return cast("torch.Tensor", self._activation(self._up(source)))
-        return cast("torch.Tensor", self._activation(self._gate(source)) * self._up(source))
+        return self.block.neurons(self._ffn_source(hidden, residual))
+
+    def beside(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor | None:
+        """What the feed-forward block writes beside the neurons' value slots, [..., d], where that depends on the rows.
+
+        It does where experts have biases. Else it is `bias`, and this None.
+        """
+        return self.block.beside(self._ffn_source(hidden, residual))
+
+    def written(self, neurons: torch.Tensor, beside: torch.Tensor | None = None) -> torch.Tensor:
+        """The feed-forward block's output, [..., d], from neurons [..., n] and what `beside` gave for their rows."""
+        return self.block.written(neurons, beside)
 
     @property
     def write_norms(self) -> list[nn.Module]:
@@ -135,7 +150,7 @@ class Layer:
     def finish(self, residual: torch.Tensor, ffn_output: torch.Tensor) -> torch.Tensor:
         """The layer's output: [..., d]."""
         written = ffn_output if self._ffn_output is None else self._ffn_output(ffn_output)
-        return cast("torch.Tensor", self._ffn_sum(residual + written))
+        return cast("torch.Tensor", self._ffn_sum(residual + self._scaled(written)))
 
     def finish_with_part(self, residual: torch.Tensor, ffn_output: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
         """The layer's output if only a part of its FFN's output were written, [..., d].
@@ -150,8 +165,15 @@ class Layer:
         if self._ffn_output is not None:
             scale = self._ffn_output(ffn_output) / torch.where(ffn_output == 0, 1, ffn_output)
             part = part * scale
-        return cast("torch.Tensor", self._ffn_sum(residual + part))
+        return cast("torch.Tensor", self._ffn_sum(residual + self._scaled(part)))
 
     def complete(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Feed-forward block and sum: input and residual rows [..., d] to the layer's output [..., d]."""
-        return self.finish(residual, self.down(self.neurons(hidden, residual)))
+        return self.finish(residual, self.block.run(self._ffn_source(hidden, residual)))
+
+    def _ffn_source(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self._ffn_input(hidden if self._parallel else residual))
+
+    def _scaled(self, written: torch.Tensor) -> torch.Tensor:
+        """What a block adds to the residual stream, of what it writes."""
+        return written if self._factor is None else written * self._factor

@@ -1,14 +1,18 @@
 """How a parameter [rows, columns] holds the value slots of n neurons, d numbers each: the one place that knows.
 
+A parameter of E experts, [E, rows, columns], holds those of the first expert, then those of the second: neuron i of
+expert e is number e·n/E + i.
+
 An adapter states a layout; all others ask it for slots, as [k, d] whatever the layout, or for where their bytes lie.
 Imports no torch: a command that only moves bytes asks here, too.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -38,24 +42,27 @@ class SlotLayout(Enum):
     """Where the down projection's parameter holds the value slot of neuron i. Values are the words in files."""
 
     ROW = "row"
-    """parameter[i, :], as in GPT-2's Conv1D."""
+    """parameter[i, :], as in GPT-2's Conv1D; of experts parameter[e, i, :]."""
     COLUMN = "column"
-    """parameter[:, i], as in torch's Linear."""
+    """parameter[:, i], as in torch's Linear; of experts parameter[e, :, i]."""
 
-    def slots(self, shape: tuple[int, int]) -> int:
+    def slots(self, shape: tuple[int, ...]) -> int:
         """The number n of slots in a parameter of a shape."""
-        return shape[0] if self is SlotLayout.ROW else shape[1]
+        *experts, rows, columns = shape
+        return math.prod(experts) * (rows if self is SlotLayout.ROW else columns)
 
-    def width(self, shape: tuple[int, int]) -> int:
+    def width(self, shape: tuple[int, ...]) -> int:
         """The number d of numbers in each."""
-        return shape[1] if self is SlotLayout.ROW else shape[0]
+        return shape[-1] if self is SlotLayout.ROW else shape[-2]
 
-    def runs(self, shape: tuple[int, int], neuron: int) -> SlotRuns:
+    def runs(self, shape: tuple[int, ...], neuron: int) -> SlotRuns:
         """Where a slot's numbers lie, for a neuron from 0 to n − 1."""
-        rows, columns = shape
+        rows, columns = shape[-2:]
+        expert, within = divmod(neuron, self.slots((rows, columns)))
+        start = expert * rows * columns
         if self is SlotLayout.ROW:
-            return SlotRuns(neuron * columns, columns, 1, columns)
-        return SlotRuns(neuron, columns, rows, 1)
+            return SlotRuns(start + within * columns, columns, 1, columns)
+        return SlotRuns(start + within, columns, rows, 1)
 
     @property
     def word(self) -> LayoutWord:
@@ -63,17 +70,31 @@ class SlotLayout(Enum):
         return "row" if self is SlotLayout.ROW else "column"
 
     def by_neuron(self, parameter: torch.Tensor) -> torch.Tensor:
-        """The parameter as [n, d], a view: row i is neuron i's value slot."""
-        return parameter if self is SlotLayout.ROW else parameter.T
+        """The parameter as [n, d]: row i is neuron i's value slot. A view, but for experts' columns."""
+        slots = parameter if self is SlotLayout.ROW else parameter.transpose(-1, -2)
+        return slots if slots.ndim == 2 else slots.flatten(0, 1)
 
     def read(self, parameter: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
         """Copies the slots of neurons [k] out of a parameter, as [k, d] on the CPU."""
         import torch
 
-        dimension = 0 if self is SlotLayout.ROW else 1
-        chosen = self.by_neuron(parameter.detach().index_select(dimension, neurons.to(parameter.device)))
+        if parameter.ndim == 2:
+            dimension = 0 if self is SlotLayout.ROW else 1
+            chosen = self.by_neuron(parameter.detach().index_select(dimension, neurons.to(parameter.device)))
+        else:
+            chosen = parameter.detach()[self._place(parameter, neurons)]
         return chosen.cpu().clone(memory_format=torch.contiguous_format)
 
     def write(self, parameter: torch.Tensor, neurons: torch.Tensor, values: torch.Tensor) -> None:
         """Writes values [k, d] into the slots of neurons [k], in place."""
-        self.by_neuron(parameter.detach())[neurons.to(parameter.device)] = values.to(parameter.device)
+        if parameter.ndim == 2:
+            self.by_neuron(parameter.detach())[neurons.to(parameter.device)] = values.to(parameter.device)
+        else:
+            parameter.detach()[self._place(parameter, neurons)] = values.to(parameter.device)
+
+    def _place(self, parameter: torch.Tensor, neurons: torch.Tensor) -> tuple[Any, ...]:
+        """The index of neurons [k] in a parameter of experts, which gives [k, d]."""
+        each = self.slots(tuple(parameter.shape[-2:]))
+        numbers = neurons.to(parameter.device)
+        expert, within = numbers // each, numbers % each
+        return (expert, within) if self is SlotLayout.ROW else (expert, slice(None), within)

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from ..advice import option
 from ..errors import ModelError, UsageError
-from .adapter import Adapter
+from .adapter import Adapter, Experts
 from .checkpoint_files import (
     CONFIGURATION,
     TOKENIZER_CONFIGURATION,
@@ -98,7 +98,7 @@ def load(folder: Path) -> LoadedModel:
             model, report = auto_class(adapter).from_pretrained(
                 place,
                 dtype=dtype,
-                attn_implementation=attention_of(adapter, config),
+                **implementations_of(adapter, config),
                 output_loading_info=True,
                 use_safetensors=not files.pickled,
                 local_files_only=True,
@@ -191,6 +191,12 @@ def attention_of(adapter: Adapter, config: Any) -> str:
     if adapter.attention.softcap is not None:
         return "eager"
     return "sdpa" if getattr(model_class(adapter, config), "_supports_sdpa", False) else "eager"
+
+
+def implementations_of(adapter: Adapter, config: Any) -> dict[str, str]:
+    """Which of transformers' implementations of a model's parts to load: never those that a configuration names."""
+    attention = {"attn_implementation": attention_of(adapter, config)}
+    return attention | ({"experts_implementation": "eager"} if isinstance(adapter.ffn, Experts) else {})
 
 
 def require_tokenizer(files: CheckpointFiles) -> None:

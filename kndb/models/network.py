@@ -6,15 +6,17 @@ in the model counts here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ..errors import UnsupportedModelError
-from .adapter import Adapter
+from .adapter import Adapter, HeadStep, WordLogits
 from .attention import Positions
 from .layer import Layer
 from .paths import identity, optional, resolve
@@ -39,10 +41,16 @@ class Network:
         paths = _layer_paths(model, adapter)
         if not paths:
             raise UnsupportedModelError(f"this {adapter.family} model has no layers; at least one is needed")
-        self.layers = [Layer(resolve(model, path), path, adapter, self.heads) for path in paths]
+        kinds = [0] * len(paths) if adapter.rotary_kinds is None else adapter.rotary_kinds(config)
+        self.layers = [self._layer(path, kind) for path, kind in zip(paths, kinds, strict=True)]
         self._final_norm = optional(model, adapter.final_norm) or identity
         self._head = [_head_step(model, step) for step in adapter.head]
         self._positions: dict[tuple[int, torch.device, torch.dtype], Positions] = {}
+
+    def _layer(self, path: str, kind: int | None) -> Layer:
+        module, stated = resolve(self.model, path), self.adapter.distances
+        distances = None if stated is None else partial(stated, self.model, module)
+        return Layer(module, path, self.adapter, self.heads, kind, distances)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -63,12 +71,17 @@ class Network:
     @property
     def neurons(self) -> int:
         """FFN neurons per layer."""
-        return int(self.layers[0].down_matrix.shape[1])
+        return self.layers[0].layout.slots(self.layers[0].down_shape)
+
+    @property
+    def active_neurons(self) -> int:
+        """FFN neurons per layer that are computed for a token: all, or those of the experts that it is given to."""
+        return self.layers[0].block.active
 
     @property
     def hidden_size(self) -> int:
         """Width d of the residual stream."""
-        return int(self.layers[0].down_matrix.shape[0])
+        return self.layers[0].layout.width(self.layers[0].down_shape)
 
     @property
     def word_embeddings(self) -> torch.Tensor:
@@ -79,8 +92,14 @@ class Network:
     @property
     def output_embeddings(self) -> torch.Tensor:
         """The matrix that gives the logits, [vocabulary, e]: row y times the head's last vector is token y's logit."""
-        embeddings = cast("Any", self.model).get_output_embeddings()
-        return cast("torch.Tensor", embeddings.weight)
+        return cast("torch.Tensor", self.output_module.weight)
+
+    @property
+    def output_module(self) -> nn.Module:
+        """The module that gives the logits, or a part of a step of the head."""
+        if isinstance(self._head[-1], _WordLogits):
+            return self._head[-1]
+        return cast("nn.Module", cast("Any", self.model).get_output_embeddings())
 
     @property
     def final_norms(self) -> list[nn.Module]:
@@ -112,9 +131,13 @@ class Network:
             if self.adapter.rotary is not None:
                 positions = torch.arange(tokens, device=like.device)
                 cosine, sine = self.adapter.rotary(self.model, positions)
-                turn = cosine.to(like.dtype)[None, None], sine.to(like.dtype)[None, None]
+                by_kind = (-1, *cosine.shape[-2:])
+                turn = cosine.to(like.dtype).view(by_kind)[None], sine.to(like.dtype).view(by_kind)[None]
             if self.adapter.bias is not None:
                 bias = self.adapter.bias(self.model, tokens).detach().to(like.dtype)
+            if self.adapter.distances is not None:
+                every = torch.arange(tokens, device=like.device)
+                bias = (every.unsqueeze(1) - every + tokens - 1).unsqueeze(0)
             self._positions[key] = Positions(turn, bias)
         return self._positions[key]
 
@@ -144,7 +167,26 @@ def _layer_paths(model: nn.Module, adapter: Adapter) -> list[str]:
     return [f"{adapter.layers}.{number}" for number in range(len(resolve(model, adapter.layers)))]
 
 
-def _head_step(model: nn.Module, step: str | Callable[[Any, torch.Tensor], torch.Tensor]) -> Any:
+class _WordLogits(nn.Module):
+    """Rows times the word embeddings, plus a bias."""
+
+    def __init__(self, embeddings: nn.Module, bias: torch.Tensor) -> None:
+        super().__init__()
+        self.embeddings, self.bias = embeddings, bias
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The word embeddings, [vocabulary, e]."""
+        return cast("torch.Tensor", self.embeddings.weight)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits of rows [..., e]."""
+        return functional.linear(rows, self.weight, self.bias)
+
+
+def _head_step(model: nn.Module, step: HeadStep) -> Any:
     if isinstance(step, str):
         return resolve(model, step)
+    if isinstance(step, WordLogits):
+        return _WordLogits(cast("Any", model).get_input_embeddings(), resolve(model, step.bias))
     return lambda rows: step(model, rows)

@@ -11,24 +11,37 @@ from .adapter import Adapter
 from .families.albert import ALBERT
 from .families.bert import BERT
 from .families.bloom import BLOOM
+from .families.cohere import COHERE, COHERE2, COHERE_NORMED_HEADS
+from .families.deberta import DEBERTA, DEBERTA_OWN_HEAD
 from .families.distilbert import DISTILBERT
 from .families.electra import ELECTRA
-from .families.gemma import GEMMA, GEMMA2
+from .families.falcon import FALCONS
+from .families.gemma import GEMMA, GEMMA2, GEMMA3
 from .families.gpt2 import GPT2
 from .families.gpt_neo import GPT_NEO
 from .families.gpt_neox import GPT_NEOX, GPT_NEOX_SERIAL
+from .families.gpt_oss import GPT_OSS
 from .families.gptj import GPTJ
+from .families.granite import GRANITE
 from .families.llama import LLAMA, MISTRAL, QWEN2
+from .families.mixtral import MIXTRAL, QWEN3_MOE
+from .families.modernbert import MODERNBERT
+from .families.olmo2 import OLMO2
 from .families.opt import OPT
 from .families.phi import PHI, PHI_NORMED_HEADS
+from .families.phi3 import PHI3
 from .families.qwen3 import QWEN3
 from .families.roberta import ROBERTA
+from .families.smollm3 import SMOLLM3
+from .families.starcoder2 import STARCODER2
 from .families.t5 import T5, T5_GATED
 
 ADAPTERS: tuple[Adapter, ...] = (
-    *(BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA),
+    *(BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA, MODERNBERT, DEBERTA, DEBERTA_OWN_HEAD),
     *(GPT2, GPT_NEO, GPTJ, GPT_NEOX, GPT_NEOX_SERIAL, OPT, BLOOM, PHI, PHI_NORMED_HEADS),
-    *(LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2),
+    *(LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3),
+    *(PHI3, OLMO2, SMOLLM3, GRANITE, STARCODER2, COHERE, COHERE_NORMED_HEADS, COHERE2, *FALCONS),
+    *(MIXTRAL, QWEN3_MOE, GPT_OSS),
     *(T5, T5_GATED),
 )
 

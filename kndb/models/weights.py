@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .checkpoint_files import CheckpointFiles, checkpoint_files, weight_map
+from .expert_files import stored_names
 
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".gguf")
 """The same weights in other formats: a copy of them would lack the edits."""
@@ -56,7 +57,7 @@ def stored_name(name: str, stored: Container[str]) -> str | None:
         name: its name in the model.
         stored: the names in the files.
     """
-    return next((candidate for candidate in (name, name.partition(".")[2]) if candidate in stored), None)
+    return next((candidate for candidate in stored_names(name) if candidate in stored), None)
 
 
 def tensor_places(folder: Path) -> dict[str, TensorPlace]:

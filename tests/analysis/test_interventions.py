@@ -24,6 +24,9 @@ FAMILIES = {
     "llama": lambda: causal_model("llama"),
     "opt": lambda: causal_model("opt"),
     "t5-gated": lambda: masked_model("t5-gated"),
+    "falcon": lambda: causal_model("falcon"),
+    "mixtral": lambda: causal_model("mixtral", num_experts_per_tok=3),
+    "gpt_oss": lambda: causal_model("gpt_oss"),
 }
 LENGTHS = (3, 7, 5, 7, 4, 9)
 
@@ -131,7 +134,7 @@ def test_activations_are_read_at_the_answer_position(case):
 
 def test_hooks_go_when_the_pass_fails(case):
     def hooks():
-        return [len(module._forward_pre_hooks) for module in case.model.modules()]
+        return [(len(one._forward_pre_hooks), len(one._forward_hooks)) for one in case.model.modules()]
 
     def fail():
         with scaled(case.network, case.questions, 0.0):

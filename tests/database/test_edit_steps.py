@@ -120,6 +120,10 @@ KINDS = [
     ("gpt_neox", torch.float16, "20KB"),
     ("bloom", torch.float32, None),
     ("opt", torch.float64, None),
+    ("gemma3", torch.bfloat16, None),
+    ("phi3", torch.bfloat16, "20KB"),
+    ("falcon-new", torch.bfloat16, None),
+    ("modernbert", torch.float32, None),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from causal_families import causal_model
 from masked_families import masked_model
-from tiny_models import down_projections, tiny_model
+from tiny_models import down_projections, opened, tiny_model
 
 from kndb.editing.planning.optimize import optimize
 from kndb.editing.planning.upper_layers import UpperLayers
@@ -34,8 +34,16 @@ MAKE = {
     "opt": lambda: causal_model("opt"),
     "llama": lambda: causal_model("llama"),
     "gemma2": lambda: causal_model("gemma2"),
+    "gemma3": lambda: causal_model("gemma3"),
+    "granite": lambda: causal_model("granite"),
+    "falcon-slopes": lambda: causal_model("falcon-slopes"),
+    "mixtral": lambda: opened(causal_model("mixtral")),
+    "gpt_oss": lambda: opened(causal_model("gpt_oss")),
+    "modernbert": lambda: masked_model("modernbert"),
+    "deberta-v2-buckets": lambda: masked_model("deberta-v2-buckets"),
 }
-"""Masked and causal models: gated, in parallel, with shared layers, with an encoder, with biases of their positions."""
+"""Masked and causal models: gated, in parallel, with shared layers, with an encoder, with biases of their positions or
+angles that differ from layer to layer."""
 INDICES = torch.tensor([0, 7, 30])
 LENGTHS = (5, 3, 5, 9, 1, 3)
 

@@ -66,6 +66,16 @@ T5 = {
     "relative_attention_max_distance": 12,
     "decoder_start_token_id": 0,
 }
+MODERNBERT = {
+    "local_attention": 24,
+    "global_attn_every_n_layers": 2,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+        "full_attention": {"rope_type": "default", "rope_theta": 200.0},
+    },
+}
+DISTANCES = {"relative_attention": True, "pos_att_type": "p2c|c2p"}
+SPECIAL_TOKENS = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
 
 VARIANTS = {
     "roberta": Variant("roberta", {**BERT_LIKE, "type_vocab_size": 1}, tokenizer="byte-level"),
@@ -82,6 +92,38 @@ VARIANTS = {
     ),
     "electra": Variant("electra", {**BERT_LIKE, "embedding_size": 10, "hidden_act": "gelu_new"}, embedding=10),
     "electra-wide": Variant("electra", {**BERT_LIKE, "embedding_size": WIDTH}),
+    "modernbert": Variant("modernbert", {**BERT_LIKE, **MODERNBERT, **SPECIAL_TOKENS}),
+    "modernbert-biases": Variant(
+        "modernbert",
+        {
+            **BERT_LIKE,
+            **MODERNBERT,
+            **SPECIAL_TOKENS,
+            **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True),
+            "layer_types": ["full_attention"] * 3,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "deberta-v2": Variant(
+        "deberta-v2",
+        {**BERT_LIKE, **DISTANCES, "pos_att_type": "c2p", "embedding_size": 10, "type_vocab_size": 2, "legacy": True},
+        embedding=10,
+    ),
+    "deberta-v2-buckets": Variant(
+        "deberta-v2",
+        {
+            **BERT_LIKE,
+            **DISTANCES,
+            "position_buckets": 8,
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "position_biased_input": False,
+            "legacy": False,
+        },
+    ),
+    "deberta-v2-queries": Variant(
+        "deberta-v2", {**BERT_LIKE, **DISTANCES, "max_relative_positions": 5, "legacy": False}
+    ),
     "t5": Variant("t5", {**T5, "feed_forward_proj": "gelu"}, tokenizer="sentinels"),
     "t5-relu": Variant("t5", T5, tokenizer="sentinels"),
     "t5-gated": Variant(

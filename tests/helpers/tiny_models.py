@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,56 @@ DOWN = {
     "qwen3": "model.layers.{}.mlp.down_proj",
     "gemma": "model.layers.{}.mlp.down_proj",
     "gemma2": "model.layers.{}.mlp.down_proj",
+    "gemma3_text": "model.layers.{}.mlp.down_proj",
+    "phi3": "model.layers.{}.mlp.down_proj",
+    "olmo2": "model.layers.{}.mlp.down_proj",
+    "smollm3": "model.layers.{}.mlp.down_proj",
+    "granite": "model.layers.{}.mlp.down_proj",
+    "starcoder2": "model.layers.{}.mlp.c_proj",
+    "cohere": "model.layers.{}.mlp.down_proj",
+    "cohere2": "model.layers.{}.mlp.down_proj",
+    "falcon": "transformer.h.{}.mlp.dense_4h_to_h",
+    "mixtral": "model.layers.{}.mlp.experts.down",
+    "qwen3_moe": "model.layers.{}.mlp.experts.down",
+    "gpt_oss": "model.layers.{}.mlp.experts.down",
+    "modernbert": "model.layers.{}.mlp.Wo",
+    "deberta-v2": "deberta.encoder.layer.{}.output.dense",
 }
 """Where a model type keeps the module whose input is the vector of a layer's FFN neurons."""
+
+
+def opened(model: Any) -> Any:
+    """The model, or if it has experts a copy in which `down` of all experts is given the vector of all their neurons.
+
+    Every expert is computed for every token, and multiplied by its share: 0 where the token is not given to it.
+    """
+    if not any(map(_are_experts, model.modules())):
+        return model
+    model = copy.deepcopy(model)
+    for experts in filter(_are_experts, list(model.modules())):
+        slots = experts.down_proj.detach() if hasattr(experts, "alpha") else experts.down_proj.detach().transpose(1, 2)
+        experts.down = nn.Linear(slots.shape[0] * slots.shape[1], slots.shape[2], bias=False)
+        experts.down.weight = nn.Parameter(slots.flatten(0, 1).T.clone(), requires_grad=False)
+        experts.forward = MethodType(_run_all, experts)
+    return model
+
+
+def _are_experts(module: nn.Module) -> bool:
+    return getattr(getattr(module, "down_proj", None), "ndim", 0) == 3
+
+
+def _run_all(experts: Any, rows: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    count = len(experts.down_proj)
+    shares = (nn.functional.one_hot(chosen, count) * weights.to(rows.dtype).unsqueeze(-1)).sum(1)
+    if hasattr(experts, "alpha"):
+        made = torch.einsum("rd,edm->rem", rows, experts.gate_up_proj) + experts.gate_up_proj_bias
+        gate, up = made.unflatten(-1, (-1, 2)).unbind(-1)
+        gate, up = gate.clamp(max=experts.limit), up.clamp(-experts.limit, experts.limit)
+        own, beside = (up + 1) * gate * torch.sigmoid(gate * experts.alpha), shares @ experts.down_proj_bias
+    else:
+        gate, up = torch.einsum("rd,emd->rem", rows, experts.gate_up_proj).chunk(2, dim=-1)
+        own, beside = experts.act_fn(gate) * up, 0
+    return experts.down((shares.unsqueeze(-1) * own).flatten(1)) + beside
 
 
 def down_projections(model: Any) -> list[nn.Module]:
@@ -123,7 +172,7 @@ def up_projections(model: Any) -> list[nn.Module]:
 
 def doubled(model: Any) -> Any:
     """The same weights in double precision."""
-    return copy.deepcopy(model).double().requires_grad_(False).eval()
+    return opened(copy.deepcopy(model).double().requires_grad_(False).eval())
 
 
 def gauss(count: int = 64) -> tuple[list[float], list[float]]:

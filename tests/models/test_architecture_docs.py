@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from causal_families import SIZES
-from tiny_models import VOCABULARY, brute_force, doubled, relative_error
-from transformers import Starcoder2Config, Starcoder2ForCausalLM
+from tiny_models import POSITIONS, VOCABULARY, brute_force, doubled, relative_error
+from transformers import NemotronConfig, NemotronForCausalLM
 
 from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
@@ -21,14 +21,14 @@ from kndb.attribution.integrated_gradients import integrated_gradients
 from kndb.attribution.quadrature import Quadrature
 from kndb.attribution.settings import AttributionSettings
 from kndb.models import registry
-from kndb.models.adapter import Adapter, Attention, FeedForward, Norms
+from kndb.models.adapter import Adapter, Attention, Experts, FeedForward, Norms
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-MODULE = "kndb.models.families.starcoder2"
-DOWN = "model.layers.{}.mlp.c_proj"
+MODULE = "kndb.models.families.nemotron"
+DOWN = "model.layers.{}.mlp.down_proj"
 
 
 def blocks() -> list[str]:
@@ -41,13 +41,13 @@ def example(request, monkeypatch) -> Adapter:
     module = ModuleType(MODULE)
     module.__package__ = "kndb.models.families"
     exec(compile(blocks()[request.param], f"{MODULE}.py", "exec"), module.__dict__)
-    monkeypatch.setattr(registry, "ADAPTERS", (*registry.ADAPTERS, module.STARCODER2))
-    return module.STARCODER2
+    monkeypatch.setattr(registry, "ADAPTERS", (*registry.ADAPTERS, module.NEMOTRON))
+    return module.NEMOTRON
 
 
 def tiny(**settings: Any) -> Any:
     torch.manual_seed(5)
-    model = Starcoder2ForCausalLM(Starcoder2Config(**{**SIZES, "num_key_value_heads": 2, **settings}))
+    model = NemotronForCausalLM(NemotronConfig(**{**SIZES, "num_key_value_heads": 2, **settings}))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -63,7 +63,7 @@ def prompts(tokens: int) -> list[EncodedPrompt]:
 
 def test_the_examples_are_short():
     for block in blocks():
-        assert len(block.partition("STARCODER2 = ")[2].splitlines()) < 40
+        assert len(block.partition("NEMOTRON = ")[2].splitlines()) < 40
 
 
 def test_the_example_works(example, monkeypatch):
@@ -75,7 +75,7 @@ def test_the_example_works(example, monkeypatch):
     settings = AttributionSettings(Quadrature.choose("gauss-legendre", 3))
     results = [result for batch in Engine(network, str, settings).run(prompts(6)) for result in batch.results]
     assert len(results) == 3
-    monkeypatch.setitem(sys.modules["tiny_models"].DOWN, "starcoder2", DOWN)
+    monkeypatch.setitem(sys.modules["tiny_models"].DOWN, "nemotron", DOWN)
     rule = ([0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5], [5 / 18, 4 / 9, 5 / 18])
     batch = to_tensors(prompts(4), torch.device("cpu"))
     found = integrated_gradients(continue_from(network, batch), torch.arange(3), settings.quadrature, 64)
@@ -85,19 +85,19 @@ def test_the_example_works(example, monkeypatch):
 
 
 def test_the_example_is_refused_where_it_would_be_wrong(example):
-    config = tiny(sliding_window=9).config
-    assert example.max_tokens(config) == 9
+    config = tiny().config
+    assert example.max_tokens(config) == POSITIONS
     config.rope_parameters["rope_type"] = "longrope"
     with pytest.raises(registry.UnsupportedModelError, match=r"rope_parameters\.rope_type='longrope'"):
         registry.adapter_for(config)
 
 
 def test_the_example_is_not_in_kndb_already():
-    assert "starcoder2" not in {adapter.family for adapter in registry.ADAPTERS}
+    assert "nemotron" not in {adapter.family for adapter in registry.ADAPTERS}
 
 
 def test_the_table_has_every_family():
-    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (.*?) \|.*\| `([a-z0-9_]+\.py)` \|$", TEXT, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_-]+)` \| (.*?) \|.*\| `([a-z0-9_]+\.py)` \|$", TEXT, flags=re.MULTILINE)
     stated = {family: (set(re.findall(r"`([\w-]+)`", types)), file) for family, types, file in rows}
     known = {adapter.family: set(adapter.model_types) for adapter in registry.ADAPTERS}
     assert {family: types for family, (types, _) in stated.items()} == known
@@ -106,7 +106,8 @@ def test_the_table_has_every_family():
 
 
 @pytest.mark.parametrize(
-    ("part", "prefix"), [(Adapter, ""), (Attention, "attention."), (FeedForward, "ffn."), (Norms, "norms.")]
+    ("part", "prefix"),
+    [(Adapter, ""), (Attention, "attention."), (FeedForward, "ffn."), (Norms, "norms."), (Experts, "experts.")],
 )
 def test_the_page_explains_every_field(part, prefix):
     section = TEXT.partition("## What an adapter states")[2].partition("## Adding one")[0]

@@ -20,6 +20,7 @@ from tiny_models import (
     brute_force,
     doubled,
     down_projections,
+    opened,
     probability,
     probability_changes,
     relative_error,
@@ -48,7 +49,11 @@ from kndb.records.recipes import read_recipe
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
 WINDOW = 12
-WINDOWED = {"gpt_neo", "mistral", "qwen2", "gemma2"}
+WINDOWED = {"gpt_neo", "mistral", "qwen2", "gemma2", "gemma3", "starcoder2", "cohere2", "gpt_oss"}
+PARALLEL = {"gptj", "gpt_neox", "phi", "phi-normed", "cohere", "cohere-normed", "cohere2"} | {
+    f"falcon{special}" for special in ("", "-new", "-one-norm", "-slopes")
+}
+NORMED_OUTPUT = ("gemma2", "gemma2-uncapped", "gemma3", "olmo2")
 CPU = torch.device("cpu")
 
 GAUSS_3 = ([0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5], [5 / 18, 4 / 9, 5 / 18])
@@ -58,9 +63,14 @@ SMOOTH: dict[str, dict[str, Any]] = {
     **{name: {"initializer_range": 0.1} for name in VARIANTS},
     "opt": {"init_std": 0.1},
     # A norm on the FFN's output makes P(α) jump near 0, the sooner the smaller its epsilon is.
-    **{name: {"initializer_range": 0.1, "rms_norm_eps": 0.3} for name in ("gemma2", "gemma2-uncapped")},
+    **{name: {"initializer_range": 0.1, "rms_norm_eps": 0.3} for name in NORMED_OUTPUT},
+    # Where experts are chosen, P(α) may have a step: another choice in a layer above. Here all are chosen.
+    "mixtral": {"initializer_range": 0.1, "num_experts_per_tok": 4},
+    "qwen3_moe": {"initializer_range": 0.1, "num_experts_per_tok": 5},
+    "gpt_oss": {"initializer_range": 0.1, "num_experts_per_tok": 3, "swiglu_limit": 50.0},
 }
 del SMOOTH["opt-bare"]  # ReLU has kinks.
+del SMOOTH["qwen3_moe-one"]
 """Settings under which the gradient has no kinks and no spikes along the path."""
 
 
@@ -216,6 +226,24 @@ WRONG = {
     "uncapped-scores": ("gemma2", attention(softcap=None)),
     "no-output-norm": ("gemma2", lambda right: replace(right, norms=replace(right.norms, ffn_output=None))),
     "no-gate": ("gemma", lambda right: replace(right, ffn=replace(right.ffn, gate=None))),
+    "one-kind-of-angles": ("gemma3", adapter(rotary_kinds=None)),
+    "all-layers-turned": ("smollm3", adapter(rotary_kinds=None)),
+    "other-layers-turned": ("cohere2", adapter(rotary_kinds=lambda config: [None, 0, None])),
+    "unscaled-blocks": ("granite", adapter(factor=None)),
+    "unscaled-logits": ("cohere", adapter(head=("lm_head",))),
+    "halves-of-cohere": ("cohere-normed", adapter(rotation=Rotation.HALVES)),
+    "unnormed-keys": ("olmo2", attention(key_norm=None)),
+    "queries-first": ("falcon-new", attention(heads=Heads.SIDE_BY_SIDE)),
+    "no-slopes": ("falcon-slopes", adapter(bias=None)),
+    "no-sinks": ("gpt_oss", attention(sinks=None)),
+    "other-activations": (
+        "mixtral",
+        lambda right: replace(right, ffn=replace(right.ffn, activation=lambda _, made: made.chunk(2, -1)[0])),
+    ),
+    "norms-exchanged": (
+        "falcon-new",
+        lambda right: replace(right, norms=replace(right.norms, attention_input="ln_mlp", ffn_input="ln_attn")),
+    ),
     "gate-for-up": (
         "qwen2",
         lambda right: replace(right, ffn=replace(right.ffn, gate=right.ffn.up, up=right.ffn.gate)),
@@ -256,6 +284,7 @@ def silenced(model: Any, neurons: list[Neuron], ids: torch.Tensor) -> torch.Tens
 
         return hook
 
+    model = opened(model)
     handles = [
         module.register_forward_pre_hook(zero([neuron.index for neuron in neurons if neuron.layer == layer]))
         for layer, module in enumerate(down_projections(model))
@@ -319,7 +348,7 @@ def test_a_saved_checkpoint_is_described_and_loaded(tmp_path, byte_tokenizer, na
     model.save_pretrained(tmp_path)
     byte_tokenizer.save_pretrained(tmp_path)
     found = describe(tmp_path)
-    family = VARIANTS[name].model_type
+    family = VARIANTS[name].family
     assert (found.family, found.layers, found.neurons) == (family, LAYERS, VARIANTS[name].neurons)
     assert found.fingerprint == fingerprint(tmp_path)
     loaded = load(tmp_path)
@@ -351,7 +380,7 @@ def test_half_precision_leaves_the_angles_alone(fresh, name):
 @EVERY
 def test_windows_limit_the_prompt(name):
     config = causal_config(name)
-    assert adapter_for(config).max_tokens(config) == (WINDOW if name in WINDOWED else POSITIONS)
+    assert adapter_for(config).max_tokens(config) == (WINDOW if name in WINDOWED | {"phi3-long"} else POSITIONS)
 
 
 @pytest.mark.parametrize(
@@ -363,6 +392,9 @@ def test_windows_limit_the_prompt(name):
         ("qwen2", {"use_sliding_window": False}),
         ("qwen2", {"max_window_layers": LAYERS}),
         ("gemma2", {"layer_types": ["full_attention"] * LAYERS}),
+        ("gemma3", {"layer_types": ["full_attention"] * LAYERS}),
+        ("starcoder2", {"sliding_window": None}),
+        ("smollm3", {"sliding_window": 12}),
     ],
 )
 def test_windows_that_are_not_in_force_limit_nothing(name, settings):
@@ -388,8 +420,8 @@ def test_bloom_has_the_length_that_it_was_trained_on(stated, limit):
 
 
 def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones():
-    with pytest.raises(UnsupportedModelError, match="no adapter for the architecture 'falcon'") as caught:
-        require_known(SimpleNamespace(model_type="falcon"))
+    with pytest.raises(UnsupportedModelError, match="no adapter for the architecture 'mamba'") as caught:
+        require_known(SimpleNamespace(model_type="mamba"))
     for variant in VARIANTS.values():
         assert f" {variant.model_type}" in str(caught.value)
 
@@ -397,9 +429,9 @@ def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones():
 @EVERY
 def test_each_variant_has_its_own_adapter(name):
     found = adapter_for(causal_config(name))
-    assert found.family == VARIANTS[name].model_type
+    assert found.family == VARIANTS[name].family
     assert found in ADAPTERS
-    assert found.parallel == (name in {"gptj", "gpt_neox", "phi", "phi-normed"})
+    assert found.parallel == (name in PARALLEL)
 
 
 @pytest.mark.parametrize(
@@ -410,6 +442,9 @@ def test_each_variant_has_its_own_adapter(name):
             "use_parallel_residual=True or use_parallel_residual=False",
         ),
         (SimpleNamespace(model_type="phi"), "qk_layernorm=False or qk_layernorm=True"),
+        (SimpleNamespace(model_type="qwen3_moe", mlp_only_layers=[1]), r"decoder_sparse_step=1, mlp_only_layers=\[\]"),
+        (SimpleNamespace(model_type="cohere"), "use_qk_norm=False or use_qk_norm=True"),
+        (SimpleNamespace(model_type="falcon", num_ln_in_parallel_attn=3), "new_decoder_architecture=False, "),
         (SimpleNamespace(model_type="opt", hidden_size=1024, word_embed_proj_dim=512), "word_embed_proj_dim=1024"),
     ],
 )
@@ -435,19 +470,24 @@ UNSUPPORTED = [
     ("bloom", {"slow_but_exact": True}),
     ("gemma", {"use_bidirectional_attention": True}),
     ("gemma2", {"use_bidirectional_attention": True}),
+    ("gemma3", {"use_bidirectional_attention": True}),
+    ("gemma3", {"rope_parameters": {"full_attention": CHANGING["rope_parameters"]}}),
     *((name, CHANGING) for name in ("gpt_neox", "phi", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")),
+    *((name, CHANGING) for name in ("mixtral", "qwen3_moe", "gpt_oss")),
+    ("qwen3_moe", {"num_experts": 0}),
+    *((name, CHANGING) for name in ("olmo2", "smollm3", "granite", "starcoder2", "cohere", "cohere2", "falcon")),
 ]
 
 
 @pytest.mark.parametrize(("name", "settings"), UNSUPPORTED)
 def test_unsupported_settings_are_refused(name, settings):
-    with pytest.raises(UnsupportedModelError, match=f"adapter for {VARIANTS[name].model_type} can't handle that"):
+    with pytest.raises(UnsupportedModelError, match=f"adapter for {VARIANTS[name].family} can't handle that"):
         adapter_for(causal_config(name, **settings))
 
 
 def test_every_unsupported_setting_has_a_test():
-    tested = {(VARIANTS[name].model_type, key) for name, settings in UNSUPPORTED for key in settings}
-    families = {variant.model_type for variant in VARIANTS.values()}
+    tested = {(VARIANTS[name].family, key) for name, settings in UNSUPPORTED for key in settings}
+    families = {variant.family for variant in VARIANTS.values()}
     stated = {(one.family, setting.split(".")[0]) for one in ADAPTERS for setting, _ in one.unsupported}
     assert {pair for pair in stated if pair[0] in families} == tested
 

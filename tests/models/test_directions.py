@@ -14,7 +14,6 @@ from kndb.editing.objects.slots import edited
 from kndb.editing.planning.recipes import UpdateRule, plan
 from kndb.errors import EditError
 from kndb.models.directions import gradient_directions, input_directions, output_directions
-from kndb.models.layout import SlotLayout
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
@@ -63,7 +62,7 @@ def slope(model: Any, slot: torch.Tensor, direction: torch.Tensor, token: int) -
 
 def slot_of(network: Network, layer: int, index: int) -> torch.Tensor:
     weight = down_projections(network.model)[layer].weight
-    return weight[index] if network.adapter.ffn.slots is SlotLayout.ROW else weight[:, index]
+    return weight[index] if network.adapter.family == "gpt2" else weight[:, index]
 
 
 @EVERY
@@ -168,15 +167,16 @@ def test_an_update_is_possible_and_is_the_rule(name):
 # --- gradients -----------------------------------------------------------------------------------------------
 
 
-def log_probability(model: Any, prompt: EncodedPrompt, token: int) -> float:
-    """Of a token at a prompt's answer position, by the whole model."""
-    ids = torch.tensor([prompt.ids])
+def log_probabilities(model: Any, prompt: EncodedPrompt, token: int, copies: int) -> torch.Tensor:
+    """Of a token at a prompt's answer position, by the whole model, for some copies of the prompt."""
+    ids = torch.tensor([prompt.ids]).expand(copies, -1)
     with torch.no_grad():
         if prompt.source:
-            logits = model(input_ids=torch.tensor([prompt.source]), decoder_input_ids=ids).logits
+            source = torch.tensor([prompt.source]).expand(copies, -1)
+            logits = model(input_ids=source, decoder_input_ids=ids).logits
         else:
             logits = model(input_ids=ids).logits
-    return float(logits[0, prompt.position].log_softmax(-1)[token])
+    return logits[:, prompt.position].log_softmax(-1)[:, token].double()
 
 
 def numerical_gradient(
@@ -184,28 +184,29 @@ def numerical_gradient(
 ) -> torch.Tensor:
     """Central differences of the sum of log p(token) over prompts: of what is added at the answer position, [d].
 
-    It is added to the outputs of all the layers, one after the other.
+    It is added to the outputs of all the layers, one after the other; each number in a copy of the prompt of its own.
     """
     # Some norms compute in single precision, whatever the model's: a smaller step would show their rounding.
-    modules, step = down_projections(model), 1e-3
+    modules, step = down_projections(model), 5e-3
     found = torch.zeros(width, dtype=torch.float64)
+    every = torch.arange(2 * width)
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat_interleave(width)
     for layer in layers:
         calls = [number for number, module in enumerate(modules) if module is modules[layer]]
-        for place in range(width):
-            for prompt in prompts:
-                for sign in (1, -1):
-                    turns = iter(calls)
+        for prompt in prompts:
+            turns = iter(calls)
 
-                    def add(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-                        if next(turns) != layer:  # noqa: B023 - called before the next turn of the loop
-                            return output
-                        changed = output.clone()
-                        changed.reshape(len(prompt.ids), -1)[prompt.position, place] += sign * step  # noqa: B023
-                        return changed
+            def add(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+                if next(turns) != layer:  # noqa: B023 - called before the next turn of the loop
+                    return output
+                changed = output.clone()
+                rows = changed.view(2 * width, len(prompt.ids), width)  # noqa: B023
+                rows[every, prompt.position, every % width] += signs * step  # noqa: B023
+                return changed
 
-                    handle = modules[layer].register_forward_hook(add)
-                    found[place] += sign * log_probability(model, prompt, token) / (2 * step)
-                    handle.remove()
+            handle = modules[layer].register_forward_hook(add)
+            found += (signs * log_probabilities(model, prompt, token, 2 * width)).view(2, width).sum(0) / (2 * step)
+            handle.remove()
     return found
 
 

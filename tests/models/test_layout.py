@@ -44,6 +44,36 @@ def test_runs_are_where_the_slots_numbers_lie(layout):
         assert found.tolist() == by_hand(layout, neuron).tolist()
 
 
+EXPERTS = np.arange(2 * 5 * 7, dtype=np.float32).reshape(2, 5, 7)
+
+
+def expert_by_hand(layout: SlotLayout, neuron: int) -> np.ndarray:
+    expert, within = divmod(neuron, 5 if layout is SlotLayout.ROW else 7)
+    return EXPERTS[expert, within] if layout is SlotLayout.ROW else EXPERTS[expert, :, within]
+
+
+@pytest.mark.parametrize("layout", SlotLayout)
+def test_experts_have_their_slots_one_after_the_other(layout):
+    shape = EXPERTS.shape
+    count = layout.slots(shape)
+    assert (count, layout.width(shape)) == ((10, 7) if layout is SlotLayout.ROW else (14, 5))
+    parameter = torch.nn.Parameter(torch.from_numpy(EXPERTS.copy()))
+    by_hand = np.stack([expert_by_hand(layout, neuron) for neuron in range(count)])
+    assert layout.by_neuron(parameter).tolist() == by_hand.tolist()
+    chosen = torch.tensor([count - 1, 0, 6])
+    found = layout.read(parameter, chosen)
+    assert found.tolist() == by_hand[chosen.numpy()].tolist()
+    assert found.is_contiguous()
+    layout.write(parameter, chosen, found + 100)
+    by_hand[chosen.numpy()] += 100
+    assert layout.by_neuron(parameter).tolist() == by_hand.tolist()
+    for neuron in range(count):
+        runs = layout.runs(shape, neuron)
+        starts = range(runs.first, runs.first + runs.count * runs.stride, runs.stride)
+        read = np.concatenate([EXPERTS.reshape(-1)[start : start + runs.width] for start in starts])
+        assert read.tolist() == expert_by_hand(layout, neuron).tolist()
+
+
 def test_files_have_words_for_layouts():
     assert {layout.word: SlotLayout(layout.word) for layout in SlotLayout} == {
         "row": SlotLayout.ROW,

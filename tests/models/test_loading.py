@@ -112,7 +112,7 @@ def test_spoiled_files(checkpoint, family, use, spoil, message):
 
 
 @BOTH
-@pytest.mark.parametrize("architecture", ["falcon", "never-heard-of"])
+@pytest.mark.parametrize("architecture", ["mamba", "never-heard-of"])
 def test_an_unknown_architecture_is_told_the_known_ones(checkpoint, configure, use, architecture):
     folder = checkpoint("bert")
     configure(folder, model_type=architecture)

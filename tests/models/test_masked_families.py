@@ -48,7 +48,6 @@ from kndb.records.models import Neuron
 from kndb.records.recipes import read_recipe
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
-MASKED = pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith("t5")])
 SENTINELS = pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("t5")])
 SMOOTH = pytest.mark.parametrize(
     "name", [name for name in VARIANTS if name not in ("distilbert-sinusoidal", "t5-relu")]
@@ -195,6 +194,10 @@ def _no_bias(right: Adapter) -> Adapter:
     return replace(right, bias=lambda model, tokens: right.bias(model, tokens) * 0)
 
 
+def _exchanged(right: Adapter) -> Any:
+    return lambda model, layer, tokens: right.distances(model, layer, tokens)[::-1]
+
+
 WRONG: dict[str, tuple[str, Callable[[Adapter], Adapter]]] = {
     "words-alone": ("roberta", lambda right: replace(right, embed=lambda model, ids: _words(model, ids))),
     "no-activation": ("distilbert", lambda right: replace(right, head=(right.head[0], *right.head[2:]))),
@@ -207,6 +210,14 @@ WRONG: dict[str, tuple[str, Callable[[Adapter], Adapter]]] = {
     ),
     "groups-reversed": ("albert-groups", lambda right: replace(right, layers=lambda m: right.layers(m)[::-1])),
     "one-layer-twice": ("albert-groups", lambda right: replace(right, layers=lambda m: right.layers(m)[:1] * 6)),
+    "one-kind-of-angles": ("modernbert", lambda right: replace(right, rotary_kinds=None)),
+    "unnormed": ("modernbert", lambda right: replace(right, norms=replace(right.norms, attention_input=None))),
+    "no-distances-in-deberta": ("deberta-v2", lambda right: replace(right, distances=None)),
+    "scaled-as-bert": (
+        "deberta-v2-buckets",
+        lambda right: replace(right, attention=replace(right.attention, scaling=None)),
+    ),
+    "distances-from-behind": ("deberta-v2-queries", lambda right: replace(right, distances=_exchanged(right))),
     "head-cut": ("electra-wide", lambda right: replace(right, head=right.head[1:])),
     "no-distances": ("t5", _no_bias),
     "scaled-scores": ("t5", lambda right: replace(right, attention=replace(right.attention, scaling=None))),
@@ -459,13 +470,13 @@ def test_each_variant_has_its_own_adapter(name):
     found = adapter_for(masked_config(name))
     assert found in ADAPTERS
     assert VARIANTS[name].model_type in found.model_types
-    assert (found.ffn.gate is not None) == (name == "t5-gated")
+    assert (found.ffn.gate is not None) == (name == "t5-gated" or name.startswith("modernbert"))
 
 
 @EVERY
 def test_the_number_of_tokens_that_a_prompt_may_have(name):
     config = masked_config(name)
-    expected = {"roberta": POSITIONS - 2, "xlm-roberta": POSITIONS - 5}.get(name, POSITIONS)
+    expected = {"roberta": POSITIONS - 2, "xlm-roberta": POSITIONS - 5, "modernbert": 13}.get(name, POSITIONS)
     assert adapter_for(config).max_tokens(config) == (512 if name.startswith("t5") else expected)
 
 
@@ -474,7 +485,22 @@ def test_t5_may_state_the_number_of_tokens():
     assert adapter_for(config).max_tokens(config) == 77
 
 
-@MASKED
+def test_modernberts_windows_matter_from_one_token_more_than_allowed(make_case):
+    network = make_case("modernbert").network
+    run_engine(network, make_prompts("modernbert", [13] * 2))
+    with pytest.raises(ModelError, match="gives other probabilities"):
+        run_engine(network, make_prompts("modernbert", [14] * 2))
+
+
+def test_modernbert_without_windows_takes_all_positions(make_case):
+    run_engine(make_case("modernbert-biases").network, make_prompts("modernbert", [POSITIONS] * 2))
+
+
+BOUNDLESS = ("t5", "modernbert", "deberta-v2-buckets")
+"""No table of positions ends."""
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if not name.startswith(BOUNDLESS)])
 def test_the_longest_prompt_fits_the_positions(make_case, name):
     case = make_case(name)
     longest = case.network.adapter.max_tokens(case.exact.config)
@@ -502,6 +528,19 @@ def test_settings_under_which_an_adapter_would_be_wrong(tmp_path, name, setting,
     path.write_text(json.dumps(json.loads(path.read_text()) | {setting: value}))
     for use in (describe, load):
         with pytest.raises(UnsupportedModelError, match=f"{setting}={value}.*{VARIANTS[name].model_type[-7:]}"):
+            use(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "wanted"), [("relative_attention", False, True), ("conv_kernel_size", 3, 0)]
+)
+def test_settings_that_no_adapter_for_deberta_is_for(tmp_path, setting, value, wanted):
+    """A convolution's kernel size is no kernel that a configuration chooses."""
+    save(tmp_path, "deberta-v2")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {setting: value}))
+    for use in (describe, load):
+        with pytest.raises(UnsupportedModelError, match=f"a deberta-v2 configuration without .*{setting}={wanted}"):
             use(tmp_path)
 
 

@@ -68,7 +68,7 @@ def capture(
         recipe=OtherRecipe("capture"),
         parameters=tuple(plain),
         layers={diff.parameter: layers[diff.parameter] for diff in plain},
-        shapes={diff.parameter: _two(present[diff.parameter]) for diff in plain},
+        shapes={diff.parameter: tuple(present[diff.parameter].shape) for diff in plain},
         tensors=tuple(parts),
     )
     kept = {one.parameter: vars(one) for one in captured_tensors(content)}
@@ -109,7 +109,7 @@ def _whole(name: str, old: torch.Tensor, new: torch.Tensor) -> TensorDiff:
 def _slots(
     name: str, layer: int, layout: SlotLayout, old: torch.Tensor, new: torch.Tensor
 ) -> ParameterDiff | TensorDiff:
-    every = torch.arange(layout.slots(_two(old)))
+    every = torch.arange(layout.slots(tuple(old.shape)))
     before, after = layout.read(old, every), layout.read(new, every)
     differs = (slot_bytes(before) != slot_bytes(after)).any(dim=1)
     indices, before, after = every[differs], before[differs].contiguous(), after[differs].contiguous()
@@ -120,8 +120,3 @@ def _slots(
     slots = ChangedSlots(layout.word, layer, tuple(indices.tolist()), *hashes)
     about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], slots, region_hash(before), region_hash(after))
     return TensorDiff(*about, factors=found)
-
-
-def _two(tensor: torch.Tensor) -> tuple[int, int]:
-    rows, columns = tensor.shape
-    return int(rows), int(columns)

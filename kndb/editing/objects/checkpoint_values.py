@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
@@ -124,7 +125,8 @@ class CheckpointValues:
             if place.slot not in self._held:
                 by_parameter.setdefault(place.parameter, []).append((place, strides))
         for missing in by_parameter.values():
-            many = len(missing) > _FEW and all(strides.count > 1 for _, strides in missing)
+            matrix = len(missing[0][0].shape) == 2
+            many = matrix and len(missing) > _FEW and all(strides.count > 1 for _, strides in missing)
             contents = (
                 self._columns([place for place, _ in missing]) if many else self._pieces([one for _, one in missing])
             )
@@ -132,9 +134,11 @@ class CheckpointValues:
                 self._held[place.slot] = content
 
     def _pieces(self, strides: Sequence[Strides]) -> Iterator[bytes]:
-        with (self._folder / strides[0].file).open("rb", buffering=0) as file:
+        with ExitStack() as stack:
+            names = dict.fromkeys(one.file for one in strides)  # Experts may lie in several.
+            files = {name: stack.enter_context((self._folder / name).open("rb", buffering=0)) for name in names}
             for one in strides:
-                content = gathered(file.fileno(), one)
+                content = gathered(files[one.file].fileno(), one)
                 if len(content) != one.size:
                     raise self._shorter(one.file)
                 yield content

@@ -97,8 +97,7 @@ class TensorDiff:
 
 
 def _region(shape: Sequence[int], slots: ChangedSlots) -> tuple[int, ...]:
-    rows, columns = shape
-    return (len(slots.indices), SlotLayout(slots.layout).width((rows, columns)))
+    return (len(slots.indices), SlotLayout(slots.layout).width(tuple(shape)))
 
 
 def changes(parts: Iterable[TensorDiff]) -> list[SlotChange]:
@@ -172,8 +171,8 @@ def part_names(entry: Any) -> set[str]:
     if type(layer) is not int or (layer < 0 if layout != WHOLE else layer != NO_LAYER) or layer >= 2**31:
         raise FlawError(f"layer {layer!r} of {name}", "a number from 0, or −1 for a whole parameter")
     sizes = isinstance(shape, list) and all(type(size) is int and 0 < size < 2**31 for size in shape)
-    if not sizes or (encoding == "factors" and len(shape) != 2):
-        raise FlawError(f"shape {shape!r} of {name}", "sizes of at least 1; two for factors")
+    if not sizes or (encoding == "factors" and len(shape) not in ((2, 3) if layout != WHOLE else (2,))):
+        raise FlawError(f"shape {shape!r} of {name}", "sizes of at least 1; two for factors, or three of experts")
     if encoding == "factors" and entry["dtype"] == "F64":
         raise FlawError(f"factors of {name} in F64", "a narrower dtype")
     if entry["dtype"] not in list(ITEM_SIZES):
@@ -228,11 +227,11 @@ def _factors(name: str, dtype: str, region: Sequence[int], tensors: Table) -> Fa
 
 def _slots(entry: Mapping[str, Any], tensors: Table) -> ChangedSlots:
     name, layout, shape = entry["name"], entry["layout"], entry["shape"]
-    if len(shape) != 2:
-        raise FlawError(f"shape {shape!r} of {name}", "two sizes for value slots")
+    if len(shape) not in (2, 3):
+        raise FlawError(f"shape {shape!r} of {name}", "two sizes for value slots, or three of experts")
     (count,), raw = _checked(tensors, f"{name}.indices", "I64", [None])
     indices = struct.unpack(f"<{count}q", raw)
-    _require_rising(indices, f"slot indices of {name}", SlotLayout(layout).slots((shape[0], shape[1])))
+    _require_rising(indices, f"slot indices of {name}", SlotLayout(layout).slots(tuple(shape)))
     if not count:
         raise FlawError(f"no slot of {name}", "at least one value slot")
     digits = (_checked(tensors, f"{name}.{part}", "U8", [count, 32])[1] for part in ("old_hashes", "new_hashes"))

@@ -15,7 +15,7 @@ from .object_bytes import FlawError, json_object, parse_json
 FORMAT = "kndb-edit"
 FORMAT_VERSION, WITH_TENSORS = "1", "2"
 Layout = LayoutWord
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 
 _METADATA_KEYS = {"format", "format_version", "fingerprint", "kind", "recipe", "parameters"}
 _PARAMETER_KEYS = {"name", "layout", "layer", "shape", "dtype"}
@@ -125,11 +125,11 @@ def _description(entry: object) -> ParameterEntry:
         raise FlawError(f"layout {layout!r} of {name}", "row or column")
     if not _is_count(layer):
         raise FlawError(f"layer {layer!r} of {name}", "a number from 0")
-    if not (isinstance(shape, list) and len(shape) == 2 and all(_is_count(size) and size for size in shape)):
-        raise FlawError(f"shape {shape!r} of {name}", "two sizes, each at least 1")
+    if not (isinstance(shape, list) and len(shape) in (2, 3) and all(_is_count(size) and size for size in shape)):
+        raise FlawError(f"shape {shape!r} of {name}", "two sizes, or three of experts, each at least 1")
     if dtype not in list(ITEM_SIZES):
         raise FlawError(f"dtype {dtype!r} of {name}", f"one of {', '.join(ITEM_SIZES)}")
-    return ParameterEntry(name, SlotLayout(layout).word, layer, (shape[0], shape[1]), str(dtype))
+    return ParameterEntry(name, SlotLayout(layout).word, layer, tuple(shape), str(dtype))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

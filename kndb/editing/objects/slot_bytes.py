@@ -13,11 +13,12 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
 from ...errors import ModelError
+from ...models.expert_files import stored_parts
 from ...models.layout import SlotLayout
 from ...models.weights import ITEM_SIZES, TensorPlace, stored_name
 from ...records.models import Neuron
@@ -177,7 +178,7 @@ def _slot_edits(content: bytes) -> Iterator[SlotEdit]:
         return content[start + first : start + end]
 
     for entry in entries:
-        name, dtype, shape = entry["name"], entry["dtype"], (entry["shape"][0], entry["shape"][1])
+        name, dtype, shape = entry["name"], entry["dtype"], tuple(entry["shape"])
         size = SlotLayout(entry["layout"]).width(shape) * ITEM_SIZES[dtype]
         indices, old, new = (tensor(f"{name}.{part}") for part in ("indices", "old", "new"))
         if not len(old) == len(new) == len(indices) // 8 * size:
@@ -226,6 +227,8 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
         ModelError: if the parameter is not there, or has another dtype or shape.
     """
     name = stored_name(place.parameter, tensors)
+    if name is None and (parts := stored_parts(place.parameter, tensors)):
+        return _locate_expert(place, tensors, parts)
     if name is None:
         raise ModelError(
             f"the checkpoint's safetensors files have no tensor for {place.parameter}, which an edit changes. Save the "
@@ -241,13 +244,23 @@ def locate(place: SlotPlace, tensors: Mapping[str, TensorPlace]) -> Strides:
     if place.layout == WHOLE:
         size = math.prod(place.shape) * item
         return Strides(tensor.file, tensor.start, size, 1, size)
-    rows, columns = place.shape
-    layout, shape = SlotLayout(place.layout), (rows, columns)
-    if not 0 <= place.neuron < layout.slots(shape):
+    layout = SlotLayout(place.layout)
+    if not 0 <= place.neuron < layout.slots(place.shape):
         raise ModelError(f"{name} is {list(place.shape)} and has no {place.layout} {place.neuron}")
-    runs = layout.runs(shape, place.neuron)
+    runs = layout.runs(place.shape, place.neuron)
     start = tensor.start + runs.first * item
     return Strides(tensor.file, start, runs.stride * item, runs.count, runs.width * item)
+
+
+def _locate_expert(place: SlotPlace, tensors: Mapping[str, TensorPlace], parts: tuple[str, ...]) -> Strides:
+    """The same where files have a tensor for each expert."""
+    if place.layout == WHOLE or len(place.shape) != 3 or len(parts) != 1:
+        raise ModelError(
+            f"the checkpoint's files have {place.parameter} as tensors of single experts, and an edit can't change it "
+            "as a whole there. Save the checkpoint with save_pretrained(…, save_original_format=False) first"
+        )
+    expert, within = divmod(place.neuron, SlotLayout(place.layout).slots(place.shape[1:]))
+    return locate(replace(place, parameter=parts[0].format(expert), neuron=within, shape=place.shape[1:]), tensors)
 
 
 def gathered(descriptor: int, strides: Strides) -> bytes:

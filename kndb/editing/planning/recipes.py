@@ -221,7 +221,7 @@ def _slots_that_change(
     )
 
 
-def _shape(network: Network, layer: int) -> tuple[int, int]:
+def _shape(network: Network, layer: int) -> tuple[int, ...]:
     return network.layers[layer].down_shape
 
 

@@ -135,12 +135,14 @@ class UpperLayers:
                 ]
             ).unsqueeze(0)
             for number in range(self._first):
-                residual, neurons = self._up_to_neurons(number, hidden, packing)
-                hidden = network.layers[number].finish(residual, network.layers[number].down(neurons))
-            residual, neurons = self._up_to_neurons(self._first, hidden, packing)
+                inputs, residual = self._up_to_residual(number, hidden, packing)
+                hidden = network.layers[number].complete(inputs, residual)
+            inputs, residual = self._up_to_residual(self._first, hidden, packing)
+            layer = network.layers[self._first]
+            neurons, beside = layer.neurons(inputs, residual), layer.beside(inputs, residual)
             places = torch.tensor(packing.order, device=like.device) if shortened else packing.positions
             self._residual[places] = residual[0]
-            self._output[places] = network.layers[self._first].down(neurons)[0]
+            self._output[places] = layer.written(neurons, beside)[0]
             self._neurons[places] = neurons[0][:, slots]
 
     def _chunks(self) -> Iterator[list[int]]:
@@ -190,16 +192,20 @@ class UpperLayers:
         hidden = first.finish(self._residual[chosen], output).unsqueeze(0)
         for number in range(self._first + 1, self._last + 1):
             layer, owner = network.layers[number], self._owner[number]
-            residual, neurons = self._up_to_neurons(number, hidden, packing)
-            output = layer.down(neurons)
-            if owner is not None:
-                output = output + neurons[..., self._slots[owner]] @ changes[owner]
+            inputs, residual = self._up_to_residual(number, hidden, packing)
+            if owner is None:
+                hidden = layer.complete(inputs, residual)
+                continue
+            neurons, beside = layer.neurons(inputs, residual), layer.beside(inputs, residual)
+            output = layer.written(neurons, beside) + neurons[..., self._slots[owner]] @ changes[owner]
             hidden = layer.finish(residual, output)
         back = {number: place for place, number in enumerate(packing.order)}
         return network.logits(hidden[0][[back[number] for number in numbers]])
 
-    def _up_to_neurons(self, number: int, hidden: torch.Tensor, packing: _Packing) -> tuple[torch.Tensor, torch.Tensor]:
-        """What a layer's FFN output is added to, and its neurons: of every position; in the last layer, the answers'.
+    def _up_to_residual(
+        self, number: int, hidden: torch.Tensor, packing: _Packing
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's input, and what its FFN output is added to: of every position; in the last layer, the answers'.
 
         Args:
             number: the layer.
@@ -207,7 +213,7 @@ class UpperLayers:
             packing: what stands where.
 
         Returns:
-            [1, N or P, d] and [1, N or P, n].
+            Twice [1, N or P, d].
         """
         layer = self._network.layers[number]
         if number < self._last:
@@ -239,7 +245,7 @@ class UpperLayers:
                     attention.attend(group.rows(query), group.positions(key), group.positions(value), bias=bias)
                 )
         residual = self._residual_of(number, hidden, attended, packing)
-        return residual, layer.neurons(hidden, residual)
+        return hidden, residual
 
     def _residual_of(
         self, number: int, hidden: torch.Tensor, attended: Sequence[torch.Tensor], packing: _Packing

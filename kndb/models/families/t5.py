@@ -37,6 +37,8 @@ def _attention(path: str) -> Attention:
     return Attention((f"{path}.q", f"{path}.k", f"{path}.v"), f"{path}.o", scaling=1.0)
 
 
+_FFN = FeedForward("layer.2.DenseReluDense.wi", "layer.2.DenseReluDense.act", "layer.2.DenseReluDense.wo")
+
 T5 = Adapter(
     family="t5",
     model_types=("t5",),
@@ -47,7 +49,7 @@ T5 = Adapter(
     embed=embed,
     attention=_attention("layer.0.SelfAttention"),
     cross_attention=_attention("layer.1.EncDecAttention"),
-    ffn=FeedForward("layer.2.DenseReluDense.wi", "layer.2.DenseReluDense.act", "layer.2.DenseReluDense.wo"),
+    ffn=_FFN,
     norms=Norms("layer.0.layer_norm", cross_input="layer.1.layer_norm", ffn_input="layer.2.layer_norm"),
     final_norm="decoder.final_layer_norm",
     head=(scale, "lm_head"),
@@ -58,6 +60,6 @@ T5 = Adapter(
 )
 T5_GATED = replace(
     T5,
-    ffn=replace(T5.ffn, gate="layer.2.DenseReluDense.wi_0", up="layer.2.DenseReluDense.wi_1"),
+    ffn=replace(_FFN, gate="layer.2.DenseReluDense.wi_0", up="layer.2.DenseReluDense.wi_1"),
     requires=(("is_gated_act", True),),
 )

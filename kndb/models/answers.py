@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..advice import option
+from ..errors import ModelError
 from .adapter import Adapter
 from .network import Network
 from .paths import resolve
@@ -39,12 +41,35 @@ def batched_log_probabilities(
 
     Batches hold prompts of like length. Each comes as the indices of its prompts and a tensor [B, vocabulary] of
     float32 on the CPU.
+
+    Raises:
+        ModelError: if probabilities are not numbers.
     """
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids) + len(prompts[index].source))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        logits = answer_logits(network, [prompts[index] for index in indices])
-        yield indices, logits.float().log_softmax(-1).cpu()
+        logits = answer_logits(network, [prompts[index] for index in indices]).float()
+        require_numbers(network, logits.amax(-1))
+        yield indices, logits.log_softmax(-1).cpu()
+
+
+def require_numbers(network: Network, values: torch.Tensor) -> None:
+    """Refuses probabilities, or what they are made of, that are not numbers.
+
+    Args:
+        network: the model that gave them.
+        values: some of what it gave; of logits, the largest of each row is enough: one that is NaN is the largest.
+
+    Raises:
+        ModelError: if one is NaN or infinite.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError(
+            f"{network.name} gives probabilities that are not numbers (NaN or infinity): its weights hold such values, or "
+            "are too large for the dtype that is computed in, as an edit can make them. Compare with the version before "
+            f"its edits ({option('version', 'base')}); if that does the same, fetch the checkpoint again, or compute in "
+            "a wider dtype"
+        )
 
 
 def _body(

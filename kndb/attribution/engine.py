@@ -66,8 +66,8 @@ class Engine:
 
         Raises:
             AttributionError: if one prompt alone does not fit the memory.
-            ModelError: if the model gives probabilities that are not numbers, or the engine's first batch does not agree
-                with the model's own forward pass.
+            ModelError: if the model gives probabilities that are not numbers, or the engine's first batch does not
+                agree with the model's own forward pass.
         """
         freeze(self._network.model)
         if self._settings.known_only:

@@ -245,8 +245,8 @@ def _require_padding(files: CheckpointFiles, adapter: Adapter, config: Any, toke
     if tokenizer.pad_token_id != config.pad_token_id:
         raise ModelError(
             f"{files.folder} has a tokenizer whose padding token is number {tokenizer.pad_token_id}, and its "
-            f"{CONFIGURATION} says {config.pad_token_id}, from which a {adapter.family} model counts positions; use the "
-            "tokenizer that was trained with the model, or correct pad_token_id"
+            f"{CONFIGURATION} says {config.pad_token_id}, from which a {adapter.family} model counts positions; use "
+            "the tokenizer that was trained with the model, or correct pad_token_id"
         )
 
 

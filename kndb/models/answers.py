@@ -10,10 +10,12 @@ from torch import nn
 
 from ..advice import option
 from ..errors import ModelError
+from ..records.models import Answer
 from .adapter import Adapter
 from .network import Network
 from .paths import resolve
 from .prompting import EncodedPrompt
+from .token_texts import TokenTexts
 
 
 def answer_logits(network: Network, prompts: Sequence[EncodedPrompt]) -> torch.Tensor:
@@ -53,6 +55,32 @@ def batched_log_probabilities(
         yield indices, logits.log_softmax(-1).cpu()
 
 
+def most_probable(probabilities: torch.Tensor, texts: TokenTexts, top: int, *, sum_alike: bool = False) -> list[Answer]:
+    """The most probable tokens, or spellings of them summed up.
+
+    Args:
+        probabilities: of the vocabulary's tokens, [vocabulary], on the CPU.
+        texts: of its tokenizer.
+        top: how many, at least 1.
+        sum_alike: sum up tokens whose texts are the same without the whitespace around them and without case.
+    """
+    count = min(top, len(probabilities))
+    if not sum_alike:
+        values, tokens = probabilities.topk(count)
+        ids = tuple(tokens.tolist())
+        rows = zip(ids, texts.exact(ids), values.tolist(), strict=True)
+        return [Answer(text.strip() or text, probability, text, token) for token, text, probability in rows]
+    ids = tuple(range(len(probabilities)))
+    alike: dict[str, list[tuple[float, int, str]]] = {}
+    for token, text, probability in zip(ids, texts.exact(ids), probabilities.double().tolist(), strict=True):
+        alike.setdefault(text.strip().casefold() or text, []).append((probability, -token, text))
+    sums = sorted(((sum(one[0] for one in some), *max(some), len(some)) for some in alike.values()), reverse=True)
+    return [
+        Answer(text.strip() or text, total, text, -number, spellings)
+        for total, _, number, text, spellings in sums[:count]
+    ]
+
+
 def require_numbers(network: Network, values: torch.Tensor) -> None:
     """Refuses probabilities, or what they are made of, that are not numbers.
 
@@ -65,10 +93,10 @@ def require_numbers(network: Network, values: torch.Tensor) -> None:
     """
     if not bool(torch.isfinite(values).all()):
         raise ModelError(
-            f"{network.name} gives probabilities that are not numbers (NaN or infinity): its weights hold such values, or "
-            "are too large for the dtype that is computed in, as an edit can make them. Compare with the version before "
-            f"its edits ({option('version', 'base')}); if that does the same, fetch the checkpoint again, or compute in "
-            "a wider dtype"
+            f"{network.name} gives probabilities that are not numbers (NaN or infinity): its weights hold such values, "
+            "or are too large for the dtype that is computed in, as an edit can make them. Compare with the version "
+            f"before its edits ({option('version', 'base')}); if that does the same, fetch the checkpoint again, or "
+            "compute in a wider dtype"
         )
 
 

@@ -1,14 +1,16 @@
 """A checkpoint's own chat template, and prompts wrapped in it.
 
-The text before a prompt's blank is what a user says; the answer is what the assistant says first. Nothing is added that
-the template does not add. The template is rendered once, with a mark in place of the user's text, so that a prompt can
-never change how it is read.
+The text before a prompt's blank is what a user says, and the answer is what the assistant says first. Of a text with a
+question in it, what stands between the last question mark and the blank is the assistant's beginning, after which the
+answer comes ("What is the capital of France? It is [Y]"). Nothing is added that the template does not add. The template
+is rendered once, with a mark in place of the user's text, so that a prompt can never change how it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,6 +26,8 @@ TEMPLATE = "chat_template.jinja"
 MOST_BYTES = 1_000_000
 WALL_SECONDS = 60
 """How long a template may take, whatever else the machine does; its processor time is limited beside it."""
+_QUESTION = re.compile(r"[?\u061f][\"'\u201d\u2019\u00bb)\]]*(?=\s|$)|\uff1f[\u201d\u2019\u300d\u300f\uff09]*")
+"""A question mark with what closes after it: of scripts with spaces, only where one follows."""
 _TEXT, _ANSWER = "kndbUSERTEXTkndb", "kndbANSWERkndb"
 
 
@@ -52,9 +56,26 @@ class ChatFrame:
     start: str
     middle: str
 
-    def wrap(self, text: str) -> str:
-        """A user's text in the frame, without the whitespace around it."""
-        return f"{self.start}{text.strip()}{self.middle}"
+    def wrap(self, text: str, subject: tuple[int, int] | None = None) -> str:
+        """The text before a blank in the frame; see `turns`."""
+        user, assistant = turns(text, subject)
+        return f"{self.start}{user}{self.middle}{assistant}"
+
+
+def turns(text: str, subject: tuple[int, int] | None = None) -> tuple[str, str]:
+    """What the user says and how the assistant begins, of the text before a blank.
+
+    The whitespace around the user's words, and before the assistant's, goes: the template has its own. That before the
+    blank stays.
+
+    Args:
+        text: the text before a blank.
+        subject: where its subject begins and ends, if that is known: question marks in a name ask nothing.
+    """
+    start, stop = subject or (0, 0)
+    ends = [found.end() for found in _QUESTION.finditer(text) if not start <= found.start() < stop]
+    cut = ends[-1] if ends else len(text)
+    return text[:cut].strip(), text[cut:].lstrip()
 
 
 def find_template(folder: Path) -> ChatTemplate:
@@ -126,8 +147,8 @@ def frame_of(template: ChatTemplate, special: Mapping[str, str]) -> ChatFrame:
         text = up_to_answer
     if text.count(_TEXT) != 1:
         raise ModelError(
-            f"{template.path} can't wrap prompts: it writes the user's message {text.count(_TEXT)} times, where once is "
-            f"needed; leave {option('chat', True)} out"
+            f"{template.path} can't wrap prompts: it writes the user's message {text.count(_TEXT)} times, and must "
+            f"write it once; leave {option('chat', True)} out"
         )
     start, _, middle = text.partition(_TEXT)
     return ChatFrame(start, middle)

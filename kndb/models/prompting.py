@@ -119,7 +119,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self.texts = TokenTexts(tokenizer)
         self.chat = chat
-        self._blank = blank
+        self.blank = blank
         self._max_tokens = max_tokens
         self._decoder_start = tokenizer.pad_token_id if decoder_start is None else decoder_start
         if blank is Blank.MASK and tokenizer.mask_token_id is None:
@@ -136,11 +136,16 @@ class Encoder:
             raise ModelError("the configuration has no decoder_start_token_id, the token with which the decoder starts")
 
     @property
+    def masks(self) -> bool:
+        """Whether the blank is a mask, one for each token of an answer."""
+        return self.blank is Blank.MASK
+
+    @property
     def blank_token(self) -> int | None:
         """The token that stands for the blank; None where the text is cut there."""
-        if self._blank is Blank.CUT:
+        if self.blank is Blank.CUT:
             return None
-        mask = self._blank is Blank.MASK
+        mask = self.blank is Blank.MASK
         return int(self._tokenizer.mask_token_id if mask else self._tokenizer.convert_tokens_to_ids(SENTINEL))
 
     def encode(
@@ -164,7 +169,9 @@ class Encoder:
         if answer is not None and not answer.strip():
             return Skipped(prompt_id, SKIP_EMPTY)
         before, _, after = text.partition(BLANK)
-        encode = {Blank.MASK: self._masked, Blank.CUT: self._cut, Blank.SENTINEL: self._sentinel}[self._blank]
+        if self.chat is not None and before.strip():
+            before = self.chat.wrap(before, subject)
+        encode = {Blank.MASK: self._masked, Blank.CUT: self._cut, Blank.SENTINEL: self._sentinel}[self.blank]
         questions = encode(prompt_id, before, after, answer)
         if isinstance(questions, str):
             return Skipped(prompt_id, questions)
@@ -238,15 +245,13 @@ class Encoder:
             return SKIP_NOT_LAST
         if not before.strip():
             return SKIP_NO_PREFIX
-        # A chat template writes the tokens at a text's start itself.
-        add = self.chat is None
-        text = before if self.chat is None else self.chat.wrap(before)
-        ids = self.texts.before_blank(text, add=add)
+        add = self.chat is None  # A chat template writes what stands at a text's start itself.
+        ids = self.texts.before_blank(before, add=add)
         if answer is None:
             return [EncodedPrompt(prompt_id, ids, len(ids) - 1, -1)]
         # The answer's tokens are what the whole text has beyond the prefix: a tokenizer may merge across the
         # boundary, in which case the answer can't be asked for after this prefix.
-        full = f"{text}{answer}"
+        full = f"{before}{answer}"
         whole = self.texts.opened(full) if add else self.texts.bare(full)
         if whole[: len(ids)] != ids or len(whole) == len(ids):
             return SKIP_MERGED

@@ -21,7 +21,7 @@ from ..records.facts import BLANK
 from ..sentences import is_closing
 from .adapter import Blank
 from .chat import ChatFrame
-from .token_texts import Ids, TokenTexts
+from .token_texts import Ids, NoTokensError, TokenTexts
 
 SKIP_MULTI_TOKEN = "answer-of-several-tokens"  # noqa: S105
 SKIP_EMPTY = "answer-empty"
@@ -32,6 +32,7 @@ SKIP_NO_PREFIX = "nothing-before-blank"
 SKIP_TOO_LONG = "prompt-too-long"
 SKIP_EXTRA_MASK = "mask-token-in-text"
 SKIP_SPECIAL = "special-token-in-fact"
+SKIP_NO_TOKENS = "text-not-in-vocabulary"
 
 SKIP_REASONS = {
     SKIP_MULTI_TOKEN: "the answer is several tokens in this tokenizer",
@@ -42,6 +43,7 @@ SKIP_REASONS = {
     SKIP_NO_PREFIX: "no text stands before the blank",
     SKIP_TOO_LONG: "the prompt has more tokens than the model has positions, or its attention windows hold",
     SKIP_EXTRA_MASK: "the text holds the mask token itself",
+    SKIP_NO_TOKENS: "the tokenizer has no tokens for a character of the text or the answer",
     SKIP_SPECIAL: "the subject or the answer holds the text of a special token, which only a template may",
     "not-known": "the model's first answer is another one, and only known facts were asked for",
 }
@@ -172,7 +174,10 @@ class Encoder:
         if self.chat is not None and before.strip():
             before = self.chat.wrap(before, subject)
         encode = {Blank.MASK: self._masked, Blank.CUT: self._cut, Blank.SENTINEL: self._sentinel}[self.blank]
-        questions = encode(prompt_id, before, after, answer)
+        try:
+            questions = encode(prompt_id, before, after, answer)
+        except NoTokensError:
+            return Skipped(prompt_id, SKIP_NO_TOKENS)
         if isinstance(questions, str):
             return Skipped(prompt_id, questions)
         if subject is not None and self.texts.names_special(text, subject):
@@ -194,7 +199,10 @@ class Encoder:
             return SKIP_EMPTY
         if self.texts.names_special(answer, (0, len(answer))):
             return SKIP_SPECIAL
-        ids = self._after_space(answer)
+        try:
+            ids = self._after_space(answer)
+        except NoTokensError:
+            return SKIP_UNKNOWN
         if self._has_unknown(ids):
             return SKIP_UNKNOWN
         return ids[0] if len(ids) == 1 else SKIP_MULTI_TOKEN

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from ..errors import ModelError
+
 WORDS = ("Paris", "the", "a", "N", "1", "in")
 """Words that are put in place of a blank to see where the tokens before it end."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -21,6 +23,10 @@ _HALF = "\ufffd"
 """What stands for bytes that are a part of a character."""
 
 Ids = tuple[int, ...]
+
+
+class NoTokensError(ModelError):
+    """A text that a tokenizer can't cut into tokens: it has no bytes to fall back to, and no unknown token."""
 
 
 class TokenTexts:
@@ -37,11 +43,17 @@ class TokenTexts:
 
     def whole(self, text: str) -> Ids:
         """A text's tokens with those that the tokenizer adds."""
-        return tuple(self._tokenizer(text, verbose=False)["input_ids"])
+        return self._cut(text, add=True)
 
     def bare(self, text: str) -> Ids:
         """A text's tokens without them."""
-        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return self._cut(text, add=False)
+
+    def _cut(self, text: str, *, add: bool) -> Ids:
+        try:
+            return tuple(self._tokenizer(text, add_special_tokens=add, verbose=False)["input_ids"])
+        except Exception as error:  # Tokenizers' own errors are bare exceptions.
+            raise NoTokensError(f"the tokenizer has no tokens for {text!r}: {error}") from error
 
     def opened(self, text: str) -> Ids:
         """A text's tokens as one that goes on has them: with those added at its start, and none at its end.
@@ -59,7 +71,10 @@ class TokenTexts:
     def added(self) -> tuple[Ids, Ids]:
         """What the tokenizer adds before and after every text."""
         for word in WORDS:
-            bare, whole = self.bare(word), self.whole(word)
+            try:
+                bare, whole = self.bare(word), self.whole(word)
+            except NoTokensError:
+                continue
             for start in range(len(whole) - len(bare) + 1):
                 if bare and whole[start : start + len(bare)] == bare:
                     return whole[:start], whole[start + len(bare) :]
@@ -94,7 +109,10 @@ class TokenTexts:
         sooner = self._text(tokens(text[:-1])) if text.endswith(" ") else None
         found: Ids | None = None
         for word in WORDS:
-            ids = tokens(f"{text}{word}")
+            try:
+                ids = tokens(f"{text}{word}")
+            except NoTokensError:
+                continue
             at_end = self._prefix(ids, end)
             if at_end is not None:
                 found = at_end if found is None else found
@@ -114,8 +132,14 @@ class TokenTexts:
     @cached_property
     def _joins_space(self) -> bool:
         """Whether words take the space before them into their first token."""
-        spaced = self.bare("a ")
-        return any(self.bare(f"a {word}")[: len(spaced)] != spaced for word in (*WORDS, *_LETTERS))
+        for word in (*WORDS, *_LETTERS):
+            try:
+                spaced = self.bare(f"{word} ")
+                if self.bare(f"{word} {word}")[: len(spaced)] != spaced:
+                    return True
+            except NoTokensError:
+                continue
+        return False
 
     def _text(self, ids: Ids) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -162,4 +186,9 @@ class TokenTexts:
 
     @cached_property
     def _anchor(self) -> Ids:
-        return self.bare("a")
+        for word in (*_LETTERS, *WORDS):
+            try:
+                return self.bare(word)
+            except NoTokensError:
+                continue
+        return ()

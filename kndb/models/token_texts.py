@@ -8,7 +8,7 @@ that what a model is fed does not depend on the answer that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,13 @@ _LONGEST_WORD = 24
 """Tokens that a word of `WORDS`, with the whitespace before it, has at most; its letters may all be bytes."""
 _HALF = "\ufffd"
 """What stands for bytes that are a part of a character."""
+
+_PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTE_OF = {
+    **{chr(byte): byte for byte in _PRINTED},
+    **{chr(0x100 + place): byte for place, byte in enumerate(sorted({*range(0x100)} - {*_PRINTED}))},
+}
+"""How byte-level vocabularies write bytes: printed characters as themselves, the others in turn from U+0100 on."""
 
 Ids = tuple[int, ...]
 
@@ -70,11 +77,8 @@ class TokenTexts:
     @cached_property
     def added(self) -> tuple[Ids, Ids]:
         """What the tokenizer adds before and after every text."""
-        for word in WORDS:
-            try:
-                bare, whole = self.bare(word), self.whole(word)
-            except NoTokensError:
-                continue
+        for word in self._words:
+            bare, whole = self.bare(word), self.whole(word)
             for start in range(len(whole) - len(bare) + 1):
                 if bare and whole[start : start + len(bare)] == bare:
                     return whole[:start], whole[start + len(bare) :]
@@ -108,11 +112,8 @@ class TokenTexts:
         end = self._text(own)
         sooner = self._text(tokens(text[:-1])) if text.endswith(" ") else None
         found: Ids | None = None
-        for word in WORDS:
-            try:
-                ids = tokens(f"{text}{word}")
-            except NoTokensError:
-                continue
+        for word in self._words:
+            ids = tokens(f"{text}{word}")
             at_end = self._prefix(ids, end)
             if at_end is not None:
                 found = at_end if found is None else found
@@ -130,16 +131,15 @@ class TokenTexts:
         return None
 
     @cached_property
+    def _words(self) -> list[str]:
+        return self._known(WORDS)
+
+    @cached_property
     def _joins_space(self) -> bool:
         """Whether words take the space before them into their first token."""
-        for word in (*WORDS, *_LETTERS):
-            try:
-                spaced = self.bare(f"{word} ")
-                if self.bare(f"{word} {word}")[: len(spaced)] != spaced:
-                    return True
-            except NoTokensError:
-                continue
-        return False
+        words = self._known(" ") and self._known((*WORDS, *_LETTERS))
+        spaced = ((self.bare(f"{word} "), self.bare(f"{word} {word}")) for word in words)
+        return any(whole[: len(start)] != start for start, whole in spaced)
 
     def _text(self, ids: Ids) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -175,20 +175,34 @@ class TokenTexts:
     def exact(self, ids: Ids) -> Iterator[str]:
         """The text of each token, whatever stands before it: with its space, if it begins with one.
 
-        A part of a character, and the rest of a word (`##ia`), are as the vocabulary writes them.
+        A part of a character is shown as its bytes, `<0xE6>`; the rest of a word as the vocabulary writes it, `##ia`.
         """
         for token, piece in zip(ids, self.pieces(ids), strict=True):
             text = self._text((token,))
             if piece.startswith("\u2581") and not text.startswith(" "):
                 # Such decoders leave out the space of a text's first word.
                 text = self._text((*self._anchor, token)).removeprefix(self._text(self._anchor))
-            yield piece if _HALF in text and piece else text
+            yield _as_bytes(piece) if _HALF in text and piece else text
 
     @cached_property
     def _anchor(self) -> Ids:
-        for word in (*_LETTERS, *WORDS):
-            try:
-                return self.bare(word)
-            except NoTokensError:
-                continue
-        return ()
+        words = self._known((*_LETTERS, *WORDS))
+        return self.bare(words[0]) if words else ()
+
+    def _known(self, words: Iterable[str]) -> list[str]:
+        """Those of some words that there are tokens for."""
+        return [word for word in words if self._has_tokens(word)]
+
+    def _has_tokens(self, text: str) -> bool:
+        try:
+            self.bare(text)
+        except NoTokensError:
+            return False
+        return True
+
+
+def _as_bytes(piece: str) -> str:
+    """A token of a byte-level vocabulary as its bytes; any other as it is."""
+    if not all(letter in _BYTE_OF for letter in piece):
+        return piece
+    return "".join(f"<0x{_BYTE_OF[letter]:02X}>" for letter in piece)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 WORDS = ["Paris", "Rome", "The", "the", "is", "in", "of", "a", "capital", "assistant", "user", "Par"]
 SCRIPTS = "首都是巴黎。東"
@@ -103,6 +105,32 @@ def letters_only(before: Sequence[str] = (), after: Sequence[str] = ()) -> Any:
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.decoder = decoders.Fuse()
     return wrapped(tokenizer, before, after)
+
+
+TURNS = (
+    "{% for one in messages %}{{ '<s>' + one['role'] + '\n' + one['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}"
+)
+"""A chat template whose answers follow a line break."""
+BRACKETS = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content | trim }} [/INST]"
+    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""One whose answers follow a space."""
+
+
+def save_chat_checkpoint(folder: Path, template: str | None = TURNS, seed: int = 0) -> Path:
+    """Saves a random GPT-2 with a byte-level tokenizer and a chat template, and gives its folder."""
+    tokenizer = byte_level()
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=80, n_embd=16, n_layer=2, n_head=2, initializer_range=0.3
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
 
 
 KINDS: dict[str, Callable[[], Any]] = {

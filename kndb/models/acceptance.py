@@ -34,7 +34,7 @@ from .loading import (
     make_encoder,
     model_class,
     quiet,
-    require_blank_token,
+    require_known_tokens,
     require_tokenizer,
 )
 from .network import Network
@@ -112,7 +112,7 @@ def describe(folder: Path, *, chat: bool = False) -> CheckpointDescription:
     network = _without_weights(files, adapter, config, headers)
     rows = int(network.word_embeddings.shape[0])
     _require_embedded_tokens(files, tokenizer, rows)
-    require_blank_token(files.folder, encoder, rows)
+    require_known_tokens(files.folder, encoder, rows)
     digest = fingerprint(folder)
     for path, header in by_file.items():
         _require_finite(path, header)

@@ -127,7 +127,7 @@ def load(folder: Path, name: str = "the model", chat: str | None = None) -> Load
         _set_dtype(model, dtype)  # Transformers keeps some of T5's half-precision parameters in float32.
     tokenizer = load_tokenizer(files)
     encoder = make_encoder(folder, tokenizer, adapter, config, chat)
-    require_blank_token(folder, encoder, model.get_input_embeddings().num_embeddings)
+    require_known_tokens(folder, encoder, model.get_input_embeddings().num_embeddings)
     return LoadedModel(model, tokenizer, adapter, encoder, name)
 
 
@@ -176,8 +176,8 @@ def make_encoder(folder: Path, tokenizer: Any, adapter: Adapter, config: Any, ch
         raise ModelError(f"{folder} can't be asked: {error.text}") from error
 
 
-def require_blank_token(folder: Path, encoder: Encoder, words: int) -> None:
-    """Refuses a model that does not know the token for the blank.
+def require_known_tokens(folder: Path, encoder: Encoder, words: int) -> None:
+    """Refuses a model that does not know the token for the blank, or the one with which its decoder starts.
 
     Transformers adds a mask token that the vocabulary lacks, and says nothing.
 
@@ -189,11 +189,12 @@ def require_blank_token(folder: Path, encoder: Encoder, words: int) -> None:
     Raises:
         ModelError: if it is one of those beyond.
     """
-    if encoder.blank_token is not None and encoder.blank_token >= words:
-        raise ModelError(
-            f"{folder} can't be asked: the token for its blank is number {encoder.blank_token}, and the model knows "
-            f"tokens 0 to {words - 1}; use the tokenizer that was trained with the model"
-        )
+    for name, token in encoder.fed_always:
+        if not 0 <= token < words:
+            raise ModelError(
+                f"{folder} can't be asked: the token for {name} is number {token}, and the model knows tokens 0 to "
+                f"{words - 1}; use the tokenizer and the configuration that belong to the model"
+            )
 
 
 def choose_device(name: str = "auto") -> torch.device:

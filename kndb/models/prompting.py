@@ -135,7 +135,17 @@ class Encoder:
                 "use a tokenizer with T5's sentinels"
             )
         if blank is Blank.SENTINEL and self._decoder_start is None:
-            raise ModelError("the configuration has no decoder_start_token_id, the token with which the decoder starts")
+            raise ModelError(
+                "the configuration has no decoder_start_token_id, the token with which the decoder starts, and the "
+                "tokenizer no padding token to start with; add either (T5 starts with its padding token, 0)"
+            )
+
+    @property
+    def fed_always(self) -> tuple[tuple[str, int], ...]:
+        """What every prompt is fed: the names of these tokens, and their numbers."""
+        blank = () if self.blank_token is None else (("its blank", self.blank_token),)
+        starts = self.blank is Blank.SENTINEL
+        return (*blank, ("the start of its decoder", int(self._decoder_start))) if starts else blank
 
     @property
     def masks(self) -> bool:
@@ -290,7 +300,10 @@ class Encoder:
 
     def _has_sentinel(self) -> bool:
         token = self._tokenizer.convert_tokens_to_ids(SENTINEL)
-        return token != self._tokenizer.unk_token_id and self.texts.bare(SENTINEL) == (token,)
+        try:
+            return token != self._tokenizer.unk_token_id and self.texts.bare(SENTINEL) == (token,)
+        except NoTokensError:
+            return False
 
     def _has_unknown(self, ids: Ids) -> bool:
         unknown = self._tokenizer.unk_token_id

@@ -17,6 +17,7 @@ from ..models.sources import REVISION, lasting_source, locate
 from ..records.display import Rows
 from ..records.facts import BLANK
 from ..records.models import LAB_MODELS, Answer, FedToken, Model, Neuron, TokenEffect
+from ..sentences import with_blank_at_end
 from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.edits import edit as store_edits
@@ -412,5 +413,5 @@ def question_text(text: str, blank: Blank, example: str) -> str:
     if blanks == 1:
         return question
     if blanks == 0 and blank is Kinds.CUT and text.strip():
-        return f"{question.rstrip()} {BLANK}"
+        return with_blank_at_end(question)
     raise UsageError(f"{text!r} has {blanks} blanks; there must be one, as in: {example}")

@@ -22,7 +22,7 @@ def main() -> None:
     sys.path[:] = task["path"]
     try:
         _limit()
-        answer = {"texts": [_rendered(task["template"], one) for one in task["variables"]]}
+        answer: dict[str, Any] = {"texts": [_rendered(task["template"], one) for one in task["variables"]]}
     except MemoryError:
         answer = {"error": f"it asks for more than {MEMORY:,} bytes of memory"}
     except RecursionError:

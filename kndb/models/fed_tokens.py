@@ -62,8 +62,8 @@ def _kinds(encoder: Encoder, ids: Ids, before: str) -> list[str]:
     special = set(encoder.texts.special.values())
     kinds = [IS_BLANK if token == encoder.blank_token else SPECIAL if token in special else PLAIN for token in ids]
     if encoder.chat is not None:
-        start, user, middle = encoder.chat.start, turns(before)[0], encoder.chat.middle
-        parts = (start, f"{start}{user}", f"{start}{user}{middle}")
+        opening, user, middle = encoder.chat.start, turns(before)[0], encoder.chat.middle
+        parts = (opening, f"{opening}{user}", f"{opening}{user}{middle}")
         first, said, opened = (_alike(encoder.texts.bare(part), ids) for part in parts)
         return [CHAT] * first + kinds[first:said] + [CHAT] * (opened - said) + kinds[opened:]
     start, end = encoder.texts.added

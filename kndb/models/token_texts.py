@@ -160,11 +160,14 @@ class TokenTexts:
     def names_special(self, text: str, span: tuple[int, int]) -> bool:
         """Whether a part of a text is, or is a part of, the text of a special token."""
         start, stop = span
-        for token in self.special:
-            near = text[max(0, start - len(token) + 1) : stop + len(token) - 1]
-            if token in near:
-                return True
-        return False
+        most = max(map(len, self.special), default=0)
+        if self._first_letters.isdisjoint(text[max(0, start - most + 1) : stop]):
+            return False
+        return any(token in text[max(0, start - len(token) + 1) : stop + len(token) - 1] for token in self.special)
+
+    @cached_property
+    def _first_letters(self) -> set[str]:
+        return {token[0] for token in self.special}
 
     # --- tokens to texts ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import kndb
 from kndb.errors import ModelError, UsageError
+from kndb.sentences import with_blank_at_end
 
 ASKED = "user\nWhat is in Paris?<|im_end|>\n"
 FACTS = [
@@ -156,6 +157,25 @@ def test_probabilities_that_are_no_numbers(database, tmp_path, monkeypatch, valu
     for known_only in (False, True):
         with pytest.raises(ModelError, match=message):
             database.attribution.run("spoiled", known_only=known_only)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("The capital is", "The capital is [Y]"),
+        ("The capital is ", "The capital is [Y]"),
+        ("assistant\n", "assistant\n[Y]"),
+        ("The capital (", "The capital ([Y]"),
+        ("首都是", "首都是[Y]"),
+        ("首都：", "首都：[Y]"),
+        ("수도는", "수도는 [Y]"),
+        ("It is 「", "It is 「[Y]"),
+    ],
+)
+def test_a_text_that_just_ends(database, text, asked):
+    """For a causal model, the blank may be left out."""
+    assert database.models.tokens("plain", text, "Paris") == database.models.tokens("plain", asked, "Paris")
+    assert with_blank_at_end(text) == asked
 
 
 # --- tokens that can't be shown ----------------------------------------------------------------------------------

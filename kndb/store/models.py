@@ -184,7 +184,7 @@ def _fed_otherwise(present: Model, chat_template: str | None) -> str:
     if present.chat_template is None:
         return (
             f"the name {present.name!r} stands for this checkpoint with prompts as they are, not wrapped in its chat "
-            f"template; give {option('chat', True)} another {option('name')}"
+            f"template; leave {option('chat', True)} out, or give another {option('name')}"
         )
     if chat_template is None:
         return (

@@ -58,7 +58,10 @@ def test_refusals_name_the_option(kndb, chatty):
     assert bert.startswith("Error: --chat wraps prompts for causal language models, and a bert model fills blanks")
     assert "has no chat template" in kndb("model", "add", "lab-gpt2", "--chat", code=6).err
     assert "add --chat, or give another --name" in kndb("model", "add", chatty, "--name", "chatty", code=6).err
-    assert "leave --chat out, or give another --name" in kndb("model", "add", chatty, "--name", "plain", "--chat", code=6).err
+    assert (
+        "leave --chat out, or give another --name"
+        in kndb("model", "add", chatty, "--name", "plain", "--chat", code=6).err
+    )
 
 
 def test_answers_that_look_alike_stand_between_marks(kndb, kndb_json, chatty):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from causal_tokenizers import END, KINDS, START, TURN, WORDS_WITH_WHAT_PRECEDES, byte_level, with_byte_fallback
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from kndb.models.adapter import Blank
 from kndb.models.families.gpt2 import GPT2
@@ -17,6 +19,7 @@ from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt, Encoder, Skipped
 from kndb.models.token_texts import WORDS, TokenTexts
 
+ROOT = Path(__file__).parents[2]
 EVERY = pytest.mark.parametrize("kind", KINDS)
 MOST = 400
 GAPS = ["", " ", "  ", "   ", "\n", "\n\n", "\t", " \n", "\n ", "\n  ", "\u3000", "\n\t", "\t "]
@@ -239,3 +242,41 @@ def test_an_answer_is_no_special_token(tokenizers, kind, answer):
     encoder = Encoder(tokenizers[kind], Blank.CUT, MOST)
     assert encoder.encode(7, "The capital is [Y]", answer) == Skipped(7, "special-token-in-fact")
     assert encoder.answer_token(answer) == "special-token-in-fact"
+
+
+# --- ordinary prompts --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> list[tuple[str, str]]:
+    """Every template of the shipped facts, filled with a few of its facts, with the answers."""
+    found = []
+    for path in sorted((ROOT / "data" / "facts").glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        facts = [row for row in rows if "subject" in row][:4]
+        for template in [row["template"] for row in rows if "template" in row]:
+            found += [(template.replace("[X]", fact["subject"]), fact["object"]) for fact in facts]
+    return found
+
+
+def test_the_lab_models_are_fed_what_they_always_were(shipped):
+    """Results of older stores stay those of the same tokens."""
+    masked, causal = (AutoTokenizer.from_pretrained(ROOT / "data" / name) for name in ("lab-bert", "lab-gpt2"))
+    of_mask, of_cut = Encoder(masked, Blank.MASK, MOST), Encoder(causal, Blank.CUT, MOST)
+    asked = 0
+    for text, answer in shipped:
+        encoded = of_mask.encode(0, text, answer)
+        ids = masked(text.replace(" [Y]", "[Y]").replace("[Y]", "[MASK]"))["input_ids"]
+        place = ids.index(masked.mask_token_id)
+        answers = masked(answer, add_special_tokens=False)["input_ids"]
+        assert list(encoded.ids) == [*ids[:place], *[ids[place]] * len(answers), *ids[place + 1 :]]
+        assert list(encoded.answers) == answers
+        cut = of_cut.encode(0, text, answer)
+        before, blank, after = text.partition(" [Y]")
+        if blank and not after.strip(" ."):
+            asked += 1
+            assert list(cut.ids) == causal(before)["input_ids"]
+            assert [*cut.ids, *cut.answers] == causal(f"{before} {answer}")["input_ids"]
+        else:
+            assert isinstance(cut, Skipped)
+    assert asked > len(shipped) / 2 > 200

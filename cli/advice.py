@@ -67,6 +67,7 @@ COMMANDS: Mapping[str, Command] = {
     "models.all": Command("model list"),
     "models.convert": Command("model convert", ("source",), opens=False),
     "models.ask": Command("ask", ("text",), {"name": "model"}),
+    "models.tokens": Command("model show", ("name",), {"text": "tokens"}),
     "probes.activation": Command("probe activation"),
     "probes.all": Command("probe list"),
     "probes.get": Command("probe show", ("probe_id",)),

@@ -19,6 +19,7 @@ from .options import (
     open_or_create,
 )
 from .output import OutputFormat, as_row, print_rows
+from .visible import shown_exactly
 
 
 def ask(
@@ -29,6 +30,12 @@ def ask(
     ] = "current",
     top: Annotated[int, typer.Option("--top", help="Print so many answers, the most probable first.")] = 5,
     device: DeviceOption = "auto",
+    sum_alike: Annotated[
+        bool,
+        typer.Option(
+            "--sum-alike", help="Sum up tokens that differ only in the space before them or in capital letters."
+        ),
+    ] = False,
     threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
@@ -40,5 +47,9 @@ def ask(
     # A lab model needs nothing in the store: asking it works in an empty folder.
     open_database = open_or_create if model in LAB_MODELS else open_existing
     with open_database(db) as database, computing(threads):
-        answers = database.models.ask(model, text, version=version, top=top, device=device)
-    print_rows([as_row(answer) for answer in answers], ["token", "probability"], output)
+        answers = database.models.ask(model, text, version=version, top=top, device=device, sum_alike=sum_alike)
+    rows = [as_row(answer) for answer in answers]
+    short = ["token", "probability", *(["spellings"] if sum_alike else [])]
+    if output is OutputFormat.TABLE and len({row["token"] for row in rows}) < len(rows):
+        rows = [{**row, "token": shown_exactly(row["text"])} for row in rows]
+    print_rows(rows, ["token", "probability", "text", "id", "spellings"], output, short=short)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kndb.advice import Placeholder, call
-from kndb.records.models import Model
+from kndb.errors import UsageError
+from kndb.records.models import LAB_MODELS, FedToken, Model
 
 from .commands import command, group
 from .options import DatabaseOption, FormatOption, open_existing, open_or_create
 from .output import OutputFormat, as_row, note, print_record, print_rows
+from .visible import shown_exactly
 
 app = group("Register checkpoints, and look at what is registered.")
 
@@ -27,6 +30,10 @@ def add(
         ),
     ],
     name: Annotated[str | None, typer.Option("--name", help="Call it this. Default: the source's last part.")] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Wrap every prompt in the checkpoint's chat template; the assistant answers."),
+    ] = False,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -35,9 +42,9 @@ def add(
     Example: kndb model add lab-bert
     """
     with open_or_create(db) as database:
-        model = database.models.add(source, name)
+        model = database.models.add(source, name, chat=chat)
         remark = database.models.remark(model.name)
-    print_record(as_row(model), output)
+    print_model(model, output)
     if remark is not None:
         note(remark)
 
@@ -80,17 +87,46 @@ def list_models(db: DatabaseOption = None, output: FormatOption = OutputFormat.T
 @command(app, "show", "Show one model.")
 def show(
     name: Annotated[str, typer.Argument(help="The model's name; see: kndb model list.")],
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="TEXT", help="Show what the model is fed for this sentence, with its blank."),
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option("--answer", help="With --tokens, show the tokens of this answer, too.")
+    ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Show one model.
+    """Show one model, or the tokens that it is fed for a sentence.
 
     Example: kndb model show lab-bert
     """
-    with open_existing(db) as database:
+    if tokens is None and answer is not None:
+        raise UsageError("--answer goes with --tokens: name the sentence that it answers")
+    open_database = open_or_create if tokens is not None and name in LAB_MODELS else open_existing
+    with open_database(db) as database:
+        if tokens is not None:
+            print_fed(database.models.tokens(name, tokens, answer), output)
+            return
         model = database.models.get(name)
     _note_missing_checkpoint(model)
-    print_record(as_row(model), output)
+    print_model(model, output)
+
+
+def print_model(model: Model, output: OutputFormat) -> None:
+    """Prints a model; people read of a chat template where there is one."""
+    row = as_row(model)
+    if output is OutputFormat.TABLE and model.chat_template is None:
+        del row["chat_template"]
+    print_record(row, output)
+
+
+def print_fed(tokens: Sequence[FedToken], output: OutputFormat) -> None:
+    """Prints what a model is fed; in a table, texts stand between marks, so that their spaces are seen."""
+    rows = [as_row(token) for token in tokens]
+    if output is OutputFormat.TABLE:
+        rows = [{**row, "text": shown_exactly(row["text"])} for row in rows]
+    print_rows(rows, ["part", "position", "id", "token", "text", "kind", "reads"], output)
 
 
 def _note_missing_checkpoint(model: Model) -> None:

@@ -18,6 +18,11 @@ def visible(text: str) -> str:
     return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def shown_exactly(text: str) -> str:
+    """A text between marks, so that the spaces at its ends are seen."""
+    return f"'{text}'"
+
+
 def harmless_json(text: str) -> str:
     """JSON that means the same, in ASCII where a character would be obeyed: it can only stand in a string."""
     return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

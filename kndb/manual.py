@@ -19,6 +19,7 @@ PAGES = {
     "glossary": "what the words mean",
     "formats": "fact lists, results of others, what is exported",
     "attribution": "what is computed, how, and how exactly; refinement",
+    "prompts": "which tokens a model is fed, chat templates, which tokens an answer has",
     "queries": "what each number of the queries is",
     "experiments": "suppressing, amplifying and reading knowledge neurons",
     "edits": "edits, versions, snapshots, evaluation, crashes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from .records.facts import BLANK
 
 CLOSING_MARKS = (
@@ -16,6 +18,18 @@ CLOSING_MARKS = (
 def is_closing(text: str) -> bool:
     """Whether a text holds nothing but whitespace and closing marks."""
     return all(character in CLOSING_MARKS or character.isspace() for character in text)
+
+
+def with_blank_at_end(text: str) -> str:
+    """A text that just ends, with a blank where it goes on.
+
+    A space comes between, but not after whitespace, an opening bracket or quotation mark, or a letter of a script that
+    is written without spaces.
+    """
+    last = text[-1:]
+    spaceless = unicodedata.east_asian_width(last) in ("W", "F") and not unicodedata.name(last, "").startswith("HANGUL")
+    close = last.isspace() or spaceless or unicodedata.category(last) in ("Ps", "Pi")
+    return f"{text}{BLANK}" if close else f"{text} {BLANK}"
 
 
 def blank_is_last(prompt_text: str) -> bool:

@@ -50,7 +50,7 @@ FOREIGN = {
     "plots": {"matplotlib", "numpy"},
     "report": {"jinja2"},
     "store": {"alembic", "sqlalchemy"},
-    "models": {"huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "analysis": {"numpy", "torch"},
     "attribution": {"numpy", "torch"},
     "editing": {"numpy", "safetensors", "torch"},

@@ -16,7 +16,7 @@ import torch
 
 from ..advice import option
 from ..errors import AttributionError, ModelError
-from ..models.answers import answer_logits
+from ..models.answers import answer_logits, require_numbers
 from ..models.dtypes import COMPUTE_DTYPES
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
@@ -65,9 +65,9 @@ class Engine:
         scores.
 
         Raises:
-            AttributionError: if the model gives numbers that are not finite, or one prompt alone does not fit
-                the memory.
-            ModelError: if the engine's first batch does not agree with the model's own forward pass.
+            AttributionError: if one prompt alone does not fit the memory.
+            ModelError: if the model gives probabilities that are not numbers, or the engine's first batch does not
+                agree with the model's own forward pass.
         """
         freeze(self._network.model)
         if self._settings.known_only:
@@ -140,7 +140,7 @@ class Engine:
             logits = answer_logits(self._network, questions)
             distribution = (logits if logits.dtype == torch.float64 else logits.float()).softmax(-1)
             probability, token = distribution.max(-1)
-            _require_finite(probability)
+            require_numbers(self._network, probability)
             answer = torch.tensor([question.answer for question in questions], device=token.device)
             answer = torch.where(answer < 0, token, answer)
             chosen.append(distribution.gather(-1, answer.unsqueeze(-1))[:, 0])
@@ -153,11 +153,11 @@ class Engine:
     def _attribute(self, prompts: list[EncodedPrompt]) -> ResultBatch:
         questions = zip(*(prompt.questions for prompt in prompts), strict=True)
         bases = [continue_from(self._network, to_tensors(some, self._network.device)) for some in questions]
-        _require_finite(torch.stack([base.base.odds for base in bases]))
+        require_numbers(self._network, torch.stack([base.base.odds for base in bases]))
         if not self._verified:
             self._verify(bases[0])
         attribution = self._score(prompts, bases)
-        _require_finite(attribution.scores)
+        require_numbers(self._network, attribution.scores)
         return batch_results(prompts, attribution, self._settings, self._decode)
 
     def _score(self, prompts: list[EncodedPrompt], bases: list[Continuation]) -> BatchScores:
@@ -214,14 +214,6 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     """CUDA has an error of its own; on a CPU or MPS only the text tells."""
     message = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "can't allocate" in message
-
-
-def _require_finite(values: torch.Tensor) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise AttributionError(
-            "the model gives probabilities that are not numbers; its weights hold NaN or infinity, or are too large "
-            "for the dtype that is computed in"
-        )
 
 
 def _mean_scores(parts: list[PromptScores]) -> torch.Tensor:

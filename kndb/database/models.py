@@ -16,7 +16,8 @@ from ..models.checkpoint_files import checkpoint_files
 from ..models.sources import REVISION, lasting_source, locate
 from ..records.display import Rows
 from ..records.facts import BLANK
-from ..records.models import LAB_MODELS, Answer, Model, Neuron, TokenEffect
+from ..records.models import LAB_MODELS, Answer, FedToken, Model, Neuron, TokenEffect
+from ..sentences import with_blank_at_end
 from ..store import models as store_models
 from ..store import versions as store_versions
 from ..store.edits import edit as store_edits
@@ -89,15 +90,17 @@ class ModelCommands:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, source: str, name: str | None = None) -> Model:
+    def add(self, source: str, name: str | None = None, *, chat: bool = False) -> Model:
         """Registers a checkpoint; again the same changes nothing. Its files are only ever read.
 
         Args:
             source: a folder, a hub name or a lab model's name.
             name: what to call it; by default the last part of the source.
+            chat: wrap every prompt that this model is ever fed in the checkpoint's own chat template: what stands
+                before a prompt's blank is what a user says, and the answer is what the assistant says first.
 
         Raises:
-            UsageError: if the name can't be one.
+            UsageError: if the name can't be one, or prompts for this kind of model can't be wrapped.
             ModelError: if it is no checkpoint, or the name stands for another one; UnsupportedModelError if no
                 adapter fits.
         """
@@ -107,7 +110,7 @@ class ModelCommands:
         if not chosen_name.strip() or not chosen_name.isprintable():
             raise UsageError(f"{chosen_name!r} can't name a model: a name is text that can be printed, and not empty")
         folder = locate(source)
-        description = describe(folder)
+        description = describe(folder, chat=chat)
         base = version_id(description.fingerprint, {})
         with self._store.writing() as connection:
             record = store_models.add_model(
@@ -119,6 +122,7 @@ class ModelCommands:
                 layers=description.layers,
                 neurons=description.neurons,
                 version=base,
+                chat_template=description.chat_template,
             )
             store_versions.register_base(connection, record.id, base)
             return record
@@ -204,7 +208,7 @@ class ModelCommands:
         from ..editing.objects.slots import apply_object, check_fingerprint
         from ..models import loading
 
-        loaded = loading.load(folder)
+        loaded = loading.load(folder, record.name, record.chat_template)
         parameters = dict(loaded.model.named_parameters())
         for edit in edits:
             edit_object = diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
@@ -235,8 +239,45 @@ class ModelCommands:
         require_fingerprint(record, folder, folder)
         return folder
 
+    def tokens(self, name: str, text: str, answer: str | None = None) -> Rows[FedToken]:
+        """What the model is fed for a sentence with a blank, token by token, whatever asks it.
+
+        Args:
+            name: a registered model, or a lab model. Its weights are not loaded.
+            text: as for `ask`.
+            answer: the answer whose tokens are asked for; None to leave it open.
+
+        Returns:
+            The tokens in the order in which they are fed, then the answer's.
+
+        Raises:
+            UsageError: if the text, or the answer after it, can't be asked.
+            NotFoundError: if there is no such model.
+            ModelError: if only results of the model were imported, or its checkpoint is gone.
+            FingerprintError: if the checkpoint's files changed since it was registered.
+        """
+        from ..models.fed_tokens import fed_tokens
+        from ..models.loading import load_encoder
+        from ..models.prompting import SKIP_REASONS, Skipped
+
+        folder, record = self.verify_checkpoint(name), self.get(name)
+        encoder = load_encoder(folder, record.chat_template)
+        example = call("models.tokens", name=name, text=f"The capital of France is {BLANK}.")
+        found = fed_tokens(encoder, question_text(text, encoder.blank, example), answer)
+        if isinstance(found, Skipped):
+            asked = "" if answer is None else f" for {answer!r}"
+            raise UsageError(f"{text!r} can't be asked{asked}: {SKIP_REASONS[found.reason]}")
+        return Rows(found, FedToken)
+
     def ask(
-        self, name: str, text: str, *, version: str = "current", top: int = 5, device: str = "auto"
+        self,
+        name: str,
+        text: str,
+        *,
+        version: str = "current",
+        top: int = 5,
+        device: str = "auto",
+        sum_alike: bool = False,
     ) -> Rows[Answer]:
         """The model's most probable answers to a sentence with a blank.
 
@@ -246,13 +287,16 @@ class ModelCommands:
             version: as for `load`.
             top: how many answers, at least 1.
             device: where to compute.
+            sum_alike: sum up the probabilities of tokens that are the same but for the space before them and for
+                capital letters (` Rome`, `Rome`, `rome`).
 
         Raises:
             UsageError: if the text can't be asked.
+            ModelError: if the model's probabilities are not numbers.
         """
         import torch
 
-        from ..models.answers import batched_log_probabilities
+        from ..models.answers import batched_log_probabilities, most_probable
         from ..models.loading import choose_device
         from ..models.prompting import SKIP_REASONS, Skipped
 
@@ -267,9 +311,8 @@ class ModelCommands:
             raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
         network = loaded.moved(chosen, torch.float32)
         ((_, log_probabilities),) = batched_log_probabilities(network, [encoded])
-        values, tokens = log_probabilities[0].topk(min(top, log_probabilities.shape[1]))
-        answers = zip(tokens.tolist(), values.exp().tolist(), strict=True)
-        return Rows((Answer(loaded.decode(token), probability) for token, probability in answers), Answer)
+        answers = most_probable(log_probabilities[0].exp(), loaded.encoder.texts, top, sum_alike=sum_alike)
+        return Rows(answers, Answer)
 
     def token_effects(
         self, name: str, neuron: Neuron, *, version: str = "current", top: int = 10, device: str = "auto"
@@ -370,5 +413,5 @@ def question_text(text: str, blank: Blank, example: str) -> str:
     if blanks == 1:
         return question
     if blanks == 0 and blank is Kinds.CUT and text.strip():
-        return f"{question.rstrip()} {BLANK}"
+        return with_blank_at_end(question)
     raise UsageError(f"{text!r} has {blanks} blanks; there must be one, as in: {example}")

@@ -18,14 +18,26 @@ from typing import Any
 import numpy
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 
-from ..errors import ModelError
-from .adapter import Adapter, Experts
-from .checkpoint_files import CONFIGURATION, CheckpointFiles, sealed
+from ..advice import option
+from ..errors import ModelError, UsageError
+from .adapter import Adapter, Blank, Experts
+from .chat import find_template
+from .checkpoint_files import CONFIGURATION, CheckpointFiles
 from .expert_files import as_loaded
 from .fingerprint import FLOATING, fingerprint
-from .loading import auto_class, configuration, implementations_of, known_files, model_class, quiet, require_tokenizer
+from .loading import (
+    auto_class,
+    configuration,
+    implementations_of,
+    known_files,
+    load_tokenizer,
+    make_encoder,
+    model_class,
+    quiet,
+    require_known_tokens,
+    require_tokenizer,
+)
 from .network import Network
 from .registry import adapter_for
 from .weights import Header, read_headers
@@ -64,6 +76,7 @@ class CheckpointDescription:
         neurons: FFN neurons per layer.
         fingerprint: 64 hex digits.
         pickled: whether its weights are pickled, so that edits can be planned and not applied to a copy on disk.
+        chat_template: the sha256 of the chat template that its prompts are to be wrapped in; None for none.
     """
 
     family: str
@@ -71,12 +84,18 @@ class CheckpointDescription:
     neurons: int
     fingerprint: str
     pickled: bool = False
+    chat_template: str | None = None
 
 
-def describe(folder: Path) -> CheckpointDescription:
+def describe(folder: Path, *, chat: bool = False) -> CheckpointDescription:
     """Reads what the store keeps of a checkpoint, and refuses one that can't be used.
 
+    Args:
+        folder: the checkpoint.
+        chat: whether its prompts are to be wrapped in its chat template.
+
     Raises:
+        UsageError: if it has none to be wrapped in, as it is no causal language model.
         ModelError: if it can't; UnsupportedModelError if no adapter fits it.
     """
     files = known_files(folder)
@@ -87,12 +106,19 @@ def describe(folder: Path) -> CheckpointDescription:
     by_file = read_headers(files)
     headers = {name: entry for _, entries in by_file.values() for name, entry in entries.items()}
     _require_sizes(files, config, headers)
+    tokenizer = load_tokenizer(files)
+    template = _chat_template(files, adapter) if chat else None
+    encoder = make_encoder(files.folder, tokenizer, adapter, config, template)
+    _require_padding(files, adapter, config, tokenizer)
     network = _without_weights(files, adapter, config, headers)
-    _require_embedded_tokens(files, network)
+    rows = int(network.word_embeddings.shape[0])
+    _require_embedded_tokens(files, tokenizer, rows)
+    require_known_tokens(files.folder, encoder, rows)
     digest = fingerprint(folder)
     for path, header in by_file.items():
         _require_finite(path, header)
-    return CheckpointDescription(adapter.family, len(network.layers), network.neurons, digest, files.pickled)
+    layers = len(network.layers)
+    return CheckpointDescription(adapter.family, layers, network.neurons, digest, files.pickled, template)
 
 
 # --- what it says of itself --------------------------------------------------------------------------------------
@@ -210,16 +236,34 @@ def _require_complete(files: CheckpointFiles, adapter: Adapter, report: Mapping[
     )
 
 
-def _require_embedded_tokens(files: CheckpointFiles, network: Network) -> None:
+# --- its tokenizer -----------------------------------------------------------------------------------------------
+
+
+def _chat_template(files: CheckpointFiles, adapter: Adapter) -> str:
+    """The sha256 of its chat template, which is for models that go on where a text stops."""
+    if adapter.blank is not Blank.CUT:
+        raise UsageError(
+            f"{option('chat', True)} wraps prompts for causal language models, and a {adapter.family} model fills "
+            f"blanks; leave {option('chat', True)} out"
+        )
+    return find_template(files.folder).sha256
+
+
+def _require_padding(files: CheckpointFiles, adapter: Adapter, config: Any, tokenizer: Any) -> None:
+    """Where positions are counted from behind the padding token's number, both sides must mean the same token."""
+    if "pad_token_id" not in dict(adapter.unsupported):
+        return
+    if tokenizer.pad_token_id != config.pad_token_id:
+        raise ModelError(
+            f"{files.folder} has a tokenizer whose padding token is number {tokenizer.pad_token_id}, and its "
+            f"{CONFIGURATION} says {config.pad_token_id}, from which a {adapter.family} model counts positions; use "
+            "the tokenizer that was trained with the model, or correct pad_token_id"
+        )
+
+
+def _require_embedded_tokens(files: CheckpointFiles, tokenizer: Any, rows: int) -> None:
     """Each token that the tokenizer may give has a row among the embeddings."""
-    with quiet(), sealed(files) as place:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-            highest = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1], default=("", -1))
-        except Exception as error:  # Tokenizers' own errors are bare exceptions, and their formats many.
-            reason = str(error).replace(str(place), str(files.folder))
-            raise ModelError(f"{files.folder} has a tokenizer that can't be loaded: {reason}") from error
-    rows = int(network.word_embeddings.shape[0])
+    highest = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1], default=("", -1))
     if highest[1] >= rows:
         raise ModelError(
             f"{files.folder} has a tokenizer whose token {highest[0]!r} is number {highest[1]:,}, and the model's "

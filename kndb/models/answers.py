@@ -8,10 +8,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..advice import option
+from ..errors import ModelError
+from ..records.models import Answer
 from .adapter import Adapter
 from .network import Network
 from .paths import resolve
 from .prompting import EncodedPrompt
+from .token_texts import TokenTexts
 
 
 def answer_logits(network: Network, prompts: Sequence[EncodedPrompt]) -> torch.Tensor:
@@ -39,12 +43,61 @@ def batched_log_probabilities(
 
     Batches hold prompts of like length. Each comes as the indices of its prompts and a tensor [B, vocabulary] of
     float32 on the CPU.
+
+    Raises:
+        ModelError: if probabilities are not numbers.
     """
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids) + len(prompts[index].source))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        logits = answer_logits(network, [prompts[index] for index in indices])
-        yield indices, logits.float().log_softmax(-1).cpu()
+        logits = answer_logits(network, [prompts[index] for index in indices]).float()
+        require_numbers(network, logits.amax(-1))
+        yield indices, logits.log_softmax(-1).cpu()
+
+
+def most_probable(probabilities: torch.Tensor, texts: TokenTexts, top: int, *, sum_alike: bool = False) -> list[Answer]:
+    """The most probable tokens, or spellings of them summed up.
+
+    Args:
+        probabilities: of the vocabulary's tokens, [vocabulary], on the CPU.
+        texts: of its tokenizer.
+        top: how many, at least 1.
+        sum_alike: sum up tokens whose texts are the same without the whitespace around them and without case.
+    """
+    count = min(top, len(probabilities))
+    if not sum_alike:
+        values, tokens = probabilities.topk(count)
+        ids = tuple(tokens.tolist())
+        rows = zip(ids, texts.exact(ids), values.tolist(), strict=True)
+        return [Answer(text.strip() or text, probability, text, token) for token, text, probability in rows]
+    ids = tuple(range(len(probabilities)))
+    alike: dict[str, list[tuple[float, int, str]]] = {}
+    for token, text, probability in zip(ids, texts.exact(ids), probabilities.double().tolist(), strict=True):
+        alike.setdefault(text.strip().casefold() or text, []).append((probability, -token, text))
+    sums = sorted(((sum(one[0] for one in some), *max(some), len(some)) for some in alike.values()), reverse=True)
+    return [
+        Answer(text.strip() or text, total, text, -number, spellings)
+        for total, _, number, text, spellings in sums[:count]
+    ]
+
+
+def require_numbers(network: Network, values: torch.Tensor) -> None:
+    """Refuses probabilities, or what they are made of, that are not numbers.
+
+    Args:
+        network: the model that gave them.
+        values: some of what it gave; of logits, the largest of each row is enough: one that is NaN is the largest.
+
+    Raises:
+        ModelError: if one is NaN or infinite.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError(
+            f"{network.name} gives probabilities that are not numbers (NaN or infinity): its weights hold such values, "
+            "or are too large for the dtype that is computed in, as an edit can make them. Compare with the version "
+            f"before its edits ({option('version', 'base')}); if that does the same, fetch the checkpoint again, or "
+            "compute in a wider dtype"
+        )
 
 
 def _body(

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ..advice import option
 from ..errors import ModelError, UsageError
 from .adapter import Adapter, Experts
+from .chat import frame_of, require_template
 from .checkpoint_files import (
     CONFIGURATION,
     TOKENIZER_CONFIGURATION,
@@ -58,17 +59,19 @@ class LoadedModel:
         tokenizer: its tokenizer.
         adapter: what kndb knows of its family.
         encoder: prompts to token ids.
+        name: what messages call it.
     """
 
     model: nn.Module
     tokenizer: Any
     adapter: Adapter
     encoder: Encoder
+    name: str = "the model"
 
     @cached_property
     def network(self) -> Network:
         """The model in pieces."""
-        return Network(self.model, self.adapter)
+        return Network(self.model, self.adapter, self.name)
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> Network:
         """The model in pieces, moved to a device and dtype: the model itself is moved."""
@@ -81,11 +84,17 @@ class LoadedModel:
         return text.strip() or text
 
 
-def load(folder: Path) -> LoadedModel:
+def load(folder: Path, name: str = "the model", chat: str | None = None) -> LoadedModel:
     """Loads a checkpoint on the CPU, in the dtype in which it is stored.
+
+    Args:
+        folder: the checkpoint.
+        name: what messages call it.
+        chat: the sha256 of the chat template that prompts are wrapped in; None for none.
 
     Raises:
         ModelError: if a file is missing or can't be read, or it lacks weights that its head needs.
+        FingerprintError: if its chat template is another one.
     """
     files = known_files(folder)
     config = configuration(files)
@@ -104,7 +113,6 @@ def load(folder: Path) -> LoadedModel:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).replace(str(place), str(folder))
             raise ModelError(f"{folder} can't be loaded: {reason}") from error
@@ -117,19 +125,76 @@ def load(folder: Path) -> LoadedModel:
     model.eval()
     if isinstance(dtype, torch.dtype):
         _set_dtype(model, dtype)  # Transformers keeps some of T5's half-precision parameters in float32.
+    tokenizer = load_tokenizer(files)
+    encoder = make_encoder(folder, tokenizer, adapter, config, chat)
+    require_known_tokens(folder, encoder, model.get_input_embeddings().num_embeddings)
+    return LoadedModel(model, tokenizer, adapter, encoder, name)
+
+
+def load_tokenizer(files: CheckpointFiles) -> Any:
+    """A checkpoint's tokenizer.
+
+    Raises:
+        ModelError: if it can't be loaded.
+    """
+    with quiet(), sealed(files) as place:
+        try:
+            return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # Tokenizers' own errors are bare exceptions, and their formats many.
+            reason = str(error).replace(str(place), str(files.folder))
+            raise ModelError(f"{files.folder} has a tokenizer that can't be loaded: {reason}") from error
+
+
+def load_encoder(folder: Path, chat: str | None = None) -> Encoder:
+    """A checkpoint's encoder alone; its weights are not read. See `load`.
+
+    Raises:
+        ModelError: if a file is missing or can't be read.
+        FingerprintError: if its chat template is another one.
+    """
+    files = known_files(folder)
+    config = configuration(files)
+    require_tokenizer(files)
+    return make_encoder(folder, load_tokenizer(files), adapter_for(config), config, chat)
+
+
+def make_encoder(folder: Path, tokenizer: Any, adapter: Adapter, config: Any, chat: str | None = None) -> Encoder:
+    """The encoder of a checkpoint, from its tokenizer, its family's adapter and its configuration.
+
+    Raises:
+        ModelError: if prompts can't be shown to it.
+        FingerprintError: if its chat template is another one.
+    """
+    frame = None
+    if chat is not None:
+        special = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        frame = frame_of(require_template(folder, chat), special)
     start = getattr(config, "decoder_start_token_id", None)
     try:
-        encoder = Encoder(tokenizer, adapter.blank, adapter.max_tokens(config), start)
+        return Encoder(tokenizer, adapter.blank, adapter.max_tokens(config), start, frame)
     except ModelError as error:
-        raise ModelError(f"{folder} can't be asked: {error}") from error
-    words = model.get_input_embeddings().num_embeddings
-    if encoder.blank_token is not None and encoder.blank_token >= words:
-        # Transformers adds a mask token that the vocabulary lacks, and says nothing.
-        raise ModelError(
-            f"{folder} can't be asked: the token for its blank is number {encoder.blank_token}, and the model knows "
-            f"tokens 0 to {words - 1}; use the tokenizer that was trained with the model"
-        )
-    return LoadedModel(model, tokenizer, adapter, encoder)
+        raise ModelError(f"{folder} can't be asked: {error.text}") from error
+
+
+def require_known_tokens(folder: Path, encoder: Encoder, words: int) -> None:
+    """Refuses a model that does not know the token for the blank, or the one with which its decoder starts.
+
+    Transformers adds a mask token that the vocabulary lacks, and says nothing.
+
+    Args:
+        folder: the checkpoint.
+        encoder: its encoder.
+        words: how many tokens it has embeddings of.
+
+    Raises:
+        ModelError: if it is one of those beyond.
+    """
+    for name, token in encoder.fed_always:
+        if not 0 <= token < words:
+            raise ModelError(
+                f"{folder} can't be asked: the token for {name} is number {token}, and the model knows tokens 0 to "
+                f"{words - 1}; use the tokenizer and the configuration that belong to the model"
+            )
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -28,15 +28,17 @@ class Network:
     Args:
         model: a transformers model with its head.
         adapter: of its family.
+        name: what messages call it.
 
     Raises:
         UnsupportedModelError: if the model has no layers.
     """
 
-    def __init__(self, model: nn.Module, adapter: Adapter) -> None:
+    def __init__(self, model: nn.Module, adapter: Adapter, name: str = "the model") -> None:
         config = cast("Any", model.config)
         self.model = model
         self.adapter = adapter
+        self.name = name
         self.heads = int(config.num_attention_heads)
         paths = _layer_paths(model, adapter)
         if not paths:

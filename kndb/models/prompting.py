@@ -6,7 +6,9 @@ encoder–decoder is shown one sentinel, and its decoder is asked for each token
 it. A prompt is skipped, with a reason, where the tokenizer has no way to ask for its answer.
 
 Which tokens an answer has is seen from the sentence with the answer in it, so that a leading space, a word's mark or a
-token at the start belong to it just as the model would meet them.
+token at the start belong to it just as the model would meet them. What is fed before a blank does not depend on the
+answer; `token_texts` says where its tokens end. Templates may name special tokens (`<|im_end|>`), subjects and answers
+may not.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from ..errors import ModelError
 from ..records.facts import BLANK
 from ..sentences import is_closing
 from .adapter import Blank
+from .chat import ChatFrame
+from .token_texts import Ids, NoTokensError, TokenTexts
 
 SKIP_MULTI_TOKEN = "answer-of-several-tokens"  # noqa: S105
 SKIP_EMPTY = "answer-empty"
@@ -27,6 +31,8 @@ SKIP_NOT_LAST = "blank-not-last"
 SKIP_NO_PREFIX = "nothing-before-blank"
 SKIP_TOO_LONG = "prompt-too-long"
 SKIP_EXTRA_MASK = "mask-token-in-text"
+SKIP_SPECIAL = "special-token-in-fact"
+SKIP_NO_TOKENS = "text-not-in-vocabulary"
 
 SKIP_REASONS = {
     SKIP_MULTI_TOKEN: "the answer is several tokens in this tokenizer",
@@ -37,6 +43,8 @@ SKIP_REASONS = {
     SKIP_NO_PREFIX: "no text stands before the blank",
     SKIP_TOO_LONG: "the prompt has more tokens than the model has positions, or its attention windows hold",
     SKIP_EXTRA_MASK: "the text holds the mask token itself",
+    SKIP_NO_TOKENS: "the tokenizer has no tokens for a character of the text or the answer",
+    SKIP_SPECIAL: "the subject or the answer holds the text of a special token, which only a template may",
     "not-known": "the model's first answer is another one, and only known facts were asked for",
 }
 """Each reason for which a prompt has no result, in words."""
@@ -96,14 +104,24 @@ class Encoder:
         blank: how the blank is shown to the model.
         max_tokens: the number of positions that the model has.
         decoder_start: the token with which a decoder starts, for models with an encoder; None for the padding token.
+        chat: wrap each prompt in this; for causal models.
 
     Raises:
         ModelError: if the tokenizer lacks the token that stands for the blank, or there is none for a decoder to start.
     """
 
-    def __init__(self, tokenizer: Any, blank: Blank, max_tokens: int, decoder_start: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        blank: Blank,
+        max_tokens: int,
+        decoder_start: int | None = None,
+        chat: ChatFrame | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
-        self._blank = blank
+        self.texts = TokenTexts(tokenizer)
+        self.chat = chat
+        self.blank = blank
         self._max_tokens = max_tokens
         self._decoder_start = tokenizer.pad_token_id if decoder_start is None else decoder_start
         if blank is Blank.MASK and tokenizer.mask_token_id is None:
@@ -117,18 +135,39 @@ class Encoder:
                 "use a tokenizer with T5's sentinels"
             )
         if blank is Blank.SENTINEL and self._decoder_start is None:
-            raise ModelError("the configuration has no decoder_start_token_id, the token with which the decoder starts")
+            raise ModelError(
+                "the configuration has no decoder_start_token_id, the token with which the decoder starts, and the "
+                "tokenizer no padding token to start with; add either (T5 starts with its padding token, 0)"
+            )
+
+    @property
+    def fed_always(self) -> tuple[tuple[str, int], ...]:
+        """What every prompt is fed: the names of these tokens, and their numbers."""
+        blank = () if self.blank_token is None else (("its blank", self.blank_token),)
+        starts = self.blank is Blank.SENTINEL
+        return (*blank, ("the start of its decoder", int(self._decoder_start))) if starts else blank
+
+    @property
+    def masks(self) -> bool:
+        """Whether the blank is a mask, one for each token of an answer."""
+        return self.blank is Blank.MASK
 
     @property
     def blank_token(self) -> int | None:
         """The token that stands for the blank; None where the text is cut there."""
-        if self._blank is Blank.CUT:
+        if self.blank is Blank.CUT:
             return None
-        mask = self._blank is Blank.MASK
+        mask = self.blank is Blank.MASK
         return int(self._tokenizer.mask_token_id if mask else self._tokenizer.convert_tokens_to_ids(SENTINEL))
 
     def encode(
-        self, prompt_id: int, text: str, answer: str | None, *, single_token: bool = False
+        self,
+        prompt_id: int,
+        text: str,
+        answer: str | None,
+        *,
+        single_token: bool = False,
+        subject: tuple[int, int] | None = None,
     ) -> EncodedPrompt | Skipped:
         """Encodes one prompt.
 
@@ -137,14 +176,24 @@ class Encoder:
             text: the prompt, with its blank as `[Y]`.
             answer: the answer's text, or None to leave the answer open.
             single_token: skip the prompt if its answer has several tokens.
+            subject: where the subject begins and ends in the text, if that is known: it may name no special token.
         """
         if answer is not None and not answer.strip():
             return Skipped(prompt_id, SKIP_EMPTY)
         before, _, after = text.partition(BLANK)
-        encode = {Blank.MASK: self._masked, Blank.CUT: self._cut, Blank.SENTINEL: self._sentinel}[self._blank]
-        questions = encode(prompt_id, before, after, answer)
+        if self.chat is not None and before.strip():
+            before = self.chat.wrap(before, subject)
+        encode = {Blank.MASK: self._masked, Blank.CUT: self._cut, Blank.SENTINEL: self._sentinel}[self.blank]
+        try:
+            questions = encode(prompt_id, before, after, answer)
+        except NoTokensError:
+            return Skipped(prompt_id, SKIP_NO_TOKENS)
         if isinstance(questions, str):
             return Skipped(prompt_id, questions)
+        if subject is not None and self.texts.names_special(text, subject):
+            return Skipped(prompt_id, SKIP_SPECIAL)
+        if answer is not None and self.texts.names_special(answer, (0, len(answer))):
+            return Skipped(prompt_id, SKIP_SPECIAL)
         if single_token and len(questions) > 1:
             return Skipped(prompt_id, SKIP_MULTI_TOKEN)
         if any(max(len(one.ids), len(one.source)) > self._max_tokens for one in questions):
@@ -158,8 +207,13 @@ class Encoder:
         """The token id of an answer as it stands after a space, or the reason why it has none."""
         if not answer.strip():
             return SKIP_EMPTY
-        ids = self._after_space(answer)
-        if self._has_unknown(ids, answer):
+        if self.texts.names_special(answer, (0, len(answer))):
+            return SKIP_SPECIAL
+        try:
+            ids = self._after_space(answer)
+        except NoTokensError:
+            return SKIP_UNKNOWN
+        if self._has_unknown(ids):
             return SKIP_UNKNOWN
         return ids[0] if len(ids) == 1 else SKIP_MULTI_TOKEN
 
@@ -169,52 +223,58 @@ class Encoder:
         if ids.count(mask) != 1:
             return SKIP_EXTRA_MASK
         position = ids.index(mask)
-        answers: tuple[int, ...] = (-1,)
+        answers: Ids = (-1,)
         if answer is not None:
             answers = self._between(ids[:position], ids[position + 1 :], before, after, answer)
-            if self._has_unknown(answers, answer):
+            if self._has_unknown(answers):
                 return SKIP_UNKNOWN
         shown = ids[:position] + (mask,) * len(answers) + ids[position + 1 :]
         return [EncodedPrompt(prompt_id, shown, position + number, token) for number, token in enumerate(answers)]
 
-    def _shown(self, before: str, token: str, after: str) -> tuple[int, ...]:
-        """A text's tokens with a token at its blank. A space before the blank belongs to the answer, so it goes too."""
-        return self._whole(f"{before.removesuffix(' ')}{token}{after}")
+    def _shown(self, before: str, token: str, after: str) -> Ids:
+        """A text's tokens with a token at its blank. A space before the blank belongs to the answer, so it goes too.
 
-    def _between(
-        self, head: tuple[int, ...], tail: tuple[int, ...], before: str, after: str, answer: str
-    ) -> tuple[int, ...]:
+        Other whitespace stays. Masks that take what stands on their left would take it along, so the two sides are cut
+        into tokens apart.
+        """
+        left = before.removesuffix(" ")
+        if left == left.rstrip():
+            return self.texts.whole(f"{left}{token}{after}")
+        return self.texts.before_blank(before) + self.texts.bare(f"{token}{after}") + self.texts.added[1]
+
+    def _between(self, head: Ids, tail: Ids, before: str, after: str, answer: str) -> Ids:
         """The answer's tokens: what the full sentence has between the tokens before and after the blank.
 
         A blank may change how the text behind it is cut into tokens: then they are what the answer adds to the text
         before it. Where it merges with that, they are those that it has on its own.
         """
-        whole = self._whole(f"{before}{answer}{after}")
+        whole = self.texts.whole(f"{before}{answer}{after}")
         stop = len(whole) - len(tail)
         if stop > len(head) and whole[: len(head)] == head and whole[stop:] == tail:
             return whole[len(head) : stop]
         added = self._added(before.removesuffix(" "), f"{before}{answer}")
         if added:
             return added
-        spaced = not before or before[-1].isspace()
-        return self._after_space(answer) if spaced else tuple(self._ids(answer))
+        spaced = not before or before.endswith(" ")
+        return self._after_space(answer) if spaced else self.texts.bare(answer)
 
     def _cut(self, prompt_id: int, before: str, after: str, answer: str | None) -> list[EncodedPrompt] | str:
         if not is_closing(after):
             return SKIP_NOT_LAST
-        prefix = before.rstrip()
-        if not prefix:
+        if not before.strip():
             return SKIP_NO_PREFIX
-        ids = self._whole(prefix)
+        add = self.chat is None  # A chat template writes what stands at a text's start itself.
+        ids = self.texts.before_blank(before, add=add)
         if answer is None:
             return [EncodedPrompt(prompt_id, ids, len(ids) - 1, -1)]
         # The answer's tokens are what the whole text has beyond the prefix: a tokenizer may merge across the
         # boundary, in which case the answer can't be asked for after this prefix.
-        whole = self._whole(f"{prefix}{before[len(prefix) :]}{answer}")
+        full = f"{before}{answer}"
+        whole = self.texts.opened(full) if add else self.texts.bare(full)
         if whole[: len(ids)] != ids or len(whole) == len(ids):
             return SKIP_MERGED
         answers = whole[len(ids) :]
-        if self._has_unknown(answers, answer):
+        if self._has_unknown(answers):
             return SKIP_UNKNOWN
         return self._teacher_forced(prompt_id, ids, answers)
 
@@ -224,17 +284,15 @@ class Encoder:
         if source.count(sentinel) != 1:
             return SKIP_EXTRA_MASK
         position = source.index(sentinel)
-        answers: tuple[int, ...] = (-1,)
+        answers: Ids = (-1,)
         if answer is not None:
             answers = self._between(source[:position], source[position + 1 :], before, after, answer)
-            if self._has_unknown(answers, answer):
+            if self._has_unknown(answers):
                 return SKIP_UNKNOWN
         return self._teacher_forced(prompt_id, (self._decoder_start, sentinel), answers, source)
 
     @staticmethod
-    def _teacher_forced(
-        prompt_id: int, ids: tuple[int, ...], answers: tuple[int, ...], source: tuple[int, ...] = ()
-    ) -> list[EncodedPrompt]:
+    def _teacher_forced(prompt_id: int, ids: Ids, answers: Ids, source: Ids = ()) -> list[EncodedPrompt]:
         return [
             EncodedPrompt(prompt_id, ids + answers[:number], len(ids) + number - 1, token, source)
             for number, token in enumerate(answers)
@@ -242,23 +300,20 @@ class Encoder:
 
     def _has_sentinel(self) -> bool:
         token = self._tokenizer.convert_tokens_to_ids(SENTINEL)
-        return token != self._tokenizer.unk_token_id and self._ids(SENTINEL) == [token]
+        try:
+            return token != self._tokenizer.unk_token_id and self.texts.bare(SENTINEL) == (token,)
+        except NoTokensError:
+            return False
 
-    def _has_unknown(self, ids: tuple[int, ...], answer: str) -> bool:
+    def _has_unknown(self, ids: Ids) -> bool:
         unknown = self._tokenizer.unk_token_id
-        return not ids or (unknown is not None and unknown in ids and answer != self._tokenizer.unk_token)
+        return not ids or (unknown is not None and unknown in ids)
 
-    def _after_space(self, answer: str) -> tuple[int, ...]:
+    def _after_space(self, answer: str) -> Ids:
         """The tokens of an answer after a space: what it adds to a word before it."""
-        return self._added("a", f"a {answer}") or tuple(self._ids(f" {answer}"))
+        return self._added("a", f"a {answer}") or self.texts.bare(f" {answer}")
 
-    def _added(self, start: str, text: str) -> tuple[int, ...]:
+    def _added(self, start: str, text: str) -> Ids:
         """The tokens that a text has beyond those of its start; none where its tokens do not begin with them."""
-        first, every = self._ids(start), self._ids(text)
-        return tuple(every[len(first) :]) if every[: len(first)] == first else ()
-
-    def _whole(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, verbose=False)["input_ids"])
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        first, every = self.texts.bare(start), self.texts.bare(text)
+        return every[len(first) :] if every[: len(first)] == first else ()

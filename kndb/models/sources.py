@@ -11,6 +11,8 @@ from ..errors import ModelError
 from ..records.models import LAB_MODELS
 from .checkpoint_files import INDEX, SINGLE, weight_map
 
+PATTERNS = ("*.json", "*.txt", "*.model", "chat_template.jinja")
+"""What is fetched of a checkpoint before its weights."""
 REVISION = "@"
 """Stands between a hub name and the revision that is meant."""
 
@@ -67,9 +69,7 @@ def _download(source: str) -> Path:
     name, _, revision = source.partition(REVISION)
     try:
         with _without_bars():
-            folder = Path(
-                snapshot_download(name, revision=revision or None, allow_patterns=["*.json", "*.txt", "*.model"])
-            )
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=[*PATTERNS]))
             listing = folder / INDEX
             weights = sorted(set(weight_map(listing).values())) if listing.is_file() else [SINGLE]
             return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))

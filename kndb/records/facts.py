@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import RejectedLine
 from .display import Record, fact_words, many, quoted
@@ -116,13 +116,18 @@ class Fact(Record):
 
 @dataclass(frozen=True)
 class Prompt(Record):
-    """A prompt with the answer that its fact gives. `text` has the blank as `[Y]`."""
+    """A prompt with the answer that its fact gives. `text` has the blank as `[Y]`.
+
+    Attributes:
+        subject_span: where the subject begins and ends in the text; None if nobody can say.
+    """
 
     id: int
     fact_id: int
     text: str
     answer: str
     held_out: bool = False
+    subject_span: tuple[int, int] | None = field(default=None, compare=False)
 
     def _line(self) -> str:
         return f"{self.id}, fact {self.fact_id}, {quoted(self.text)} → {quoted(self.answer)}"

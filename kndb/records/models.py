@@ -60,6 +60,8 @@ class Model(Record):
         layers: number of transformer layers.
         neurons: FFN neurons per layer.
         version: the current version's id.
+        chat_template: the sha256, in hex, of the chat template that prompts are wrapped in; None if they are fed as
+            they are.
     """
 
     id: int
@@ -71,6 +73,7 @@ class Model(Record):
     neurons: int
     version: str
     created_at: str = ""
+    chat_template: str | None = None
 
     @property
     def has_checkpoint(self) -> bool:
@@ -83,13 +86,52 @@ class Model(Record):
 
 @dataclass(frozen=True)
 class Answer(Record):
-    """One answer of the model to a question: a row of `kndb ask`."""
+    """One answer of the model to a question: a row of `kndb ask`.
+
+    Attributes:
+        token: the token's text, without the space that it may begin with.
+        probability: 0 to 1; the sum over `spellings`, if they were summed up.
+        text: the token's text, exactly; the most probable one of `spellings`.
+        id: its number in the vocabulary.
+        spellings: how many tokens were summed up.
+    """
 
     token: str
     probability: float
+    text: str = ""
+    id: int = -1
+    spellings: int = 1
 
     def _line(self) -> str:
-        return f"{quoted(self.token)}, {self.probability:.4g}"
+        return f"{quoted(self.text or self.token)}, {self.probability:.4g}"
+
+
+@dataclass(frozen=True)
+class FedToken(Record):
+    """One token of what a model is fed for a prompt, or of the answer that it is asked for.
+
+    Attributes:
+        part: `text`, what a causal or masked model is fed; `encoder` and `decoder`, of an encoder–decoder; `answer`.
+        position: its place in that part, from 0; of the answer's tokens, the place at whose output they are read.
+        id: its number in the vocabulary.
+        token: how the vocabulary writes it.
+        text: its text, exactly, with the space that it may begin with.
+        kind: `added` by the tokenizer; `chat`, of the chat template; `special`, of the text's own words; `blank`;
+            `text`; `answer`.
+        reads: the answer's token, from 1, that is read at the output of this position; None elsewhere.
+    """
+
+    part: str
+    position: int
+    id: int
+    token: str
+    text: str
+    kind: str
+    reads: int | None = None
+
+    def _line(self) -> str:
+        reads = "" if self.reads is None else f", reads token {self.reads} of the answer"
+        return f"{self.part} {self.position}, {self.id}, {quoted(self.text)}, {self.kind}{reads}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from ..advice import Placeholder, call, option
 from ..errors import NotFoundError, UsageError
-from ..records.facts import Fact, Prompt, Relation
+from ..records.facts import SUBJECT_SLOT, Fact, Prompt, Relation
 from .ingest import ingest
 from .numbers import there_are
 
@@ -27,7 +27,8 @@ _FACTS = """
     FROM fact JOIN relation ON relation.id = fact.relation_id
 """
 _PROMPTS = """
-    SELECT prompt.id, prompt.fact_id, prompt.text, fact.object, coalesce(template.held_out, 0) AS held_out
+    SELECT prompt.id, prompt.fact_id, prompt.text, fact.object, coalesce(template.held_out, 0) AS held_out,
+        fact.subject, template.text AS template
     FROM prompt JOIN fact ON fact.id = prompt.fact_id LEFT JOIN template ON template.id = prompt.template_id
 """
 _RELATIONS = """
@@ -131,7 +132,28 @@ def prompts(
         conditions.append("coalesce(template.held_out, 0) = :held_out")
         values["held_out"] = int(held_out)
     rows = connection.execute(text(f"{_PROMPTS} {_where(conditions)} ORDER BY prompt.id"), values)
-    return [Prompt(id, fact_id, text, answer, bool(held)) for id, fact_id, text, answer, held in rows]  # noqa: A001
+    return [prompt_record(*row) for row in rows]
+
+
+def prompt_record(
+    id: int,  # noqa: A002
+    fact_id: int,
+    text: str,
+    answer: str,
+    held_out: int | bool | None,
+    subject: str | None,
+    template: str | None,
+) -> Prompt:
+    """A prompt of the store; `template` is the text of its template, if it comes from one."""
+    return Prompt(id, fact_id, text, answer, bool(held_out), _span(text, subject, template))
+
+
+def _span(text: str, subject: str | None, template: str | None) -> tuple[int, int] | None:
+    """Where a prompt has its subject: at its template's `[X]`; in one that a file wrote out, at the first place."""
+    if not subject:
+        return None
+    start = text.find(subject) if template is None else template.find(SUBJECT_SLOT)
+    return (start, start + len(subject)) if start >= 0 else None
 
 
 def require_relations(connection: Connection, keys: Iterable[str]) -> list[int]:

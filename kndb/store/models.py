@@ -13,6 +13,9 @@ from ..records.models import LAB_MODELS, UNKNOWN, Model, Neuron
 from .clock import now
 from .tables import ModelRow
 
+_CHAT = "chat:"
+"""Begins the source of a model whose prompts are wrapped: then come the chat template's sha256, a colon, the source."""
+
 
 def add_model(
     connection: Connection,
@@ -24,14 +27,27 @@ def add_model(
     layers: int,
     neurons: int,
     version: str,
+    chat_template: str | None = None,
 ) -> Model:
     """Registers a checkpoint under a name; the same name and fingerprint again changes nothing.
 
     A model of that name of which only results were imported gets the checkpoint, if its sizes are the same.
 
+    Args:
+        connection: a write transaction.
+        name: what to call it; this and the following as `Model` has them.
+        source: where the checkpoint is.
+        fingerprint: of its files.
+        family: its adapter's.
+        layers: how many.
+        neurons: per layer.
+        version: the base version's id.
+        chat_template: the sha256 of the chat template that prompts are wrapped in; None for none.
+
     Raises:
         ModelError: if the name stands for another checkpoint, or for results of a model of another size.
     """
+    stored_source = source if chat_template is None else f"{_CHAT}{chat_template}:{source}"
     existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
     if existing is not None and not existing.fingerprint:
         if (existing.layers, existing.neurons) != (layers, neurons):
@@ -40,7 +56,7 @@ def add_model(
                 f"{existing.neurons} neurons, and this checkpoint has {layers} of {neurons}; give it another "
                 f"{option('name')}"
             )
-        values = {"source": source, "fingerprint": fingerprint, "family": family, "version": version}
+        values = {"source": stored_source, "fingerprint": fingerprint, "family": family, "version": version}
         connection.execute(update(ModelRow).where(ModelRow.id == existing.id).values(**values))
         return model(connection, name)
     if existing is not None:
@@ -49,11 +65,14 @@ def add_model(
                 f"the name {name!r} stands for a checkpoint with fingerprint {existing.fingerprint[:12]}, "
                 f"and this one has {fingerprint[:12]}; give it another {option('name')}"
             )
-        return _record(existing)
+        present = _record(existing)
+        if present.chat_template != chat_template:
+            raise ModelError(_fed_otherwise(present, chat_template))
+        return present
     connection.execute(
         insert(ModelRow).values(
             name=name,
-            source=source,
+            source=stored_source,
             fingerprint=fingerprint,
             family=family,
             layers=layers,
@@ -160,15 +179,37 @@ def require_neuron(model: Model, neuron: Neuron) -> None:
         )
 
 
+def _fed_otherwise(present: Model, chat_template: str | None) -> str:
+    """Why one name can't stand for a checkpoint with and without a chat template: results would mix."""
+    if present.chat_template is None:
+        return (
+            f"the name {present.name!r} stands for this checkpoint with prompts as they are, not wrapped in its chat "
+            f"template; leave {option('chat', True)} out, or give another {option('name')}"
+        )
+    if chat_template is None:
+        return (
+            f"the name {present.name!r} stands for this checkpoint with prompts wrapped in its chat template; add "
+            f"{option('chat', True)}, or give another {option('name')}"
+        )
+    return (
+        f"the name {present.name!r} stands for this checkpoint with another chat template "
+        f"({present.chat_template[:12]}, and it has {chat_template[:12]} now); give another {option('name')}"
+    )
+
+
 def _record(row: Row[Any]) -> Model:
+    source, chat_template = str(row.source), None
+    if source.startswith(_CHAT):
+        chat_template, _, source = source.removeprefix(_CHAT).partition(":")
     return Model(
         id=row.id,
         name=row.name,
-        source=row.source,
+        source=source,
         fingerprint=row.fingerprint,
         family=row.family,
         layers=row.layers,
         neurons=row.neurons,
         version=row.version,
         created_at=row.created_at,
+        chat_template=chat_template,
     )

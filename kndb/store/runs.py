@@ -20,6 +20,7 @@ from ..records.attribution import ERROR_LIMIT, ResultBatch, Run
 from ..records.facts import Prompt
 from ..records.models import StoredSettings
 from .clock import now
+from .facts import prompt_record
 from .numbers import there_are
 from .tables import FactRow, ModelRow, PromptResultRow, PromptRow, RunRow, TemplateRow
 
@@ -131,7 +132,7 @@ def pending_prompts(
     """
     done = select(PromptResultRow.prompt_id).where(PromptResultRow.run_id == run_id)
     query = _selected(fact_ids, held_out=held_out).where(PromptRow.id.not_in(done)).order_by(PromptRow.id)
-    return [Prompt(row.id, row.fact_id, row.text, row.object, bool(row.held_out)) for row in connection.execute(query)]
+    return [prompt_record(*row) for row in connection.execute(query)]
 
 
 def count_prompts(connection: Connection, fact_ids: Sequence[int] | None = None, *, held_out: bool) -> int:
@@ -276,7 +277,15 @@ def _layers_as_json(layers: Mapping[int, float]) -> str | None:
 
 def _selected(fact_ids: Sequence[int] | None, *, held_out: bool) -> Any:
     query = (
-        select(PromptRow.id, PromptRow.fact_id, PromptRow.text, FactRow.object, TemplateRow.held_out)
+        select(
+            PromptRow.id,
+            PromptRow.fact_id,
+            PromptRow.text,
+            FactRow.object,
+            TemplateRow.held_out,
+            FactRow.subject,
+            TemplateRow.text.label("template"),
+        )
         .join(FactRow, FactRow.id == PromptRow.fact_id)
         .outerjoin(TemplateRow, TemplateRow.id == PromptRow.template_id)
     )

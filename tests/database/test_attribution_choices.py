@@ -331,7 +331,7 @@ def test_weights_that_are_no_numbers_leave_nothing_behind(
     database = fresh(family)
     database.models.add(str(spoiled(small_models[family], tmp_path / "spoiled", value)), "spoiled")
     before = dump(database)
-    with pytest.raises(AttributionError, match="not numbers"):
+    with pytest.raises(ModelError, match="spoiled gives probabilities that are not numbers"):
         database.attribution.run("spoiled", method=method)
     assert dump(database) == before
     database.attribution.run("tiny", relations=["P36"])

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import torch
+from masked_families import TOKENIZERS, masked_model
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_model
 from tokenizers import AddedToken
@@ -208,3 +209,69 @@ def test_a_configuration_chooses_no_code(checkpoint, configure, monkeypatch):
     from kndb.models.loading import load
 
     assert load(folder).model.config._attn_implementation == "sdpa"
+
+
+# --- tokenizers that can't ask -----------------------------------------------------------------------------------
+
+
+def with_tokenizer(folder, name, tokenizer, **config):
+    """A random checkpoint of a masked family or T5, with a tokenizer."""
+    masked_model(name, vocab_size=400, **config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "word-piece", "metaspace", "sentinels"])
+def test_no_mask_token(tmp_path, kind):
+    tokenizer = TOKENIZERS[kind]()
+    tokenizer.mask_token = None
+    folder = with_tokenizer(tmp_path / "model", "distilbert", tokenizer)
+    refused(folder, r"model can't be asked: the tokenizer has no mask token.*name one in its tokenizer_config\.json")
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "word-piece", "metaspace"])
+def test_no_sentinels(tmp_path, kind):
+    folder = with_tokenizer(tmp_path / "model", "t5", TOKENIZERS[kind]())
+    refused(folder, r"model can't be asked: the tokenizer has no token <extra_id_0>.*use a tokenizer with T5's")
+
+
+def test_no_token_for_a_decoder_to_start_with(tmp_path, configure):
+    tokenizer = TOKENIZERS["sentinels"]()
+    tokenizer.pad_token = None
+    folder = with_tokenizer(tmp_path / "model", "t5", tokenizer)
+    configure(folder, decoder_start_token_id=None)
+    refused(folder, "has no decoder_start_token_id.*no padding token to start with; add either")
+
+
+@pytest.mark.parametrize("token", [400, -1])
+def test_a_decoder_that_starts_with_a_token_unknown_to_it(tmp_path, configure, token):
+    folder = with_tokenizer(tmp_path / "model", "t5", TOKENIZERS["sentinels"]())
+    configure(folder, decoder_start_token_id=token)
+    refused(folder, f"the token for the start of its decoder is number {token}, and the model knows tokens 0 to 399")
+
+
+def test_a_mask_that_has_no_embedding(tmp_path):
+    """A mask token that the vocabulary lacks is added behind it."""
+    tokenizer = TOKENIZERS["word-piece"]()
+    masked_model("distilbert", vocab_size=len(tokenizer)).save_pretrained(tmp_path / "model")
+    tokenizer.mask_token = "<new mask>"
+    tokenizer.save_pretrained(tmp_path / "model")
+    refused(tmp_path / "model", "token '<new mask>' is number|the token for its blank is number")
+
+
+def test_a_padding_token_that_positions_are_not_counted_from(tmp_path):
+    """RoBERTa's positions begin behind its padding token's number."""
+    tokenizer = TOKENIZERS["byte-level"]()
+    right = with_tokenizer(tmp_path / "right", "roberta", tokenizer, pad_token_id=tokenizer.pad_token_id)
+    assert describe(right).family == "roberta"
+    wrong = with_tokenizer(tmp_path / "model", "roberta", tokenizer, pad_token_id=3)
+    refused(wrong, r"padding token is number 1, and its config\.json says 3, from which a roberta model counts")
+    tokenizer.pad_token = None
+    none = with_tokenizer(tmp_path / "none", "roberta", tokenizer, pad_token_id=1)
+    refused(none, "padding token is number None")
+
+
+def test_a_tokenizer_that_can_not_be_loaded(checkpoint):
+    folder = checkpoint("bert")
+    (folder / "tokenizer.json").write_text("{}")
+    refused(folder, "has a tokenizer that can't be loaded")

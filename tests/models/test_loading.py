@@ -258,7 +258,7 @@ def test_a_hub_name_is_kept_with_its_revision(monkeypatch, tmp_path):
     assert locate(source) == folder
     assert lasting_source(source, folder) == source
     # First what says which files are the weights, then those alone, of the very revision that said so.
-    others, weights = ["*.json", "*.txt", "*.model"], ["model.safetensors"]
+    others, weights = ["*.json", "*.txt", "*.model", "chat_template.jinja"], ["model.safetensors"]
     each = [("someone/model", "0123abc", others), ("someone/model", "0123abc", weights)]
     assert asked == [("someone/model", None, others), each[1], *each]
 

@@ -103,6 +103,35 @@ def test_only_one_space_belongs_to_the_answer(encoder, tokenizer, gap, left):
     assert tokenizer.convert_ids_to_tokens(encoded.answers) == ["ĠParis" if gap == "  " else "Paris"]
 
 
+@pytest.mark.parametrize("kind", ["byte-level", "byte-level, the space left"])
+@pytest.mark.parametrize("gap", ["\n", "\n\n", "\t", "  ", "\n ", " \n", "\n\n  "])
+@pytest.mark.parametrize("after", [".", " of France", ""])
+def test_whitespace_before_a_mask_is_that_of_the_sentence(encoder, tokenizer, gap, after):
+    """Also where the mask takes what stands on its left: a model meets masks where a sentence's tokens were."""
+    encoded = encoder.encode(7, f"The capital is{gap}[Y]{after}", "Paris")
+    assert isinstance(encoded, EncodedPrompt)
+    (answer,) = encoded.answers
+    sentence = tuple(tokenizer(f"The capital is{gap}Paris{after}")["input_ids"])
+    assert sentence[encoded.position] == answer
+    assert (*encoded.ids[: encoded.position], answer, *encoded.ids[encoded.position + 1 :]) == sentence
+    opened = encoder.encode(7, f"The capital is{gap}[Y]{after}", None)
+    assert (opened.ids, opened.position) == (encoded.ids, encoded.position)
+
+
+@EVERY
+@pytest.mark.parametrize("text", ["The {} is [Y]", "{} is [Y]."])
+@pytest.mark.parametrize("subject", ["<s>", "</s>", "<pad>", "[SEP]", "[CLS]", "Paris</s>"])
+def test_no_special_tokens_in_subjects_and_answers(encoder, tokenizer, text, subject):
+    if not any(token in subject for token in tokenizer.all_special_tokens):
+        return
+    start = text.index("{}")
+    span = (start, start + len(subject))
+    assert reason(encoder.encode(7, text.format(subject), "Paris", subject=span)) == "special-token-in-fact"
+    assert reason(encoder.encode(7, "The capital is [Y]", subject)) == "special-token-in-fact"
+    assert encoder.answer_token(subject) == "special-token-in-fact"
+    assert isinstance(encoder.encode(7, text.format("Rome"), "Paris", subject=(start, start + 4)), EncodedPrompt)
+
+
 @MASKED
 def test_an_answer_of_several_tokens_gives_as_many_masks(encoder, tokenizer, kind):
     one = encoder.encode(7, "The capital is [Y].", "Paris")

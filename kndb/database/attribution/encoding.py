@@ -15,10 +15,11 @@ def encode(encoder: Encoder, prompts: Sequence[Prompt], target: str) -> tuple[li
     encoded: list[EncodedPrompt] = []
     skipped: list[Skipped] = []
     for prompt in prompts:
-        gold = encoder.encode(prompt.id, prompt.text, prompt.answer)
+        span = prompt.subject_span
+        gold = encoder.encode(prompt.id, prompt.text, prompt.answer, subject=span)
         asked = gold
         if target != GOLD:
-            asked = encoder.encode(prompt.id, prompt.text, None if target == PREDICTED else target)
+            asked = encoder.encode(prompt.id, prompt.text, None if target == PREDICTED else target, subject=span)
         if isinstance(asked, Skipped):
             skipped.append(asked)
             continue

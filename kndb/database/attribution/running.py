@@ -39,6 +39,7 @@ def attribute(
     """See `AttributionCommands.run_request`."""
     device = device_for(settings.device, settings.dtype)
     stored = {**settings.as_settings(), "held_out": request.held_out, "target": request.target}
+    stored |= _prompts_setting(models, request.model)
     facts = _chosen_facts(store, request, settings.seed)
     if request.run is not None:
         _require_same(store, models, request, settings.method, stored)
@@ -80,6 +81,12 @@ def attribute(
             facts=len(facts),
             free_fact=facts[0] if request.prompts else None,
         )
+
+
+def _prompts_setting(models: ModelCommands, name: str) -> dict[str, str]:
+    """The chat template that a model's prompts are wrapped in, which is a setting of its runs; nothing without one."""
+    template = models.get(name).chat_template
+    return {} if template is None else {"chat_template": template}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,18 @@ from ...editing.objects.diff_file import EditObject
 from ...errors import EditError
 from ...models.answers import batched_log_probabilities
 from ...models.network import Network
-from ...models.prompting import SKIP_REASONS, EncodedPrompt
+from ...models.prompting import (
+    SKIP_EMPTY,
+    SKIP_MULTI_TOKEN,
+    SKIP_REASONS,
+    SKIP_SPECIAL,
+    SKIP_UNKNOWN,
+    EncodedPrompt,
+    Skipped,
+)
 from ...records.attribution import RefinementChoice
 from ...records.edit_settings import EditSettings
-from ...records.facts import Fact
+from ...records.facts import Fact, Prompt
 from ...records.recipes import RecipeFact
 from ...store import facts as store_facts
 from ...store.choosing import answering
@@ -23,8 +32,11 @@ from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
 from .draft import Draft
 from .fact_neurons import ChosenNeurons, choose_neurons
-from .kept_prompts import encode_open
+from .kept_prompts import encode_open, encode_single
 from .reports import with_report
+
+_OF_ANSWERS = (SKIP_MULTI_TOKEN, SKIP_UNKNOWN, SKIP_EMPTY, SKIP_SPECIAL)
+"""Why prompts are skipped for what their answer is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +132,7 @@ def aim_at(
     version = on or models.load(model)
     encoded = encode_open(version, prompts)
     old = present_answer(version.network, encoded, fact)
-    new = answer_token(version, to)
+    new = answer_token(version, to, prompts)
     if old == new:
         raise EditError(f"the model answers {to!r} already; nothing to change")
     return Aim(number, relation_id, fact, to, chosen, version, encoded, old, new, settings.neurons)
@@ -147,13 +159,22 @@ def present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fac
     return int(total.argmax())
 
 
-def answer_token(version: ModelVersion, answer: str) -> int:
-    """The one token of a new answer.
+def answer_token(version: ModelVersion, answer: str, prompts: Sequence[Prompt] = ()) -> int:
+    """The one token of a new answer, as it stands in a fact's prompts.
+
+    Where prompts differ (one ends in a line break, another in a space), the token that most of them have; where they
+    are even, or there are none, the one after a space.
 
     Raises:
         EditError: if it is several, or none that the tokenizer knows.
     """
-    token = version.encoder.answer_token(answer)
-    if isinstance(token, str):
-        raise EditError(f"{answer!r} can't be the new answer: {SKIP_REASONS[token]}; give an answer of one token")
-    return token
+    found = [encode_single(version, prompt, answer) for prompt in prompts]
+    counts = Counter(one.answer for one in found if isinstance(one, EncodedPrompt))
+    spaced = version.encoder.answer_token(answer)
+    if counts:
+        return max(counts, key=lambda token: (counts[token], token == spaced))
+    reasons = Counter(one.reason for one in found if isinstance(one, Skipped) and one.reason in _OF_ANSWERS)
+    reason = reasons.most_common(1)[0][0] if reasons else spaced
+    if isinstance(reason, str):
+        raise EditError(f"{answer!r} can't be the new answer: {SKIP_REASONS[reason]}; give an answer of one token")
+    return reason

@@ -41,7 +41,7 @@ from .aim import answer_token, present_answer
 from .control import control_edit, neurons_of
 from .edited_sentences import edited_sentences
 from .flips import flipped_facts
-from .kept_prompts import encode_open, local_fact
+from .kept_prompts import encode_open, encode_single, local_fact
 
 Groups = dict[str, list[Question]]
 
@@ -155,7 +155,7 @@ class EditEvaluator:
                 continue
             else:
                 name = NEIGHBOURS if of_relation else OTHERS
-            encoded = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
+            encoded = encode_single(self._version, prompt)
             if isinstance(encoded, EncodedPrompt):
                 groups[name].append(Question(encoded, prompt.fact_id, aim.old, aim.new))
         return groups
@@ -205,7 +205,7 @@ def aim_of_capture(version: ModelVersion, fact: Fact, prompts: Sequence[Prompt],
         EditError: if the fact has no prompt that the model can be asked, or the answer is not one token.
     """
     old = present_answer(version.network, encode_open(version, prompts), fact)
-    return MeasuredAim(fact.id, fact.relation, old, answer_token(version, to))
+    return MeasuredAim(fact.id, fact.relation, old, answer_token(version, to, prompts))
 
 
 def facts_to_measure(aim: MeasuredAim, facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:

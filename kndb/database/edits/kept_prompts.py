@@ -8,7 +8,7 @@ from typing import Any
 
 from ...advice import Placeholder, call
 from ...errors import EditError
-from ...models.prompting import EncodedPrompt
+from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edit_settings import Neighbours
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
@@ -88,8 +88,14 @@ def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
 
 def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
     """Prompts as the model sees them, their answers left open; those that it can't be asked are left out."""
-    encoded = (version.encoder.encode(prompt.id, prompt.text, None) for prompt in prompts)
+    encoded = (version.encoder.encode(prompt.id, prompt.text, None, subject=prompt.subject_span) for prompt in prompts)
     return [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
+
+
+def encode_single(version: ModelVersion, prompt: Prompt, answer: str | None = None) -> EncodedPrompt | Skipped:
+    """A prompt as the model sees it, asked for an answer of one token: the fact's own, or another."""
+    asked, span = prompt.answer if answer is None else answer, prompt.subject_span
+    return version.encoder.encode(prompt.id, prompt.text, asked, single_token=True, subject=span)
 
 
 def facts_in_recipe(edit: Edit) -> list[int]:

@@ -27,7 +27,7 @@ from ...store import refinements
 from ...store.engine import Store
 from ..models import ModelVersion
 from .edited_sentences import sentences_of_facts
-from .kept_prompts import encode_open
+from .kept_prompts import encode_open, encode_single
 
 SAMPLED = 10
 """Other facts of the relation, and of other relations, that a plan is tried on."""
@@ -114,7 +114,7 @@ def _one_each(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedP
     for prompt in prompts:
         if prompt.fact_id in found:
             continue
-        encoded = version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
+        encoded = encode_single(version, prompt)
         if isinstance(encoded, EncodedPrompt):
             found[prompt.fact_id] = encoded
     return list(found.values())

@@ -19,6 +19,7 @@ from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelVersion
 from .edited_sentences import EditedSentences, edited_sentences
+from .kept_prompts import encode_single
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class TrialFacts:
 
     def _encode(self, prompt: Prompt) -> EncodedPrompt | None:
         if prompt.id not in self._encoded:
-            found = self._version.encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
+            found = encode_single(self._version, prompt)
             self._encoded[prompt.id] = found if isinstance(found, EncodedPrompt) else None
         return self._encoded[prompt.id]
 

@@ -93,7 +93,9 @@ class PromptBook:
 
     def _encode(self, prompt: Prompt) -> EncodedPrompt | str:
         if prompt.id not in self._encoded:
-            encoded = self._encoder.encode(prompt.id, prompt.text, prompt.answer, single_token=True)
+            encoded = self._encoder.encode(
+                prompt.id, prompt.text, prompt.answer, single_token=True, subject=prompt.subject_span
+            )
             self._encoded[prompt.id] = encoded if isinstance(encoded, EncodedPrompt) else encoded.reason
         return self._encoded[prompt.id]
 

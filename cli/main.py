@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.errors import InputError, KndbError, UsageError
+from kndb.advice import call
+from kndb.errors import InputError, KndbError, StoreDamagedError, StoreError, UsageError
 
-from .advice import remember_database
+from .advice import database_named, remember_database
 from .commands import Group, Place, fill
 from .logs import log_to_stderr
 from .options import DATABASE_HELP
@@ -163,13 +164,47 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KndbError as error:
-        _report(error)
+        _report(error, named_commands(words))
         return error.exit_code
+    except Exception as error:
+        damage = damage_behind(error, named_commands(words))
+        if damage is None:
+            raise
+        _log.debug("the error that it caused", exc_info=error)
+        _report(damage, ())
+        return damage.exit_code
     return 0
 
 
-def _report(error: KndbError) -> None:
+def damage_behind(error: Exception, words: Sequence[str]) -> StoreError | None:
+    """What is wrong with the database in force, after an error that kndb did not foresee; None if it is sound.
+
+    What kndb reads from a database is checked where it is read, but not every value in every way: `kndb db check` alone
+    knows them all. So where it finds something, that is what the error is about.
+    """
+    if not words or words[0] not in COMMANDS or not COMMANDS[words[0]].opens:
+        return None
+    from kndb.database import check_database, default_location
+
+    location = database_named() or default_location()
+    try:
+        problems = check_database(location).problems
+    except StoreError as found:
+        return found
+    if not problems:
+        return None
+    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return StoreDamagedError(
+        f"{location} is damaged, so this can't be done ({type(error).__name__}): {problems[0]}{more}; see: "
+        f"{call('maintenance.check')}, and restore a backup"
+    )
+
+
+def _report(error: KndbError, words: Sequence[str]) -> None:
     complain(f"Error: {error.text}")
+    check = call("maintenance.check")
+    if isinstance(error, StoreDamagedError) and check not in error.text and list(words[:2]) != ["db", "check"]:
+        complain(f"See what else is damaged with: {check}")
     if isinstance(error, InputError) and len(error.rejected) > 1:
         for line in error.rejected[:LISTED]:
             complain(f"  {line.text}")

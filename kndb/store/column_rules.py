@@ -1,7 +1,7 @@
 """What each column of the store may hold: more than SQLite enforces, which takes any value in any column.
 
-The rules are those of `tables`, made more exact by the columns' names. They are asked in two places: when a value is read
-(`stored_types`: its type, and whether a number is one that can be computed with), and by `kndb db check`
+The rules are those of `tables`, made more exact by the columns' names. They are asked in two places: when a value is
+read (`stored_types`: its type, and whether a number is one that can be computed with), and by `kndb db check`
 (`row_checks`: all of it, in SQL, as tables have millions of rows).
 """
 

@@ -1,7 +1,7 @@
 """What `check` asks of JSON in the store: that it parses, and has the shape that its readers need.
 
-Keys that a shape does not name may hold anything: settings and measures grew with kndb, and imported sets come with whatever
-their maker said of them.
+Keys that a shape does not name may hold anything: settings and measures grew with kndb, and imported sets come with
+whatever their maker said of them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def _of_column(connection: Connection, table: CoreTable, column: str, shape: Sha
             row = str(key[0]) if keys == ["id"] else ", ".join(f"{n} {v}" for n, v in zip(keys, key, strict=True))
             yield Problem(table.name, f"table {table.name}, row {row}, column {column}: it {flaw}")
     if found > LISTED:
-        yield Problem(table.name, f"table {table.name}, column {column}: {found - LISTED:,} more rows are wrong like this")
+        yield Problem(
+            table.name, f"table {table.name}, column {column}: {found - LISTED:,} more rows are wrong like this"
+        )
 
 
 def _flaw(text: str, shape: Shape) -> str | None:
@@ -115,7 +117,7 @@ def _values(shape: Shape, key: Shape | None = None) -> Shape:
     return of_object
 
 
-def _with(required: Mapping[str, Shape] = {}, **optional: Shape) -> Shape:  # noqa: B006 - never changed
+def _with(required: Mapping[str, Shape] = {}, **optional: Shape) -> Shape:
     """An object with these keys; it may have others."""
 
     def of_object(value: Any) -> str | None:
@@ -130,6 +132,14 @@ def _with(required: Mapping[str, Shape] = {}, **optional: Shape) -> Shape:  # no
         return None
 
     return of_object
+
+
+def _either(*shapes: Shape) -> Shape:
+    def of_one(value: Any) -> str | None:
+        flaws = [shape(value) for shape in shapes]
+        return None if None in flaws else " or ".join(map(str, flaws))
+
+    return of_one
 
 
 def _layer(name: str) -> str | None:
@@ -151,20 +161,42 @@ def _finite(value: Any) -> str | None:
 _TEXT, _FLAG = _kind("text", str), _kind("true or false", bool)
 _WHOLE, _NUMBER = _kind("a whole number", int), _kind("a number", int, float)
 _OBJECT, _LIST = _kind("an object", dict), _kind("a list", list)
-_INTERVAL = _items(_or_null(_NUMBER))
+
+
+def _interval(value: Any) -> str | None:
+    return (
+        "must be three numbers" if not isinstance(value, list) or len(value) != 3 else _items(_or_null(_NUMBER))(value)
+    )
+
+
+_ENDS = _items(_or_null(_NUMBER))
 _MEASURES = _values(_values(_or_null(_NUMBER)))
 _FLIP = _with(group=_TEXT, fact=_WHOLE, relation=_TEXT, old_answer=_or_null(_TEXT), new_answer=_or_null(_TEXT))
 _EVALUATION = _with(
     {"edited": _MEASURES},
     control=_MEASURES,
-    intervals=_values(_values(_values(_INTERVAL))),
+    intervals=_values(_values(_values(_ENDS))),
     flips=_items(_FLIP),
     generated=_with(texts=_items(_OBJECT)),
 )
-_TRIAL = _with(
-    seed=_WHOLE, cells=_items(_OBJECT), counts=_items(_WHOLE), facts=_WHOLE, refinement=_WHOLE, method=_TEXT
+_CELL = _with({"method": _TEXT})
+_BENCH = _with({"seed": _WHOLE, "facts": _WHOLE, "refinement": _WHOLE, "method": _TEXT, "counts": _items(_WHOLE)})
+_SWEEP = _with({"seed": _WHOLE, "facts": _WHOLE, "refinement": _WHOLE, "cells": _items(_CELL)})
+_OF_TRIAL = _values(_either(_or_null(_NUMBER), _interval))
+_RESULT = _with(
+    edited=_OF_TRIAL,
+    control=_OF_TRIAL,
+    unplanned=_either(_TEXT, _LIST),
+    neurons=_or_null(_NUMBER),
+    facts=_WHOLE,
+    planned=_WHOLE,
 )
-_RESULT = _with(edited=_OBJECT, control=_OBJECT, unplanned=_TEXT, neurons=_or_null(_NUMBER), facts=_WHOLE, planned=_WHOLE)
+
+
+def _trial(value: Any) -> str | None:
+    return (_SWEEP if isinstance(value, dict) and "cells" in value else _BENCH)(value)
+
+
 _SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "run": {"settings": _with(floor=_or_null(_NUMBER), tolerance=_or_null(_NUMBER))},
     "prompt_result": {"layers_above": _or_null(_values(_finite, _layer))},
@@ -173,6 +205,6 @@ _SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "edit": {"recipe": _OBJECT, "fact_numbers": _or_null(_values(_or_null(_key), _fact_number))},
     "version": {"edits": _items(_key)},
     "evaluation": {"settings": _OBJECT, "measures": _EVALUATION},
-    "edit_trial": {"settings": _TRIAL},
+    "edit_trial": {"settings": _trial},
     "edit_trial_result": {"measures": _RESULT},
 }

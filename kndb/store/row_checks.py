@@ -1,7 +1,7 @@
 """What `check` asks of the values in the rows: types, ranges, forms, references, and the shapes of models.
 
-Each table is read once, in SQLite, which says how many values of each column break its rule (`column_rules`); only those
-are looked at. Nothing is read as kndb's own statements read it: they refuse what is looked for here.
+Each table is read once, in SQLite, which says how many values of each column break its rule (`column_rules`); only
+those are looked at. Nothing is read as kndb's own statements read it: they refuse what is looked for here.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ def check_references(connection: Connection) -> list[Problem]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     broken = {(str(row[0]), int(row[3])) for row in driver.execute("PRAGMA foreign_key_check")}
+    references = [
+        (name, *(str(part) for part in key[2:5]))
+        for name, number in sorted(broken)
+        for key in driver.execute(f'PRAGMA foreign_key_list("{name}")').fetchall()
+        if key[0] == number
+    ]
     problems = []
     with _any_text(driver):
-        for name, number in sorted(broken):
-            table = Table.metadata.tables[name]
-            keys = driver.execute(f'PRAGMA foreign_key_list("{name}")').fetchall()
-            _, _, other, column, referred, *_ = next(key for key in keys if key[0] == number)
-            condition = (
-                f'"{column}" IS NOT NULL AND NOT EXISTS '
-                f'(SELECT 1 FROM "{other}" AS other WHERE other."{referred or "id"}" = "{name}"."{column}")'
-            )
-            problems += _listed(
-                driver, table, str(column), condition, f"; it refers to a row of {other} that doesn't exist"
-            )
+        for name, other, column, referred in references:
+            found = f'SELECT 1 FROM "{other}" AS other WHERE other."{referred}" = "{name}"."{column}"'  # noqa: S608
+            condition = f'"{column}" IS NOT NULL AND NOT EXISTS ({found})'
+            said = f"; it refers to a row of {other} that doesn't exist"
+            problems += _listed(driver, Table.metadata.tables[name], column, condition, said)
     return problems
 
 
@@ -98,7 +98,11 @@ _SHAPED = (
     ("score", "run_id", "SELECT run.id, name, layers, neurons FROM run JOIN model ON model.id = run.model_id"),
     ("knowledge_neuron", "refinement_id", _OF_REFINEMENTS),
     ("relation_neuron", "refinement_id", _OF_REFINEMENTS),
-    ("edit_neuron", "edit_id", "SELECT edit.id, name, layers, neurons FROM edit JOIN model ON model.id = edit.model_id"),
+    (
+        "edit_neuron",
+        "edit_id",
+        "SELECT edit.id, name, layers, neurons FROM edit JOIN model ON model.id = edit.model_id",
+    ),
 )
 """Tables with neurons, the column of what they belong to, and the shape of the model of each of those."""
 
@@ -167,7 +171,9 @@ def _listed(
             query = f'SELECT count(*) FROM "{table.name}" WHERE {condition}'  # noqa: S608
             count = int(driver.execute(query).fetchone()[0])
         if count > LISTED:
-            problems.append(Problem(table.name, f"table {table.name}, column {column}: {count - LISTED:,} more rows{said}"))
+            problems.append(
+                Problem(table.name, f"table {table.name}, column {column}: {count - LISTED:,} more rows{said}")
+            )
     return problems
 
 

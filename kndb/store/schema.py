@@ -24,7 +24,8 @@ REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 MAGIC = b"SQLite format 3\x00"
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
 _COLUMNS = """
-SELECT owner.name, part.name FROM sqlite_master AS owner, pragma_table_info(owner.name) AS part WHERE owner.type = 'table'
+SELECT owner.name, part.name FROM sqlite_master AS owner, pragma_table_info(owner.name) AS part
+WHERE owner.type = 'table'
 """
 _alembic = threading.Lock()  # alembic keeps the running migration in module globals
 
@@ -182,6 +183,11 @@ def _known_revision(connection: Connection, path: Path) -> str | None:
     if not tables:
         return None
     revision = current_revision(connection)
+    if revision is None and tables >= _OWN_TABLES:
+        raise StoreDamagedError(
+            f"{path} is damaged: it has kndb's tables and no schema revision; see: {call('maintenance.check')}, and "
+            "restore a backup"
+        )
     # Other programs number their revisions, too; but none has these tables.
     if revision is None or (revision in REVISIONS and not tables & _OWN_TABLES):
         found = ", ".join(sorted(tables)[:5])

@@ -1,7 +1,7 @@
 """What `check` asks of the schema: is each table, column, index, constraint, trigger and view there as kndb made it?
 
-What is right is what the revisions in `migrations/` make of an empty database. SQLite's pragmas describe both, so that how
-a statement is written, and what SQLAlchemy called a type at the time, makes no difference.
+What is right is what the revisions in `migrations/` make of an empty database. SQLite's pragmas describe both, so that
+how a statement is written, and what SQLAlchemy called a type at the time, makes no difference.
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from kndb.advice import call
-from kndb.errors import InputError, KndbError, StoreDamagedError, StoreError, UsageError
+from kndb.errors import InputError, KndbError, OutputError, StoreDamagedError, StoreError, UsageError
 
 from .advice import database_named, remember_database
 from .commands import Group, Place, fill
 from .logs import log_to_stderr
 from .options import DATABASE_HELP
 from .output import complain, manner, note
+from .streams import ReaderLeftError, drop_unwritten, occupy_closed, own_streams
 
 _log = logging.getLogger("kndb.cli")
 KNOWLEDGE, ATTRIBUTION, EDITS = "Knowledge", "Attribution", "Edits"
@@ -56,22 +57,17 @@ LISTED = 20
 
 
 class _Commands(Group):
-    """All commands; keeps typer from giving an interrupt or a broken pipe an exit code of its own."""
+    """All commands; keeps typer from giving an interrupt an exit code of its own."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command and flushes what it printed, so that a reader who left is noticed here."""
+        """Runs a command."""
         started = time.perf_counter()
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
-            _log.debug("kndb %s took %.2f s", ctx.invoked_subcommand, time.perf_counter() - started)
         except KeyboardInterrupt:
             note("Interrupted. What was stored stays; run the same command again to resume.")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # Python would complain once more when it flushes stdout at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(BROKEN_PIPE) from None
+        _log.debug("kndb %s took %.2f s", ctx.invoked_subcommand, time.perf_counter() - started)
         return result
 
 
@@ -150,12 +146,28 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """
     # A start makes many objects and no garbage: looking for it as often as Python does costs a fifth of a listing.
     gc.set_threshold(50_000, 20, 20)
-    sys.exit(exit_code(arguments))
+    occupy_closed()
+    code = exit_code(arguments)
+    if code in (OutputError.exit_code, BROKEN_PIPE):
+        drop_unwritten()
+    sys.exit(code)
 
 
 def exit_code(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    with own_streams():
+        try:
+            code = _code_of(sys.argv[1:] if arguments is None else list(arguments))
+            sys.stdout.flush()
+        except ReaderLeftError:
+            return BROKEN_PIPE
+        except OutputError as error:
+            _report(error, ())
+            return error.exit_code
+    return code
+
+
+def _code_of(words: list[str]) -> int:
     try:
         typed = words
         if COMPLETING in os.environ:
@@ -163,6 +175,8 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         command_line(named_commands(typed))(args=words, prog_name="kndb")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (ReaderLeftError, OutputError):
+        raise
     except KndbError as error:
         _report(error, named_commands(words))
         return error.exit_code

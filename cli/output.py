@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import math
 import re
@@ -25,6 +26,7 @@ from rich.console import Console
 from kndb.errors import UsageError
 
 from .advice import for_shell
+from .streams import is_encodable, require_encodable
 from .table_layout import record_lines, table_lines
 from .visible import harmless, harmless_json, visible
 
@@ -39,14 +41,6 @@ class OutputFormat(str, Enum):
 
 Row = Mapping[str, Any]
 AnyRow = TypeVar("AnyRow", bound=Row)
-
-
-class _Console(Console):
-    """A console that lets the caller know when the reader of its output left."""
-
-    def on_broken_pipe(self) -> None:
-        """Leaves the exit code to `main`."""
-        raise BrokenPipeError
 
 
 class Tick(Protocol):
@@ -117,14 +111,21 @@ def print_rows(
     if output is OutputFormat.JSON:
         print_json(chosen)
     elif output is OutputFormat.CSV:
-        on_terminal = sys.stdout.isatty()
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        for row in chosen:
-            cells = [_cell(value, exact=True) for value in row.values()]
-            writer.writerow([visible(cell) for cell in cells] if on_terminal else cells)
+        _print_csv(chosen, columns)
     else:
         _print_table(chosen, columns if short is None or manner.wide else short)
+
+
+def _print_csv(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    on_terminal = sys.stdout.isatty()
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [_cell(value, exact=True) for value in row.values()]
+        writer.writerow([visible(cell) for cell in cells] if on_terminal else cells)
+    require_encodable(lines.getvalue(), ", or ask for --format json")
+    sys.stdout.write(lines.getvalue())
 
 
 def require_sortable(columns: Sequence[str]) -> None:
@@ -225,15 +226,14 @@ def require_part(names: Sequence[str], output: OutputFormat, part: str | None) -
 
 def print_json(value: Any) -> None:
     """Prints JSON; a number that is none (NaN) becomes null."""
-    text = json.dumps(_plain(value), ensure_ascii=False, indent=2)
-    # Such a character can only stand in a string, where JSON may write it so.
-    sys.stdout.write(harmless_json(text) + "\n")
+    text = harmless_json(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+    sys.stdout.write((text if is_encodable(text) else json.dumps(json.loads(text), indent=2)) + "\n")
 
 
 def print_text(text: str, *, strong: bool = False) -> None:
     """Prints a line of a story on stdout."""
     if strong:
-        _Console(highlight=False, markup=False, emoji=False).print(harmless(text), style="bold")
+        Console(highlight=False, markup=False, emoji=False).print(harmless(text), style="bold")
     else:
         _write([harmless(text)])
 
@@ -288,7 +288,7 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     right = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in columns]
     head, lines = table_lines([_title(column) for column in columns], cells, right, _width())
     if head:
-        _Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print("\n".join(head), style="bold")
+        Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print("\n".join(head), style="bold")
     _write(lines)
 
 
@@ -298,7 +298,7 @@ def _is_number(value: Any) -> bool:
 
 def _width() -> int | None:
     """The terminal's width; None where stdout is none: no program and no pager wants broken lines."""
-    console = _Console()
+    console = Console()
     return console.width if console.is_terminal else None
 
 

@@ -25,7 +25,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from ..errors import UsageError
-from ..files import replacing
+from ..files import writing
 from ..records.figures import PLAIN, FigureOptions
 
 SINGLE, DOUBLE = 3.35, 6.9
@@ -243,17 +243,13 @@ def save(figure: Figure, path: str | Path) -> Path:
         path: a file name that ends in `.png` (200 dots per inch), `.svg` or `.pdf`.
 
     Raises:
-        UsageError: for another suffix, or where no file can be written.
+        UsageError: for another suffix.
+        OutputError: if it can't be written.
     """
     target = check_target(path)
     content = render(figure, target.suffix.lower())
-    try:
-        with replacing(target) as scratch:
-            scratch.write_bytes(content)
-    except OSError as error:
-        raise UsageError(
-            f"can't write {str(path)!r}: {error.strerror or error}; name a file in a folder that is there"
-        ) from error
+    with writing(target, "name a file in a folder that is there") as scratch:
+        scratch.write_bytes(content)
     return target
 
 

@@ -1,4 +1,4 @@
-"""Words with which each command of the program can be called on a rich database: new commands are called without being named.
+"""Words with which each command of the program can be called on a rich database; a new one need not be named here.
 
 Arguments and required options get a value by their names; a command that needs more has it in `MORE`. A new one whose
 names are not known here fails where the words are made.

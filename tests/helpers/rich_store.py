@@ -1,4 +1,4 @@
-"""A database with something in every table, made by kndb's own commands on the small model, and files to read beside it."""
+"""A database with something in every table, made by kndb itself on the small model, and files to read beside it."""
 
 from __future__ import annotations
 

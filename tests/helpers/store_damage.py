@@ -96,7 +96,9 @@ VALUES = {
     "edits of a version": sql("column edits: it has an item", "UPDATE version SET edits = '[\"1\"]'"),
     "measures of another shape": sql("column measures", "UPDATE evaluation SET measures = '{\"edited\": [1]}'"),
     "settings of a trial": sql("column settings: it has no", "UPDATE edit_trial SET settings = '{}'"),
-    "results of a trial": sql("column measures", "UPDATE edit_trial_result SET measures = '{\"edited\": {\"success\": []}}'"),
+    "results of a trial": sql(
+        "column measures", 'UPDATE edit_trial_result SET measures = \'{"edited": {"success": []}}\''
+    ),
     "settings of a probe": sql("column settings: it must be an object", "UPDATE probe SET settings = 'null'"),
     "layers of another shape": sql("column layers_above", "UPDATE prompt_result SET layers_above = '[3]'"),
     "an infinite score": sql("column score: inf", "UPDATE score SET score = 9e999"),

@@ -13,7 +13,7 @@ from ...exchange import tables
 from ...exchange.columns import FACTS, NEURONS, SCORES, Column
 from ...exchange.description import Description, describe_model, describe_refinement, describe_run, description_path
 from ...exchange.description import text as description_text
-from ...files import replacing, sha256
+from ...files import output_errors, replacing, sha256
 from ...records.attribution import IMPORTED, Refinement, RefinementChoice, Run
 from ...records.facts import Relation
 from ...records.progress import Progress
@@ -196,11 +196,11 @@ def write(
         progress: told of the rows written.
 
     Raises:
-        UsageError: if a file can't be written.
+        OutputError: if a file can't be written.
     """
     beside = description_path(path)
     told = rows if progress is None or total is None else _telling(rows, total, progress)
-    try:
+    with output_errors(path):
         with replacing(path) as temporary:
             count = tables.write(temporary, path.suffix, columns, told)
             digest = sha256(temporary)
@@ -208,8 +208,6 @@ def write(
         with replacing(beside) as temporary:
             names = [column.name for column in columns]
             temporary.write_text(description_text(whole, path.name, names), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}; name another file") from error
     return Export(str(path), str(beside), description.kind, count, digest)
 
 

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from kndb.advice import call
-from kndb.errors import InputError, KndbError, OutputError, StoreDamagedError, StoreError, UsageError
+from kndb.errors import InputError, KndbError, OutputError, StoreDamagedError, UsageError
 
-from .advice import database_named, remember_database
+from .advice import remember_database
 from .commands import Group, Place, fill
+from .damage import damage_behind
 from .logs import log_to_stderr
 from .options import DATABASE_HELP
 from .output import complain, manner, note
@@ -177,41 +178,21 @@ def _code_of(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (ReaderLeftError, OutputError):
         raise
-    except KndbError as error:
-        _report(error, named_commands(words))
-        return error.exit_code
     except Exception as error:
-        damage = damage_behind(error, named_commands(words))
-        if damage is None:
+        damage = damage_behind(error) if opens_database(named_commands(words)) else None
+        if damage is not None:
+            _log.debug("the error that it caused", exc_info=error)
+        found = damage or error
+        if not isinstance(found, KndbError):
             raise
-        _log.debug("the error that it caused", exc_info=error)
-        _report(damage, ())
-        return damage.exit_code
+        _report(found, named_commands(words))
+        return found.exit_code
     return 0
 
 
-def damage_behind(error: Exception, words: Sequence[str]) -> StoreError | None:
-    """What is wrong with the database in force, after an error that kndb did not foresee; None if it is sound.
-
-    What kndb reads from a database is checked where it is read, but not every value in every way: `kndb db check` alone
-    knows them all. So where it finds something, that is what the error is about.
-    """
-    if not words or words[0] not in COMMANDS or not COMMANDS[words[0]].opens:
-        return None
-    from kndb.database import check_database, default_location
-
-    location = database_named() or default_location()
-    try:
-        problems = check_database(location).problems
-    except StoreError as found:
-        return found
-    if not problems:
-        return None
-    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return StoreDamagedError(
-        f"{location} is damaged, so this can't be done ({type(error).__name__}): {problems[0]}{more}; see: "
-        f"{call('maintenance.check')}, and restore a backup"
-    )
+def opens_database(words: Sequence[str]) -> bool:
+    """Whether a command line's words, options left out, name a command on a database of the user's."""
+    return bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].opens
 
 
 def _report(error: KndbError, words: Sequence[str]) -> None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from enum import Enum
@@ -24,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 
 from kndb.errors import UsageError
+from kndb.exchange.spreadsheets import safe_text
 
 from .advice import for_shell
 from .streams import is_encodable, require_encodable
@@ -63,16 +66,18 @@ class Manner:
         wide: tables with all their columns.
         sort: the column to sort rows by.
         reverse: sort the other way round.
+        safe_csv: CSV for spreadsheets, without formulas.
     """
 
     quiet: bool = False
     wide: bool = False
     sort: str | None = None
     reverse: bool = False
+    safe_csv: bool = False
 
     def reset(self) -> None:
         """Goes back to how answers are printed if nobody asks for anything."""
-        self.quiet, self.wide, self.sort, self.reverse = False, False, None, False
+        self.quiet, self.wide, self.sort, self.reverse, self.safe_csv = False, False, None, False, False
 
 
 manner = Manner()
@@ -116,16 +121,38 @@ def print_rows(
         _print_table(chosen, columns if short is None or manner.wide else short)
 
 
-def _print_csv(rows: Sequence[Row], columns: Sequence[str]) -> None:
+def print_stream(rows: Iterable[Row], columns: Sequence[str], output: OutputFormat) -> None:
+    """Prints rows as `print_rows` does, in their order; JSON and CSV while they come, so that there may be many.
+
+    Args:
+        rows: each with these columns, in this order.
+        columns: their names.
+        output: how.
+    """
+    if output is OutputFormat.JSON:
+        before = "[\n"
+        for row in rows:
+            sys.stdout.write(before + textwrap.indent(_json_text(dict(row)), "  "))
+            before = ",\n"
+        sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+    elif output is OutputFormat.CSV:
+        _print_csv(rows, columns)
+    else:
+        _print_table([*rows], columns)
+
+
+def _print_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
     on_terminal = sys.stdout.isatty()
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        cells = [_cell(value, exact=True) for value in row.values()]
-        writer.writerow([visible(cell) for cell in cells] if on_terminal else cells)
-    require_encodable(lines.getvalue(), ", or ask for --format json")
-    sys.stdout.write(lines.getvalue())
+    for cells in itertools.chain([columns], (_csv_cells(row) for row in rows)):
+        line = io.StringIO()
+        safe = map(safe_text, cells) if manner.safe_csv else cells
+        csv.writer(line, lineterminator="\n").writerow(map(visible, safe) if on_terminal else safe)
+        require_encodable(line.getvalue(), ", or ask for --format json")
+        sys.stdout.write(line.getvalue())
+
+
+def _csv_cells(row: Row) -> list[str]:
+    return [_cell(value, exact=True) for value in row.values()]
 
 
 def require_sortable(columns: Sequence[str]) -> None:
@@ -226,8 +253,13 @@ def require_part(names: Sequence[str], output: OutputFormat, part: str | None) -
 
 def print_json(value: Any) -> None:
     """Prints JSON; a number that is none (NaN) becomes null."""
+    sys.stdout.write(_json_text(value) + "\n")
+
+
+def _json_text(value: Any) -> str:
+    """JSON in which no character is one that a terminal obeys, or that stdout's encoding has not."""
     text = harmless_json(json.dumps(_plain(value), ensure_ascii=False, indent=2))
-    sys.stdout.write((text if is_encodable(text) else json.dumps(json.loads(text), indent=2)) + "\n")
+    return text if is_encodable(text) else json.dumps(_plain(value), indent=2)
 
 
 def print_text(text: str, *, strong: bool = False) -> None:

@@ -68,5 +68,5 @@ def _column(table: str, name: str, said: str, more: mapped_column | None) -> Col
         plain, *parts = parts
     else:
         plain = _TYPES[found["type"]]()
-    kind = StoredType(plain, f"{table}.{name}", rule_of(table, name, found["type"]))
+    kind = StoredType(plain, f"{table}.{name}", rule_of(table, name, found["type"]), nullable)
     return Column(name, kind, *parts, nullable=nullable, **options)

@@ -34,6 +34,19 @@ from .tables import EditRow, Table
 ROW_CHECKS: tuple[Callable[[Connection], list[str]], ...] = (check_edits, check_refinements, check_run_errors)
 """What `check` asks of rows together, where each is right in itself. Add more here."""
 
+_SMALL = (
+    "applied_edit",
+    "edit",
+    "edit_trial",
+    "evaluation",
+    "history",
+    "probe",
+    "refinement",
+    "run",
+    "snapshot",
+    "version",
+)
+"""Tables with a row for each run, edit, …, and not one for each prompt or neuron of it."""
 _CHUNK = 1 << 20
 
 
@@ -98,6 +111,16 @@ def _file_problems(connection: Connection) -> list[str]:
     if revision is None:
         problems.insert(0, f"it has no schema revision; this kndb needs {head_revision()}")
     return problems
+
+
+def broken_references(store: Store) -> tuple[str, ...]:
+    """The problems of `check` that are references of small tables: it takes no time that grows with the results.
+
+    Raises:
+        StoreError: if the database can't be read.
+    """
+    with store.reading() as connection:
+        return tuple(problem.text for problem in check_references(connection, _SMALL))
 
 
 def _value_problems(connection: Connection) -> list[Problem]:

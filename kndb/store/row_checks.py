@@ -46,11 +46,16 @@ def check_rows(connection: Connection) -> list[Problem]:
         return [problem for table in Table.metadata.sorted_tables for problem in _of_table(driver, table)]
 
 
-def check_references(connection: Connection) -> list[Problem]:
-    """Names the rows that refer to rows which don't exist."""
+def check_references(connection: Connection, tables: Collection[str] | None = None) -> list[Problem]:
+    """Names the rows that refer to rows which don't exist, in some tables or in all."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
-    broken = {(str(row[0]), int(row[3])) for row in driver.execute("PRAGMA foreign_key_check")}
+    named = sorted(Table.metadata.tables if tables is None else tables)
+    broken = {
+        (name, int(row[3]))
+        for name in named
+        for row in driver.execute(f'PRAGMA foreign_key_check("{name}")').fetchall()
+    }
     references = [
         (name, *(str(part) for part in key[2:5]))
         for name, number in sorted(broken)

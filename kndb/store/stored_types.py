@@ -24,15 +24,16 @@ class StoredType(TypeDecorator[Any]):
     impl = TypeEngine
     cache_ok = True
 
-    def __init__(self, plain: TypeEngine[Any], place: str, rule: ColumnRule) -> None:
+    def __init__(self, plain: TypeEngine[Any], place: str, rule: ColumnRule, nullable: bool = False) -> None:
         """Names a column's type.
 
         Args:
             plain: SQLAlchemy's type.
             place: table and column, `run.settings`.
             rule: what it may hold.
+            nullable: whether JSON may be null.
         """
-        self.plain, self.place, self.rule = plain, place, rule
+        self.plain, self.place, self.rule, self.nullable = plain, place, rule, nullable
         self.impl = self.impl_instance = plain  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -40,7 +41,7 @@ class StoredType(TypeDecorator[Any]):
 
     def copy(self, **_: Any) -> StoredType:
         """The same type again."""
-        return StoredType(self.plain, self.place, self.rule)
+        return StoredType(self.plain, self.place, self.rule, self.nullable)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
         """Gives the function that each value read goes through."""
@@ -65,7 +66,9 @@ class StoredType(TypeDecorator[Any]):
         return read
 
     def _is_of_its_kind(self, found: object) -> bool:
-        return found is None or isinstance(found, dict if self.rule.kind == "object" else list)
+        if found is None:
+            return self.nullable
+        return isinstance(found, dict if self.rule.kind == "object" else list)
 
     def _damaged(self, value: object) -> StoreDamagedError:
         return StoreDamagedError(

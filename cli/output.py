@@ -29,7 +29,7 @@ from kndb.errors import UsageError
 from kndb.exchange.spreadsheets import safe_text
 
 from .advice import for_shell
-from .streams import is_encodable, require_encodable
+from .streams import is_encodable, require_encodable, terminal
 from .table_layout import record_lines, table_lines
 from .visible import harmless, harmless_json, visible
 
@@ -293,7 +293,7 @@ def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = Console(file=terminal())
     with Progress(*columns, console=console, disable=manner.quiet or not console.is_terminal, transient=True) as bar:
         task = bar.add_task(visible(what), total=None, rate="")
 

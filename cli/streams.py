@@ -15,6 +15,8 @@ from typing import TextIO
 
 from kndb.errors import OutputError
 
+from .visible import harmless
+
 _STANDARD = 3
 """stdin, stdout, stderr: the numbers of files that libraries may write to unasked."""
 
@@ -94,13 +96,16 @@ class Answer(_Stream):
 
 
 class Remarks(_Stream):
-    """stderr: what can't be written there is lost."""
+    """stderr: what can't be written there is lost.
+
+    Whoever writes there, typer and other libraries included, may quote what came from a file or was typed.
+    """
 
     def write(self, text: str) -> int:
-        """Writes a remark."""
+        """Writes a remark, without characters that a terminal obeys."""
         with contextlib.suppress(OSError, UnicodeEncodeError):
             if self.stream is not None:
-                self.stream.write(text)
+                self.stream.write(harmless(text))
         return len(text)
 
     def flush(self) -> None:
@@ -119,6 +124,12 @@ def own_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def terminal() -> TextIO:
+    """Gives stderr for what moves a terminal's cursor on purpose."""
+    stream = sys.stderr
+    return stream.stream if isinstance(stream, Remarks) and stream.stream is not None else stream
 
 
 def occupy_closed() -> None:

@@ -8,9 +8,7 @@ Texts come from files and from colleagues. What people read has no character tha
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import itertools
 import json
 import math
@@ -26,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 
 from kndb.errors import UsageError
-from kndb.exchange.spreadsheets import safe_text
+from kndb.exchange.csv_cells import csv_line, safe_text
 
 from .advice import for_shell
 from .streams import is_encodable, require_encodable, terminal
@@ -144,11 +142,10 @@ def print_stream(rows: Iterable[Row], columns: Sequence[str], output: OutputForm
 def _print_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
     on_terminal = sys.stdout.isatty()
     for cells in itertools.chain([columns], (_csv_cells(row) for row in rows)):
-        line = io.StringIO()
         safe = map(safe_text, cells) if manner.safe_csv else cells
-        csv.writer(line, lineterminator="\n").writerow(map(visible, safe) if on_terminal else safe)
-        require_encodable(line.getvalue(), ", or ask for --format json")
-        sys.stdout.write(line.getvalue())
+        line = csv_line(list(map(visible, safe) if on_terminal else safe))
+        require_encodable(line, ", or ask for --format json")
+        sys.stdout.write(line)
 
 
 def _csv_cells(row: Row) -> list[str]:

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+from made_once import made_once, sums
 
 from kndb.database import check_database, open_database
 from kndb.records.edit_settings import TrialSettings, UpdateSettings
 
 INPUTS = "inputs"
+PARTS = ("attribution.commands", "probes.commands", "edits.commands", "edits.trials", "exchange.commands")
+"""The parts of kndb.database whose code decides what is in it."""
+
+
+def rich_folder(stores: Path, checkpoints: Mapping[str, Path], otherwise: Path) -> Path:
+    """A folder with the database, made once per machine; only to be copied. See `make_rich`.
+
+    Args:
+        stores: the fixture `small_stores`.
+        checkpoints: the fixture `small_models`.
+        otherwise: an empty folder for it where nothing is kept.
+    """
+    text = Path(__file__).read_text(encoding="utf-8")
+    return made_once(
+        "rich-store",
+        (text, sums(stores / "refined" / "bert")),
+        ("kndb.database.database", *(f"kndb.database.{name}" for name in PARTS)),
+        lambda folder: make_rich(stores / "refined" / "bert", checkpoints["bert"], folder),
+        otherwise,
+    )
 
 
 def make_rich(refined: Path, checkpoint: Path, folder: Path) -> None:

@@ -103,14 +103,14 @@ class Remarks(_Stream):
 
     def write(self, text: str) -> int:
         """Writes a remark, without characters that a terminal obeys."""
-        with contextlib.suppress(OSError, UnicodeEncodeError):
+        with contextlib.suppress(OSError, ValueError):  # full, closed, or without the character
             if self.stream is not None:
                 self.stream.write(harmless(text))
         return len(text)
 
     def flush(self) -> None:
         """Has the remarks arrive."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if self.stream is not None:
                 self.stream.flush()
 
@@ -119,7 +119,7 @@ class Remarks(_Stream):
 def own_streams() -> Iterator[None]:
     """Puts these streams in the place of the process's while the block runs."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Answer(before[0]), Remarks(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Answer(before[0]), Remarks(before[1])
     try:
         yield
     finally:

@@ -281,8 +281,8 @@ def render(figure: Figure, suffix: str) -> bytes:
 def _write_out(figure: Figure) -> None:
     """Writes out the control characters in a figure's texts: no XML may hold them, and no name turns a line around."""
     for text in figure.findobj(Text):
-        parts = text.get_text().split(_LEFT_TO_RIGHT)  # type: ignore[attr-defined]
-        text.set_text(_LEFT_TO_RIGHT.join(map(harmless, parts)))  # type: ignore[attr-defined]
+        parts = text.get_text().split(_LEFT_TO_RIGHT)
+        text.set_text(_LEFT_TO_RIGHT.join(map(harmless, parts)))
 
 
 def inline_svg(figure: Figure, prefix: str) -> str:

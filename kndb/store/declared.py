@@ -64,9 +64,8 @@ def _column(table: str, name: str, said: str, more: mapped_column | None) -> Col
         raise TypeError(f"column {name}: {said!r} is no Mapped[…] of {', '.join(_TYPES)}")
     parts, options = (more.parts, more.options) if more is not None else ((), {})
     nullable = found["nullable"] is not None
+    plain = _TYPES[found["type"]]()
     if parts and isinstance(parts[0], JSON):
-        plain, *parts = parts
-    else:
-        plain = _TYPES[found["type"]]()
+        plain, parts = parts[0], parts[1:]
     kind = StoredType(plain, f"{table}.{name}", rule_of(table, name, found["type"]), nullable)
     return Column(name, kind, *parts, nullable=nullable, **options)

@@ -44,7 +44,8 @@ def check_json(connection: Connection, but: Collection[str] = ()) -> list[Proble
 def _of_column(connection: Connection, table: CoreTable, column: str, shape: Shape) -> Iterable[Problem]:
     keys = [one.name for one in table.primary_key.columns]
     # Plain columns: those of the table refuse to read what is looked for here.
-    query = select(*(literal_column(f'"{name}"') for name in (*keys, column))).select_from(table)
+    columns: list[Any] = [literal_column(f'"{name}"') for name in (*keys, column)]
+    query = select(*columns).select_from(table)
     found = 0
     for *key, text in connection.execute(query.where(literal_column(f'"{column}"').is_not(None))):
         flaw = _flaw(text, shape)

@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
@@ -133,7 +134,7 @@ def _index(connection: Connection, table: str, name: str, statement: str) -> str
     return f"{'a unique index' if unique else 'an index'} of {table} ({columns}){where}"
 
 
-def _pragma(connection: Connection, name: str, about: str) -> list[tuple[object, ...]]:
+def _pragma(connection: Connection, name: str, about: str) -> list[tuple[Any, ...]]:
     quoted = about.replace('"', '""')
     return [tuple(row) for row in connection.exec_driver_sql(f'PRAGMA {name}("{quoted}")')]
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 
 from kndb.errors import UsageError
-from kndb.exchange.csv_cells import csv_line, safe_text
+from kndb.records.csv_cells import csv_line, safe_text
 
 from .advice import for_shell
 from .streams import is_encodable, require_encodable, terminal

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..records.csv_cells import quoted
 from .columns import Column, Kind, Row, fits
-from .csv_cells import quoted
 from .lines import csv_records
 
 _FLAGS = {"true": True, "false": False}

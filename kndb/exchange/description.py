@@ -17,7 +17,7 @@ from ..records.models import Model, StoredSettings
 SUFFIX = ".meta.json"
 FORMAT = 1
 FOR_SPREADSHEETS = 2
-"""The format of files that are not read back; see `csv_cells`."""
+"""The format of files that are not read back; see `kndb.records.csv_cells`."""
 """Of the description and of the columns that go with it; raised when an older kndb would misread a file."""
 
 _EXPECTED = "the description that an export wrote beside the data"

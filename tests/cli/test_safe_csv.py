@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kndb.database import open_database
 from kndb.errors import InputError, UsageError
-from kndb.exchange.csv_cells import safe_text
+from kndb.records.csv_cells import safe_text
 
 FORMULAS = ("=1+1", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", '=HYPERLINK("http://x")', "\uff1d1")
 PLAIN = ("Paris", "-1.5", "+3e-4", "1e9", "'quoted'", "a=b", "", " =1", "-.5")

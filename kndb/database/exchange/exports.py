@@ -11,11 +11,11 @@ from ...advice import Placeholder, call, option
 from ...errors import NotFoundError, UsageError
 from ...exchange import tables
 from ...exchange.columns import FACTS, NEURONS, SCORES, Column
-from ...exchange.csv_cells import safe_text
 from ...exchange.description import Description, describe_model, describe_refinement, describe_run, description_path
 from ...exchange.description import text as description_text
 from ...files import output_errors, replacing, sha256
 from ...records.attribution import IMPORTED, Refinement, RefinementChoice, Run
+from ...records.csv_cells import safe_text
 from ...records.facts import Relation
 from ...records.progress import Progress
 from ...store import exports

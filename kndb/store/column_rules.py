@@ -113,6 +113,7 @@ _BY_TYPE = {
     "float": _NUMBER,
     "dict[str, Any]": ColumnRule("object"),
     "list[int]": ColumnRule("list"),
+    "list[str]": ColumnRule("list"),
 }
 _BY_NAME = {
     "id": _KEY,

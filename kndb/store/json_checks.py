@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, literal_column, select
@@ -16,6 +16,7 @@ from sqlalchemy import Table as CoreTable
 
 from ..records.recipes import OtherRecipe, read_recipe
 from .row_checks import LISTED, Problem
+from .stored_types import StoredType
 from .tables import Table
 
 Shape = Callable[[Any], str | None]
@@ -30,15 +31,24 @@ def check_json(connection: Connection, but: Collection[str] = ()) -> list[Proble
         but: tables to leave out: those with values of a wrong type.
     """
     problems: list[Problem] = []
-    for name, columns in _SHAPES.items():
-        if name in but:
+    for table in Table.metadata.sorted_tables:
+        if table.name in but:
             continue
-        table = Table.metadata.tables[name]
-        for column, shape in columns.items():
+        for column, shape in _shapes(table):
             problems += _of_column(connection, table, column, shape)
-        if name == "edit":
+        if table.name == "edit":
             problems += _recipes(connection)
     return problems
+
+
+def _shapes(table: CoreTable) -> Iterator[tuple[str, Shape]]:
+    """The columns of a table that hold JSON, and what they hold."""
+    for column in table.columns:
+        kind = column.type
+        if isinstance(kind, StoredType) and kind.rule.kind in _BY_KIND:
+            usual = _BY_KIND[kind.rule.kind]
+            shape = _SHAPES.get(table.name, {}).get(column.name, usual)
+            yield column.name, _or_null(shape) if column.nullable else shape
 
 
 def _of_column(connection: Connection, table: CoreTable, column: str, shape: Shape) -> Iterable[Problem]:
@@ -198,14 +208,13 @@ def _trial(value: Any) -> str | None:
     return (_SWEEP if isinstance(value, dict) and "cells" in value else _BENCH)(value)
 
 
+_BY_KIND: Mapping[str, Shape] = {"object": _OBJECT, "list": _LIST}
 _SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "run": {"settings": _with(floor=_or_null(_NUMBER), tolerance=_or_null(_NUMBER))},
-    "prompt_result": {"layers_above": _or_null(_values(_finite, _layer))},
-    "refinement": {"settings": _OBJECT},
-    "probe": {"settings": _OBJECT},
-    "edit": {"recipe": _OBJECT, "fact_numbers": _or_null(_values(_or_null(_key), _fact_number))},
+    "prompt_result": {"layers_above": _values(_finite, _layer)},
+    "edit": {"fact_numbers": _values(_or_null(_key), _fact_number)},
     "version": {"edits": _items(_key)},
-    "evaluation": {"settings": _OBJECT, "measures": _EVALUATION},
+    "evaluation": {"measures": _EVALUATION},
     "edit_trial": {"settings": _trial},
     "edit_trial_result": {"measures": _RESULT},
 }

@@ -96,6 +96,11 @@ def remember_database(location: str | None) -> None:
     _database[:] = [] if location is None else [location]
 
 
+def database_named() -> str | None:
+    """What --db named; None where the default was taken."""
+    return _database[0] if _database else None
+
+
 def for_shell(text: str) -> str:
     """A text with its options and calls as a shell needs them."""
     return rendered(text, _in_shell)

@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from .output import manner
+from kndb.errors import UsageError
+
+from .output import OutputFormat, manner
 
 PANEL = "Commands"
 """The heading of commands in help that have no other."""
@@ -51,7 +53,23 @@ class Places(NamedTuple):
 
 
 class Command(TyperCommand):
-    """A command; its help names arguments as people write them: `EDIT...`, `[FILE]`."""
+    """A command; its help names arguments as people write them: `EDIT...`, `[FILE]`.
+
+    One that has --format has --safe-csv as well.
+    """
+
+    def __init__(self, *arguments: Any, params: list[Any], **settings: Any) -> None:
+        place = next((place for place, one in enumerate(params, 1) if one.name == "output"), None)
+        if place is not None:
+            params = [*params[:place], _own_options()["safe_csv"], *params[place:]]
+        super().__init__(*arguments, params=params, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        writes_csv = ctx.params.get("output") is OutputFormat.CSV or "to" in ctx.params
+        if manner.safe_csv and not writes_csv:
+            raise UsageError("--safe-csv is of CSV: add --format csv, or leave --safe-csv out")
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line after the command's name."""
@@ -76,7 +94,8 @@ class TableCommand(Command):
 
     def __init__(self, *arguments: Any, params: list[Any], **settings: Any) -> None:
         place = next((place for place, one in enumerate(params) if one.name == "db"), len(params))
-        super().__init__(*arguments, params=[*params[:place], *_table_options(), *params[place:]], **settings)
+        own = [_own_options()[name] for name in ("wide", "sort", "reverse")]
+        super().__init__(*arguments, params=[*params[:place], *own, *params[place:]], **settings)
 
 
 class Group(TyperGroup):
@@ -170,13 +189,17 @@ def _set_sort(value: str | None) -> None:
     manner.sort = None if value is None else value.replace("-", "_").replace(" ", "_")
 
 
+def _set_safe_csv(value: bool) -> None:
+    manner.safe_csv = value
+
+
 def _set_reverse(value: bool) -> None:
     manner.reverse = value
 
 
 @lru_cache
-def _table_options() -> tuple[Any, ...]:
-    """The three options, as typer makes them of a function that has no others."""
+def _own_options() -> Mapping[str, Any]:
+    """The options that commands have without naming them, as typer makes them of a function that has no others."""
     app = typer.Typer(add_completion=False)
 
     @app.command()
@@ -205,8 +228,16 @@ def _table_options() -> tuple[Any, ...]:
             bool,
             typer.Option("--reverse", help="Sort the other way round.", callback=_set_reverse, expose_value=False),
         ] = False,
+        safe_csv: Annotated[
+            bool,
+            typer.Option(
+                "--safe-csv",
+                help="Write CSV for spreadsheets: texts that could be formulas begin with an apostrophe.",
+                callback=_set_safe_csv,
+                expose_value=False,
+            ),
+        ] = False,
     ) -> None:
         """Never called."""
 
-    wanted = {"wide", "sort", "reverse"}
-    return tuple(one for one in get_command(app).params if one.name in wanted)
+    return {str(one.name): one for one in get_command(app).params}

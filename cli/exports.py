@@ -20,7 +20,7 @@ from .options import (
     RelationsOption,
     open_existing,
 )
-from .output import OutputFormat, as_row, print_record, progress_bar
+from .output import OutputFormat, as_row, manner, print_record, progress_bar
 
 app = group("Write results and facts to CSV, JSON-lines or Parquet files.")
 
@@ -55,12 +55,20 @@ def neurons(
     with open_existing(db) as database:
         if run is None:
             chosen = choose(database, refinement, method, model, relations=relation or [])
-            written = database.exchange.export_neurons(to, refinement=chosen, relations=relation or [], force=force)
+            written = database.exchange.export_neurons(
+                to, refinement=chosen, relations=relation or [], force=force, safe_csv=manner.safe_csv
+            )
         elif method is not None:
             raise UsageError("--run and --method both name a refinement; give one of them")
         else:
             written = database.exchange.export_neurons(
-                to, refinement=refinement, run=run, model=model, relations=relation or [], force=force
+                to,
+                refinement=refinement,
+                run=run,
+                model=model,
+                relations=relation or [],
+                force=force,
+                safe_csv=manner.safe_csv,
             )
     print_record(as_row(written), output)
 
@@ -89,7 +97,7 @@ def scores(
     """
     with open_existing(db) as database, progress_bar("Exporting") as progress:
         written = database.exchange.export_scores(
-            to, run=run, model=model, relations=relation or [], force=force, progress=progress
+            to, run=run, model=model, relations=relation or [], force=force, safe_csv=manner.safe_csv, progress=progress
         )
     print_record(as_row(written), output)
 
@@ -107,5 +115,5 @@ def facts(
     Example: kndb export facts --to facts.jsonl
     """
     with open_existing(db) as database:
-        written = database.exchange.export_facts(to, relations=relation or [], force=force)
+        written = database.exchange.export_facts(to, relations=relation or [], force=force, safe_csv=manner.safe_csv)
     print_record(as_row(written), output)

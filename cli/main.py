@@ -12,13 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.errors import InputError, KndbError, UsageError
+from kndb.advice import call
+from kndb.errors import InputError, KndbError, OutputError, StoreDamagedError, UsageError
 
 from .advice import remember_database
 from .commands import Group, Place, fill
+from .damage import damage_behind
 from .logs import log_to_stderr
 from .options import DATABASE_HELP
 from .output import complain, manner, note
+from .streams import ReaderLeftError, drop_unwritten, occupy_closed, own_streams
 
 _log = logging.getLogger("kndb.cli")
 KNOWLEDGE, ATTRIBUTION, EDITS = "Knowledge", "Attribution", "Edits"
@@ -55,22 +58,17 @@ LISTED = 20
 
 
 class _Commands(Group):
-    """All commands; keeps typer from giving an interrupt or a broken pipe an exit code of its own."""
+    """All commands; keeps typer from giving an interrupt an exit code of its own."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command and flushes what it printed, so that a reader who left is noticed here."""
+        """Runs a command."""
         started = time.perf_counter()
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
-            _log.debug("kndb %s took %.2f s", ctx.invoked_subcommand, time.perf_counter() - started)
         except KeyboardInterrupt:
             note("Interrupted. What was stored stays; run the same command again to resume.")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # Python would complain once more when it flushes stdout at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(BROKEN_PIPE) from None
+        _log.debug("kndb %s took %.2f s", ctx.invoked_subcommand, time.perf_counter() - started)
         return result
 
 
@@ -149,12 +147,28 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """
     # A start makes many objects and no garbage: looking for it as often as Python does costs a fifth of a listing.
     gc.set_threshold(50_000, 20, 20)
-    sys.exit(exit_code(arguments))
+    occupy_closed()
+    code = exit_code(arguments)
+    if code in (OutputError.exit_code, BROKEN_PIPE):
+        drop_unwritten()
+    sys.exit(code)
 
 
 def exit_code(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    with own_streams():
+        try:
+            code = _code_of(sys.argv[1:] if arguments is None else list(arguments))
+            sys.stdout.flush()
+        except ReaderLeftError:
+            return BROKEN_PIPE
+        except OutputError as error:
+            _report(error, ())
+            return error.exit_code
+    return code
+
+
+def _code_of(words: list[str]) -> int:
     try:
         typed = words
         if COMPLETING in os.environ:
@@ -162,14 +176,30 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         command_line(named_commands(typed))(args=words, prog_name="kndb")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except KndbError as error:
-        _report(error)
-        return error.exit_code
+    except (ReaderLeftError, OutputError):
+        raise
+    except Exception as error:
+        damage = damage_behind(error) if opens_database(named_commands(words)) else None
+        if damage is not None:
+            _log.debug("the error that it caused", exc_info=error)
+        found = damage or error
+        if not isinstance(found, KndbError):
+            raise
+        _report(found, named_commands(words))
+        return found.exit_code
     return 0
 
 
-def _report(error: KndbError) -> None:
+def opens_database(words: Sequence[str]) -> bool:
+    """Whether a command line's words, options left out, name a command on a database of the user's."""
+    return bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].opens
+
+
+def _report(error: KndbError, words: Sequence[str]) -> None:
     complain(f"Error: {error.text}")
+    check = call("maintenance.check")
+    if isinstance(error, StoreDamagedError) and check not in error.text and list(words[:2]) != ["db", "check"]:
+        complain(f"See what else is damaged with: {check}")
     if isinstance(error, InputError) and len(error.rejected) > 1:
         for line in error.rejected[:LISTED]:
             complain(f"  {line.text}")

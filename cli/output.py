@@ -8,13 +8,14 @@ Texts come from files and from colleagues. What people read has no character tha
 
 from __future__ import annotations
 
-import csv
 import difflib
+import itertools
 import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from enum import Enum
@@ -23,8 +24,10 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 
 from kndb.errors import UsageError
+from kndb.records.csv_cells import csv_line, safe_text
 
 from .advice import for_shell
+from .streams import is_encodable, require_encodable, terminal
 from .table_layout import record_lines, table_lines
 from .visible import harmless, harmless_json, visible
 
@@ -39,14 +42,6 @@ class OutputFormat(str, Enum):
 
 Row = Mapping[str, Any]
 AnyRow = TypeVar("AnyRow", bound=Row)
-
-
-class _Console(Console):
-    """A console that lets the caller know when the reader of its output left."""
-
-    def on_broken_pipe(self) -> None:
-        """Leaves the exit code to `main`."""
-        raise BrokenPipeError
 
 
 class Tick(Protocol):
@@ -69,16 +64,18 @@ class Manner:
         wide: tables with all their columns.
         sort: the column to sort rows by.
         reverse: sort the other way round.
+        safe_csv: CSV for spreadsheets, without formulas.
     """
 
     quiet: bool = False
     wide: bool = False
     sort: str | None = None
     reverse: bool = False
+    safe_csv: bool = False
 
     def reset(self) -> None:
         """Goes back to how answers are printed if nobody asks for anything."""
-        self.quiet, self.wide, self.sort, self.reverse = False, False, None, False
+        self.quiet, self.wide, self.sort, self.reverse, self.safe_csv = False, False, None, False, False
 
 
 manner = Manner()
@@ -117,14 +114,42 @@ def print_rows(
     if output is OutputFormat.JSON:
         print_json(chosen)
     elif output is OutputFormat.CSV:
-        on_terminal = sys.stdout.isatty()
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        for row in chosen:
-            cells = [_cell(value, exact=True) for value in row.values()]
-            writer.writerow([visible(cell) for cell in cells] if on_terminal else cells)
+        _print_csv(chosen, columns)
     else:
         _print_table(chosen, columns if short is None or manner.wide else short)
+
+
+def print_stream(rows: Iterable[Row], columns: Sequence[str], output: OutputFormat) -> None:
+    """Prints rows as `print_rows` does, in their order; JSON and CSV while they come, so that there may be many.
+
+    Args:
+        rows: each with these columns, in this order.
+        columns: their names.
+        output: how.
+    """
+    if output is OutputFormat.JSON:
+        before = "[\n"
+        for row in rows:
+            sys.stdout.write(before + textwrap.indent(_json_text(dict(row)), "  "))
+            before = ",\n"
+        sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+    elif output is OutputFormat.CSV:
+        _print_csv(rows, columns)
+    else:
+        _print_table([*rows], columns)
+
+
+def _print_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
+    on_terminal = sys.stdout.isatty()
+    for cells in itertools.chain([columns], (_csv_cells(row) for row in rows)):
+        safe = map(safe_text, cells) if manner.safe_csv else cells
+        line = csv_line(list(map(visible, safe) if on_terminal else safe))
+        require_encodable(line, ", or ask for --format json")
+        sys.stdout.write(line)
+
+
+def _csv_cells(row: Row) -> list[str]:
+    return [_cell(value, exact=True) for value in row.values()]
 
 
 def require_sortable(columns: Sequence[str]) -> None:
@@ -225,15 +250,19 @@ def require_part(names: Sequence[str], output: OutputFormat, part: str | None) -
 
 def print_json(value: Any) -> None:
     """Prints JSON; a number that is none (NaN) becomes null."""
-    text = json.dumps(_plain(value), ensure_ascii=False, indent=2)
-    # Such a character can only stand in a string, where JSON may write it so.
-    sys.stdout.write(harmless_json(text) + "\n")
+    sys.stdout.write(_json_text(value) + "\n")
+
+
+def _json_text(value: Any) -> str:
+    """JSON in which no character is one that a terminal obeys, or that stdout's encoding has not."""
+    text = harmless_json(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+    return text if is_encodable(text) else json.dumps(_plain(value), indent=2)
 
 
 def print_text(text: str, *, strong: bool = False) -> None:
     """Prints a line of a story on stdout."""
     if strong:
-        _Console(highlight=False, markup=False, emoji=False).print(harmless(text), style="bold")
+        Console(highlight=False, markup=False, emoji=False).print(harmless(text), style="bold")
     else:
         _write([harmless(text)])
 
@@ -261,7 +290,7 @@ def progress_bar(what: str, unit: str = "prompts") -> Iterator[Tick]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = Console(file=terminal())
     with Progress(*columns, console=console, disable=manner.quiet or not console.is_terminal, transient=True) as bar:
         task = bar.add_task(visible(what), total=None, rate="")
 
@@ -288,7 +317,7 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     right = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in columns]
     head, lines = table_lines([_title(column) for column in columns], cells, right, _width())
     if head:
-        _Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print("\n".join(head), style="bold")
+        Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print("\n".join(head), style="bold")
     _write(lines)
 
 
@@ -298,7 +327,7 @@ def _is_number(value: Any) -> bool:
 
 def _width() -> int | None:
     """The terminal's width; None where stdout is none: no program and no pager wants broken lines."""
-    console = _Console()
+    console = Console()
     return console.width if console.is_terminal else None
 
 

@@ -1,20 +1,14 @@
-"""Texts from files and from colleagues, without the characters that a terminal would obey."""
+"""Texts from files and from colleagues, as commands print them."""
 
 from __future__ import annotations
 
-import re
+from kndb.records.harmless import OBEYED, harmless
 
-# Control characters but tab and line feed; line and paragraph separators; marks and overrides of writing direction.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def harmless(text: str) -> str:
-    r"""A text of any number of lines, its control characters written out: `\x1b`, `\u202e`."""
-    return _OBEYED.sub(_escaped, text)
+__all__ = ["harmless", "harmless_json", "visible"]
 
 
 def visible(text: str) -> str:
-    r"""The same in one line: line breaks and tabs are written out too, as `\n` and `\t`."""
+    r"""A harmless text in one line: line breaks and tabs are written out too, as `\n` and `\t`."""
     return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -25,9 +19,4 @@ def shown_exactly(text: str) -> str:
 
 def harmless_json(text: str) -> str:
     """JSON that means the same, in ASCII where a character would be obeyed: it can only stand in a string."""
-    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

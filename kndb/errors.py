@@ -16,7 +16,8 @@
     │   ├── ConflictError         8   the edit meets weights that another edit changed
     │   ├── VersionMovedError     8   another process moved the model's version meanwhile
     │   └── DiffFileError         8   an edit object is damaged, incomplete or not an edit object
-    └── DemoError                 9   a step of the demo did not do what it says
+    ├── DemoError                 9   a step of the demo did not do what it says
+    └── OutputError               10  an answer or a file can't be written
 
 A message names the option or file first, then what was given, what is allowed and, where there is one, what to run:
 options and calls as `kndb.advice` marks them, so that Python and the command line each say them in their own words.
@@ -40,6 +41,7 @@ __all__ = [
     "KndbError",
     "ModelError",
     "NotFoundError",
+    "OutputError",
     "RejectedLine",
     "SchemaVersionError",
     "StoreDamagedError",
@@ -174,3 +176,9 @@ class DemoError(KndbError):
     """A step of the demo did not do what it says."""
 
     exit_code = 9
+
+
+class OutputError(KndbError):
+    """An answer, or a file that was to be made, can't be written: no space, no such folder, a closed stdout."""
+
+    exit_code = 10

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import OutputError
 
 _CHUNK = 1 << 20
 
@@ -21,7 +24,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Yields:
         A name in the same folder, of which there is no file yet. The block must close the file it makes there.
+
+    Raises:
+        OSError: if it can't be written, or what is there is no file: a device would be replaced by one.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is there, and no file", str(path))
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -30,6 +38,34 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+@contextmanager
+def writing(path: Path, otherwise: str = "name another file") -> Iterator[Path]:
+    """The same for a file, or a folder, that a user named: what goes wrong is an error of kndb's.
+
+    Args:
+        path: the file.
+        otherwise: what to do if it can't be written.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    with output_errors(path, otherwise), replacing(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def output_errors(path: Path, otherwise: str = "name another file") -> Iterator[None]:
+    """Says of the block's errors of files that what a user named can't be written.
+
+    Raises:
+        OutputError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror or error}; {otherwise}") from error
 
 
 def temporary_name(path: Path) -> Path:

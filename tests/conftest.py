@@ -148,6 +148,14 @@ def small_stores(small_facts, small_models, tmp_path_factory):
     return made_once("small-stores", decided_by, modules, make, tmp_path_factory.mktemp("stores"))
 
 
+@pytest.fixture(scope="session")
+def rich_store(small_stores, small_models, tmp_path_factory):
+    """A folder with a database that has something in every table, and files to read; only to be copied."""
+    from rich_store import rich_folder
+
+    return rich_folder(small_stores, small_models, tmp_path_factory.mktemp("rich"))
+
+
 @pytest.fixture(params=FAMILIES)
 def family(request) -> str:
     """Each family of models in turn."""

@@ -16,8 +16,8 @@ from kndb.manual import PAGES as PAGE_NAMES
 
 ROOT = Path(__file__).parents[1]
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
-EVERYWHERE = {"--help"}
-"""Options that every command has, documented once."""
+EVERYWHERE = {"--help", "--safe-csv"}
+"""Options that every command has, or every one that has --format: documented once."""
 
 
 def options(command: Any) -> list[Any]:

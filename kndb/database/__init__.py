@@ -5,6 +5,20 @@ Each method fetches records from the store, calls an engine, and writes records 
 
 from __future__ import annotations
 
-from .database import Database, check_database, default_location, open_database, upgrade_database
+from .database import (
+    Database,
+    broken_references,
+    check_database,
+    default_location,
+    open_database,
+    upgrade_database,
+)
 
-__all__ = ["Database", "check_database", "default_location", "open_database", "upgrade_database"]
+__all__ = [
+    "Database",
+    "broken_references",
+    "check_database",
+    "default_location",
+    "open_database",
+    "upgrade_database",
+]

@@ -16,7 +16,8 @@ from ..attribution.quadrature import Quadrature
 from ..attribution.settings import AttributionSettings
 from ..bench.attribution import PROMPTS_PER_FACT, AttributionBenchmark, measure, random_prompts
 from ..bench.shapes import random_network
-from ..errors import InputError, UsageError
+from ..errors import UsageError
+from ..files import writing
 from ..models import loading
 from ..models.devices import device_for
 from ..models.dtypes import find_dtype
@@ -122,16 +123,14 @@ def save_benchmark(path: Path, settings: Mapping[str, object], found: Attributio
     """Writes a benchmark's settings, machine and measures as JSON.
 
     Raises:
-        InputError: if the file can't be written.
+        OutputError: if the file can't be written.
     """
     machine: dict[str, object] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     text = json.dumps({"settings": dict(settings), "machine": machine, "measures": asdict(found)}, indent=2)
-    try:
-        path.write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+    with writing(path) as scratch:
+        scratch.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _temporary_store(stack: ExitStack) -> Store:

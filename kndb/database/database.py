@@ -80,6 +80,22 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
         return maintenance.check(store, repair)
 
 
+def broken_references(location: str | Path) -> tuple[str, ...]:
+    """Names rows of a database that refer to rows which don't exist: those of the tables without results of prompts.
+
+    Args:
+        location: a path or `sqlite:///PATH`.
+
+    Raises:
+        StoreError: if it can't be read, or is no SQLite database.
+    """
+    from ..store import maintenance
+
+    require_file(database_path(location))
+    with Store(location) as store:
+        return maintenance.broken_references(store)
+
+
 class Database:
     """An open database; a context manager that closes it.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..advice import call, option
 from ..errors import InputError, UsageError
-from ..exchange.description import described_kind
+from ..exchange.description import described_kind, require_exact
 from ..facts import MOST_BYTES as MOST_BYTES
 from ..facts import at_most, read
 from ..records.display import Rows
@@ -102,6 +102,7 @@ def read_files(
 
 def _require_no_results(path: Path) -> None:
     """Refuses what kndb exported of results: their rows name facts, too, and would be taken for a list of them."""
+    require_exact(path)
     kind = described_kind(path)
     if kind == "neurons":
         raise InputError(f"{path} holds neurons, not facts; read it with: {call('exchange.import_neurons', [path])}")

@@ -85,7 +85,8 @@ def plot_localisation(
     """Draws the scores of a model's methods into a file: whose neurons they find, and how many of those planted.
 
     Raises:
-        UsageError: if the file's name ends in no format that there is, or it can't be written.
+        UsageError: if the file's name ends in no format that there is.
+        OutputError: if it can't be written.
     """
     from ..plots.localisation import localisation_figure
     from ..plots.style import save

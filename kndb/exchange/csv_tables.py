@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..records.csv_cells import quoted
 from .columns import Column, Kind, Row, fits
 from .lines import csv_records
 
@@ -20,7 +21,7 @@ def write(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> int:
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join(column.name for column in columns) + "\n")
         for row in rows:
-            file.write(",".join(_quoted(_cell(column, row.get(column.name))) for column in columns) + "\n")
+            file.write(",".join(quoted(_cell(column, row.get(column.name))) for column in columns) + "\n")
             count += 1
     return count
 
@@ -68,11 +69,6 @@ def _cell(column: Column, value: Any) -> str:
     if column.kind in (Kind.TEXTS, Kind.SCORES, Kind.ERRORS):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return json.dumps(value)
-
-
-def _quoted(text: str) -> str:
-    # Python's own writer leaves a lone carriage return bare, at which its reader then ends the record.
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def _value(path: Path, line: int, column: Column, cell: str) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..advice import call
+from ..advice import call, option
 from ..errors import InputError
 from ..files import sha256
 from ..records.attribution import Refinement, RelationRefinement, Run
@@ -16,6 +16,8 @@ from ..records.models import Model, StoredSettings
 
 SUFFIX = ".meta.json"
 FORMAT = 1
+FOR_SPREADSHEETS = 2
+"""The format of files that are not read back; see `kndb.records.csv_cells`."""
 """Of the description and of the columns that go with it; raised when an older kndb would misread a file."""
 
 _EXPECTED = "the description that an export wrote beside the data"
@@ -64,6 +66,7 @@ class Description:
     model: DescribedModel | None = None
     run: DescribedRun | None = None
     refinement: DescribedRefinement | None = None
+    safe_csv: bool = False
 
 
 def description_path(data: Path) -> Path:
@@ -104,7 +107,7 @@ def text(description: Description, file: str, columns: Sequence[str]) -> str:
         columns: the names of its columns.
     """
     document: dict[str, Any] = {
-        "kndb": {"format": FORMAT, "kind": description.kind},
+        "kndb": {"format": FOR_SPREADSHEETS if description.safe_csv else FORMAT, "kind": description.kind},
         "data": {"file": file, "sha256": description.sha256, "rows": description.rows, "columns": list(columns)},
     }
     for name in ("model", "run", "refinement"):
@@ -131,6 +134,8 @@ def read(data: Path, kind: str, advice: str) -> Description:
     path = description_path(data)
     document = _document(path)
     head = _part(path, document, "kndb")
+    if head.get("format") == FOR_SPREADSHEETS:
+        raise InputError(_written_for_spreadsheets(data))
     if head.get("format") != FORMAT:
         raise InputError(
             f"{path}: its format is {head.get('format')!r}, and this kndb reads {FORMAT}: another kndb wrote it"
@@ -157,6 +162,27 @@ def read(data: Path, kind: str, advice: str) -> Description:
             f"{description.sha256[:12]}. {advice}"
         )
     return description
+
+
+def require_exact(data: Path) -> None:
+    """Refuses a file whose description says that it was written for spreadsheets.
+
+    Raises:
+        InputError: if there is such a description.
+    """
+    try:
+        for_spreadsheets = json.loads(description_path(data).read_text("utf-8"))["kndb"]["format"] == FOR_SPREADSHEETS
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    if for_spreadsheets:
+        raise InputError(_written_for_spreadsheets(data))
+
+
+def _written_for_spreadsheets(data: Path) -> str:
+    return (
+        f"{data}: it was exported with {option('safe_csv', True)}, for spreadsheets: texts that could be formulas have "
+        "an apostrophe before them, and are not what the store had. Export it again without that"
+    )
 
 
 def _importing(kind: object, data: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from ..errors import ModelError
+from ..errors import OutputError
 from ..models.loading import quiet
 from .corpus import Corpus
 from .planting import PLANTED_FILE, PlantingPlan, write_plan
@@ -82,7 +82,7 @@ def write_checkpoint(trained: TrainedModel, corpus: Corpus, folder: Path, *, own
         own: whether the corpus is kndb's own fact list.
 
     Raises:
-        ModelError: if the folder can't be written.
+        OutputError: if the folder can't be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def write_checkpoint(trained: TrainedModel, corpus: Corpus, folder: Path, *, own
                 path.chmod(0o644)  # safetensors makes files that only their owner may read.
             _put_in_place(made, folder)
     except OSError as error:
-        raise ModelError(f"{folder} can't be written: {error.strerror or error}") from error
+        raise OutputError(f"{folder} can't be written: {error.strerror or error}") from error
 
 
 def _put_in_place(made: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 
 from ..advice import option
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, OutputError, UsageError
 from ..files import sync
 from .conversion import convert_file, count_lost, follow_dtype, require_dtype
 from .dtypes import DTYPE_NAMES
@@ -65,8 +65,9 @@ def export_checkpoint(
 
     Raises:
         UsageError: if the target exists and is not empty, or lies in the source, or the dtype is another one.
-        ModelError: if a parameter is not in the checkpoint's safetensors files, the dtype would change a value and that
-            was not allowed, or the target can't be written.
+        ModelError: if a parameter is not in the checkpoint's safetensors files, or the dtype would change a value and
+            that was not allowed.
+        OutputError: if the target can't be written.
     """
     if target.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{target} lies in the base checkpoint's own folder {source}; choose another {option('out')}")
@@ -91,7 +92,7 @@ def export_checkpoint(
             folder.replace(target)
             sync(target.parent)
     except OSError as error:
-        raise ModelError(f"{target} can't be written: {error.strerror or error}") from error
+        raise OutputError(f"{target} can't be written: {error.strerror or error}") from error
     return done
 
 

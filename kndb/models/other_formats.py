@@ -16,7 +16,7 @@ import transformers
 from transformers import AutoTokenizer
 
 from ..advice import option
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, OutputError, UsageError
 from ..files import sync, temporary_name
 from .acceptance import CheckpointDescription, describe
 from .checkpoint_files import CheckpointFiles, checkpoint_files
@@ -38,6 +38,7 @@ def convert(source: Path, target: Path) -> CheckpointDescription:
     Raises:
         UsageError: if the source is safetensors already, the target is there, or GGUF can't be read here.
         ModelError: if the source can't be read, or what was made of it can't be used.
+        OutputError: if the folder can't be written.
     """
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target} exists already; choose another {option('out')}")
@@ -56,7 +57,7 @@ def convert(source: Path, target: Path) -> CheckpointDescription:
         temporary.replace(target)
         sync(target.absolute().parent)
     except OSError as error:
-        raise ModelError(f"{target} can't be written: {error.strerror or error}") from error
+        raise OutputError(f"{target} can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return description

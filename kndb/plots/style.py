@@ -22,11 +22,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
 from ..errors import UsageError
-from ..files import replacing
+from ..files import writing
 from ..records.figures import PLAIN, FigureOptions
+from ..records.harmless import harmless
 
 SINGLE, DOUBLE = 3.35, 6.9
 """Widths of one column and of two, in inches."""
@@ -189,7 +191,7 @@ def fold(text: str, width: float, points: float, most: int | None = None) -> lis
     """
     letters = math.floor(width * 72 / (points * 0.5))
     while True:
-        lines = textwrap.wrap(text, letters, max_lines=most, placeholder=" …") or [""]
+        lines = textwrap.wrap(harmless(text), letters, max_lines=most, placeholder=" …") or [""]
         if letters <= _SHORTEST or max(_width(line, points) for line in lines) <= width:
             return lines
         letters -= 1
@@ -214,6 +216,7 @@ def label_relations(axes: Axes, positions: Sequence[float], labels: Sequence[str
 
 def shorten(label: str, letters: int = 18) -> str:
     """A relation's key, cut if it is no mere key."""
+    label = harmless(label)
     return label if len(label) <= letters else label[: letters - 1] + "…"
 
 
@@ -243,17 +246,13 @@ def save(figure: Figure, path: str | Path) -> Path:
         path: a file name that ends in `.png` (200 dots per inch), `.svg` or `.pdf`.
 
     Raises:
-        UsageError: for another suffix, or where no file can be written.
+        UsageError: for another suffix.
+        OutputError: if it can't be written.
     """
     target = check_target(path)
     content = render(figure, target.suffix.lower())
-    try:
-        with replacing(target) as scratch:
-            scratch.write_bytes(content)
-    except OSError as error:
-        raise UsageError(
-            f"can't write {str(path)!r}: {error.strerror or error}; name a file in a folder that is there"
-        ) from error
+    with writing(target, "name a file in a folder that is there") as scratch:
+        scratch.write_bytes(content)
     return target
 
 
@@ -265,6 +264,7 @@ def render(figure: Figure, suffix: str) -> bytes:
     """
     content = io.BytesIO()
     with own_settings():
+        _write_out(figure)
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:
             figure.savefig(content, format=suffix[1:], dpi=_RESOLUTION, metadata=_METADATA[suffix])
@@ -276,6 +276,13 @@ def render(figure: Figure, suffix: str) -> bytes:
                 f"a size of {width:g} by {height:g} inches leaves no room for this plot; ask for a larger one"
             ) from None
     return content.getvalue()
+
+
+def _write_out(figure: Figure) -> None:
+    """Writes out the control characters in a figure's texts: no XML may hold them, and no name turns a line around."""
+    for text in figure.findobj(Text):
+        parts = text.get_text().split(_LEFT_TO_RIGHT)
+        text.set_text(_LEFT_TO_RIGHT.join(map(harmless, parts)))
 
 
 def inline_svg(figure: Figure, prefix: str) -> str:

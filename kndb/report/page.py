@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..records.harmless import harmless
 from .content import Report
 
 _FOLDER = Path(__file__).parent
+
+
+def _shown(value: Any) -> Any:
+    """What a page shows of a value; the pictures, which are markup, stay as they are."""
+    return harmless(value) if type(value) is str else value
 
 
 def render(report: Report) -> str:
@@ -21,6 +28,7 @@ def render(report: Report) -> str:
         loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -216,7 +216,7 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
         "{path} is not an SQLite database; name another file",
     ),
     (
-        "malformed|corrupt",
+        "malformed|corrupt|no such (table|column|index)|has no column|is a view|not decode to UTF-8|integer overflow",
         StoreDamagedError,
         "{path} is damaged ({error}); see: {check}, and restore a backup",
     ),
@@ -252,6 +252,7 @@ def translated_errors(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[Non
     Raises:
         StoreError: if the database is locked, full, read-only, unreadable or not a database.
         StoreDamagedError: if SQLite finds the file damaged.
+        UsageError: for a number or a text that SQLite can't hold.
     """
     try:
         yield
@@ -260,5 +261,7 @@ def translated_errors(path: Path, timeout: float = BUSY_TIMEOUT) -> Iterator[Non
         if meaning is None:
             raise
         raise meaning from error
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the text {error.object!a} is no UTF-8, so no database has it") from error
     except OverflowError as error:
         raise UsageError(f"a number is larger than SQLite can hold ({error}): at most 2^63 - 1") from error

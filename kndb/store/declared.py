@@ -14,6 +14,9 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, Column, Double, Integer, MetaData, String
 from sqlalchemy import Table as CoreTable
 
+from .column_rules import rule_of
+from .stored_types import StoredType
+
 _TYPES: dict[str, Any] = {
     "int": Integer,
     "str": String,
@@ -36,7 +39,7 @@ class DeclaredTable(type):
         title = namespace.get("__tablename__")
         if title is None:
             return
-        columns = [_column(key, said, namespace.get(key)) for key, said in namespace["__annotations__"].items()]
+        columns = [_column(title, key, said, namespace.get(key)) for key, said in namespace["__annotations__"].items()]
         parts = list(namespace.get("__table_args__", ()))
         options = parts.pop() if parts and isinstance(parts[-1], dict) else {}
         cls.__table__ = CoreTable(title, cls.metadata, *columns, *parts, **options)
@@ -55,12 +58,14 @@ class mapped_column:  # noqa: N801 - SQLAlchemy's name
         self.parts, self.options = parts, options
 
 
-def _column(name: str, said: str, more: mapped_column | None) -> Column[Any]:
+def _column(table: str, name: str, said: str, more: mapped_column | None) -> Column[Any]:
     found = _ANNOTATION.fullmatch(said)
     if found is None or found["type"] not in _TYPES:
         raise TypeError(f"column {name}: {said!r} is no Mapped[…] of {', '.join(_TYPES)}")
     parts, options = (more.parts, more.options) if more is not None else ((), {})
     nullable = found["nullable"] is not None
-    if not (parts and isinstance(parts[0], JSON)):
-        parts = (_TYPES[found["type"]](), *parts)
-    return Column(name, *parts, nullable=nullable, **options)
+    plain = _TYPES[found["type"]]()
+    if parts and isinstance(parts[0], JSON):
+        plain, parts = parts[0], parts[1:]
+    kind = StoredType(plain, f"{table}.{name}", rule_of(table, name, found["type"]), nullable)
+    return Column(name, kind, *parts, nullable=nullable, **options)

@@ -23,14 +23,30 @@ from ..records.maintenance import CheckReport
 from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
 from .edits.checks import check_edits
 from .engine import Store
+from .json_checks import check_json
 from .refinement_checks import check_refinements
+from .row_checks import Problem, check_references, check_rows, check_shapes
 from .run_errors import check_run_errors
 from .schema import MAGIC, current_revision, head_revision
+from .schema_checks import check_schema
 from .tables import EditRow, Table
 
 ROW_CHECKS: tuple[Callable[[Connection], list[str]], ...] = (check_edits, check_refinements, check_run_errors)
-"""What `check` asks of the rows of a store whose pages, references and revision are sound. Add more here."""
+"""What `check` asks of rows together, where each is right in itself. Add more here."""
 
+_SMALL = (
+    "applied_edit",
+    "edit",
+    "edit_trial",
+    "evaluation",
+    "history",
+    "probe",
+    "refinement",
+    "run",
+    "snapshot",
+    "version",
+)
+"""Tables with a row for each run, edit, …, and not one for each prompt or neuron of it."""
 _CHUNK = 1 << 20
 
 
@@ -46,7 +62,7 @@ class _Object(NamedTuple):
 
 
 def check(store: Store, repair: bool = False) -> CheckReport:
-    """Looks for damage: in SQLite's pages, in references between rows, in the edits and their object files.
+    """Looks for damage: in SQLite's pages, the schema, each row, references, the edits and their object files.
 
     Args:
         store: the store; it need not have this kndb's schema revision.
@@ -60,11 +76,16 @@ def check(store: Store, repair: bool = False) -> CheckReport:
     """
     try:
         with store.reading() as connection:
-            problems = _database_problems(connection)
+            problems = _file_problems(connection)
             if problems:
                 return CheckReport(problems=tuple(problems))
-            for row_check in ROW_CHECKS:
-                problems += row_check(connection)
+            in_rows = _value_problems(connection)
+            problems = [problem.text for problem in in_rows]
+            # What rows say together can only be told of rows that are right in themselves.
+            if not problems:
+                problems = [problem for row_check in ROW_CHECKS for problem in row_check(connection)]
+            if any(problem.table == EditRow.__tablename__ for problem in in_rows):
+                return CheckReport(problems=tuple(problems))
             objects = _objects(connection)
             orphans = _orphans(store, objects)
     except StoreDamagedError as error:
@@ -78,15 +99,35 @@ def check(store: Store, repair: bool = False) -> CheckReport:
     return CheckReport(tuple(problems), tuple(orphans), tuple(repaired))
 
 
-def _database_problems(connection: Connection) -> list[str]:
+def _file_problems(connection: Connection) -> list[str]:
+    """What is wrong with the file as a database of kndb's; with a problem here, rows can't be looked at."""
     pages = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
     if pages != ["ok"]:
         return [f"SQLite's integrity check: {page}" for page in pages]
     revision = current_revision(connection)
-    if revision != head_revision():
+    if revision is not None and revision != head_revision():
         return [f"its schema revision is {revision}, and this kndb needs {head_revision()}: upgrade the database"]
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check")
-    return [f"table {row[0]}: row {row[1]} refers to a row of {row[2]} that doesn't exist" for row in broken]
+    problems = check_schema(connection)
+    if revision is None:
+        problems.insert(0, f"it has no schema revision; this kndb needs {head_revision()}")
+    return problems
+
+
+def broken_references(store: Store) -> tuple[str, ...]:
+    """The problems of `check` that are references of small tables: it takes no time that grows with the results.
+
+    Raises:
+        StoreError: if the database can't be read.
+    """
+    with store.reading() as connection:
+        return tuple(problem.text for problem in check_references(connection, _SMALL))
+
+
+def _value_problems(connection: Connection) -> list[Problem]:
+    """What is wrong in single rows."""
+    problems = check_rows(connection) + check_references(connection)
+    wrong = {problem.table for problem in problems}
+    return problems + check_json(connection, wrong) + check_shapes(connection, wrong)
 
 
 def _objects(connection: Connection) -> list[_Object]:

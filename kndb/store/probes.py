@@ -12,7 +12,7 @@ from dataclasses import astuple
 from sqlalchemy import Connection, insert, text
 
 from ..advice import Placeholder, call
-from ..errors import NotFoundError
+from ..errors import NotFoundError, StoreDamagedError
 from ..records.models import Neuron, StoredSettings
 from ..records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, Probe, ProbeFact
 from .clock import now
@@ -44,6 +44,13 @@ _TEXTS = """
 SELECT fact_id, rank, kind, text, activation FROM probe_text
 WHERE probe_id = :probe AND (:fact IS NULL OR fact_id = :fact)
 ORDER BY fact_id, rank < 0, abs(rank)
+"""
+_FOREIGN = """
+SELECT layer, neuron FROM knowledge_neuron
+JOIN refinement ON refinement.id = refinement_id JOIN run ON run.id = run_id JOIN model ON model.id = model_id
+WHERE refinement_id = :refinement
+    AND (layer NOT BETWEEN 0 AND model.layers - 1 OR neuron NOT BETWEEN 0 AND model.neurons - 1)
+LIMIT 1
 """
 _SETS = """
 SELECT knowledge_neuron.fact_id, relation.key, layer, neuron
@@ -132,7 +139,16 @@ def neuron_sets(connection: Connection, refinement_id: int, relation_ids: Sequen
         connection: a connection in a transaction.
         refinement_id: whose sets.
         relation_ids: the relations' keys in the store; none named means all.
+
+    Raises:
+        StoreDamagedError: if a neuron is none of the model's.
     """
+    foreign = connection.execute(text(_FOREIGN), {"refinement": refinement_id}).first()
+    if foreign is not None:
+        raise StoreDamagedError(
+            f"refinement {refinement_id} has the neuron {Neuron(*foreign)}, which its model does not have; see: "
+            f"{call('maintenance.check')}"
+        )
     sets: dict[int, tuple[str, list[Neuron]]] = {}
     rows = connection.execute(text(_SETS), {"refinement": refinement_id, "relations": _chosen(relation_ids)})
     for fact_id, relation, layer, neuron in rows:

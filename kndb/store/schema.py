@@ -16,12 +16,17 @@ from sqlalchemy.pool import NullPool
 from ..advice import call
 from ..errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
 from .connections import BEGIN, BUSY_TIMEOUT, make_engine, translated_errors
+from .tables import Table
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
 MAGIC = b"SQLite format 3\x00"
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
+_COLUMNS = """
+SELECT owner.name, part.name FROM sqlite_master AS owner, pragma_table_info(owner.name) AS part
+WHERE owner.type = 'table'
+"""
 _alembic = threading.Lock()  # alembic keeps the running migration in module globals
 
 
@@ -65,7 +70,7 @@ def require_file(path: Path) -> None:
 
 
 def require_head(connection: Connection, path: Path) -> None:
-    """Checks that a database has this kndb's revision.
+    """Checks that a database has this kndb's revision, and what every command needs of its schema.
 
     Args:
         connection: a connection to it.
@@ -74,6 +79,7 @@ def require_head(connection: Connection, path: Path) -> None:
     Raises:
         StoreMissingError: if it holds no tables at all.
         SchemaVersionError: if it has another revision, or is not kndb's.
+        StoreDamagedError: if a table or a column is missing, or there is a trigger: it would change what is written.
     """
     revision = _known_revision(connection, path)
     if revision is None:
@@ -83,6 +89,25 @@ def require_head(connection: Connection, path: Path) -> None:
             f"{path} has schema revision {revision}, this kndb needs {head_revision()}; "
             f"bring it up to date with: {call('kndb.upgrade_database', location=path)}"
         )
+    flaw = _flaw(connection)
+    if flaw is not None:
+        raise StoreDamagedError(
+            f"{path} is damaged: {flaw}; see all with: {call('maintenance.check')}, and restore a backup"
+        )
+
+
+def _flaw(connection: Connection) -> str | None:
+    """The first table or column that is missing, or trigger that is there; None if there is none of these."""
+    names = set(map(tuple, connection.exec_driver_sql(_COLUMNS).fetchall()))
+    tables = {name for name, _ in names}
+    for table in Table.metadata.tables.values():
+        if table.name not in tables:
+            return f"table {table.name} is missing"
+        for column in table.columns:
+            if (table.name, column.name) not in names:
+                return f"column {table.name}.{column.name} is missing"
+    trigger = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalar()
+    return None if trigger is None else f"trigger {trigger} is not kndb's, and would change what kndb writes"
 
 
 def upgrade(path: Path, *, create: bool = False, timeout: float = BUSY_TIMEOUT) -> str:
@@ -123,7 +148,7 @@ def _upgrade(connection: Connection, path: Path, create: bool) -> None:
         raise _empty(path)
     if revision == head_revision():
         return
-    _run_migrations(connection)
+    run_migrations(connection)
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
     if broken:
         tables = ", ".join(sorted({str(row[0]) for row in broken}))
@@ -133,7 +158,8 @@ def _upgrade(connection: Connection, path: Path, create: bool) -> None:
         )
 
 
-def _run_migrations(connection: Connection) -> None:
+def run_migrations(connection: Connection) -> None:
+    """Runs the revisions that a database does not have yet, in the caller's transaction."""
     from importlib.resources import files
 
     from alembic import command
@@ -157,7 +183,13 @@ def _known_revision(connection: Connection, path: Path) -> str | None:
     if not tables:
         return None
     revision = current_revision(connection)
-    if revision is None or (revision in REVISIONS and not tables >= _OWN_TABLES):
+    if revision is None and tables >= _OWN_TABLES:
+        raise StoreDamagedError(
+            f"{path} is damaged: it has kndb's tables and no schema revision; see: {call('maintenance.check')}, and "
+            "restore a backup"
+        )
+    # Other programs number their revisions, too; but none has these tables.
+    if revision is None or (revision in REVISIONS and not tables & _OWN_TABLES):
         found = ", ".join(sorted(tables)[:5])
         raise SchemaVersionError(
             f"{path} is an SQLite database, but not one of kndb's: it has no kndb schema revision "

@@ -16,6 +16,7 @@ from kndb.store import runs
 
 USAGE, INPUT, STORE, NOT_FOUND = 2, 3, 4, 5
 MODEL, ATTRIBUTION, EDIT = 6, 7, 8
+OUTPUT = 10
 ATTRIBUTE = ("attribute", "--model", "tiny")
 UPDATE = ("edit", "update", "--model", "tiny", "--fact", 1, "--max-share", 1)
 ASK = ("ask", "--model", "tiny")
@@ -44,6 +45,7 @@ def test_the_codes_are_those_of_the_errors():
     assert (errors.StoreError.exit_code, errors.NotFoundError.exit_code) == (STORE, NOT_FOUND)
     assert (errors.ModelError.exit_code, errors.AttributionError.exit_code) == (MODEL, ATTRIBUTION)
     assert (errors.EditError.exit_code, errors.DemoError.exit_code) == (EDIT, 9)
+    assert errors.OutputError.exit_code == OUTPUT
 
 
 ON_READY = [
@@ -354,7 +356,7 @@ def test_export_needs_an_empty_folder(refused, kndb, use_ready, place):
     refused(USAGE, ["full exists already", "--out"], *words, "full")
     refused(USAGE, ["exists already"], *words, "full/file")
     assert (place / "full" / "file").read_text(encoding="utf-8") == "mine"
-    refused(MODEL, ["can't be written"], *words, "full/file/deeper")
+    refused(OUTPUT, ["can't be written"], *words, "full/file/deeper")
     assert [path.name for path in (place / "full").iterdir()] == ["file"]
     (place / "empty").mkdir()
     kndb(*words, "empty")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kndb.database import open_database
-from kndb.errors import FingerprintError, InputError, KndbError, NotFoundError, UsageError
+from kndb.errors import FingerprintError, InputError, KndbError, NotFoundError, OutputError, UsageError
 from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 
 
@@ -266,7 +266,7 @@ def test_nothing_is_overwritten_unasked(author, tmp_path):
     author.edits.push([1], file, force=True)
     with pytest.raises(NotFoundError):
         author.edits.push([9], tmp_path / "b.kndb")
-    with pytest.raises(UsageError, match="can't be written"):
+    with pytest.raises(OutputError, match="can't be written"):
         author.edits.push([1], tmp_path / "nowhere" / "b.kndb")
     with pytest.raises(UsageError, match="there is no edit to push"):
         author.edits.push([], tmp_path / "b.kndb")

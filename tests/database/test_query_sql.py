@@ -2,14 +2,16 @@
 
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from kndb.database import open_database
-from kndb.database.query.sql import query_database
+from kndb.database.query.sql import SqlLimits, query_database, streaming_query
 from kndb.errors import StoreError, StoreMissingError, UsageError
+from kndb.store.queries.sql_limits import Watch
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +218,70 @@ def test_a_database_that_nobody_can_write(path, monkeypatch, message):
 
 
 def test_an_endless_query_can_be_interrupted(path, monkeypatch):
-    from kndb.store.queries import reading_sql
-
-    def interrupted():
+    def interrupted(watch):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reading_sql, "_go_on", interrupted)
+    monkeypatch.setattr(Watch, "look", interrupted)
     with pytest.raises(KeyboardInterrupt):
         query_database("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c", path)
     assert list(contents(path)) == ["kndb.db"]
+
+
+# --- limits -----------------------------------------------------------------------------------------
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+
+
+def test_an_endless_query_is_stopped(path):
+    with pytest.raises(UsageError, match=r"time_limit: the query was stopped after 0\.05 s"):
+        query_database(f"{ENDLESS} SELECT count(*) FROM c", path, SqlLimits(time_limit=0.05))
+    assert list(contents(path)) == ["kndb.db"]
+
+
+@pytest.mark.parametrize(
+    ("query", "rows", "size"),
+    [
+        (f"{ENDLESS} SELECT x FROM c LIMIT 10", 10, 80),
+        (f"{ENDLESS} SELECT x, 'äb', x'00', NULL FROM c LIMIT 3", 3, 3 * (8 + 3 + 1 + 8)),
+    ],
+)
+def test_answers_end_at_their_limits(path, query, rows, size):
+    assert len(query_database(query, path, SqlLimits(most_rows=rows, most_bytes=size))[1]) == rows
+    with pytest.raises(UsageError, match=f"most_rows: the answer has more than {rows - 1} rows"):
+        query_database(query, path, SqlLimits(most_rows=rows - 1))
+    with pytest.raises(UsageError, match=f"most_bytes: the answer has more than {size - 1} bytes"):
+        query_database(query, path, SqlLimits(most_bytes=size - 1))
+
+
+def test_rows_are_given_while_they_are_found(path):
+    """Of a billion rows, those before the limit arrive, and no more than one at a time is held."""
+    with streaming_query(f"{ENDLESS} SELECT x FROM c LIMIT 1000000000", path) as (columns, rows):
+        assert columns == ["x"]
+        assert [next(rows) for _ in range(3)] == [(1,), (2,), (3,)]
+    with (
+        pytest.raises(UsageError, match="most_rows"),
+        streaming_query(f"{ENDLESS} SELECT x FROM c", path, SqlLimits(most_rows=2000)) as (_, rows),
+    ):
+        assert sum(1 for _ in rows) == 2000
+
+
+def test_sorting_takes_no_more_memory_than_it_may(path, monkeypatch):
+    from kndb.store.queries import sql_limits
+
+    monkeypatch.setattr(sql_limits, "MOST_MEMORY", 1 << 26)
+    blobs = "SELECT randomblob(100000) AS x UNION ALL SELECT randomblob(100000) FROM c"
+    query = f"WITH RECURSIVE c(x) AS ({blobs}) SELECT count(*) FROM (SELECT x FROM c ORDER BY x)"
+    with pytest.raises(UsageError, match=r"more than 0\.0625 GiB of memory to sort"):
+        query_database(query, path)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="this Python can't set SQLite's limits")
+def test_no_value_is_longer_than_it_may(path):
+    with pytest.raises(UsageError, match="too big"):
+        query_database("SELECT hex(zeroblob(200000000))", path)
+
+
+def test_limits_that_make_no_sense():
+    for wrong in ({"time_limit": 0}, {"time_limit": float("nan")}, {"most_rows": 0}, {"most_bytes": -1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            SqlLimits(**wrong)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 
-from kndb.errors import ModelError, UsageError
+from kndb.errors import ModelError, OutputError, UsageError
 from kndb.models.export import export_checkpoint
 from kndb.models.fingerprint import fingerprint
 from kndb.models.loading import load
@@ -149,7 +149,7 @@ def test_a_failing_disk_leaves_nothing(saved, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("kndb.models.export.copy_file", full)
-    with pytest.raises(ModelError, match="can't be written: No space left on device"):
+    with pytest.raises(OutputError, match="can't be written: No space left on device"):
         export_checkpoint(saved["bert"], tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
 
-from kndb.errors import UsageError
+from kndb.errors import OutputError, UsageError
 from kndb.plots import style
 from kndb.plots.activation import activation_figure
 from kndb.plots.consistency import consistency_figure
@@ -456,7 +456,7 @@ def test_another_suffix_is_refused(name, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UsageError, match="No such file or directory"):
+    with pytest.raises(OutputError, match="No such file or directory"):
         style.save(layers_figure(layer_rows(), CAPTION), tmp_path / "none" / "a.png")
 
 
@@ -464,7 +464,7 @@ def test_a_figure_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     target = tmp_path / "a.png"
     target.write_bytes(b"old")
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(UsageError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         style.save(layers_figure(layer_rows(), CAPTION), target)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 

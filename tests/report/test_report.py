@@ -11,7 +11,7 @@ from filled_store import BASE, HOSTILE, NAME, RELATIONS, fill
 import kndb
 from kndb.database import open_database
 from kndb.database.reports.commands import ReportCommands
-from kndb.errors import NotFoundError, UsageError
+from kndb.errors import NotFoundError, OutputError, UsageError
 from kndb.report.content import (
     GRADES,
     LONG,
@@ -350,7 +350,7 @@ def test_a_failure_leaves_the_old_report(filled, tmp_path, monkeypatch):
     monkeypatch.setattr(ReportCommands, "_collect", lambda *_: Report("m", (), (), "1"))
     (tmp_path / "index.html").write_text("old")
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(UsageError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         filled.reports.write(NAME, tmp_path, force=True)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 

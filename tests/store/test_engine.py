@@ -148,7 +148,7 @@ def test_other_revisions(tmp_path, store, create):
     with pytest.raises(SchemaVersionError, match=rf"revision 9999.*{head_revision()}.*update kndb"):
         open_store(store.path, create=create)
     set_revision("DELETE FROM alembic_version")
-    with pytest.raises(SchemaVersionError, match="not one of kndb's"):
+    with pytest.raises(StoreDamagedError, match="it has kndb's tables and no schema revision"):
         open_store(store.path, create=create)
 
 

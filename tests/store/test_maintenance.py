@@ -14,12 +14,14 @@ import pytest
 from sqlalchemy import insert
 
 from kndb.errors import StoreDamagedError, StoreError, StoreMissingError, UsageError
+from kndb.records.models import UNKNOWN
 from kndb.store import maintenance
 from kndb.store.engine import Store, open_store
 from kndb.store.schema import head_revision
 from kndb.store.tables import EditRow, ModelRow, Table
 
 HERE = Path(__file__).parent
+TIME = "2026-01-02T03:04:05+00:00"
 
 
 @pytest.fixture
@@ -29,8 +31,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     (tmp_path / "home").mkdir()
     with open_store(tmp_path / "home" / "kndb.db", create=True, timeout=0.05) as opened:
         with opened.writing() as connection:
-            names = ("source", "fingerprint", "family", "version", "created_at")
-            model = dict.fromkeys(names, "") | {"id": 1, "name": "m", "layers": 1, "neurons": 1}
+            model = {"id": 1, "name": "m", "layers": 1, "neurons": 1, "created_at": TIME, "version": UNKNOWN}
+            model |= dict.fromkeys(("source", "fingerprint", "family"), "")
             connection.execute(insert(ModelRow).values(**model))
         yield opened
 
@@ -41,7 +43,8 @@ def add_edit(store: Store, content: bytes) -> Path:
     path = store.objects / digest[:2] / f"{digest}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    row = {"model_id": 1, "kind": "erase", "recipe": {}, "base_version": "", "created_at": ""}
+    recipe = {"neurons": ["L0.N0"]}
+    row = {"model_id": 1, "kind": "erase", "recipe": recipe, "base_version": UNKNOWN, "created_at": TIME}
     with store.writing() as connection:
         connection.execute(insert(EditRow).values(**row, object_hash=digest, object_path=f"{digest[:2]}/{path.name}"))
     return path
@@ -157,7 +160,9 @@ def test_dangling_rows_and_wrong_revisions_are_problems(store):
     with closing(sqlite3.connect(store.path)) as driver:
         driver.execute("INSERT INTO template (relation_id, text) VALUES (99, '[X] [Y]')")
         driver.commit()
-        assert "table template: row 1 refers to a row of relation" in maintenance.check(store).problems[0]
+        (problem,) = maintenance.check(store).problems
+        expected = "table template, row 1, column relation_id: 99; it refers to a row of relation that doesn't exist"
+        assert problem == expected
         driver.execute("UPDATE alembic_version SET version_num = '9999'")
         driver.commit()
     assert "schema revision is 9999, and this kndb needs" in maintenance.check(store).problems[0]

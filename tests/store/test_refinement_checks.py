@@ -4,6 +4,7 @@ import pytest
 
 from kndb.records.attribution import KnowledgeNeuron, RelationRefinement
 from kndb.records.facts import FactFile, FactRecord
+from kndb.records.models import UNKNOWN
 from kndb.store import facts, maintenance, models, refinements, runs
 from kndb.store.engine import open_store
 
@@ -16,7 +17,7 @@ def store(tmp_path):
         with opened.writing() as connection:
             facts.ingest(connection, [FACTS])
             model = models.add_imported_model(connection, name="m", layers=2, neurons=4)
-            run = runs.start_run(connection, model.id, "v", "imported", {})[0]
+            run = runs.start_run(connection, model.id, UNKNOWN, "imported", {})[0]
             held = [KnowledgeNeuron(1, 0, 3, None, None), KnowledgeNeuron(2, 0, 3, None, None)]
             outcome = RelationRefinement("P1", None, None, 2, 2, 1.0)
             refinements.add_refinement(connection, run.id, {}, [(1, outcome, held)])

@@ -166,14 +166,14 @@ def test_failure_in_the_middle_leaves_nothing(path, table, monkeypatch):
 
 
 def test_broken_reference_undoes_the_migration(path, monkeypatch):
-    run = schema._run_migrations
+    run = schema.run_migrations
 
     def run_badly(connection):
         run(connection)
         statement = "INSERT INTO fact (relation_id, subject, object, source) VALUES (99, 's', 'o', 'f')"
         connection.exec_driver_sql(statement)
 
-    monkeypatch.setattr(schema, "_run_migrations", run_badly)
+    monkeypatch.setattr(schema, "run_migrations", run_badly)
     with pytest.raises(StoreDamagedError, match=r"not upgraded.*tables fact"):
         schema.upgrade(path, create=True)
     with closing(sqlite3.connect(path)) as driver:

@@ -201,7 +201,8 @@ class EditCommands:
             force: replace a file that is there.
 
         Raises:
-            UsageError: if there is no edit, they are of several models, or the file can't be written.
+            UsageError: if there is no edit, or they are of several models.
+            OutputError: if the file can't be written.
             NotFoundError: if there is no such edit.
             DiffFileError: if an object is damaged.
         """

@@ -12,6 +12,7 @@ from ...editing.objects.object_bytes import read_content
 from ...errors import UsageError
 from ...exchange import edit_bundle
 from ...exchange.edit_bundle import Bundle, BundledEdit, BundledFact
+from ...files import output_errors
 from ...records.edits import Edit
 from ...records.models import Model
 from ...records.recipes import OptimizeRecipe, UpdateRecipe
@@ -83,10 +84,8 @@ def push(store: Store, edits: Sequence[int], path: Path, *, force: bool) -> Push
                 for record in bundled.values()
             },
         )
-    try:
+    with output_errors(path):
         digest = edit_bundle.write(path, bundle)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}; choose another file") from error
     others = tuple(number for number in every if number not in records)
     return Pushed(str(path), digest, model.name, model.fingerprint, tuple(records), others)
 

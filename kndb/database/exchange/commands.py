@@ -244,6 +244,7 @@ class ExchangeCommands:
         model: str | None = None,
         relations: Sequence[str] = (),
         force: bool = False,
+        safe_csv: bool = False,
     ) -> Export:
         """Writes the sets of a refinement to a file, and beside it the description that `import_neurons` reads.
 
@@ -254,13 +255,14 @@ class ExchangeCommands:
             model: only refinements of this model.
             relations: only these relations' keys; none named means all.
             force: replace a file that is there.
+            safe_csv: write CSV for spreadsheets, without formulas; nothing reads it back.
 
         Raises:
             UsageError: if the file can't be made, or both `refinement` and `run` are named.
             NotFoundError: if there is no such refinement, or it has nothing of a relation named.
         """
-        exports.require_free(Path(to), force=force)
-        return exports.export_neurons(self._store, Path(to), refinement, run, model, relations)
+        exports.require_free(Path(to), force=force, safe_csv=safe_csv)
+        return exports.export_neurons(self._store, Path(to), refinement, run, model, relations, safe_csv=safe_csv)
 
     def export_scores(
         self,
@@ -270,6 +272,7 @@ class ExchangeCommands:
         model: str | None = None,
         relations: Sequence[str] = (),
         force: bool = False,
+        safe_csv: bool = False,
         progress: Progress | None = None,
     ) -> Export:
         """Writes the results and scores of a run to a file, and beside it the description that `import_scores` reads.
@@ -280,29 +283,33 @@ class ExchangeCommands:
             model: the newest of this model.
             relations: only these relations' keys; none named means all.
             force: replace a file that is there.
+            safe_csv: write CSV for spreadsheets, without formulas; nothing reads it back.
             progress: told of the rows written.
 
         Raises:
             UsageError: if the file can't be made.
             NotFoundError: if there is no such run, or it has no results.
         """
-        exports.require_free(Path(to), force=force)
-        return exports.export_scores(self._store, Path(to), run, model, relations, progress)
+        exports.require_free(Path(to), force=force, safe_csv=safe_csv)
+        return exports.export_scores(self._store, Path(to), run, model, relations, progress, safe_csv=safe_csv)
 
-    def export_facts(self, to: str | Path, *, relations: Sequence[str] = (), force: bool = False) -> Export:
+    def export_facts(
+        self, to: str | Path, *, relations: Sequence[str] = (), force: bool = False, safe_csv: bool = False
+    ) -> Export:
         """Writes templates and facts to a file, as an own list that `kndb ingest` (Parquet: `import_facts`) reads.
 
         Args:
             to: the file, `.csv`, `.jsonl` or `.parquet`.
             relations: only these relations' keys; none named means all.
             force: replace a file that is there.
+            safe_csv: write CSV for spreadsheets, without formulas; nothing reads it back.
 
         Raises:
             UsageError: if the file can't be made.
             NotFoundError: if there is nothing to write, or no such relation.
         """
-        exports.require_free(Path(to), force=force)
-        return exports.export_facts(self._store, Path(to), relations)
+        exports.require_free(Path(to), force=force, safe_csv=safe_csv)
+        return exports.export_facts(self._store, Path(to), relations, safe_csv=safe_csv)
 
     def import_facts(
         self, paths: Sequence[str | Path], *, relations: Sequence[str] = (), skip_invalid: bool = False

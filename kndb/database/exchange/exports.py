@@ -13,8 +13,9 @@ from ...exchange import tables
 from ...exchange.columns import FACTS, NEURONS, SCORES, Column
 from ...exchange.description import Description, describe_model, describe_refinement, describe_run, description_path
 from ...exchange.description import text as description_text
-from ...files import replacing, sha256
+from ...files import output_errors, replacing, sha256
 from ...records.attribution import IMPORTED, Refinement, RefinementChoice, Run
+from ...records.csv_cells import safe_text
 from ...records.facts import Relation
 from ...records.progress import Progress
 from ...store import exports
@@ -52,6 +53,8 @@ def export_neurons(
     run: int | None,
     model: str | None,
     relations: Sequence[str],
+    *,
+    safe_csv: bool,
 ) -> Export:
     """Writes a refinement's sets; see `ExchangeCommands.export_neurons`."""
     with store.reading() as connection:
@@ -68,6 +71,7 @@ def export_neurons(
             model=describe_model(store_models.model(connection, of_run.model)),
             run=describe_run(of_run),
             refinement=describe_refinement(found, [relation.key for relation in chosen]),
+            safe_csv=safe_csv,
         )
         return write(path, NEURONS, exports.neuron_rows(connection, found.id, chosen), description)
 
@@ -79,6 +83,8 @@ def export_scores(
     model: str | None,
     relations: Sequence[str],
     progress: Progress | None,
+    *,
+    safe_csv: bool,
 ) -> Export:
     """Writes a run's results and scores; see `ExchangeCommands.export_scores`."""
     with store.reading() as connection:
@@ -97,12 +103,13 @@ def export_scores(
             sha256="",
             model=describe_model(store_models.model(connection, found.model)),
             run=describe_run(found),
+            safe_csv=safe_csv,
         )
         rows = exports.result_rows(connection, found.id, chosen)
         return write(path, SCORES, rows, description, total=total, progress=progress)
 
 
-def export_facts(store: Store, path: Path, relations: Sequence[str]) -> Export:
+def export_facts(store: Store, path: Path, relations: Sequence[str], *, safe_csv: bool) -> Export:
     """Writes facts, templates and prompts; see `ExchangeCommands.export_facts`."""
     with store.reading() as connection:
         chosen = _chosen(connection, relations)
@@ -110,7 +117,7 @@ def export_facts(store: Store, path: Path, relations: Sequence[str]) -> Export:
             raise NotFoundError(
                 f"the store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
             )
-        return write(path, FACTS, exports.fact_rows(connection, chosen), Description("facts", 0, ""))
+        return write(path, FACTS, exports.fact_rows(connection, chosen), Description("facts", 0, "", safe_csv=safe_csv))
 
 
 def _chosen(connection: Transaction, relations: Sequence[str]) -> list[Relation]:
@@ -160,13 +167,16 @@ def _require_results(what: str, keys: Sequence[str], relations: Sequence[str]) -
         raise NotFoundError(f"{what} has no results of relation {missing[0]}; it has {', '.join(keys)}")
 
 
-def require_free(path: Path, *, force: bool) -> None:
+def require_free(path: Path, *, force: bool, safe_csv: bool) -> None:
     """Checks that a file can be made.
 
     Raises:
-        UsageError: if its name says no format, or it is there already (without `force`), or its folder is not.
+        UsageError: if its name says no format, or not CSV where that is to be safe; if it is there already (without
+            `force`), or its folder is not.
     """
     tables.require_suffix(path)
+    if safe_csv and path.suffix.lower() != ".csv":
+        raise UsageError(f"{option('safe_csv', True)} is of CSV: {path} must end in .csv, or leave the option out")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}; create it first")
     for place in (path, description_path(path)):
@@ -196,11 +206,12 @@ def write(
         progress: told of the rows written.
 
     Raises:
-        UsageError: if a file can't be written.
+        OutputError: if a file can't be written.
     """
     beside = description_path(path)
+    rows = map(_safe, rows) if description.safe_csv else rows
     told = rows if progress is None or total is None else _telling(rows, total, progress)
-    try:
+    with output_errors(path):
         with replacing(path) as temporary:
             count = tables.write(temporary, path.suffix, columns, told)
             digest = sha256(temporary)
@@ -208,9 +219,11 @@ def write(
         with replacing(beside) as temporary:
             names = [column.name for column in columns]
             temporary.write_text(description_text(whole, path.name, names), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror or error}; name another file") from error
     return Export(str(path), str(beside), description.kind, count, digest)
+
+
+def _safe(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: safe_text(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _telling(rows: Iterator[Mapping[str, Any]], total: int, progress: Progress) -> Iterator[Mapping[str, Any]]:

@@ -32,6 +32,7 @@ from ...store.queries import neurons as queries
 from ...store.queries import overlap as store_overlap
 from ...store.queries.coverage import refined_model
 from ...store.queries.reading_sql import read_sql
+from ...store.queries.sql_limits import USUAL_LIMITS, SqlLimits
 from ..edits.edited_sentences import sentences_of_edit
 from . import details as query_details
 
@@ -418,16 +419,29 @@ class QueryCommands:
             chosen = answering(connection, refinement, model=model, relations=relations)
             return Rows(query_details.consistency(connection, chosen, relations, progress), Consistency)
 
-    def sql(self, query: str) -> tuple[list[str], list[tuple[object, ...]]]:
+    def sql(
+        self,
+        query: str,
+        *,
+        time_limit: float = USUAL_LIMITS.time_limit,
+        most_rows: int = USUAL_LIMITS.most_rows,
+        most_bytes: int = USUAL_LIMITS.most_bytes,
+    ) -> tuple[list[str], list[tuple[object, ...]]]:
         """Runs one SQL statement that only reads; see `kndb.store.queries.reading_sql`.
+
+        Args:
+            query: the statement.
+            time_limit: seconds that it may take.
+            most_rows: rows that the answer may have.
+            most_bytes: bytes that its values may have: of texts in UTF-8 and of blobs; 8 for a number.
 
         Returns:
             The columns' names, no two alike, and the rows.
 
         Raises:
-            UsageError: if the statement would do more than read, or SQLite can't run it.
+            UsageError: if the statement would do more than read, SQLite can't run it, or it goes beyond a limit.
         """
-        return read_sql(self._store.path, query)
+        return read_sql(self._store.path, query, SqlLimits(time_limit, most_rows, most_bytes))
 
 
 def _neuron(named: Neuron | str) -> Neuron:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...advice import for_python, option
 from ...errors import AttributionError, NotFoundError, UsageError
-from ...files import replacing
+from ...files import output_errors, replacing
 from ...plots import require_matplotlib
 from ...records.attribution import RefinementChoice
 from ...report import require_jinja
@@ -73,8 +73,9 @@ class ReportCommands:
 
         Raises:
             NotFoundError: if there is no such model or refinement.
-            UsageError: if there is a report already, the refinement is another model's, the folder can't be written,
-                or matplotlib or jinja2 is not installed.
+            UsageError: if there is a report already, the refinement is another model's, or matplotlib or jinja2 is
+                not installed.
+            OutputError: if the folder can't be written.
         """
         require_matplotlib()
         require_jinja()
@@ -159,9 +160,7 @@ def _section(words: Callable[[str], str], id_: str, title: str, make: Callable[[
 
 def _write(target: Path, text: str) -> None:
     """Writes a file that appears, or is replaced, when it is complete."""
-    try:
+    with output_errors(target, "name another folder"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as scratch:
             scratch.write_bytes(text.encode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"can't write {str(target)!r}: {error.strerror or error}; name another folder") from error

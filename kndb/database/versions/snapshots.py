@@ -158,7 +158,8 @@ class SnapshotCommands:
 
         Raises:
             UsageError: if the folder is something else, or lies in the checkpoint's own.
-            ModelError: if the dtype would change values, or the folder can't be written.
+            ModelError: if the dtype would change values.
+            OutputError: if the folder can't be written.
         """
         from ...models.export import export_checkpoint
 

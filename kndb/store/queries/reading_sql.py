@@ -3,6 +3,9 @@
 Two locks, neither of which looks at the query's text: the connection is opened with `mode=ro`, so that the file can't
 be written; and an authorizer, which SQLite asks about each thing that a statement does, allows reading alone, so that
 no other file can be either (ATTACH and VACUUM INTO make files), nor a setting changed.
+
+And limits, as a query may be without end: of time, of the answer's rows and bytes, and of the memory that SQLite sorts
+and groups in, which it would else take from the disk.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import difflib
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from ...advice import call
 from ...errors import UsageError
 from ..connections import BUSY_TIMEOUT, add_functions, translated_errors
 from ..schema import require_file
+from .sql_limits import USUAL_LIMITS, Row, SqlLimits, Watch, limited
 
 _DESCRIBING = frozenset(
     {"foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo"}
@@ -30,47 +35,70 @@ _STATING = frozenset(
     | {"schema_version", "user_version"}
 )
 """Pragmas that only read as long as they have no argument: with one, some set a value."""
-_STEPS_BETWEEN_SIGNALS = 1_000_000
+_STEPS_BETWEEN_LOOKS = 5_000
+"""Steps of SQLite's between two looks at clock and memory, and at Ctrl-C, which Python handles only while it runs."""
+_LONGEST = 1 << 26
+"""Bytes of the longest value that a query may make."""
 _OF_THE_FILE = re.compile(r"database( table| schema)? is locked|database disk image|disk I/O|file is not a database")
 _UNKNOWN = re.compile(r"no such (table|column): (?:(.+)\.)?(.+)")
 _READABLE = "give one that only reads: SELECT, WITH … SELECT, VALUES, EXPLAIN, or a PRAGMA such as table_info"
 
 
-def read_sql(path: Path, query: str, *, timeout: float = BUSY_TIMEOUT) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Runs one statement that reads.
+def read_sql(
+    path: Path, query: str, limits: SqlLimits = USUAL_LIMITS, *, timeout: float = BUSY_TIMEOUT
+) -> tuple[list[str], list[Row]]:
+    """Runs one statement that reads, and gives all of its answer; see `reading_sql`."""
+    with reading_sql(path, query, limits, timeout=timeout) as (columns, rows):
+        return columns, list(rows)
+
+
+@contextlib.contextmanager
+def reading_sql(
+    path: Path, query: str, limits: SqlLimits = USUAL_LIMITS, *, timeout: float = BUSY_TIMEOUT
+) -> Iterator[tuple[list[str], Iterator[Row]]]:
+    """Runs one statement that reads, while the block takes its answer row by row.
 
     Args:
         path: the database file, of any schema revision.
         query: the statement; `kndb_casefold(text)` is known in it.
+        limits: what it may take.
         timeout: seconds to wait for other processes.
 
-    Returns:
+    Yields:
         The columns' names (of columns of one name, the second is called `name_2`, and so on), and the rows.
 
     Raises:
-        UsageError: if it would do anything but read, is no SQL or several statements, or names what is not there.
+        UsageError: if it would do anything but read, is no SQL or several statements, names what is not there, or goes
+            beyond a limit: then the rows up to there were given.
         StoreMissingError: if there is no database.
         StoreError: if the file can't be read, or is no SQLite database.
     """
     require_file(path)
     with _connected(path, timeout) as connection:
         refused: list[str] = []
+        watch = Watch(limits)
         connection.set_authorizer(_authorizer(refused))
-        # Python handles Ctrl-C only while it runs: let it run now and then.
-        connection.set_progress_handler(_go_on, _STEPS_BETWEEN_SIGNALS)
+        connection.set_progress_handler(watch.look, _STEPS_BETWEEN_LOOKS)
         # Left open by an error, a cursor would keep the connection, and with it the log's files.
         with contextlib.closing(connection.cursor()) as cursor:
-            try:
-                rows = cursor.execute(query).fetchall()
-            except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError) as error:
-                if str(error) == "interrupted":
-                    raise KeyboardInterrupt from None
-                if _OF_THE_FILE.match(str(error)):
-                    raise
-                raise _mistake(connection, query, error, refused) from error
+
+            @contextlib.contextmanager
+            def told() -> Iterator[None]:
+                try:
+                    with watch.running():
+                        yield
+                except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError) as error:
+                    if str(error) == "interrupted":
+                        raise watch.reason() from None
+                    if _OF_THE_FILE.match(str(error)):
+                        raise
+                    raise _mistake(connection, query, error, refused) from error
+
+            with told():
+                cursor.execute(query)
             if cursor.description is None:
                 raise UsageError(f"there is no statement; {_READABLE}")
-            return _distinct([column[0] for column in cursor.description]), rows
+            yield _distinct([column[0] for column in cursor.description]), limited(cursor, limits, told)
 
 
 @contextlib.contextmanager
@@ -82,6 +110,10 @@ def _connected(path: Path, timeout: float) -> Iterator[sqlite3.Connection]:
         contextlib.closing(_open(path, timeout)) as connection,
     ):
         add_functions(connection)
+        # Sorting in files would fill the disk, unseen; memory is looked after.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        if sys.version_info >= (3, 11):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
         # Where a query uses these first, SQLite declares their columns by what looks to an authorizer like a write.
         for name in ("json_each('[]')", "json_tree('[]')", *(f"pragma_{name}" for name in _DESCRIBING | _STATING)):
             with contextlib.suppress(sqlite3.OperationalError):
@@ -129,10 +161,6 @@ def _touch(connection: sqlite3.Connection) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _go_on() -> int:
-    return 0
 
 
 # --- what is allowed ------------------------------------------------------------------------------------------

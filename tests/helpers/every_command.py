@@ -1,0 +1,101 @@
+"""Words with which each command of the program can be called on a rich database; a new one need not be named here.
+
+Arguments and required options get a value by their names; a command that needs more has it in `MORE`. A new one whose
+names are not known here fails where the words are made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from command_tree import COMMANDS
+
+VALUES = {
+    "model": "tiny",
+    "name": "tiny",
+    "text": "The capital city of France is called [MASK].",
+    "relation": "P36",
+    "refinement_a": "1",
+    "refinement_b": "1",
+    "number": "1",
+    "fact": "1",
+    "probe": "1",
+    "edit": "1",
+    "edits": "1",
+    "query": "SELECT count(*) FROM score",
+    "a": "base",
+    "b": "current",
+}
+"""Values of required arguments and options, by their names."""
+BY_COMMAND = {
+    "query collateral": {"target": "1"},
+    "query neuron": {"name": "L0.N1"},
+    "ingest": {"paths": "{inputs}/facts.jsonl"},
+    "model add": {"source": "{inputs}/checkpoint"},
+    "edit apply": {"edits": "2"},
+    "edit revert": {"edits": "1"},
+    "edit capture": {"source": "{inputs}/checkpoint"},
+    "edit pull": {"file": "{inputs}/edits.kndb"},
+    "snapshot create": {"name": "another"},
+    "snapshot show": {"name": "one"},
+    "snapshot delete": {"name": "one"},
+    "snapshot restore": {"name": "one"},
+    "snapshot export": {"name": "one", "out": "{out}/exported"},
+    "checkout": {"folder": "{out}/copy"},
+    "report": {"out": "{out}/report"},
+    "edit push": {"out": "{out}/pushed.kndb"},
+    "export neurons": {"to": "{out}/neurons.csv"},
+    "export scores": {"to": "{out}/scores.jsonl"},
+    "export facts": {"to": "{out}/facts.jsonl"},
+    "import neurons": {"paths": "{inputs}/neurons.csv"},
+    "import scores": {"path": "{inputs}/scores.jsonl"},
+    "import facts": {"paths": "{inputs}/facts.parquet"},
+    "probe activation": {"texts": "{inputs}/texts.jsonl"},
+    "db backup": {"target": "{out}/backup.db"},
+    "plot": {"out": "{out}/figure.svg"},
+}
+MORE = {
+    "checkout": "base",
+    "query shared": "--relation P36",
+    "query facts": "--subject France",
+    "probe suppress": "--relation P36 --facts 2",
+    "probe amplify": "--relation P36 --facts 2",
+    "edit update": "--fact 3 --to Rome --max-share 1",
+    "edit optimize": "--fact 3 --to Rome --max-share 1 --steps 2",
+    "edit eval": "--sample 2",
+    "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --at 1",
+    "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
+    "edit trials": "1",
+    "snapshot list": "--model tiny",
+}
+"""Options beyond those that are required, as typed."""
+ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "bench attribution", "bench localisation"})
+"""Commands that open no database of the user's."""
+CHANGING = frozenset(
+    {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
+    | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
+    | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
+    | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
+)
+"""Commands that write to the database, or compute with a model."""
+NAMES = tuple(name.removeprefix("kndb ") for name in COMMANDS if name.removeprefix("kndb ") not in ASIDE)
+"""All commands that open a database."""
+
+
+def words_for(name: str, inputs: Path, out: Path) -> list[str]:
+    """The words of a command, the database left out.
+
+    Args:
+        name: the command's words after `kndb`.
+        inputs: the folder of files to read, which `write_inputs` made.
+        out: an empty folder for what it writes.
+    """
+    own = {**BY_COMMAND.get(name.split()[0], {}), **BY_COMMAND.get(name, {})}
+    words = name.split()
+    for parameter in COMMANDS[f"kndb {name}"].params:
+        if not parameter.required:
+            continue
+        value = own.get(parameter.name) or VALUES[parameter.name]
+        text = value.format(inputs=inputs, out=out)
+        words += [text] if parameter.param_type_name == "argument" else [parameter.opts[0], text]
+    return words + MORE.get(name, "").split()

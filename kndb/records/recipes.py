@@ -10,7 +10,7 @@ taken back, but neither measured nor recomputed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
@@ -365,6 +365,19 @@ def relation_of(recipe: Recipe) -> str:
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None:
         return recipe.fact.relation
     return ""
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Every text that a recipe holds, in its lists and objects too, the names of unknown keys included."""
+    left = [value.as_json() if hasattr(value, "as_json") else value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            left += [*one, *one.values()]
+        elif isinstance(one, (list, tuple)):
+            left += one
 
 
 def fact_recipe(recipe: Recipe) -> FactRecipe:

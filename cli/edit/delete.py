@@ -24,7 +24,7 @@ def delete(
 
     An edit that is applied, or ever was, stays: the log's versions are built with it.
 
-    Example: kndb edit delete 2
+    Example: kndb edit delete 8
     """
     numbers = parse_numbers(edits)
     with open_existing(db) as database:

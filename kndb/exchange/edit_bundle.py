@@ -268,7 +268,7 @@ def _manifest(file: BinaryIO, size: int) -> Bundle:
     try:
         bundle = _bundle(read_json(text.decode("utf-8"), finite=False))
     except (ValueError, KeyError, TypeError) as error:
-        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        what = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
         raise _FlawError(f"a manifest that does not fit ({what[:200]})", "that of a file of pushed edits") from None
     if _manifest_text(bundle) != text:
         raise _FlawError("its manifest written in another form", "the one form that pushed edits have")

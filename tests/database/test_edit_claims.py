@@ -140,11 +140,14 @@ def entry_with(**values):
         (recipe_with(neurons=["L0.N0"]), "it changes L.* which its recipe does not name"),
         (recipe_with(neurons=["L9.N0"]), "its recipe names L9.N0, which the model does not have"),
         (recipe_with(neurons_left_out=["L0.N99999"]), "its recipe names L0.N99999"),
-        (recipe_with(new_token=10**6), "its new answer is token 1000000; the model's tokenizer has 0 to"),
-        (recipe_with(old_token=-1), "its old answer is token -1"),
+        (
+            recipe_with(new_token=10**6),
+            "its recipe says that its new answer is token 1000000, and the model has tokens 0 to",
+        ),
+        (recipe_with(old_token=-1), "its recipe can't be read: old_token is -1. Have it sent again"),
         (recipe_with(to="Rome"), "it calls its new answer 'Rome', and the token that it names is 'Tokyo'"),
         (recipe_with(old_answer="\x1b[31mRome"), "it calls its old answer"),
-        (recipe_with(lambda_new="much"), r"its recipe can't be read: lambda_new is 'much'. A later kndb"),
+        (recipe_with(lambda_new="much"), r"its recipe can't be read: lambda_new is 'much'. Have it"),
         (recipe_with(to="x" * 10_001), "its recipe has a text of 10,001 letters; 10,000 are allowed"),
         (recipe_with(later={"y" * 10_001: 1}), "its recipe has a text of 10,001 letters"),
         (recipe_with(refinement=2**63), "its recipe can't be read: refinement is"),
@@ -173,7 +176,11 @@ def test_a_kind_that_is_not_its_own_is_refused(pushed, refused):
     for kind, change, words in (
         ("erase", erase, "it is of kind erase, and puts other values than zero into slots of"),
         ("capture", capture, "its recipe describes other parameters than it changes"),
-        ("steer", lambda about: about.update(kind="steer"), "its recipe can't be read: kind 'steer' is unknown"),
+        (
+            "steer",
+            lambda about: about.update(kind="steer"),
+            "its recipe can't be read: kind 'steer' is unknown. A later kndb may have planned it",
+        ),
     ):
         lie = with_object(bundle, 0, changed(content, change))
         lie = replace(lie, edits=(replace(lie.edits[0], kind=kind, facts=()),))

@@ -12,13 +12,22 @@ from ...editing.objects.captured import captured_tensors
 from ...editing.objects.diff_file import EditObject, ParameterDiff
 from ...editing.objects.diff_tensors import TensorDiff
 from ...editing.planning.recipes import slots_by_layer
-from ...errors import EditError
 from ...exchange.edit_bundle import BundledEdit
 from ...models.network import Network
 from ...records.edits import EditChange, SlotLength
 from ...records.models import Neuron
-from ...records.recipes import CaptureRecipe, EraseRecipe, OptimizeRecipe, OtherRecipe, Recipe, UpdateRecipe, texts_of
+from ...records.recipes import (
+    KINDS,
+    CaptureRecipe,
+    EraseRecipe,
+    OptimizeRecipe,
+    OtherRecipe,
+    Recipe,
+    UpdateRecipe,
+    texts_of,
+)
 from ..models import ModelVersion
+from .recipe_fits import misfit
 
 MOST_TEXT = 10_000
 """Letters of a text in a recipe."""
@@ -42,10 +51,10 @@ def check_claims(edit: BundledEdit, content: EditObject, version: ModelVersion) 
     _check_places(content, version.network)
     recipe = content.recipe
     if isinstance(recipe, OtherRecipe):
-        raise ClaimError(
-            f"its recipe can't be read: {recipe.flaw}. A later kndb may have planned it: upgrade this one, or ask for "
-            "the edited checkpoint and capture it"
+        later = (
+            "A later kndb may have planned it: upgrade this one" if recipe.kind not in KINDS else "Have it sent again"
         )
+        raise ClaimError(f"its recipe can't be read: {recipe.flaw}. {later}")
     for text in texts_of(recipe):
         if len(text) > MOST_TEXT:
             raise ClaimError(f"its recipe has a text of {len(text):,} letters; {MOST_TEXT:,} are allowed")
@@ -85,13 +94,10 @@ def _check_neurons(recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe, content:
     """The slots that change are those of the neurons that the recipe names; those of an erase become zero."""
     if content.tensors:
         raise ClaimError(f"it is of kind {recipe.kind} and changes {content.tensors[0].parameter} as a capture does")
-    for neuron in _every_neuron(recipe):
-        if neuron.layer >= len(network.layers) or neuron.index >= network.neurons:
-            raise ClaimError(f"its recipe names {neuron}, which the model does not have")
-    try:
-        named = slots_by_layer(network, recipe.neurons)
-    except EditError as error:
-        raise ClaimError(f"its recipe does not fit the model: {error}") from None
+    flaw = misfit(recipe, network)
+    if flaw is not None:
+        raise ClaimError(f"its recipe {flaw}")
+    named = slots_by_layer(network, recipe.neurons)
     for diff in content.parameters:
         layer = content.layers[diff.parameter]
         beside = set(diff.indices.tolist()) - named.get(layer, set())
@@ -99,11 +105,6 @@ def _check_neurons(recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe, content:
             raise ClaimError(f"it changes {Neuron(layer, min(beside))}, which its recipe does not name")
         if isinstance(recipe, EraseRecipe) and bool(diff.new.any()):
             raise ClaimError(f"it is of kind erase, and puts other values than zero into slots of {diff.parameter}")
-
-
-def _every_neuron(recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe) -> Iterator[Neuron]:
-    for name in ("neurons", "neurons_left_out", "neurons_far_below", "negative_neurons", "weights", "signs"):
-        yield from getattr(recipe, name, None) or ()
 
 
 def _check_capture(recipe: CaptureRecipe, content: EditObject) -> None:
@@ -117,13 +118,10 @@ def _check_capture(recipe: CaptureRecipe, content: EditObject) -> None:
 
 def _check_answers(recipe: UpdateRecipe | OptimizeRecipe, version: ModelVersion) -> None:
     """The answers that a recipe names are those of the tokens that it names."""
-    vocabulary = len(version.tokenizer)
     for what, token, answer in (
         ("old", recipe.old_token, recipe.old_answer),
         ("new", recipe.new_token, recipe.to),
     ):
-        if not 0 <= token < vocabulary:
-            raise ClaimError(f"its {what} answer is token {token}; the model's tokenizer has 0 to {vocabulary - 1}")
         here = version.loaded.decode(token)
         if answer is None or _alike(answer, here) or version.encoder.answer_token(answer) == token:
             continue

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test real real-page torture mutants lint format lab bench docs docs-serve notebooks figures release-check clean
+.PHONY: demo test real real-page torture fuzz mutants lint format lab bench docs docs-serve notebooks figures release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -31,6 +31,10 @@ FAULTS := tests/database tests/editing tests/faults tests/store
 # The tests of faults in their long form: more steps, and KNDB_TORTURE times the seeds (docs/reliability.md).
 torture: $(VENV)/.development
 	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto --dist loadfile -m fault $(FAULTS)
+
+# The fuzzers in their long form, with KNDB_FUZZ_EXAMPLES new examples each (docs/reliability.md).
+fuzz: $(VENV)/.development
+	KNDB_FUZZ_EXAMPLES=$${KNDB_FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -n auto --dist worksteal -m fuzz tests
 
 # Changes the code in small ways and looks which change no test of pyproject.toml's list notices (docs/reliability.md).
 mutants: $(VENV)/.mutants

@@ -16,6 +16,7 @@ PLACES = Places(
         "capture": Place("capture:capture", "Plan what another tool did to a checkpoint.", PLAN),
         "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),
         "revert": Place("revert:revert", "Take edits out again, all or none.", MOVE, table=True),
+        "delete": Place("delete:delete", "Delete edits that nothing needs.", LOOK, table=True),
         "list": Place("list:list_edits", "List the edits.", LOOK, table=True),
         "show": Place("show:show", "Show an edit, and the value slots it changes.", LOOK),
         "diff": Place("diff:diff", "Show what differs between two versions.", LOOK, table=True),

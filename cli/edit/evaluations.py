@@ -9,6 +9,7 @@ import typer
 
 from kndb.advice import Placeholder, call
 from kndb.errors import UsageError
+from kndb.records.edits import in_words
 
 from ..numbers import parse_numbers
 from ..options import (
@@ -67,7 +68,7 @@ _PARTS = ("", "_low", "_high")
 
 
 def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
-    what = one.recipe.title
+    what = in_words(one.recipe.title, pulled=one.pulled)
     sides = [("edit", one.edited), ("random neurons", one.control)]
     for weights, values in sides[: 1 if one.kind == "capture" else 2]:
         row = {**as_row(one), "what": what, "weights": weights}

@@ -10,8 +10,9 @@ from ..options import (
     OptionalModelOption,
     open_existing,
 )
-from ..output import OutputFormat, as_row, note, print_rows
+from ..output import OutputFormat, note, print_rows
 from .reports import short_warning
+from .steps import edit_rows
 
 
 def list_edits(
@@ -22,16 +23,19 @@ def list_edits(
     Example: kndb edit list
     """
     with open_existing(db) as database:
-        rows = [
-            {**as_row(edit), "what": edit.title, "warning": short_warning(edit.recipe)}
-            for edit in database.edits.all(model)
-        ]
-    columns = ["id", "model", "kind", "what", "neurons", "applied", "base_version", "author", "created_at", "warning"]
-    if output is OutputFormat.TABLE and not any(row["warning"] for row in rows):
-        columns.remove("warning")
+        edits = database.edits.all(model)
+    rows = [
+        {**row, "warning": short_warning(edit.recipe, pulled=edit.pulled)}
+        for edit, row in zip(edits, edit_rows(edits), strict=True)
+    ]
+    columns = ["id", "model", "kind", "what", "neurons", "applied", "from", "base_version", "author", "created_at"]
+    if output is not OutputFormat.TABLE or any(row["warning"] for row in rows):
+        columns.append("warning")
     if not rows:
         note(f"No edit is planned yet; plan one with: {_plan(model)}")
     shown = ["id", "model", "kind", "what", "neurons", "applied", "warning"]
+    if any(edit.pulled for edit in edits):
+        note("Of edits from a file, what, author, time and warning are the sender's words; see: kndb edit show EDIT")
     print_rows(rows, columns, output, short=[name for name in shown if name in columns])
 
 

@@ -16,7 +16,7 @@ def log(
     Example: kndb edit log
     """
     with open_existing(db) as database:
-        titles = {edit.id: edit.title for edit in database.edits.all(model)}
+        titles = {edit.id: edit.what for edit in database.edits.all(model)}
         entries = database.edits.log(model)
     rows = [
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from kndb.records.edits import SENDER, in_words
 from kndb.records.plan_reports import FactReport, OthersReport, PlanReport
 from kndb.records.recipes import EraseRecipe, FactRecipe, OptimizeRecipe, Recipe, UpdateRecipe
 
@@ -47,20 +48,22 @@ def success_cells(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def short_warning(recipe: Recipe) -> str | None:
-    """A plan's faults in a few words; None without any."""
+def short_warning(recipe: Recipe, *, pulled: bool = False) -> str | None:
+    """A plan's faults in a few words; None without any. Of an edit from a file, they are the sender's words."""
     from kndb.database.edits.faults import faults
 
-    return "; ".join(dict.fromkeys(_short(fault) for fault in faults(recipe))) or None
+    found = "; ".join(dict.fromkeys(_short(fault) for fault in faults(recipe)))
+    return in_words(found, pulled=pulled) if found else None
 
 
-def warnings(model: str, recipe: Recipe, db: str | None = None) -> list[str]:
+def warnings(model: str, recipe: Recipe, db: str | None = None, *, pulled: bool = False) -> list[str]:
     """Sentences for stderr: what is wrong with a plan, and what to try.
 
     Args:
         model: the model that the edit is for.
         recipe: its recipe.
         db: the --db that was given, for the commands to repeat.
+        pulled: whether the edit came from a file: then its numbers of facts and refinements are of another store.
     """
     from kndb.database.edits.faults import faults
 
@@ -68,6 +71,8 @@ def warnings(model: str, recipe: Recipe, db: str | None = None) -> list[str]:
     if report is None:
         return published
     found = [_sentence(fault, report) for fault in faults(recipe)]
+    if pulled:
+        return [f"Warning: {SENDER}{'; '.join(found)}"] if found else []
     return [*published, f"Warning: {'; '.join(found)}. {_advice(model, recipe, db)}"] if found else published
 
 

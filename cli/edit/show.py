@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from kndb.records.edits import SENDER, Edit, EditChange
+
 from ..options import (
     DatabaseOption,
     EditArgument,
@@ -11,6 +15,7 @@ from ..options import (
 from ..output import OutputFormat, as_row, note, print_json, print_record, print_rows
 from .capture import TENSOR_COLUMNS
 from .reports import report_rows, warnings
+from .steps import origin
 
 
 def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
@@ -20,22 +25,37 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
     """
     with open_existing(db) as database:
         planned = database.edits.get(edit)
-        lengths = database.edits.slot_lengths(edit)
+        change = database.edits.change(edit)
         tensors = [as_row(one) for one in database.edits.tensors(edit)]
-    slots = [
-        {"neuron": str(neuron), "length_before": before, "length_after": after}
-        for neuron, (before, after) in lengths.items()
-    ]
+    slots = [as_row(slot) for slot in change.slots]
     if output is OutputFormat.JSON:
-        print_json({**as_row(planned), "slots": slots, "tensors": tensors})
+        print_json({**as_row(planned), "change": change.words, "slots": slots, "tensors": tensors})
     elif output is OutputFormat.CSV:
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
     else:
-        summary = as_row(planned)
-        summary["recipe"] = {name: value for name, value in planned.recipe.as_json().items() if name != "report"}
-        print_record(summary | report_rows(planned.recipe), output)
+        print_record(_summary(planned, change), output)
         if planned.kind == "capture":
             print_rows(tensors, TENSOR_COLUMNS, output)
         print_rows(slots, ["neuron", "length_before", "length_after"], output)
-    for text in warnings(planned.model, planned.recipe, db):
+    for text in warnings(planned.model, planned.recipe, db, pulled=planned.pulled):
         note(text)
+
+
+def _summary(planned: Edit, change: EditChange) -> dict[str, Any]:
+    """The table's lines; of an edit from a file, first what was computed here, then what its sender says."""
+    row: dict[str, Any] = {"what": planned.title, **as_row(planned), "change": change.words}
+    row["recipe"] = {name: value for name, value in planned.recipe.as_json().items() if name != "report"}
+    row |= report_rows(planned.recipe)
+    row["from"] = origin(pulled=planned.pulled)
+    del row["pulled"]
+    if not planned.pulled:
+        return row
+    computed = {name: row[name] for name in row if name in _COMPUTED}
+    return computed | {f"{SENDER}{name}": row[name] for name in row if name not in _COMPUTED}
+
+
+_COMPUTED = frozenset(
+    {"id", "model", "kind", "object_hash", "object_path", "base_version", "neurons", "applied", "fact_numbers"}
+    | {"change", "from"}
+)
+"""Fields of an edit that no sender could make up: they are computed here, or compared with its object."""

@@ -12,7 +12,7 @@ from kndb.records.versions import HistoryEntry
 
 from ..output import OutputFormat, as_row, note, print_record, print_rows
 
-EDIT_COLUMNS = ["id", "kind", "what", "neurons", "applied", "base_version", "created_at"]
+EDIT_COLUMNS = ["id", "kind", "what", "neurons", "applied", "from", "base_version", "created_at"]
 
 
 EDIT_SHORT = ["id", "kind", "what", "neurons", "applied"]
@@ -43,8 +43,13 @@ def step_row(entry: HistoryEntry) -> dict[str, Any]:
 
 
 def edit_rows(edits: Sequence[Edit]) -> list[dict[str, Any]]:
-    """Rows of edits with what each is for; see `EDIT_COLUMNS`."""
-    return [{**as_row(edit), "what": edit.title} for edit in edits]
+    """Rows of edits with what each is for, and where it is from; see `EDIT_COLUMNS`."""
+    return [{**as_row(edit), "what": edit.what, "from": origin(pulled=edit.pulled)} for edit in edits]
+
+
+def origin(*, pulled: bool) -> str:
+    """Where an edit is from: `here`, or a `file`, whose sender's words its title, author and time are."""
+    return "file" if pulled else "here"
 
 
 def moved(steps: Sequence[HistoryEntry]) -> str:

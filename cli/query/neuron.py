@@ -12,6 +12,7 @@ from kndb.records.attribution import Refinement
 from kndb.records.models import Neuron
 
 from ..answering import in_json, note_refinement
+from ..edit.steps import origin
 from ..option_groups import ANY, Which, takes_which
 from ..options import (
     DatabaseOption,
@@ -110,5 +111,8 @@ def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:
         "neuron": ([summary], list(summary)),
         "relations": ([as_row(row) for row in found.relations], ["relation", "label", "facts", "share", "mean_score"]),
         "facts": (facts, ["fact", "relation", "subject", "object", "prompts", "mean_score"]),
-        "edits": ([as_row(row) for row in found.edits], ["edit", "kind", "target", "applied", "created_at"]),
+        "edits": (
+            [{**as_row(row), "from": origin(pulled=row.pulled)} for row in found.edits],
+            ["edit", "kind", "target", "applied", "created_at", "from"],
+        ),
     }

@@ -9,22 +9,43 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import reprlib
+import stat
+import struct
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..errors import InputError
+from ..advice import Placeholder, call, option
+from ..errors import InputError, UsageError
 from ..files import replacing
+from ..records.json_text import read_json
 
 FORMAT = "kndb-edits"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-_MANIFEST_LIMIT = 64 * 1024 * 1024
+MANIFEST_LIMIT = 32 * 1024 * 1024
+"""Bytes of the manifest: some 200,000 facts that recipes name."""
+MOST_EDITS = 10_000
+"""Edits in a file."""
+MOST_LETTERS = 200
+"""Letters of a name: the author's, the model's, that of its family, that of a kind of edit."""
+MOST_TEXT = 10_000
+"""Letters of any other text: a title; a fact's relation, subject, object or identifier."""
 _HASH = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
+_HEAD = struct.Struct("<4sHHHHHIIIHH")
+"""What stands before each entry of a zip archive: its method, sizes, and the lengths of name and extra fields."""
+_LARGE = struct.Struct("<HHQQ")
+"""The extra field of an entry of more than 2 GiB: its sizes."""
+_ZIP64 = 0xFFFFFFFF
+_PUSH = call("edits.push", Placeholder("EDIT"), path=Placeholder("FILE"))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip archive can hold: none is meant."""
 
@@ -101,8 +122,16 @@ def write(path: Path, bundle: Bundle) -> str:
 
     Raises:
         OSError: if it can't be written.
+        UsageError: if nobody could read it: a text or the manifest would be too long.
     """
     content = encode(bundle)
+    try:
+        _manifest(io.BytesIO(content), len(content))
+    except _FlawError as flaw:
+        raise UsageError(
+            f"the edits can't be pushed to one file, as nobody could pull it: it would have {flaw.found} (allowed: "
+            f"{flaw.expected}). Push fewer edits at once"
+        ) from None
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
@@ -110,16 +139,24 @@ def write(path: Path, bundle: Bundle) -> str:
 
 def encode(bundle: Bundle) -> bytes:
     """The file's bytes."""
+    return _archive(bundle).getvalue()
+
+
+def _archive(bundle: Bundle) -> io.BytesIO:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, MANIFEST, _manifest_text(bundle))
+        for edit in bundle.edits:
+            _add(archive, _object_name(edit.object_hash), bundle.objects[edit.object_hash])
+    return content
+
+
+def _manifest_text(bundle: Bundle) -> bytes:
     described: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
     described |= {name: getattr(bundle, name) for name in ("model", "fingerprint", "family", "layers", "neurons")}
     described["edits"] = [asdict(edit) for edit in bundle.edits]
     text = json.dumps(described, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=True) + "\n"
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, MANIFEST, text.encode("utf-8"))
-        for edit in bundle.edits:
-            _add(archive, _object_name(edit.object_hash), bundle.objects[edit.object_hash])
-    return content.getvalue()
+    return text.encode("utf-8")
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -136,18 +173,66 @@ def _object_name(object_hash: str) -> str:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> Bundle:
-    """Reads the file.
+class OpenBundle:
+    """A file of edits whose manifest was read and checked; its objects were not read yet.
+
+    Attributes:
+        path: the file.
+        size: its bytes.
+        manifest: what it says, without objects.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+        with _refusing(path):
+            self.manifest = _manifest(file, self.size)
+
+    def read(self, most_bytes: int) -> Bundle:
+        """Reads the whole file; some four times its size is needed in memory.
+
+        Args:
+            most_bytes: a larger file is refused before it is read.
+
+        Raises:
+            InputError: if it is larger, or not what `write` made.
+        """
+        if self.size > most_bytes:
+            raise InputError(
+                f"{self.path}: it has {self.size:,} bytes, and {most_bytes:,} is the most that is read for this "
+                f"checkpoint; have its edits sent in several files, or allow more with "
+                f"{option('most_bytes', self.size)}"
+            )
+        with _refusing(self.path):
+            self._file.seek(0)
+            return decode(self._file.read(self.size + 1))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[OpenBundle]:
+    """Opens a file of edits and reads its manifest.
 
     Raises:
-        InputError: if it can't be read, or is not what `write` made.
+        InputError: if it can't be read, or its manifest is not one that `write` made.
     """
     try:
-        content = path.read_bytes()
+        # Before it is opened: a pipe would wait for a writer, and a device has no end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: it is no regular file; name a file that was made with {_PUSH}")
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: it can't be read ({getattr(error, 'strerror', None) or error})") from error
+    with file:
+        yield OpenBundle(path, file)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path}: it can't be read ({error.strerror or error})") from error
-    try:
-        return decode(content)
     except _FlawError as flaw:
         raise InputError(
             f"{path} is not a sound file of edits: it has {flaw.found} (expected: {flaw.expected}). Have it sent again"
@@ -162,129 +247,170 @@ class _FlawError(Exception):
 
 def decode(content: bytes) -> Bundle:
     """Reads the file's bytes; raises an error of this module's own for a flaw."""
-    entries = _entries(content)
-    manifest = entries.pop(MANIFEST, None)
-    if manifest is None:
-        raise _FlawError("no manifest.json", "one, as in each file of pushed edits")
-    try:
-        bundle = _bundle(json.loads(manifest.decode("utf-8")), entries)
-        again = encode(bundle)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _FlawError(f"a manifest that does not fit ({error!r})", "that of a file of pushed edits") from None
+    file = io.BytesIO(content)
+    bundle = _manifest(file, len(content))
+    objects: dict[str, bytes] = {}
+    for edit in bundle.edits:
+        found = _entry(file, len(content), _object_name(edit.object_hash), len(content))
+        if hashlib.sha256(found).hexdigest() != edit.object_hash:
+            raise _FlawError(f"other bytes in object {edit.object_hash[:12]}", "those that its name is the sha256 of")
+        objects[edit.object_hash] = found
+    bundle = replace(bundle, objects=objects)
     # One content has one sequence of bytes: nothing can hide between the entries or after them.
-    if again != content:
+    if _archive(bundle).getbuffer() != content:
         raise _FlawError("its content written in another form", "the one form that pushed edits have")
     return bundle
 
 
-def _entries(content: bytes) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+def _manifest(file: BinaryIO, size: int) -> Bundle:
+    """The manifest, which is the archive's first entry, as a bundle without objects."""
+    text = _entry(file, size, MANIFEST, MANIFEST_LIMIT)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for entry in archive.infolist():
-                # Nothing is compressed, so no entry is larger than the file.
-                if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(content) or entry.flag_bits & 1:
-                    raise _FlawError(f"entry {entry.filename!r} compressed or encrypted", "entries as they are")
-                if entry.filename in found:
-                    raise _FlawError(f"entry {entry.filename!r} twice", "each entry once")
-                if entry.filename == MANIFEST and entry.file_size > _MANIFEST_LIMIT:
-                    raise _FlawError(f"a manifest of {entry.file_size} bytes", f"at most {_MANIFEST_LIMIT}")
-                found[entry.filename] = archive.read(entry)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise _FlawError(f"a damaged archive ({error})", "a zip archive") from None
-    return found
+        bundle = _bundle(read_json(text.decode("utf-8"), finite=False))
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+        raise _FlawError(f"a manifest that does not fit ({what[:200]})", "that of a file of pushed edits") from None
+    if _manifest_text(bundle) != text:
+        raise _FlawError("its manifest written in another form", "the one form that pushed edits have")
+    return bundle
 
 
-def _bundle(values: Any, entries: Mapping[str, bytes]) -> Bundle:
+def _entry(file: BinaryIO, size: int, name: str, most: int) -> bytes:
+    """Reads the entry at a file's position, which must have a name, no compression, and no more than some bytes."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise _FlawError(f"{size} bytes", f"a zip archive with {name}")
+    signature, _, flags, method, _, _, _, packed, unpacked, letters, extra = _HEAD.unpack(head)
+    if signature != b"PK\x03\x04" or method != zipfile.ZIP_STORED or flags:
+        raise _FlawError("no plain zip entry where one begins", f"{name}, neither compressed nor encrypted")
+    if letters != len(name) or file.read(letters) != name.encode("ascii"):
+        raise _FlawError("an entry of another name", name)
+    if unpacked == _ZIP64 and extra == _LARGE.size:
+        _, _, unpacked, packed = _LARGE.unpack(file.read(extra).ljust(extra))
+    elif extra:
+        raise _FlawError(f"extra fields of {name}", "none")
+    if packed != unpacked or unpacked > min(most, size):
+        raise _FlawError(f"{name} of {unpacked:,} bytes", f"at most {min(most, size):,}")
+    content = file.read(unpacked)
+    if len(content) < unpacked:
+        raise _FlawError(f"{len(content):,} bytes of {name}", f"{unpacked:,}; the file may be cut off")
+    return content
+
+
+def _bundle(values: Any) -> Bundle:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise _FlawError(f"format {values.get('format')!r}" if isinstance(values, dict) else "no object", FORMAT)
+        raise _FlawError(
+            f"format {str(values.get('format'))[:60]!r}" if isinstance(values, dict) else "no object", FORMAT
+        )
     if values["format_version"] != FORMAT_VERSION:
         raise _FlawError(
-            f"format version {values['format_version']!r}", f"{FORMAT_VERSION}; a later kndb may have written it"
+            f"format version {str(values['format_version'])[:60]!r}",
+            f"{FORMAT_VERSION}; a later kndb may have written it",
         )
+    if not 0 < len(_list(values["edits"])) <= MOST_EDITS:
+        raise _FlawError(f"{len(values['edits']):,} edits", f"1 to {MOST_EDITS:,}")
     edits = tuple(_edit(entry) for entry in values["edits"])
-    if not edits:
-        raise _FlawError("no edits", "at least one")
     before: set[str] = set()
     for edit in edits:
         if edit.object_hash in before or not before.issuperset(edit.builds_on):
             raise _FlawError(f"edit {edit.object_hash[:12]} twice or before those it builds on", "each once, in order")
         before.add(edit.object_hash)
-    names = {_object_name(object_hash): object_hash for object_hash in before}
-    if set(entries) != set(names):
-        odd = sorted(set(entries) ^ set(names))
-        raise _FlawError(f"entry {odd[0]!r} missing or not in the manifest", "the objects of the manifest's edits")
-    objects = {names[name]: content for name, content in entries.items()}
-    for object_hash, content in objects.items():
-        if hashlib.sha256(content).hexdigest() != object_hash:
-            raise _FlawError(f"other bytes in object {object_hash[:12]}", "those that its name is the sha256 of")
     return Bundle(
-        model=_text(values["model"]),
-        fingerprint=_text(values["fingerprint"]),
-        family=_text(values["family"]),
+        model=_text(values["model"], MOST_LETTERS),
+        fingerprint=_hash(values["fingerprint"]),
+        family=_text(values["family"], MOST_LETTERS),
         layers=_whole(values["layers"]),
         neurons=_whole(values["neurons"]),
         edits=edits,
-        objects=objects,
+        objects={},
     )
 
 
 def _edit(entry: Any) -> BundledEdit:
     _require_keys(entry, BundledEdit)
-    builds_on = tuple(_hash(one) for one in entry["builds_on"])
+    builds_on = tuple(_hash(one) for one in _list(entry["builds_on"]))
+    facts = tuple(_fact(one) for one in _list(entry["facts"]))
+    for what, several in (("edits to build on", builds_on), ("facts", [fact.number for fact in facts])):
+        if len(set(several)) < len(several):
+            raise _FlawError(f"one of the {what} of edit {str(entry['object_hash'])[:12]} twice", "each once")
     return BundledEdit(
         object_hash=_hash(entry["object_hash"]),
-        kind=_text(entry["kind"]),
-        title=_text(entry["title"]),
-        author=_maybe_text(entry["author"]),
-        created_at=_text(entry["created_at"]),
+        kind=_text(entry["kind"], MOST_LETTERS),
+        title=_text(entry["title"], MOST_TEXT),
+        author=None if entry["author"] is None else _text(entry["author"], MOST_LETTERS),
+        created_at=_time(entry["created_at"]),
         builds_on=builds_on,
-        wanted=entry["wanted"] is True,
-        facts=tuple(_fact(one) for one in entry["facts"]),
-        evaluations=tuple(dict(one) for one in entry["evaluations"]),
+        wanted=_flag(entry["wanted"]),
+        facts=facts,
+        evaluations=tuple(_object(one) for one in _list(entry["evaluations"])),
     )
 
 
 def _fact(entry: Any) -> BundledFact:
     _require_keys(entry, BundledFact)
+    subject, external_id = (entry[name] for name in ("subject", "external_id"))
     return BundledFact(
         number=_whole(entry["number"]),
-        relation=_text(entry["relation"]),
-        subject=_maybe_text(entry["subject"]),
-        object=_text(entry["object"]),
-        external_id=_maybe_text(entry["external_id"]),
+        relation=_text(entry["relation"], MOST_TEXT),
+        subject=None if subject is None else _text(subject, MOST_TEXT),
+        object=_text(entry["object"], MOST_TEXT),
+        external_id=None if external_id is None else _text(external_id, MOST_TEXT),
     )
 
 
 def _require_keys(entry: Any, kind: type) -> None:
     expected = {field.name for field in fields(kind)}
     if not isinstance(entry, dict) or set(entry) != expected:
-        raise _FlawError(f"an entry {str(entry)[:60]!r} of the manifest", f"one with {', '.join(sorted(expected))}")
+        raise _FlawError(f"an entry {reprlib.repr(entry)} of the manifest", f"one with {', '.join(sorted(expected))}")
 
 
-def _text(value: object) -> str:
+def _text(value: object, most: int) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} in place of a text")
+        raise TypeError(f"{reprlib.repr(value)} in place of a text")
+    if len(value) > most:
+        raise ValueError(f"a text of {len(value):,} letters where {most:,} are allowed")
+    if "\0" in value:
+        raise ValueError(f"a NUL in {value[:60]!r}")
     return value
 
 
-def _maybe_text(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
 def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} in place of a whole number")
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise TypeError(f"{reprlib.repr(value)} in place of a whole number of at most 63 bits")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{reprlib.repr(value)} in place of true or false")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{reprlib.repr(value)} in place of a list")
+    return value
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{reprlib.repr(value)} in place of an object")
     return value
 
 
 def _hash(value: object) -> str:
-    text = _text(value)
+    text = _text(value, 64)
     if not _HASH.fullmatch(text):
-        raise ValueError(f"{text[:70]!r} in place of a sha256")
+        raise ValueError(f"{text!r} in place of a sha256")
     return text
 
 
-def wanted(edits: Sequence[BundledEdit]) -> list[BundledEdit]:
-    """The edits that were asked for."""
-    return [edit for edit in edits if edit.wanted]
+def _time(value: object) -> str:
+    """A moment as kndb writes it, not later than tomorrow: a sender's clock may be wrong, but not by more."""
+    text = _text(value, 25)
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} in place of a time such as 2024-05-01T12:00:00+00:00")
+    moment = datetime.fromisoformat(text)
+    if moment.year < 2000 or moment > datetime.now(timezone.utc) + timedelta(days=1):
+        raise ValueError(f"the time {text}, which is not between the year 2000 and now")
+    return text

@@ -16,6 +16,8 @@ from ..errors import UsageError
 RULES = ("gradient", "output", "paper")
 """How an update chooses directions: see `UpdateSettings`. Recipes of before there was a choice mean `paper`."""
 _SEEDS = 2**63
+_MOST = 1_000_000
+"""Of steps, and of numbers that weights are computed with: what is larger is no setting, and overflows on the way."""
 _DEFAULT_SHARES = {"gradient": 1.0, "output": 0.1, "paper": 0.1}
 """Neurons that more of the relation's facts hold are left out, as in the paper; along the gradient, weights take the
 place of that."""
@@ -132,7 +134,7 @@ class OptimizeSettings:
     """How a fact's value slots are optimised.
 
     Attributes:
-        steps: gradient steps at most, at least 1.
+        steps: gradient steps at most, at least 1. This and the next three, and `at_once`, are at most 1,000,000.
         learning_rate: Adam's at the first step, in lengths of a mean slot: about how far a slot moves; above 0. It
             falls in a straight line to nearly 0 at the last step.
         keep: β, the weight of the other prompts' divergence, at least 0.
@@ -177,6 +179,8 @@ class OptimizeSettings:
             ("at_once", self.at_once >= 1, "at least 1"),
         ):
             _refuse(name, getattr(self, name), unless=allowed, must=must)
+        for name in ("steps", "learning_rate", "keep", "bound", "at_once"):
+            _refuse(name, getattr(self, name), unless=getattr(self, name) <= _MOST, must=f"at most {_MOST:,}")
         check_seed(self.seed)
         _check_choice_of_neurons(self.max_share, self.neurons)
 

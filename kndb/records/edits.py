@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,92 @@ class SlotChange(Record):
 
 
 @dataclass(frozen=True)
+class SlotLength(Record):
+    """A value slot that an edit changes.
+
+    Attributes:
+        neuron: its neuron, such as `L2.N418`.
+        length_before, length_after: ‖v‖; None where the change is kept as low-rank factors, which tell it only with
+            the weights.
+    """
+
+    neuron: str
+    length_before: float | None
+    length_after: float | None
+
+    def _line(self) -> str:
+        return self.neuron
+
+
+@dataclass(frozen=True)
+class EditChange(Record):
+    """What an edit changes, computed from its object alone: nobody's words.
+
+    Attributes:
+        slots: the value slots, by layer and neuron.
+        layers: the layers that they lie in, rising.
+        zeroed: how many of them become zero.
+        least, most: the lowest and highest ‖v after‖ ÷ ‖v before‖; None where no slot has both lengths.
+        parameters: other parameters, which change as a whole.
+    """
+
+    slots: tuple[SlotLength, ...]
+    layers: tuple[int, ...]
+    zeroed: int
+    least: float | None
+    most: float | None
+    parameters: tuple[str, ...]
+
+    @classmethod
+    def of(cls, slots: Sequence[SlotLength], parameters: Sequence[str]) -> EditChange:
+        """The change of these value slots, and of these parameters as a whole."""
+        factors = [one.length_after / one.length_before for one in slots if one.length_before and one.length_after]
+        return cls(
+            slots=tuple(slots),
+            layers=tuple(sorted({Neuron.parse(one.neuron).layer for one in slots})),
+            zeroed=sum(one.length_after == 0 for one in slots),
+            least=min(factors, default=None),
+            most=max(factors, default=None),
+            parameters=tuple(parameters),
+        )
+
+    @property
+    def words(self) -> str:
+        """In a line, such as `3 value slots of layers 0, 2: lengths × 0.93 to 1.41`."""
+        found = []
+        if self.slots:
+            layers = ", ".join(map(str, self.layers[:_LAYERS])) + (", …" if len(self.layers) > _LAYERS else "")
+            some = f"{many(len(self.slots), 'value slot')} of layer{'s' if len(self.layers) > 1 else ''} {layers}"
+            found.append(some + self._lengths())
+        if self.parameters:
+            found.append(f"{many(len(self.parameters), 'parameter')} as a whole")
+        return "; ".join(found)
+
+    def _lengths(self) -> str:
+        if self.zeroed == len(self.slots):
+            return ": to zero"
+        zeroed = f", {self.zeroed} of them to zero" if self.zeroed else ""
+        if self.least is None or self.most is None:
+            return zeroed
+        least, most = f"{self.least:.3g}", f"{self.most:.3g}"
+        return f"{zeroed}: length × {least}" if least == most else f"{zeroed}: lengths × {least} to {most}"
+
+    def _line(self) -> str:
+        return self.words
+
+
+def in_words(text: str, *, pulled: bool) -> str:
+    """A text of an edit, said to be the sender's if the edit came from a file."""
+    return f"{SENDER}{text}" if pulled else text
+
+
+_LAYERS = 6
+"""Layers that a line names."""
+SENDER = "sender says: "
+"""What stands before words of an edit that came from a file: nothing proves them."""
+
+
+@dataclass(frozen=True)
 class Edit(Record):
     """A planned edit: immutable, named by the hash of its object file.
 
@@ -39,6 +125,8 @@ class Edit(Record):
         author: who planned it; None if nobody knows.
         fact_numbers: of an edit from another store, for each fact's number in the recipe, as text, the number here, or
             None; None for an edit that was planned here.
+        pulled: whether it came from a file (`kndb edit pull`). Then recipe, title, author and time are the words of
+            whoever made the file; what it changes, its hash and its base version were computed and compared here.
     """
 
     id: int
@@ -53,15 +141,37 @@ class Edit(Record):
     applied: bool = False
     author: str | None = None
     fact_numbers: Mapping[str, int | None] | None = None
+    pulled: bool = False
 
     @property
     def title(self) -> str:
-        """What the edit is for, in one line."""
+        """What the edit is for, in one line, as its recipe has it."""
         return self.recipe.title
+
+    @property
+    def what(self) -> str:
+        """The title; of an edit from a file, said to be the sender's words."""
+        return in_words(self.title, pulled=self.pulled)
 
     def _line(self) -> str:
         applied = "applied" if self.applied else "not applied"
         return f"{self.id}, {self.model}, {self.kind}, {many(self.neurons, 'neuron')}, {applied}"
+
+
+@dataclass(frozen=True)
+class DeletedEdit(Record):
+    """An edit that was deleted, or that would be.
+
+    Attributes:
+        edit: the edit as it was.
+        evaluations: how many evaluations of it go with it.
+    """
+
+    edit: Edit
+    evaluations: int
+
+    def _line(self) -> str:
+        return f"edit {self.edit.id}, {self.edit.model}, {many(self.evaluations, 'evaluation')}"
 
 
 @dataclass(frozen=True)

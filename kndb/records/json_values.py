@@ -88,11 +88,22 @@ def refused(value: object) -> Any:
 
 
 def whole(value: object) -> int:
-    """A whole number."""
+    """A whole number that SQLite can hold."""
     # True and False are integers to Python, not to JSON.
-    if type(value) is not int:
+    if type(value) is not int or not -(2**63) <= value < 2**63:
         raise TypeError(value)
     return value
+
+
+def count(value: object) -> int:
+    """A whole number that counts something, from 0."""
+    return whole(value) if isinstance(value, int) and value >= 0 else refused(value)
+
+
+def share(value: object) -> float:
+    """A number from 0 to 1."""
+    found = number(value)
+    return found if 0 <= found <= 1 else refused(value)
 
 
 def number(value: object) -> float:

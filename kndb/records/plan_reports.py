@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from .json_values import JsonObject, as_json, number, or_null, said, text, whole
+from .json_values import JsonObject, as_json, count, number, or_null, said, share, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +20,12 @@ class OthersReport(JsonObject):
         right_before, right: share that are answered with the object.
     """
 
-    prompts: int = field(metadata=said(whole))
+    prompts: int = field(metadata=said(count))
     surprisal_before: float | None = field(default=None, metadata=said(or_null(number)))
     surprisal: float | None = field(default=None, metadata=said(or_null(number)))
-    changed: float | None = field(default=None, metadata=said(or_null(number)))
-    right_before: float | None = field(default=None, metadata=said(or_null(number)))
-    right: float | None = field(default=None, metadata=said(or_null(number)))
+    changed: float | None = field(default=None, metadata=said(or_null(share)))
+    right_before: float | None = field(default=None, metadata=said(or_null(share)))
+    right: float | None = field(default=None, metadata=said(or_null(share)))
 
     def as_json(self) -> dict[str, Any]:
         """The object: of prompts, all measures, null where there is no number."""
@@ -81,13 +81,13 @@ class FactReport(JsonObject):
         held_out_prompts, held_out_success: prompts of held-out templates, and the same share of these.
     """
 
-    prompts: int = field(metadata=said(whole))
-    success_before: float | None = field(metadata=said(or_null(number)))
-    success: float | None = field(metadata=said(or_null(number)))
-    probability_before: float | None = field(metadata=said(or_null(number)))
-    probability: float | None = field(metadata=said(or_null(number)))
-    held_out_prompts: int = field(metadata=said(whole))
-    held_out_success: float | None = field(metadata=said(or_null(number)))
+    prompts: int = field(metadata=said(count))
+    success_before: float | None = field(metadata=said(or_null(share)))
+    success: float | None = field(metadata=said(or_null(share)))
+    probability_before: float | None = field(metadata=said(or_null(share)))
+    probability: float | None = field(metadata=said(or_null(share)))
+    held_out_prompts: int = field(metadata=said(count))
+    held_out_success: float | None = field(metadata=said(or_null(share)))
     relation: OthersReport = field(metadata=said(OthersReport.parse, as_json))
     elsewhere: OthersReport = field(metadata=said(OthersReport.parse, as_json))
     refinement: ReportRefinement = field(metadata=said(ReportRefinement.parse, as_json))

@@ -162,13 +162,20 @@ class HoldingRelation(Record):
 
 @dataclass(frozen=True)
 class TouchingEdit(Record):
-    """An edit that changes a neuron's value slot."""
+    """An edit that changes a neuron's value slot.
+
+    Attributes:
+        edit: its number; `kind`, `applied`, `created_at`: of the edit.
+        target: the fact or relation that it is for.
+        pulled: whether it came from a file: then target and time are the sender's words.
+    """
 
     edit: int
     kind: str
     target: str
     applied: bool
     created_at: str
+    pulled: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ taken back, but neither measured nor recomputed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
@@ -22,6 +22,7 @@ from .json_values import (
     any_neurons,
     as_json,
     by_neuron,
+    count,
     flag,
     list_of,
     named,
@@ -87,8 +88,8 @@ class _FactRecipe(JsonObject):
     fact: RecipeFact | None = field(default=None, metadata=said(RecipeFact.parse, as_json))
     to: str | None = field(default=None, metadata=said(text))
     old_answer: str | None = field(default=None, metadata=said(text))
-    old_token: int = field(metadata=said(whole))
-    new_token: int = field(metadata=said(whole))
+    old_token: int = field(metadata=said(count))
+    new_token: int = field(metadata=said(count))
     max_share: float | None = field(default=None, metadata=said(number))
     refinement: int | None = field(default=None, metadata=said(whole))
     neurons: tuple[Neuron, ...] = field(metadata=said(some_neurons, names))
@@ -321,9 +322,11 @@ class OtherRecipe:
 FactRecipe = UpdateRecipe | OptimizeRecipe
 """The recipes of an edit of one fact."""
 Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | OtherRecipe
-_KINDS: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe]] = {
+_BY_KIND: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe]] = {
     one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe)
 }
+KINDS = tuple(_BY_KIND)
+"""The kinds of edits that this kndb knows."""
 _Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe)
 REPLAYED_KINDS = ("erase", "optimize", "update")
 """The kinds of edits that can be recomputed."""
@@ -339,10 +342,10 @@ def read_recipe(kind: str, values: Mapping[str, Any]) -> Recipe:
     Returns:
         The recipe of its kind; an `OtherRecipe` if it can't be read. Its `as_json` gives the same object.
     """
-    if kind not in _KINDS:
+    if kind not in _BY_KIND:
         return OtherRecipe(kind, values, f"kind {kind!r} is unknown")
     try:
-        recipe = _KINDS[kind].parse(values)
+        recipe = _BY_KIND[kind].parse(values)
         # Two texts can mean one value, such as L1.N2 and L01.N2: an object has to keep the one that it has.
         if _canonical(recipe.as_json()) == _canonical(values):
             return recipe
@@ -365,6 +368,19 @@ def relation_of(recipe: Recipe) -> str:
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None:
         return recipe.fact.relation
     return ""
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Every text that a recipe holds, in its lists and objects too, the names of unknown keys included."""
+    left = [value.as_json() if hasattr(value, "as_json") else value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            left += [*one, *one.values()]
+        elif isinstance(one, (list, tuple)):
+            left += one
 
 
 def fact_recipe(recipe: Recipe) -> FactRecipe:

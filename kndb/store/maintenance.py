@@ -93,7 +93,7 @@ def check(store: Store, repair: bool = False) -> CheckReport:
     problems += [problem for named in objects if (problem := _object_problem(store, named))]
     repaired: list[str] = []
     if repair and orphans:
-        sharing = _sharing_objects(store)
+        sharing = sharing_objects(store)
         problems += [f"{other} shares {store.objects}: nothing was removed; move it away" for other in sharing]
         repaired = [] if sharing else _remove_orphans(store)
     return CheckReport(tuple(problems), tuple(orphans), tuple(repaired))
@@ -166,7 +166,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.is_symlink() or not path.is_dir())
 
 
-def _sharing_objects(store: Store) -> list[Path]:
+def sharing_objects(store: Store) -> list[Path]:
     """Gives other databases of the same stem, whose objects would look like left-overs of this one."""
     others = (path for path in store.path.parent.glob("*") if path.with_suffix(OBJECTS) == store.objects)
     return sorted(path for path in others if path != store.path and _is_database(path))

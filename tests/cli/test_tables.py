@@ -45,6 +45,7 @@ COMMANDS = {
     "edit erase": [["--model", "tiny", "--relation", "P37", "--top", "2", "--preview"]],
     "edit apply": [["3"]],
     "edit revert": [["2"]],
+    "edit delete": [["3", "--preview"], ["3"]],
     "edit list": [[]],
     "edit log": [[]],
     "edit diff": [["base", "current", "--model", "tiny"]],

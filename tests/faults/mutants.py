@@ -59,13 +59,18 @@ def import_each(_: object) -> AbstractContextManager[object]:
 
 @contextmanager
 def commit_before(chosen: int) -> Iterator[list[str]]:
-    """Commits before the n-th writing statement of a transaction, and begins again; gives those of the last one."""
+    """Commits before a transaction's n-th writing statement, and begins again; gives those of the last that wrote."""
     seen: list[str] = []
+    begun = False
 
     def executes(connection: Any, _cursor: Any, statement: str, *_: object) -> None:
+        nonlocal begun
         if statement == BEGIN:
-            seen.clear()
+            begun = True
         if statement.lstrip().upper().startswith(WRITES):
+            if begun:
+                seen.clear()
+                begun = False
             seen.append(statement)
             if len(seen) == chosen:
                 commit(connection)

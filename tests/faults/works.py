@@ -287,6 +287,7 @@ def works(ready: Path, folder: Path) -> dict[str, Work]:
         "cascade": of(places.make_edits, lambda database: database.edits.revert_cascade(2)),
         "rebase": of(places.make_edits, lambda database: database.edits.rebase(2)),
         "restore": of(places.make_edits, lambda database: database.snapshots.restore("ready", "tiny")),
+        "edit delete": typed(places.make_edits, "edit", "delete", 5, 6, 7),
         "add a batch": of(places.make_applied, lambda database: database.edits.add_batch(places.batch)),
         "pull": of(places.make_ready, lambda database: database.edits.pull(places.exported("edits.kndb"))),
         "evaluate": of(places.make_edits, lambda database: database.edits.evaluate(5, EvaluationSettings(sample=1))),

@@ -15,6 +15,7 @@ import kndb
 from kndb.errors import UsageError
 from kndb.records.attribution import KnowledgeNeuron, Refinement, RelationRefinement, Run, SharedNeuron
 from kndb.records.display import LINES, TABLE_ROWS, Record, Rows
+from kndb.records.edits import Edit
 from kndb.records.facts import Fact
 from kndb.records.models import Answer, Neuron
 from kndb.records.queries import FactFindings, NearFact, Overlap, PromptFindings, RelationOverlap, Votes
@@ -71,6 +72,8 @@ def made_of(kind, text):
         written = str(field.type)
         if written == "Fact":
             value = Fact(1, text, text, text)
+        elif written == "Edit":
+            value = made_of(Edit, text)
         elif written.startswith("str"):
             value = text
         elif written.startswith(("Mapping", "StoredSettings")):

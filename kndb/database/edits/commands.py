@@ -13,13 +13,14 @@ from ...editing.objects.captured import CapturedTensor
 from ...records.attribution import RefinementChoice
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
-from ...records.edits import Edit, Evaluation, SlotChange
+from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.versions import HistoryEntry
 from ...store.engine import Store
 from ..models import ModelCommands
 from . import apply, evaluations, listing, revert
+from .delete import delete
 from .diff import VersionDiff, diff
 from .evaluations import EvaluatedEdit
 from .verify import Verified, verify
@@ -210,27 +211,36 @@ class EditCommands:
 
         return push(self._store, edits, Path(path), force=force)
 
-    def pull(self, path: str | Path, *, model: str | None = None, preview: bool = False) -> list[Pulled]:
+    def pull(
+        self,
+        path: str | Path,
+        *,
+        model: str | None = None,
+        preview: bool = False,
+        most_bytes: int | None = None,
+    ) -> list[Pulled]:
         """Takes the edits of such a file into the store, all or none; applies nothing.
 
-        Every edit is tried in memory first, on the checkpoint's own bytes.
+        Every edit is tried in memory first, on the checkpoint's own bytes, and what the file says of it is compared
+        with what it does. What can't be told from bytes stays the sender's words; see `Pulled`.
 
         Args:
             path: the file.
             model: the model here; None takes the one with the file's fingerprint.
             preview: check the file, try its edits in memory, and say what is in it; store nothing.
+            most_bytes: a larger file is refused; None allows four times the model's weight files, and 64 MiB.
 
         Returns:
             The edits of the file, in order.
 
         Raises:
-            InputError: if the file is damaged, or an edit does not fit.
+            InputError: if the file is damaged or too large, an edit does not fit, or is not what the file says.
             FingerprintError: if it is for another checkpoint.
             DiffFileError: if an object in it is not sound.
         """
         from .pull import pull
 
-        return pull(self._store, self._models, Path(path), model, preview=preview)
+        return pull(self._store, self._models, Path(path), model, preview=preview, most_bytes=most_bytes)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -261,6 +271,15 @@ class EditCommands:
             DiffFileError: if the edit's object is damaged.
         """
         return listing.slot_lengths(self._store, edit)
+
+    def change(self, edit: int) -> EditChange:
+        """What an edit changes: its value slots with their lengths, and other parameters; read from its object.
+
+        Raises:
+            NotFoundError: if there is no such edit.
+            DiffFileError: if the edit's object is damaged.
+        """
+        return listing.change(self._store, edit)
 
     def tensors(self, edit: int) -> list[CapturedTensor]:
         """How an edit's object keeps the change of each parameter.
@@ -384,6 +403,30 @@ class EditCommands:
         from .rebase import rebase
 
         return rebase(self._store, self._models, edit)
+
+    # --- deleting ------------------------------------------------------------------------------------------
+
+    def delete(self, edits: Sequence[int], *, preview: bool = False) -> Rows[DeletedEdit]:
+        """Deletes edits that are part of no version, with their evaluations; all or none.
+
+        An edit that is applied, or ever was, stays: the log's versions are built with it. So does one that another
+        edit, a snapshot, a run, a probe or a trial builds on, unless that is deleted too. A deleted edit can't be
+        brought back, and its number may be given to the next edit; push it to a file first to keep it.
+
+        Args:
+            edits: the edits' numbers.
+            preview: say what would be deleted, and delete nothing.
+
+        Returns:
+            The edits, with how many evaluations go with each.
+
+        Raises:
+            UsageError: if there is no edit.
+            NotFoundError: if there is no such edit.
+            EditError: if something needs one of them.
+            StoreError: if an object can't be removed; the edits are deleted then.
+        """
+        return delete(self._store, edits, preview=preview)
 
     # --- measuring -----------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
 from .evaluation import EditEvaluator, MeasuredAim, aim_of, aim_of_capture, facts_to_measure
 from .kept_prompts import prompts_in_recipe
+from .recipe_fits import require_fit
 
 
 def evaluate(
@@ -34,6 +35,7 @@ def evaluate(
     _require_aim(record, told)
     planned = diff_file.read(store.objects, record.object_path, record.object_hash)
     version = models.load(record.model, record.base_version)
+    require_fit(edit, record.recipe, version.network)
     aim = _aim(store, record, version, told)
     with store.reading() as connection:
         facts = {one.id: one for one in store_facts.find_facts(connection)}

@@ -35,7 +35,7 @@ from ...models.generation import continuations, require_causal
 from ...models.prompting import EncodedPrompt
 from ...records.edits import Edit
 from ...records.facts import BLANK, Fact, Prompt
-from ...records.recipes import EraseRecipe, OptimizeRecipe, UpdateRecipe
+from ...records.recipes import EraseRecipe, OptimizeRecipe, OtherRecipe, UpdateRecipe
 from ..models import ModelVersion
 from .aim import answer_token, present_answer
 from .control import control_edit, neurons_of
@@ -189,6 +189,8 @@ def aim_of(edit: Edit) -> MeasuredAim:
         return MeasuredAim(number, recipe.fact.relation, recipe.old_token, recipe.new_token)
     if isinstance(recipe, EraseRecipe) and recipe.relation is not None:
         return MeasuredAim(None, recipe.relation)
+    if isinstance(recipe, OtherRecipe):
+        raise EditError(f"the recipe of edit {edit.id} can't be read, so that it can't be measured: {recipe.flaw}")
     raise EditError(f"the recipe of edit {edit.id} does not say what it is for, so it can't be measured")
 
 

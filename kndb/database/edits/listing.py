@@ -9,7 +9,7 @@ from ...editing.objects.captured import CapturedTensor, captured_tensors
 from ...editing.objects.object_format import StoredEdit
 from ...editing.objects.slot_bytes import numbers
 from ...records.display import Rows
-from ...records.edits import Edit, SlotChange
+from ...records.edits import Edit, EditChange, SlotChange, SlotLength
 from ...records.models import Neuron
 from ...records.versions import HistoryEntry
 from ...store import models as store_models
@@ -46,13 +46,29 @@ def log(store: Store, model: str | None) -> Rows[HistoryEntry]:
 def slot_lengths(store: Store, edit: int) -> dict[Neuron, tuple[float, float]]:
     """The length of each value slot before and after an edit; see `EditCommands.slot_lengths`."""
     return {
-        Neuron(slots.layer, one.place.neuron): (
+        Neuron.parse(one.neuron): (one.length_before, one.length_after)
+        for one in change(store, edit).slots
+        if one.length_before is not None and one.length_after is not None
+    }
+
+
+def change(store: Store, edit: int) -> EditChange:
+    """What an edit's object changes; see `EditCommands.change`."""
+    content = stored(store, get(store, edit))
+    slots = [
+        SlotLength(
+            str(Neuron(slots.layer, one.place.neuron)),
             math.hypot(*numbers(slots.dtype, one.old)),
             math.hypot(*numbers(slots.dtype, one.new)),
         )
-        for slots in stored(store, get(store, edit)).parameters
+        for slots in content.parameters
         for one in slots.edits()
-    }
+    ]
+    for part in content.tensors:
+        if part.slots is not None:
+            layer = part.slots.layer
+            slots += [SlotLength(str(Neuron(layer, index)), None, None) for index in part.slots.indices]
+    return EditChange.of(slots, [part.parameter for part in content.tensors if part.slots is None])
 
 
 def tensors(store: Store, edit: int) -> list[CapturedTensor]:

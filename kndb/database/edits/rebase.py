@@ -21,6 +21,7 @@ from ..models import ModelCommands, ModelVersion
 from .kept_prompts import encode_open, needs_prompts, own_prompts, prompts_in_recipe
 from .objects import add_object, step_in_memory
 from .optimize import optimized_anew
+from .recipe_fits import require_fit
 
 Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe
 
@@ -100,6 +101,7 @@ def compute_replays(
     for place, (record, content) in enumerate(edits, 1):
         if place < len(edits):
             recipe = require_replayable(record.id, content.recipe)
+            require_fit(record.id, recipe, version.network)
             later.append((record, recipe, present_slots(version.network, recipe.neurons)))
         step_in_memory(parameters, version.record.fingerprint, content, reverse=True)
     replays = []

@@ -136,7 +136,7 @@ def edits(sources: Sources) -> Section:
         (
             named(f"edit {edit.id}"),
             edit.kind,
-            edit.title,
+            edit.what,
             count(edit.neurons),
             named(edit.base_version),
             "yes" if edit.applied else "no",

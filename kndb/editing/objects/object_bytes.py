@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from ...advice import call
 from ...errors import DiffFileError
+from ...records.json_text import JsonTextError, read_json
 
 HEADER_LIMIT = 16 * 1024 * 1024
 """No header is longer, in bytes: a damaged length must not make kndb read or allocate gigabytes."""
+
+
+_LONGEST = 300
+"""Letters of what was found, and of what was expected, that a message quotes."""
 
 
 class FlawError(Exception):
     """Something in the bytes is not as it should be; the caller knows the file's name."""
 
     def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"it has {found} (expected: {expected})")
+        super().__init__(f"it has {_short(found)} (expected: {_short(expected)})")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 @contextlib.contextmanager
@@ -135,25 +142,10 @@ def header_length(start: bytes, size: int) -> int:
 
 def parse_json(text: str, what: str) -> object:
     """Reads JSON in which each key stands once and each number is finite; raises FlawError for any other."""
-
-    def object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise FlawError(f"key {twice[0]!r} twice in {what}", "each key once")
-        return result
-
-    def constant(word: str) -> NoReturn:
-        raise FlawError(f"{word} in {what}", "finite numbers")
-
     try:
-        value: object = json.loads(text, object_pairs_hook=object_of, parse_constant=constant)
-        # Half of a surrogate pair is legal in JSON, but neither SQLite nor a terminal takes it.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError) as error:
-        raise FlawError(f"malformed JSON in {what} ({error})", "well-formed JSON") from None
-    return value
+        return read_json(text)
+    except JsonTextError as error:
+        raise FlawError(f"{error} in {what}", "well-formed JSON, each key once, finite numbers") from None
 
 
 def json_object(text: str, what: str) -> dict[str, object]:

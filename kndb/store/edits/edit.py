@@ -348,6 +348,8 @@ def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> lis
             applied=row.position is not None,
             author=row.author,
             fact_numbers=row.fact_numbers,
+            # Each edit from a file has this column, be it empty: no other column says where an edit is from.
+            pulled=row.fact_numbers is not None,
         )
         for row in connection.execute(query)
     ]

@@ -31,6 +31,7 @@ class EvaluatedEdit(Record):
         edited: for each of `COLUMNS`: value and ends of its interval; None where there is none.
         control: the same for random neurons.
         created_at: when it was measured.
+        pulled: whether the edit came from a file, so that its recipe is the sender's words.
     """
 
     evaluation: int
@@ -43,6 +44,7 @@ class EvaluatedEdit(Record):
     edited: dict[str, Interval]
     control: dict[str, Interval]
     created_at: str
+    pulled: bool = False
 
     def _line(self) -> str:
         return f"evaluation {self.evaluation} of edit {self.edit}, {self.model}, {self.kind}"
@@ -72,7 +74,7 @@ def evaluated_edits(
     )
     query = f"""
         SELECT evaluation.id, evaluation.edit_id, edit.kind, model.name, edit.recipe, evaluation.version_before,
-            evaluation.version_after, evaluation.created_at, {columns}
+            evaluation.version_after, evaluation.created_at, edit.fact_numbers IS NOT NULL, {columns}
         FROM evaluation
         JOIN edit ON edit.id = evaluation.edit_id
         JOIN model ON model.id = edit.model_id
@@ -88,7 +90,7 @@ def evaluated_edits(
 
 
 def _evaluated(row: Any, wanted: Sequence[tuple[str, str, str]]) -> EvaluatedEdit:
-    number, edit, kind, model, recipe, before, after, created_at, *cells = row
+    number, edit, kind, model, recipe, before, after, created_at, pulled, *cells = row
     found: dict[str, dict[str, list[float | None]]] = {"edited": {}, "control": {}}
     for (weights, name, _), cell in zip(wanted, cells, strict=True):
         found[weights].setdefault(name, []).append(cell)
@@ -96,5 +98,13 @@ def _evaluated(row: Any, wanted: Sequence[tuple[str, str, str]]) -> EvaluatedEdi
         {name: (parts[0], parts[1], parts[2]) for name, parts in found[weights].items()}
         for weights in ("edited", "control")
     )
-    read = stored_recipe(edit, kind, json.loads(recipe))
-    return EvaluatedEdit(number, edit, kind, model, read, before, after, edited, control, created_at)
+    read = stored_recipe(edit, kind, _json(recipe))
+    return EvaluatedEdit(number, edit, kind, model, read, before, after, edited, control, created_at, bool(pulled))
+
+
+def _json(text: object) -> object:
+    """A column's JSON; None for what is none, which is no recipe either."""
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None

@@ -31,7 +31,7 @@ ORDER BY held.facts DESC, relation.key
 """
 _EDITS = """
 SELECT edit.id, edit.kind, edit.created_at, fact.id AS fact, fact.subject, fact.object, relation.key,
-    applied_edit.edit_id IS NOT NULL AS applied
+    applied_edit.edit_id IS NOT NULL AS applied, edit.fact_numbers IS NOT NULL AS pulled
 FROM edit_neuron
 JOIN edit ON edit.id = edit_neuron.edit_id
 LEFT JOIN applied_edit ON applied_edit.model_id = edit.model_id AND applied_edit.edit_id = edit.id
@@ -83,7 +83,7 @@ def _edits(connection: Connection, model_id: int, neuron: Neuron) -> tuple[Touch
         target = row.key or "(no longer in the store)"
         if row.fact is not None:
             target = Fact(row.fact, row.key, row.subject, row.object).title
-        found.append(TouchingEdit(row.id, row.kind, target, bool(row.applied), row.created_at))
+        found.append(TouchingEdit(row.id, row.kind, target, bool(row.applied), row.created_at, bool(row.pulled)))
     return tuple(found)
 
 

@@ -1,0 +1,57 @@
+"""Whether a model has what a recipe names: a recipe may be from a file, or from a store that something else changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...editing.planning.recipes import slots_by_layer
+from ...errors import EditError
+from ...models.network import Network
+from ...records.models import Neuron
+from ...records.recipes import EraseRecipe, OptimizeRecipe, Recipe, UpdateRecipe
+
+Computed = UpdateRecipe | OptimizeRecipe | EraseRecipe
+
+
+def require_fit(edit: int, recipe: Recipe, network: Network) -> None:
+    """Checks a stored edit's recipe before anything is computed by it.
+
+    Raises:
+        EditError: if the model lacks one of the recipe's neurons or tokens, or a weight is missing.
+    """
+    flaw = misfit(recipe, network)
+    if flaw is not None:
+        raise EditError(f"the recipe of edit {edit} does not fit its model: it {flaw}")
+
+
+def misfit(recipe: Recipe, network: Network) -> str | None:
+    """What of a recipe a model does not have, such as `names L9.N0, which the model does not have`."""
+    if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe, EraseRecipe)):
+        return None
+    for neuron in every_neuron(recipe):
+        if neuron.layer >= len(network.layers) or neuron.index >= network.neurons:
+            return f"names {neuron}, which the model does not have"
+    if isinstance(recipe, EraseRecipe):
+        return None
+    vocabulary = network.word_embeddings.shape[0]
+    for what, token in (("old", recipe.old_token), ("new", recipe.new_token)):
+        if not 0 <= token < vocabulary:
+            return f"says that its {what} answer is token {token}, and the model has tokens 0 to {vocabulary - 1}"
+    return _missing_weight(recipe, network) if isinstance(recipe, UpdateRecipe) else None
+
+
+def _missing_weight(recipe: UpdateRecipe, network: Network) -> str | None:
+    weights = {"gradient": recipe.weights, "output": recipe.signs}.get(recipe.rule_name)
+    if weights is None:
+        return None
+    for layer, indices in slots_by_layer(network, recipe.neurons).items():
+        for index in sorted(indices):
+            if Neuron(layer, index) not in weights:
+                return f"has no weight of {Neuron(layer, index)}"
+    return None
+
+
+def every_neuron(recipe: Computed) -> Iterator[Neuron]:
+    """All neurons that a recipe names, those that it leaves out included."""
+    for name in ("neurons", "neurons_left_out", "neurons_far_below", "negative_neurons", "weights", "signs"):
+        yield from getattr(recipe, name, None) or ()

@@ -30,7 +30,13 @@ class Command:
     opens: bool = True
 
 
-_SINGULAR = {"relations": "relation", "subjects": "subject", "fact_ids": "fact", "settings": "setting"}
+_SINGULAR = {
+    "relations": "relation",
+    "subjects": "subject",
+    "fact_ids": "fact",
+    "settings": "setting",
+    "languages": "language",
+}
 """Options that take one value each, by the parameter that takes several."""
 _OF_LISTS = {**_SINGULAR, "facts": "fact", "prompts": "prompt"}
 """The same where a list is given; with a number, these are options of their own."""
@@ -103,7 +109,9 @@ def for_shell(text: str) -> str:
 def _in_shell(mark: Option | Call) -> str:
     if isinstance(mark, Option):
         return " ".join(_option(mark.name, mark.value)) if mark.given else f"--{_hyphens(_singular(mark.name))}"
-    command = COMMANDS[mark.method]
+    command = COMMANDS.get(mark.method)
+    if command is None:  # No mark of kndb's own, but of a file that a message quotes.
+        return mark.method
     by_name = dict(mark.keywords)
     arguments = [*mark.arguments, *(by_name.pop(name) for name in command.arguments if name in by_name)]
     words = ["kndb", *command.words.split(), *(_word(one) for value in arguments for one in _several(value))]

@@ -137,8 +137,15 @@ def _mark(content: str) -> Option | Call | None:
     try:
         found = json.loads(content)
         if "option" in found:
-            return Option(found["option"], _unpacked(found.get("value")), "value" in found)
+            return Option(_name(found["option"]), _unpacked(found.get("value")), "value" in found)
         keywords = tuple((name, _unpacked(value)) for name, value in found["keywords"].items())
-        return Call(found["call"], tuple(_unpacked(value) for value in found["arguments"]), keywords)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return Call(_name(found["call"]), tuple(_unpacked(value) for value in found["arguments"]), keywords)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _name(value: object) -> str:
+    # A message quotes what a file says, and a file may hold what looks like a mark.
+    if not isinstance(value, str):
+        raise TypeError("a name must be text")
+    return value

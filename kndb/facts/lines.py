@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from ..content import MOST_LINE_BYTES, MOST_LINES, content, head
 from ..errors import InputError, RejectedLine
-from .content import MOST_LINES, content, head
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -69,10 +69,16 @@ class Lines(Sequence[Line]):
         index %= self._count
         if index < len(self._ends):
             start = self._ends[index - 1] + 1 if index else 0
-            return _line(index + 1, self._data[start : self._ends[index]])
+            return self._line(index + 1, start, self._ends[index])
         if not self._complete:
             return Line(index + 1, "", "the gzip file is cut short here; fetch it again")
-        return _line(index + 1, self._data[self._rest :], finished=False)
+        return self._line(index + 1, self._rest, len(self._data), finished=False)
+
+    def _line(self, number: int, start: int, end: int, *, finished: bool = True) -> Line:
+        if end - start > MOST_LINE_BYTES:
+            reason = f"the line has {end - start:,} bytes, and at most {MOST_LINE_BYTES:,} are read"
+            return Line(number, "", reason, finished)
+        return _line(number, self._data[start:end], finished=finished)
 
 
 def read_lines(path: Path) -> Lines:

@@ -235,7 +235,7 @@ def test_csv_with_invalid_utf8_inside_a_quoted_field(write):
 
 
 @pytest.mark.parametrize(
-    "header", ["rel,subj,obj", "relation;subject;object", "relation,subject,subject,object", "P36,Peru,Lima"]
+    "header", ["rel,subj,obj", "relation|subject|object", "relation,subject,subject,object", "P36,Peru,Lima"]
 )
 def test_csv_without_a_usable_header_cannot_be_skipped_over(write, header):
     path = write("facts.csv", f"{header}\nP36,Peru,Lima\n")

@@ -15,13 +15,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 from .advice import option
 from .errors import InputError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MOST_BYTES = 1 << 30
 """Of text, unpacked: some five million facts."""
@@ -86,6 +83,29 @@ def head(path: Path, size: int) -> bytes:
     return b"".join(parts)
 
 
+def most_bytes() -> int:
+    """How many unpacked bytes a file may have."""
+    return _whole_budget().most
+
+
+def require_size(path: Path) -> None:
+    """Refuses a file that is larger than the limit as it is, before anything is done with it.
+
+    Raises:
+        InputError: if it is, or can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            _require_size(path, file, _whole_budget(), held=False)
+    except OSError as error:
+        raise InputError(f"{path}: it can't be read ({error.strerror or error})") from error
+
+
+def too_large(path: Path) -> InputError:
+    """The error that a file that is read piece by piece holds more than the limit."""
+    return _too_large(path, _whole_budget(), held=False)
+
+
 def stream(path: Path) -> io.BufferedReader:
     """The unpacked bytes of a file, to be read from first to last; none of them is kept.
 
@@ -118,7 +138,7 @@ class _Stream(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         place = memoryview(buffer).cast("B")
         while not self._rest:
             try:

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..content import most_bytes, too_large
 from ..errors import InputError, UsageError
 from .columns import Column, Kind, Row
 
@@ -56,8 +57,12 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
                     raise InputError(f"{path}: the column {column.name!r} is missing; it must be {wanted}")
                 if not (found := file.schema_arrow.field(place).type).equals(wanted):
                     raise InputError(f"{path}: the column {column.name!r} must be {wanted} (got {found})")
-            number = 0
+            number = size = 0
             for batch in file.iter_batches(_BATCH, columns=[column.name for column in there]):
+                # What the footer says of sizes is the sender's word; this is what was unpacked.
+                size += batch.nbytes
+                if size > most_bytes():
+                    raise too_large(path)
                 for record in batch.to_pylist():
                     number += 1
                     yield number, {column.name: _unpacked(column.kind, record.get(column.name)) for column in columns}

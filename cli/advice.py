@@ -110,7 +110,7 @@ def _in_shell(mark: Option | Call) -> str:
     if isinstance(mark, Option):
         return " ".join(_option(mark.name, mark.value)) if mark.given else f"--{_hyphens(_singular(mark.name))}"
     command = COMMANDS.get(mark.method)
-    if command is None:  # No mark of kndb's own, but of a file that a message quotes.
+    if command is None:  # No text of kndb's own: tests hold that each has its command.
         return mark.method
     by_name = dict(mark.keywords)
     arguments = [*mark.arguments, *(by_name.pop(name) for name in command.arguments if name in by_name)]

@@ -134,18 +134,19 @@ def _unpacked(value: Any) -> Any:
 
 
 def _mark(content: str) -> Option | Call | None:
+    """A mark; None for what is none after all: a text from a file may hold the two characters, too."""
     try:
         found = json.loads(content)
         if "option" in found:
             return Option(_name(found["option"]), _unpacked(found.get("value")), "value" in found)
-        keywords = tuple((name, _unpacked(value)) for name, value in found["keywords"].items())
+        keywords = tuple((_name(name), _unpacked(value)) for name, value in found["keywords"].items())
         return Call(_name(found["call"]), tuple(_unpacked(value) for value in found["arguments"]), keywords)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def _name(value: object) -> str:
-    # A message quotes what a file says, and a file may hold what looks like a mark.
-    if not isinstance(value, str):
-        raise TypeError("a name must be text")
+    """A parameter's name, or a method's path."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z_.]*", value):
+        raise ValueError(value)
     return value

@@ -61,7 +61,7 @@ def read_path(path: Path) -> list[FactFile]:
         _require_one_place(path, folders)
         files = [_read_facts(file) for folder in folders for file in _fact_files(folder)]
         questions = _find_questions(path, folders[0])
-        only = None if len(folders) > 1 else [folders[0].name]
+        only = [path.absolute().name] if folders[0] == path else None
     else:
         files = [_read_facts(path)]
         questions = _find_questions(path.parent, path.parent)

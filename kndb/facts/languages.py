@@ -99,18 +99,30 @@ def read_languages(path: Path, languages: Collection[str]) -> list[FactFile]:
 
 
 def _places(folder: Path) -> Places:
-    found: Places = {}
-    for place in (folder, *subfolders(folder, _DEPTH)):
-        name = place.absolute().name
-        if _LANGUAGE.fullmatch(name) and _holds_lists(place):
-            found.setdefault(name, []).append(place)
-    return found
+    """The folders of languages: all that are called like one and lie where one of them holds lists."""
+    found = [place for place in (folder, *subfolders(folder, _DEPTH)) if _is_language(place)]
+    parents = {_parent(place) for place in found if _holds_lists(place)}
+    # The other half of a list, too, even if nothing in it can be read.
+    parents |= {parent.with_name(half) for parent in parents if parent.name in _HALVES for half in _HALVES}
+    places: Places = {}
+    for place in found:
+        if _parent(place) in parents:
+            places.setdefault(place.absolute().name, []).append(place)
+    return places
+
+
+def _parent(folder: Path) -> Path:
+    return folder.absolute().parent
+
+
+def _is_language(folder: Path) -> bool:
+    return _LANGUAGE.fullmatch(folder.absolute().name) is not None and bool(list_files(folder, JSON_LINES))
 
 
 def _holds_lists(folder: Path) -> bool:
     # Own lists, too, may have a file of templates; the other files tell.
     others = [path for path in list_files(folder, JSON_LINES) if stem(path) != _TEMPLATES]
-    return any(_is_pattern(record) or _is_fact(record) for path in others[:1] for record in head_objects(path, 1))
+    return any(_is_pattern(record) or _is_fact(record) for path in others[:1] for record in head_objects(path))
 
 
 def _has_templates(folder: Path) -> bool:
@@ -119,7 +131,7 @@ def _has_templates(folder: Path) -> bool:
 
 def _require_one_set(path: Path, places: Places) -> None:
     """Refuses several copies: languages' folders lie in one folder, or in two beside each other."""
-    parents = list(dict.fromkeys(folder.absolute().parent for folders in places.values() for folder in folders))
+    parents = list(dict.fromkeys(_parent(folder) for folders in places.values() for folder in folders))
     names = {parent.name for parent in parents}
     halves = len(parents) == 2 and names == _HALVES and parents[0].parent == parents[1].parent
     if len(parents) > 1 and not halves:

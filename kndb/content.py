@@ -33,7 +33,7 @@ _GZIP = b"\x1f\x8b"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _CHUNK = 1 << 16
 _WITH_GZIP_HEADER = 31
-_HELD = " (about eight times as much memory is needed)"
+_HELD = " (about ten times as much memory is needed)"
 
 
 @dataclass

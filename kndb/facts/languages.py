@@ -28,7 +28,8 @@ from .lines import head_objects
 SEPARATOR = "@"
 """Between a relation's key and its language."""
 
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]+)*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]+)*|simple")
+"""Codes as Wikipedia has them: de, zh-hans, be-tarask; `simple` is its simple English."""
 _TEMPLATES = "templates"
 _FACTS = "_facts"
 """What the names of files of facts end in where both halves lie in one folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kndb import facts
+from kndb.cli.main import exit_code
 from kndb.database import open_database
 from kndb.errors import InputError
 from kndb.records.facts import FactRecord, TemplateRecord
@@ -141,3 +142,18 @@ def test_a_template_without_a_relation(write, tmp_path):
     write("de/templates.jsonl", [{"relation": "P36", "template": "[X]: [Y]"}, {"relation": "P36"}])
     with pytest.raises(InputError, match=r"templates\.jsonl:2: a template must have 'relation' and 'template'"):
         facts.read(tmp_path)
+
+
+@pytest.mark.parametrize("code", ["de", "ceb", "zh-hans", "zh_Hant", "be-tarask", "simple"])
+def test_codes_of_languages(write, tmp_path, code):
+    write(f"lists/{code}/P36.jsonl", [GERMAN])
+    assert all_of(facts.read(tmp_path / "lists"))[2] == {f"P36@{code}"}
+
+
+def test_the_option(lists, tmp_path, capsys):
+    arguments = ["ingest", str(lists), "--db", str(tmp_path / "kndb.db"), "--language"]
+    assert exit_code([*arguments, "fr"]) == 3
+    assert "Error: --language fr: " in capsys.readouterr().err
+    assert exit_code([*arguments, "ja", "--language", "zh", "--relation", "P36"]) == 0
+    with open_database(tmp_path / "kndb.db") as database:
+        assert [relation.key for relation in database.facts.relations()] == ["P36@ja", "P36@zh"]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from kndb.facts import read
-from kndb.store import facts
+from kndb.store import facts, ingest
 from kndb.store.engine import open_store
 
 RELATIONS = 39
@@ -36,7 +36,7 @@ def main() -> None:
                 report_time(f"{attempt}: reading {len(files)} files", begin)
                 middle = time.perf_counter()
                 with store.writing() as connection:
-                    report = facts.ingest(connection, files)
+                    report = ingest.ingest(connection, files)
                 report_time(f"{attempt}: storing {report.facts_seen} facts", middle)
                 report_time(f"{attempt}: {report.facts_added} facts, {report.prompts_added} prompts added", begin)
             begin = time.perf_counter()

@@ -30,7 +30,13 @@ class Command:
     opens: bool = True
 
 
-_SINGULAR = {"relations": "relation", "subjects": "subject", "fact_ids": "fact", "settings": "setting"}
+_SINGULAR = {
+    "relations": "relation",
+    "subjects": "subject",
+    "fact_ids": "fact",
+    "settings": "setting",
+    "languages": "language",
+}
 """Options that take one value each, by the parameter that takes several."""
 _OF_LISTS = {**_SINGULAR, "facts": "fact", "prompts": "prompt"}
 """The same where a list is given; with a number, these are options of their own."""

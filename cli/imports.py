@@ -31,6 +31,15 @@ ModelNameOption = Annotated[
         show_default=False,
     ),
 ]
+MostBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--most-bytes",
+        metavar="N",
+        help="Refuse files with more bytes of unpacked text than this. Default: 1 GiB.",
+        show_default=False,
+    ),
+]
 
 
 @command(app, "neurons", "Store sets of neurons found elsewhere.")
@@ -60,6 +69,7 @@ def neurons(
             "--setting", metavar="KEY=VALUE", help="Store how the sets were made; repeatable.", show_default=False
         ),
     ] = None,
+    most_bytes: MostBytesOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -77,6 +87,7 @@ def neurons(
             neurons=neurons_per_layer,
             facts_by=facts_by,
             settings=settings,
+            **_bound(most_bytes),
         )
         note_who_answers(database, database.query.refinement(report.refinement))
     _note_unjoined(report.unjoined)
@@ -91,6 +102,7 @@ def neurons(
 def scores(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A file that kndb export scores wrote.")],
     model_name: ModelNameOption = None,
+    most_bytes: MostBytesOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -99,7 +111,7 @@ def scores(
     Example: kndb import scores scores.csv --db elsewhere.db
     """
     with open_existing(db) as database, progress_bar("Importing") as progress:
-        report = database.exchange.import_scores(path, model_name=model_name, progress=progress)
+        report = database.exchange.import_scores(path, model_name=model_name, progress=progress, **_bound(most_bytes))
     _note_unjoined(report.unjoined)
     if report.missing_prompts:
         note(
@@ -118,6 +130,7 @@ def facts(
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Skip rows that can't be used, and list them, instead of stopping.")
     ] = False,
+    most_bytes: MostBytesOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -126,10 +139,17 @@ def facts(
     Example: kndb import facts facts.parquet --db elsewhere.db
     """
     with open_or_create(db) as database:
-        report = database.exchange.import_facts(paths, relations=relation or [], skip_invalid=skip_invalid)
+        report = database.exchange.import_facts(
+            paths, relations=relation or [], skip_invalid=skip_invalid, **_bound(most_bytes)
+        )
     for line in report.rejected:
         note(f"Left out: {line}")
     _print(as_row(report), ("rejected",), output)
+
+
+def _bound(most_bytes: int | None) -> dict[str, int]:
+    """The limit that was given, or nothing, so that the default stays where it is defined."""
+    return {} if most_bytes is None else {"most_bytes": most_bytes}
 
 
 def _setting(text: str) -> tuple[str, object]:

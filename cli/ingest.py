@@ -18,10 +18,21 @@ def ingest(
     input_format: Annotated[
         str,
         typer.Option(
-            "--input-format", help="Read files as jsonl, csv, pararel, lama, bags or counterfact; auto finds out which."
+            "--input-format",
+            metavar="NAME",
+            help="Read files in this format, such as csv or pararel (kndb docs formats); auto finds out which.",
         ),
     ] = "auto",
     relation: RelationsOption = None,
+    language: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--language",
+            metavar="CODE",
+            help="Read only this language, such as de, of mLAMA or mParaRel; repeatable. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Skip lines that can't be used, and list them, instead of stopping.")
     ] = False,
@@ -30,7 +41,16 @@ def ingest(
         typer.Option(
             "--most-bytes",
             metavar="N",
-            help="Refuse files with more bytes of unpacked text than this. Default: 1 GiB.",
+            help="Refuse files with more bytes of unpacked text than this, all together. Default: 1 GiB.",
+            show_default=False,
+        ),
+    ] = None,
+    most_prompts: Annotated[
+        int | None,
+        typer.Option(
+            "--most-prompts",
+            metavar="N",
+            help="Refuse lists that make more new prompts than this. Default: 20 million.",
             show_default=False,
         ),
     ] = None,
@@ -41,11 +61,13 @@ def ingest(
 
     Example: kndb ingest data/facts
     """
-    from kndb.database.facts import MOST_BYTES, read_files
+    from kndb.database.facts import MOST_BYTES, MOST_PROMPTS, read_files
 
-    files = read_files(paths, input_format, relation or [], skip_invalid, most_bytes or MOST_BYTES)
+    size = MOST_BYTES if most_bytes is None else most_bytes
+    prompts = MOST_PROMPTS if most_prompts is None else most_prompts
+    files = read_files(paths, input_format, relation or [], skip_invalid, size, language or [])
     with open_or_create(db) as database:
-        report = database.facts.store_files(files)
+        report = database.facts.store_files(files, prompts)
     for line in report.rejected:
         note(f"Left out: {line}")
     summary = as_row(report)

@@ -15,12 +15,12 @@ from kndb.records.edit_settings import UpdateSettings
 
 ROOT = Path(__file__).parents[1]
 
-COMMON = {"advice", "errors", "files", "records", "sentences", "versions"}
+COMMON = {"advice", "content", "errors", "files", "records", "sentences", "versions"}
 """Plain modules that every part may use, and that use each other only."""
 
 ALLOWED = {
     **dict.fromkeys(COMMON, COMMON),
-    "facts": {"advice", "errors", "records", "sentences"},
+    "facts": {"advice", "content", "errors", "records", "sentences"},
     "exchange": COMMON,
     "plots": COMMON,
     "report": COMMON,

@@ -15,6 +15,7 @@ from ..records.facts import Fact, FactFile, IngestReport, Relation
 from ..store import facts as store_facts
 from ..store import ingest as store_ingest
 from ..store.engine import Store
+from ..store.ingest import MOST_PROMPTS as MOST_PROMPTS
 
 
 class FactCommands:
@@ -31,6 +32,8 @@ class FactCommands:
         relations: Sequence[str] = (),
         skip_invalid: bool = False,
         most_bytes: int = MOST_BYTES,
+        languages: Sequence[str] = (),
+        most_prompts: int = MOST_PROMPTS,
     ) -> IngestReport:
         """Reads fact lists and stores what is new; all of it or nothing.
 
@@ -39,17 +42,22 @@ class FactCommands:
             input_format: one of `kndb.facts.FORMATS`.
             relations: only these relations' keys; none named means all.
             skip_invalid: leave invalid lines out, and list them, instead of stopping.
-            most_bytes: a file with more of unpacked text is refused.
+            most_bytes: files with more of unpacked text, all together, are refused.
+            languages: only these, of lists that are sorted by language; none named means all.
+            most_prompts: lists that make more new prompts are refused.
 
         Raises:
             InputError: for a line that can't be used; nothing is stored.
         """
-        return self.store_files(read_files(paths, input_format, relations, skip_invalid, most_bytes))
+        files = read_files(paths, input_format, relations, skip_invalid, most_bytes, languages)
+        return self.store_files(files, most_prompts)
 
-    def store_files(self, files: Sequence[FactFile]) -> IngestReport:
+    def store_files(self, files: Sequence[FactFile], most_prompts: int = MOST_PROMPTS) -> IngestReport:
         """Stores what is new in files that were read already."""
+        if most_prompts < 1:
+            raise UsageError(f"{option('most_prompts')} must be at least 1 (got {most_prompts})")
         with self._store.writing() as connection:
-            return store_ingest.ingest(connection, files)
+            return store_ingest.ingest(connection, files, most_prompts)
 
     def relations(self) -> Rows[Relation]:
         """All relations, by key."""
@@ -90,6 +98,7 @@ def read_files(
     relations: Sequence[str] = (),
     skip_invalid: bool = False,
     most_bytes: int = MOST_BYTES,
+    languages: Sequence[str] = (),
 ) -> list[FactFile]:
     """Reads fact lists without storing them; the arguments are those of `FactCommands.ingest`."""
     if most_bytes < 1:
@@ -97,7 +106,7 @@ def read_files(
     for path in map(Path, paths):
         _require_no_results(path)
     with at_most(most_bytes):
-        return [file for path in paths for file in read(Path(path), input_format, relations, skip_invalid)]
+        return [file for path in paths for file in read(Path(path), input_format, relations, skip_invalid, languages)]
 
 
 def _require_no_results(path: Path) -> None:

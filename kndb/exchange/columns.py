@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -85,28 +86,48 @@ FACTS = (
 
 
 def fits(kind: Kind, value: object) -> bool:
-    """Whether a value, not None, can stand in a column of this kind."""
+    """Whether a value, not None, can stand in a column of this kind, and be stored."""
     if kind is Kind.TEXT:
-        return isinstance(value, str)
+        return _is_text(value)
     if kind is Kind.WHOLE:
-        return type(value) is int
+        return type(value) is int and 0 <= value < _MOST
     if kind is Kind.NUMBER:
-        return type(value) in (float, int)
+        return _is_number(value)
     if kind is Kind.FLAG:
         return isinstance(value, bool)
     if not isinstance(value, list):
         return False
     if kind is Kind.TEXTS:
-        return all(isinstance(item, str) for item in value)
-    return all(_is_score(item) if kind is Kind.SCORES else _is_error(item) for item in value)
+        return all(_is_text(item) for item in value)
+    return all(_is_entry(item, 3 if kind is Kind.SCORES else 2) for item in value)
 
 
-def _is_error(item: object) -> bool:
-    return isinstance(item, list) and len(item) == 2 and type(item[0]) is int and type(item[1]) in (float, int)
+_MOST = 1 << 63
+"""Under this, a whole number can be stored."""
 
 
-def _is_score(item: object) -> bool:
-    if not isinstance(item, list) or len(item) != 3:
+def _is_text(value: object) -> bool:
+    # JSON can spell half a surrogate pair, which is no text.
+    return isinstance(value, str) and (value.isascii() or _encodes(value))
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
         return False
-    layer, neuron, score = item
-    return type(layer) is int and type(neuron) is int and type(score) in (float, int)
+    return True
+
+
+def _is_number(value: object) -> bool:
+    if type(value) is int:
+        return abs(value) < _MOST
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _is_entry(item: object, length: int) -> bool:
+    """Whether an item is a list of whole numbers and a number at its end."""
+    if not isinstance(item, list) or len(item) != length:
+        return False
+    *places, number = item
+    return all(type(place) is int for place in places) and _is_number(number)

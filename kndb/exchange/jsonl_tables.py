@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .columns import Column, Row, fits
-from .lines import opened
+from .lines import RowLines, opened
 
 
 def write(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> int:
@@ -29,7 +29,9 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
         InputError: if a line is no JSON object, or a value is not what its column holds.
     """
     with opened(path) as file:
-        for line, text in enumerate(file, 1):
+        lines = RowLines(path, file)
+        for line, text in enumerate(lines, 1):
+            lines.row_ends()
             if not text.strip():
                 continue
             try:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from ..content import stream
 from ..errors import InputError
 
-_GZIP = b"\x1f\x8b"
-_LARGEST_CELL = 2**31 - 1
-"""A prompt's scores are one cell; with a floor of 0 it holds every neuron of the model."""
+MOST_ROW = 1 << 27
+"""Characters of a row: with a floor of 0, a prompt's scores hold every neuron of the model, each some 50 characters."""
 
 
 @contextmanager
@@ -23,22 +21,44 @@ def opened(path: Path) -> Iterator[TextIO]:
     """Opens a text file in UTF-8, gzipped or not, with its line ends as they are.
 
     Raises:
-        InputError: if it can't be read, or turns out damaged while the block reads it.
+        InputError: if it can't be read, holds more than `kndb.content` allows, or turns out damaged while the block
+            reads it.
     """
     try:
-        with path.open("rb") as raw:
-            packed = raw.peek(2).startswith(_GZIP)
-            unpacked = gzip.GzipFile(fileobj=raw) if packed else raw
-            with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
-                yield text
+        with io.TextIOWrapper(stream(path), encoding="utf-8-sig", newline="") as text:
+            yield text
     except EOFError as error:
         raise InputError(f"{path}: the gzip file is cut short; fetch it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: the gzip data are damaged ({error}); fetch it again") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: it is not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: it can't be read ({error.strerror or error})") from error
+
+
+class RowLines:
+    """The lines of a text, so many as a row may have; who takes them says where a row ends.
+
+    Args:
+        path: the file, for messages.
+        text: its text.
+    """
+
+    def __init__(self, path: Path, text: TextIO) -> None:
+        self._path = path
+        self._text = text
+        self._size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        # A line ends at LF only: where CR may end one, too, is the parser's to say.
+        while line := self._text.readline(MOST_ROW + 1):
+            self._size += len(line)
+            if self._size > MOST_ROW:
+                raise InputError(
+                    f"{self._path}: a row of it has more than {MOST_ROW:,} characters, the most that are read"
+                )
+            yield line
+
+    def row_ends(self) -> None:
+        """Starts to count anew."""
+        self._size = 0
 
 
 def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -47,13 +67,15 @@ def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         InputError: if the file can't be read, or is no CSV.
     """
-    limit = csv.field_size_limit(_LARGEST_CELL)
+    limit = csv.field_size_limit(MOST_ROW)
     try:
         with opened(path) as text:
-            reader = csv.reader(text, strict=True)
+            lines = RowLines(path, text)
+            reader = csv.reader(iter(lines), strict=True)
             line = 1
             try:
                 for cells in reader:
+                    lines.row_ends()
                     if cells:
                         yield line, cells
                     line = reader.line_num + 1

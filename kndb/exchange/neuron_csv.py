@@ -16,6 +16,9 @@ FACT_COLUMNS = ("fact", "fact_id", "uuid", "id")
 _KNDB_COLUMNS = {"relation", "subject", "object", "id", "fact"}
 """A file with all of these is kndb's own: there `fact` is a number of the store that wrote it."""
 
+_MOST_REJECTED = 100_000
+"""Where there are as many, the rest is not looked at: each keeps its reason in memory."""
+
 SCORE_COLUMNS = ("score", "mean_score")
 
 
@@ -61,6 +64,10 @@ def _read_file(path: Path, sizes: Sizes, *, by_number: bool, rejected: list[Reje
             _add(row, sizes, found.setdefault(_fact(row, by_number=by_number), {}))
         except _RowError as error:
             rejected.append(RejectedLine(str(path), line, str(error)))
+            if len(rejected) == _MOST_REJECTED:
+                raise InputError(
+                    f"{rejected[0].text}. {_MOST_REJECTED - 1:,} further lines can't be used", rejected
+                ) from error
     if header is None:
         raise InputError(f"{path}: it is empty; it must begin with a header of fact, layer and neuron")
     for fact, neurons in found.items():

@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..content import most_bytes, too_large
 from ..errors import InputError, UsageError
-from .columns import Column, Kind, Row
+from .columns import Column, Kind, Row, fits
 
 _BATCH = 1000
 """Rows that are in memory at a time: of scores, a row may hold thousands."""
@@ -56,13 +57,27 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
                     raise InputError(f"{path}: the column {column.name!r} is missing; it must be {wanted}")
                 if not (found := file.schema_arrow.field(place).type).equals(wanted):
                     raise InputError(f"{path}: the column {column.name!r} must be {wanted} (got {found})")
-            number = 0
+            number = size = 0
             for batch in file.iter_batches(_BATCH, columns=[column.name for column in there]):
+                # What the footer says of sizes is the sender's word; this is what was unpacked.
+                size += batch.nbytes
+                if size > most_bytes():
+                    raise too_large(path)
                 for record in batch.to_pylist():
                     number += 1
-                    yield number, {column.name: _unpacked(column.kind, record.get(column.name)) for column in columns}
-    except (arrow.ArrowException, OSError) as error:
+                    yield number, _row(path, number, columns, record)
+    # A broken file makes pyarrow raise its own errors, and Python's for text that is no UTF-8.
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: it can't be read as Parquet ({error})") from error
+
+
+def _row(path: Path, number: int, columns: Sequence[Column], record: Row) -> Row:
+    row = {column.name: _unpacked(column.kind, record.get(column.name)) for column in columns}
+    for column in columns:
+        value = row[column.name]
+        if value is not None and not fits(column.kind, value):
+            raise InputError(f"{path}:{number}: {column.name!r} must be {column.kind.value} (got {str(value)[:60]!r})")
+    return row
 
 
 def _type(arrow: Any, kind: Kind) -> Any:
@@ -87,7 +102,7 @@ def _packed(kind: Kind, value: Any) -> Any:
 def _unpacked(kind: Kind, value: Any) -> Any:
     if kind not in _PARTS or value is None:
         return value
-    return [[item[name] for name in _PARTS[kind]] for item in value]
+    return [None if item is None else [item[name] for name in _PARTS[kind]] for item in value]
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -12,8 +12,8 @@ else: texts about facts, for experiments.
 
 from __future__ import annotations
 
+from ..content import MOST_BYTES, at_most
 from ..sentences import blank_is_last
-from .content import MOST_BYTES, at_most
 from .own import read_records
 from .prompts import fill
 from .reading import FORMATS, choose, read

@@ -70,8 +70,12 @@ def _entry(entry: object) -> tuple[str, str, str]:
 def _shared(values: list[str], name: str) -> str:
     distinct = list(dict.fromkeys(values))
     if len(distinct) > 1:
-        raise RecordError(f"a bag has one {name}, and this one has {distinct[0]!r} and {distinct[1]!r}")
+        raise RecordError(f"a bag has one {name}, and this one has {_two(distinct)}")
     return distinct[0]
+
+
+def _two(values: list[str]) -> str:
+    return " and ".join(checks.cut(repr(value)) for value in values[:2])
 
 
 def _relation(text: str) -> tuple[str, str | None]:

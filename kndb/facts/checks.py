@@ -9,6 +9,9 @@ from ..records.facts import BLANK, SUBJECT_SLOT
 Record = Mapping[str, object]
 """A parsed line or list item."""
 
+_SHOWN = 200
+"""Characters of a file's text that a reason quotes: there may be as many reasons as lines."""
+
 
 class RecordError(Exception):
     """A record that can't be used; its text is the reason. It never leaves `kndb.facts`."""
@@ -73,14 +76,14 @@ def once(value: str, mark: str, name: str) -> None:
     """Checks that a mark stands exactly once in a text."""
     count = value.count(mark)
     if count != 1:
-        raise RecordError(f"the {name} {value!r} has {count or 'no'} {mark}; it must have exactly one")
+        raise RecordError(f"the {name} {cut(repr(value))} has {count or 'no'} {mark}; it must have exactly one")
 
 
 def no_slots(value: str, name: str) -> None:
     """Checks that a text in which slots are marked otherwise holds no `[X]` and no `[Y]`."""
     for slot in (SUBJECT_SLOT, BLANK):
         if slot in value:
-            raise RecordError(f"the {name} {value!r} has {slot} in it; leave that out")
+            raise RecordError(f"the {name} {cut(repr(value))} has {slot} in it; leave that out")
 
 
 def nested(record: Record, name: str) -> Record:
@@ -93,12 +96,27 @@ def nested(record: Record, name: str) -> Record:
     return value
 
 
+def listed(record: Record, name: str) -> Sequence[str]:
+    """Returns a field that must hold a list of texts, at least one."""
+    if name not in record:
+        raise _missing(record, name)
+    found = texts(record, name)
+    if not found:
+        raise RecordError(f"{name!r} is an empty list; it must have at least one text")
+    return found
+
+
 def texts(record: Record, name: str) -> Sequence[str]:
     """Returns a field that may be missing and holds a list of texts otherwise."""
     value = record.get(name, [])
     if not isinstance(value, list):
         raise RecordError(f"{name!r} must be a list of texts (got {kind(value)})")
     return [clean(item, name) for item in value]
+
+
+def cut(text: str) -> str:
+    """A text as a reason shows it: its beginning, if it is long."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def kind(value: object) -> str:
@@ -115,7 +133,7 @@ def kind(value: object) -> str:
 
 
 def _missing(record: Record, name: str) -> RecordError:
-    names = ", ".join(list(record)[:8])
+    names = cut(", ".join(list(record)[:8]))
     return RecordError(f"the field {name!r} is missing (given: {names or 'no fields'})")
 
 

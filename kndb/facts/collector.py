@@ -1,4 +1,4 @@
-"""What has been read of one file so far, and the loop over JSON lines that all line formats share.
+"""What has been read of one file so far, and the loops over JSON lines and JSON lists that formats share.
 
 Invariant: a record adds all that it holds, or is rejected and adds nothing.
 """
@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import RejectedLine
+from ..errors import InputError, RejectedLine
 from ..records.facts import FactFile, FactRecord, TemplateRecord
 from .checks import RecordError, kind
-from .lines import Line, read_lines
+from .lines import Line, read_document, read_lines
+
+_MOST_REJECTED = 100_000
+"""Each keeps its reason in memory; a list has errors in it, and not as many as this."""
 
 
 class Collector:
@@ -42,7 +45,17 @@ class Collector:
         self._facts.append(fact)
 
     def reject(self, path: Path, line: int, reason: str) -> None:
-        """Notes a line that can't be used."""
+        """Notes a line that can't be used.
+
+        Raises:
+            InputError: if there are too many of them.
+        """
+        if len(self._rejected) == _MOST_REJECTED:
+            raise InputError(
+                f"{path}: it has more than {_MOST_REJECTED:,} lines that can't be used, so it is no such list. The "
+                f"first of them: {self._rejected[0].text}",
+                self._rejected[:1],
+            )
         self._rejected.append(RejectedLine(str(path), line, reason))
 
     @contextmanager
@@ -56,7 +69,8 @@ class Collector:
     def finish(self) -> FactFile:
         """Returns all that was noted."""
         return FactFile(
-            source=str(self._source),
+            # A file's name may have bytes that are no text; what is stored is text.
+            source=str(self._source).encode("utf-8", "backslashreplace").decode("utf-8"),
             relations=self._relations,
             templates=tuple(TemplateRecord(*place, held_out) for place, held_out in self._templates.items()),
             facts=tuple(self._facts),
@@ -87,6 +101,27 @@ def objects(path: Path, collector: Collector) -> Iterator[tuple[int, dict[str, o
                 collector.reject(path, line.number, str(error))
             else:
                 yield line.number, record
+
+
+def items(path: Path, expected: str, collector: Collector) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yields the objects of a file that is one JSON list, with their 1-based numbers.
+
+    Args:
+        path: the file.
+        expected: what the document should be, for the message.
+        collector: where items that are no objects are noted as rejected.
+
+    Raises:
+        InputError: if the file is no JSON list.
+    """
+    document = read_document(path, expected)
+    if not isinstance(document, list):
+        raise InputError(f"{path}: it must be {expected} (got {kind(document)})")
+    for number, item in enumerate(document, 1):
+        if isinstance(item, dict):
+            yield number, item
+        else:
+            collector.reject(path, number, f"each item must be an object (got {kind(item)})")
 
 
 def _parse(line: Line) -> dict[str, object]:

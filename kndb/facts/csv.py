@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import InputError, RejectedLine
 from ..records.facts import FactFile
 from . import own
-from .checks import RecordError
+from .checks import RecordError, cut
 from .collector import Collector
-from .folders import COMMA_SEPARATED
+from .folders import TABLES
 from .formats import Format, Shape
-from .lines import Line, read_lines
+from .tables import Row, Table
 
 _OPTIONAL = ("id", "relation_label", "template", "prompt", "held_out", "sentences")
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def read_file(path: Path) -> FactFile:
-    """Reads one CSV file, with commas and double quotes; a quoted field may span lines.
+    """Reads one table, with commas, semicolons or tabs and double quotes; a quoted field may span lines.
 
     Args:
         path: the file.
@@ -33,64 +30,25 @@ def read_file(path: Path) -> FactFile:
         InputError: if the file can't be read at all, or its first record is no header with the columns.
     """
     collector = Collector(path)
-    header: list[str] | None = None
-    for number, row in _rows(path, collector):
-        if header is None:
-            header = _header(path, number, row)
-            continue
+    table = Table(path, own.FIELDS, collector)
+    if table.header:
+        _require_columns(table)
+    for number, cells in table.rows():
         with collector.rejecting(path, number):
-            own.add(_record(header, row), collector)
+            own.add(_record(table.named(cells)), collector)
     return collector.finish()
 
 
-def _rows(path: Path, collector: Collector) -> Iterator[tuple[int, list[str]]]:
-    """The records with the line on which each begins; those that can't be parsed are rejected."""
-    lines = read_lines(path)
-    index = 0
-    while index < len(lines):
-        line = lines[index]
-        taken = 1
-        if line.problem is not None:
-            collector.reject(path, line.number, line.problem)
-        elif line.text.strip():
-            # A reader for each record: after a quote that is never closed, reading resumes on the next line
-            # and not at the end of the file.
-            reader = csv.reader(_texts(lines, index), strict=True)
-            try:
-                row = next(reader)
-            except csv.Error as error:
-                reason = f"not valid CSV ({error}): fields are separated by commas and quoted with double quotes"
-                collector.reject(path, line.number, reason)
-            else:
-                taken = reader.line_num
-                yield line.number, row
-        index += taken
-
-
-def _texts(lines: Sequence[Line], start: int) -> Iterator[str]:
-    for index in range(start, len(lines)):
-        if lines[index].problem is not None:
-            return
-        yield lines[index].text + "\n"
-
-
-def _header(path: Path, number: int, row: Sequence[str]) -> list[str]:
-    names = [cell.strip() for cell in row]
-    known = [name for name in names if name in own.FIELDS]
+def _require_columns(table: Table) -> None:
+    known = [name for name in table.header if name in own.FIELDS]
     if not own.looks_own(known) or len(known) != len(set(known)):
-        reason = (
-            f"the header must have relation, subject and object (or template), each once and separated by commas "
-            f"(got {', '.join(names)})"
+        raise table.refuse(
+            "the header must have relation, subject and object (or template), each once and separated by commas, "
+            "semicolons or tabs"
         )
-        rejected = RejectedLine(str(path), number, reason)
-        raise InputError(str(rejected), [rejected])
-    return names
 
 
-def _record(header: Sequence[str], row: Sequence[str]) -> dict[str, object]:
-    if len(row) != len(header):
-        raise RecordError(f"it has {len(row)} fields, and the header has {len(header)}")
-    cells = dict(zip(header, row, strict=True))
+def _record(cells: Row) -> dict[str, object]:
     blank = {name for name, cell in cells.items() if not cell.strip()}
     record: dict[str, object] = {
         name: cell for name, cell in cells.items() if name not in _OPTIONAL or name not in blank
@@ -111,13 +69,13 @@ def _list(cell: str) -> object:
     try:
         return json.loads(cell)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"'sentences' must be a JSON list of texts (got {cell[:60]!r})") from error
+        raise RecordError(f"'sentences' must be a JSON list of texts (got {cut(repr(cell))})") from error
 
 
 def _flag(cell: str) -> bool:
     value = _FLAGS.get(cell.strip().lower())
     if value is None:
-        raise RecordError(f"'held_out' must be true or false (got {cell!r})")
+        raise RecordError(f"'held_out' must be true or false (got {cut(repr(cell))})")
     return value
 
 
@@ -125,5 +83,6 @@ FORMAT = Format(
     "csv",
     lambda path: [read_file(path)],
     lambda shape, fields: shape is Shape.TABLE and own.looks_own(fields),
-    suffixes=COMMA_SEPARATED,
+    suffixes=TABLES,
+    own=True,
 )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..advice import call
 from ..errors import InputError
 from . import counterfact
-from .folders import COMMA_SEPARATED, JSON_LINES, list_files, names, subfolders, suffix
+from .delimiters import headers
+from .folders import JSON_LINES, TABLES, list_files, names, subfolders, suffix
 from .formats import Shape
 from .lines import head_objects, read_head
 from .registry import FORMATS
@@ -32,7 +33,7 @@ def detect(path: Path) -> str:
 
 
 def _detect_folder(folder: Path) -> str:
-    direct = list_files(folder, (*JSON_LINES, *COMMA_SEPARATED))
+    direct = list_files(folder, (*JSON_LINES, *TABLES))
     here = [one for one in FORMATS if one.is_here(folder)]
     if direct and not any(all(one.is_part(path) for path in direct) for one in here):
         return "auto"
@@ -49,13 +50,13 @@ def _detect_file(path: Path) -> str:
     start = head.lstrip()[:1]
     if start == "[":
         return _detect_document(path, head)
-    if suffix(path) in COMMA_SEPARATED:
-        return "csv"
-    if start == "{":
+    if start == "{" and suffix(path) not in TABLES:
         return _detect_lines(path)
-    found = _format_of(path, Shape.TABLE, dict.fromkeys(_header(head)))
+    found = _detect_table(path, head)
     if found is not None:
         return found
+    if suffix(path) in TABLES:
+        return "csv"
     if suffix(path) in JSON_LINES:
         return "jsonl"
     raise _failed(path, f"text that begins {head.strip()[:60]!r}" if start else "nothing")
@@ -73,6 +74,12 @@ def _detect_document(path: Path, head: str) -> str:
     if record is None:
         raise _failed(path, f"JSON that begins {head.strip()[:60]!r}")
     raise _failed(path, f"a JSON list of objects with the fields {', '.join(record)}")
+
+
+def _detect_table(path: Path, head: str) -> str | None:
+    first = next((line for line in head.split("\n") if line.strip()), "")
+    found = (_format_of(path, Shape.TABLE, dict.fromkeys(names)) for _, names in headers(first))
+    return next((name for name in found if name is not None), None)
 
 
 def _detect_lines(path: Path) -> str:
@@ -104,24 +111,20 @@ def _first_item(head: str) -> dict[str, object] | None:
     return item if isinstance(item, dict) else None
 
 
-def _header(head: str) -> list[str]:
-    first = next((line for line in head.split("\n") if line.strip()), "")
-    try:
-        return [cell.strip() for row in csv.reader([first]) for cell in row]
-    except csv.Error:
-        return []
-
-
 def _seen_in(folder: Path) -> str:
     found = names(folder)
-    below = next((place for place in subfolders(folder, 2) if list_files(place, (*JSON_LINES, *COMMA_SEPARATED))), None)
+    below = next((place for place in subfolders(folder, 2) if list_files(place, (*JSON_LINES, *TABLES))), None)
     seen = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
     return f"{seen}, with lists in {below}" if below else seen
 
 
 def _failed(path: Path, seen: str) -> InputError:
-    known = ", ".join(sorted(one.name for one in FORMATS))
     return InputError(
-        f"{path}: this is none of the formats {known}: it holds {seen}. Of a folder, only the .jsonl and .csv files "
-        "directly in it are read"
+        f"{path}: it holds {seen}. That is none of the formats that are read: own lists ({_names(own=True)}) and data "
+        f"sets ({_names(own=False)}). Of a folder, only the .jsonl, .csv and .tsv files directly in it are read. What "
+        f"each looks like: {call('kndb.page_text', 'formats')}"
     )
+
+
+def _names(*, own: bool) -> str:
+    return ", ".join(sorted(one.name for one in FORMATS if one.own is own))

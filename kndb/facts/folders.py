@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError
 
 JSON_LINES = (".jsonl", ".ndjson")
-COMMA_SEPARATED = (".csv",)
+TABLES = (".csv", ".tsv")
 
 
 def stem(path: Path) -> str:
@@ -19,6 +19,18 @@ def stem(path: Path) -> str:
 def suffix(path: Path) -> str:
     """Returns the format's suffix in small letters, `.gz` left aside."""
     return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def key_of(path: Path) -> str:
+    """Returns the relation that a file's name names: its stem.
+
+    Raises:
+        InputError: if it can't be a relation's key.
+    """
+    key = stem(path)
+    if not key.strip() or not key.isprintable():
+        raise InputError(f"{str(path)!r}: the file's name can't be a relation's key; give the file another name")
+    return key
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:

@@ -40,6 +40,9 @@ class Format:
         is_part: whether a file directly in such a folder belongs to it, by its name.
         suffixes: of the files of a folder that this format reads one by one; none if it takes a folder as a whole, or
             is a single file.
+        takes_folders: whether it takes a folder as a whole.
+        read_languages: as `read`, of these languages only; None if its lists are not sorted by language.
+        own: whether it is a form of the project's own lists, and no data set.
     """
 
     name: str
@@ -49,3 +52,5 @@ class Format:
     is_part: Callable[[Path], bool] = never
     suffixes: tuple[str, ...] = ()
     takes_folders: bool = False
+    read_languages: Callable[[Path, Collection[str]], list[FactFile]] | None = None
+    own: bool = False

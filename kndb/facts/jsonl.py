@@ -34,4 +34,4 @@ def _recognises(shape: Shape, fields: Fields) -> bool:
     return shape is Shape.LINES and any(name in own.NAMING_FIELDS for name in fields)
 
 
-FORMAT = Format("jsonl", lambda path: [read_file(path)], _recognises, suffixes=JSON_LINES)
+FORMAT = Format("jsonl", lambda path: [read_file(path)], _recognises, suffixes=JSON_LINES, own=True)

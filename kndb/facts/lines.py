@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from ..content import MOST_LINE_BYTES, MOST_LINES, content, head
 from ..errors import InputError, RejectedLine
-from .content import MOST_LINES, content, head
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _HEAD = 1 << 20
+_BYTES_A_MARK = 5
+"""JSON lists of facts have nine bytes or more for each comma, colon or bracket."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,16 @@ class Lines(Sequence[Line]):
         index %= self._count
         if index < len(self._ends):
             start = self._ends[index - 1] + 1 if index else 0
-            return _line(index + 1, self._data[start : self._ends[index]])
+            return self._line(index + 1, start, self._ends[index])
         if not self._complete:
             return Line(index + 1, "", "the gzip file is cut short here; fetch it again")
-        return _line(index + 1, self._data[self._rest :], finished=False)
+        return self._line(index + 1, self._rest, len(self._data), finished=False)
+
+    def _line(self, number: int, start: int, end: int, *, finished: bool = True) -> Line:
+        if end - start > MOST_LINE_BYTES:
+            reason = f"the line has {end - start:,} bytes, and at most {MOST_LINE_BYTES:,} are read"
+            return Line(number, "", reason, finished)
+        return _line(number, self._data[start:end], finished=finished)
 
 
 def read_lines(path: Path) -> Lines:
@@ -111,6 +119,7 @@ def read_document(path: Path, expected: str) -> object:
     if not complete:
         line = data.count(b"\n") + 1
         raise _stopped(path, line, f"the gzip file is cut short here; fetch it again: it must be {expected}")
+    _require_text(path, data)
     try:
         return json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -121,6 +130,16 @@ def read_document(path: Path, expected: str) -> object:
         raise _stopped(path, error.lineno, reason) from error
     except (RecursionError, ValueError) as error:
         raise _stopped(path, 1, f"JSON that can't be read ({error}): the file must be {expected}") from error
+
+
+def _require_text(path: Path, data: bytes) -> None:
+    """Refuses a large document that is all structure: parsed, `[]` takes 25 times its length, and text about twice."""
+    marks = sum(data.count(mark) for mark in b",:[{") if len(data) > _HEAD else 0
+    if marks * _BYTES_A_MARK > len(data):
+        raise InputError(
+            f"{path}: it has {marks:,} commas, colons and brackets in {len(data):,} bytes, and lists of facts have at "
+            "most half as many; nothing of it is read"
+        )
 
 
 def read_head(path: Path) -> str:

@@ -85,8 +85,8 @@ def _sentences(given: Record) -> tuple[str, ...]:
         checks.once(sentence, BLANK, "sentence")
         if SUBJECT_SLOT in sentence:
             raise RecordError(
-                f"the sentence {sentence!r} has {SUBJECT_SLOT} in it; it must name the subject itself, with {BLANK} "
-                "for the answer"
+                f"the sentence {checks.cut(repr(sentence))} has {SUBJECT_SLOT} in it; it must name the subject itself, "
+                f"with {BLANK} for the answer"
             )
     return tuple(dict.fromkeys(sentences))
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
-from .folders import JSON_LINES, list_files, stem, subfolders
+from .folders import JSON_LINES, key_of, list_files, subfolders
 from .formats import Fields, Format, Shape
 
 _PATTERNS = "graphs_json"
@@ -61,7 +61,7 @@ def _only(folder: Path, name: str) -> Path:
 
 
 def _by_relation(folder: Path) -> dict[str, Path]:
-    return {stem(path): path for path in list_files(folder, JSON_LINES)}
+    return {key_of(path): path for path in list_files(folder, JSON_LINES)}
 
 
 def _read_relation(key: str, patterns: Path | None, facts: Path | None) -> FactFile:

@@ -8,11 +8,14 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from ..advice import option
+from ..content import require_seekable
 from ..errors import InputError, RejectedLine, UsageError
 from ..records.facts import FactFile
 from .detection import detect
-from .folders import COMMA_SEPARATED, JSON_LINES, list_files
+from .folders import JSON_LINES, TABLES, list_files
+from .languages import SEPARATOR
 from .registry import BY_NAME
+from .registry import FORMATS as FORMATS_OF_ALL
 
 FORMATS: tuple[str, ...] = ("auto", *sorted(BY_NAME))
 """The formats that `read` knows by name; `auto` tells them apart by content."""
@@ -23,21 +26,23 @@ def read(
     input_format: str = "auto",
     relations: Collection[str] = (),
     skip_invalid: bool = False,
+    languages: Collection[str] = (),
 ) -> list[FactFile]:
     """Reads a fact list.
 
     Args:
-        path: a file, or a folder: of own lists (JSON lines and CSV), of ParaRel or of LAMA T-REx.
+        path: a file, or a folder: of own lists (JSON lines and tables), or of a data set that comes as one.
         input_format: one of `FORMATS`.
         relations: the keys of the relations to return; empty means all. A file that holds other relations
-            only is left out with all its lines.
+            only is left out with all its lines. Of lists in several languages, `P36` stands for P36 in each.
+        languages: the languages to read, of lists that are sorted by language; empty means all.
         skip_invalid: whether lines that can't be used are listed in `FactFile.rejected` instead of stopping.
 
     Returns:
         One `FactFile` per file or pair of files, in the order of their names.
 
     Raises:
-        UsageError: if there is no format of that name.
+        UsageError: if there is no format of that name, or languages are asked for of another list.
         InputError: if there is nothing to read, no format fits, a line can't be used (unless `skip_invalid`),
             or a relation is asked for that no file has.
     """
@@ -45,7 +50,9 @@ def read(
         raise UsageError(f"{option('input_format')} must be one of {', '.join(FORMATS)} (got {input_format!r})")
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder")
-    return choose(path, _read_format(path, input_format), relations, skip_invalid)
+    if input_format == "auto" and not path.is_dir():
+        require_seekable(path)
+    return choose(path, _read_format(path, input_format, languages), relations, skip_invalid)
 
 
 def choose(
@@ -62,8 +69,9 @@ def choose(
     Raises:
         InputError: as for `read`.
     """
-    chosen = _choose(files, relations)
     known = _known(files)
+    relations = [key for named in relations for key in _in_languages(named, known)]
+    chosen = _choose(files, relations)
     missing = [key for key in relations if key not in known]
     # A relation may be missing just because its lines are among those that can't be used.
     rejected = [line for file in (files if missing else chosen) for line in file.rejected]
@@ -76,23 +84,42 @@ def choose(
     return chosen
 
 
-def _read_format(path: Path, name: str) -> list[FactFile]:
+def _read_format(path: Path, name: str, languages: Collection[str]) -> list[FactFile]:
     found = detect(path) if name == "auto" else name
+    if languages:
+        return _read_languages(path, found, languages)
     if path.is_dir() and not (found in BY_NAME and BY_NAME[found].takes_folders):
         return _read_folder(path, found)
     return BY_NAME[found].read(path)
 
 
+def _read_languages(path: Path, name: str, languages: Collection[str]) -> list[FactFile]:
+    reader = None if name not in BY_NAME else BY_NAME[name].read_languages
+    if reader is None:
+        sorted_so = " and ".join(sorted(one.name for one in FORMATS_OF_ALL if one.read_languages))
+        raise UsageError(
+            f"{option('languages', list(languages))} is for lists that are sorted by language ({sorted_so}), and "
+            f"{path} is not"
+        )
+    return reader(path, languages)
+
+
 def _read_folder(folder: Path, name: str) -> list[FactFile]:
     """Reads a folder of lists, each file in the format it has."""
-    suffixes = (*JSON_LINES, *COMMA_SEPARATED) if name == "auto" else BY_NAME[name].suffixes
+    suffixes = (*JSON_LINES, *TABLES) if name == "auto" else BY_NAME[name].suffixes
     if not suffixes:
-        raise InputError(f"{folder}: this is a folder, and {name} is one JSON file; name the file")
+        raise InputError(f"{folder}: this is a folder, and {name} is one file; name the file")
     paths = list_files(folder, suffixes)
     if not paths:
         endings = " or ".join(suffixes)
         raise InputError(f"{folder}: there is no file whose name ends in {endings} in this folder")
-    return [file for path in paths for file in _read_format(path, name)]
+    return [file for path in paths for file in _read_format(path, name, ())]
+
+
+def _in_languages(named: str, known: Collection[str]) -> list[str]:
+    """A relation as it was named; or, where no file has it, what it is called in each language."""
+    translated = [key for key in known if key.rpartition(SEPARATOR)[0] == named]
+    return [named] if named in known or not translated else translated
 
 
 def _choose(files: Sequence[FactFile], relations: Collection[str]) -> list[FactFile]:

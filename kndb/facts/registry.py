@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from . import bags, counterfact, csv, jsonl, lama, pararel
+from . import (
+    bags,
+    bear,
+    counterfact,
+    csv,
+    json,
+    jsonl,
+    kamel,
+    lama,
+    lama_sentences,
+    languages,
+    pararel,
+    popqa,
+)
 from .formats import Format
 
 FORMATS: tuple[Format, ...] = (
     counterfact.FORMAT,
     lama.FORMAT,
+    lama_sentences.FORMAT,
+    bear.FORMAT,
+    kamel.FORMAT,
+    languages.MLAMA,
+    languages.MPARAREL,
     pararel.FORMAT,
     bags.FORMAT,
+    popqa.FORMAT,
+    json.FORMAT,
     jsonl.FORMAT,
     csv.FORMAT,
 )

@@ -29,7 +29,7 @@ class TemplateRecord:
     held_out: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FactRecord:
     """A fact as a file gives it, with the prompts that the file writes out for it (if any).
 

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
+from ..advice import Placeholder, option
 from ..errors import InputError, RejectedLine
 from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
 from ..sentences import CLOSING_MARKS
+
+MOST_PROMPTS = 20_000_000
+"""That one ingest may add: some 3 GB in the store. Facts times templates grow much faster than the file they are in."""
 
 _CLOSING = CLOSING_MARKS + "".join(filter(str.isspace, map(chr, range(0x3001))))
 
@@ -44,6 +48,16 @@ _ADD_FILLED_PROMPTS = f"""
     ORDER BY fact.id, template.id
     ON CONFLICT (fact_id, text) DO UPDATE SET template_id = excluded.template_id WHERE template_id IS NULL
 """  # noqa: S608 - SUBJECT_SLOT is a constant
+_COUNT_FILLED_PROMPTS = """
+    SELECT key,
+        (SELECT count(*) FROM fact WHERE relation_id = relation.id AND subject IS NOT NULL) AS facts,
+        (SELECT count(*) FROM template WHERE relation_id = relation.id) AS templates
+    FROM relation WHERE id IN (SELECT value FROM json_each(?)) ORDER BY facts * templates DESC, key
+"""
+_COUNT_PROMPTS = """
+    SELECT count(*) FROM prompt JOIN fact ON fact.id = prompt.fact_id
+    WHERE fact.relation_id IN (SELECT value FROM json_each(?)) AND fact.subject IS NOT NULL
+"""
 _ADD_NAMED_PROMPT = """
     INSERT INTO prompt (fact_id, text)
     SELECT id, ? FROM fact WHERE relation_id = ? AND subject = ? AND object = ?
@@ -61,7 +75,7 @@ _COUNT_BLANK_LAST = f"""
 """  # noqa: S608 - BLANK is a constant
 
 
-def ingest(connection: Connection, files: Iterable[FactFile]) -> IngestReport:
+def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int = MOST_PROMPTS) -> IngestReport:
     """Adds what fact files hold: relations, templates, facts, and the prompts that follow.
 
     Of what is there already, the first stays: a fact's external id and source, a template's `held_out`. A
@@ -70,12 +84,14 @@ def ingest(connection: Connection, files: Iterable[FactFile]) -> IngestReport:
     Args:
         connection: a writing transaction.
         files: the files, as `kndb.facts.read` gives them.
+        most_prompts: how many prompts may be added.
 
     Returns:
         What was new; `prompts_blank_last` counts all prompts of these relations, new or not.
 
     Raises:
-        InputError: if a fact without a subject comes with another object than its identifier has by now.
+        InputError: if a fact without a subject comes with another object than its identifier has by now, or there are
+            too many prompts.
     """
     before = _counts(connection)
     relations: dict[str, int] = {}
@@ -89,6 +105,7 @@ def ingest(connection: Connection, files: Iterable[FactFile]) -> IngestReport:
         rejected += file.rejected
         seen += len(file.facts)
     ids = json.dumps(sorted(relations.values()))
+    _require_few_prompts(connection, ids, most_prompts)
     connection.exec_driver_sql(_ADD_FILLED_PROMPTS, (ids,))
     after = _counts(connection)
     return IngestReport(
@@ -100,6 +117,20 @@ def ingest(connection: Connection, files: Iterable[FactFile]) -> IngestReport:
         rejected=tuple(rejected),
         prompts_blank_last=int(connection.exec_driver_sql(_COUNT_BLANK_LAST, (ids, _CLOSING)).scalar_one()),
     )
+
+
+def _require_few_prompts(connection: Connection, ids: str, most: int) -> None:
+    """Refuses lists whose templates and facts make too many prompts, before any is made."""
+    counts = connection.exec_driver_sql(_COUNT_FILLED_PROMPTS, (ids,)).all()
+    there = connection.exec_driver_sql(_COUNT_PROMPTS, (ids,)).scalar_one()
+    if sum(facts * templates for _, facts, templates in counts) - there > most:
+        key, facts, templates = counts[0]
+        raise InputError(
+            f"these lists make more than {most:,} new prompts, the most that are added at a time: of relation {key}, "
+            f"each of {facts:,} facts is asked by each of {templates:,} templates. Read fewer relations with "
+            f"{option('relations', [Placeholder('KEY')])}, leave templates out, or allow more with "
+            f"{option('most_prompts', 4 * most)}"
+        )
 
 
 def _counts(connection: Connection) -> dict[str, int]:

@@ -99,3 +99,24 @@ def test_without_pyarrow(tmp_path, monkeypatch):
 def test_other_suffixes_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"t\.txt: .* end in \.csv, \.jsonl or \.parquet"):
         tables.require_suffix(tmp_path / "t.txt")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("tokens", 10**30),
+        ("tokens", -1),
+        ("probability", float("nan")),
+        ("max_score", 10**400),
+        ("predicted", "half a pair: \ud800"),
+        ("scores", [[0, 1, float("inf")]]),
+        ("scores", [[0, 1, None]]),
+        ("layers_above", [[0, 1, 2]]),
+    ],
+)
+def test_what_no_store_can_hold_is_refused(tmp_path, column, value):
+    row = full(SCORES, relation="P1", object="o", prompt="p", scores=[])
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, column: value}) + "\n")
+    with pytest.raises(InputError, match=rf"t\.jsonl:2: '{column}' must be "):
+        list(tables.read(path, SCORES))

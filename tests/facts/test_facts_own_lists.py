@@ -8,6 +8,8 @@ import pytest
 
 from kndb import facts
 from kndb.errors import InputError
+from kndb.facts.delimiters import sniff
+from kndb.facts.own import FIELDS
 from kndb.records.facts import FactRecord, TemplateRecord
 
 FACT = {"relation": "P36", "subject": "Peru", "object": "Lima"}
@@ -235,7 +237,7 @@ def test_csv_with_invalid_utf8_inside_a_quoted_field(write):
 
 
 @pytest.mark.parametrize(
-    "header", ["rel,subj,obj", "relation;subject;object", "relation,subject,subject,object", "P36,Peru,Lima"]
+    "header", ["rel,subj,obj", "relation|subject|object", "relation,subject,subject,object", "P36,Peru,Lima"]
 )
 def test_csv_without_a_usable_header_cannot_be_skipped_over(write, header):
     path = write("facts.csv", f"{header}\nP36,Peru,Lima\n")
@@ -294,3 +296,63 @@ def test_sentences_belong_to_their_fact(write):
         assert [template.text for template in file.templates] == ["[X] is in [Y]."]
     with pytest.raises(InputError, match="must be a JSON list"):
         facts.read(write("b.csv", "relation,subject,object,sentences\nP17,Rome,Italy,Rome is in [Y].\n"))
+
+
+# --- tables of other delimiters, JSON lists -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["facts.csv", "facts.tsv", "facts"])
+def test_the_header_says_what_separates_the_cells(write, name, delimiter):
+    """As a spreadsheet writes it: with a mark and CR LF; a cell may hold what separates others elsewhere."""
+    rows = [["relation", "subject", "object", "template"], ["P36", "Peru", "a,b;c\td", "[X] has, so; [Y]"]]
+    text = "\ufeff" + "".join(delimiter.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    (file,) = facts.read(write(name, text))
+    assert file.facts == (FactRecord("P36", "Peru", "a,b;c\td"),)
+    assert file.templates == (TemplateRecord("P36", "[X] has, so; [Y]"),)
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter"),
+    [("relation;subject;object", ";"), ("relation;subject;object,template", ";"), ("relation,subject,object;x", ",")],
+)
+def test_the_delimiter_is_that_of_most_columns(header, delimiter):
+    assert sniff(header, FIELDS) == delimiter
+
+
+def test_a_folder_of_tables(write, tmp_path):
+    write("a.csv", "relation;subject;object\nP36;Peru;Lima\n")
+    write("b.tsv", "relation\tsubject\tobject\nP36\tCuba\tHavana\n")
+    write("c.jsonl", [{"relation": "P36", "template": "[X]: [Y]"}])
+    assert [fact.object for file in facts.read(tmp_path) for fact in file.facts] == ["Lima", "Havana"]
+
+
+def test_a_row_of_another_delimiter_is_named(write):
+    path = write("facts.csv", 'relation;subject;object\nP36,Peru,Lima\nP36;"Peru;Lima\n')
+    with pytest.raises(InputError, match=r":2: it has 1 fields, and the header has 3"):
+        facts.read(path)
+    with pytest.raises(InputError) as caught:
+        facts.read(path)
+    assert "separated by semicolons and quoted" in caught.value.rejected[1].reason
+
+
+def test_a_json_list(write_json):
+    path = write_json("facts.json", [{**FACT, "id": 7}, TEMPLATE, {**FACT, "object": None}, 3])
+    (file,) = facts.read(path, skip_invalid=True)
+    assert file.facts == (FactRecord("P36", "Peru", "Lima", "7"),)
+    assert file.templates == (TemplateRecord("P36", "The capital of [X] is [Y]."),)
+    assert [line.line for line in file.rejected] == [3, 4]
+    with pytest.raises(InputError, match=r"facts\.json:3: the field 'object' is missing"):
+        facts.read(path)
+
+
+def test_a_json_list_is_what_its_lines_are(write, write_json):
+    records = [FACT, TEMPLATE, {**FACT, "subject": "Cuba", "object": "Havana", "sentences": ["It is [Y]."]}]
+    (lines,), (items,) = facts.read(write("a.jsonl", records)), facts.read(write_json("a.json", records))
+    assert (lines.facts, lines.templates, lines.relations) == (items.facts, items.templates, items.relations)
+
+
+def test_whitespace_before_the_blank_is_kept(write):
+    template = "<|im_start|>user\nWhat is the capital of [X]?<|im_end|>\n<|im_start|>assistant\n[Y]"
+    (file,) = facts.read(write("chat.jsonl", [{"relation": "C36", "template": template}]))
+    assert file.templates == (TemplateRecord("C36", template),)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...advice import Placeholder, option
+from ...content import MOST_BYTES as MOST_BYTES
+from ...content import at_most, require_size
 from ...errors import InputError, UsageError
 from ...exchange import eleutherai, neuron_csv, neuron_tables
 from ...exchange.description import description_path
@@ -107,6 +110,7 @@ class ExchangeCommands:
         neurons: int | None = None,
         facts_by: str = "external-id",
         settings: Mapping[str, object] | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> NeuronImport:
         """Stores sets of knowledge neurons that were found elsewhere as a refinement; all of them or nothing.
 
@@ -122,6 +126,7 @@ class ExchangeCommands:
             neurons: FFN neurons per layer; likewise.
             facts_by: one of `FACTS_BY`; `number` is for CSV only.
             settings: what is known of how the sets were made, for example `{"threshold": 0.3}`.
+            most_bytes: a file with more of unpacked text is refused.
 
         Raises:
             UsageError: for options that make no sense.
@@ -135,22 +140,34 @@ class ExchangeCommands:
         for path in files:
             if not path.exists():
                 raise InputError(f"{path}: there is no such file of neurons")
+        with _bounded(files, most_bytes):
+            return self._import_neurons(files, input_format, model_name, (layers, neurons), facts_by, settings or {})
+
+    def _import_neurons(
+        self,
+        files: Sequence[Path],
+        input_format: str,
+        model_name: str | None,
+        sizes_given: tuple[int | None, int | None],
+        facts_by: str,
+        settings: Mapping[str, object],
+    ) -> NeuronImport:
         if facts_by not in FACTS_BY:
             raise UsageError(f"{option('facts_by')} must be one of {', '.join(FACTS_BY)} (got {facts_by})")
         chosen = _chosen_format(files, input_format)
         if facts_by == "number" and chosen != "csv":
             raise UsageError(f"{option('facts_by', 'number')} is for CSV files (the format is {chosen})")
         if chosen == "kndb":
-            if layers is not None or neurons is not None or settings:
+            if sizes_given != (None, None) or settings:
                 options = f"{option('layers')}, {option('neurons')} and {option('settings')}"
                 raise UsageError(f"files of kndb's own say how they were made; leave out {options}")
-            return self._import_own_neurons(import_own.require_one(files, "kndb's own"), model_name)
+            return self._import_own_neurons(import_own.require_one(list(files), "kndb's own"), model_name)
         if model_name is None:
             raise UsageError(
                 f"say which model the files are about, for example: {option('model_name', 'bert-base-uncased')}"
             )
-        given = _checked_settings(settings or {})
-        sizes = self._sizes(model_name, layers, neurons)
+        given = _checked_settings(settings)
+        sizes = self._sizes(model_name, *sizes_given)
         if chosen == "csv":
             sets = neuron_csv.read_files(files, sizes, by_number=facts_by == "number")
         else:
@@ -192,7 +209,12 @@ class ExchangeCommands:
         )
 
     def import_scores(
-        self, path: str | Path, *, model_name: str | None = None, progress: Progress | None = None
+        self,
+        path: str | Path,
+        *,
+        model_name: str | None = None,
+        progress: Progress | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> ScoreImport:
         """Stores the run, results and scores of a file that `kndb export scores` wrote; all of it or nothing.
 
@@ -202,6 +224,7 @@ class ExchangeCommands:
             path: the file, with its description beside it.
             model_name: another name for the model.
             progress: told of the rows read.
+            most_bytes: a file with more of unpacked text is refused.
 
         Raises:
             InputError: if the file or its description is not what was exported.
@@ -209,6 +232,10 @@ class ExchangeCommands:
             ModelError: if the store's model of that name is another one.
         """
         file = Path(path)
+        with _bounded([file], most_bytes):
+            return self._import_scores(file, model_name, progress)
+
+    def _import_scores(self, file: Path, model_name: str | None, progress: Progress | None) -> ScoreImport:
         description = read_description(file, "scores", "Export it again")
         assert description.model is not None
         assert description.run is not None
@@ -312,7 +339,12 @@ class ExchangeCommands:
         return exports.export_facts(self._store, Path(to), relations, safe_csv=safe_csv)
 
     def import_facts(
-        self, paths: Sequence[str | Path], *, relations: Sequence[str] = (), skip_invalid: bool = False
+        self,
+        paths: Sequence[str | Path],
+        *,
+        relations: Sequence[str] = (),
+        skip_invalid: bool = False,
+        most_bytes: int = MOST_BYTES,
     ) -> IngestReport:
         """Reads files that `kndb export facts` wrote, or other own lists, and stores what is new; all or nothing.
 
@@ -320,11 +352,14 @@ class ExchangeCommands:
             paths: CSV, JSON-lines or Parquet files.
             relations: only these relations' keys; none named means all.
             skip_invalid: leave invalid rows out, and list them, instead of stopping.
+            most_bytes: files with more of unpacked text, all together, are refused.
 
         Raises:
             InputError: for a file that is not what it should be.
         """
-        return import_facts.store_facts(self._store, [Path(path) for path in paths], relations, skip_invalid)
+        _require_limit(most_bytes)
+        files = [Path(path) for path in paths]
+        return import_facts.store_facts(self._store, files, relations, skip_invalid, most_bytes)
 
     def _sizes(self, model_name: str, layers: int | None, neurons: int | None) -> Sizes:
         """The model's sizes: the registered one's, or those given."""
@@ -336,6 +371,22 @@ class ExchangeCommands:
         with self._store.reading() as connection:
             sizes = store_models.imported_sizes(connection, name=model_name, layers=layers, neurons=neurons)
         return Sizes(*sizes)
+
+
+def _require_limit(most_bytes: int) -> None:
+    if most_bytes < 1:
+        raise UsageError(f"{option('most_bytes')} must be at least 1 (got {most_bytes})")
+
+
+@contextmanager
+def _bounded(files: Sequence[Path], most_bytes: int) -> Iterator[None]:
+    """While open, files of more bytes are refused; these at once, before they are hashed."""
+    _require_limit(most_bytes)
+    with at_most(most_bytes):
+        for path in files:
+            if path.is_file():
+                require_size(path)
+        yield
 
 
 def _store_foreign(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...advice import call
+from ...content import at_most, require_size
 from ...errors import InputError
 from ...exchange import tables
 from ...exchange.columns import FACTS
@@ -17,9 +18,12 @@ from ...store import ingest
 from ...store.engine import Store
 
 
-def store_facts(store: Store, paths: Sequence[Path], relations: Sequence[str], skip_invalid: bool) -> IngestReport:
+def store_facts(
+    store: Store, paths: Sequence[Path], relations: Sequence[str], skip_invalid: bool, most_bytes: int
+) -> IngestReport:
     """Stores what is new in some files; see `ExchangeCommands.import_facts`."""
-    files = [file for path in paths for file in _read(path, relations, skip_invalid)]
+    with at_most(most_bytes):
+        files = [file for path in paths for file in _read(path, relations, skip_invalid)]
     with store.writing() as connection:
         return ingest.ingest(connection, files)
 
@@ -28,6 +32,7 @@ def _read(path: Path, relations: Sequence[str], skip_invalid: bool) -> list[Fact
     if not path.is_file():
         found = "a folder, and only files are imported" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {found}. A folder is read by: {call('facts.ingest', path)}")
+    require_size(path)
     if description_path(path).exists():
         read_description(
             path,

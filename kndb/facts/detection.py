@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from . import counterfact
 from .folders import COMMA_SEPARATED, JSON_LINES, list_files, names, subfolders, suffix
 from .formats import Shape
 from .lines import head_objects, read_head
@@ -53,7 +52,7 @@ def _detect_file(path: Path) -> str:
         return "csv"
     if start == "{":
         return _detect_lines(path)
-    found = _format_of(path, Shape.TABLE, dict.fromkeys(_header(head)))
+    found = _format_of(Shape.TABLE, dict.fromkeys(_header(head)))
     if found is not None:
         return found
     if suffix(path) in JSON_LINES:
@@ -67,7 +66,7 @@ def _detect_document(path: Path, head: str) -> str:
     record = _first_item(head)
     # A record may be longer than what is looked at: then the names in it speak for it.
     fields = record if record is not None else dict.fromkeys(re.findall(r'"(\w+)"\s*:', head))
-    found = _format_of(path, Shape.DOCUMENT, fields)
+    found = _format_of(Shape.DOCUMENT, fields)
     if found is not None:
         return found
     if record is None:
@@ -78,7 +77,7 @@ def _detect_document(path: Path, head: str) -> str:
 def _detect_lines(path: Path) -> str:
     seen: set[str] = set()
     for record in head_objects(path):
-        found = _format_of(path, Shape.LINES, record)
+        found = _format_of(Shape.LINES, record)
         if found is not None:
             return found
         seen.update(record)
@@ -88,9 +87,7 @@ def _detect_lines(path: Path) -> str:
     raise _failed(path, f"JSON objects with the fields {fields}" if seen else "no line with a JSON object")
 
 
-def _format_of(path: Path, shape: Shape, record: Mapping[str, object]) -> str | None:
-    if counterfact.is_easyedit(record):
-        raise counterfact.easyedit_error(path)
+def _format_of(shape: Shape, record: Mapping[str, object]) -> str | None:
     return next((one.name for one in FORMATS if one.recognises(shape, record.keys())), None)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from . import bags, counterfact, csv, jsonl, lama, pararel
+from . import bags, counterfact, csv, easyedit, jsonl, lama, mquake, pararel, ripple_edits, zsre
 from .formats import Format
 
 FORMATS: tuple[Format, ...] = (
+    mquake.FORMAT,
     counterfact.FORMAT,
+    zsre.FORMAT,
+    ripple_edits.FORMAT,
+    easyedit.KNOWEDIT,
+    easyedit.EASYEDIT,
     lama.FORMAT,
     pararel.FORMAT,
     bags.FORMAT,

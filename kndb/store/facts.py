@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from ..advice import Placeholder, call, option
 from ..errors import NotFoundError, UsageError
 from ..records.facts import Fact, Prompt, Relation
+from . import evaluation_prompts
 from .ingest import ingest
 from .numbers import there_are
 
@@ -84,7 +85,7 @@ def find_facts(
 
 
 def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's own name for it
-    """Gives one fact.
+    """Gives one fact, with the number of its evaluation prompts by kind.
 
     Args:
         connection: an open transaction.
@@ -102,7 +103,7 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
         raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with: {call('facts.find')}")
-    return Fact(*row)
+    return Fact(*row, evaluation_prompts.counts(connection, id))
 
 
 def prompts(

@@ -17,7 +17,7 @@ from ..advice import call
 from ..errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
 from .connections import BEGIN, BUSY_TIMEOUT, make_engine, translated_errors
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
 MAGIC = b"SQLite format 3\x00"

@@ -20,6 +20,7 @@ class Kind(Enum):
     TEXTS = "a list of texts"
     SCORES = "a list of [layer, neuron, score]"
     ERRORS = "a list of [layer, error]"
+    OBJECTS = "a list of objects"
 
 
 class Column(NamedTuple):
@@ -79,6 +80,7 @@ FACTS = (
     Column("template", Kind.TEXT),
     Column("held_out", Kind.FLAG),
     Column("sentences", Kind.TEXTS),
+    Column("evaluation", Kind.OBJECTS, optional=True),
     Column("fact", Kind.WHOLE, optional=True),
 )
 """A template or a fact in each row: the project's own lists."""
@@ -98,6 +100,8 @@ def fits(kind: Kind, value: object) -> bool:
         return False
     if kind is Kind.TEXTS:
         return all(isinstance(item, str) for item in value)
+    if kind is Kind.OBJECTS:
+        return all(isinstance(item, dict) for item in value)
     return all(_is_score(item) if kind is Kind.SCORES else _is_error(item) for item in value)
 
 

@@ -42,8 +42,8 @@ def read_file(path: Path, name: str) -> FactFile:
 def _add(name: str, record: Record, number: int, collector: Collector) -> None:
     if "labels" in record and "target_new" not in record:
         raise RecordError(
-            "this is a record of WikiBio ('text', 'labels'), which continues a passage by a sentence; an edit here gives "
-            "a fact another answer, so such records can't be used"
+            "this is a record of WikiBio ('text', 'labels'), which continues a passage by a sentence; an edit here "
+            "gives a fact another answer, so such records can't be used"
         )
     subject = checks.subject(record, "subject")
     wording = worded(checks.text(record, "prompt"), subject)

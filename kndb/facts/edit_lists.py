@@ -108,11 +108,10 @@ def _of_a_word(character: str) -> bool:
 
 def answers(value: object, name: str) -> tuple[str, ...]:
     """Acceptable answers: a text, or a list of texts, or of lists of them; each once and in their order."""
-    found = []
+    found: list[str] = []
     for outer in value if isinstance(value, list) else [value]:
-        for item in outer if isinstance(outer, list) else [outer]:
-            if item is not None and item != "":
-                found.append(checks.clean(item, name))
+        every = outer if isinstance(outer, list) else [outer]
+        found += [checks.clean(item, name) for item in every if item is not None and item != ""]
     return tuple(dict.fromkeys(found))
 
 

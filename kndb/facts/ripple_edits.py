@@ -50,8 +50,8 @@ _FORMS = (
     re.compile(r"The name of the award (?P<subject>.+) won is"),
     re.compile(r"The number of children (?P<subject>.+) has is"),
 )
-"""Forms of sentence whose words give their subjects away. Beside them there is `The … of SUBJECT is`, in which the words
-before `of` are the relation's."""
+"""Forms of sentence whose words give their subjects away. Beside them there is `The … of SUBJECT is`, in which the
+words before `of` are the relation's."""
 _WORDS = {"SEX_OR_GENDER": "gender", "NATIVE_LANGUAGE": "mother tongue", "CAPITAL": "capital city"}
 """Relations that are called otherwise in sentences."""
 

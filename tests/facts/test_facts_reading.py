@@ -20,7 +20,20 @@ LINES = [
 
 
 def test_formats():
-    assert facts.FORMATS == ("auto", "bags", "counterfact", "csv", "jsonl", "lama", "pararel")
+    assert facts.FORMATS == (
+        "auto",
+        "bags",
+        "counterfact",
+        "csv",
+        "easyedit",
+        "jsonl",
+        "knowedit",
+        "lama",
+        "mquake",
+        "pararel",
+        "ripple-edits",
+        "zsre",
+    )
 
 
 def test_unknown_format(write):

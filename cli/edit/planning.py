@@ -41,8 +41,18 @@ TargetsOption = Annotated[
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="Plan an edit for each fact of this .csv or .jsonl file, which has `to`, and `fact` or `relation` and "
-        "`subject`.",
+        help="Plan an edit for each fact of this file: a .csv or .jsonl file with `to`, and `fact` or `relation` and "
+        "`subject`; or a .json file of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
+        show_default=False,
+    ),
+]
+NewAnswersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--new-answers",
+        metavar="FIELD",
+        help="With --facts, take the new answers from this field. zsRE needs it: alt (false answers, as EasyEdit) or "
+        "answers (true ones, as ROME).",
         show_default=False,
     ),
 ]
@@ -56,7 +66,10 @@ NeuronsOption = Annotated[
 ]
 SkipOption = Annotated[
     bool,
-    typer.Option("--skip-unusable", help="With --facts, skip facts for which no edit can be planned."),
+    typer.Option(
+        "--skip-unusable",
+        help="With --facts, skip records that can't be used, and facts for which no edit can be planned.",
+    ),
 ]
 PreviewOption = Annotated[
     bool,
@@ -101,7 +114,12 @@ _ASKED = 40
 
 
 def require_one_way(
-    fact: int | None, to: str | None, facts: Path | None, skip_unusable: bool, part: str | None
+    fact: int | None,
+    to: str | None,
+    facts: Path | None,
+    skip_unusable: bool,
+    part: str | None,
+    new_answers: str | None = None,
 ) -> tuple[int, str] | Path:
     """The fact and its new answer, or the file that has many.
 
@@ -113,6 +131,8 @@ def require_one_way(
             raise UsageError("--fact and --to are both required, or else --facts with a file")
         if skip_unusable:
             raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
+        if new_answers is not None:
+            raise UsageError("--new-answers needs --facts: it names a field of the file")
         return fact, to
     if fact is not None or to is not None:
         raise UsageError("--facts goes without --fact and --to; give the file, or these two")
@@ -187,6 +207,7 @@ def plan_file(
     facts: Path,
     plan: Callable[[int, str, ModelVersion], Draft],
     *,
+    new_answers: str | None,
     skip_unusable: bool,
     preview: bool,
     output: OutputFormat,
@@ -199,12 +220,17 @@ def plan_file(
         model: a registered model.
         facts: the file.
         plan: plans that a fact gets an answer, on the weights in memory.
+        new_answers: the field of the file with the new answers, if it has several that may be meant.
         skip_unusable: pass over facts for which no edit can be planned.
         preview: store nothing.
         output: how to print.
         db: the --db that was given.
     """
-    targets = database.edits.targets(facts)
+    targets = database.edits.targets(facts, new_answers=new_answers, skip_unusable=skip_unusable)
+    for text in targets.left_out[:_NAMED]:
+        note(f"Passed over {text}")
+    if targets.left_out[_NAMED:]:
+        note(f"Passed over {len(targets.left_out) - _NAMED} more records.")
     with progress_bar("Planning", "facts") as tick:
         batch = database.edits.draft_batch(
             model,

@@ -70,7 +70,7 @@ def _fact_parts(found: FactFindings) -> Parts:
 
 
 _SHORT = {
-    "fact": ["id", "relation", "subject", "object", "prompts", "neurons", "share", "consistency"],
+    "fact": ["id", "relation", "subject", "object", "prompts", "evaluation_prompts", "neurons", "share", "consistency"],
     "prompts": ["prompt", "text", "probability", "predicted", "correct", "coarse_set"],
     "votes": ["name", "prompts", "needed", "kept", "mean_score"],
 }

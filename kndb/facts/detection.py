@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from ..advice import call
 from ..errors import InputError
 from .folders import COMMA_SEPARATED, JSON_LINES, list_files, names, subfolders, suffix
 from .formats import Shape
@@ -48,11 +49,14 @@ def _detect_file(path: Path) -> str:
     start = head.lstrip()[:1]
     if start == "[":
         return _detect_document(path, head)
+    header = dict.fromkeys(_header(head))
+    if start != "{":
+        _require_no_targets(path, header)
     if suffix(path) in COMMA_SEPARATED:
         return "csv"
     if start == "{":
         return _detect_lines(path)
-    found = _format_of(Shape.TABLE, dict.fromkeys(_header(head)))
+    found = _format_of(Shape.TABLE, header)
     if found is not None:
         return found
     if suffix(path) in JSON_LINES:
@@ -77,6 +81,7 @@ def _detect_document(path: Path, head: str) -> str:
 def _detect_lines(path: Path) -> str:
     seen: set[str] = set()
     for record in head_objects(path):
+        _require_no_targets(path, record)
         found = _format_of(Shape.LINES, record)
         if found is not None:
             return found
@@ -85,6 +90,15 @@ def _detect_lines(path: Path) -> str:
         return "jsonl"
     fields = ", ".join(sorted(seen))
     raise _failed(path, f"JSON objects with the fields {fields}" if seen else "no line with a JSON object")
+
+
+def _require_no_targets(path: Path, fields: Collection[str]) -> None:
+    """Refuses an own list of new answers: facts that are in a store already, and what edits are to make of them."""
+    if "to" in fields and "object" not in fields and ("fact" in fields or {"relation", "subject"} <= set(fields)):
+        raise InputError(
+            f"{path}: this is a list of new answers for facts that are in a database, and no list of facts; plan edits "
+            f"with: {call('edits.targets', path=path)}"
+        )
 
 
 def _format_of(shape: Shape, record: Mapping[str, object]) -> str | None:

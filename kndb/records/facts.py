@@ -178,9 +178,9 @@ class Relation(Record):
 
 @dataclass(frozen=True)
 class Fact(Record):
-    """A fact ⟨subject, relation, object⟩.
+    """A fact ⟨subject, relation, object⟩, with the number of its prompts, and of its evaluation prompts by kind.
 
-    `evaluation_prompts` has the number of its evaluation prompts by kind where a single fact was asked for.
+    kndb's own questions leave the latter out.
     """
 
     id: int

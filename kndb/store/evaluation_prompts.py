@@ -26,7 +26,10 @@ _ADD_UNNAMED = f"""
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - _COLUMNS is a constant
 _OF_FACT = f"SELECT {_COLUMNS} FROM evaluation_prompt WHERE fact_id = ? ORDER BY id"  # noqa: S608 - a constant
-_COUNTS = "SELECT kind, count(*) FROM evaluation_prompt WHERE fact_id = ? GROUP BY kind ORDER BY min(id)"
+_COUNTS = """
+    SELECT fact_id, kind, count(*) FROM evaluation_prompt WHERE fact_id IN (SELECT value FROM json_each(?))
+    GROUP BY fact_id, kind ORDER BY min(id)
+"""
 
 
 def add(connection: Connection, facts: Iterable[FactRecord], relations: Mapping[str, int]) -> None:
@@ -61,14 +64,17 @@ def of_fact(connection: Connection, fact_id: int) -> list[EvaluationPrompt]:
     return [_record(*row) for row in connection.exec_driver_sql(_OF_FACT, (fact_id,))]
 
 
-def counts(connection: Connection, fact_id: int) -> dict[str, int]:
-    """How many evaluation prompts a fact has, by kind; kinds without any are left out.
+def counts(connection: Connection, fact_ids: Iterable[int]) -> dict[int, dict[str, int]]:
+    """How many evaluation prompts facts have, by kind; facts and kinds without any are left out.
 
     Args:
         connection: an open transaction.
-        fact_id: the fact's number.
+        fact_ids: the facts' numbers.
     """
-    return {str(row[0]): int(row[1]) for row in connection.exec_driver_sql(_COUNTS, (fact_id,))}
+    found: dict[int, dict[str, int]] = {}
+    for fact, kind, number in connection.exec_driver_sql(_COUNTS, (json.dumps(list(fact_ids)),)):
+        found.setdefault(fact, {})[kind] = number
+    return found
 
 
 def needs_as_json(prompt: EvaluationPrompt) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
         raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with: {call('facts.find')}")
-    return Fact(*row, evaluation_prompts.counts(connection, id))
+    return Fact(*row, evaluation_prompts.counts(connection, [id]).get(id, {}))
 
 
 def prompts(

@@ -240,7 +240,7 @@ def plan_file(
             progress=tick,
         )
     for one in batch.unusable:
-        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.reason}")
+        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.text}")
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
         planned = [as_row(row) for row in database.edits.preview_batch(batch)]
@@ -249,7 +249,8 @@ def plan_file(
         return
     edits = database.edits.add_batch(batch)
     note(
-        f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
+        f"Planned {'1 edit' if len(edits) == 1 else f'{len(edits)} edits, each on the ones before it'}; not applied. "
+        f"Apply {'it' if len(edits) == 1 else 'them'} with: "
         f"{call('edits.apply_all', number_ranges([edit.id for edit in edits]).split())}"
     )
     rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]

@@ -45,6 +45,10 @@ def fact(
         found = database.query.fact(number, refinement=chosen.refinement, nearest=nearest)
     note_refinement(chosen)
     note(f"Fact {number} {found.fact.title}.")
+    kinds = found.fact.evaluation_prompts
+    if kinds:
+        listed = ", ".join(f"{count} for {kind}" for kind, count in kinds.items())
+        note(f"Its evaluation prompts, which only `kndb edit eval` asks: {listed}.")
     above = [prompt for prompt in found.prompts if prompt.above_tolerance]
     if above:
         than = "the tolerance of " if found.tolerance_asked else ""
@@ -70,7 +74,7 @@ def _fact_parts(found: FactFindings) -> Parts:
 
 
 _SHORT = {
-    "fact": ["id", "relation", "subject", "object", "prompts", "evaluation_prompts", "neurons", "share", "consistency"],
+    "fact": ["id", "relation", "subject", "object", "prompts", "neurons", "share", "consistency"],
     "prompts": ["prompt", "text", "probability", "predicted", "correct", "coarse_set"],
     "votes": ["name", "prompts", "needed", "kept", "mean_score"],
 }

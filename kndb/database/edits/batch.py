@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ...advice import option
+from ...advice import for_python, option
 from ...editing.objects.slots import apply_object
 from ...errors import EditError, UsageError, VersionMovedError
 from ...models.answers import batched_log_probabilities
@@ -47,10 +47,20 @@ class Target:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A target for which no edit can be planned, and why."""
+    """A target for which no edit can be planned, and why.
+
+    Attributes:
+        target: the target.
+        text: the reason, with the marks of `kndb.advice`.
+    """
 
     target: Target
-    reason: str
+    text: str
+
+    @property
+    def reason(self) -> str:
+        """The reason, as Python says it."""
+        return for_python(self.text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +135,7 @@ def draft_batch(
         try:
             draft = plan(target, version)
         except EditError as error:
-            unusable.append(Unusable(target, str(error)))
+            unusable.append(Unusable(target, error.text))
         else:
             apply_object(parameters, draft.content)
             drafts.append(draft)
@@ -133,7 +143,7 @@ def draft_batch(
         if progress is not None:
             progress(done, len(targets))
     if unusable and not (skip_unusable and drafts):
-        reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.reason}" for one in unusable]
+        reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.text}" for one in unusable]
         hint = f"; or pass over them with {option('skip_unusable', True)}" if drafts else ""
         raise EditError(
             f"no edit can be planned for {len(unusable)} of {len(targets)} facts, so none was stored: "

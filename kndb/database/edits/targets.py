@@ -112,7 +112,7 @@ def _of_edit_list(store: Store, path: Path, field: str | None, skip_unusable: bo
     if rejected and not skip_unusable:
         raise _unreadable(rejected)
     _check_field(path, [edit for _, edit in asked], field)
-    left_out = [line.text for line in rejected]
+    left_out = [str(line) for line in rejected]
     numbers = _numbers(store)
     found: dict[tuple[int, str], Target] = {}
     missing: list[str] = []

@@ -18,11 +18,11 @@ from ..models import ModelVersion
 
 LEFT_OUT = {
     **SKIP_REASONS,
-    "of-another-new-answer": "it holds for another new answer than this edit's",
-    "of-further-edits": "it holds only with further edits, which are not in the version that was edited",
-    "not-known-before": "the model did not know before the edit what the prompt takes for known",
-    "no-answer-named": "its source names no answer",
-    "attributed": "it is one of the fact's attributed prompts",
+    "of-another-new-answer": "the answers hold for another new answer than this edit's",
+    "of-further-edits": "the answers hold only with further edits, which are not in the version that was edited",
+    "not-known-before": "the model did not know before the edit what is taken for known",
+    "no-answer-named": "the source names no answer",
+    "attributed": "the fact has the same text among its attributed prompts",
 }
 """Each reason for which an edit is not measured on an evaluation prompt, in words."""
 

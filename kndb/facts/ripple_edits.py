@@ -56,6 +56,10 @@ _WORDS = {"SEX_OR_GENDER": "gender", "NATIVE_LANGUAGE": "mother tongue", "CAPITA
 """Relations that are called otherwise in sentences."""
 
 
+_LONGEST = 1000
+"""Letters of a sentence whose form is looked at: the time that takes grows with their square."""
+
+
 @dataclass(frozen=True)
 class _Sentence:
     """An edit's sentence without its object, and the object before and after it."""
@@ -137,6 +141,8 @@ def _apart(before: list[str], after: list[str]) -> tuple[str, str, str]:
 
 def _subject(begin: str, relation: str) -> str | None:
     """The subject of a sentence without its object; None where its form leaves doubts."""
+    if len(begin) > _LONGEST:
+        return None
     words = _WORDS.get(relation, relation.lower().replace("_", " "))
     of = re.compile(rf"The (?:names? of the )?{re.escape(words)}(?:e?s)? of (?P<subject>.+) (?:is|are)", re.IGNORECASE)
     found = {match["subject"] for form in (of, *_FORMS) if (match := form.fullmatch(begin))}

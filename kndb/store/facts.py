@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sqlalchemy import Connection, text
 
@@ -103,7 +104,7 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
         raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with: {call('facts.find')}")
-    return Fact(*row, evaluation_prompts.counts(connection, [id]).get(id, {}))
+    return replace(Fact(*row), evaluation_prompts=evaluation_prompts.counts(connection, [id]).get(id, {}))
 
 
 def prompts(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kndb import facts
 from kndb.errors import InputError
@@ -399,7 +404,42 @@ def test_a_bad_record_is_rejected_by_its_number(write_json, bad, reason):
     assert f"list.json:1: {reason}" in str(caught.value)
 
 
-@pytest.mark.parametrize("record", [ZSRE, KNOWEDIT, EASYEDIT, MQUAKE, RIPPLE], ids=lambda one: next(iter(one)))
+SAMPLES = {"zsre": ZSRE, "knowedit": KNOWEDIT, "easyedit": EASYEDIT, "mquake": MQUAKE, "ripple-edits": RIPPLE}
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.text("a[XY]{} \0\ud800", max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["prompt", "str", "a"]), inner),
+    max_leaves=6,
+)
+
+
+def damaged(record, data):
+    """The record with something else at one place of it, however deep."""
+    if isinstance(record, dict) and record and data.draw(st.booleans()):
+        name = data.draw(st.sampled_from(sorted(record)))
+        return {**record, name: damaged(record[name], data)}
+    if isinstance(record, list) and record and data.draw(st.booleans()):
+        place = data.draw(st.integers(0, len(record) - 1))
+        return [*record[:place], damaged(record[place], data), *record[place + 1 :]]
+    return data.draw(ANYTHING)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(SAMPLES)), st.data())
+def test_whatever_stands_in_a_record_is_read_or_rejected(name, data):
+    bad = damaged(SAMPLES[name], data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "list.json")
+        path.write_text(json.dumps([SAMPLES[name], bad]), encoding="utf-8")
+        (file,) = facts.read(path, name, skip_invalid=True)
+    assert {line.line for line in file.rejected} <= {2}
+    for fact in file.facts:
+        assert fact.edit.answers
+        for prompt in fact.evaluation:
+            assert prompt.text.count("[Y]") == 1
+            assert prompt.text.encode("utf-8")
+
+
+@pytest.mark.parametrize("record", SAMPLES.values(), ids=SAMPLES)
 def test_as_json_lines_they_are_named_and_refused(write, record):
     with pytest.raises(InputError, match=r"must be a JSON list of"):
         facts.read(write("list.jsonl", [record, record]))

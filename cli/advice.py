@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.revert": Command("edit revert", ("edit",)),
     "edits.revert_all": Command("edit revert", ("edits",)),
     "edits.revert_cascade": Command("edit revert --cascade", ("edit",)),
+    "edits.targets": Command("edit optimize --model NAME", (), {"path": "facts"}),
     "exchange.import_facts": Command("import facts", ("paths",)),
     "exchange.import_neurons": Command("import neurons", ("paths",)),
     "exchange.import_scores": Command("import scores", ("path",)),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import DatabaseOption, FormatOption, RelationsOption, open_or_create
 from .output import OutputFormat, as_row, note, print_record
+
+if TYPE_CHECKING:
+    from kndb.records.facts import FactFile
 
 
 def ingest(
@@ -57,7 +62,7 @@ def ingest(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Read fact lists and store what is new: all of it, or nothing.
+    """Read fact lists and store what is new: all of it, or nothing. Of lists of edits, the facts as they are.
 
     Example: kndb ingest data/facts
     """
@@ -68,9 +73,28 @@ def ingest(
     files = read_files(paths, input_format, relation or [], skip_invalid, size, language or [])
     with open_or_create(db) as database:
         report = database.facts.store_files(files, prompts)
+        models = [model.name for model in database.models.all()]
     for line in report.rejected:
         note(f"Left out: {line}")
     summary = as_row(report)
     if output is not OutputFormat.JSON:
         summary["rejected"] = len(report.rejected)
     print_record(summary, output)
+    edits = [file for file in files if any(fact.edit is not None for fact in file.facts)]
+    if edits:
+        note(_not_applied(edits, report.new_answers, models, db))
+
+
+def _not_applied(files: Sequence[FactFile], count: int, models: Sequence[str], db: str | None) -> str:
+    """Says that the new answers of lists of edits are not used, and the command that uses those of the first."""
+    fields = {field: None for file in files[:1] for fact in file.facts if fact.edit for field in fact.edit.answers}
+    words = ["kndb", "edit", "optimize", "--model", models[0] if len(models) == 1 else "NAME"]
+    words += ["--facts", files[0].source]
+    words += ["--new-answers", next(iter(fields))] if len(fields) > 1 else []
+    words += ["--db", db] if db else []
+    other = f" (new answers may also be those of {', '.join(list(fields)[1:])})" if len(fields) > 1 else ""
+    facts = "1 fact" if count == 1 else f"{count} facts"
+    return (
+        f"New answers of {facts} were not applied{other}. Once the facts are attributed, plan edits with: "
+        f"{shlex.join(words)}"
+    )

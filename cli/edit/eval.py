@@ -25,14 +25,27 @@ from .planning import FLIP_COLUMNS
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
 
 
+_FLIPS_OF_PROMPTS = ["fact", "subject", "prompt", "old_answer", "new_answer"]
+"""Columns of the table of flips without --wide, where evaluation prompts are among them."""
+
+
 _TOKENS = 50
 
 
-_SHARES = ("accuracy", "change_rate", "efficacy", "neighbourhood", "paraphrase", "success_rate", "unchanged")
+_SHARES = (
+    "accuracy",
+    "change_rate",
+    "efficacy",
+    "neighbourhood",
+    "paraphrase",
+    "right_above_new",
+    "success_rate",
+    "unchanged",
+)
 """How the measures begin that are shares."""
 
 
-_GROUPS = ("own", "own_held_out", "intra", "inter")
+_GROUPS = ("own", "own_held_out", "intra", "inter", "neighbourhood", "attribute", "locality", "portability")
 
 
 def evaluate(
@@ -85,15 +98,20 @@ def evaluate(
     found: Any = evaluation.measures
     note(
         f"Evaluation {evaluation.id} of edit {edit}: {evaluation.version_before} → {evaluation.version_after}. "
-        "Low and high: 95 % intervals over facts."
+        "Low and high: 95 % intervals over facts; of evaluation prompts, over prompts."
     )
     flips = found["flips"]
-    count, prompts = len({flip["fact"] for flip in flips}), sum(flip["prompts"] for flip in flips)
+    of_facts = [flip for flip in flips if flip["prompt"] is None]
+    count, prompts = len({flip["fact"] for flip in of_facts}), sum(flip["prompts"] for flip in of_facts)
+    further = len(flips) - len(of_facts)
+    also = f", and to {further} evaluation prompts" if further else ""
     hint = "" if list_flips or not flips else "; name them with --list-flips"
-    note(f"Other answers that the edit changed: to {prompts} prompts of {count} facts{hint}.")
+    note(f"Other answers that the edit changed: to {prompts} prompts of {count} facts{also}{hint}.")
+    for text in _left_out(found.get("left_out", {})):
+        note(text)
     parts: dict[str, tuple[list[dict[str, Any]], list[str]]] = {"measures": (list(_measures(found)), _MEASURE_COLUMNS)}
     if list_flips:
-        parts["flips"] = (flips, FLIP_COLUMNS)
+        parts["flips"] = (flips, [*FLIP_COLUMNS, "prompt"])
     if generate:
         made = found["generated"]
         note(
@@ -104,7 +122,18 @@ def evaluate(
     if len(parts) == 1:
         print_rows(*parts["measures"], output)
     else:
-        print_parts(parts, output, [*parts][1] if output is OutputFormat.CSV else None)
+        short = {"flips": _FLIPS_OF_PROMPTS if further else FLIP_COLUMNS}
+        print_parts(parts, output, [*parts][1] if output is OutputFormat.CSV else None, short=short)
+
+
+def _left_out(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Says which evaluation prompts were not asked, and why."""
+    from kndb.database.edits.asked_prompts import LEFT_OUT
+
+    for kind, reasons in counts.items():
+        for reason, count in reasons.items():
+            prompts = f"1 prompt for {kind} was" if count == 1 else f"{count} prompts for {kind} were"
+            yield f"{prompts} not asked: {LEFT_OUT[reason]}."
 
 
 def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ from .planning import (
     FactOption,
     FlipsOption,
     NeuronsOption,
+    NewAnswersOption,
     PreviewOption,
     PreviewPartOption,
     SkipOption,
@@ -47,6 +48,7 @@ def optimize(
     fact: FactOption = None,
     to: ToOption = None,
     facts: TargetsOption = None,
+    new_answers: NewAnswersOption = None,
     skip_unusable: SkipOption = False,
     steps: Annotated[int, typer.Option("--steps", help="Take at most so many gradient steps.")] = 60,
     learning_rate: Annotated[
@@ -104,7 +106,7 @@ def optimize(
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part)
+    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     settings = OptimizeSettings(
         steps=steps,
@@ -134,7 +136,17 @@ def optimize(
             )
 
         if isinstance(one, Path):
-            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)
+            plan_file(
+                database,
+                model,
+                one,
+                plan,
+                new_answers=new_answers,
+                skip_unusable=skip_unusable,
+                preview=preview,
+                output=output,
+                db=db,
+            )
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)

@@ -41,8 +41,18 @@ TargetsOption = Annotated[
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="Plan an edit for each fact of this .csv or .jsonl file, which has `to`, and `fact` or `relation` and "
-        "`subject`.",
+        help="Plan an edit for each fact of this file: a .csv or .jsonl file with `to`, and `fact` or `relation` and "
+        "`subject`; or a .json file of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
+        show_default=False,
+    ),
+]
+NewAnswersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--new-answers",
+        metavar="FIELD",
+        help="With --facts, take the new answers from this field. zsRE needs it: alt (false answers, as EasyEdit) or "
+        "answers (true ones, as ROME).",
         show_default=False,
     ),
 ]
@@ -56,7 +66,10 @@ NeuronsOption = Annotated[
 ]
 SkipOption = Annotated[
     bool,
-    typer.Option("--skip-unusable", help="With --facts, skip facts for which no edit can be planned."),
+    typer.Option(
+        "--skip-unusable",
+        help="With --facts, skip records that can't be used, and facts for which no edit can be planned.",
+    ),
 ]
 PreviewOption = Annotated[
     bool,
@@ -101,7 +114,12 @@ _ASKED = 40
 
 
 def require_one_way(
-    fact: int | None, to: str | None, facts: Path | None, skip_unusable: bool, part: str | None
+    fact: int | None,
+    to: str | None,
+    facts: Path | None,
+    skip_unusable: bool,
+    part: str | None,
+    new_answers: str | None = None,
 ) -> tuple[int, str] | Path:
     """The fact and its new answer, or the file that has many.
 
@@ -113,6 +131,8 @@ def require_one_way(
             raise UsageError("--fact and --to are both required, or else --facts with a file")
         if skip_unusable:
             raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
+        if new_answers is not None:
+            raise UsageError("--new-answers needs --facts: it names a field of the file")
         return fact, to
     if fact is not None or to is not None:
         raise UsageError("--facts goes without --fact and --to; give the file, or these two")
@@ -187,6 +207,7 @@ def plan_file(
     facts: Path,
     plan: Callable[[int, str, ModelVersion], Draft],
     *,
+    new_answers: str | None,
     skip_unusable: bool,
     preview: bool,
     output: OutputFormat,
@@ -199,12 +220,17 @@ def plan_file(
         model: a registered model.
         facts: the file.
         plan: plans that a fact gets an answer, on the weights in memory.
+        new_answers: the field of the file with the new answers, if it has several that may be meant.
         skip_unusable: pass over facts for which no edit can be planned.
         preview: store nothing.
         output: how to print.
         db: the --db that was given.
     """
-    targets = database.edits.targets(facts)
+    targets = database.edits.targets(facts, new_answers=new_answers, skip_unusable=skip_unusable)
+    for text in targets.left_out[:_NAMED]:
+        note(f"Passed over {text}")
+    if targets.left_out[_NAMED:]:
+        note(f"Passed over {len(targets.left_out) - _NAMED} more records.")
     with progress_bar("Planning", "facts") as tick:
         batch = database.edits.draft_batch(
             model,
@@ -214,7 +240,7 @@ def plan_file(
             progress=tick,
         )
     for one in batch.unusable:
-        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.reason}")
+        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.text}")
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
         planned = [as_row(row) for row in database.edits.preview_batch(batch)]
@@ -223,7 +249,8 @@ def plan_file(
         return
     edits = database.edits.add_batch(batch)
     note(
-        f"Planned {len(edits)} edits, each on the ones before it; not applied. Apply them with: "
+        f"Planned {'1 edit' if len(edits) == 1 else f'{len(edits)} edits, each on the ones before it'}; not applied. "
+        f"Apply {'it' if len(edits) == 1 else 'them'} with: "
         f"{call('edits.apply_all', number_ranges([edit.id for edit in edits]).split())}"
     )
     rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]

@@ -17,6 +17,7 @@ from .planning import (
     FactOption,
     FlipsOption,
     NeuronsOption,
+    NewAnswersOption,
     PreviewOption,
     PreviewPartOption,
     SkipOption,
@@ -38,6 +39,7 @@ def update(
     fact: FactOption = None,
     to: ToOption = None,
     facts: TargetsOption = None,
+    new_answers: NewAnswersOption = None,
     skip_unusable: SkipOption = False,
     rule: Annotated[
         str,
@@ -90,7 +92,7 @@ def update(
 
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part)
+    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers)
     settings = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     said: set[str] = set()
@@ -101,7 +103,17 @@ def update(
             return database.edits.drafts.update(model, number, answer, settings, refinement=chosen, on=on)
 
         if isinstance(one, Path):
-            plan_file(database, model, one, plan, skip_unusable=skip_unusable, preview=preview, output=output, db=db)
+            plan_file(
+                database,
+                model,
+                one,
+                plan,
+                new_answers=new_answers,
+                skip_unusable=skip_unusable,
+                preview=preview,
+                output=output,
+                db=db,
+            )
         else:
             finish_plan(database, plan(*one), preview, part, output, db, list_flips=list_flips)
 

@@ -45,6 +45,10 @@ def fact(
         found = database.query.fact(number, refinement=chosen.refinement, nearest=nearest)
     note_refinement(chosen)
     note(f"Fact {number} {found.fact.title}.")
+    kinds = found.fact.evaluation_prompts
+    if kinds:
+        listed = ", ".join(f"{count} for {kind}" for kind, count in kinds.items())
+        note(f"Its evaluation prompts, which only `kndb edit eval` asks: {listed}.")
     above = [prompt for prompt in found.prompts if prompt.above_tolerance]
     if above:
         than = "the tolerance of " if found.tolerance_asked else ""

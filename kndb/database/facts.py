@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..advice import call, option
@@ -12,6 +13,7 @@ from ..facts import MOST_BYTES as MOST_BYTES
 from ..facts import at_most, read
 from ..records.display import Rows
 from ..records.facts import Fact, FactFile, IngestReport, Relation
+from ..store import evaluation_prompts
 from ..store import facts as store_facts
 from ..store import ingest as store_ingest
 from ..store.engine import Store
@@ -80,7 +82,9 @@ class FactCommands:
         if limit is not None and limit < 1:
             raise UsageError(f"{option('limit')} must be at least 1 (got {limit})")
         with self._store.reading() as connection:
-            return Rows(store_facts.find_facts(connection, relations, subject, object_, limit), Fact)
+            found = store_facts.find_facts(connection, relations, subject, object_, limit)
+            counts = evaluation_prompts.counts(connection, [fact.id for fact in found])
+            return Rows([replace(fact, evaluation_prompts=counts.get(fact.id, {})) for fact in found], Fact)
 
     def get(self, fact_id: int) -> Fact:
         """One fact.

@@ -21,6 +21,7 @@ class Kind(Enum):
     TEXTS = "a list of texts"
     SCORES = "a list of [layer, neuron, score]"
     ERRORS = "a list of [layer, error]"
+    OBJECTS = "a list of objects"
 
 
 class Column(NamedTuple):
@@ -80,6 +81,7 @@ FACTS = (
     Column("template", Kind.TEXT),
     Column("held_out", Kind.FLAG),
     Column("sentences", Kind.TEXTS),
+    Column("evaluation", Kind.OBJECTS, optional=True),
     Column("fact", Kind.WHOLE, optional=True),
 )
 """A template or a fact in each row: the project's own lists."""
@@ -99,6 +101,8 @@ def fits(kind: Kind, value: object) -> bool:
         return False
     if kind is Kind.TEXTS:
         return all(_is_text(item) for item in value)
+    if kind is Kind.OBJECTS:
+        return all(isinstance(item, dict) for item in value)
     return all(_is_entry(item, 3 if kind is Kind.SCORES else 2) for item in value)
 
 

@@ -66,7 +66,7 @@ def _cell(column: Column, value: Any) -> str:
         return ""
     if column.kind is Kind.TEXT:
         return str(value)
-    if column.kind in (Kind.TEXTS, Kind.SCORES, Kind.ERRORS):
+    if column.kind in (Kind.TEXTS, Kind.SCORES, Kind.ERRORS, Kind.OBJECTS):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return json.dumps(value)
 

@@ -1,7 +1,8 @@
-"""Tables as Parquet, by pyarrow. Numbers are 64 bits wide, scores a list of structs."""
+"""Tables as Parquet, by pyarrow. Numbers are 64 bits wide, scores a list of structs, lists of objects a JSON text."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -72,7 +73,7 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
 
 
 def _row(path: Path, number: int, columns: Sequence[Column], record: Row) -> Row:
-    row = {column.name: _unpacked(column.kind, record.get(column.name)) for column in columns}
+    row = {column.name: _unpacked(path, column, record.get(column.name)) for column in columns}
     for column in columns:
         value = row[column.name]
         if value is not None and not fits(column.kind, value):
@@ -87,6 +88,7 @@ def _type(arrow: Any, kind: Kind) -> Any:
         Kind.WHOLE: arrow.int64(),
         Kind.NUMBER: arrow.float64(),
         Kind.FLAG: arrow.bool_(),
+        Kind.OBJECTS: arrow.string(),
         Kind.TEXTS: arrow.list_(arrow.string()),
         Kind.SCORES: arrow.list_(score),
         Kind.ERRORS: arrow.list_(arrow.struct([("layer", arrow.int32()), ("error", arrow.float64())])),
@@ -94,15 +96,30 @@ def _type(arrow: Any, kind: Kind) -> Any:
 
 
 def _packed(kind: Kind, value: Any) -> Any:
+    if kind is Kind.OBJECTS and value is not None:
+        return json.dumps(value, ensure_ascii=False)
     if kind not in _PARTS or value is None:
         return value
     return [dict(zip(_PARTS[kind], item, strict=True)) for item in value]
 
 
-def _unpacked(kind: Kind, value: Any) -> Any:
+def _unpacked(path: Path, column: Column, value: Any) -> Any:
+    kind = column.kind
+    if kind is Kind.OBJECTS and value is not None:
+        return _objects(path, column, value)
     if kind not in _PARTS or value is None:
         return value
     return [None if item is None else [item[name] for name in _PARTS[kind]] for item in value]
+
+
+def _objects(path: Path, column: Column, text: str) -> Any:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if value is None or not fits(column.kind, value):
+        raise InputError(f"{path}: {column.name!r} must be {column.kind.value}, as JSON (got {text[:60]!r})")
+    return value
 
 
 def _pyarrow() -> tuple[Any, Any]:

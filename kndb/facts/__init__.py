@@ -4,7 +4,8 @@
 file (or per pair of files). A line that can't be used is never dropped in silence: it stops the reading, or,
 with `skip_invalid`, it is listed in `FactFile.rejected` with the reason.
 
-One file per format: `jsonl`, `csv`, `pararel`, `lama`, `bags`, `counterfact`. They share `content` (a file's
+One file per format: `jsonl`, `csv`, `pararel`, `lama`, `bags`, and the lists of edits `counterfact`, `zsre`, `mquake`,
+`easyedit` and `ripple_edits`, which have `edit_lists` in common. They share `content` (a file's
 bytes, unpacked and bounded), `lines` (bytes to lines), `checks` (what a field must be), `collector` (what has been
 read so far) and `own` (the record that the project's own JSON lines and CSV have in common). `texts` reads something
 else: texts about facts, for experiments.

@@ -119,6 +119,23 @@ def cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+def items(record: Record, name: str) -> Sequence[object]:
+    """Returns a field that may be missing or null and holds a list otherwise."""
+    value = record.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise RecordError(f"{name!r} must be a list (got {kind(value)})")
+    return value
+
+
+def an_object(value: object, name: str) -> Record:
+    """Returns a value that must be an object."""
+    if not isinstance(value, dict):
+        raise RecordError(f"{name!r} must be an object (got {kind(value)})")
+    return value
+
+
 def kind(value: object) -> str:
     """Names the JSON type of a value."""
     if value is None:

@@ -1,38 +1,30 @@
-"""CounterFact: a list of records, each a true fact with a false one to put in its place, and prompts.
+"""CounterFact as ROME publishes it: a list of records, each a true fact with a false one to put in its place.
 
-Read are the true fact, its rewrite prompt (also as a template of the relation) and its paraphrases. The false
-target and the neighbourhood, attribute and generation prompts are left out.
+Read are the true fact with its rewrite prompt (also as a template of the relation), the false object as new answer, and
+all further prompts: they only measure edits, as CounterFact's own scores are over paraphrases that no edit saw.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InputError
-from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord
+from ..records.facts import (
+    ATTRIBUTE,
+    GENERATION,
+    NEIGHBOURHOOD,
+    PARAPHRASE,
+    EvaluationPrompt,
+    FactFile,
+    FactRecord,
+    RequestedEdit,
+)
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
+from .edit_lists import prompts, read_cases, with_hole
 from .formats import Format
-from .lines import read_document
-from .prompts import fill
 
-_HOLE = "{}"
 _EXPECTED = "a JSON list of CounterFact records with case_id, requested_rewrite, paraphrase_prompts"
-_EASYEDIT = ("prompt", "target_new", "ground_truth")
-
-
-def is_easyedit(record: Record) -> bool:
-    """Tells whether a record is one of EasyEdit's flat CounterFact."""
-    return "requested_rewrite" not in record and all(name in record for name in _EASYEDIT)
-
-
-def easyedit_error(path: Path) -> InputError:
-    """Returns the error that says EasyEdit's flat CounterFact is another format."""
-    return InputError(
-        f"{path}: this is EasyEdit's flat CounterFact (fields {', '.join(_EASYEDIT)}), which names no relation; give "
-        f"{_EXPECTED}, as ROME publishes it"
-    )
 
 
 def read_file(path: Path) -> FactFile:
@@ -45,49 +37,52 @@ def read_file(path: Path) -> FactFile:
         A fact and a template per record; the line of a rejected record is its 1-based number.
 
     Raises:
-        InputError: if the file is no JSON list, or is EasyEdit's flat CounterFact.
+        InputError: if the file is no JSON list.
     """
-    records = read_document(path, _EXPECTED)
-    if not isinstance(records, list):
-        raise InputError(f"{path}: it must be {_EXPECTED} (got {checks.kind(records)})")
-    if records and isinstance(records[0], dict) and is_easyedit(records[0]):
-        raise easyedit_error(path)
-    collector = Collector(path)
-    for number, record in enumerate(records, 1):
-        with collector.rejecting(path, number):
-            _add(record, collector)
-    return collector.finish()
+    return read_cases(path, _EXPECTED, _add)
 
 
-def _add(record: object, collector: Collector) -> None:
-    if not isinstance(record, dict):
-        raise RecordError(f"each record must be an object of CounterFact (got {checks.kind(record)})")
+def case_number(record: Record) -> str:
+    """A case's `case_id`."""
     case = checks.identifier(record, "case_id")
     if case is None:
         raise RecordError("'case_id' is missing; it must be a number")
+    return case
+
+
+def _add(record: Record, number: int, collector: Collector) -> None:
+    case = case_number(record)
     rewrite = checks.nested(record, "requested_rewrite")
     relation = checks.text(rewrite, "relation_id")
     subject = checks.subject(rewrite, "subject")
     answer = checks.text(checks.nested(rewrite, "target_true"), "str")
-    template = _template(rewrite)
-    prompts = [fill(template, subject), *_paraphrases(record)]
-    external_id = f"counterfact-{case}"
-    collector.fact(FactRecord(relation, subject, answer, external_id, tuple(dict.fromkeys(prompts))))
+    template, prompt = with_hole(rewrite, subject)
+    new = _new_answer(rewrite)
+    evaluation = (
+        *prompts(record, "paraphrase_prompts", PARAPHRASE),
+        *prompts(record, "neighborhood_prompts", NEIGHBOURHOOD, (answer,)),
+        *(() if new is None else prompts(record, "attribute_prompts", ATTRIBUTE, (new,))),
+        *_continued(record),
+    )
+    edit = None if new is None else RequestedEdit(number, {"target_new": new})
+    fact = FactRecord(relation, subject, answer, f"counterfact-{case}", (prompt,), evaluation, edit)
+    collector.fact(fact)
     collector.template(relation, template)
 
 
-def _template(rewrite: Record) -> str:
-    prompt = checks.text(rewrite, "prompt")
-    checks.no_slots(prompt, "prompt")
-    checks.once(prompt, _HOLE, "prompt")
-    return f"{prompt.replace(_HOLE, SUBJECT_SLOT)} {BLANK}"
+def _new_answer(rewrite: Record) -> str | None:
+    """The false object; a list that was cut down to the true facts has none."""
+    if rewrite.get("target_new") is None:
+        return None
+    return checks.text(checks.nested(rewrite, "target_new"), "str")
 
 
-def _paraphrases(record: Record) -> list[str]:
-    prompts = checks.texts(record, "paraphrase_prompts")
-    for prompt in prompts:
-        checks.no_slots(prompt, "paraphrase")
-    return [f"{prompt} {BLANK}" for prompt in prompts]
+def _continued(record: Record) -> list[EvaluationPrompt]:
+    """Prompts that a model continues as it likes: they have no blank."""
+    texts = checks.texts(record, "generation_prompts")
+    for text in texts:
+        checks.no_slots(text, "generation_prompts")
+    return [EvaluationPrompt(GENERATION, "generation_prompts", text) for text in texts]
 
 
 FORMAT = Format("counterfact", lambda path: [read_file(path)], lambda _, fields: "requested_rewrite" in fields)

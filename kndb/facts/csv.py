@@ -13,7 +13,8 @@ from .folders import TABLES
 from .formats import Format, Shape
 from .tables import Row, Table
 
-_OPTIONAL = ("id", "relation_label", "template", "prompt", "held_out", "sentences")
+_LISTS = {"sentences": "texts", "evaluation": "objects"}
+_OPTIONAL = ("id", "relation_label", "template", "prompt", "held_out", *_LISTS)
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -58,18 +59,19 @@ def _record(cells: Row) -> dict[str, object]:
         record.pop("object", None)
     if "held_out" in record:
         record["held_out"] = _flag(cells["held_out"])
-    if "sentences" in record:
-        record["sentences"] = _list(cells["sentences"])
-        if "subject" in blank:
-            record.pop("subject", None)
+    for name, what in _LISTS.items():
+        if name in record:
+            record[name] = _list(cells[name], name, what)
+    if "sentences" in record and "subject" in blank:
+        record.pop("subject", None)
     return record
 
 
-def _list(cell: str) -> object:
+def _list(cell: str, name: str, what: str) -> object:
     try:
         return json.loads(cell)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"'sentences' must be a JSON list of texts (got {cut(repr(cell))})") from error
+        raise RecordError(f"{name!r} must be a JSON list of {what} (got {cut(repr(cell))})") from error
 
 
 def _flag(cell: str) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..advice import call
 from ..errors import InputError
-from . import counterfact
 from .delimiters import headers
 from .folders import JSON_LINES, TABLES, list_files, names, subfolders, suffix
 from .formats import Shape
@@ -68,7 +67,7 @@ def _detect_document(path: Path, head: str) -> str:
     record = _first_item(head)
     # A record may be longer than what is looked at: then the names in it speak for it.
     fields = record if record is not None else dict.fromkeys(re.findall(r'"(\w+)"\s*:', head))
-    found = _format_of(path, Shape.DOCUMENT, fields)
+    found = _format_of(Shape.DOCUMENT, fields)
     if found is not None:
         return found
     if record is None:
@@ -78,14 +77,17 @@ def _detect_document(path: Path, head: str) -> str:
 
 def _detect_table(path: Path, head: str) -> str | None:
     first = next((line for line in head.split("\n") if line.strip()), "")
-    found = (_format_of(path, Shape.TABLE, dict.fromkeys(names)) for _, names in headers(first))
-    return next((name for name in found if name is not None), None)
+    columns = [dict.fromkeys(names) for _, names in headers(first)]
+    for one in columns:
+        _require_no_targets(path, one)
+    return next((name for one in columns if (name := _format_of(Shape.TABLE, one)) is not None), None)
 
 
 def _detect_lines(path: Path) -> str:
     seen: set[str] = set()
     for record in head_objects(path):
-        found = _format_of(path, Shape.LINES, record)
+        _require_no_targets(path, record)
+        found = _format_of(Shape.LINES, record)
         if found is not None:
             return found
         seen.update(record)
@@ -95,9 +97,16 @@ def _detect_lines(path: Path) -> str:
     raise _failed(path, f"JSON objects with the fields {fields}" if seen else "no line with a JSON object")
 
 
-def _format_of(path: Path, shape: Shape, record: Mapping[str, object]) -> str | None:
-    if counterfact.is_easyedit(record):
-        raise counterfact.easyedit_error(path)
+def _require_no_targets(path: Path, fields: Collection[str]) -> None:
+    """Refuses an own list of new answers: facts that are in a store already, and what edits are to make of them."""
+    if "to" in fields and "object" not in fields and ("fact" in fields or {"relation", "subject"} <= set(fields)):
+        raise InputError(
+            f"{path}: this is a list of new answers for facts that are in a database, and no list of facts; plan edits "
+            f"with: {call('edits.targets', path=path)}"
+        )
+
+
+def _format_of(shape: Shape, record: Mapping[str, object]) -> str | None:
     return next((one.name for one in FORMATS if one.recognises(shape, record.keys())), None)
 
 

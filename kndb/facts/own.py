@@ -6,11 +6,22 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord
-from . import checks
+from . import checks, evaluation_field
 from .checks import Record, RecordError
 from .collector import Collector
 
-FIELDS = ("relation", "subject", "object", "id", "relation_label", "template", "prompt", "held_out", "sentences")
+FIELDS = (
+    "relation",
+    "subject",
+    "object",
+    "id",
+    "relation_label",
+    "template",
+    "prompt",
+    "held_out",
+    "sentences",
+    "evaluation",
+)
 """All fields that are read; others are passed over."""
 
 NAMING_FIELDS = frozenset(("relation", "subject", "object", "template", "prompt"))
@@ -38,7 +49,8 @@ def add(record: Record, collector: Collector) -> None:
     template = _template(given)
     held_out = _held_out(given, template)
     sentences = _sentences(given)
-    if template is None or sentences or "subject" in given or "object" in given:
+    evaluation = evaluation_field.read(given)
+    if template is None or sentences or evaluation or "subject" in given or "object" in given:
         external_id = checks.identifier(given, "id")
         # Without a subject, only an identifier and sentences make a fact of it, as in the paper's bags.
         unnamed = "subject" not in given and external_id is not None and bool(sentences)
@@ -48,6 +60,7 @@ def add(record: Record, collector: Collector) -> None:
             checks.text(given, "object"),
             external_id,
             sentences,
+            evaluation,
         )
         collector.fact(fact)
     if template is not None:

@@ -7,19 +7,28 @@ from . import (
     bear,
     counterfact,
     csv,
+    easyedit,
     json,
     jsonl,
     kamel,
     lama,
     lama_sentences,
     languages,
+    mquake,
     pararel,
     popqa,
+    ripple_edits,
+    zsre,
 )
 from .formats import Format
 
 FORMATS: tuple[Format, ...] = (
+    mquake.FORMAT,
     counterfact.FORMAT,
+    zsre.FORMAT,
+    ripple_edits.FORMAT,
+    easyedit.KNOWEDIT,
+    easyedit.EASYEDIT,
     lama.FORMAT,
     lama_sentences.FORMAT,
     bear.FORMAT,

@@ -29,6 +29,78 @@ class TemplateRecord:
     held_out: bool = False
 
 
+PARAPHRASE, NEIGHBOURHOOD, ATTRIBUTE, LOCALITY, PORTABILITY, GENERATION = EVALUATION_KINDS = (
+    "paraphrase",
+    "neighbourhood",
+    "attribute",
+    "locality",
+    "portability",
+    "generation",
+)
+"""What prompts that only measure edits of a fact ask for: the fact in other words; another subject with the fact's
+object; another subject with the new answer; anything that the edit should leave; what follows from the new answer; a
+text to be continued."""
+
+
+@dataclass(frozen=True)
+class NeededEdit:
+    """A further edit without which an evaluation prompt's answers don't hold: this fact has this new answer."""
+
+    relation: str
+    subject: str
+    to: str
+
+
+@dataclass(frozen=True)
+class NeededAnswer:
+    """A prompt that a model has to answer before an edit, for an evaluation prompt to be asked after it.
+
+    Attributes:
+        text: the prompt, with its blank as `[Y]`.
+        answers: acceptable answers.
+    """
+
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationPrompt:
+    """A prompt that measures edits of a fact and is never attributed.
+
+    Attributes:
+        kind: one of `EVALUATION_KINDS`.
+        axis: what its source calls it, such as `Subject_Aliasing`.
+        text: the prompt, with its blank as `[Y]`; those of kind `generation` have none.
+        answers: acceptable answers; empty if the source names none. Those of kind `paraphrase` have none: their answer
+            is the fact's object, or an edit's new answer.
+        new_object: the edit's new answer under which the answers hold; None if they hold whatever it is.
+        needs_edits: further edits without which they don't hold.
+        needs_answers: what the model has to know before the edit.
+    """
+
+    kind: str
+    axis: str
+    text: str
+    answers: tuple[str, ...] = ()
+    new_object: str | None = None
+    needs_edits: tuple[NeededEdit, ...] = ()
+    needs_answers: tuple[NeededAnswer, ...] = ()
+
+
+@dataclass(frozen=True)
+class RequestedEdit:
+    """The new answer that an edit list gives a fact.
+
+    Attributes:
+        line: where in its file, from 1.
+        answers: each new answer by the name of its field; several where the list leaves open which one is meant.
+    """
+
+    line: int
+    answers: Mapping[str, str] = field(hash=False)
+
+
 @dataclass(frozen=True, slots=True)
 class FactRecord:
     """A fact as a file gives it, with the prompts that the file writes out for it (if any).
@@ -40,6 +112,8 @@ class FactRecord:
         external_id: the source's own identifier, or None.
         prompts: prompts of this fact alone: subject filled in, the blank as `[Y]`. Prompts that come from
             templates are not listed here: they follow from template × fact.
+        evaluation: prompts that only measure edits of this fact.
+        edit: the edit that an edit list asks for; None in lists of facts.
     """
 
     relation: str
@@ -47,6 +121,8 @@ class FactRecord:
     object: str
     external_id: str | None = None
     prompts: tuple[str, ...] = ()
+    evaluation: tuple[EvaluationPrompt, ...] = ()
+    edit: RequestedEdit | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +143,11 @@ class FactFile:
 
 @dataclass(frozen=True)
 class IngestReport(Record):
-    """What an ingest did. `facts_seen` counts every fact read, new or not."""
+    """What an ingest did. `facts_seen` counts every fact read, new or not.
+
+    `new_answers` is the number of facts for which an edit list has a new answer: those are not applied. See
+    `EditCommands.targets`.
+    """
 
     facts_added: int
     facts_seen: int
@@ -76,6 +156,8 @@ class IngestReport(Record):
     relations: int
     rejected: tuple[RejectedLine, ...] = ()
     prompts_blank_last: int = 0
+    evaluation_prompts_added: int = 0
+    new_answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +178,10 @@ class Relation(Record):
 
 @dataclass(frozen=True)
 class Fact(Record):
-    """A fact ⟨subject, relation, object⟩."""
+    """A fact ⟨subject, relation, object⟩, with the number of its prompts, and of its evaluation prompts by kind.
+
+    kndb's own questions leave the latter out.
+    """
 
     id: int
     relation: str
@@ -104,6 +189,7 @@ class Fact(Record):
     object: str
     external_id: str | None = None
     prompts: int = 0
+    evaluation_prompts: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def title(self) -> str:

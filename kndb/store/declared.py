@@ -24,6 +24,7 @@ _TYPES: dict[str, Any] = {
     "float": Double,  # SQLAlchemy 2.0 would say FLOAT, 2.1 DOUBLE
     "dict[str, Any]": JSON,
     "list[int]": JSON,
+    "list[str]": JSON,
 }
 _ANNOTATION = re.compile(r"Mapped\[(?P<type>.+?)(?P<nullable> \| None)?\]")
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..records.facts import Relation
+from . import evaluation_prompts
 from .facts import relations
 
 _NEURONS = """
@@ -108,7 +109,23 @@ def fact_rows(connection: Connection, chosen: Sequence[Relation]) -> Iterator[di
             fact = head if subject is None else {**head, "subject": subject}
             fact = {**fact, "object": object_, "fact": number}
             named = fact if external_id is None else {**fact, "id": external_id}
-            written = json.loads(sentences)
-            yield {**named, "sentences": written} if written else named
+            more = {"sentences": json.loads(sentences), "evaluation": _evaluation(connection, number)}
+            yield {**named, **{name: value for name, value in more.items() if value}}
             for alias in json.loads(aliases):
                 yield {**fact, "id": alias}
+
+
+def _evaluation(connection: Connection, fact_id: int) -> list[dict[str, Any]]:
+    """A fact's evaluation prompts as own lists have them; what a prompt has not is left out."""
+    found = []
+    for prompt in evaluation_prompts.of_fact(connection, fact_id):
+        fields = {
+            "kind": prompt.kind,
+            "axis": prompt.axis,
+            "text": prompt.text,
+            "answers": list(prompt.answers),
+            "new_object": prompt.new_object,
+            "needs": evaluation_prompts.needs_as_json(prompt),
+        }
+        found.append({name: value for name, value in fields.items() if value})
+    return found

@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sqlalchemy import Connection, text
 
 from ..advice import Placeholder, call, option
 from ..errors import NotFoundError, UsageError
 from ..records.facts import SUBJECT_SLOT, Fact, Prompt, Relation
+from . import evaluation_prompts
 from .ingest import ingest
 from .numbers import there_are
 
@@ -85,7 +87,7 @@ def find_facts(
 
 
 def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's own name for it
-    """Gives one fact.
+    """Gives one fact, with the number of its evaluation prompts by kind.
 
     Args:
         connection: an open transaction.
@@ -103,7 +105,7 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
         raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with: {call('facts.find')}")
-    return Fact(*row)
+    return replace(Fact(*row), evaluation_prompts=evaluation_prompts.counts(connection, [id]).get(id, {}))
 
 
 def prompts(

@@ -2,7 +2,8 @@
 
 A relation's prompts are every template filled with every named subject, whichever of the two came first, and
 the prompts that files write out. A prompt that is both belongs to its template, so the order of ingests makes
-no difference. Nothing is ever changed by reading a file again, save a label that was missing.
+no difference. Nothing is ever changed by reading a file again, save a label that was missing. Prompts that only
+measure edits are in a table of their own (`evaluation_prompts`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..advice import Placeholder, option
 from ..errors import InputError, RejectedLine
 from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
 from ..sentences import CLOSING_MARKS
+from . import evaluation_prompts
 
 MOST_PROMPTS = 20_000_000
 """That one ingest may add: some 3 GB in the store. Facts times templates grow much faster than the file they are in."""
@@ -96,14 +98,16 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
     before = _counts(connection)
     relations: dict[str, int] = {}
     rejected: list[RejectedLine] = []
-    seen = 0
+    seen = new_answers = 0
     for file in files:
         relations |= _add_relations(connection, file)
         _add_templates(connection, file, relations)
         _add_facts(connection, file, relations)
         _add_written_prompts(connection, file, relations)
+        evaluation_prompts.add(connection, file.facts, relations)
         rejected += file.rejected
         seen += len(file.facts)
+        new_answers += sum(record.edit is not None for record in file.facts)
     ids = json.dumps(sorted(relations.values()))
     _require_few_prompts(connection, ids, most_prompts)
     connection.exec_driver_sql(_ADD_FILLED_PROMPTS, (ids,))
@@ -116,6 +120,8 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
         relations=len(relations),
         rejected=tuple(rejected),
         prompts_blank_last=int(connection.exec_driver_sql(_COUNT_BLANK_LAST, (ids, _CLOSING)).scalar_one()),
+        evaluation_prompts_added=after["evaluation_prompt"] - before["evaluation_prompt"],
+        new_answers=new_answers,
     )
 
 
@@ -134,7 +140,8 @@ def _require_few_prompts(connection: Connection, ids: str, most: int) -> None:
 
 
 def _counts(connection: Connection) -> dict[str, int]:
-    queries = {table: f"SELECT count(*) FROM {table}" for table in ("fact", "prompt", "template")}  # noqa: S608
+    tables = ("fact", "prompt", "template", "evaluation_prompt")
+    queries = {table: f"SELECT count(*) FROM {table}" for table in tables}  # noqa: S608
     return {table: connection.exec_driver_sql(query).scalar_one() for table, query in queries.items()}
 
 

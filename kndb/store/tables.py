@@ -1,6 +1,7 @@
 """The tables of the store, as SQLAlchemy 2 typed models. `kndb docs schema` documents them for SQL users.
 
-Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out).
+Facts: relation ─< template, relation ─< fact ─< prompt (which names its template unless a file wrote it out). fact ─<
+evaluation_prompt are prompts that only measure edits.
 Results: model ─< run ─< prompt_result ─< score; run ─< refinement ─< knowledge_neuron, which `relation_neuron` sums up;
 run ─< run_fact says which facts it was asked for.
 Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text.
@@ -34,7 +35,12 @@ if TYPE_CHECKING:
         """Base of all tables, as type checkers see them."""
 
         metadata = MetaData(naming_convention=NAMING)
-        type_annotation_map = {dict[str, Any]: JSON(), list[int]: JSON(), float: Double()}  # noqa: RUF012
+        type_annotation_map = {  # noqa: RUF012
+            dict[str, Any]: JSON(),
+            list[int]: JSON(),
+            list[str]: JSON(),
+            float: Double(),
+        }
 
 else:
     from .declared import DeclaredTable, mapped_column
@@ -116,6 +122,53 @@ class PromptRow(Table):
     fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"))
     template_id: Mapped[int | None] = mapped_column(ForeignKey("template.id", ondelete="CASCADE"))
     text: Mapped[str]
+
+
+class EvaluationPromptRow(Table):
+    """A prompt that measures edits of a fact and is never attributed.
+
+    `answers` is a JSON list; `needs` a JSON object of what has to be so for them to hold: `edits`, a list of [relation,
+    subject, new answer], and `answers`, a list of [prompt, [answer, …]].
+    """
+
+    __tablename__ = "evaluation_prompt"
+    __table_args__ = (
+        CheckConstraint(
+            "kind IN ('paraphrase', 'neighbourhood', 'attribute', 'locality', 'portability', 'generation')", name="kind"
+        ),
+        Index(
+            "uq_evaluation_prompt_any_new_object",
+            "fact_id",
+            "kind",
+            "axis",
+            "text",
+            "answers",
+            "needs",
+            unique=True,
+            sqlite_where=sql("new_object IS NULL"),
+        ),
+        Index(
+            "uq_evaluation_prompt_new_object",
+            "fact_id",
+            "kind",
+            "axis",
+            "text",
+            "answers",
+            "needs",
+            "new_object",
+            unique=True,
+            sqlite_where=sql("new_object IS NOT NULL"),
+        ),
+        Index("ix_evaluation_prompt_fact_id", "fact_id"),  # neither partial index finds all of a fact
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fact_id: Mapped[int] = mapped_column(ForeignKey("fact.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    axis: Mapped[str]
+    text: Mapped[str]
+    answers: Mapped[list[str]]
+    new_object: Mapped[str | None]
+    needs: Mapped[dict[str, Any]]
 
 
 class ModelRow(Table):

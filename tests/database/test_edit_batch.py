@@ -223,5 +223,6 @@ def test_facts_are_found_by_number_and_by_name(database, tmp_path):
 def test_lists_that_are_refused(database, tmp_path, rows, error, message):
     with pytest.raises(error, match=message):
         database.edits.targets(lines(tmp_path / "answers.jsonl", *rows))
-    with pytest.raises(InputError, match=r"answers\.txt: the file's name must end in \.csv or \.jsonl"):
+    (tmp_path / "answers.txt").write_text("a fact and an answer", encoding="utf-8")
+    with pytest.raises(InputError, match=r"answers\.txt: this is none of the formats"):
         database.edits.targets(tmp_path / "answers.txt")

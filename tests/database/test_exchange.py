@@ -51,6 +51,8 @@ FACT_CONTENT = {
     "aliases": "SELECT fact_alias.external_id, subject, object FROM fact_alias JOIN fact ON fact.id = fact_id",
     "prompts": "SELECT subject, object, external_id, prompt.text, template.text FROM prompt"
     " JOIN fact ON fact.id = fact_id LEFT JOIN template ON template.id = template_id",
+    "evaluation": "SELECT subject, object, external_id, kind, axis, text, answers, new_object, needs"
+    " FROM evaluation_prompt JOIN fact ON fact.id = fact_id",
 }
 
 
@@ -385,10 +387,20 @@ def test_facts_there_and_back(other, write, write_facts, tmp_path, content, suff
     rewrite = {"prompt": "The mother tongue of {} is", "relation_id": "P103", "subject": "Danielle Darrieux"}
     rewrite |= {"target_true": {"str": "French", "id": "Q150"}, "target_new": {"str": "English", "id": "Q1860"}}
     counterfact = [{"case_id": 0, "requested_rewrite": rewrite, "paraphrase_prompts": ["Darrieux, she spoke"]}]
+    counterfact[0] |= {"neighborhood_prompts": ['Léon "B" spoke'], "generation_prompts": ["Her tongue"]}
+    hop = {"prompt": "{} is in", "relation_id": "P17", "subject": "Uppsala"}
+    edits = [{**one, "target_true": {"str": "a"}, "target_new": {"str": "b"}} for one in (hop, rewrite)]
+    mquake = [{"case_id": 1, "requested_rewrite": edits, "questions": ["Where, then?"], "new_answer": "there"}]
     aliases = [
         {"relation": "P36", "subject": "Korea, South", "object": 'S"eoul', "id": name} for name in (None, "b", "a")
     ]
-    sources = [write("bags.json", bags), write("cf.json", counterfact), small_facts, write_facts(*aliases)]
+    sources = [
+        write("bags.json", bags),
+        write("cf.json", counterfact),
+        write("mquake.json", mquake),
+        small_facts,
+        write_facts(*aliases),
+    ]
     source = other(*sources)
     path = tmp_path / f"facts{suffix}"
     source.exchange.export_facts(path)
@@ -570,7 +582,7 @@ def test_facts_that_are_refused(other, tmp_path, write):
     database = other(write("a.jsonl", json.dumps({"relation": "P1", "subject": "a", "object": "b"})))
     path = tmp_path / "f.csv"
     database.exchange.export_facts(path)
-    path.write_text(path.read_text(encoding="utf-8") + "P1,,c,d,,,,,\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + "P1,,c,d,,,,,,\n", encoding="utf-8")
     before = dump(database)
     with pytest.raises(InputError, match=r"db\.facts\.ingest"):
         database.exchange.import_facts([path])

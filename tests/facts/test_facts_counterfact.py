@@ -6,7 +6,7 @@ import pytest
 
 from kndb import facts
 from kndb.errors import InputError
-from kndb.records.facts import FactRecord, TemplateRecord
+from kndb.records.facts import EvaluationPrompt, RequestedEdit, TemplateRecord
 
 RECORD = {
     "case_id": 0,
@@ -22,16 +22,6 @@ RECORD = {
     "neighborhood_prompts": ["The mother tongue of Léon Blum is"],
     "attribute_prompts": ["J.R.R. Tolkien is a native speaker of"],
     "generation_prompts": ["Danielle Darrieux's mother tongue is"],
-}
-EASYEDIT = {
-    "case_id": 0,
-    "prompt": "The mother tongue of Danielle Darrieux is",
-    "target_new": "English",
-    "subject": "Danielle Darrieux",
-    "ground_truth": "French",
-    "rephrase_prompt": "Danielle Darrieux, a native",
-    "locality_prompt": "The mother tongue of Léon Blum is",
-    "locality_ground_truth": "French",
 }
 
 
@@ -51,28 +41,34 @@ def variant(place, value):
 
 def test_true_fact_prompts_and_template(write_json):
     (file,) = facts.read(write_json("counterfact.json", [RECORD]))
-    assert file.facts == (
-        FactRecord(
-            "P103",
-            "Danielle Darrieux",
-            "French",
-            "counterfact-0",
-            (
-                "The mother tongue of Danielle Darrieux is [Y]",
-                "Hm. Danielle Darrieux, a native [Y]",
-                "Danielle Darrieux spoke the language [Y]",
-            ),
-        ),
+    (fact,) = file.facts
+    assert (fact.relation, fact.subject, fact.object, fact.external_id, fact.prompts) == (
+        "P103",
+        "Danielle Darrieux",
+        "French",
+        "counterfact-0",
+        ("The mother tongue of Danielle Darrieux is [Y]",),
     )
+    assert fact.edit == RequestedEdit(1, {"target_new": "English"})
     assert file.templates == (TemplateRecord("P103", "The mother tongue of [X] is [Y]"),)
     assert file.relations == {"P103": None}
-    assert all(facts.blank_is_last(prompt) for prompt in file.facts[0].prompts)
 
 
-def test_nothing_of_the_false_target_or_the_other_prompts_is_read(write_json):
+def test_all_other_prompts_only_evaluate(write_json):
     (file,) = facts.read(write_json("counterfact.json", [RECORD]))
-    for absent in ("English", "Blum", "Tolkien", "'s mother tongue"):
-        assert absent not in repr(file)
+    assert file.facts[0].evaluation == (
+        EvaluationPrompt("paraphrase", "paraphrase_prompts", "Hm. Danielle Darrieux, a native [Y]"),
+        EvaluationPrompt("paraphrase", "paraphrase_prompts", "Danielle Darrieux spoke the language [Y]"),
+        EvaluationPrompt("neighbourhood", "neighborhood_prompts", "The mother tongue of Léon Blum is [Y]", ("French",)),
+        EvaluationPrompt("attribute", "attribute_prompts", "J.R.R. Tolkien is a native speaker of [Y]", ("English",)),
+        EvaluationPrompt("generation", "generation_prompts", "Danielle Darrieux's mother tongue is"),
+    )
+
+
+def test_without_new_answer_nothing_is_asked_of_it(write_json):
+    (file,) = facts.read(write_json("counterfact.json", [variant("requested_rewrite.target_new", ...)]))
+    assert file.facts[0].edit is None
+    assert "attribute" not in {prompt.kind for prompt in file.facts[0].evaluation}
 
 
 def test_a_subject_with_braces_goes_in_by_position(write_json):
@@ -88,7 +84,7 @@ def test_a_template_shared_by_records_comes_once(write_json):
 
 def test_paraphrases_may_be_missing(write_json):
     (file,) = facts.read(write_json("counterfact.json", [variant("paraphrase_prompts", ...)]))
-    assert len(file.facts[0].prompts) == 1
+    assert "paraphrase" not in {prompt.kind for prompt in file.facts[0].evaluation}
 
 
 BAD = [
@@ -114,10 +110,11 @@ BAD = [
         "the prompt '{} and {}' has 2 {}; it must have exactly one",
     ),
     (variant("requested_rewrite.prompt", "{} is [Y]"), "the prompt '{} is [Y]' has [Y] in it"),
-    (variant("paraphrase_prompts", "text"), "'paraphrase_prompts' must be a list of texts (got text)"),
+    (variant("paraphrase_prompts", 5), "'paraphrase_prompts' must be a list of texts (got a number)"),
+    (variant("generation_prompts", ["a [X]"]), "the generation_prompts 'a [X]' has [X] in it"),
     (variant("paraphrase_prompts", [3]), "'paraphrase_prompts' must be text (got a number)"),
-    (variant("paraphrase_prompts", ["a [Y]"]), "the paraphrase 'a [Y]' has [Y] in it"),
-    ("text", "each record must be an object of CounterFact (got text)"),
+    (variant("paraphrase_prompts", ["a [Y]"]), "the paraphrase_prompts 'a [Y]' has [Y] in it"),
+    ("text", "each record must be an object (got text)"),
 ]
 
 
@@ -130,20 +127,6 @@ def test_a_bad_record_is_rejected_by_its_number(write_json, bad, reason):
     (file,) = facts.read(path, skip_invalid=True)
     assert len(file.facts) == 2
     assert [line.line for line in file.rejected] == [2]
-
-
-@pytest.mark.parametrize("input_format", ["auto", "counterfact"])
-def test_easyedit_is_recognised_and_refused(write_json, input_format):
-    path = write_json("counterfact-edit.json", [EASYEDIT])
-    with pytest.raises(InputError) as caught:
-        facts.read(path, input_format, skip_invalid=True)
-    assert str(caught.value).startswith(f"{path}: this is EasyEdit's flat CounterFact (fields prompt, target_new, g")
-    assert "give a JSON list of CounterFact records with case_id, requested_rewrite" in str(caught.value)
-
-
-def test_easyedit_as_json_lines_is_refused(write):
-    with pytest.raises(InputError, match="this is EasyEdit's flat CounterFact"):
-        facts.read(write("edit.jsonl", [EASYEDIT]))
 
 
 def test_counterfact_as_json_lines_is_refused(write):

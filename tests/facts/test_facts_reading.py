@@ -20,10 +20,9 @@ LINES = [
 
 
 def test_formats():
-    data_sets = {
-        "bags", "bear", "counterfact", "kamel", "lama", "lama-sentences", "mlama", "mpararel", "pararel", "popqa"
-    }  # fmt: skip
-    assert data_sets | {"csv", "json", "jsonl"} <= set(facts.FORMATS)
+    edit_lists = {"counterfact", "easyedit", "knowedit", "mquake", "ripple-edits", "zsre"}
+    data_sets = {"bags", "bear", "kamel", "lama", "lama-sentences", "mlama", "mpararel", "pararel", "popqa"}
+    assert edit_lists | data_sets | {"csv", "json", "jsonl"} == set(facts.FORMATS[1:])
     assert ("auto", *sorted(facts.FORMATS[1:])) == facts.FORMATS
 
 

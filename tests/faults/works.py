@@ -144,6 +144,12 @@ FACTS = (
         {"relation": "P176", "template": "[X] comes from [Y]."},
         {"relation": "P20", "relation_label": "place of death", "template": "[X] died in [Y].", "held_out": True},
         *({"relation": "P20", "subject": f"one {n}", "object": f"town {n}", "id": f"c{n}"} for n in range(9)),
+        {
+            "relation": "P20",
+            "subject": "one 0",
+            "object": "town 0",
+            "evaluation": [{"kind": "locality", "text": f"{n} is [Y]", "answers": ["so"]} for n in range(3)],
+        },
     ],
 )
 """Two files of facts: the second one adds to the relation of the first."""

@@ -86,7 +86,7 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     assert found == expected
     whole = json.dumps(found)
     assert whole.count("WITHOUT ROWID") == 17
-    assert whole.count("CHECK (") == 11
+    assert whole.count("CHECK (") == 12
     assert whole.count("WHERE subject IS") == 2
 
 

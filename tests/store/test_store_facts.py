@@ -15,8 +15,18 @@ from hypothesis import strategies as st
 
 from kndb.errors import InputError, NotFoundError, RejectedLine, UsageError
 from kndb.facts import blank_is_last, fill
-from kndb.records.facts import Fact, FactFile, FactRecord, Prompt, TemplateRecord
-from kndb.store import facts, ingest
+from kndb.records.facts import (
+    EvaluationPrompt,
+    Fact,
+    FactFile,
+    FactRecord,
+    NeededAnswer,
+    NeededEdit,
+    Prompt,
+    RequestedEdit,
+    TemplateRecord,
+)
+from kndb.store import evaluation_prompts, facts, ingest
 from kndb.store.engine import Store, open_store
 
 HERE = Path(__file__).parent
@@ -149,16 +159,30 @@ def template_records(draw: st.DrawFn) -> TemplateRecord:
     return TemplateRecord(draw(KEYS), text, draw(st.booleans()))
 
 
+NEEDED = (NeededEdit("P36", "Norway", "Bergen"),)
+EVALUATION = st.builds(
+    EvaluationPrompt,
+    st.sampled_from(["paraphrase", "locality"]),
+    st.sampled_from(["loc", "Ä's"]),
+    st.sampled_from(["a [Y]", "b “[Y]”"]),
+    st.sampled_from([(), ("A",), ("A", "Ä")]),
+    st.none() | st.sampled_from(["B", ""]),
+    st.sampled_from([(), NEEDED]),
+    st.sampled_from([(), (NeededAnswer("c [Y]", ("C", "D")),)]),
+)
+
+
 @st.composite
 def fact_records(draw: st.DrawFn) -> FactRecord:
     written = st.tuples(PARTS, PARTS).map("[Y]".join)
     prompts = tuple(draw(st.lists(written, max_size=3)))
     subject = draw(st.none() | st.sampled_from(SUBJECTS))
     number = draw(st.none() | st.sampled_from(["1", "2", "3"]))
+    more = tuple(draw(st.lists(EVALUATION, max_size=3))), draw(st.none() | st.just(RequestedEdit(1, {"to": "B"})))
     if subject is None:
         number = number or "0"
-        return FactRecord(draw(KEYS), None, f"object {number}", number, prompts)
-    return FactRecord(draw(KEYS), subject, draw(st.sampled_from(["A", "B", "Ä"])), number, prompts)
+        return FactRecord(draw(KEYS), None, f"object {number}", number, prompts, *more)
+    return FactRecord(draw(KEYS), subject, draw(st.sampled_from(["A", "B", "Ä"])), number, prompts, *more)
 
 
 @st.composite
@@ -179,6 +203,7 @@ class Account:
     facts: dict[tuple[str, str | None, str], str | None] = field(default_factory=dict)
     written: set[tuple[tuple[str, str | None, str], str]] = field(default_factory=set)
     aliases: set[tuple[str, tuple[str, str | None, str]]] = field(default_factory=set)
+    evaluation: set[tuple[tuple[str, str | None, str], EvaluationPrompt]] = field(default_factory=set)
 
     def take(self, file: FactFile) -> None:
         for key, label in file.relations.items():
@@ -193,6 +218,7 @@ class Account:
             if fact.subject is not None and fact.external_id is not None and fact.external_id != own:
                 self.aliases.add((fact.external_id, name))
             self.written |= {(name, text) for text in fact.prompts}
+            self.evaluation |= {(name, prompt) for prompt in fact.evaluation}
 
     def prompts(self) -> dict[tuple[tuple[str, str | None, str], str], set[bool]]:
         """Each prompt with what the templates that give it say about `held_out`."""
@@ -226,6 +252,7 @@ def test_ingest_gives_what_plain_python_gives(empty_database, ingests):
 
 def check_ingest(store: Store, account: Account, files: list[FactFile]) -> None:
     old_facts, old_prompts, old_templates = len(account.facts), len(account.prompts()), len(account.templates)
+    old_evaluation = len(account.evaluation)
     for file in files:
         account.take(file)
     report = take(store, *files)
@@ -236,11 +263,19 @@ def check_ingest(store: Store, account: Account, files: list[FactFile]) -> None:
     assert report.templates_added == len(account.templates) - old_templates
     assert report.prompts_added == len(expected) - old_prompts
     assert report.relations == len(named)
+    assert report.evaluation_prompts_added == len(account.evaluation) - old_evaluation
+    assert report.new_answers == sum(fact.edit is not None for file in files for fact in file.facts)
     last = [text for (name, text) in expected if name[0] in named and blank_is_last(text)]
     assert report.prompts_blank_last == len(last)
     stored = read(store, facts.find_facts)
     names = {fact.id: (fact.relation, fact.subject, fact.object) for fact in stored}
     assert {names[fact.id]: fact.external_id for fact in stored} == account.facts
+    found = [(names[fact.id], one) for fact in stored for one in read(store, evaluation_prompts.of_fact, fact.id)]
+    assert len(found) == len(set(found))
+    assert set(found) == account.evaluation
+    for fact in stored:
+        kinds = [one.kind for name, one in found if name == names[fact.id]]
+        assert read(store, facts.fact, fact.id).evaluation_prompts == {kind: kinds.count(kind) for kind in kinds}
     with store.reading() as connection:
         aliases = connection.exec_driver_sql("SELECT external_id, fact_id FROM fact_alias").all()
     assert {(alias, names[number]) for alias, number in aliases} == account.aliases
@@ -277,6 +312,15 @@ def test_bulk_of_prompts(store):
     assert len(found) == 3 * 2500
     assert [prompt.id for prompt in found] == sorted(prompt.id for prompt in found)
     assert {prompt.fact_id for prompt in found} == set(ids[:2500])
+
+
+def test_evaluation_prompts_go_with_their_fact(store):
+    prompt = EvaluationPrompt("generation", "generation_prompts", "iPod is")
+    take(store, replace(FILE, facts=(replace(IPOD, evaluation=(prompt,)), replace(PARIS, evaluation=(prompt,)))))
+    assert "iPod is" not in texts(store)
+    with store.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM fact WHERE subject IS NULL")
+        assert connection.exec_driver_sql("SELECT fact_id, text FROM evaluation_prompt").all() == [(1, "iPod is")]
 
 
 # --- crashes ----------------------------------------------------------------------------------------

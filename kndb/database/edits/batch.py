@@ -5,19 +5,16 @@ So the edits of a batch can all be applied, in their order, also where facts sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ...advice import Placeholder, call, option
+from ...advice import for_python, option
 from ...editing.objects.slots import apply_object
-from ...errors import EditError, NotFoundError, UsageError, VersionMovedError
-from ...exchange import targets as target_files
+from ...errors import EditError, UsageError, VersionMovedError
 from ...models.answers import batched_log_probabilities
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.edits import Edit
-from ...records.facts import Fact
 from ...records.progress import Progress
 from ...records.recipes import fact_recipe
 from ...store import facts as store_facts
@@ -50,10 +47,20 @@ class Target:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A target for which no edit can be planned, and why."""
+    """A target for which no edit can be planned, and why.
+
+    Attributes:
+        target: the target.
+        text: the reason, with the marks of `kndb.advice`.
+    """
 
     target: Target
-    reason: str
+    text: str
+
+    @property
+    def reason(self) -> str:
+        """The reason, as Python says it."""
+        return for_python(self.text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,57 +105,6 @@ class PreviewedEdit:
     success_rate: float
 
 
-def read_targets(store: Store, path: Path) -> list[Target]:
-    """Reads a list of new answers, and finds its facts.
-
-    Args:
-        store: the store.
-        path: JSON lines or CSV; see `kndb.exchange.targets`.
-
-    Raises:
-        InputError: if the file is not such a list.
-        NotFoundError: if facts are not in the store, or a name stands for several; all of them are named.
-    """
-    named = target_files.read(path)
-    with store.reading() as connection:
-        facts = store_facts.find_facts(connection)
-    by_number = {fact.id: fact for fact in facts}
-    by_name: dict[tuple[str, str | None], list[Fact]] = {}
-    for fact in facts:
-        by_name.setdefault((fact.relation, fact.subject), []).append(fact)
-    found: list[Target] = []
-    wrong: list[str] = []
-    for one in named:
-        place = f"{path.name}:{one.line}"
-        match = _facts_named(one, by_number, by_name)
-        if len(match) == 1:
-            found.append(Target(match[0].id, one.to, place))
-            continue
-        name = f"fact {one.fact}" if one.fact is not None else f"{one.relation} {one.subject!r}"
-        numbers = ", ".join(str(fact.id) for fact in match)
-        wrong.append(f"{place} names {name}, " + (f"which are facts {numbers}" if match else "which is no such fact"))
-    if wrong:
-        raise NotFoundError(
-            f"{len(wrong)} of {len(named)} rows don't name one fact: {_listed(wrong)}. Find the facts with "
-            f"{call('facts.find', subject=Placeholder('TEXT'))}, and name them by number"
-        )
-    return found
-
-
-def _facts_named(
-    one: target_files.NamedTarget,
-    by_number: Mapping[int, Fact],
-    by_name: Mapping[tuple[str, str | None], Sequence[Fact]],
-) -> list[Fact]:
-    """The facts that a row may mean: all that it says of them holds."""
-    if one.fact is None:
-        return list(by_name.get((str(one.relation), one.subject), ()))
-    fact = by_number.get(one.fact)
-    if fact is None or one.relation not in (None, fact.relation) or one.subject not in (None, fact.subject):
-        return []
-    return [fact]
-
-
 def draft_batch(
     version: ModelVersion,
     targets: Sequence[Target],
@@ -179,7 +135,7 @@ def draft_batch(
         try:
             draft = plan(target, version)
         except EditError as error:
-            unusable.append(Unusable(target, str(error)))
+            unusable.append(Unusable(target, error.text))
         else:
             apply_object(parameters, draft.content)
             drafts.append(draft)
@@ -187,11 +143,11 @@ def draft_batch(
         if progress is not None:
             progress(done, len(targets))
     if unusable and not (skip_unusable and drafts):
-        reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.reason}" for one in unusable]
+        reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.text}" for one in unusable]
         hint = f"; or pass over them with {option('skip_unusable', True)}" if drafts else ""
         raise EditError(
             f"no edit can be planned for {len(unusable)} of {len(targets)} facts, so none was stored: "
-            f"{_listed(reasons)}. Fix these rows, or leave them out{hint}"
+            f"{listed(reasons)}. Fix these rows, or leave them out{hint}"
         )
     return Batch(version, tuple(drafts), tuple(planned), tuple(unusable))
 
@@ -287,7 +243,8 @@ def _new_answer(network: Network, prompts: Sequence[EncodedPrompt], token: int) 
     return probability / len(prompts), wins / len(prompts)
 
 
-def _listed(lines: Iterable[str]) -> str:
+def listed(lines: Iterable[str]) -> str:
+    """The first of some lines, and how many more there are."""
     every = list(lines)
     more = f"; and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
     return "; ".join(every[:_LISTED]) + more

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .pull import Pulled
     from .push import Pushed
     from .rebase import Rebase
+    from .targets import Targets
 
 
 class EditCommands:
@@ -112,19 +113,26 @@ class EditCommands:
 
     # --- planning many -------------------------------------------------------------------------------------
 
-    def targets(self, path: Path) -> list[Target]:
+    def targets(self, path: str | Path, *, new_answers: str | None = None, skip_unusable: bool = False) -> Targets:
         """Facts and their new answers from a file; see `kndb.exchange.targets`.
 
         Args:
-            path: JSON lines or CSV, with `to`, and `fact` or `relation` and `subject`.
+            path: JSON lines or CSV, with `to`, and `fact` or `relation` and `subject`; or a list of edits as it was
+                published (CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit, RippleEdits), whose facts were ingested.
+            new_answers: of a list of edits with several answers, the field of the new one: for zsRE `alt` or `answers`.
+            skip_unusable: pass over records of a list of edits that can't be used, or whose facts are not in the store.
+
+        Returns:
+            A list; its `left_out` says what was passed over.
 
         Raises:
             InputError: if the file is not such a list.
             NotFoundError: if facts are not in the store, or a name stands for several.
+            UsageError: if the new answers are in another field, or it must be said which one.
         """
-        from .batch import read_targets
+        from .targets import read_targets
 
-        return read_targets(self._store, path)
+        return read_targets(self._store, Path(path), new_answers, skip_unusable=skip_unusable)
 
     def draft_batch(
         self,

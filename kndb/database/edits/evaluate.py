@@ -7,12 +7,14 @@ from ...editing.objects import diff_file
 from ...errors import UsageError
 from ...records.edit_settings import EvaluationSettings
 from ...records.edits import Edit, Evaluation
+from ...store import evaluation_prompts
 from ...store import facts as store_facts
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.edits import evaluations as store_evaluations
 from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
+from .asked_prompts import edits_there
 from .evaluation import EditEvaluator, MeasuredAim, aim_of, aim_of_capture, facts_to_measure
 from .kept_prompts import prompts_in_recipe
 from .recipe_fits import require_fit
@@ -44,9 +46,20 @@ def evaluate(
         after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
         computed_on = prompts_in_recipe(connection, record)
         base = store_versions.current_model(connection, version.record.id).base
+        evaluation = [] if aim.fact is None else evaluation_prompts.of_fact(connection, aim.fact)
+        there = edits_there(connection, record, version.record.id) if evaluation else set()
     unedited = None if record.base_version == base else models.load(record.model, "base")
     measures = EditEvaluator(version, device, unedited).measure(
-        record, aim, planned, prompts, facts, seed=settings.seed, computed_on=computed_on, tokens=settings.generate
+        record,
+        aim,
+        planned,
+        prompts,
+        facts,
+        seed=settings.seed,
+        computed_on=computed_on,
+        tokens=settings.generate,
+        evaluation=evaluation,
+        there=there,
     )
     with store.writing() as connection:
         number = store_evaluations.add_evaluation(

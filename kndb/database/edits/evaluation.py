@@ -7,8 +7,8 @@ control changes as many random neurons of the same layers by the same rule (`con
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -25,22 +25,25 @@ from ...analysis.edit_measures import (
     compare,
     intervals_as_json,
 )
+from ...analysis.evaluation_prompts import compare_prompts
 from ...analysis.fluency import fluency
 from ...analysis.readings import Question, State, as_they_are
 from ...editing.objects.diff_file import EditObject
 from ...editing.objects.slots import edited
 from ...errors import EditError, UsageError
 from ...models import loading
+from ...models.adapter import Blank
 from ...models.generation import continuations, require_causal
-from ...models.prompting import EncodedPrompt
+from ...models.prompting import SKIP_MULTI_TOKEN, EncodedPrompt, Skipped
 from ...records.edits import Edit
-from ...records.facts import BLANK, Fact, Prompt
+from ...records.facts import BLANK, PARAPHRASE, EvaluationPrompt, Fact, NeededEdit, Prompt
 from ...records.recipes import EraseRecipe, OptimizeRecipe, OtherRecipe, UpdateRecipe
 from ..models import ModelVersion
 from .aim import answer_token, present_answer
+from .asked_prompts import AskedPrompts, as_prompt, choose_prompts
 from .control import control_edit, neurons_of
 from .edited_sentences import edited_sentences
-from .flips import flipped_facts
+from .flips import flipped_facts, flipped_prompts
 from .kept_prompts import encode_open, encode_single, local_fact
 
 Groups = dict[str, list[Question]]
@@ -76,6 +79,8 @@ class EditEvaluator:
         seed: int,
         computed_on: Sequence[Prompt] = (),
         tokens: int = 0,
+        evaluation: Sequence[EvaluationPrompt] = (),
+        there: Collection[NeededEdit] = (),
     ) -> dict[str, object]:
         """The measures of `method.md` section 5 for an edit of a fact or an erase.
 
@@ -88,18 +93,24 @@ class EditEvaluator:
             seed: of the control and of the intervals.
             computed_on: the prompts of `prompts_in_recipe`, for the control.
             tokens: also continue the prompts of the edit's fact by so many tokens, before and after; 0 does not.
+            evaluation: the evaluation prompts of the edit's fact.
+            there: the edits of facts that the version has.
 
         Returns:
             `edited` and `control`, each with groups of measures; `intervals` of both; `control_neurons`; and `flips`,
             the answers that were to stay and changed with the edit. What made a capture is not known, so that it has
-            no control. With continuations, `generated`: the texts, and how fluent they are.
+            no control. `left_out` has the evaluation prompts that were not asked, by kind and reason (a key of
+            `asked_prompts.LEFT_OUT`). With continuations, `generated`: the texts, and how fluent they are.
 
         Raises:
             UsageError: if prompts are to be continued, and the model is not causal, or the edit is of a relation.
         """
-        groups = self._groups(aim, prompts, facts)
         own_prompts = [prompt for prompt in prompts if prompt.fact_id == aim.fact]
-        generated = self._generated(own_prompts, planned, tokens) if tokens else None
+        asked = choose_prompts(self._version, evaluation, own_prompts, aim.to, there)
+        groups = self._groups(aim, prompts, facts)
+        if aim.fact is not None:
+            groups[PARAPHRASES] += self._paraphrases(aim, facts[aim.fact], asked)
+        generated = self._generated(own_prompts, asked.continued, planned, tokens) if tokens else None
         compared = [planned]
         if edit.kind != "capture":
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
@@ -108,18 +119,34 @@ class EditEvaluator:
         compared_states = compare(self._version.network, groups, states, self._unedited, seed, changed=own)
         of_edit, flips = compared_states[0].measures, compared_states[0].flips
         of_control = compared_states[1].measures if len(compared_states) > 1 else {}
+        named = flipped_facts(self._version, flips, facts)
+        if asked.groups and aim.fact is not None:
+            network = self._version.network
+            found = compare_prompts(network, asked.groups, aim.new, states, self._unedited, seed)
+            for measures, (more, _) in zip((of_edit, of_control), found, strict=False):
+                measures |= more
+            named += flipped_prompts(self._version, found[0][1], facts[aim.fact], evaluation)
         return {
             "edited": as_json(of_edit),
             "control": as_json(of_control),
             "intervals": {"edited": intervals_as_json(of_edit), "control": intervals_as_json(of_control)},
             "control_neurons": [str(neuron) for content in compared[1:] for neuron in neurons_of(content)],
-            "flips": [asdict(flip) for flip in flipped_facts(self._version, flips, facts)],
+            "flips": [asdict(flip) for flip in named],
+            **({"left_out": {kind: dict(count) for kind, count in asked.left_out.items()}} if asked.left_out else {}),
             **({} if generated is None else {"generated": generated}),
         }
 
-    def _generated(self, prompts: Sequence[Prompt], planned: EditObject, tokens: int) -> dict[str, object]:
-        """Continuations of prompts before and after an edit, and their mean fluency, prompts included."""
+    def _generated(
+        self, own: Sequence[Prompt], continued: Sequence[str], planned: EditObject, tokens: int
+    ) -> dict[str, object]:
+        """Continuations of prompts before and after an edit, and their mean fluency, prompts included.
+
+        The fluency is that of the prompts that only ask for a continuation, if there are any, as in ROME's code.
+        """
         require_causal(self._version.network)
+        prompts = [replace(prompt, id=place) for place, prompt in enumerate(own)]
+        first_continued = len(prompts)
+        prompts += [replace(as_prompt(text, "", 0), id=first_continued + n) for n, text in enumerate(continued)]
         if not prompts:
             raise UsageError(
                 f"{option('generate')} continues the prompts of a fact, and this edit is for a relation; leave it out"
@@ -131,14 +158,19 @@ class EditEvaluator:
         by_id = {prompt.id: prompt for prompt in prompts}
         decode = self._version.loaded.tokenizer.decode
         texts: list[dict[str, object]] = []
-        fluent: list[tuple[float, float]] = []
+        fluent: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
         for one, *found in zip(encoded, before, after, strict=True):
             prompt = by_id[one.prompt_id]
             old, new = (decode(ids, skip_special_tokens=True) for ids in found)
             begun = prompt.text.partition(BLANK)[0].rstrip()
-            fluent.append((fluency(begun + old), fluency(begun + new)))
-            texts.append({"prompt": begun, "held_out": prompt.held_out, "before": old, "after": new})
-        first, then = (sum(values) / len(texts) for values in zip(*fluent, strict=True))
+            only_continued = prompt.id >= first_continued
+            fluent[only_continued].append((fluency(begun + old), fluency(begun + new)))
+            held_out = prompt.held_out and not only_continued
+            texts.append(
+                {"prompt": begun, "held_out": held_out, "generation": only_continued, "before": old, "after": new}
+            )
+        counted = fluent[True] or fluent[False]
+        first, then = (sum(values) / len(counted) for values in zip(*counted, strict=True))
         return {"tokens": tokens, "fluency_before": first, "fluency_after": then, "texts": texts}
 
     def _groups(self, aim: MeasuredAim, prompts: Sequence[Prompt], facts: Mapping[int, Fact]) -> Groups:
@@ -155,10 +187,35 @@ class EditEvaluator:
                 continue
             else:
                 name = NEIGHBOURS if of_relation else OTHERS
-            encoded = encode_single(self._version, prompt)
+            encoded = self._encoded(prompt, of_edit=fact is not None and name in CHANGED)
             if isinstance(encoded, EncodedPrompt):
                 groups[name].append(Question(encoded, prompt.fact_id, aim.old, aim.new))
         return groups
+
+    def _paraphrases(self, aim: MeasuredAim, fact: Fact, asked: AskedPrompts) -> list[Question]:
+        """The evaluation prompts that ask for the edit's own fact in other words."""
+        found = []
+        for text in asked.paraphrases:
+            encoded = self._encoded(as_prompt(text, fact.object, fact.id), of_edit=True)
+            if isinstance(encoded, EncodedPrompt):
+                found.append(Question(encoded, fact.id, aim.old, aim.new))
+            else:
+                asked.leave_out(PARAPHRASE, encoded.reason)
+        return found
+
+    def _encoded(self, prompt: Prompt, *, of_edit: bool) -> EncodedPrompt | Skipped:
+        """A prompt with the one token of its answer; of the edited fact, where a model reads on, with its first token.
+
+        There it makes no difference to the new answer how long the old one is. A masked model would be shown several
+        masks.
+        """
+        found = encode_single(self._version, prompt)
+        reads_on = self._version.network.adapter.blank is Blank.CUT
+        if of_edit and reads_on and isinstance(found, Skipped) and found.reason == SKIP_MULTI_TOKEN:
+            encode = self._version.encoder.encode
+            whole = encode(prompt.id, prompt.text, prompt.answer, subject=prompt.subject_span)
+            return replace(whole, further=()) if isinstance(whole, EncodedPrompt) else whole
+        return found
 
 
 @dataclass(frozen=True)
@@ -169,12 +226,14 @@ class MeasuredAim:
         fact: the number here of the fact that it is for, if it is for one.
         relation: that fact's relation, or the one that it is for.
         old, new: tokens of the answers before and after; None for an edit of a relation.
+        to: the answer after, as text.
     """
 
     fact: int | None
     relation: str
     old: int | None = None
     new: int | None = None
+    to: str | None = None
 
 
 def aim_of(edit: Edit) -> MeasuredAim:
@@ -186,7 +245,7 @@ def aim_of(edit: Edit) -> MeasuredAim:
     recipe = edit.recipe
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None:
         number = local_fact(edit, recipe.fact.id)
-        return MeasuredAim(number, recipe.fact.relation, recipe.old_token, recipe.new_token)
+        return MeasuredAim(number, recipe.fact.relation, recipe.old_token, recipe.new_token, recipe.to)
     if isinstance(recipe, EraseRecipe) and recipe.relation is not None:
         return MeasuredAim(None, recipe.relation)
     if isinstance(recipe, OtherRecipe):
@@ -207,7 +266,7 @@ def aim_of_capture(version: ModelVersion, fact: Fact, prompts: Sequence[Prompt],
         EditError: if the fact has no prompt that the model can be asked, or the answer is not one token.
     """
     old = present_answer(version.network, encode_open(version, prompts), fact)
-    return MeasuredAim(fact.id, fact.relation, old, answer_token(version, to, prompts))
+    return MeasuredAim(fact.id, fact.relation, old, answer_token(version, to, prompts), to)
 
 
 def facts_to_measure(aim: MeasuredAim, facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...analysis.edit_measures import Flip
-from ...records.facts import Fact
+from ...analysis.evaluation_prompts import PromptFlip
+from ...records.facts import EvaluationPrompt, Fact
 from ..models import ModelVersion
 
 
@@ -19,6 +20,8 @@ class FlippedFact:
         fact, relation, subject, object: the fact.
         old_answer, new_answer: the model's most probable token before and after.
         prompts: for how many of the fact's prompts; `asked`: how many were asked.
+        prompt: of an evaluation prompt, its text; the group is then its kind, and `object` the first answer that its
+            source names.
     """
 
     group: str
@@ -30,6 +33,7 @@ class FlippedFact:
     new_answer: str
     prompts: int
     asked: int
+    prompt: str | None = None
 
 
 def flipped_facts(version: ModelVersion, flips: Sequence[Flip], facts: Mapping[int, Fact]) -> list[FlippedFact]:
@@ -46,4 +50,24 @@ def flipped_facts(version: ModelVersion, flips: Sequence[Flip], facts: Mapping[i
         old, new = (version.loaded.decode(token) for token in (flip.old, flip.new))
         about = (flip.group, fact.id, fact.relation, fact.subject, fact.object)
         named.append(FlippedFact(*about, old, new, flip.prompts, flip.asked))
+    return named
+
+
+def flipped_prompts(
+    version: ModelVersion, flips: Sequence[PromptFlip], fact: Fact, prompts: Sequence[EvaluationPrompt]
+) -> list[FlippedFact]:
+    """Flips of a fact's evaluation prompts.
+
+    Args:
+        version: the model version whose tokens they are.
+        flips: the flips.
+        fact: the fact.
+        prompts: its evaluation prompts.
+    """
+    answers = {(prompt.kind, prompt.text): prompt.answers for prompt in prompts if prompt.answers}
+    named = []
+    for flip in flips:
+        old, new = (version.loaded.decode(token) for token in (flip.old, flip.new))
+        about = (flip.kind, fact.id, fact.relation, fact.subject, answers[flip.kind, flip.text][0])
+        named.append(FlippedFact(*about, old, new, 1, 1, flip.text))
     return named

@@ -19,7 +19,18 @@ from .sources import IN_PAGE, Sources
 FACTS_SHOWN = 3
 """Facts whose extreme texts are shown."""
 _PROMPTS_OF = {"own": "the facts' own prompts", "other": "prompts of other relations"}
-_MEASURES = ("change_rate", "success_rate", "perplexity_change", "accuracy_before", "accuracy_after", "unchanged")
+_MEASURES = (
+    "change_rate",
+    "success_rate",
+    "perplexity_change",
+    "accuracy_before",
+    "accuracy_after",
+    "neighbourhood_score_before",
+    "neighbourhood_score_after",
+    "right_above_new_before",
+    "right_above_new_after",
+    "unchanged",
+)
 """Measures of an evaluation that a report shows."""
 
 

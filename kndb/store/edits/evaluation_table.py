@@ -14,7 +14,13 @@ from ...records.edits import EDIT_MEASURES, Interval
 from ...records.recipes import Recipe
 from .edit import stored_recipe
 
-_SHOWN = {**EDIT_MEASURES, "own_perplexity": ("own", "perplexity_after")}
+_SHOWN = {
+    **EDIT_MEASURES,
+    "own_perplexity": ("own", "perplexity_after"),
+    "neighbour_prompts": ("neighbourhood", "neighbourhood_score_after"),
+    "locality_prompts": ("locality", "accuracy_after"),
+    "portability": ("portability", "accuracy_after"),
+}
 """Columns of the table, each with the group and the name of its measure."""
 
 COLUMNS = tuple(_SHOWN)

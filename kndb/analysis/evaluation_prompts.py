@@ -1,0 +1,247 @@
+"""What an edit does to its evaluation prompts: those of other subjects and of what follows, each with its own answers.
+
+An answer may be several tokens. Its probability is the geometric mean of its tokens' (the exponential of the mean
+log-probability, as in ROME's code), each asked after the ones before it, or in a masked model at its own mask; it is
+right if each of them is the most probable there. Of several acceptable answers, the most probable counts, and it is
+enough that one is right. The unit of the intervals is the prompt: all of them belong to one fact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from ..models.network import Network
+from ..models.prompting import EncodedPrompt
+from ..records.facts import ATTRIBUTE, LOCALITY, NEIGHBOURHOOD, PORTABILITY
+from .edit_measures import Measure, Measures
+from .intervals import mean_interval, share_interval
+from .readings import Question, Reading, State, as_they_are, read_states
+
+STAYING = (NEIGHBOURHOOD, ATTRIBUTE, LOCALITY)
+"""Kinds of prompt whose answers an edit should leave."""
+MEASURED = (*STAYING, PORTABILITY)
+"""Kinds of prompt that have answers of their own."""
+
+
+@dataclass(frozen=True)
+class AskedPrompt:
+    """An evaluation prompt as a model is asked it.
+
+    Attributes:
+        kind: its kind.
+        text: the prompt.
+        open: the prompt with a blank of one token.
+        answers: the prompt with each acceptable answer that the model can be asked.
+    """
+
+    kind: str
+    text: str
+    open: EncodedPrompt
+    answers: tuple[EncodedPrompt, ...]
+
+
+@dataclass(frozen=True)
+class PromptReading:
+    """What a model says to an evaluation prompt.
+
+    Attributes:
+        right: whether an acceptable answer is the most probable one, token by token.
+        answer: log of the most probable acceptable answer's probability, a mean over its tokens.
+        new: log-probability of the edit's new answer; NaN if it has none.
+        predicted: the most probable token at the blank.
+        unedited: that of the unedited model.
+        divergence: KL(unedited ‖ this) at the blank, in nats.
+    """
+
+    right: bool
+    answer: float
+    new: float
+    predicted: int
+    unedited: int
+    divergence: float
+
+
+@dataclass(frozen=True)
+class PromptFlip:
+    """An evaluation prompt whose most probable token was to stay, and changed from `old` to `new`."""
+
+    kind: str
+    text: str
+    old: int
+    new: int
+
+
+def known(network: Network, prompts: Sequence[Sequence[EncodedPrompt]]) -> list[bool]:
+    """Whether a model answers each of some prompts rightly, as its weights are.
+
+    Args:
+        network: the model.
+        prompts: each with its acceptable answers.
+    """
+    questions = [Question(one, 0) for answers in prompts for answer in answers for one in answer.questions]
+    (reading,) = read_states(network, questions, [as_they_are])
+    entries = _entries(reading)
+    read = [[_read(answer, entries) for answer in answers] for answers in prompts]
+    return [any(right for right, _ in answers) for answers in read]
+
+
+def read_prompts(
+    network: Network,
+    prompts: Sequence[AskedPrompt],
+    new: int | None,
+    states: Sequence[State],
+    unedited: Network | None,
+) -> list[list[PromptReading]]:
+    """Asks a model evaluation prompts, in several states of its weights.
+
+    Args:
+        network: the model.
+        prompts: the prompts.
+        new: the token of the edit's new answer.
+        states: the states, the one before the edit first.
+        unedited: the unedited model; None takes the first state for it.
+
+    Returns:
+        For each state a reading of each prompt.
+    """
+    questions = [question for prompt in prompts for question in _questions(prompt, new)]
+    return [_readings(prompts, new, reading) for reading in read_states(network, questions, states, unedited)]
+
+
+def prompt_measures(
+    kind: str,
+    prompts: Sequence[AskedPrompt],
+    new: int | None,
+    before: Sequence[PromptReading],
+    after: Sequence[PromptReading],
+    seed: int,
+) -> Measures:
+    """Measures of an edit over the evaluation prompts of one kind.
+
+    Args:
+        kind: the kind.
+        prompts: the prompts.
+        new: the token of the edit's new answer.
+        before: what the model says to them before the edit.
+        after: what it says after it.
+        seed: of the bootstrap.
+    """
+    found: Measures = {"prompts": Measure(len(prompts))}
+    if not prompts:
+        return found
+    for name, readings in (("before", before), ("after", after)):
+        found[f"accuracy_{name}"] = _share([one.right for one in readings])
+    for name, readings in (("before", before), ("after", after)):
+        found[f"answer_probability_{name}"] = _mean([math.exp(one.answer) for one in readings], seed)
+    if kind not in STAYING:
+        return found
+    # Where the new answer is itself right, neither can be preferred.
+    asked = [place for place, prompt in enumerate(prompts) if all(one.answers != (new,) for one in prompt.answers)]
+    if new is not None and asked:
+        score = "neighbourhood_score" if kind == NEIGHBOURHOOD else "right_above_new"
+        for name, readings in (("before", before), ("after", after)):
+            found[f"{score}_{name}"] = _share([readings[place].answer > readings[place].new for place in asked])
+    pairs = list(zip(before, after, strict=True))
+    return {
+        **found,
+        "unchanged": _share([first.predicted == then.predicted for first, then in pairs]),
+        "locality": _share([one.unedited == one.predicted for one in after]),
+        "locality_divergence": _mean([one.divergence for one in after], seed),
+    }
+
+
+def prompt_flips(
+    prompts: Sequence[AskedPrompt], before: Sequence[PromptReading], after: Sequence[PromptReading]
+) -> list[PromptFlip]:
+    """The prompts whose answers were to stay, and changed."""
+    return [
+        PromptFlip(prompt.kind, prompt.text, first.predicted, then.predicted)
+        for prompt, first, then in zip(prompts, before, after, strict=True)
+        if prompt.kind in STAYING and first.predicted != then.predicted
+    ]
+
+
+def compare_prompts(
+    network: Network,
+    groups: Mapping[str, Sequence[AskedPrompt]],
+    new: int | None,
+    states: Sequence[State],
+    unedited: Network | None,
+    seed: int,
+) -> list[tuple[dict[str, Measures], list[PromptFlip]]]:
+    """Measures and flips of several states of a model's weights against the first of them, over evaluation prompts.
+
+    Args:
+        network: the model.
+        groups: prompts by kind.
+        new: the token of the edit's new answer.
+        states: the state before, then those to measure.
+        unedited: the unedited model; None takes the first state for it.
+        seed: of the bootstrap.
+    """
+    compared: list[tuple[dict[str, Measures], list[PromptFlip]]] = [({}, []) for _ in states[1:]]
+    for kind, prompts in groups.items():
+        before, *after = read_prompts(network, prompts, new, states, unedited)
+        for (measures, flips), readings in zip(compared, after, strict=True):
+            measures[kind] = prompt_measures(kind, prompts, new, before, readings, seed)
+            flips += prompt_flips(prompts, before, readings)
+    return compared
+
+
+# --- from questions for tokens to answers ---------------------------------------------------------------
+
+_Entry = tuple[float, int, int, float]
+"""What is read of one question: log-probability, most probable token, that of the unedited model, divergence."""
+
+
+def _questions(prompt: AskedPrompt, new: int | None) -> Iterator[Question]:
+    yield Question(replace(prompt.open, answer=0 if new is None else new), 0)
+    for answer in prompt.answers:
+        for one in answer.questions:
+            yield Question(one, 0)
+
+
+def _entries(reading: Reading) -> Iterator[_Entry]:
+    return zip(reading.answer, reading.predicted, reading.unedited, reading.divergence, strict=True)
+
+
+def _readings(prompts: Sequence[AskedPrompt], new: int | None, reading: Reading) -> list[PromptReading]:
+    entries = _entries(reading)
+    found = []
+    for prompt in prompts:
+        new_answer, predicted, unedited, divergence = next(entries)
+        read = [_read(answer, entries) for answer in prompt.answers]
+        found.append(
+            PromptReading(
+                right=any(right for right, _ in read),
+                answer=max(value for _, value in read),
+                new=math.nan if new is None else new_answer,
+                predicted=predicted,
+                unedited=unedited,
+                divergence=divergence,
+            )
+        )
+    return found
+
+
+def _read(answer: EncodedPrompt, entries: Iterator[_Entry]) -> tuple[bool, float]:
+    """Whether an answer is the most probable one, and its mean log-probability; takes its tokens' entries."""
+    own = list(islice(entries, len(answer.questions)))
+    right = all(entry[1] == token for entry, token in zip(own, answer.answers, strict=True))
+    return right, math.fsum(entry[0] for entry in own) / len(own)
+
+
+def _share(flags: Sequence[bool]) -> Measure:
+    values = [float(flag) for flag in flags]
+    return _measure(sum(values) / len(values), share_interval(values))
+
+
+def _mean(values: Sequence[float], seed: int) -> Measure:
+    return _measure(math.fsum(values) / len(values), mean_interval(values, seed=seed))
+
+
+def _measure(value: float, ends: tuple[float, float] | None) -> Measure:
+    return Measure(value) if ends is None else Measure(value, *ends)

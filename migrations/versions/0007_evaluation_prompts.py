@@ -1,0 +1,50 @@
+"""Prompts that only measure edits of a fact.
+
+Stores that are there have none: CounterFact's paraphrases, which earlier kndbs took for prompts to attribute, stay so.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Adds a table."""
+    op.create_table(
+        "evaluation_prompt",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("fact_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("axis", sa.String(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("answers", sa.JSON(), nullable=False),
+        sa.Column("new_object", sa.String(), nullable=True),
+        sa.Column("needs", sa.JSON(), nullable=False),
+        sa.CheckConstraint(
+            "kind IN ('paraphrase', 'neighbourhood', 'attribute', 'locality', 'portability', 'generation')",
+            name=op.f("ck_evaluation_prompt_kind"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["fact_id"], ["fact.id"], name=op.f("fk_evaluation_prompt_fact_id_fact"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluation_prompt")),
+    )
+    op.create_index(
+        "uq_evaluation_prompt_any_new_object",
+        "evaluation_prompt",
+        ["fact_id", "kind", "axis", "text", "answers", "needs"],
+        unique=True,
+        sqlite_where=sa.text("new_object IS NULL"),
+    )
+    op.create_index(
+        "uq_evaluation_prompt_new_object",
+        "evaluation_prompt",
+        ["fact_id", "kind", "axis", "text", "answers", "needs", "new_object"],
+        unique=True,
+        sqlite_where=sa.text("new_object IS NOT NULL"),
+    )
+    op.create_index("ix_evaluation_prompt_fact_id", "evaluation_prompt", ["fact_id"])

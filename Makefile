@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test real real-page torture fuzz mutants lint format lab bench docs docs-serve notebooks figures release-check clean
+.PHONY: demo test real real-page torture fuzz fuzz-coverage mutants lint format lab bench docs docs-serve notebooks figures release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -35,6 +35,12 @@ torture: $(VENV)/.development
 # The fuzzers in their long form, with KNDB_FUZZ_EXAMPLES new examples each (docs/reliability.md).
 fuzz: $(VENV)/.development
 	KNDB_FUZZ_EXAMPLES=$${KNDB_FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -n auto --dist worksteal -m fuzz tests
+
+# Fuzzes the readers of edits and descriptions with atheris, guided by coverage, for FUZZ_SECONDS.
+fuzz-coverage: $(VENV)/.fuzz
+	mkdir -p build/fuzz-corpus/edits build/fuzz-corpus/lists
+	$(BIN)/python benchmarks/fuzz_edits.py -max_total_time=$${FUZZ_SECONDS:-600} -max_len=60000 build/fuzz-corpus/edits
+	$(BIN)/python benchmarks/fuzz_readers.py -max_total_time=$${FUZZ_SECONDS:-600} -max_len=4000 build/fuzz-corpus/lists
 
 # Changes the code in small ways and looks which change no test of pyproject.toml's list notices (docs/reliability.md).
 mutants: $(VENV)/.mutants
@@ -103,6 +109,10 @@ $(VENV)/.docs: $(VENV)/.runtime
 
 $(VENV)/.real: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[real]"
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fuzz]"
 	touch $@
 
 $(VENV)/.mutants: $(VENV)/.development

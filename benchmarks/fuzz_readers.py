@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of whatever reads lists and results: any bytes as a file of every format.
 
-    pip install atheris
+    pip install "kndb[fuzz]"
     python benchmarks/fuzz_readers.py [CORPUS] -max_total_time=600 -max_len=4000
 
 A file of the corpus begins with two bytes that choose the file's name and the reader. All but an InputError stops it.

@@ -12,9 +12,12 @@ from ..advice import call, option
 from ..errors import InputError
 from ..files import sha256
 from ..records.attribution import Refinement, RelationRefinement, Run
+from ..records.json_text import read_json
 from ..records.models import Model, StoredSettings
 
 SUFFIX = ".meta.json"
+MOST_BYTES = 16 * 1024 * 1024
+"""No description is longer."""
 FORMAT = 1
 FOR_SPREADSHEETS = 2
 """The format of files that are not read back; see `kndb.records.csv_cells`."""
@@ -77,9 +80,27 @@ def description_path(data: Path) -> Path:
 def described_kind(data: Path) -> str | None:
     """What a data file holds, if a description beside it says so; None where there is none that can be read."""
     try:
-        return str(json.loads(description_path(data).read_text(encoding="utf-8"))["kndb"]["kind"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        document: Any = _read(description_path(data))
+        return str(document["kndb"]["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _read(path: Path) -> object:
+    """A description's JSON.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is no JSON, or longer than a description is.
+    """
+    # A pipe or a device beside the data is no description, and may have no end.
+    if not path.is_file() and path.exists():
+        raise ValueError("no regular file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES:,} bytes")
+    return read_json(content.decode("utf-8"), finite=False)
 
 
 def describe_model(model: Model) -> DescribedModel:
@@ -197,12 +218,12 @@ def _importing(kind: object, data: Path) -> str:
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = _read(path)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; an export writes it beside the data") from None
     except OSError as error:
         raise InputError(f"{path}: it can't be read ({error.strerror}); it must be {_EXPECTED}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: it is not JSON ({error}); it must be {_EXPECTED}") from error
     if not isinstance(document, dict):
         raise InputError(f"{path}: it is not a JSON object; it must be {_EXPECTED}")

@@ -1,6 +1,6 @@
 """JSON texts of others: read within bounds, so that no text takes much memory, and what is read can be written again.
 
-A text of n bytes takes at most some 20·n bytes of memory while it is read (`benchmarks/hostile_edits.py` measures it).
+A text of n bytes takes at most some 10·n bytes of memory while it is read (`benchmarks/hostile_edits.py` measures it).
 """
 
 from __future__ import annotations

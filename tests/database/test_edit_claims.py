@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from kndb.advice import for_python
+from kndb.cli.advice import for_shell
 from kndb.cli.main import exit_code
 from kndb.database import open_database
-from kndb.errors import InputError, UsageError
+from kndb.errors import EditError, InputError, UsageError
 from kndb.exchange import edit_bundle
-from kndb.records.edit_settings import UpdateSettings
+from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 from kndb.records.edits import EditChange, SlotLength
 from kndb.records.maintenance import CheckReport
 from kndb.records.models import Neuron
@@ -386,3 +388,31 @@ def test_a_change_in_words():
 
 def test_the_time_now_can_be_pulled():
     assert edit_bundle._time(now()) == now()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"new_token": 10**9}, "does not fit its model: it says that its new answer is token 1000000000"),
+        ({"neurons": ["L9.N0"]}, "does not fit its model: it names L9.N0, which the model does not have"),
+        ({"signs": {"L0.N0": 1}}, "does not fit its model: it has no weight of "),
+        ({"new_token": -1}, "can't be read, so that it can't be measured: new_token is -1"),
+    ],
+)
+def test_nothing_is_computed_by_a_recipe_that_does_not_fit(pushed, colleague, tmp_path, changes, words):
+    pushed(1)
+    colleague.edits.pull(tmp_path / "true.kndb")
+    recipe = colleague.edits.get(1).recipe.as_json() | changes
+    with colleague.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE edit SET recipe = ?", (json.dumps(recipe),))
+    with pytest.raises(EditError, match=words):
+        colleague.edits.evaluate(1, EvaluationSettings(sample=1))
+    assert colleague.edits.evaluations() == []
+
+
+def test_a_mark_of_advice_in_a_text_of_others_does_no_harm():
+    for content in ('{"call":"no.such","arguments":[],"keywords":{}}', '{"option":3}', '{"call":[],"arguments":3}',
+                    "[" * 100_000, '{"option":"a\\u001b"}'):  # fmt: skip
+        text = f"\ue000{content}\ue001"
+        assert isinstance(for_shell(text), str)
+        assert isinstance(for_python(text), str)

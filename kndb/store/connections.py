@@ -216,7 +216,7 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
         "{path} is not an SQLite database; name another file",
     ),
     (
-        "malformed|corrupt|no such (table|column|index)|has no column|is a view|not decode to UTF-8|integer overflow",
+        "malformed|corrupt|not decode to UTF-8|integer overflow",
         StoreDamagedError,
         "{path} is damaged ({error}); see: {check}, and restore a backup",
     ),

@@ -27,6 +27,7 @@ _COLUMNS = """
 SELECT owner.name, part.name FROM sqlite_master AS owner, pragma_table_info(owner.name) AS part
 WHERE owner.type = 'table'
 """
+_OTHERS = "SELECT name, type FROM sqlite_master WHERE type IN ('index', 'trigger')"
 _alembic = threading.Lock()  # alembic keeps the running migration in module globals
 
 
@@ -79,7 +80,8 @@ def require_head(connection: Connection, path: Path) -> None:
     Raises:
         StoreMissingError: if it holds no tables at all.
         SchemaVersionError: if it has another revision, or is not kndb's.
-        StoreDamagedError: if a table or a column is missing, or there is a trigger: it would change what is written.
+        StoreDamagedError: if a table, column or index is missing, or there is a trigger: it would change what is
+            written.
     """
     revision = _known_revision(connection, path)
     if revision is None:
@@ -97,7 +99,7 @@ def require_head(connection: Connection, path: Path) -> None:
 
 
 def _flaw(connection: Connection) -> str | None:
-    """The first table or column that is missing, or trigger that is there; None if there is none of these."""
+    """The first table, column or index that is missing, or trigger that is there; None if there is none of these."""
     names = set(map(tuple, connection.exec_driver_sql(_COLUMNS).fetchall()))
     tables = {name for name, _ in names}
     for table in Table.metadata.tables.values():
@@ -106,7 +108,12 @@ def _flaw(connection: Connection) -> str | None:
         for column in table.columns:
             if (table.name, column.name) not in names:
                 return f"column {table.name}.{column.name} is missing"
-    trigger = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalar()
+    others = {str(name): str(kind) for name, kind in connection.exec_driver_sql(_OTHERS).fetchall()}
+    for table in Table.metadata.tables.values():
+        for index in table.indexes:
+            if index.name not in others:
+                return f"index {index.name} is missing"
+    trigger = next((name for name, kind in others.items() if kind == "trigger"), None)
     return None if trigger is None else f"trigger {trigger} is not kndb's, and would change what kndb writes"
 
 

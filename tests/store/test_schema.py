@@ -129,6 +129,9 @@ def test_upgrade_refuses_newer_and_foreign_databases(path):
         with pytest.raises(SchemaVersionError, match="update kndb"):
             schema.upgrade(path)
         driver.execute("DROP TABLE alembic_version")
+        with pytest.raises(StoreDamagedError, match="it has kndb's tables and no schema revision"):
+            schema.upgrade(path)
+        driver.execute("DROP TABLE model")
         with pytest.raises(SchemaVersionError, match="not one of kndb's"):
             schema.upgrade(path)
 

@@ -136,7 +136,7 @@ class Layer:
 
         It does where experts have biases. Else it is `bias`, and this None.
         """
-        return self.block.beside(self._ffn_source(hidden, residual))
+        return None if isinstance(self.block, DenseBlock) else self.block.beside(self._ffn_source(hidden, residual))
 
     def written(self, neurons: torch.Tensor, beside: torch.Tensor | None = None) -> torch.Tensor:
         """The feed-forward block's output, [..., d], from neurons [..., n] and what `beside` gave for their rows."""

@@ -10,11 +10,12 @@ import pytest
 import torch
 from causal_families import VARIANTS, causal_model
 from masked_families import byte_level
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kndb.database import open_database
 from kndb.database.edits.objects import add_object
 from kndb.editing.planning import recipes
+from kndb.errors import ModelError
 from kndb.records.recipes import read_recipe
 
 FORMS = [
@@ -118,3 +119,40 @@ def test_an_edit_is_applied_written_and_taken_back_where_the_files_have_it(
     check(copy, base)
     assert all(row.ok for row in database.edits.verify())
     assert checkpoint_bytes(folder) == before
+
+
+def spoil(folder: Path, changes: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Writes changed tensors into a checkpoint's only weight file; gives all."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for key, change in changes.items():
+        tensors[key] = change(tensors[key])
+    save_file(tensors, path, metadata={"format": "pt"})
+    return tensors
+
+
+def test_a_capture_of_experts_that_changed(database, tmp_path):
+    """All value slots of two experts, which files have in two tensors, and the router, which files call otherwise."""
+    folder = save(tmp_path / "model", "mixtral", True, None)
+    edited = Path(shutil.copytree(folder, tmp_path / "edited"))
+    slots = "model.layers.1.block_sparse_moe.experts.{}.w2.weight"
+    router = "model.layers.0.block_sparse_moe.gate.weight"
+    expected = spoil(edited, {slots.format(1): torch.neg, slots.format(3): torch.neg, router: lambda one: one * 2})
+    database.models.add(str(folder), "tiny")
+    captured = database.edits.draft_capture("tiny", str(edited))
+    database.edits.apply(database.edits.add(captured.draft).id)
+    database.checkouts.checkout("current", tmp_path / "copy", model="tiny")
+    assert all(torch.equal(one, expected[key]) for key, one in stored(tmp_path / "copy").items())
+
+
+def test_changed_gates_of_experts_are_exported_and_not_checked_out(database, tmp_path):
+    """They are two tensors of each expert in the files, and a part of one parameter of all in the model."""
+    folder = save(tmp_path / "model", "mixtral", True, None)
+    edited = Path(shutil.copytree(folder, tmp_path / "edited"))
+    expected = spoil(edited, {"model.layers.1.block_sparse_moe.experts.1.w3.weight": torch.neg})
+    database.models.add(str(folder), "tiny")
+    database.edits.apply(database.edits.add(database.edits.draft_capture("tiny", str(edited)).draft).id)
+    database.snapshots.export("current", "tiny", tmp_path / "out")
+    assert all(torch.equal(one, expected[key]) for key, one in stored(tmp_path / "out").items())
+    with pytest.raises(ModelError, match=r"gate_up_proj as tensors of single experts"):
+        database.checkouts.checkout("current", tmp_path / "copy", model="tiny")

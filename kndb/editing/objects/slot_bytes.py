@@ -256,8 +256,9 @@ def _locate_expert(place: SlotPlace, tensors: Mapping[str, TensorPlace], parts: 
     """The same where files have a tensor for each expert."""
     if place.layout == WHOLE or len(place.shape) != 3 or len(parts) != 1:
         raise ModelError(
-            f"the checkpoint's files have {place.parameter} as tensors of single experts, and an edit can't change it "
-            "as a whole there. Save the checkpoint with save_pretrained(…, save_original_format=False) first"
+            f"the checkpoint's files have {place.parameter} as tensors of single experts, and it can't be written as a "
+            "whole there. Export the version instead, or save the checkpoint with "
+            "save_pretrained(…, save_original_format=False) and register that"
         )
     expert, within = divmod(place.neuron, SlotLayout(place.layout).slots(place.shape[1:]))
     return locate(replace(place, parameter=parts[0].format(expert), neuron=within, shape=place.shape[1:]), tensors)

@@ -13,8 +13,6 @@ from ..records.models import LAB_MODELS, UNKNOWN, Model, Neuron
 from .clock import now
 from .tables import ModelRow
 
-_CHAT = "chat:"
-"""Begins the source of a model whose prompts are wrapped: then come the chat template's sha256, a colon, the source."""
 
 
 def add_model(
@@ -47,7 +45,6 @@ def add_model(
     Raises:
         ModelError: if the name stands for another checkpoint, or for results of a model of another size.
     """
-    stored_source = source if chat_template is None else f"{_CHAT}{chat_template}:{source}"
     existing = connection.execute(select(ModelRow).where(ModelRow.name == name)).first()
     if existing is not None and not existing.fingerprint:
         if (existing.layers, existing.neurons) != (layers, neurons):
@@ -56,7 +53,8 @@ def add_model(
                 f"{existing.neurons} neurons, and this checkpoint has {layers} of {neurons}; give it another "
                 f"{option('name')}"
             )
-        values = {"source": stored_source, "fingerprint": fingerprint, "family": family, "version": version}
+        values = {"source": source, "fingerprint": fingerprint, "family": family, "version": version}
+        values |= {"chat_template": chat_template}
         connection.execute(update(ModelRow).where(ModelRow.id == existing.id).values(**values))
         return model(connection, name)
     if existing is not None:
@@ -72,13 +70,14 @@ def add_model(
     connection.execute(
         insert(ModelRow).values(
             name=name,
-            source=stored_source,
+            source=source,
             fingerprint=fingerprint,
             family=family,
             layers=layers,
             neurons=neurons,
             version=version,
             created_at=now(),
+            chat_template=chat_template,
         )
     )
     return model(connection, name)
@@ -198,18 +197,15 @@ def _fed_otherwise(present: Model, chat_template: str | None) -> str:
 
 
 def _record(row: Row[Any]) -> Model:
-    source, chat_template = str(row.source), None
-    if source.startswith(_CHAT):
-        chat_template, _, source = source.removeprefix(_CHAT).partition(":")
     return Model(
         id=row.id,
         name=row.name,
-        source=source,
+        source=row.source,
         fingerprint=row.fingerprint,
         family=row.family,
         layers=row.layers,
         neurons=row.neurons,
         version=row.version,
         created_at=row.created_at,
-        chat_template=chat_template,
+        chat_template=row.chat_template,
     )

@@ -174,7 +174,8 @@ class EvaluationPromptRow(Table):
 class ModelRow(Table):
     """A registered checkpoint and its current version; or a model known by imported results alone.
 
-    The latter has an empty source and fingerprint, and `unknown` as family and version.
+    The latter has an empty source and fingerprint, and `unknown` as family and version. Where prompts are wrapped in a
+    chat template, `chat_template` is its sha256.
     """
 
     __tablename__ = "model"
@@ -187,6 +188,7 @@ class ModelRow(Table):
     neurons: Mapped[int]
     version: Mapped[str]
     created_at: Mapped[str]
+    chat_template: Mapped[str | None]
 
 
 class RunRow(Table):

@@ -1,4 +1,4 @@
-"""Prompts that only measure edits of a fact.
+"""Prompts that only measure edits of a fact; models whose prompts are wrapped in a chat template.
 
 Stores that are there have none: CounterFact's paraphrases, which earlier kndbs took for prompts to attribute, stay so.
 """
@@ -13,7 +13,8 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Adds a table."""
+    """Adds a table and a column."""
+    op.add_column("model", sa.Column("chat_template", sa.String(), nullable=True))
     op.create_table(
         "evaluation_prompt",
         sa.Column("id", sa.Integer(), nullable=False),

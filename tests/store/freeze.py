@@ -40,7 +40,7 @@ def digest(text: str) -> str:
 
 BASE, EDITED, OBJECT = digest("base"), digest("edited"), digest("object")
 ROWS: dict[str, list[tuple[object, ...]]] = {
-    "model": [(1, "bert", "data/lab-bert", digest("model"), "bert", 4, 512, EDITED, NOW)],
+    "model": [(1, "bert", "data/lab-bert", digest("model"), "bert", 4, 512, EDITED, NOW, digest("chat"))],
     "version": [(1, BASE, "[]", NOW), (1, EDITED, "[1]", NOW)],
     "run": [
         (1, 1, BASE, "ig", '{"floor": 0.1, "steps": 20}', "complete", NOW, NOW),

@@ -33,6 +33,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
+def hashed(value: str) -> str:
+    """The hash that stands for what a slot holds."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
 @pytest.fixture
 def add(store: Store):
     """Adds an edit of a neuron, with its object, planned on some edits, and gives its number."""
@@ -47,7 +52,7 @@ def add(store: Store):
             state = versions.slot_state(connection, model, list(on))
             version = versions.state_version("f" * 64, state)
             versions.keep_version(connection, model, version, list(on))
-            changes = [SlotChange("down", 1, neuron, old, new)]
+            changes = [SlotChange("down", 1, neuron, hashed(old), hashed(new))]
             recipe = read_recipe("erase", {"neurons": [f"L1.N{neuron}"]})
             return edit.add_edit(connection, model, recipe, digest, f"{digest[:2]}/{path.name}", version, changes)
 
@@ -74,7 +79,7 @@ def test_what_nothing_needs_goes_with_all_that_is_its_own(store, add):
     add(2, "c", "d")
     with store.writing() as connection:
         evaluations.add_evaluation(
-            connection, edit_id=2, version_before=BASE, version_after="v1", settings={}, measures={}
+            connection, edit_id=2, version_before=BASE, version_after="v" + 16 * "1", settings={}, measures={}
         )
     with store.reading() as connection:
         planned = deleting.plan_deletion(connection, [2, 2])
@@ -133,7 +138,7 @@ def test_a_version_of_the_log_that_another_edit_led_to_stays(store, add):
     with store.writing() as connection:
         twin = edit.add_edit(
             connection, 1, read_recipe("erase", {"neurons": ["L1.N1"], "top": 1}), "0" * 64, "00/x", BASE,
-            [SlotChange("down", 1, 1, "a", "b")],
+            [SlotChange("down", 1, 1, hashed("a"), hashed("b"))],
         )  # fmt: skip
         steps.apply_edit(connection, twin, BASE)
     with pytest.raises(EditError, match=r"the current version of model one is built with edit 1"), store.writing() as c:
@@ -166,7 +171,7 @@ def test_a_snapshot_and_results_keep_their_versions(store, add):
     add(3, "m", "n")
     with store.writing() as connection:
         evaluations.add_evaluation(
-            connection, edit_id=3, version_before=version, version_after="v1", settings={}, measures={}
+            connection, edit_id=3, version_before=version, version_after="v" + 16 * "1", settings={}, measures={}
         )
     with pytest.raises(EditError, match=r"edit 3 was measured on version v\w+.*db.edits.delete\(\[1, 2, 3\]\)"):
         delete(store, 1, 2)

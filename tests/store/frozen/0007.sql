@@ -200,11 +200,11 @@ CREATE TABLE model (
 	layers INTEGER NOT NULL, 
 	neurons INTEGER NOT NULL, 
 	version VARCHAR NOT NULL, 
-	created_at VARCHAR NOT NULL, 
+	created_at VARCHAR NOT NULL, chat_template VARCHAR, 
 	CONSTRAINT pk_model PRIMARY KEY (id), 
 	CONSTRAINT uq_model_name UNIQUE (name)
 );
-INSERT INTO "model" VALUES(1,'bert','data/lab-bert','9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4','bert',4,512,'1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618','2025-01-02T03:04:05+00:00');
+INSERT INTO "model" VALUES(1,'bert','data/lab-bert','9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4','bert',4,512,'1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618','2025-01-02T03:04:05+00:00','31e06f7d89feb99a0e6c0affe198748c3bb5bef5e3cc92d95cb9e996197d3fc3');
 CREATE TABLE probe (
 	id INTEGER NOT NULL, 
 	model_id INTEGER NOT NULL, 

@@ -14,7 +14,6 @@ from .clock import now
 from .tables import ModelRow
 
 
-
 def add_model(
     connection: Connection,
     *,

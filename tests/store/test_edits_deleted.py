@@ -79,7 +79,12 @@ def test_what_nothing_needs_goes_with_all_that_is_its_own(store, add):
     add(2, "c", "d")
     with store.writing() as connection:
         evaluations.add_evaluation(
-            connection, edit_id=2, version_before=BASE, version_after="v" + 16 * "1", settings={}, measures={}
+            connection,
+            edit_id=2,
+            version_before=BASE,
+            version_after="v" + 16 * "1",
+            settings={},
+            measures={"edited": {}, "control": {}},
         )
     with store.reading() as connection:
         planned = deleting.plan_deletion(connection, [2, 2])
@@ -171,7 +176,12 @@ def test_a_snapshot_and_results_keep_their_versions(store, add):
     add(3, "m", "n")
     with store.writing() as connection:
         evaluations.add_evaluation(
-            connection, edit_id=3, version_before=version, version_after="v" + 16 * "1", settings={}, measures={}
+            connection,
+            edit_id=3,
+            version_before=version,
+            version_after="v" + 16 * "1",
+            settings={},
+            measures={"edited": {}, "control": {}},
         )
     with pytest.raises(EditError, match=r"edit 3 was measured on version v\w+.*db.edits.delete\(\[1, 2, 3\]\)"):
         delete(store, 1, 2)

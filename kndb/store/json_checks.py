@@ -113,6 +113,19 @@ def _items(shape: Shape) -> Shape:
     return of_list
 
 
+def _array(*shapes: Shape) -> Shape:
+    """A list of so many items, each of its shape."""
+
+    def of_array(value: Any) -> str | None:
+        if not isinstance(value, list) or len(value) != len(shapes):
+            return f"must be a list of {len(shapes)}"
+        return next(
+            (f"has an item that {flaw}" for one, shape in zip(value, shapes, strict=True) if (flaw := shape(one))), None
+        )
+
+    return of_array
+
+
 def _values(shape: Shape, key: Shape | None = None) -> Shape:
     """An object with values, and keys, of a shape."""
 
@@ -209,7 +222,10 @@ def _trial(value: Any) -> str | None:
 
 
 _BY_KIND: Mapping[str, Shape] = {"object": _OBJECT, "list": _LIST}
+_NEEDS = _with(edits=_items(_array(_TEXT, _TEXT, _TEXT)), answers=_items(_array(_TEXT, _items(_TEXT))))
+
 _SHAPES: Mapping[str, Mapping[str, Shape]] = {
+    "evaluation_prompt": {"answers": _items(_TEXT), "needs": _NEEDS},
     "run": {"settings": _with(floor=_or_null(_NUMBER), tolerance=_or_null(_NUMBER))},
     "prompt_result": {"layers_above": _values(_finite, _layer)},
     "edit": {"fact_numbers": _values(_or_null(_key), _fact_number)},

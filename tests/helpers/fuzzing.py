@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("KNDB_FUZZ_EXAMPLES", "0"))
 """How many examples each fuzzer tries; 0 for the short form."""
-DOCUMENTED = range(2, 10)
+DOCUMENTED = range(2, 11)
 """The exit codes of kndb's errors: docs/commands.md."""
 
 

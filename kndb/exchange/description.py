@@ -213,7 +213,7 @@ def _importing(kind: object, data: Path) -> str:
         "scores": call("exchange.import_scores", str(data)),
         "facts": call("exchange.import_facts", [str(data)]),
     }
-    return f". Try: {calls[str(kind)]}" if kind in calls else ""
+    return f". Try: {calls[kind]}" if isinstance(kind, str) and kind in calls else ""
 
 
 def _document(path: Path) -> Mapping[str, Any]:

@@ -251,6 +251,7 @@ class ExchangeCommands:
             if reader.results:
                 store_exchange.close_run(connection, before, description.run.status, description.run.finished_at)
                 store_runs.choose_facts_of_results(connection, run_id)
+                import_own.require_fitting_errors(connection, run_id, file)
         return ScoreImport(
             run=run_id,
             model=model.name,

@@ -22,6 +22,7 @@ from ...store import models as store_models
 from ...store import runs as store_runs
 from ...store.exchange import RelationSets, Transaction
 from ...store.fact_index import FactIndex, StoredFact
+from ...store.run_errors import check_run_errors
 from . import neurons as import_neurons
 
 _BATCH = 500
@@ -235,6 +236,19 @@ def _result(prompt_id: int, row: Row) -> PromptResult:
     predicted = nothing if row["predicted"] is None else row["predicted"]
     layers = {layer: float(error) for layer, error in row["layers_above"] or ()}
     return PromptResult(prompt_id, predicted=predicted, layers_above=layers, **values)
+
+
+def require_fitting_errors(connection: Transaction, run_id: int, path: Path) -> None:
+    """Checks that the errors noted for layers fit the run's settings as the file's description has them.
+
+    Raises:
+        InputError: if they do not: the store would not be sound.
+    """
+    for problem in check_run_errors(connection):
+        if problem.startswith(f"run {run_id}: "):
+            raise InputError(
+                f"{path}: its rows do not fit the settings in its description ({problem}); export it again"
+            )
 
 
 def require_one(paths: list[Path], what: str) -> Path:

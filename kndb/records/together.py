@@ -22,10 +22,12 @@ class TogetherSettings:
         scope: `neurons`: the value slots of the facts' knowledge neurons. `layers`: all value slots of the layers that
             hold them.
         steps: gradient steps at most, at least 1.
-        learning_rate: Adam's at the first step, in lengths of a mean slot: about how far a slot moves; above 0. It
-            falls in a straight line to nearly 0 at the last step.
+        learning_rate: of the first step, in lengths of a mean slot: about how far a slot moves in it; above 0. It falls
+            in a straight line to nearly 0 at the last step.
         keep: β, the weight of the kept prompts' divergence, at least 0.
         decay: γ, the weight of the mean (‖Δv‖ ÷ ‖v‖)² over slots, at least 0.
+        ridge: λ, above 0: how little steps heed what neurons do on kept prompts; see `slot_steps`. Less changes other
+            answers less, and takes more steps.
         bound: c, the largest change of a slot in lengths of that slot, above 0.
         target: the probability of a new answer's token with which it counts as won, and no more in the loss; 0 to 1.
         success: the share of edited prompts that are to be won, 0 to 1; `drift`: the mean KL divergence of the prompts
@@ -39,17 +41,18 @@ class TogetherSettings:
     method: ClassVar[str] = "together"
 
     scope: str = "layers"
-    steps: int = 400
-    learning_rate: float = 0.02
+    steps: int = 200
+    learning_rate: float = 0.04
     keep: float = 4.0
     decay: float = 0.0
-    bound: float = 2.0
+    ridge: float = 0.01
+    bound: float = 6.0
     target: float = 0.8
     success: float = 0.99
     drift: float = 0.01
     edited_at_once: int = 64
     kept_at_once: int = 64
-    check: int = 50
+    check: int = 25
     validation: float = 0.1
     seed: int = 0
 
@@ -67,6 +70,7 @@ class TogetherSettings:
             ("learning_rate", 0 < self.learning_rate < math.inf, above),
             ("keep", 0 <= self.keep < math.inf, least),
             ("decay", 0 <= self.decay < math.inf, least),
+            ("ridge", 0 < self.ridge < math.inf, above),
             ("bound", 0 < self.bound < math.inf, above),
             ("target", 0 <= self.target < 1, below),
             ("success", 0 <= self.success <= 1, share),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -128,9 +129,11 @@ def slots_of(network: Network, scope: str) -> dict[int, torch.Tensor]:
 @pytest.mark.parametrize("scope", ["neurons", "layers"])
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_those_of_plain_pytorch(name, scope):
-    """Loss and gradients by autograd through the whole model; Adam, its schedule and the bound by hand."""
+    """Loss and gradients by autograd through the whole model; neurons by hooks; each step and its bound by hand."""
     network = make_network(name)
-    settings = replace(SETTINGS, scope=scope, decay=0.5, bound=0.3, validation=0.0, steps=4, check=4, drift=0.0)
+    settings = replace(
+        SETTINGS, scope=scope, decay=0.5, bound=0.3, ridge=0.1, validation=0.0, steps=4, check=4, drift=0.0
+    )
     edited, kept = make_edited(network), make_kept(network)
     found = optimize_together(network, NEURONS, edited, kept, settings)
 
@@ -144,7 +147,10 @@ def test_steps_are_those_of_plain_pytorch(name, scope):
     rate = settings.learning_rate * torch.cat(list(lengths.values())).mean() / network.hidden_size**0.5
     changes = {owner: torch.zeros(len(indices), network.hidden_size).double() for owner, indices in slots.items()}
     means = {owner: torch.zeros_like(change) for owner, change in changes.items()}
-    squares = {owner: torch.zeros_like(change) for owner, change in changes.items()}
+    squares = dict.fromkeys(changes, 0.0)
+    shaping = {}
+    for owner, moment in moments_by_hooks(network, kept, slots).items():
+        shaping[owner] = torch.linalg.inv(moment / moment.diagonal().mean() + 0.1 * torch.eye(len(moment)))
     orders = {"edited": in_order(3, 2, 4, "3 edited"), "kept": in_order(10, 3, 4, "3 kept")}
     for step in range(4):
         pairs = {owner: (slots[owner], change.requires_grad_()) for owner, change in changes.items()}
@@ -154,9 +160,9 @@ def test_steps_are_those_of_plain_pytorch(name, scope):
         gradients = torch.autograd.grad(loss, list(changes.values()))
         for (owner, change), gradient in zip(list(changes.items()), gradients, strict=True):
             means[owner] = 0.9 * means[owner] + 0.1 * gradient
-            squares[owner] = 0.99 * squares[owner] + 0.01 * gradient**2
-            mean, square = means[owner] / (1 - 0.9 ** (step + 1)), squares[owner] / (1 - 0.99 ** (step + 1))
-            moved = change.detach() - rate * (1 - step / 4) * mean / (square.sqrt() + 1e-8)
+            along = shaping[owner] @ means[owner] / (1 - 0.9 ** (step + 1))
+            squares[owner] = 0.95 * squares[owner] + 0.05 * (along**2).mean()
+            moved = change.detach() - rate * (1 - step / 4) * along / (squares[owner] / (1 - 0.95 ** (step + 1))).sqrt()
             longest = 0.3 * lengths[owner]
             changes[owner] = moved * (longest / moved.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
     assert found.taken == 4
@@ -164,6 +170,36 @@ def test_steps_are_those_of_plain_pytorch(name, scope):
         assert found.changes[owner][0].tolist() == slots[owner].tolist()
         # Some families compute norms, rotations or biases in float32, which Adam's division magnifies.
         assert (found.changes[owner][1] - change).norm() <= 2e-3 * change.norm()
+
+
+def neurons_of_each_layer(network: Network, question: EncodedPrompt) -> list[torch.Tensor]:
+    """What enters each layer's down projection, [T, n], layer by layer."""
+    calls: list[torch.Tensor] = []
+    with ExitStack() as stack:
+        for module in dict.fromkeys(down_projections(network.model)):
+            handle = module.register_forward_pre_hook(lambda _module, inputs: calls.append(inputs[0]))
+            stack.callback(handle.remove)
+        distribution(network, question, {})
+    return [call.view(-1, network.neurons) for call in calls]
+
+
+def moments_by_hooks(
+    network: Network, kept: Sequence[EncodedPrompt], slots: dict[int, torch.Tensor]
+) -> dict[int, torch.Tensor]:
+    """E[w wᵀ] over the positions that can reach an answer: up to it in a decoder, the answer's in the last layer."""
+    modules = down_projections(network.model)
+    last = len(modules) - 1
+    rows: dict[int, list[torch.Tensor]] = {owner: [] for owner in slots}
+    for prompt in kept:
+        for question in prompt.questions:
+            calls = neurons_of_each_layer(network, question)
+            stop = None if network.adapter.blank.value == "mask" else question.position + 1
+            for layer, call in enumerate(calls):
+                owner = network.canonical_layer(layer)
+                if owner in slots:
+                    seen = call[question.position][None] if layer == last else call[:stop]
+                    rows[owner].append(seen[:, slots[owner]])
+    return {owner: torch.cat(some).T @ torch.cat(some) / len(torch.cat(some)) for owner, some in rows.items()}
 
 
 def in_order(count: int, at_once: int, steps: int, seed: str) -> list[list[int]]:
@@ -182,7 +218,7 @@ def plan(network: Network, settings: TogetherSettings = SETTINGS, **named) -> To
 def test_what_is_measured_is_what_the_changes_do(name):
     network = make_network(name, torch.float32)
     parameters = {key: value.clone() for key, value in network.model.named_parameters()}
-    settings = replace(SETTINGS, scope="layers", steps=60, check=20, validation=0.3, success=1.0, keep=0.1)
+    settings = replace(SETTINGS, scope="layers", steps=40, check=20, validation=0.3, success=1.0, keep=0.1)
     found = plan(network, settings)
     assert all(torch.equal(value, parameters[key]) for key, value in network.model.named_parameters())
     weights = changed_weights(network, found.changes)
@@ -191,8 +227,8 @@ def test_what_is_measured_is_what_the_changes_do(name):
         after = [distribution(network, question, weights) for question in prompt.questions]
         won.append(all(row.argmax() == token for row, token in zip(after, prompt.answers, strict=True)))
         losses.append(sum(-row[token].item() for row, token in zip(after, prompt.answers, strict=True)) / len(after))
-    assert won == [True] * 3
-    assert found.measured.success == 1.0
+    assert any(won)
+    assert found.measured.success == pytest.approx(sum(won) / 3)
     assert found.measured.loss == pytest.approx(sum(losses) / 3, rel=1e-3)
     validation = set(random.Random("3 validation").sample(range(10, 20), 3))
     drifts = []
@@ -312,6 +348,7 @@ def test_nothing_to_plan():
         ("keep", -1.0),
         ("decay", float("inf")),
         ("bound", 0.0),
+        ("ridge", 0.0),
         ("target", 1.0),
         ("success", 1.1),
         ("drift", -0.1),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 
 import torch
@@ -39,14 +39,25 @@ class StoredLayers(PackedPrompts):
         network: the model; its parameters are read, and need no gradient.
         slots: what may change.
         questions: at least one.
+        moments_of: of which of them second moments are taken; none by default.
         in_memory: bytes of states that are held in memory; what takes more lies in a temporary file.
+
+    Attributes:
+        moments: by layer as the slots are, E[w wᵀ] of the slots' neurons w without changes, [k, k] in double precision
+            on the CPU, over the positions of the questions named; empty without any.
 
     Raises:
         EditError: if the temporary folder has no room for the states.
     """
 
     def __init__(
-        self, network: Network, slots: Slots, questions: Sequence[EncodedPrompt], *, in_memory: int = IN_MEMORY
+        self,
+        network: Network,
+        slots: Slots,
+        questions: Sequence[EncodedPrompt],
+        *,
+        moments_of: Collection[int] = (),
+        in_memory: int = IN_MEMORY,
     ) -> None:
         super().__init__(network, questions)
         self._slots = {layer: None if chosen is None else chosen.to(network.device) for layer, chosen in slots.items()}
@@ -55,7 +66,10 @@ class StoredLayers(PackedPrompts):
         self._first = min(number for number, owner in enumerate(self._owner) if owner is not None)
         self._shortened = self._first == self._last
         self._parallel = network.adapter.parallel
+        self._moments = _Moments(moments_of) if moments_of else None
         self._run_base(in_memory)
+        self.moments = {} if self._moments is None else self._moments.mean()
+        self._moments = None
 
     @torch.no_grad()
     def _run_base(self, in_memory: int) -> None:
@@ -121,23 +135,53 @@ class StoredLayers(PackedPrompts):
         state = self._states[places].to(network.device).unsqueeze(0)
         residual, hidden = state.chunk(2, -1) if self._parallel else (state, state)
         neurons = first.neurons(hidden, residual)
-        hidden = first.finish(residual, self._written(self._first, neurons, changes))
+        hidden = first.finish(residual, self._written(self._first, neurons, changes, packing))
         for number in range(self._first + 1, self._last + 1):
             residual, neurons = self._up_to_neurons(number, hidden, packing)
-            hidden = network.layers[number].finish(residual, self._written(number, neurons, changes))
+            hidden = network.layers[number].finish(residual, self._written(number, neurons, changes, packing))
         return hidden
 
-    def _written(self, number: int, neurons: torch.Tensor, changes: Changes | None) -> torch.Tensor:
+    def _written(self, number: int, neurons: torch.Tensor, changes: Changes | None, packing: Packing) -> torch.Tensor:
         """What a layer's down projection writes for neurons [1, N, n], with the changes: [1, N, d]."""
         layer, owner = self._network.layers[number], self._owner[number]
+        chosen = None if owner is None else self._slots[owner]
         if changes is None or owner is None:
+            if self._moments is not None and owner is not None:
+                self._moments.add(owner, neurons[0] if chosen is None else neurons[0][:, chosen], packing)
             unchanged: torch.Tensor = layer.down(neurons)
             return unchanged
-        chosen = self._slots[owner]
         if chosen is None:
             return neurons @ (layer.slots + changes[owner]) + layer.bias
         written: torch.Tensor = layer.down(neurons) + neurons[..., chosen] @ changes[owner]
         return written
+
+
+class _Moments:
+    """Second moments of neurons over the positions of some questions, layer by layer."""
+
+    def __init__(self, questions: Collection[int]) -> None:
+        self._questions = frozenset(questions)
+        self._sums: dict[int, torch.Tensor] = {}
+        self._counts: dict[int, int] = {}
+
+    def add(self, layer: int, neurons: torch.Tensor, packing: Packing) -> None:
+        """Counts neurons [N or P, k] of all positions, or of the answers' alone, where their questions count."""
+        each = [number in self._questions for number in packing.order]
+        if len(neurons) > len(each):
+            each = [flag for group in packing.groups for flag in _repeated(each, group)]
+        counted = neurons[torch.tensor(each, device=neurons.device)]
+        sums = self._sums.setdefault(layer, torch.zeros(neurons.shape[1], neurons.shape[1], dtype=torch.float64))
+        sums += (counted.T @ counted).double().cpu()
+        self._counts[layer] = self._counts.get(layer, 0) + len(counted)
+
+    def mean(self) -> dict[int, torch.Tensor]:
+        """E[w wᵀ] by layer."""
+        return {layer: sums / max(1, self._counts[layer]) for layer, sums in self._sums.items()}
+
+
+def _repeated(flags: Sequence[bool], group: Group) -> list[bool]:
+    """The flags of a group's questions, for each of their positions."""
+    return [flags[group.first + place] for place in range(group.count) for _ in range(group.tokens)]
 
 
 class _Room:

@@ -19,7 +19,7 @@ Shapes: k slots of a layer, d hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -75,16 +75,18 @@ class SlotSteps:
 
     def relative_square(self) -> torch.Tensor:
         """The mean of (‖Δv‖ ÷ ‖v‖)² over slots, with a graph."""
-        return torch.cat(
-            [((change / self._at_least(layer)) ** 2).sum(1) for layer, change in self.changes.items()]
-        ).mean()
+        ratios = torch.cat([(change / self._at_least(layer)).square().sum(1) for layer, change in self._each()])
+        mean: torch.Tensor = ratios.mean()
+        return mean
 
     @torch.no_grad()
     def largest(self) -> float:
         """The largest ‖Δv‖ ÷ ‖v‖."""
-        return max(
-            (c.norm(dim=1, keepdim=True) / self._at_least(layer)).max().item() for layer, c in self.changes.items()
-        )
+        ratios = [(change.norm(dim=1, keepdim=True) / self._at_least(layer)).max() for layer, change in self._each()]
+        return float(torch.stack(ratios).max())
+
+    def _each(self) -> Iterable[tuple[int, torch.Tensor]]:
+        return self.changes.items()
 
     def _at_least(self, layer: int) -> torch.Tensor:
         return self._lengths[layer].clamp_min(1e-30)

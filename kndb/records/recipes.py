@@ -36,6 +36,7 @@ from .json_values import (
 )
 from .models import Neuron
 from .plan_reports import FactReport, PlanReport
+from .together import TogetherRecipe
 
 
 class Unsaid(Enum):
@@ -320,9 +321,9 @@ class OtherRecipe:
 
 FactRecipe = UpdateRecipe | OptimizeRecipe
 """The recipes of an edit of one fact."""
-Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | OtherRecipe
-_KINDS: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe]] = {
-    one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe)
+Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe | OtherRecipe
+_KINDS: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe]] = {
+    one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe, TogetherRecipe)
 }
 _Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe)
 REPLAYED_KINDS = ("erase", "optimize", "update")

@@ -14,15 +14,17 @@ from masked_families import masked_model
 from tiny_models import down_projections, tiny_model
 from torch.func import functional_call
 
+from kndb.editing.objects import diff_file
+from kndb.editing.objects.slots import apply_object
 from kndb.editing.planning import resuming, together
-from kndb.editing.planning.together import Together, optimize_together
+from kndb.editing.planning.together import Together, optimize_together, plan_together
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
 from kndb.models.network import Network
 from kndb.models.prompting import EncodedPrompt
 from kndb.models.registry import adapter_for
 from kndb.records.models import Neuron
-from kndb.records.together import TogetherSettings
+from kndb.records.together import PlannedFact, TogetherRecipe, TogetherSettings
 
 MODELS = ("bert", "albert", "gpt2", "llama", "t5")
 NEURONS = [Neuron(0, 3), Neuron(0, 30), Neuron(2, 7), Neuron(2, 0)]
@@ -361,3 +363,47 @@ def test_nothing_to_plan():
 def test_settings_out_of_range(name, value):
     with pytest.raises(UsageError, match=rf"{name} must be .* \(got {value}\)"):
         TogetherSettings(**{name: value})
+
+
+def recipe_of(network: Network, settings: TogetherSettings) -> TogetherRecipe:
+    layers = tuple(sorted({network.canonical_layer(neuron.layer) for neuron in NEURONS}))
+    whole = settings.scope == "layers"
+    return TogetherRecipe(
+        facts=(PlannedFact(1, "P1", "Subject", "Old", "New", (11,)),),
+        layers=layers if whole else (),
+        neurons=() if whole else tuple(NEURONS),
+        kept_facts=tuple(range(10, 20)),
+        prompts_each=None,
+        how=settings.as_json(),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scope", ["neurons", "layers"])
+def test_the_plan_is_one_edit_that_reverts_bit_for_bit(dtype, scope):
+    network = make_network("gpt2", dtype)
+    before = {key: value.clone() for key, value in network.model.named_parameters()}
+    settings = replace(SETTINGS, scope=scope)
+    edit = plan_together(
+        network, recipe_of(network, settings), make_edited(network), make_kept(network), fingerprint="f" * 64
+    )
+    again = diff_file.decode(diff_file.encode(edit), "edit")
+    parameters = dict(network.model.named_parameters())
+    assert all(torch.equal(parameters[key], value) for key, value in before.items())
+    wide = Network(network.model.float(), network.adapter) if dtype is torch.bfloat16 else network
+    found = plan(wide, settings)
+    network.model.to(dtype)
+    parameters = dict(network.model.named_parameters())
+    apply_object(parameters, again)
+    changed = {key for key, value in parameters.items() if not torch.equal(value, before[key])}
+    assert changed == {f"transformer.h.{layer}.mlp.c_proj.weight" for layer in (0, 2)}
+    for layer, (indices, change) in found.changes.items():
+        name = f"transformer.h.{layer}.mlp.c_proj.weight"
+        expected = before[name].clone()
+        expected[indices] = (before[name][indices].double() + change.double()).to(dtype)
+        assert torch.equal(parameters[name], expected)
+    apply_object(parameters, again, reverse=True)
+    assert all(torch.equal(parameters[key], value) for key, value in before.items())
+    assert again.recipe.outcome.steps == found.taken
+    assert again.recipe.outcome.drift == found.measured.drift
+    assert again.recipe.title == "1 fact · P1"

@@ -89,7 +89,8 @@ class SlotSteps:
         return self.changes.items()
 
     def _at_least(self, layer: int) -> torch.Tensor:
-        return self._lengths[layer].clamp_min(1e-30)
+        lengths: torch.Tensor = self._lengths[layer].clamp_min(1e-30)
+        return lengths
 
     # --- resuming ------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import hashlib
 import json
 import random
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,9 +34,11 @@ from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
 from ...records.progress import Progress
-from ...records.together import TogetherSettings
+from ...records.together import TogetherOutcome, TogetherRecipe, TogetherSettings
+from ..objects.diff_file import EditObject
+from .optimize import wide
 from .questions import Questions
-from .recipes import slots_by_layer
+from .recipes import plan_values, slots_by_layer
 from .resuming import save_steps, saved_steps
 from .slot_steps import SlotSteps
 from .stored_layers import Slots, StoredLayers
@@ -121,6 +123,57 @@ def optimize_together(
     with network.frozen():
         planning = _Planning(network, _slots(network, neurons, settings), edited, kept, settings)
         return planning.run(steps_file, key, progress)
+
+
+def plan_together(
+    network: Network,
+    recipe: TogetherRecipe,
+    edited: Sequence[EncodedPrompt],
+    kept: Sequence[EncodedPrompt],
+    *,
+    fingerprint: str,
+    version: str = "",
+    steps_file: Path | None = None,
+    progress: Progress | None = None,
+) -> EditObject:
+    """Computes one edit for many facts on a model's present weights, and changes nothing.
+
+    A model in a narrower dtype than float32 is optimised as a copy in float32; the new values are rounded to its own.
+
+    Args:
+        network: the model, in the dtype in which it is stored.
+        recipe: what changes, and the settings; the edit's recipe is this with the outcome.
+        edited: the facts' prompts, each with its fact's new answer.
+        kept: prompts of other facts, by their facts' numbers, whose distributions should stay.
+        fingerprint: of the model's checkpoint; with `version` it says which weights the steps in a file are for.
+        version: the model's version.
+        steps_file: keeps the steps taken, to go on from; whoever stores the edit removes it.
+        progress: told the steps taken at each measurement.
+
+    Raises:
+        EditError: as `optimize_together` and `plan_values` do.
+    """
+    settings = recipe.settings
+    found = optimize_together(
+        wide(network),
+        recipe.changed,
+        edited,
+        kept,
+        settings,
+        steps_file=steps_file,
+        key=f"{fingerprint} {version}",
+        progress=progress,
+    )
+    values = {}
+    for layer, (indices, change) in found.changes.items():
+        values[layer] = indices, network.layers[layer].value_slots(indices).double() + change.double()
+    outcome = TogetherOutcome(
+        steps=found.taken,
+        reached=found.reached,
+        largest_change=found.largest,
+        **vars(found.measured),
+    )
+    return plan_values(network, values, fingerprint=fingerprint, recipe=replace(recipe, outcome=outcome))
 
 
 def _slots(network: Network, neurons: Sequence[Neuron], settings: TogetherSettings) -> Slots:

@@ -121,3 +121,35 @@ def test_a_full_temporary_folder(monkeypatch):
     monkeypatch.setattr(stored_layers.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
     with pytest.raises(EditError, match="0 MiB free, and the states of the prompts take"):
         StoredLayers(network, {1: INDICES}, make_questions(network), in_memory=0)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["slots", "layers"])
+@pytest.mark.parametrize("name", ["bert", "albert", "gpt2", "llama", "t5"])
+def test_moments_are_those_of_the_neurons_of_some_questions(name, whole):
+    """In a causal model no position after the answer's counts; in the last layer, the answer's alone."""
+    network = make_network(name)
+    questions = make_questions(network)
+    modules = down_projections(network.model)
+    owners = sorted({network.canonical_layer(layer) for layer in (0, 1, 2)})
+    chosen = None if whole else INDICES
+    stored = StoredLayers(network, dict.fromkeys(owners, chosen), questions, moments_of=(1, 2, 5))
+    rows: dict[int, list[torch.Tensor]] = {owner: [] for owner in owners}
+    for question in (questions[number] for number in (1, 2, 5)):
+        calls: list[torch.Tensor] = []
+        handles = [
+            module.register_forward_pre_hook(lambda _module, inputs, calls=calls: calls.append(inputs[0][0]))
+            for module in dict.fromkeys(modules)
+        ]
+        logits_of_whole_model(network, [question], {}, whole=False)
+        for handle in handles:
+            handle.remove()
+        for layer, call in enumerate(calls):
+            if layer == len(calls) - 1:
+                call = call[question.position][None]
+            elif network.adapter.blank.value != "mask":
+                call = call[: question.position + 1]
+            rows[network.canonical_layer(layer)].append(call if whole else call[:, INDICES])
+    for owner in owners:
+        every = torch.cat(rows[owner])
+        torch.testing.assert_close(stored.moments[owner], every.T @ every / len(every), rtol=1e-5, atol=1e-8)
+    assert StoredLayers(network, dict.fromkeys(owners, chosen), questions).moments == {}

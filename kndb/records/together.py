@@ -127,6 +127,31 @@ class TogetherSettings:
 
 
 @dataclass(frozen=True)
+class KeptFacts:
+    """How many other facts a joint plan keeps as they are; all that there are, if there are fewer.
+
+    Attributes:
+        neighbours: facts of the edited relations, at least 0; `others`: facts of other relations, at least 0.
+        prompts: how many prompts of each of them count, other ones for other facts, at least 1; None takes all.
+    """
+
+    neighbours: int = 500
+    others: int = 250
+    prompts: int | None = 4
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be.
+
+        Raises:
+            UsageError: for a number out of its range.
+        """
+        for name, least in (("neighbours", 0), ("others", 0), ("prompts", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{option(name)} must be at least {least} (got {value})")
+
+
+@dataclass(frozen=True)
 class PlannedFact:
     """A fact of a joint plan, by its number in the store where it was planned, and by name.
 

@@ -64,11 +64,11 @@ class TogetherSettings:
     scope: str = "layers"
     steps: int = 200
     learning_rate: float = 0.04
-    keep: float = 4.0
+    keep: float = 8.0
     decay: float = 0.0
     ridge: float = 0.01
     bound: float = 6.0
-    target: float = 0.8
+    target: float = 0.6
     success: float = 0.99
     drift: float = 0.01
     edited_at_once: int = 64

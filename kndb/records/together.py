@@ -62,18 +62,18 @@ class TogetherSettings:
     method: ClassVar[str] = "together"
 
     scope: str = "layers"
-    steps: int = 200
-    learning_rate: float = 0.04
-    keep: float = 8.0
+    steps: int = 300
+    learning_rate: float = 0.1
+    keep: float = 24.0
     decay: float = 0.0
-    ridge: float = 0.01
-    bound: float = 6.0
+    ridge: float = 0.03
+    bound: float = 20.0
     target: float = 0.6
     success: float = 0.99
     drift: float = 0.01
     edited_at_once: int = 64
     kept_at_once: int = 64
-    check: int = 25
+    check: int = 50
     validation: float = 0.1
     seed: int = 0
 
@@ -135,8 +135,8 @@ class KeptFacts:
         prompts: how many prompts of each of them count, other ones for other facts, at least 1; None takes all.
     """
 
-    neighbours: int = 500
-    others: int = 250
+    neighbours: int = 1000
+    others: int = 500
     prompts: int | None = 4
 
     def __post_init__(self) -> None:

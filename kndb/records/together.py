@@ -44,7 +44,8 @@ class TogetherSettings:
             hold them.
         steps: gradient steps at most, at least 1.
         learning_rate: of the first step, in lengths of a mean slot: about how far a slot moves in it; above 0. It falls
-            in a straight line to nearly 0 at the last step.
+            in a straight line to nearly 0 at the last step. The default is measured on models of 4 layers; on one of 30
+            (SmolLM2-135M) 0.01 changes the other answers far less than 0.04.
         keep: β, the weight of the kept prompts' divergence, at least 0.
         decay: γ, the weight of the mean (‖Δv‖ ÷ ‖v‖)² over slots, at least 0.
         ridge: λ, above 0: how little steps heed what neurons do on kept prompts; see `slot_steps`. Less changes other

@@ -37,6 +37,7 @@ from .json_values import (
 )
 from .models import Neuron
 from .plan_reports import FactReport, PlanReport
+from .together import TogetherRecipe
 
 
 class Unsaid(Enum):
@@ -321,9 +322,9 @@ class OtherRecipe:
 
 FactRecipe = UpdateRecipe | OptimizeRecipe
 """The recipes of an edit of one fact."""
-Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | OtherRecipe
-_BY_KIND: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe]] = {
-    one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe)
+Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe | OtherRecipe
+_BY_KIND: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe]] = {
+    one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe, TogetherRecipe)
 }
 KINDS = tuple(_BY_KIND)
 """The kinds of edits that this kndb knows."""

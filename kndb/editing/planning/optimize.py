@@ -101,7 +101,7 @@ def plan_optimized(
         EditError: as `optimize` and `plan_values` do.
     """
     settings = recipe.settings
-    changes, outcome = optimize(_wide(network), recipe.neurons, prompts, recipe.new_token, others, settings, progress)
+    changes, outcome = optimize(wide(network), recipe.neurons, prompts, recipe.new_token, others, settings, progress)
     values = {}
     for layer, (indices, change) in changes.items():
         values[layer] = indices, network.layers[layer].value_slots(indices).double() + change.double()
@@ -261,7 +261,7 @@ def _divergence(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return (before.exp() * (before - after)).sum(-1).mean()
 
 
-def _wide(network: Network) -> Network:
+def wide(network: Network) -> Network:
     """The network itself, or a copy in float32 if its dtype is a narrower one."""
     if next(network.model.parameters()).dtype in (torch.float32, torch.float64):
         return network

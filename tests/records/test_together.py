@@ -1,0 +1,131 @@
+"""Recipes of joint plans: what is read is what was written, and a thousand facts take little room."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from kndb.errors import UsageError
+from kndb.records.models import Neuron
+from kndb.records.recipes import OtherRecipe, read_recipe
+from kndb.records.together import (
+    PlannedFact,
+    TogetherOutcome,
+    TogetherRecipe,
+    TogetherSettings,
+    written_as_runs,
+)
+
+FACTS = (
+    PlannedFact(588, "P176", "Nissan Leaf", "Nissan", "Toyota", (41,), "Nissan"),
+    PlannedFact(12, "P36", None, "Paris", "New York City", (7, 8, 9)),
+)
+
+
+def recipe(**changed: object) -> TogetherRecipe:
+    values = {
+        "facts": FACTS,
+        "refinement": 3,
+        "layers": (2, 3),
+        "neurons": (),
+        "kept_facts": (1, 2, 3, 9, 11, 12),
+        "prompts_each": 2,
+        "how": TogetherSettings().as_json(),
+    }
+    return TogetherRecipe(**{**values, **changed})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        recipe(),
+        recipe(
+            layers=(),
+            neurons=(Neuron(2, 418), Neuron(3, 1)),
+            how=TogetherSettings("neurons", steps=7, keep=3.5).as_json(),
+            prompts_each=None,
+            kept_facts=(),
+            outcome=TogetherOutcome(steps=7, reached=True, success=1.0, loss=0.2, drift=0.01, largest_change=1.5),
+            rebased_from=4,
+            extra={"later": [1]},
+        ),
+    ],
+)
+def test_it_is_read_as_it_was_written(made):
+    written = json.loads(json.dumps(made.as_json()))
+    found = read_recipe("together", written)
+    assert found == made
+    assert found.as_json() == written
+
+
+def test_columns_and_runs():
+    written = recipe().as_json()
+    assert written["facts"]["to"] == ["Toyota", "New York City"]
+    assert written["facts"]["tokens"] == [[41], [7, 8, 9]]
+    assert written["kept_facts"] == "1-3,9,11-12"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kept_facts", "3-1"),
+        ("kept_facts", "1,2"),
+        ("kept_facts", "01"),
+        ("kept_facts", "x"),
+        ("facts", {}),
+        ("facts", {"id": [1]}),
+        ("facts", {**recipe().as_json()["facts"], "to": ["Toyota"]}),
+        ("facts", {name: [] for name in recipe().as_json()["facts"]}),
+        ("settings", {"scope": "model"}),
+        ("settings", {"steps": 0}),
+        ("settings", {"steps": 1.5}),
+        ("settings", {"unheard of": 1}),
+        ("settings", []),
+        ("layers", []),
+        ("neurons", ["L1.N2"]),
+    ],
+)
+def test_what_cannot_be_read_is_kept_as_it_is(key, value):
+    written = recipe().as_json() | {key: value}
+    found = read_recipe("together", written)
+    assert isinstance(found, OtherRecipe)
+    assert found.as_json() == written
+
+
+def test_settings_that_an_earlier_recipe_lacks_have_their_defaults():
+    written = recipe().as_json()
+    del written["settings"]["ridge"]
+    found = read_recipe("together", written)
+    assert found.as_json() == written
+    assert found.settings == TogetherSettings()
+
+
+def test_runs_against_sets():
+    chance = random.Random(0)
+    for _ in range(50):
+        numbers = sorted(chance.sample(range(60), chance.randint(0, 60)))
+        runs = written_as_runs(numbers)
+        found = read_recipe("together", recipe().as_json() | {"kept_facts": runs})
+        assert found.kept_facts == tuple(numbers)
+
+
+def test_a_thousand_facts_are_short():
+    """A hundred bytes a fact, and three for each fact that is kept."""
+    chance = random.Random(0)
+    many = tuple(replace(FACTS[0], id=number) for number in range(1000))
+    kept = tuple(sorted(chance.sample(range(2000, 4000), 1000)))
+    written = json.dumps(recipe(facts=many, kept_facts=kept).as_json(), separators=(",", ":"))
+    assert len(written) < 80_000
+
+
+def test_what_changes_and_the_title():
+    assert recipe().changed == (Neuron(2, 0), Neuron(3, 0))
+    assert recipe().title == "2 facts · P176, P36"
+    assert recipe(facts=FACTS[:1]).title == "1 fact · P176"
+    many = tuple(replace(FACTS[0], relation=f"P{number}") for number in range(1, 6))
+    assert recipe(facts=many).title == "5 facts · P1, P2, P3 and 2 more"
+    with pytest.raises(UsageError, match="layers must say what changes"):
+        recipe(layers=())

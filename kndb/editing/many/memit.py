@@ -1,0 +1,28 @@
+"""MEMIT (Meng et al. 2023): many keys get their outputs in the sense of least squares, against what other keys give.
+
+    Δ = argmin ‖Δ K − R‖² + λ·tr(Δ C Δᵀ) = R Kᵀ (λ C + K Kᵀ)⁻¹
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torch.Tensor:
+    """The map from residuals to the change: Δ = R·M.
+
+    Args:
+        keys: K, [n, U].
+        covariance: C, [n, n], positive definite.
+        preserve: λ on C scaled to the keys: the trace of λC is this times the keys' mean squared length.
+
+    Returns:
+        M, [U, n].
+    """
+    weighted = scaled(covariance, keys, preserve)
+    return torch.linalg.solve(weighted + keys @ keys.T, keys).T
+
+
+def scaled(covariance: torch.Tensor, keys: torch.Tensor, weight: float) -> torch.Tensor:
+    """C times what makes its trace a weight times the keys' mean squared length."""
+    return covariance * (weight * keys.square().sum(0).mean() / covariance.trace())

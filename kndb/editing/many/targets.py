@@ -1,0 +1,174 @@
+"""Targets: what to add to a layer's output at a rewrite's place, so that its new answer wins.
+
+For each rewrite, alone, Adam steps on δ lower
+
+    mean −log p(answer's tokens) over its sentences + w·KL(before ‖ after) on "{subject} is a" + u·‖δ‖² ÷ ‖h‖²
+
+with δ added to what the layer's down projection writes, and h the sum that it goes into, both at the place. After each
+step δ is shortened to c·‖h‖ at most. A rewrite takes no more steps once each of its sentences has the answer as its
+most probable one, with the probability that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...errors import EditError
+from ...models.network import Network
+from ...records.many_settings import TargetSettings
+from ...records.progress import Progress
+from .keys import mean_of_each
+from .passes import UpwardPasses
+from .sentences import Rewrite, Sentence
+
+_REWRITES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What was found for some rewrites.
+
+    Attributes:
+        added: δ, [U, d] in double precision on the CPU.
+        probability: each rewrite's lowest probability of its answer over its sentences, when last seen, [U].
+        steps: how many steps each took, [U].
+    """
+
+    added: torch.Tensor
+    probability: torch.Tensor
+    steps: torch.Tensor
+
+
+def find_targets(
+    network: Network,
+    layer: int,
+    rewrites: Sequence[Rewrite],
+    settings: TargetSettings,
+    progress: Progress | None = None,
+) -> Targets:
+    """Finds what to add to a layer's output for each rewrite; each alone, some at once.
+
+    Args:
+        network: the model, in float32 or float64; nothing in it changes.
+        layer: the layer.
+        rewrites: what is wanted, at least one.
+        settings: how.
+        progress: told how many rewrites are done.
+
+    Raises:
+        EditError: if the model has an encoder, or a loss is not a number.
+    """
+    found = []
+    for start in range(0, len(rewrites), _REWRITES_AT_ONCE):
+        part = rewrites[start : start + _REWRITES_AT_ONCE]
+        with network.frozen():
+            found.append(_Search(network, layer, part, settings).run())
+        if progress is not None:
+            progress(start + len(part), len(rewrites))
+    return Targets(*(torch.cat([getattr(one, name) for one in found]) for name in ("added", "probability", "steps")))
+
+
+class _Search:
+    """The steps for some rewrites."""
+
+    def __init__(
+        self, network: Network, layer: int, rewrites: Sequence[Rewrite], settings: TargetSettings
+    ) -> None:
+        self._settings = settings
+        sentences: list[Sentence] = []
+        self._own: list[range] = []
+        for one in rewrites:
+            self._own.append(range(len(sentences), len(sentences) + len(one.sentences)))
+            sentences += one.sentences
+        self._answers = [torch.tensor(one.answers, device=network.device) for one in sentences]
+        with_essence = [(place, one.essence) for place, one in enumerate(rewrites) if one.essence is not None]
+        self._essence: dict[int, int] = {}
+        if settings.essence:
+            for place, essence in with_essence:
+                self._essence[place] = len(sentences)
+                sentences.append(essence)
+        self._passes = UpwardPasses(network, layer, sentences)
+        streams = self._passes.stream[: len(self._answers)]
+        self._lengths = mean_of_each(streams, rewrites).norm(dim=1, keepdim=True)
+        self._scale = self._lengths / network.hidden_size**0.5
+        self._before: dict[int, torch.Tensor] = {}
+        with torch.no_grad():
+            for place, number in self._essence.items():
+                self._before[place] = self._passes.logits([number])[0].log_softmax(-1)
+        self._probability = torch.zeros(len(self._answers), dtype=torch.float64)
+        self._won = [False] * len(self._answers)
+
+    def run(self) -> Targets:
+        """Takes steps until each rewrite has won or there are no more."""
+        settings = self._settings
+        added = torch.zeros(len(self._own), self._passes.written.shape[1], device=self._scale.device)
+        added = added.to(self._scale.dtype).requires_grad_()
+        moments = torch.zeros_like(added), torch.zeros_like(added)
+        taken = torch.zeros(len(self._own), dtype=torch.int64)
+        open_ones = list(range(len(self._own)))
+        for step in range(settings.steps + 1):
+            loss = self._loss(added, open_ones, step)
+            open_ones = [place for place in open_ones if not all(self._won[number] for number in self._own[place])]
+            if not open_ones or step == settings.steps:
+                break
+            if not bool(loss.isfinite()):
+                raise EditError("the loss of a target left the range of numbers; use a lower learning rate or bound")
+            (gradient,) = torch.autograd.grad(loss, added)
+            taken[open_ones] += 1
+            self._step(added, gradient, moments, open_ones, step + 1)
+        lowest = torch.stack([self._probability[own.start : own.stop].min() for own in self._own])
+        return Targets(added.detach().double().cpu(), lowest, taken)
+
+    @torch.no_grad()
+    def _step(
+        self,
+        added: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: tuple[torch.Tensor, torch.Tensor],
+        places: Sequence[int],
+        number: int,
+    ) -> None:
+        """One Adam step of some rewrites; all of them began together."""
+        first, second = moments
+        scaled = gradient[places] * self._scale[places]
+        first[places] = 0.9 * first[places] + 0.1 * scaled
+        second[places] = 0.999 * second[places] + 0.001 * scaled**2
+        mean, square = first[places] / (1 - 0.9**number), second[places] / (1 - 0.999**number)
+        step = self._settings.learning_rate * mean / (square.sqrt() + 1e-8)
+        moved = added[places] - self._scale[places] * step
+        allowed = self._settings.bound * self._lengths[places]
+        added[places] = moved * (allowed / moved.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
+
+    def _loss(self, added: torch.Tensor, places: Sequence[int], step: int) -> torch.Tensor:
+        """The sum of some rewrites' losses; notes which of their sentences have won."""
+        numbers: list[int] = []
+        owners: list[int] = []
+        for place in places:
+            own = self._own[place]
+            count = min(self._settings.at_once, len(own))
+            numbers += [own[(step * count + turn) % len(own)] for turn in range(count)]
+            owners += [place] * count
+        essences = [place for place in places if place in self._essence]
+        asked = [*numbers, *(self._essence[place] for place in essences)]
+        logits = self._passes.logits(asked, added[[*owners, *essences]])
+        counts = torch.tensor(owners).bincount(minlength=len(self._own))
+        total = added.new_zeros(())
+        for number, owner, found in zip(numbers, owners, logits, strict=False):
+            of_answer = found.log_softmax(-1).gather(1, self._answers[number][:, None])[:, 0]
+            self._note(number, found, of_answer)
+            total = total - of_answer.mean() / counts[owner]
+        for place, found in zip(essences, logits[len(numbers) :], strict=True):
+            before, after = self._before[place], found.log_softmax(-1)
+            total = total + self._settings.essence * (before.exp() * (before - after)).sum(-1).mean()
+        size = (added[places] / self._lengths[places]).square().sum()
+        return total + self._settings.decay * size
+
+    @torch.no_grad()
+    def _note(self, number: int, logits: torch.Tensor, of_answer: torch.Tensor) -> None:
+        probability = of_answer.sum().exp().item()
+        self._probability[number] = probability
+        best = bool((logits.argmax(-1) == self._answers[number]).all())
+        self._won[number] = best and probability >= self._settings.probability

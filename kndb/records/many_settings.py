@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
 from ..advice import option
@@ -36,7 +37,7 @@ def _check_not_negative(name: str, value: float) -> None:
 def _check_layers(layers: tuple[int, ...] | None) -> None:
     if layers is None:
         return
-    rising = bool(layers) and all(later > earlier for earlier, later in zip(layers, layers[1:], strict=False))
+    rising = bool(layers) and all(later > earlier for earlier, later in pairwise(layers))
     _refuse("layers", layers, unless=rising and layers[0] >= 0, must="numbers of layers that rise, at least one")
 
 

@@ -108,7 +108,7 @@ def test_alphaedit_is_its_published_formula():
     basis = alphaedit.null_space(matrix, 1e-6)
     projector, earlier = basis @ basis.T, draw(NEURONS, 3, seed=8)
     damping = 0.2 * KEYS.square().sum(0).mean()
-    system = earlier @ earlier.T @ projector + KEYS @ KEYS.T @ projector + damping * torch.eye(NEURONS)
+    system = earlier @ earlier.T @ projector + KEYS @ KEYS.T @ projector + damping * torch.eye(NEURONS).double()
     expected = KEYS.T @ projector @ torch.linalg.inv(system)
     assert torch.allclose(alphaedit.solve(KEYS, basis, earlier, 0.2), expected, rtol=1e-9, atol=1e-11)
 

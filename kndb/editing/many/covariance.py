@@ -166,7 +166,7 @@ def write(covariance: Covariance, path: Path) -> None:
         EditError: if the file can't be written.
     """
     about = {**asdict(covariance.origin), "layer": covariance.layer, "keys": covariance.keys, "done": covariance.done}
-    metadata = {"format": _FORMAT, "about": json.dumps(about, sort_keys=True)}
+    metadata = {_FORMAT: json.dumps(about, sort_keys=True)}  # One entry: the order of several is left to chance.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(save({"total": covariance.total.contiguous()}, metadata))
@@ -186,9 +186,7 @@ def read(path: Path) -> Covariance:
     try:
         with safetensors.safe_open(path, framework="pt") as content:
             metadata = content.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise EditError(f"{path} is not a covariance of kndb; remove it and count again")
-            about: dict[str, Any] = json.loads(metadata["about"])
+            about: dict[str, Any] = json.loads(metadata[_FORMAT])
             total = content.get_tensor("total")
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         raise EditError(f"{path} can't be read as a covariance: {error}; remove it and count again") from error

@@ -57,7 +57,9 @@ def at_places(network: Network, sentences: Sequence[Sentence], layers: Sequence[
     return {layer: AtPlaces(*pair) for layer, pair in found.items()}
 
 
-def every_key(network: Network, sentences: Sequence[Sentence], layers: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+def every_key(
+    network: Network, sentences: Sequence[Sentence], layers: Sequence[int]
+) -> Iterator[tuple[int, torch.Tensor]]:
     """The keys of all positions of some sentences, layer by layer, [tokens, n] in the model's dtype."""
     for rows in Passes(network, sentences).run(max(layers)):
         if rows.layer in layers:

@@ -149,6 +149,6 @@ def _require_layers(network: Network, layers: Sequence[int]) -> None:
         raise EditError(f"layers {list(layers)} share a parameter; choose one of those that share it")
     if len(layers) > 1 and network.adapter.norms.ffn_output is not None:
         raise EditError(
-            f"this {network.adapter.family} model norms what its feed-forward blocks write, so a change can't be spread "
-            "over several layers; choose one layer"
+            f"this {network.adapter.family} model norms what its feed-forward blocks write, so a change can't be "
+            "spread over several layers; choose one layer"
         )

@@ -1,6 +1,8 @@
 """MEMIT (Meng et al. 2023): many keys get their outputs in the sense of least squares, against what other keys give.
 
-    Δ = argmin ‖Δ K − R‖² + λ·tr(Δ C Δᵀ) = R Kᵀ (λ C + K Kᵀ)⁻¹
+    Δ = argmin ‖Δ K − R‖² + λ·tr(Δ C Δᵀ) = R Kᵀ (λ C + K Kᵀ)⁻¹ ,
+
+K having a column for each key, R one for what its output lacks.
 """
 
 from __future__ import annotations

@@ -195,8 +195,10 @@ class Passes:
             turn = self._network.positions(tokens).turn_slice(start, tokens)
             if turn is not None:
                 turns += [turn] * len(members)
-        joined = (torch.cat([turn[0] for turn in turns], 2), torch.cat([turn[1] for turn in turns], 2)) if turns else None
-        return Packing(tuple(groups), row, joined)
+        if not turns:
+            return Packing(tuple(groups), row, None)
+        cosines, sines = zip(*turns, strict=True)
+        return Packing(tuple(groups), row, (torch.cat(cosines, 2), torch.cat(sines, 2)))
 
 
 class UpwardPasses(Passes):

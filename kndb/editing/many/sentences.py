@@ -96,7 +96,7 @@ def rewrites(
     """
     found: list[Rewrite] = []
     for number, answer in enumerate(answers):
-        if token == "subject":
+        if token == "subject":  # noqa: S105
             found.append(_at_subject(tokenizer, encoder, blank, answer, number, prefixes))
             continue
         encoded = _encoded(encoder, answer, prefixes)

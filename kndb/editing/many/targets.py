@@ -74,9 +74,7 @@ def find_targets(
 class _Search:
     """The steps for some rewrites."""
 
-    def __init__(
-        self, network: Network, layer: int, rewrites: Sequence[Rewrite], settings: TargetSettings
-    ) -> None:
+    def __init__(self, network: Network, layer: int, rewrites: Sequence[Rewrite], settings: TargetSettings) -> None:
         self._settings = settings
         sentences: list[Sentence] = []
         self._own: list[range] = []

@@ -125,7 +125,10 @@ def change_of_slots(
     """How an edit keeps a change of all value slots of a parameter: those that differ, plainly or as factors.
 
     Args:
-        name: the parameter; `layer`: its layer; `layout` and `shape`: its own.
+        name: the parameter.
+        layer: its layer.
+        layout: how it holds slots.
+        shape: its own.
         old: all its slots before, [n, d].
         new: after; at least one differs.
         factors: what was added, [n, r] and [r, d], if that is known; factors are looked for otherwise.

@@ -50,7 +50,8 @@ def known(old: torch.Tensor, new: torch.Tensor, left: torch.Tensor, right: torch
     Args:
         old: the matrix before, [R, C].
         new: `changed` of it.
-        left: [R, r]; `right`: [r, C].
+        left: [R, r] in double precision.
+        right: [r, C].
     """
     thin = (left.numel() + right.numel()) * left.element_size()
     if DTYPE_NAMES[old.dtype] not in BITS or thin >= 2 * old.numel() * old.element_size():

@@ -34,8 +34,10 @@ from .json_values import (
     text,
     whole,
 )
+from .many_recipes import MANY_RECIPES, ManyRecipe
 from .models import Neuron
 from .plan_reports import FactReport, PlanReport
+from .recipe_facts import RecipeFact as RecipeFact
 
 
 class Unsaid(Enum):
@@ -57,16 +59,6 @@ def _rule(value: object) -> str:
 
 def _range(value: object) -> tuple[float, ...]:
     return tuple(map(number, value)) if isinstance(value, list) and len(value) == 2 else refused(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeFact(JsonObject):
-    """The fact that an edit is for, by its number in the store where it was planned, and by name."""
-
-    id: int = field(metadata=said(whole))
-    relation: str = field(metadata=said(text))
-    subject: str | None = field(metadata=said(or_null(text)))
-    object: str = field(metadata=said(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,9 +312,10 @@ class OtherRecipe:
 
 FactRecipe = UpdateRecipe | OptimizeRecipe
 """The recipes of an edit of one fact."""
-Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | OtherRecipe
-_KINDS: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe]] = {
-    one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe)
+Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | ManyRecipe | OtherRecipe
+_KINDS: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | ManyRecipe]] = {
+    **{one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe)},
+    **MANY_RECIPES,
 }
 _Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe)
 REPLAYED_KINDS = ("erase", "optimize", "update")

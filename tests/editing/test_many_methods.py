@@ -283,10 +283,15 @@ def test_finetuning_stays_within_its_bound():
 def test_an_error_inside_puts_the_weights_back():
     network = make_network("gpt2")
     before = parameters(network)
-    with pytest.raises(RuntimeError), Workspace(network) as workspace:
-        workspace.add(1, torch.ones(24, 1).double(), torch.ones(1, 40).double())
-        assert not same(before, parameters(network))
-        raise RuntimeError
+
+    def fail() -> None:
+        with Workspace(network) as workspace:
+            workspace.add(1, torch.ones(24, 1).double(), torch.ones(1, 40).double())
+            assert not same(before, parameters(network))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert same(before, parameters(network))
 
 

@@ -48,7 +48,8 @@ class TargetSettings:
     Attributes:
         steps: at most, at least 1.
         learning_rate: Adam's, in lengths of the layer's output over √d, above 0.
-        essence: weight of KL(before ‖ after) on "{subject} is a", at least 0.
+        essence: weight of KL(before ‖ after) on "{subject} is a", and on prompts of other facts of the subject where
+            there are some; at least 0.
         decay: weight of ‖δ‖² ÷ ‖h‖², at least 0.
         bound: the largest ‖δ‖ in lengths of the layer's output, above 0.
         probability: of the new answer at each prompt with which a fact needs no more steps; 0 to 1.

@@ -35,7 +35,7 @@ SEARCH = TargetSettings(steps=40, learning_rate=0.3, bound=20.0, decay=0.0, esse
 FACTS = [
     Rewrite(
         (Sentence((5, 9, 4, 33, 7), 4, (4,), (11,)), Sentence((9, 4, 21, 7), 3, (3,), (11,))),
-        Sentence((9, 4, 30), 1, (2,), (-1,)),
+        (Sentence((9, 4, 30), 1, (2,), (-1,)), Sentence((9, 4, 6, 20), 1, (3,), (-1,))),
     ),
     Rewrite((Sentence((8, 21, 14), 2, (2,), (23,)), Sentence((3, 21, 14, 40, 14), 4, (4,), (23,)))),
     Rewrite((Sentence((40, 6, 17, 11, 2), 3, (3,), (30,)),)),

@@ -58,14 +58,15 @@ def test_a_text_without_the_subject_has_no_place():
 
 
 @pytest.mark.parametrize("name", LAB)
-def test_a_rewrite_has_a_sentence_for_each_prompt_and_one_for_the_essence(name):
+def test_a_rewrite_has_a_sentence_for_each_prompt_and_for_what_is_kept(name):
     prompts = ("The capital of Norway is [Y].", "Norway has a capital named [Y].")
-    (found,) = made(LAB[name], NewAnswer("Norway", prompts, "Paris"))
+    (found,) = made(LAB[name], NewAnswer("Norway", prompts, "Paris", ("Norway lies in [Y].",)))
     assert len(found.sentences) == 2
     token = LAB[name].encoder.answer_token("Paris")
     assert [sentence.answers for sentence in found.sentences] == [(token,)] * 2
-    assert found.essence is not None
-    assert found.essence.answers == (-1,)
+    assert [sentence.answers for sentence in found.kept] == [(-1,)] * 2
+    for sentence in (*found.sentences, *found.kept):
+        assert LAB[name].decode(sentence.ids[sentence.place]).casefold() in "norway"
 
 
 def test_prompts_that_a_causal_model_cant_be_asked_are_left_out():

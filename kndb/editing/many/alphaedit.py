@@ -23,7 +23,8 @@ def null_space(covariance: torch.Tensor, threshold: float) -> torch.Tensor:
         threshold: which part.
     """
     values, vectors = torch.linalg.eigh(covariance)
-    return vectors[:, values < threshold * values.mean()]
+    found: torch.Tensor = vectors[:, values < threshold * values.mean()]
+    return found
 
 
 def solve(keys: torch.Tensor, basis: torch.Tensor, earlier: torch.Tensor | None, damping: float) -> torch.Tensor:
@@ -51,4 +52,5 @@ def solve(keys: torch.Tensor, basis: torch.Tensor, earlier: torch.Tensor | None,
     if earlier is not None:
         before = basis.T @ earlier
         system = system + before @ before.T
-    return torch.linalg.solve(system, inside).T @ basis.T
+    found: torch.Tensor = torch.linalg.solve(system, inside).T @ basis.T
+    return found

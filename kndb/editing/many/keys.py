@@ -68,7 +68,7 @@ def every_key(
 
 def mean_of_each(values: torch.Tensor, rewrites: Sequence[Rewrite]) -> torch.Tensor:
     """The means over each rewrite's sentences of values [P, …] that stand in their order: [U, …]."""
-    parts = values.split([len(one.sentences) for one in rewrites])
+    parts = torch.split(values, [len(one.sentences) for one in rewrites])
     return torch.stack([part.mean(0) for part in parts])
 
 

@@ -22,7 +22,8 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torc
         M, [U, n].
     """
     weighted = scaled(covariance, keys, preserve)
-    return torch.linalg.solve(weighted + keys @ keys.T, keys).T
+    found: torch.Tensor = torch.linalg.solve(weighted + keys @ keys.T, keys).T
+    return found
 
 
 def scaled(covariance: torch.Tensor, keys: torch.Tensor, weight: float) -> torch.Tensor:

@@ -256,7 +256,7 @@ class UpwardPasses(Passes):
             hidden = network.layers[number].finish(residual, network.layers[number].down(neurons))
         reads = [[packing.row[one] + at - self._start[one] for at in self._sentences[one].reads] for one in numbers]
         rows = hidden[0, [at for some in reads for at in some]]
-        return list(network.logits(rows).split([len(some) for some in reads]))
+        return list(torch.split(network.logits(rows), [len(some) for some in reads]))
 
 
 def _later_rows(bias: torch.Tensor | None, group: _Group, like: torch.Tensor) -> torch.Tensor:

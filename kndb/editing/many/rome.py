@@ -31,4 +31,5 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
     along = (keys.T @ direction).item()
     if not along > 0:
         raise EditError("the fact's key is zero in this layer; choose another one")
-    return direction.T / along
+    found: torch.Tensor = direction.T / along
+    return found

@@ -43,12 +43,12 @@ class Rewrite:
 
     Attributes:
         sentences: the sentences that have it, at least one.
-        essence: "{subject} is a", where the model is to say what it said; None for none.
+        kept: sentences about the same subject where the model is to say what it said: "{subject} is a", and others.
         fact: which of the facts it is of, counted as the caller counts them.
     """
 
     sentences: tuple[Sentence, ...]
-    essence: Sentence | None = None
+    kept: tuple[Sentence, ...] = ()
     fact: int = 0
 
 
@@ -60,11 +60,13 @@ class NewAnswer:
         subject: the fact's subject as its prompts write it; None where it is not known.
         prompts: the fact's prompts, the blank as `[Y]`.
         to: the new answer.
+        others: prompts of other facts of the same subject, whose answers are to stay.
     """
 
     subject: str | None
     prompts: tuple[str, ...]
     to: str
+    others: tuple[str, ...] = ()
 
 
 def rewrites(
@@ -102,7 +104,7 @@ def rewrites(
         encoded = _encoded(encoder, answer, prefixes)
         for place in range(len(encoded[0][1].questions)):
             own = tuple(_one_question(prompt.questions[place]) for _, prompt in encoded)
-            found.append(Rewrite(own, None, number))
+            found.append(Rewrite(own, fact=number))
     return found
 
 
@@ -117,12 +119,12 @@ def _at_subject(
         _whole(prompt, _place(tokenizer, blank, text, answer.subject, prompt), blank)
         for text, prompt in _encoded(encoder, answer, prefixes)
     )
-    text = _ESSENCE.format(answer.subject)
-    open_prompt = encoder.encode(0, text, None)
-    essence = None
-    if isinstance(open_prompt, EncodedPrompt):
-        essence = _whole(open_prompt, _place(tokenizer, blank, text, answer.subject, open_prompt), blank)
-    return Rewrite(sentences, essence, number)
+    kept = []
+    for text in (_ESSENCE.format(answer.subject), *answer.others):
+        prompt = encoder.encode(0, text, None)
+        if isinstance(prompt, EncodedPrompt):
+            kept.append(_whole(prompt, _place(tokenizer, blank, text, answer.subject, prompt), blank))
+    return Rewrite(sentences, tuple(kept), number)
 
 
 def _encoded(encoder: Encoder, answer: NewAnswer, prefixes: Sequence[str]) -> list[tuple[str, EncodedPrompt]]:

@@ -2,15 +2,17 @@
 
 For each rewrite, alone, Adam steps on δ lower
 
-    mean −log p(answer's tokens) over its sentences + w·KL(before ‖ after) on "{subject} is a" + u·‖δ‖² ÷ ‖h‖²
+    mean −log p(answer's tokens) over its sentences + w·mean KL(before ‖ after) over what is kept + u·‖δ‖² ÷ ‖h‖²
 
-with δ added to what the layer's down projection writes, and h the sum that it goes into, both at the place. After each
-step δ is shortened to c·‖h‖ at most. A rewrite takes no more steps once each of its sentences has the answer as its
-most probable one, with the probability that is asked for.
+with δ added to what the layer's down projection writes, and h the sum that it goes into, both at the place. Kept is
+"{subject} is a", as ROME has it, and what else a rewrite has of its subject. After each step δ is shortened to c·‖h‖ at
+most. A rewrite takes no more steps once each of its sentences has the answer as its most probable one, with the
+probability that is asked for.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,20 +84,19 @@ class _Search:
             self._own.append(range(len(sentences), len(sentences) + len(one.sentences)))
             sentences += one.sentences
         self._answers = [torch.tensor(one.answers, device=network.device) for one in sentences]
-        with_essence = [(place, one.essence) for place, one in enumerate(rewrites) if one.essence is not None]
-        self._essence: dict[int, int] = {}
-        if settings.essence:
-            for place, essence in with_essence:
-                self._essence[place] = len(sentences)
-                sentences.append(essence)
+        self._kept: list[range] = []
+        for one in rewrites:
+            kept = one.kept if settings.essence else ()
+            self._kept.append(range(len(sentences), len(sentences) + len(kept)))
+            sentences += kept
         self._passes = UpwardPasses(network, layer, sentences)
         streams = self._passes.stream[: len(self._answers)]
         self._lengths = mean_of_each(streams, rewrites).norm(dim=1, keepdim=True)
         self._scale = self._lengths / network.hidden_size**0.5
-        self._before: dict[int, torch.Tensor] = {}
+        every = range(len(self._answers), len(sentences))
         with torch.no_grad():
-            for place, number in self._essence.items():
-                self._before[place] = self._passes.logits([number])[0].log_softmax(-1)
+            before = self._passes.logits(every) if every else []
+        self._before = {number: found.log_softmax(-1) for number, found in zip(every, before, strict=True)}
         self._probability = torch.zeros(len(self._answers), dtype=torch.float64)
         self._won = [False] * len(self._answers)
 
@@ -142,27 +143,28 @@ class _Search:
 
     def _loss(self, added: torch.Tensor, places: Sequence[int], step: int) -> torch.Tensor:
         """The sum of some rewrites' losses; notes which of their sentences have won."""
-        numbers: list[int] = []
-        owners: list[int] = []
-        for place in places:
-            own = self._own[place]
-            count = min(self._settings.at_once, len(own))
-            numbers += [own[(step * count + turn) % len(own)] for turn in range(count)]
-            owners += [place] * count
-        essences = [place for place in places if place in self._essence]
-        asked = [*numbers, *(self._essence[place] for place in essences)]
-        logits = self._passes.logits(asked, added[[*owners, *essences]])
-        counts = torch.tensor(owners).bincount(minlength=len(self._own))
+        own = [(place, number) for place in places for number in self._turn(self._own[place], step)]
+        kept = [(place, number) for place in places for number in self._turn(self._kept[place], step)]
+        counts = Counter(place for place, _ in own), Counter(place for place, _ in kept)
+        pairs = [*own, *kept]
+        logits = self._passes.logits([number for _, number in pairs], added[[place for place, _ in pairs]])
         total = added.new_zeros(())
-        for number, owner, found in zip(numbers, owners, logits, strict=False):
+        for (place, number), found in zip(own, logits, strict=False):
             of_answer = found.log_softmax(-1).gather(1, self._answers[number][:, None])[:, 0]
             self._note(number, found, of_answer)
-            total = total - of_answer.mean() / counts[owner]
-        for place, found in zip(essences, logits[len(numbers) :], strict=True):
-            before, after = self._before[place], found.log_softmax(-1)
-            total = total + self._settings.essence * (before.exp() * (before - after)).sum(-1).mean()
+            total = total - of_answer.mean() / counts[0][place]
+        for (place, number), found in zip(kept, logits[len(own) :], strict=True):
+            before, after = self._before[number], found.log_softmax(-1)
+            divergence = (before.exp() * (before - after)).sum(-1).mean()
+            total = total + self._settings.essence * divergence / counts[1][place]
         size = (added[places] / self._lengths[places]).square().sum()
-        return total + self._settings.decay * size
+        loss: torch.Tensor = total + self._settings.decay * size
+        return loss
+
+    def _turn(self, numbers: Sequence[int], step: int) -> list[int]:
+        """Those that take their turns at a step."""
+        count = min(self._settings.at_once, len(numbers))
+        return [numbers[(step * count + turn) % len(numbers)] for turn in range(count)]
 
     @torch.no_grad()
     def _note(self, number: int, logits: torch.Tensor, of_answer: torch.Tensor) -> None:

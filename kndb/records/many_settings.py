@@ -91,7 +91,7 @@ class _KeySettings:
         keys: one key for a fact, or one for each of its prompts.
         rounds: how often targets are looked for and spread, each round from where the one before it ended; at least 1.
         target: how the targets are found.
-        ridge: what is added to the covariance's diagonal, in parts of its mean; at least 0.
+        ridge: what is added to the covariance's diagonal, in parts of its median entry; at least 0.
     """
 
     layers: tuple[int, ...] | None = None
@@ -127,13 +127,13 @@ class MemitSettings(_KeySettings):
     """MEMIT: many facts, least squares against what other keys give.
 
     Attributes:
-        preserve: λ, the weight of what other keys give, in parts of the edited keys: their mean squared length times λ
-            is the trace of λ·C; above 0.
+        preserve: λ, the weight of what other keys give, in parts of the mean of kᵀC⁻¹k over the edited keys; above 0.
+            A key that has nothing in common with others gets about 1 ÷ (1 + this) of what it lacks.
     """
 
     method: ClassVar[str] = "memit"
 
-    preserve: float = 1.0
+    preserve: float = 0.1
 
     def __post_init__(self) -> None:
         """As `_KeySettings`."""
@@ -146,8 +146,9 @@ class AlphaEditSettings(_KeySettings):
     """AlphaEdit: as MEMIT, but in directions alone that other keys hardly have.
 
     Attributes:
-        threshold: eigenvalues of the covariance under this many of their mean count as nothing; above 0.
-        damping: weight of the change's own size, in parts of the edited keys' mean squared length; above 0.
+        threshold: eigenvalues of the covariance under this part of its median diagonal entry count as nothing; above 0.
+        damping: weight of the change's own size, in parts of the mean squared length of what the edited keys have in
+            the null space; above 0.
     """
 
     method: ClassVar[str] = "alphaedit"

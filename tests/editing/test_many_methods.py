@@ -160,7 +160,7 @@ def test_rome_gives_the_fact_its_target_exactly(name):
     [
         MemitSettings(target=SEARCH, preserve=0.05, rounds=2, keys="each"),
         EmmetSettings(target=SEARCH),
-        AlphaEditSettings(target=SEARCH, threshold=0.3, damping=1e-4, rounds=2, keys="each"),
+        AlphaEditSettings(target=SEARCH, threshold=1.0, damping=1e-4, rounds=2, keys="each"),
     ],
     ids=lambda settings: settings.method,
 )

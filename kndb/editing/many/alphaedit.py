@@ -16,14 +16,14 @@ from ...errors import EditError
 
 
 def null_space(covariance: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Eigenvectors of C whose eigenvalues are under a part of their mean: U, [n, rank].
+    """Eigenvectors of C whose eigenvalues are under a part of its median diagonal entry: U, [n, rank].
 
     Args:
         covariance: C, [n, n], without a ridge.
         threshold: which part.
     """
     values, vectors = torch.linalg.eigh(covariance)
-    found: torch.Tensor = vectors[:, values < threshold * values.mean()]
+    found: torch.Tensor = vectors[:, values < threshold * covariance.diagonal().median()]
     return found
 
 
@@ -34,7 +34,7 @@ def solve(keys: torch.Tensor, basis: torch.Tensor, earlier: torch.Tensor | None,
         keys: K, [n, U].
         basis: U, [n, rank].
         earlier: K_p, the keys of earlier edits, [n, E]; None for none.
-        damping: λ in parts of the keys' mean squared length.
+        damping: λ in parts of the mean squared length of what the keys have in the null space.
 
     Returns:
         M, [U, n].
@@ -48,7 +48,7 @@ def solve(keys: torch.Tensor, basis: torch.Tensor, earlier: torch.Tensor | None,
             "threshold, or use memit"
         )
     inside = basis.T @ keys
-    system = inside @ inside.T + damping * keys.square().sum(0).mean() * torch.eye(len(inside), dtype=keys.dtype)
+    system = inside @ inside.T + damping * inside.square().sum(0).mean() * torch.eye(len(inside), dtype=keys.dtype)
     if earlier is not None:
         before = basis.T @ earlier
         system = system + before @ before.T

@@ -73,7 +73,10 @@ class Covariance:
         return self.done == self.origin.texts
 
     def matrix(self, ridge: float = 0.0) -> torch.Tensor:
-        """C = E[k kᵀ] with a part of its mean diagonal added there: [n, n].
+        """C = E[k kᵀ] with a part of its median diagonal entry added there: [n, n].
+
+        The mean would be that of a few neurons: at the first token, many decoders have some that are a thousand times
+        as active as any elsewhere.
 
         Args:
             ridge: which part.
@@ -84,7 +87,7 @@ class Covariance:
         if not self.keys:
             raise EditError(f"the covariance of layer {self.layer} is of no key; count it first")
         mean = self.total / self.keys
-        return mean + ridge * mean.diagonal().mean() * torch.eye(len(mean), dtype=mean.dtype)
+        return mean + ridge * mean.diagonal().median() * torch.eye(len(mean), dtype=mean.dtype)
 
     def require(self, fingerprint: str, layer: int, neurons: int) -> None:
         """Refuses a covariance of something else.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -29,6 +30,7 @@ from .covariance import Covariance
 from .keys import all_sentences, at_places, mean_of_each
 from .sentences import Rewrite
 from .targets import find_targets
+from .targets_file import TargetsFile
 from .workspace import Workspace
 
 Map = Callable[[int, torch.Tensor], torch.Tensor]
@@ -58,6 +60,7 @@ def change_layers(
     covariances: Mapping[int, Covariance],
     earlier: Mapping[int, torch.Tensor] | None = None,
     progress: Progress | None = None,
+    saved: TargetsFile | None = None,
 ) -> LayerwiseOutcome:
     """Changes some layers in a workspace.
 
@@ -69,6 +72,7 @@ def change_layers(
         covariances: of the keys of each of the layers.
         earlier: of AlphaEdit, by layer the keys of earlier edits, [n, E].
         progress: told how many targets were found, over all rounds.
+        saved: keeps the targets as they are found, and has those that were found before.
 
     Raises:
         EditError: if the layers can't be changed so, or a method can't solve.
@@ -82,7 +86,8 @@ def change_layers(
     last: dict[int, torch.Tensor] = {}
     for turn in range(settings.rounds):
         part = None if progress is None else _part_of(progress, turn, settings.rounds)
-        targets = find_targets(network, layers[-1], rewrites, settings.target, part)
+        begun, keep = (None, None) if saved is None else (saved.of_round(turn), partial(saved.keep, turn))
+        targets = find_targets(network, layers[-1], rewrites, settings.target, part, begun, keep)
         won.append(int((targets.probability >= settings.target.probability).sum()))
         if not bool(targets.added.any()):
             break

@@ -16,16 +16,17 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torc
     Args:
         keys: K, [n, U].
         covariance: C, [n, n], positive definite.
-        preserve: λ on C scaled to the keys: the trace of λC is this times the keys' mean squared length.
+        preserve: λ in parts of the mean of kᵀC⁻¹k over the keys; so a key that has nothing in common with others gets
+            about 1 ÷ (1 + this) of what it lacks.
 
     Returns:
         M, [U, n].
     """
-    weighted = scaled(covariance, keys, preserve)
+    weighted = weight(keys, covariance, preserve) * covariance
     found: torch.Tensor = torch.linalg.solve(weighted + keys @ keys.T, keys).T
     return found
 
 
-def scaled(covariance: torch.Tensor, keys: torch.Tensor, weight: float) -> torch.Tensor:
-    """C times what makes its trace a weight times the keys' mean squared length."""
-    return covariance * (weight * keys.square().sum(0).mean() / covariance.trace())
+def weight(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> float:
+    """λ."""
+    return preserve * (keys * torch.linalg.solve(covariance, keys)).sum(0).mean().item()

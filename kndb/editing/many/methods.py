@@ -28,6 +28,7 @@ from .finetune import finetune
 from .keys import all_sentences, at_places, mean_of_each
 from .layerwise import change_layers
 from .sentences import Rewrite
+from .targets_file import TargetsFile
 from .workspace import Workspace
 
 _Settings = TypeVar("_Settings", bound=ManySettings)
@@ -120,6 +121,7 @@ def plan_many(
     covariances: Mapping[int, Covariance] | None = None,
     earlier: Mapping[int, torch.Tensor] | None = None,
     progress: Progress | None = None,
+    saved: TargetsFile | None = None,
 ) -> Planned:
     """Plans an edit on a model's present weights, and changes nothing.
 
@@ -131,6 +133,7 @@ def plan_many(
         covariances: of the keys of each of the layers, where the method needs them.
         earlier: by layer the keys of earlier edits, [n, E], where the method takes them; see `keys_of`.
         progress: told how far it is.
+        saved: keeps the targets as they are found, and has those that were found before; FT-M has none.
 
     Raises:
         EditError: if a covariance is missing or of something else, the method can't take so many facts, or what is
@@ -147,7 +150,9 @@ def plan_many(
             made = finetune(workspace, rewrites, settings.layers[0], settings, progress)
             outcome = ManyOutcome(rounds=(made.won,), asked=made.questions, steps=made.steps)
         else:
-            found = change_layers(workspace, rewrites, settings.layers, settings, covariances or {}, earlier, progress)
+            found = change_layers(
+                workspace, rewrites, settings.layers, settings, covariances or {}, earlier, progress, saved
+            )
             keys = found.keys
             ranks = tuple(found.ranks[layer] for layer in settings.layers if layer in found.ranks)
             outcome = ManyOutcome(rounds=found.won, asked=len(rewrites), ranks=ranks or None)

@@ -13,7 +13,7 @@ probability that is asked for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,11 @@ class Targets:
     probability: torch.Tensor
     steps: torch.Tensor
 
+    def followed_by(self, other: Targets) -> Targets:
+        """The targets of these rewrites, then those of others."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("added", "probability", "steps"))
+        return Targets(*(torch.cat(pair) for pair in pairs))
+
 
 def find_targets(
     network: Network,
@@ -50,6 +55,8 @@ def find_targets(
     rewrites: Sequence[Rewrite],
     settings: TargetSettings,
     progress: Progress | None = None,
+    begun: Targets | None = None,
+    keep: Callable[[Targets], None] | None = None,
 ) -> Targets:
     """Finds what to add to a layer's output for each rewrite; each alone, some at once.
 
@@ -59,18 +66,26 @@ def find_targets(
         rewrites: what is wanted, at least one.
         settings: how.
         progress: told how many rewrites are done.
+        begun: what was found for the first of them before.
+        keep: called with what was found so far, after each part.
 
     Raises:
         EditError: if the model has an encoder, or a loss is not a number.
     """
-    found = []
-    for start in range(0, len(rewrites), _REWRITES_AT_ONCE):
+    found = begun
+    done = 0 if begun is None else len(begun.added)
+    for start in range(done, len(rewrites), _REWRITES_AT_ONCE):
         part = rewrites[start : start + _REWRITES_AT_ONCE]
         with network.frozen():
-            found.append(_Search(network, layer, part, settings).run())
+            more = _Search(network, layer, part, settings).run()
+        found = more if found is None else found.followed_by(more)
+        if keep is not None:
+            keep(found)
         if progress is not None:
             progress(start + len(part), len(rewrites))
-    return Targets(*(torch.cat([getattr(one, name) for one in found]) for name in ("added", "probability", "steps")))
+    if found is None:
+        raise EditError("there is nothing to find targets for; give at least one fact")
+    return found
 
 
 class _Search:

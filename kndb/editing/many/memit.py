@@ -29,4 +29,5 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torc
 
 def weight(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> float:
     """λ."""
-    return preserve * (keys * torch.linalg.solve(covariance, keys)).sum(0).mean().item()
+    along = (keys * torch.linalg.solve(covariance, keys)).sum(0)
+    return preserve * float(along.mean())

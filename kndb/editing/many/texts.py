@@ -62,7 +62,7 @@ def sampled(network: Network, tokenizer: Any, count: int, tokens: int, seed: int
     if begin is None:
         raise EditError("the tokenizer has no token for the beginning or end of a text; take a file of texts")
     end = tokenizer.eos_token_id
-    how = GenerationConfig(
+    how = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
         top_k=0,
         max_new_tokens=tokens - 1,

@@ -59,8 +59,8 @@ def test_a_text_without_the_subject_has_no_place():
 
 @pytest.mark.parametrize("name", LAB)
 def test_a_rewrite_has_a_sentence_for_each_prompt_and_for_what_is_kept(name):
-    prompts = ("The capital of Norway is [Y].", "Norway has a capital named [Y].")
-    (found,) = made(LAB[name], NewAnswer("Norway", prompts, "Paris", ("Norway lies in [Y].",)))
+    prompts = ("The capital of Norway is [Y].", "The capital city of Norway is called [Y].")
+    (found,) = made(LAB[name], NewAnswer("Norway", prompts, "Paris", ("The currency of Norway is the [Y].",)))
     assert len(found.sentences) == 2
     token = LAB[name].encoder.answer_token("Paris")
     assert [sentence.answers for sentence in found.sentences] == [(token,)] * 2
@@ -107,6 +107,20 @@ def test_a_prefix_stands_before_each_prompt():
     assert shift > 0
     assert second.place == first.place + shift
     assert second.ids[-3:] == first.ids[-3:]
+
+
+def test_a_prompt_that_begins_with_the_subjects_last_token_is_left_out_if_there_are_others():
+    first, later = "Norway has a capital named [Y].", "The capital of Norway is [Y]."
+    encoded = GPT.encoder.encode(0, first, None)
+    assert subject_place(GPT.tokenizer, GPT.adapter.blank, first, "Norway", encoded) == 0
+    (found,) = made(GPT, NewAnswer("Norway", (first, later), "Paris"))
+    assert [one.place > 0 for one in found.sentences] == [True]
+    assert [one.place > 0 for one in found.kept] == [True]
+    (alone,) = made(GPT, NewAnswer("Norway", (first,), "Paris"))
+    assert [one.place for one in alone.sentences] == [0]
+    (behind,) = made(GPT, NewAnswer("Norway", (first,), "Paris"), prefixes=["Oslo is a city."])
+    assert len(behind.sentences) == 1
+    assert behind.sentences[0].place > 0
 
 
 def test_a_fact_without_a_subject_has_no_subject_token():

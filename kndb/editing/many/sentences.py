@@ -17,7 +17,8 @@ from ...models.subjects import shown_text, subject_place
 from ...records.facts import BLANK
 from ...records.many_settings import Token
 
-_ESSENCE = "{} is a [Y]."
+_ESSENCES = "{} is a [Y].", "Note that {} is a [Y]."
+"""The second for where the first begins with the subject's last token."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def rewrites(
             depend less on how a text begins.
 
     Returns:
-        In the order of the answers; prompts that the model can't be asked are left out.
+        In the order of the answers; prompts that the model can't be asked are left out, as are those that begin with
+        the subject's last token, if there are others.
 
     Raises:
         EditError: if an answer has no prompt that the model can be asked, or a prompt lacks its subject; if a subject
@@ -115,16 +117,29 @@ def _at_subject(
         raise EditError(f"the fact whose new answer is {answer.to!r} has no named subject; use the answer's token")
     if blank is Blank.SENTINEL:
         raise EditError("the subject stands in the encoder's text of this model; use the answer's token")
-    sentences = tuple(
+    sentences = [
         _whole(prompt, _place(tokenizer, blank, text, answer.subject, prompt), blank)
         for text, prompt in _encoded(encoder, answer, prefixes)
-    )
-    kept = []
-    for text in (_ESSENCE.format(answer.subject), *answer.others):
-        prompt = encoder.encode(0, text, None)
-        if isinstance(prompt, EncodedPrompt):
-            kept.append(_whole(prompt, _place(tokenizer, blank, text, answer.subject, prompt), blank))
-    return Rewrite(sentences, tuple(kept), number)
+    ]
+    kept: list[Sentence] = []
+    for texts in (tuple(essence.format(answer.subject) for essence in _ESSENCES), *((text,) for text in answer.others)):
+        shown = [(text, encoder.encode(0, text, None)) for text in texts]
+        found = [
+            _whole(prompt, _place(tokenizer, blank, text, answer.subject, prompt), blank)
+            for text, prompt in shown
+            if isinstance(prompt, EncodedPrompt)
+        ]
+        kept += [one for one in found if one.place][:1]
+    return Rewrite(_not_first(sentences), tuple(kept), number)
+
+
+def _not_first(sentences: Sequence[Sentence]) -> tuple[Sentence, ...]:
+    """The sentences that do not begin with their place, if there are any.
+
+    Decoders look at a text's first token whatever it is, and its activations are like those of no other: averaged with
+    them, a key is of first tokens and hardly of its subject, and an edit by it changes every text.
+    """
+    return tuple(one for one in sentences if one.place) or tuple(sentences)
 
 
 def _encoded(encoder: Encoder, answer: NewAnswer, prefixes: Sequence[str]) -> list[tuple[str, EncodedPrompt]]:

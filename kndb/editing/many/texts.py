@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
-
-import torch
-from transformers import GenerationConfig
+from collections.abc import Iterable
+from typing import Any
 
 from ...errors import EditError
 from ...models.adapter import Blank
 from ...models.network import Network
+from ...models.sampling import sampled_texts
 from .sentences import Sentence
-
-_AT_ONCE = 32
 
 
 def sentences_of(tokenizer: Any, texts: Iterable[str], max_tokens: int) -> list[Sentence]:
@@ -39,16 +35,15 @@ def sentences_of(tokenizer: Any, texts: Iterable[str], max_tokens: int) -> list[
     return found
 
 
-@torch.no_grad()
 def sampled(network: Network, tokenizer: Any, count: int, tokens: int, seed: int) -> list[Sentence]:
-    """What a causal model says from nothing: texts drawn token by token from its own distribution.
+    """What a causal model says from nothing: see `kndb.models.sampling`.
 
     Args:
         network: the model.
         tokenizer: its tokenizer, whose token for a text's beginning, or else its end, comes first.
         count: how many texts, at least 1.
         tokens: tokens of each at most, at least 2.
-        seed: of the draws; equal seeds give equal texts on one machine.
+        seed: of the draws.
 
     Raises:
         EditError: if the model is not causal, or the tokenizer has no token to begin with.
@@ -58,31 +53,11 @@ def sampled(network: Network, tokenizer: Any, count: int, tokens: int, seed: int
             f"a {network.adapter.family} model only fills blanks, and says nothing from nothing; take the prompts of "
             "facts, or a file of texts"
         )
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    end = tokenizer.eos_token_id
+    begin = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if begin is None:
         raise EditError("the tokenizer has no token for the beginning or end of a text; take a file of texts")
-    end = tokenizer.eos_token_id
-    how = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=True,
-        top_k=0,
-        max_new_tokens=tokens - 1,
-        eos_token_id=end,
-        pad_token_id=begin if end is None else end,
-    )
-    found: list[Sentence] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        while len(found) < count:
-            ids = torch.full((min(_AT_ONCE, count - len(found)), 1), begin, device=network.device)
-            drawn = cast("Any", network.model).generate(ids, attention_mask=torch.ones_like(ids), generation_config=how)
-            found += [_whole(_up_to_end(row, end)) for row in drawn.tolist()]
-    return found
-
-
-def _up_to_end(ids: Sequence[int], end: int | None) -> tuple[int, ...]:
-    """The tokens up to the first one, after the beginning, that ends the text, that one included."""
-    stop = next((at for at, token in enumerate(ids) if at and token == end), len(ids) - 1)
-    return tuple(ids[: stop + 1])
+    return [_whole(ids) for ids in sampled_texts(network, begin, end, count, tokens, seed)]
 
 
 def _whole(ids: tuple[int, ...]) -> Sentence:

@@ -72,6 +72,21 @@ def test_a_plan_by_name_is_an_edit_with_its_recipe(network, counted, name):
     assert set(planned.keys) == (set(settings.layers) if method.covariances else set())
 
 
+@pytest.mark.parametrize(
+    ("count", "many", "alone"), [(3, (0,), (0,)), (12, (1, 2, 3), (2,)), (30, (3, 4, 5, 6, 7), (5,))]
+)
+def test_layers_are_by_the_models_depth(count, many, alone):
+    model = tiny_model("gpt2", layers=count, width=8, neurons=8, heads=2)
+    deep = Network(model, adapter_for(model.config))
+    assert settled(MemitSettings(), deep).layers == many
+    assert settled(RomeSettings(), deep).layers == alone
+
+
+def test_masked_models_have_the_lowest_layer():
+    model = tiny_model("bert")
+    assert settled(MemitSettings(), Network(model, adapter_for(model.config))).layers == (0,)
+
+
 def test_defaults_are_filled_in_and_what_is_said_stays(network):
     full = settled(MemitSettings(), network)
     assert full.layers is not None

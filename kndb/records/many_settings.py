@@ -45,6 +45,9 @@ def _check_layers(layers: tuple[int, ...] | None) -> None:
 class TargetSettings:
     """How the output z at which a new answer wins is found: Adam steps on what is added to a layer's output.
 
+    Published weights of the essence are 0.0625, with "{subject} is a" alone; on lab-bert, 1 with three prompts of each
+    other fact of the subject lets fewer other answers change for hardly a new answer less.
+
     Attributes:
         steps: at most, at least 1.
         learning_rate: Adam's, in lengths of the layer's output over √d, above 0.
@@ -58,7 +61,7 @@ class TargetSettings:
 
     steps: int = 25
     learning_rate: float = 0.5
-    essence: float = 0.0625
+    essence: float = 1.0
     decay: float = 0.5
     bound: float = 0.75
     probability: float = 0.95
@@ -133,7 +136,8 @@ class MemitSettings(_KeySettings):
 
     method: ClassVar[str] = "memit"
 
-    preserve: float = 0.1
+    rounds: int = 2
+    preserve: float = 0.3
 
     def __post_init__(self) -> None:
         """As `_KeySettings`."""

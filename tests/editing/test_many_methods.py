@@ -226,8 +226,11 @@ def test_a_change_of_many_facts_keeps_rank_up_to_the_number_of_keys():
     right = torch.randn(40, 500, generator=generator, dtype=torch.float64)
     with Workspace(network) as workspace:
         workspace.add(0, left, right)
-        workspace.add(0, left.flip(1), right)
+        workspace.add(0, left.flip(1), right.flip(1))
+        workspace.add(0, left, right.flip(1))
         edit = workspace.edit(fingerprint="f" * 64, recipe=TRIED)
+        whole = left @ right + (left.flip(1) + left) @ right.flip(1)
+        assert torch.allclose(workspace.changes[0], whole, atol=1e-6)
     assert edit.tensors[0].factors is not None
     assert edit.tensors[0].factors.rank == 80
     decode(encode(edit), "x")

@@ -35,8 +35,10 @@ from .json_values import (
     text,
     whole,
 )
+from .many_recipes import MANY_RECIPES, ManyRecipe
 from .models import Neuron
 from .plan_reports import FactReport, PlanReport
+from .recipe_facts import RecipeFact as RecipeFact
 from .together import TogetherRecipe
 
 
@@ -59,16 +61,6 @@ def _rule(value: object) -> str:
 
 def _range(value: object) -> tuple[float, ...]:
     return tuple(map(number, value)) if isinstance(value, list) and len(value) == 2 else refused(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeFact(JsonObject):
-    """The fact that an edit is for, by its number in the store where it was planned, and by name."""
-
-    id: int = field(metadata=said(whole))
-    relation: str = field(metadata=said(text))
-    subject: str | None = field(metadata=said(or_null(text)))
-    object: str = field(metadata=said(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,9 +314,12 @@ class OtherRecipe:
 
 FactRecipe = UpdateRecipe | OptimizeRecipe
 """The recipes of an edit of one fact."""
-Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe | OtherRecipe
-_BY_KIND: Mapping[str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe]] = {
-    one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe, TogetherRecipe)
+Recipe = UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe | ManyRecipe | OtherRecipe
+_BY_KIND: Mapping[
+    str, type[UpdateRecipe | OptimizeRecipe | EraseRecipe | CaptureRecipe | TogetherRecipe | ManyRecipe]
+] = {
+    **{one.kind: one for one in (UpdateRecipe, OptimizeRecipe, EraseRecipe, CaptureRecipe, TogetherRecipe)},
+    **MANY_RECIPES,
 }
 KINDS = tuple(_BY_KIND)
 """The kinds of edits that this kndb knows."""

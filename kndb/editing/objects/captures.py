@@ -110,13 +110,39 @@ def _slots(
     name: str, layer: int, layout: SlotLayout, old: torch.Tensor, new: torch.Tensor
 ) -> ParameterDiff | TensorDiff:
     every = torch.arange(layout.slots(tuple(old.shape)))
-    before, after = layout.read(old, every), layout.read(new, every)
-    differs = (slot_bytes(before) != slot_bytes(after)).any(dim=1)
-    indices, before, after = every[differs], before[differs].contiguous(), after[differs].contiguous()
-    found = factor_fits.fit(before, after)
+    return change_of_slots(name, layer, layout, tuple(old.shape), layout.read(old, every), layout.read(new, every))
+
+
+def change_of_slots(
+    name: str,
+    layer: int,
+    layout: SlotLayout,
+    shape: tuple[int, ...],
+    old: torch.Tensor,
+    new: torch.Tensor,
+    factors: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> ParameterDiff | TensorDiff:
+    """How an edit keeps a change of all value slots of a parameter: those that differ, plainly or as factors.
+
+    Args:
+        name: the parameter.
+        layer: its layer.
+        layout: how it holds slots.
+        shape: its own.
+        old: all its slots before, [n, d].
+        new: after; at least one differs.
+        factors: what was added, [n, r] and [r, d], if that is known; factors are looked for otherwise.
+    """
+    differs = (slot_bytes(old) != slot_bytes(new)).any(dim=1)
+    indices = differs.nonzero().flatten()
+    before, after = old[differs].contiguous(), new[differs].contiguous()
+    if factors is None:
+        found = factor_fits.fit(before, after)
+    else:
+        found = factor_fits.known(before, after, factors[0][differs], factors[1])
     if found is None:
         return ParameterDiff(name, layout.word, indices, before, after)
     hashes = tuple(slot_hashes(before)), tuple(slot_hashes(after))
     slots = ChangedSlots(layout.word, layer, tuple(indices.tolist()), *hashes)
-    about = (name, tuple(old.shape), DTYPE_NAMES[old.dtype], slots, region_hash(before), region_hash(after))
+    about = (name, shape, DTYPE_NAMES[old.dtype], slots, region_hash(before), region_hash(after))
     return TensorDiff(*about, factors=found)

@@ -30,6 +30,36 @@ def fit(old: torch.Tensor, new: torch.Tensor) -> Factors | None:
     return found if found.size < old.numel() * old.element_size() else None  # Half of old and new together.
 
 
+def changed(old: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """A matrix plus a product, added and rounded as factors are: what edits of known factors put there.
+
+    Args:
+        old: the matrix [R, C]; in float64, which no factors are kept for, plainly added to.
+        left: [R, r] in double precision.
+        right: [r, C].
+    """
+    if DTYPE_NAMES[old.dtype] not in BITS:
+        return old + left @ right
+    thin = left.contiguous().numpy(), right.contiguous().numpy()
+    return _tensor(summed(_bits(old), *thin, DTYPE_NAMES[old.dtype], reverse=False), old.dtype)
+
+
+def known(old: torch.Tensor, new: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> Factors | None:
+    """The factors of a change that was computed from them, of any rank; None if both matrices take less room.
+
+    Args:
+        old: the matrix before, [R, C].
+        new: `changed` of it.
+        left: [R, r] in double precision.
+        right: [r, C].
+    """
+    thin = (left.numel() + right.numel()) * left.element_size()
+    if DTYPE_NAMES[old.dtype] not in BITS or thin >= 2 * old.numel() * old.element_size():
+        return None
+    found = _with_corrections(old, new, left.contiguous(), right.contiguous())
+    return found if found.size < 2 * old.numel() * old.element_size() else None
+
+
 def applied(factors: Factors, present: torch.Tensor, *, reverse: bool = False) -> torch.Tensor:
     """The new matrix from the old one, or the old one from the new.
 

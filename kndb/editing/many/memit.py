@@ -1,0 +1,33 @@
+"""MEMIT (Meng et al. 2023): many keys get their outputs in the sense of least squares, against what other keys give.
+
+    Δ = argmin ‖Δ K − R‖² + λ·tr(Δ C Δᵀ) = R Kᵀ (λ C + K Kᵀ)⁻¹ ,
+
+K having a column for each key, R one for what its output lacks.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torch.Tensor:
+    """The map from residuals to the change: Δ = R·M.
+
+    Args:
+        keys: K, [n, U].
+        covariance: C, [n, n], positive definite.
+        preserve: λ in parts of the mean of kᵀC⁻¹k over the keys; so a key that has nothing in common with others gets
+            about 1 ÷ (1 + this) of what it lacks.
+
+    Returns:
+        M, [U, n].
+    """
+    weighted = weight(keys, covariance, preserve) * covariance
+    found: torch.Tensor = torch.linalg.solve(weighted + keys @ keys.T, keys).T
+    return found
+
+
+def weight(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> float:
+    """λ."""
+    along = (keys * torch.linalg.solve(covariance, keys)).sum(0)
+    return preserve * float(along.mean())

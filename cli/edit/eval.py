@@ -107,6 +107,8 @@ def evaluate(
     also = f", and to {further} evaluation prompts" if further else ""
     hint = "" if list_flips or not flips else "; name them with --list-flips"
     note(f"Other answers that the edit changed: to {prompts} prompts of {count} facts{also}{hint}.")
+    if found["edited"].get("intra", {}).get("facts_kept") is not None and not found["control"]:
+        note("No control: the plan may change all value slots of its layers, which leaves no random neurons of them.")
     for text in _left_out(found.get("left_out", {})):
         note(text)
     parts: dict[str, tuple[list[dict[str, Any]], list[str]]] = {"measures": (list(_measures(found)), _MEASURE_COLUMNS)}

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kndb.errors import UsageError
 from kndb.records.edit_settings import Neighbours, OptimizeSettings
 from kndb.records.recipes import OptimizeRecipe, Recipe
+from kndb.records.together import KeptFacts
 
 from ..answering import warn
 from ..options import (
@@ -37,6 +39,22 @@ from .planning import (
     plan_file,
     require_one_way,
 )
+from .together import (
+    CheckOption,
+    DecayOption,
+    JointPlan,
+    LayersOption,
+    RidgeOption,
+    ScopeOption,
+    StepsFileOption,
+    SuccessOption,
+    ValidationOption,
+    given,
+    parse_layers,
+    plan_together,
+    refuse,
+    together_settings,
+)
 
 if TYPE_CHECKING:
     from kndb.database.edits.draft import Draft
@@ -50,45 +68,110 @@ def optimize(
     facts: TargetsOption = None,
     new_answers: NewAnswersOption = None,
     skip_unusable: SkipOption = False,
-    steps: Annotated[int, typer.Option("--steps", help="Take at most so many gradient steps.")] = 60,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="With --facts, plan one edit for all facts together. New answers may be several tokens."
+        ),
+    ] = False,
+    scope: ScopeOption = None,
+    layers: LayersOption = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            help="Take at most so many gradient steps. Default: 60; 200 with --together.",
+            show_default=False,
+        ),
+    ] = None,
     learning_rate: Annotated[
-        float,
-        typer.Option("--learning-rate", help="Move a slot about so far in the first step, in lengths of a mean slot."),
-    ] = 0.4,
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            help="Move a slot about so far in the first step, in lengths of a mean slot. Default: 0.4; 0.04 with "
+            "--together.",
+            show_default=False,
+        ),
+    ] = None,
     keep: Annotated[
-        float, typer.Option("--keep", help="Penalty for changing other facts' answers (β in the docs).")
-    ] = 16.0,
+        float | None,
+        typer.Option(
+            "--keep",
+            help="Penalty for changing other facts' answers (β in the docs). Default: 16; 8 with --together.",
+            show_default=False,
+        ),
+    ] = None,
+    decay: DecayOption = None,
+    ridge: RidgeOption = None,
     bound: Annotated[
         float, typer.Option("--bound", help="Change a slot by at most this, in lengths of that slot.")
     ] = 20.0,
     target: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--target", help="Stop once the new answer has at least this probability (0 to 1) and --drift is reached."
+            "--target",
+            help="A new answer has won once it has at least this probability (0 to 1). The steps stop once all have "
+            "and --drift is reached. Default: 0.5; 0.6 with --together.",
+            show_default=False,
         ),
-    ] = 0.5,
+    ] = None,
+    success: SuccessOption = None,
     drift: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--drift",
-            help="Stop once other answers diverge by at most this on average, in nats, and --target is reached.",
+            help="Stop once other answers diverge by at most this on average, in nats, and the new answers have won. "
+            "Default: 0.02; 0.01 with --together.",
+            show_default=False,
         ),
-    ] = 0.02,
+    ] = None,
     neighbours: Annotated[
-        int,
-        typer.Option("--neighbours", help="Keep the answers of so many other facts of the relation, drawn at random."),
-    ] = 40,
-    others: Annotated[
-        int, typer.Option("--others", help="Keep the answers of so many facts of other relations, drawn at random.")
-    ] = 240,
-    prompts: Annotated[int, typer.Option("--prompts", help="Use so many prompts of each of these facts.")] = 1,
-    at_once: Annotated[int, typer.Option("--at-once", help="Use so many of these prompts in each step.")] = 16,
-    max_share: Annotated[
-        float,
+        int | None,
         typer.Option(
-            "--max-share", help="Leave out neurons that more than this share (0 to 1) of the relation's facts hold."
+            "--neighbours",
+            help="Keep the answers of so many other facts of the relation, or relations, drawn at random. Default: "
+            "40; 1000 with --together.",
+            show_default=False,
         ),
-    ] = 1.0,
+    ] = None,
+    others: Annotated[
+        int | None,
+        typer.Option(
+            "--others",
+            help="Keep the answers of so many facts of other relations, drawn at random. Default: 240; 500 with "
+            "--together.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option(
+            "--prompts",
+            help="Use so many prompts of each of these facts. Default: 1; 4 with --together.",
+            show_default=False,
+        ),
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            "--at-once",
+            help="Use so many of these prompts in each step; with --together, and as many of the edited facts. "
+            "Default: 16; 64 with --together.",
+            show_default=False,
+        ),
+    ] = None,
+    validation: ValidationOption = None,
+    check: CheckOption = None,
+    steps_file: StepsFileOption = None,
+    max_share: Annotated[
+        float | None,
+        typer.Option(
+            "--max-share",
+            help="Leave out neurons that more than this share (0 to 1) of the relation's facts hold. Default: 1; not "
+            "with --together.",
+            show_default=False,
+        ),
+    ] = None,
     neurons: NeuronsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     refinement: RefinementOption = None,
@@ -102,24 +185,65 @@ def optimize(
 ) -> None:
     """Plan an edit that gives a fact a new answer, by gradient steps on its value slots; nothing is applied.
 
-    With --facts, for each fact in a file.
+    With --facts, for each fact in a file; with --together, one edit for all of them.
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
     one = require_one_way(fact, to, facts, skip_unusable, part, new_answers)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    own = {"max_share": max_share, "neurons": neurons}
+    of_together = {
+        "scope": scope,
+        "decay": decay,
+        "ridge": ridge,
+        "success": success,
+        "validation": validation,
+        "check": check,
+    }
+    shared = {
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "keep": keep,
+        "bound": bound,
+        "target": target,
+        "drift": drift,
+        "seed": seed,
+    }
+    kept = {"neighbours": neighbours, "others": others, "prompts": prompts}
+    if together:
+        if not isinstance(one, Path):
+            raise UsageError("--together needs --facts: it plans one edit for all facts of a file")
+        refuse(own, "--{} is for edits of one fact; leave it out, or leave out --together")
+        if list_flips:
+            raise UsageError("--list-flips is for edits of one fact; use: kndb edit eval --list-flips")
+        plan_together(
+            JointPlan(
+                model,
+                one,
+                together_settings({**shared, **of_together}, at_once),
+                KeptFacts(**given(kept)),
+                parse_layers(layers),
+                new_answers=new_answers,
+                skip_unusable=skip_unusable,
+                steps_file=steps_file,
+            ),
+            refinement,
+            method,
+            threads,
+            preview=preview,
+            db=db,
+            output=output,
+        )
+        return
+    refuse({**of_together, "layers": layers, "steps_file": steps_file}, "--{} needs --together, with --facts")
+    usual = Neighbours()
     settings = OptimizeSettings(
-        steps=steps,
-        learning_rate=learning_rate,
-        keep=keep,
-        bound=bound,
-        target=target,
-        drift=drift,
-        at_once=at_once,
-        seed=seed,
-        neighbours=Neighbours(neighbours, others, prompts),
-        max_share=max_share,
-        neurons=neurons,
+        **given({**shared, **own, "at_once": at_once}),
+        neighbours=Neighbours(
+            usual.relation if neighbours is None else neighbours,
+            usual.elsewhere if others is None else others,
+            1 if prompts is None else prompts,
+        ),
     )
     said: set[str] = set()
     with open_existing(db) as database, computing(threads):

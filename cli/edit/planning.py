@@ -19,6 +19,7 @@ from .steps import EDIT_COLUMNS, edit_rows
 
 if TYPE_CHECKING:
     from kndb.database import Database
+    from kndb.database.edits.batch import Unusable
     from kndb.database.edits.draft import Draft
     from kndb.database.models import ModelVersion
 
@@ -227,10 +228,7 @@ def plan_file(
         db: the --db that was given.
     """
     targets = database.edits.targets(facts, new_answers=new_answers, skip_unusable=skip_unusable)
-    for text in targets.left_out[:_NAMED]:
-        note(f"Passed over {text}")
-    if targets.left_out[_NAMED:]:
-        note(f"Passed over {len(targets.left_out) - _NAMED} more records.")
+    note_left_out(targets.left_out)
     with progress_bar("Planning", "facts") as tick:
         batch = database.edits.draft_batch(
             model,
@@ -239,8 +237,7 @@ def plan_file(
             skip_unusable=skip_unusable,
             progress=tick,
         )
-    for one in batch.unusable:
-        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.text}")
+    note_unusable(batch.unusable)
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
         planned = [as_row(row) for row in database.edits.preview_batch(batch)]
@@ -257,6 +254,20 @@ def plan_file(
     columns = [*EDIT_COLUMNS, "success", "held_out_success", "warning"]
     print_rows(rows, columns, output, short=["id", "what", "neurons", "success", "held_out_success", "warning"])
     _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
+
+
+def note_left_out(records: Sequence[str]) -> None:
+    """Says which records of a file were passed over."""
+    for text in records[:_NAMED]:
+        note(f"Passed over {text}")
+    if records[_NAMED:]:
+        note(f"Passed over {len(records) - _NAMED} more records.")
+
+
+def note_unusable(facts: Sequence[Unusable]) -> None:
+    """Says for which facts no edit was planned."""
+    for one in facts:
+        note(f"Passed over {one.target.place or f'fact {one.target.fact}'}: {one.text}")
 
 
 def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kndb.records.edits import SENDER, in_words
 from kndb.records.plan_reports import FactReport, OthersReport, PlanReport
 from kndb.records.recipes import EraseRecipe, FactRecipe, OptimizeRecipe, Recipe, UpdateRecipe
+from kndb.records.together import TogetherRecipe, written_as_runs
 
 if TYPE_CHECKING:
     from kndb.database.edits.faults import Fault
@@ -22,19 +23,30 @@ def report_rows(recipe: Recipe) -> dict[str, str]:
         fitted = ", fitted to the fact's prompts" if recipe.lambda_fitted else ""
         away = "" if recipe.rule == "gradient" else f"λ₁ {recipe.lambda_old:.4g}, "
         rows["rule"] = f"{recipe.rule}, {away}λ₂ {recipe.lambda_new:.4g}{fitted}"
+    if isinstance(recipe, TogetherRecipe):
+        rows["changes"] = _changes(recipe)
     report = recipe.report
     if report is None:
         return rows
     made = report.refinement
-    version = "" if made.version is None else f", {made.version[:12]}"  # Plans of an earlier kndb have none.
-    rows["refinement"] = f"{made.number} (run {made.run}, {made.method}{version})"
+    if made is not None:
+        version = "" if made.version is None else f", {made.version[:12]}"  # Plans of an earlier kndb have none.
+        rows["refinement"] = f"{made.number} (run {made.run}, {made.method}{version})"
     if isinstance(report, FactReport):
-        rows["new answer wins"] = _wins(report)
+        rows["new answers win" if isinstance(recipe, TogetherRecipe) else "new answer wins"] = _wins(report)
     if report.relation.prompts:
-        rows["same relation"] = _others(report.relation, erased=isinstance(recipe, EraseRecipe))
+        whose = "same relations" if isinstance(recipe, TogetherRecipe) else "same relation"
+        rows[whose] = _others(report.relation, erased=isinstance(recipe, EraseRecipe))
     if report.elsewhere.prompts:
         rows["other relations"] = _others(report.elsewhere)
     return rows
+
+
+def _changes(recipe: TogetherRecipe) -> str:
+    below = f"; {recipe.left_out} knowledge neurons in layers below are left out" if recipe.left_out else ""
+    if recipe.layers:
+        return f"all value slots of layers {written_as_runs(recipe.layers)}{below}"
+    return f"the value slots of {len(recipe.neurons)} knowledge neurons{below}"
 
 
 def success_cells(recipe: Recipe) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def _short(fault: Fault) -> str:
 def _sentence(fault: Fault, report: PlanReport | FactReport) -> str:
     if fault.kind == "no-success" and isinstance(report, FactReport):
         return (
-            f"the new answer wins on none of the fact's {report.prompts} prompts (its mean probability is "
+            f"the new answer wins on none of {report.prompts} prompts (its mean probability is "
             f"{report.probability or 0.0:.2g})"
         )
     if fault.kind == "no-numbers":
@@ -141,6 +153,10 @@ def _sentence(fault: Fault, report: PlanReport | FactReport) -> str:
 def _advice(model: str, recipe: Recipe, db: str | None) -> str:
     if isinstance(recipe, EraseRecipe):
         return _advice_on_erase(model, recipe, db)
+    if isinstance(recipe, TogetherRecipe):
+        fails = recipe.report is not None and recipe.report.success == 0
+        more = "a higher --learning-rate, or more --steps" if fails else "a lower --learning-rate, or a higher --keep"
+        return f"Try {more}"
     if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) or recipe.fact is None or recipe.report is None:
         return ""
     words = f"--model {shlex.quote(model)} --fact {recipe.fact.id} --to {shlex.quote(recipe.to or '')}"

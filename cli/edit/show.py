@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kndb.records.edits import SENDER, Edit, EditChange
+from kndb.records.together import TogetherRecipe
 
 from ..options import (
     DatabaseOption,
@@ -16,6 +17,7 @@ from ..output import OutputFormat, as_row, note, print_json, print_record, print
 from .capture import TENSOR_COLUMNS
 from .reports import report_rows, warnings
 from .steps import origin
+from .together import FACT_COLUMNS, fact_rows
 
 
 def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = OutputFormat.TABLE) -> None:
@@ -36,7 +38,11 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
         print_record(_summary(planned, change), output)
         if planned.kind == "capture":
             print_rows(tensors, TENSOR_COLUMNS, output)
-        print_rows(slots, ["neuron", "length_before", "length_after"], output)
+        if isinstance(planned.recipe, TogetherRecipe):
+            print_rows(fact_rows(planned.recipe, planned.fact_numbers), FACT_COLUMNS, output)
+            note(f"The edit changes {len(slots):,} value slots; list them with --format csv.")
+        else:
+            print_rows(slots, ["neuron", "length_before", "length_after"], output)
     for text in warnings(planned.model, planned.recipe, db, pulled=planned.pulled):
         note(text)
 
@@ -44,7 +50,11 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
 def _summary(planned: Edit, change: EditChange) -> dict[str, Any]:
     """The table's lines; of an edit from a file, first what was computed here, then what its sender says."""
     row: dict[str, Any] = {"what": planned.title, **as_row(planned), "change": change.words}
-    row["recipe"] = {name: value for name, value in planned.recipe.as_json().items() if name != "report"}
+    told = planned.recipe.as_json()
+    shown = ("facts", "kept_facts", "neurons") if isinstance(planned.recipe, TogetherRecipe) else ()
+    row["recipe"] = {name: value for name, value in told.items() if name not in ("report", *shown)}
+    if isinstance(planned.recipe, TogetherRecipe):
+        row["recipe"]["kept_facts"] = f"{len(planned.recipe.kept_facts)} facts"
     row |= report_rows(planned.recipe)
     row["from"] = origin(pulled=planned.pulled)
     del row["pulled"]

@@ -153,7 +153,7 @@ def change_measures(questions: Sequence[Question], before: Reading, after: Readi
     """
     if not questions:
         return count_measures(questions)
-    over = _OverFacts(questions, seed)
+    over = OverFacts([question.fact for question in questions], seed)
     score = "paraphrase_score" if group == PARAPHRASES else "efficacy_score"
     return {
         **count_measures(questions),
@@ -173,7 +173,7 @@ def stay_measures(questions: Sequence[Question], before: Reading, after: Reading
     """Whether all else stayed, over prompts of facts that an edit is not for; or, of an erase, over its own.
 
     Args:
-        questions: the prompts; of `intra`, with the edit's new answer if it has one.
+        questions: the prompts; those of `intra` with a new answer, if an edit has one that they might get.
         before: the model's answers before the edit.
         after: its answers after it.
         group: which of `GROUPS`.
@@ -181,7 +181,7 @@ def stay_measures(questions: Sequence[Question], before: Reading, after: Reading
     """
     if not questions:
         return count_measures(questions)
-    over = _OverFacts(questions, seed)
+    over = OverFacts([question.fact for question in questions], seed)
     right = [
         [q.prompt.answer == token for q, token in zip(questions, r.predicted, strict=True)] for r in (before, after)
     ]
@@ -198,9 +198,9 @@ def stay_measures(questions: Sequence[Question], before: Reading, after: Reading
         "locality": over.share([a == b for a, b in zip(after.unedited, after.predicted, strict=True)]),
         "locality_divergence": over.mean(after.divergence),
     }
-    if group == NEIGHBOURS and all(question.new is not None for question in questions):
+    if group == NEIGHBOURS:
         # A neighbour whose object is the new answer can't prefer one of the two.
-        asked = [question.new != question.prompt.answer for question in questions]
+        asked = [question.new not in (None, question.prompt.answer) for question in questions]
         for name, reading in (("before", before), ("after", after)):
             flags = [answer > new for answer, new in zip(reading.answer, reading.new, strict=True)]
             if any(asked):
@@ -230,11 +230,16 @@ def perplexity(log_probabilities: Sequence[float]) -> float:
     return _exp(-sum(log_probabilities) / len(log_probabilities))
 
 
-class _OverFacts:
-    """Means over prompts, with intervals over their facts, each of which counts by its prompts."""
+class OverFacts:
+    """Means over prompts, with intervals over their facts, each of which counts by its prompts.
 
-    def __init__(self, questions: Sequence[Question], seed: int) -> None:
-        self._facts = [question.fact for question in questions]
+    Args:
+        facts: each prompt's fact.
+        seed: of the bootstrap.
+    """
+
+    def __init__(self, facts: Sequence[int], seed: int) -> None:
+        self._facts = facts
         self._seed = seed
 
     def share(self, flags: Sequence[bool], asked: Sequence[bool] | None = None) -> Measure:
@@ -246,11 +251,13 @@ class _OverFacts:
         return _measure(sum(totals) / len(chosen), share_interval(shares, counts))
 
     def mean(self, values: Sequence[float]) -> Measure:
+        """The mean of a value of each prompt."""
         totals, counts = self._by_fact(values, range(len(values)))
         means = [total / count for total, count in zip(totals, counts, strict=True)]
         return _measure(sum(values) / len(values), mean_interval(means, counts, seed=self._seed))
 
     def perplexity(self, log_probabilities: Sequence[float]) -> Measure:
+        """Exp of the mean of −log p."""
         loss = self.mean([-value for value in log_probabilities])
         return Measure(_exp(loss.value), *(None if end is None else _exp(end) for end in (loss.low, loss.high)))
 

@@ -3,7 +3,7 @@
 An answer may be several tokens. Its probability is the geometric mean of its tokens' (the exponential of the mean
 log-probability, as in ROME's code), each asked after the ones before it, or in a masked model at its own mask; it is
 right if each of them is the most probable there. Of several acceptable answers, the most probable counts, and it is
-enough that one is right. The unit of the intervals is the prompt: all of them belong to one fact.
+enough that one is right. The unit of the intervals is the prompt.
 """
 
 from __future__ import annotations
@@ -35,12 +35,16 @@ class AskedPrompt:
         text: the prompt.
         open: the prompt with a blank of one token.
         answers: the prompt with each acceptable answer that the model can be asked.
+        fact: the number of the edited fact that it belongs to.
+        new: the prompt with the edit's new answer; None if it has none, or the model can't be asked for it here.
     """
 
     kind: str
     text: str
     open: EncodedPrompt
     answers: tuple[EncodedPrompt, ...]
+    fact: int = 0
+    new: EncodedPrompt | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class PromptReading:
     Attributes:
         right: whether an acceptable answer is the most probable one, token by token.
         answer: log of the most probable acceptable answer's probability, a mean over its tokens.
-        new: log-probability of the edit's new answer; NaN if it has none.
+        new: log of the new answer's probability, a mean over its tokens; NaN if there is none.
         predicted: the most probable token at the blank.
         unedited: that of the unedited model.
         divergence: KL(unedited ‖ this) at the blank, in nats.
@@ -66,8 +70,9 @@ class PromptReading:
 
 @dataclass(frozen=True)
 class PromptFlip:
-    """An evaluation prompt whose most probable token was to stay, and changed from `old` to `new`."""
+    """An evaluation prompt of a fact whose most probable token was to stay, and changed from `old` to `new`."""
 
+    fact: int
     kind: str
     text: str
     old: int
@@ -83,15 +88,14 @@ def known(network: Network, prompts: Sequence[Sequence[EncodedPrompt]]) -> list[
     """
     questions = [Question(one, 0) for answers in prompts for answer in answers for one in answer.questions]
     (reading,) = read_states(network, questions, [as_they_are])
-    entries = _entries(reading)
-    read = [[_read(answer, entries) for answer in answers] for answers in prompts]
+    entries = entries_of(reading)
+    read = [[read_answer(answer, entries) for answer in answers] for answers in prompts]
     return [any(right for right, _ in answers) for answers in read]
 
 
 def read_prompts(
     network: Network,
     prompts: Sequence[AskedPrompt],
-    new: int | None,
     states: Sequence[State],
     unedited: Network | None,
 ) -> list[list[PromptReading]]:
@@ -100,21 +104,19 @@ def read_prompts(
     Args:
         network: the model.
         prompts: the prompts.
-        new: the token of the edit's new answer.
         states: the states, the one before the edit first.
         unedited: the unedited model; None takes the first state for it.
 
     Returns:
         For each state a reading of each prompt.
     """
-    questions = [question for prompt in prompts for question in _questions(prompt, new)]
-    return [_readings(prompts, new, reading) for reading in read_states(network, questions, states, unedited)]
+    questions = [question for prompt in prompts for question in _questions(prompt)]
+    return [_readings(prompts, reading) for reading in read_states(network, questions, states, unedited)]
 
 
 def prompt_measures(
     kind: str,
     prompts: Sequence[AskedPrompt],
-    new: int | None,
     before: Sequence[PromptReading],
     after: Sequence[PromptReading],
     seed: int,
@@ -124,7 +126,6 @@ def prompt_measures(
     Args:
         kind: the kind.
         prompts: the prompts.
-        new: the token of the edit's new answer.
         before: what the model says to them before the edit.
         after: what it says after it.
         seed: of the bootstrap.
@@ -139,8 +140,12 @@ def prompt_measures(
     if kind not in STAYING:
         return found
     # Where the new answer is itself right, neither can be preferred.
-    asked = [place for place, prompt in enumerate(prompts) if all(one.answers != (new,) for one in prompt.answers)]
-    if new is not None and asked:
+    asked = [
+        place
+        for place, prompt in enumerate(prompts)
+        if prompt.new is not None and all(one.answers != prompt.new.answers for one in prompt.answers)
+    ]
+    if asked:
         score = "neighbourhood_score" if kind == NEIGHBOURHOOD else "right_above_new"
         for name, readings in (("before", before), ("after", after)):
             found[f"{score}_{name}"] = _share([readings[place].answer > readings[place].new for place in asked])
@@ -158,7 +163,7 @@ def prompt_flips(
 ) -> list[PromptFlip]:
     """The prompts whose answers were to stay, and changed."""
     return [
-        PromptFlip(prompt.kind, prompt.text, first.predicted, then.predicted)
+        PromptFlip(prompt.fact, prompt.kind, prompt.text, first.predicted, then.predicted)
         for prompt, first, then in zip(prompts, before, after, strict=True)
         if prompt.kind in STAYING and first.predicted != then.predicted
     ]
@@ -167,7 +172,6 @@ def prompt_flips(
 def compare_prompts(
     network: Network,
     groups: Mapping[str, Sequence[AskedPrompt]],
-    new: int | None,
     states: Sequence[State],
     unedited: Network | None,
     seed: int,
@@ -177,48 +181,49 @@ def compare_prompts(
     Args:
         network: the model.
         groups: prompts by kind.
-        new: the token of the edit's new answer.
         states: the state before, then those to measure.
         unedited: the unedited model; None takes the first state for it.
         seed: of the bootstrap.
     """
     compared: list[tuple[dict[str, Measures], list[PromptFlip]]] = [({}, []) for _ in states[1:]]
     for kind, prompts in groups.items():
-        before, *after = read_prompts(network, prompts, new, states, unedited)
+        before, *after = read_prompts(network, prompts, states, unedited)
         for (measures, flips), readings in zip(compared, after, strict=True):
-            measures[kind] = prompt_measures(kind, prompts, new, before, readings, seed)
+            measures[kind] = prompt_measures(kind, prompts, before, readings, seed)
             flips += prompt_flips(prompts, before, readings)
     return compared
 
 
 # --- from questions for tokens to answers ---------------------------------------------------------------
 
-_Entry = tuple[float, int, int, float]
+Entry = tuple[float, int, int, float]
 """What is read of one question: log-probability, most probable token, that of the unedited model, divergence."""
 
 
-def _questions(prompt: AskedPrompt, new: int | None) -> Iterator[Question]:
-    yield Question(replace(prompt.open, answer=0 if new is None else new), 0)
-    for answer in prompt.answers:
+def _questions(prompt: AskedPrompt) -> Iterator[Question]:
+    yield Question(replace(prompt.open, answer=0), 0)
+    for answer in (*prompt.answers, *(() if prompt.new is None else (prompt.new,))):
         for one in answer.questions:
             yield Question(one, 0)
 
 
-def _entries(reading: Reading) -> Iterator[_Entry]:
+def entries_of(reading: Reading) -> Iterator[Entry]:
+    """A reading, question by question."""
     return zip(reading.answer, reading.predicted, reading.unedited, reading.divergence, strict=True)
 
 
-def _readings(prompts: Sequence[AskedPrompt], new: int | None, reading: Reading) -> list[PromptReading]:
-    entries = _entries(reading)
+def _readings(prompts: Sequence[AskedPrompt], reading: Reading) -> list[PromptReading]:
+    entries = entries_of(reading)
     found = []
     for prompt in prompts:
-        new_answer, predicted, unedited, divergence = next(entries)
-        read = [_read(answer, entries) for answer in prompt.answers]
+        _, predicted, unedited, divergence = next(entries)
+        read = [read_answer(answer, entries) for answer in prompt.answers]
+        new = math.nan if prompt.new is None else read_answer(prompt.new, entries)[1]
         found.append(
             PromptReading(
                 right=any(right for right, _ in read),
                 answer=max(value for _, value in read),
-                new=math.nan if new is None else new_answer,
+                new=new,
                 predicted=predicted,
                 unedited=unedited,
                 divergence=divergence,
@@ -227,7 +232,7 @@ def _readings(prompts: Sequence[AskedPrompt], new: int | None, reading: Reading)
     return found
 
 
-def _read(answer: EncodedPrompt, entries: Iterator[_Entry]) -> tuple[bool, float]:
+def read_answer(answer: EncodedPrompt, entries: Iterator[Entry]) -> tuple[bool, float]:
     """Whether an answer is the most probable one, and its mean log-probability; takes its tokens' entries."""
     own = list(islice(entries, len(answer.questions)))
     right = all(entry[1] == token for entry, token in zip(own, answer.answers, strict=True))

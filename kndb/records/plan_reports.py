@@ -79,6 +79,10 @@ class FactReport(JsonObject):
         success_before, success: shares of these whose most probable token is the new answer.
         probability_before, probability: its mean over them.
         held_out_prompts, held_out_success: prompts of held-out templates, and the same share of these.
+
+    Of an edit of many facts, the prompts are those of all of them; a prompt has the new answer if each of its tokens is
+    the most probable one, and its probability is the geometric mean of theirs. `refinement` is None where layers were
+    named, and nobody's neurons were asked for.
     """
 
     prompts: int = field(metadata=said(count))
@@ -90,4 +94,4 @@ class FactReport(JsonObject):
     held_out_success: float | None = field(metadata=said(or_null(share)))
     relation: OthersReport = field(metadata=said(OthersReport.parse, as_json))
     elsewhere: OthersReport = field(metadata=said(OthersReport.parse, as_json))
-    refinement: ReportRefinement = field(metadata=said(ReportRefinement.parse, as_json))
+    refinement: ReportRefinement | None = field(default=None, metadata=said(ReportRefinement.parse, as_json))

@@ -39,7 +39,7 @@ from .many_recipes import MANY_RECIPES, ManyRecipe
 from .models import Neuron
 from .plan_reports import FactReport, PlanReport
 from .recipe_facts import RecipeFact as RecipeFact
-from .together import TogetherRecipe
+from .together import PlannedFact, TogetherRecipe
 
 
 class Unsaid(Enum):
@@ -323,8 +323,8 @@ _BY_KIND: Mapping[
 }
 KINDS = tuple(_BY_KIND)
 """The kinds of edits that this kndb knows."""
-_Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe)
-REPLAYED_KINDS = ("erase", "optimize", "update")
+_Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe)
+REPLAYED_KINDS = ("erase", "optimize", "together", "update")
 """The kinds of edits that can be recomputed."""
 
 
@@ -364,6 +364,29 @@ def relation_of(recipe: Recipe) -> str:
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None:
         return recipe.fact.relation
     return ""
+
+
+def facts_of(recipe: Recipe) -> tuple[RecipeFact | PlannedFact, ...]:
+    """The facts that an edit gives new answers; none of other edits, and where the recipe does not say which."""
+    if isinstance(recipe, TogetherRecipe):
+        return recipe.facts
+    if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None:
+        return (recipe.fact,)
+    return ()
+
+
+def new_answers(recipe: Recipe) -> list[tuple[RecipeFact | PlannedFact, str]]:
+    """The facts that an edit gives new answers, each with that answer, where the recipe says it."""
+    if isinstance(recipe, TogetherRecipe):
+        return [(fact, fact.to) for fact in recipe.facts]
+    if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None and recipe.to:
+        return [(recipe.fact, recipe.to)]
+    return []
+
+
+def kept_facts_of(recipe: Recipe) -> tuple[int, ...]:
+    """The facts whose answers an edit was to leave, by their numbers where it was planned."""
+    return (recipe.kept_facts or ()) if isinstance(recipe, (UpdateRecipe, OptimizeRecipe, TogetherRecipe)) else ()
 
 
 def texts_of(value: object) -> Iterator[str]:

@@ -30,6 +30,7 @@ from .json_values import (
     whole,
 )
 from .models import Neuron
+from .plan_reports import FactReport
 
 SCOPES = ("neurons", "layers")
 """What joint planning may change: see `TogetherSettings`."""
@@ -259,11 +260,11 @@ class TogetherRecipe(JsonObject):
         kept_facts: the facts whose answers were to stay; `prompts_each`: so many prompts of each, None for all.
         how: the settings as JSON; see `TogetherSettings`.
         outcome: how the steps went.
+        report: what the plan was found to do.
         rebased_from: the edit that this one was recomputed from.
     """
 
     kind: ClassVar[str] = "together"
-    report: ClassVar[None] = None
 
     facts: tuple[PlannedFact, ...] = field(metadata=said(_facts, _columns))
     refinement: int | None = field(default=None, metadata=said(whole))
@@ -274,6 +275,7 @@ class TogetherRecipe(JsonObject):
     prompts_each: int | None = field(metadata=said(or_null(whole)))
     how: Mapping[str, object] = field(metadata=said(_how, dict, key="settings"))
     outcome: TogetherOutcome | None = field(default=None, metadata=said(TogetherOutcome.parse, as_json))
+    report: FactReport | None = field(default=None, metadata=said(FactReport.parse, as_json))
     rebased_from: int | None = field(default=None, metadata=said(whole))
 
     def __post_init__(self) -> None:

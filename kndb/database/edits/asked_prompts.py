@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...analysis.evaluation_prompts import MEASURED, AskedPrompt, known
 from ...models.prompting import SKIP_REASONS, EncodedPrompt, Skipped
 from ...records.edits import Edit
 from ...records.facts import BLANK, GENERATION, PARAPHRASE, EvaluationPrompt, NeededEdit, Prompt
-from ...records.recipes import OptimizeRecipe, UpdateRecipe
+from ...records.recipes import new_answers
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ..models import ModelVersion
@@ -52,8 +52,10 @@ def choose_prompts(
     version: ModelVersion,
     prompts: Iterable[EvaluationPrompt],
     own: Sequence[Prompt],
+    fact: int,
     to: str | None,
     there: Collection[NeededEdit],
+    new: int | None = None,
 ) -> AskedPrompts:
     """Chooses and encodes evaluation prompts.
 
@@ -61,8 +63,10 @@ def choose_prompts(
         version: the version that the edit was planned on, as it is without the edit.
         prompts: the evaluation prompts of the edit's fact.
         own: the fact's attributed prompts, held-out ones included.
+        fact: the fact's number.
         to: the edit's new answer, as text.
         there: the edits that the version has.
+        new: the one token of the new answer; None takes the tokens that each prompt asks for.
     """
     found = AskedPrompts()
     attributed = {prompt.text for prompt in own}
@@ -79,7 +83,7 @@ def choose_prompts(
             found.paraphrases.append(prompt.text)
         else:
             found.groups.setdefault(prompt.kind, [])
-            asked = _encoded(version, prompt)
+            asked = _encoded(version, prompt, fact, to, new)
             if isinstance(asked, str):
                 found.leave_out(prompt.kind, asked)
             else:
@@ -100,9 +104,10 @@ def edits_there(connection: Any, edit: Edit, model_id: int) -> set[NeededEdit]:
     numbers = store_versions.version_edits(connection, model_id, edit.base_version)
     recipes = [store_edits.edit(connection, number).recipe for number in numbers]
     return {
-        NeededEdit(recipe.fact.relation, recipe.fact.subject, recipe.to)
+        NeededEdit(fact.relation, fact.subject, to)
         for recipe in recipes
-        if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact and recipe.fact.subject and recipe.to
+        for fact, to in new_answers(recipe)
+        if fact.subject
     }
 
 
@@ -112,7 +117,9 @@ def _does_not_hold(prompt: EvaluationPrompt, to: str | None, there: Collection[N
     return None if all(edit in there for edit in prompt.needs_edits) else "of-further-edits"
 
 
-def _encoded(version: ModelVersion, prompt: EvaluationPrompt) -> AskedPrompt | str:
+def _encoded(
+    version: ModelVersion, prompt: EvaluationPrompt, fact: int, to: str | None, new: int | None
+) -> AskedPrompt | str:
     """A prompt as the model is asked it, or the reason why it can't be."""
     if not prompt.answers:
         return "no-answer-named"
@@ -123,7 +130,11 @@ def _encoded(version: ModelVersion, prompt: EvaluationPrompt) -> AskedPrompt | s
     usable = tuple(answer for answer in answers if isinstance(answer, EncodedPrompt))
     if not usable:
         return next(answer.reason for answer in answers if isinstance(answer, Skipped))
-    return AskedPrompt(prompt.kind, prompt.text, opened, usable)
+    wanted = version.encoder.encode(0, prompt.text, to) if new is None and to else None
+    asked = replace(opened, answer=new) if new is not None else wanted
+    return AskedPrompt(
+        prompt.kind, prompt.text, opened, usable, fact, asked if isinstance(asked, EncodedPrompt) else None
+    )
 
 
 def _keep_known(

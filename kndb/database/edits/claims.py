@@ -15,6 +15,7 @@ from ...editing.planning.recipes import slots_by_layer
 from ...exchange.edit_bundle import BundledEdit
 from ...models.network import Network
 from ...records.edits import EditChange, SlotLength
+from ...records.many_recipes import ManyRecipe
 from ...records.models import Neuron
 from ...records.recipes import (
     KINDS,
@@ -24,10 +25,13 @@ from ...records.recipes import (
     OtherRecipe,
     Recipe,
     UpdateRecipe,
+    facts_of,
+    kept_facts_of,
     texts_of,
 )
+from ...records.together import TogetherRecipe
 from ..models import ModelVersion
-from .recipe_fits import misfit
+from .recipe_fits import changed_neurons, misfit
 
 MOST_TEXT = 10_000
 """Letters of a text in a recipe."""
@@ -60,10 +64,14 @@ def check_claims(edit: BundledEdit, content: EditObject, version: ModelVersion) 
             raise ClaimError(f"its recipe has a text of {len(text):,} letters; {MOST_TEXT:,} are allowed")
     if isinstance(recipe, CaptureRecipe):
         _check_capture(recipe, content)
+    elif isinstance(recipe, ManyRecipe):
+        raise ClaimError(f"it is of kind {recipe.kind}, and edits of this kind can't be pulled yet")
     else:
         _check_neurons(recipe, content, version.network)
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)):
         _check_answers(recipe, version)
+    if isinstance(recipe, TogetherRecipe):
+        _check_tokens(recipe, version)
     _check_facts(edit, recipe)
 
 
@@ -90,14 +98,16 @@ def _check_place(parameter: str, layer: int, layout: str, lowest: dict[str, int]
         )
 
 
-def _check_neurons(recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe, content: EditObject, network: Network) -> None:
+def _check_neurons(
+    recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe, content: EditObject, network: Network
+) -> None:
     """The slots that change are those of the neurons that the recipe names; those of an erase become zero."""
     if content.tensors:
         raise ClaimError(f"it is of kind {recipe.kind} and changes {content.tensors[0].parameter} as a capture does")
     flaw = misfit(recipe, network)
     if flaw is not None:
         raise ClaimError(f"its recipe {flaw}")
-    named = slots_by_layer(network, recipe.neurons)
+    named = slots_by_layer(network, changed_neurons(recipe, network))
     for diff in content.parameters:
         layer = content.layers[diff.parameter]
         beside = set(diff.indices.tolist()) - named.get(layer, set())
@@ -128,19 +138,30 @@ def _check_answers(recipe: UpdateRecipe | OptimizeRecipe, version: ModelVersion)
         raise ClaimError(f"it calls its {what} answer {answer[:60]!r}, and the token that it names is {here!r}")
 
 
+def _check_tokens(recipe: TogetherRecipe, version: ModelVersion) -> None:
+    """The new answers of a joint plan are those of the tokens that it names, whatever spaces are between them."""
+    for fact in recipe.facts:
+        here = version.loaded.decode(fact.tokens)
+        if not _alike("".join(fact.to.split()), "".join(here.split())):
+            raise ClaimError(
+                f"it calls the new answer of fact {fact.id} {fact.to[:60]!r}, and the tokens that it names are "
+                f"{here[:60]!r}"
+            )
+
+
 def _alike(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold()
 
 
 def _check_facts(edit: BundledEdit, recipe: Recipe) -> None:
-    """The manifest names the facts of the recipe, and the recipe's own fact as the recipe does."""
-    about = recipe.fact if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) else None
-    kept = (recipe.kept_facts or ()) if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) else ()
-    numbers = {*kept, *(() if about is None else (about.id,))}
+    """The manifest names the facts of the recipe, and the recipe's own facts as the recipe does."""
+    own = {fact.id: fact for fact in facts_of(recipe)}
+    numbers = {*kept_facts_of(recipe), *own}
     for fact in edit.facts:
         if fact.number not in numbers:
             raise ClaimError(f"the manifest names fact {fact.number}, and its recipe does not")
-        if about is not None and fact.number == about.id:
+        about = own.get(fact.number)
+        if about is not None:
             named, said = ((one.relation, one.subject, one.object) for one in (fact, about))
             if named != said:
                 raise ClaimError(f"its recipe is for {_fact(*said)}, and the manifest calls that fact {_fact(*named)}")

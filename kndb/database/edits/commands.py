@@ -16,6 +16,7 @@ from ...records.edit_settings import EvaluationSettings, OptimizeSettings, Updat
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
 from ...records.models import Neuron
 from ...records.progress import Progress
+from ...records.together import KeptFacts, TogetherSettings
 from ...records.versions import HistoryEntry
 from ...store.engine import Store
 from ..models import ModelCommands
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .draft import Draft
     from .drafts import EditDrafts
     from .preview import EditPreview
+    from .preview_together import PreviewedFact
     from .pull import Pulled
     from .push import Pushed
     from .rebase import Rebase
@@ -133,6 +135,49 @@ class EditCommands:
         from .targets import read_targets
 
         return read_targets(self._store, Path(path), new_answers, skip_unusable=skip_unusable)
+
+    def plan_together(
+        self,
+        model: str,
+        targets: Sequence[Target],
+        settings: TogetherSettings | None = None,
+        keep: KeptFacts | None = None,
+        *,
+        layers: Sequence[int] = (),
+        refinement: RefinementChoice = None,
+        steps_file: str | Path | None = None,
+        skip_unusable: bool = False,
+        progress: Progress | None = None,
+    ) -> Edit:
+        """Plans one edit that gives many facts their new answers, by gradient steps; see `EditDrafts.together`.
+
+        Computes and stores the edit, applies nothing. The file of steps is removed once the edit is stored.
+        """
+        draft = self.drafts.together(
+            model,
+            targets,
+            settings,
+            keep,
+            layers=layers,
+            refinement=refinement,
+            steps_file=steps_file,
+            skip_unusable=skip_unusable,
+            progress=progress,
+        )
+        edit = self.add(draft)
+        if steps_file is not None:
+            Path(steps_file).unlink(missing_ok=True)
+        return edit
+
+    def preview_together(self, draft: Draft) -> list[PreviewedFact]:
+        """What an edit of many facts would do to each of them; stores nothing.
+
+        Args:
+            draft: from `drafts.together`.
+        """
+        from .preview_together import preview_together
+
+        return preview_together(self._store, draft)
 
     def draft_batch(
         self,

@@ -14,9 +14,11 @@ from ...records.edits import Edit
 from ...records.facts import Prompt
 from ...records.models import Neuron
 from ...records.recipes import EraseRecipe, OptimizeRecipe, UpdateRecipe
+from ...records.together import TogetherRecipe
 from ..models import ModelVersion
 from .kept_prompts import encode_open, kept_of, own_prompts
 from .optimize import optimized_anew
+from .together import planned_anew
 from .update_rules import activation_signs, by_gradient
 
 
@@ -37,6 +39,8 @@ def control_edit(
     """
     network, recipe = version.network, edit.recipe
     drawn = recipes.random_neurons(network, neurons_of(planned), seed)
+    if isinstance(recipe, TogetherRecipe) and recipe.neurons:
+        return planned_anew(edit, replace(recipe, neurons=tuple(drawn)), version, computed_on)
     if isinstance(recipe, OptimizeRecipe):
         return optimized_anew(edit, replace(recipe, neurons=tuple(drawn)), version, computed_on)
     if isinstance(recipe, UpdateRecipe):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...editing.objects.diff_file import EditObject
 from ..models import ModelVersion
+
+if TYPE_CHECKING:
+    from .batch import Unusable
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +22,7 @@ class Draft:
         fact_id: the fact that it is for, if it is for one.
         relation_id: the relation that it is for, if it is for one.
         refinement_id: whose knowledge neurons it changes, if anybody's.
+        unusable: of an edit of many facts, those that it leaves out.
     """
 
     version: ModelVersion
@@ -25,3 +30,4 @@ class Draft:
     fact_id: int | None
     relation_id: int | None
     refinement_id: int | None
+    unusable: tuple[Unusable, ...] = ()

@@ -1,15 +1,21 @@
-"""Drafts of edits: a method for each way to plan one. `update`, `optimize` and `erase` have what they do."""
+"""Drafts of edits: a method for each way to plan one. The modules of their names have what they do."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from ...records.attribution import RefinementChoice
 from ...records.edit_settings import OptimizeSettings, UpdateSettings
 from ...records.progress import Progress
+from ...records.together import KeptFacts, TogetherSettings
 from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
+from .batch import Target
 from .draft import Draft
 from .erase import draft_erase
 from .optimize import draft_optimize
+from .together import draft_together
 from .update import draft_update
 
 
@@ -95,6 +101,58 @@ class EditDrafts:
             to,
             settings or OptimizeSettings(),
             refinement=refinement,
+            progress=progress,
+            on=on,
+            report=report,
+        )
+
+    def together(
+        self,
+        model: str,
+        targets: Sequence[Target],
+        settings: TogetherSettings | None = None,
+        keep: KeptFacts | None = None,
+        *,
+        layers: Sequence[int] = (),
+        refinement: RefinementChoice = None,
+        steps_file: str | Path | None = None,
+        skip_unusable: bool = False,
+        progress: Progress | None = None,
+        on: ModelVersion | None = None,
+        report: bool = True,
+    ) -> Draft:
+        """Changes the value slots of many facts by gradient steps together, so that each gets its new answer.
+
+        Args:
+            model: a registered model.
+            targets: the facts and their new answers, of one token or several; see `EditCommands.targets`.
+            settings: how; None takes the defaults.
+            keep: how many other facts' answers should stay; None takes the defaults.
+            layers: with scope `layers`, those whose value slots change; none takes those of the knowledge neurons.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`. None is needed where layers are named.
+            steps_file: keeps the steps taken, so that a plan that was stopped resumes; storing the edit removes it.
+            skip_unusable: pass over facts that can't be planned; the draft has them as `unusable`.
+            progress: told how many steps were taken, and how many there are at most.
+            on: the model in memory, to plan on its weights as they are; None loads the current version.
+            report: whether to try the edit in memory and put what it does in the recipe; see `group_report`.
+
+        Raises:
+            UsageError: if there is no target, a question gets two answers, or layers are named with scope `neurons`.
+            NotFoundError: if there is no such fact, model or refinement.
+            EditError: if the model can't be asked for a new answer, facts have no knowledge neurons, or the file holds
+                the steps of another plan.
+        """
+        return draft_together(
+            self._store,
+            self._models,
+            model,
+            targets,
+            settings or TogetherSettings(),
+            keep or KeptFacts(),
+            layers=layers,
+            refinement=refinement,
+            steps_file=None if steps_file is None else Path(steps_file),
+            skip_unusable=skip_unusable,
             progress=progress,
             on=on,
             report=report,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...records.edits import Edit
 from ...records.facts import BLANK, Fact, Prompt
-from ...records.recipes import OptimizeRecipe, UpdateRecipe
+from ...records.recipes import facts_of
 from ...sentences import is_closing
 from ...store import facts as store_facts
 
@@ -68,17 +68,16 @@ def sentences_of_facts(connection: Any, edited: Collection[int]) -> EditedSenten
 
 
 def sentences_of_edit(connection: Any, edit: Edit) -> EditedSentences:
-    """What an edit of a fact is for; nothing for other edits, and where the fact is not in this store.
+    """What an edit of facts is for; nothing for other edits, and of facts that are not in this store.
 
     Args:
         connection: an open transaction.
         edit: the edit.
     """
-    fact = edit.recipe.fact if isinstance(edit.recipe, (UpdateRecipe, OptimizeRecipe)) else None
-    number = None if fact is None else fact.id
+    numbers: list[int | None] = [fact.id for fact in facts_of(edit.recipe)]
     if edit.fact_numbers is not None:
-        number = edit.fact_numbers.get(str(number))
-    return sentences_of_facts(connection, () if number is None else (number,))
+        numbers = [edit.fact_numbers.get(str(number)) for number in numbers]
+    return sentences_of_facts(connection, [number for number in numbers if number is not None])
 
 
 def _subject(fact: Fact) -> tuple[str, str] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...advice import Placeholder, call, option
 from ...editing.objects import diff_file
 from ...errors import UsageError
 from ...records.edit_settings import EvaluationSettings
 from ...records.edits import Edit, Evaluation
+from ...records.recipes import facts_of
+from ...records.together import TogetherRecipe
 from ...store import evaluation_prompts
 from ...store import facts as store_facts
 from ...store import versions as store_versions
@@ -16,7 +20,8 @@ from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
 from .asked_prompts import edits_there
 from .evaluation import EditEvaluator, MeasuredAim, aim_of, aim_of_capture, facts_to_measure
-from .kept_prompts import prompts_in_recipe
+from .group_evaluation import GroupEvaluator
+from .kept_prompts import local_fact, prompts_in_recipe
 from .recipe_fits import require_fit
 
 
@@ -38,29 +43,34 @@ def evaluate(
     planned = diff_file.read(store.objects, record.object_path, record.object_hash)
     version = models.load(record.model, record.base_version)
     require_fit(edit, record.recipe, version.network)
-    aim = _aim(store, record, version, told)
+    recipe = record.recipe
+    aim = None if isinstance(recipe, TogetherRecipe) else _aim(store, record, version, told)
+    own = _own_facts(record) if aim is None else [] if aim.fact is None else [aim.fact]
     with store.reading() as connection:
         facts = {one.id: one for one in store_facts.find_facts(connection)}
-        measured = facts_to_measure(aim, facts, sample=settings.sample, seed=settings.seed)
+        relations = {facts[number].relation for number in own} if aim is None else {aim.relation}
+        measured = facts_to_measure(relations, facts, sample=settings.sample, seed=settings.seed)
         prompts = store_facts.prompts(connection, fact_ids=measured)
         after = store_versions.version_with_edit(connection, version.record.id, record.base_version, edit)
         computed_on = prompts_in_recipe(connection, record)
         base = store_versions.current_model(connection, version.record.id).base
-        evaluation = [] if aim.fact is None else evaluation_prompts.of_fact(connection, aim.fact)
-        there = edits_there(connection, record, version.record.id) if evaluation else set()
+        evaluation = {number: evaluation_prompts.of_fact(connection, number) for number in own}
+        there = edits_there(connection, record, version.record.id) if any(evaluation.values()) else set()
     unedited = None if record.base_version == base else models.load(record.model, "base")
-    measures = EditEvaluator(version, device, unedited).measure(
-        record,
-        aim,
-        planned,
-        prompts,
-        facts,
-        seed=settings.seed,
-        computed_on=computed_on,
-        tokens=settings.generate,
-        evaluation=evaluation,
-        there=there,
-    )
+    common: dict[str, Any] = {
+        "seed": settings.seed,
+        "computed_on": computed_on,
+        "tokens": settings.generate,
+        "there": there,
+    }
+    if aim is None:
+        assert isinstance(recipe, TogetherRecipe)
+        group = GroupEvaluator(version, device, unedited)
+        measures = group.measure_group(record, recipe, planned, prompts, facts, evaluation=evaluation, **common)
+    else:
+        of_fact = evaluation[own[0]] if own else []
+        one = EditEvaluator(version, device, unedited)
+        measures = one.measure(record, aim, planned, prompts, facts, evaluation=of_fact, **common)
     with store.writing() as connection:
         number = store_evaluations.add_evaluation(
             connection,
@@ -71,6 +81,11 @@ def evaluate(
             measures=measures,
         )
         return store_evaluations.evaluation(connection, number)
+
+
+def _own_facts(record: Edit) -> list[int]:
+    """The facts here that an edit of many facts is for."""
+    return [local_fact(record, fact.id) for fact in facts_of(record.recipe)]
 
 
 def _aim(store: Store, record: Edit, version: ModelVersion, told: tuple[int, str] | None) -> MeasuredAim:

@@ -106,7 +106,7 @@ class EditEvaluator:
             UsageError: if prompts are to be continued, and the model is not causal, or the edit is of a relation.
         """
         own_prompts = [prompt for prompt in prompts if prompt.fact_id == aim.fact]
-        asked = choose_prompts(self._version, evaluation, own_prompts, aim.to, there)
+        asked = choose_prompts(self._version, evaluation, own_prompts, aim.fact or 0, aim.to, there, aim.new)
         groups = self._groups(aim, prompts, facts)
         if aim.fact is not None:
             groups[PARAPHRASES] += self._paraphrases(aim, facts[aim.fact], asked)
@@ -122,10 +122,10 @@ class EditEvaluator:
         named = flipped_facts(self._version, flips, facts)
         if asked.groups and aim.fact is not None:
             network = self._version.network
-            found = compare_prompts(network, asked.groups, aim.new, states, self._unedited, seed)
+            found = compare_prompts(network, asked.groups, states, self._unedited, seed)
             for measures, (more, _) in zip((of_edit, of_control), found, strict=False):
                 measures |= more
-            named += flipped_prompts(self._version, found[0][1], facts[aim.fact], evaluation)
+            named += flipped_prompts(self._version, found[0][1], facts, {aim.fact: evaluation})
         return {
             "edited": as_json(of_edit),
             "control": as_json(of_control),
@@ -269,15 +269,15 @@ def aim_of_capture(version: ModelVersion, fact: Fact, prompts: Sequence[Prompt],
     return MeasuredAim(fact.id, fact.relation, old, answer_token(version, to, prompts), to)
 
 
-def facts_to_measure(aim: MeasuredAim, facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:
-    """The facts of an edit's relation, and some of other relations, drawn at random.
+def facts_to_measure(relations: Collection[str], facts: Mapping[int, Fact], *, sample: int, seed: int) -> set[int]:
+    """The facts of an edit's relations, and some of other relations, drawn at random.
 
     Args:
-        aim: what the edit is for.
+        relations: of what the edit is for.
         facts: all facts of the store, by number.
         sample: how many of other relations, at most.
         seed: of the draw.
     """
-    others = sorted(number for number, fact in facts.items() if fact.relation != aim.relation)
+    others = sorted(number for number, fact in facts.items() if fact.relation not in relations)
     drawn = random.Random(seed).sample(others, min(sample, len(others)))  # noqa: S311 - not for secrets
-    return {number for number, fact in facts.items() if fact.relation == aim.relation} | set(drawn)
+    return {number for number, fact in facts.items() if fact.relation in relations} | set(drawn)

@@ -54,20 +54,29 @@ def flipped_facts(version: ModelVersion, flips: Sequence[Flip], facts: Mapping[i
 
 
 def flipped_prompts(
-    version: ModelVersion, flips: Sequence[PromptFlip], fact: Fact, prompts: Sequence[EvaluationPrompt]
+    version: ModelVersion,
+    flips: Sequence[PromptFlip],
+    facts: Mapping[int, Fact],
+    prompts: Mapping[int, Sequence[EvaluationPrompt]],
 ) -> list[FlippedFact]:
-    """Flips of a fact's evaluation prompts.
+    """Flips of facts' evaluation prompts.
 
     Args:
         version: the model version whose tokens they are.
         flips: the flips.
-        fact: the fact.
-        prompts: its evaluation prompts.
+        facts: at least their facts, by number.
+        prompts: these facts' evaluation prompts, by fact.
     """
-    answers = {(prompt.kind, prompt.text): prompt.answers for prompt in prompts if prompt.answers}
+    answers = {
+        (number, prompt.kind, prompt.text): prompt.answers
+        for number, own in prompts.items()
+        for prompt in own
+        if prompt.answers
+    }
     named = []
     for flip in flips:
+        fact = facts[flip.fact]
         old, new = (version.loaded.decode(token) for token in (flip.old, flip.new))
-        about = (flip.kind, fact.id, fact.relation, fact.subject, answers[flip.kind, flip.text][0])
+        about = (flip.kind, fact.id, fact.relation, fact.subject, answers[fact.id, flip.kind, flip.text][0])
         named.append(FlippedFact(*about, old, new, 1, 1, flip.text))
     return named

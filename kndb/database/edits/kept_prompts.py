@@ -12,7 +12,8 @@ from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edit_settings import Neighbours
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
-from ...records.recipes import OptimizeRecipe, Recipe, UpdateRecipe
+from ...records.recipes import OptimizeRecipe, Recipe, UpdateRecipe, facts_of
+from ...records.together import TogetherRecipe
 from ...store import facts as store_facts
 from ..models import ModelVersion
 from .edited_sentences import edited_sentences, sentences_of_facts
@@ -46,14 +47,19 @@ def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> 
         seed: of the draw.
     """
     drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed)
-    return drawn, _others(connection, fact.id, drawn, counts.prompts)
+    return drawn, prompts_of_others(connection, [fact.id], drawn, counts.prompts)
 
 
-def _others(connection: Any, own: int, kept: Sequence[int], each: int | None) -> list[Prompt]:
-    """The prompts of facts whose answers should stay the same, so many of each; none that asks for the edited fact."""
-    every = sentences_of_facts(connection, (own,)).others(
-        store_facts.prompts(connection, fact_ids=kept, held_out=False)
-    )
+def prompts_of_others(connection: Any, own: Sequence[int], kept: Sequence[int], each: int | None) -> list[Prompt]:
+    """The prompts of facts whose answers should stay the same; held-out ones, and those that ask for edited facts, not.
+
+    Args:
+        connection: an open transaction.
+        own: the edited facts.
+        kept: the facts whose answers should stay.
+        each: so many prompts of each; None takes all.
+    """
+    every = sentences_of_facts(connection, own).others(store_facts.prompts(connection, fact_ids=kept, held_out=False))
     of_fact: dict[int, list[Prompt]] = {}
     for prompt in every:
         of_fact.setdefault(prompt.fact_id, []).append(prompt)
@@ -77,13 +83,12 @@ def prompts_in_recipe(connection: Any, edit: Edit) -> list[Prompt]:
     Raises:
         EditError: if the recipe names no facts, or one is not in this store.
     """
-    facts = facts_in_recipe(edit)
-    if not facts:
+    own, kept = facts_in_recipe(edit)
+    if not own:
         return []
-    own, *kept = facts
     each = getattr(edit.recipe, "prompts_each", None)
-    others = _others(connection, own, kept, each if isinstance(each, int) else None)
-    return [*store_facts.prompts(connection, fact_ids=[own], held_out=False), *others]
+    others = prompts_of_others(connection, own, kept, each if isinstance(each, int) else None)
+    return [*store_facts.prompts(connection, fact_ids=own, held_out=False), *others]
 
 
 def encode_open(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
@@ -98,8 +103,8 @@ def encode_single(version: ModelVersion, prompt: Prompt, answer: str | None = No
     return version.encoder.encode(prompt.id, prompt.text, asked, single_token=True, subject=span)
 
 
-def facts_in_recipe(edit: Edit) -> list[int]:
-    """The facts on whose prompts an edit was computed: its own, and those whose answers were to stay.
+def facts_in_recipe(edit: Edit) -> tuple[list[int], list[int]]:
+    """The facts on whose prompts an edit was computed, by their numbers here: its own, and those that were to stay.
 
     An update by rule `output` has its own, for the signs of its neurons; erases and the published rule have none.
 
@@ -107,31 +112,32 @@ def facts_in_recipe(edit: Edit) -> list[int]:
         EditError: if the recipe names none, or one is not in this store.
     """
     recipe = edit.recipe
-    if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)):
-        return []
     signed = isinstance(recipe, UpdateRecipe) and recipe.rule == "output"
     if not signed and not needs_prompts(recipe):
-        return []
-    kept = () if signed else recipe.kept_facts
-    if recipe.fact is None or kept is None:
+        return [], []
+    own = [fact.id for fact in facts_of(recipe)]
+    kept = () if signed else getattr(recipe, "kept_facts", None)
+    if not own or kept is None:
         raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was computed")
-    return [local_fact(edit, number) for number in (recipe.fact.id, *kept)]
+    return [local_fact(edit, number) for number in own], [local_fact(edit, number) for number in kept]
 
 
 def needs_prompts(recipe: Recipe) -> bool:
-    """Whether an edit can be recomputed only on prompts: an optimised one, or an update along a gradient."""
-    return isinstance(recipe, OptimizeRecipe) or (isinstance(recipe, UpdateRecipe) and recipe.rule == "gradient")
+    """Whether an edit can be recomputed only on prompts: one by gradient steps, or an update along a gradient."""
+    if isinstance(recipe, UpdateRecipe):
+        return recipe.rule == "gradient"
+    return isinstance(recipe, (OptimizeRecipe, TogetherRecipe))
 
 
 def own_prompts(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Of the prompts of `prompts_in_recipe`, those of the edit's fact; none of an edit that has none."""
-    own = facts_in_recipe(edit)[:1]
+    """Of the prompts of `prompts_in_recipe`, those of the edit's facts; none of an edit that has none."""
+    own, _ = facts_in_recipe(edit)
     return [prompt for prompt in prompts if prompt.fact_id in own]
 
 
 def kept_of(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:
     """Of the prompts of `prompts_in_recipe`, those whose answers should stay the same."""
-    own = facts_in_recipe(edit)[:1]
+    own, _ = facts_in_recipe(edit)
     return [prompt for prompt in prompts if prompt.fact_id not in own]
 
 

@@ -15,7 +15,7 @@ from ...exchange.edit_bundle import Bundle, BundledEdit, BundledFact
 from ...files import output_errors
 from ...records.edits import Edit
 from ...records.models import Model
-from ...records.recipes import OptimizeRecipe, UpdateRecipe
+from ...records.recipes import facts_of, kept_facts_of
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import versions as store_versions
@@ -114,18 +114,15 @@ def _foundations(connection: Any, model: Model, edits: Sequence[int]) -> dict[in
 
 def _bundled_facts(connection: Any, record: Edit) -> Iterator[BundledFact]:
     """The facts of a recipe that this store knows, by the recipe's own numbers."""
-    recipe = record.recipe
-    if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)):
-        return
-    own = [] if recipe.fact is None else [recipe.fact.id]
-    for number in [*own, *(recipe.kept_facts or ())]:
+    own = {fact.id: fact for fact in facts_of(record.recipe)}
+    for number in [*own, *kept_facts_of(record.recipe)]:
         here = number if record.fact_numbers is None else record.fact_numbers.get(str(number))
         if here is not None:
             found = store_facts.fact(connection, here)
             yield BundledFact(number, found.relation, found.subject, found.object, found.external_id)
-        elif recipe.fact is not None and number == recipe.fact.id:
+        elif number in own:
             # Passed on by a store without the fact: the recipe has its name.
-            yield BundledFact(number, recipe.fact.relation, recipe.fact.subject, recipe.fact.object, None)
+            yield BundledFact(number, own[number].relation, own[number].subject, own[number].object, None)
 
 
 def _bundled_evaluations(connection: Any, number: int) -> Iterator[dict[str, Any]]:

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from ...advice import call
 from ...editing.objects import diff_file
 from ...editing.objects.slots import apply_object
-from ...editing.planning.replay import Difference, Values, difference, present_slots, replay, require_replayable
+from ...editing.planning.replay import (
+    Difference,
+    Replayable,
+    Values,
+    difference,
+    present_slots,
+    replay,
+    require_replayable,
+)
 from ...errors import EditError, VersionMovedError
 from ...records.edits import Edit
 from ...records.facts import Prompt
-from ...records.recipes import EraseRecipe, OptimizeRecipe, UpdateRecipe, replayed
+from ...records.recipes import OptimizeRecipe, replayed
+from ...records.together import TogetherRecipe
 from ...records.versions import HistoryEntry
 from ...store.edits import edit as store_edits
 from ...store.edits import steps
@@ -21,9 +30,8 @@ from ..models import ModelCommands, ModelVersion
 from .kept_prompts import encode_open, needs_prompts, own_prompts, prompts_in_recipe
 from .objects import add_object, step_in_memory
 from .optimize import optimized_anew
-from .recipe_fits import require_fit
-
-Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe
+from .recipe_fits import changed_neurons, require_fit
+from .together import planned_anew
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,14 @@ def compute_replays(
         if place < len(edits):
             recipe = require_replayable(record.id, content.recipe)
             require_fit(record.id, recipe, version.network)
-            later.append((record, recipe, present_slots(version.network, recipe.neurons)))
+            neurons = changed_neurons(recipe, version.network)
+            later.append((record, recipe, present_slots(version.network, neurons)))
         step_in_memory(parameters, version.record.fingerprint, content, reverse=True)
     replays = []
     for record, recipe, before in reversed(later):
         planned = _computed_anew(version, record, recipe, prompts.get(record.id, ()))
         apply_object(parameters, planned)
-        after = present_slots(version.network, recipe.neurons)
+        after = present_slots(version.network, changed_neurons(recipe, version.network))
         replays.append(Replay(record.id, planned, difference(before, after)))
     return replays
 
@@ -119,6 +128,8 @@ def _computed_anew(
     try:
         if isinstance(recipe, OptimizeRecipe):
             return optimized_anew(record, replayed(recipe, record.id), version, prompts)
+        if isinstance(recipe, TogetherRecipe):
+            return planned_anew(record, replayed(recipe, record.id), version, prompts)
         own = encode_open(version, own_prompts(record, prompts))
         return replay(version.network, recipe, record.id, own, fingerprint=version.record.fingerprint)
     except EditError as error:

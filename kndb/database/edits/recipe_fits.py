@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...editing.planning.recipes import slots_by_layer
 from ...errors import EditError
 from ...models.network import Network
 from ...records.models import Neuron
 from ...records.recipes import EraseRecipe, OptimizeRecipe, Recipe, UpdateRecipe
+from ...records.together import TogetherRecipe
 
 Computed = UpdateRecipe | OptimizeRecipe | EraseRecipe
 
@@ -26,6 +27,8 @@ def require_fit(edit: int, recipe: Recipe, network: Network) -> None:
 
 def misfit(recipe: Recipe, network: Network) -> str | None:
     """What of a recipe a model does not have, such as `names L9.N0, which the model does not have`."""
+    if isinstance(recipe, TogetherRecipe):
+        return _misfit_together(recipe, network)
     if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe, EraseRecipe)):
         return None
     for neuron in every_neuron(recipe):
@@ -49,6 +52,31 @@ def _missing_weight(recipe: UpdateRecipe, network: Network) -> str | None:
             if Neuron(layer, index) not in weights:
                 return f"has no weight of {Neuron(layer, index)}"
     return None
+
+
+def _misfit_together(recipe: TogetherRecipe, network: Network) -> str | None:
+    for layer in recipe.layers:
+        if not 0 <= layer < len(network.layers):
+            return f"names layer {layer}, which the model does not have"
+    for neuron in recipe.neurons:
+        if neuron.layer >= len(network.layers) or neuron.index >= network.neurons:
+            return f"names {neuron}, which the model does not have"
+    vocabulary = network.word_embeddings.shape[0]
+    for fact in recipe.facts:
+        for token in fact.tokens:
+            if not 0 <= token < vocabulary:
+                return (
+                    f"says that the new answer of fact {fact.id} has token {token}, and the model has tokens 0 to "
+                    f"{vocabulary - 1}"
+                )
+    return None
+
+
+def changed_neurons(recipe: Computed | TogetherRecipe, network: Network) -> Sequence[Neuron]:
+    """The neurons whose value slots a recipe may change: those that it names, or all of the layers that it names."""
+    if isinstance(recipe, TogetherRecipe) and recipe.layers:
+        return [Neuron(layer, index) for layer in recipe.layers for index in range(network.neurons)]
+    return recipe.neurons
 
 
 def every_neuron(recipe: Computed) -> Iterator[Neuron]:

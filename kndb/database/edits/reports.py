@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ...editing.objects.slots import edited
 from ...models.answers import batched_log_probabilities
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
+from ...records.attribution import Refinement
 from ...records.facts import Fact, Prompt
 from ...records.plan_reports import FactReport, OthersReport, PlanReport, ReportRefinement
 from ...records.recipes import EraseRecipe, fact_recipe
@@ -57,20 +58,19 @@ def with_report(
     with store.reading() as connection:
         chosen = refinements.refinement(connection, refinement)
         own = [] if fact is None else store_facts.prompts(connection, fact_ids=[fact.id])
-        near, far = _sampled(connection, version, fact, relation)
+        edited_ones = () if fact is None else (fact.id,)
+        near, far = sampled(connection, version, edited_ones, {relation}, 0 if fact is None else fact.id)
     groups = {"relation": near, "elsewhere": far}
     if fact is not None:
         groups["own"] = encode_open(version, [prompt for prompt in own if not prompt.held_out])
         groups["held_out"] = encode_open(version, [prompt for prompt in own if prompt.held_out])
-    before = _asked(network, groups)
+    before = asked(network, groups)
     with edited(dict(version.model.named_parameters()), content):
-        after = _asked(network, groups)
+        after = asked(network, groups)
     others: dict[str, Any] = {
-        name: _of_others(groups[name], before[name], after[name]) for name in ("relation", "elsewhere")
+        name: report_of_others(groups[name], before[name], after[name]) for name in ("relation", "elsewhere")
     }
-    others["refinement"] = ReportRefinement(
-        number=refinement, run=chosen.run_id, method=chosen.method, version=chosen.version
-    )
+    others["refinement"] = of_refinement(chosen)
     if isinstance(content.recipe, EraseRecipe):
         return replace(content, recipe=replace(content.recipe, report=PlanReport(**others)))
     recipe = fact_recipe(content.recipe)
@@ -78,22 +78,36 @@ def with_report(
     return replace(content, recipe=replace(recipe, report=report))
 
 
-def _sampled(
-    connection: Any, version: ModelVersion, fact: Fact | None, relation: str
-) -> tuple[list[EncodedPrompt], list[EncodedPrompt]]:
-    """A prompt of each of some facts of the relation and of other ones, that the model can be asked.
+def of_refinement(chosen: Refinement) -> ReportRefinement:
+    """What a report says of the refinement whose neurons an edit changes."""
+    return ReportRefinement(number=chosen.id, run=chosen.run_id, method=chosen.method, version=chosen.version)
 
-    A sentence of the fact's own is not among them, though another fact may have it too.
+
+def sampled(
+    connection: Any,
+    version: ModelVersion,
+    edited_ones: Collection[int],
+    relations: Collection[str],
+    seed: int,
+    most: int = SAMPLED,
+) -> tuple[list[EncodedPrompt], list[EncodedPrompt]]:
+    """A prompt of each of some facts of an edit's relations and of other ones, that the model can be asked.
+
+    A sentence of an edited fact is not among them, though another fact may have it too.
+
+    Args:
+        connection: an open transaction.
+        version: the model.
+        edited_ones: the edited facts.
+        relations: the relations.
+        seed: of the draw.
+        most: how many of either.
     """
-    chance = random.Random(0 if fact is None else fact.id)  # noqa: S311 - not for secrets
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
     facts = store_facts.find_facts(connection)
-    sentences = sentences_of_facts(connection, () if fact is None else (fact.id,))
+    sentences = sentences_of_facts(connection, edited_ones)
     drawn = [
-        [
-            other.id
-            for other in facts
-            if (other.relation == relation) is inside and (fact is None or other.id != fact.id)
-        ]
+        [other.id for other in facts if (other.relation in relations) is inside and other.id not in edited_ones]
         for inside in (True, False)
     ]
     found: list[list[EncodedPrompt]] = []
@@ -101,12 +115,12 @@ def _sampled(
         chance.shuffle(numbers)
         found.append([])
         # Not all can be asked: an answer may be several tokens, or all of a fact's prompts begin with it.
-        for start in range(0, len(numbers), 2 * SAMPLED):
-            some = numbers[start : start + 2 * SAMPLED]
+        for start in range(0, len(numbers), 2 * most):
+            some = numbers[start : start + 2 * most]
             found[-1] += _one_each(version, sentences.others(store_facts.prompts(connection, fact_ids=some)))
-            if len(found[-1]) >= SAMPLED:
+            if len(found[-1]) >= most:
                 break
-    return found[0][:SAMPLED], found[1][:SAMPLED]
+    return found[0][:most], found[1][:most]
 
 
 def _one_each(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
@@ -120,7 +134,7 @@ def _one_each(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedP
     return list(found.values())
 
 
-def _asked(network: Network, groups: Mapping[str, Sequence[EncodedPrompt]]) -> dict[str, torch.Tensor]:
+def asked(network: Network, groups: Mapping[str, Sequence[EncodedPrompt]]) -> dict[str, torch.Tensor]:
     """Log-probabilities [prompts, vocabulary] of each group, all asked together."""
     every = [prompt for prompts in groups.values() for prompt in prompts]
     rows: list[torch.Tensor] = [torch.empty(0)] * len(every)
@@ -137,10 +151,10 @@ def _asked(network: Network, groups: Mapping[str, Sequence[EncodedPrompt]]) -> d
 
 def _of_fact(new: int, before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     def wins(rows: torch.Tensor) -> float | None:
-        return _rounded((rows.argmax(-1) == new).double().mean().item()) if len(rows) else None
+        return rounded((rows.argmax(-1) == new).double().mean().item()) if len(rows) else None
 
     def probability(rows: torch.Tensor) -> float | None:
-        return _rounded(rows[:, new].double().exp().mean().item()) if len(rows) else None
+        return rounded(rows[:, new].double().exp().mean().item()) if len(rows) else None
 
     return {
         "prompts": len(before["own"]),
@@ -153,21 +167,22 @@ def _of_fact(new: int, before: Mapping[str, torch.Tensor], after: Mapping[str, t
     }
 
 
-def _of_others(prompts: Sequence[EncodedPrompt], before: torch.Tensor, after: torch.Tensor) -> OthersReport:
+def report_of_others(prompts: Sequence[EncodedPrompt], before: torch.Tensor, after: torch.Tensor) -> OthersReport:
+    """What an edit does to prompts of others, by log-probabilities [prompts, vocabulary] before it and with it."""
     if not prompts:
         return OthersReport(prompts=0)
     answers = torch.tensor([prompt.answer for prompt in prompts])
     first, then = before.argmax(-1), after.argmax(-1)
     return OthersReport(
         prompts=len(prompts),
-        surprisal_before=_rounded(-before.double().gather(1, answers[:, None]).mean().item()),
-        surprisal=_rounded(-after.double().gather(1, answers[:, None]).mean().item()),
-        changed=_rounded((first != then).double().mean().item()),
-        right_before=_rounded((first == answers).double().mean().item()),
-        right=_rounded((then == answers).double().mean().item()),
+        surprisal_before=rounded(-before.double().gather(1, answers[:, None]).mean().item()),
+        surprisal=rounded(-after.double().gather(1, answers[:, None]).mean().item()),
+        changed=rounded((first != then).double().mean().item()),
+        right_before=rounded((first == answers).double().mean().item()),
+        right=rounded((then == answers).double().mean().item()),
     )
 
 
-def _rounded(value: float) -> float | None:
+def rounded(value: float) -> float | None:
     """A number of six digits, which sums in another order leave as it is; None for none."""
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -9,11 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...advice import call, option
+from ...editing.objects.diff_file import EditObject
 from ...editing.planning.together import plan_together
 from ...errors import EditError, UsageError
+from ...models.answers import batched_log_probabilities
 from ...models.prompting import SKIP_REASONS, EncodedPrompt, Skipped
 from ...records.attribution import RefinementChoice
+from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
 from ...records.models import Neuron
 from ...records.progress import Progress
@@ -23,15 +28,20 @@ from ...store.choosing import answering
 from ...store.engine import Store
 from ...store.queries import neurons as queries
 from ..models import ModelCommands, ModelVersion
-from .batch import Target
+from .batch import Target, Unusable, listed
 from .draft import Draft
-from .edited_sentences import EditedSentences, sentences_of_facts
+from .edited_sentences import sentences_of_facts
+from .group_report import with_group_report
+from .kept_prompts import encode_open, kept_of, local_fact, own_prompts, prompts_of_others
 
 UPPER_SHARE = 0.75
 """The share of the facts' knowledge neurons that lie in the lowest changed layer or above it."""
 _NEAR = 5
 """Layers below the highest with a knowledge neuron that cost little to change."""
 _LISTED = 10
+_AT_ONCE = 32
+"""Facts whose present answers are asked for at once: a distribution of each is held."""
+_NO_NEURONS = "the fact has no knowledge neurons in the refinement"
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,14 @@ class ChosenSlots:
         refinement: whose knowledge neurons; None where layers were named.
         layers: with scope `layers`, those that change; `neurons`: with scope `neurons`, those whose slots change.
         left_out: how many of the facts' knowledge neurons lie below.
+        without: with scope `neurons`, the facts without a knowledge neuron.
     """
 
     refinement: int | None
     layers: tuple[int, ...]
     neurons: tuple[Neuron, ...]
     left_out: int | None
+    without: frozenset[int] = frozenset()
 
 
 def draft_together(
@@ -63,6 +75,8 @@ def draft_together(
     steps_file: Path | None = None,
     progress: Progress | None = None,
     on: ModelVersion | None = None,
+    skip_unusable: bool = False,
+    report: bool = True,
 ) -> Draft:
     """Changes the value slots of many facts by gradient steps, so that each gets its new answer.
 
@@ -79,6 +93,9 @@ def draft_together(
         steps_file: keeps the steps taken, so that a plan that was stopped goes on; whoever stores the edit removes it.
         progress: told the steps taken, and how many there are at most.
         on: the model in memory, to plan on its weights as they are; None loads the current version.
+        skip_unusable: pass over facts that the model can't be asked for their new answers and, with scope `neurons`,
+            facts without knowledge neurons; the draft has them as `unusable`.
+        report: whether to try the edit in memory and put what it does in the recipe.
 
     Raises:
         UsageError: if there is no target, a question gets two answers, or layers are named with scope `neurons`.
@@ -87,21 +104,40 @@ def draft_together(
     """
     if layers and settings.scope != "layers":
         raise UsageError(f"{option('layers')} is of {option('scope', 'layers')}; leave it out, or take that scope")
-    models.get(model)
+    count = models.get(model).layers
+    for layer in layers:
+        if not 0 <= layer < count:
+            raise UsageError(f"{option('layers')} must be from 0 to {count - 1} for model {model} (got {layer})")
     with store.reading() as connection:
         facts = [store_facts.fact(connection, target.fact) for target in targets]
         _require_one_answer_each(facts, targets)
-        slots = _choose(connection, model, facts, settings, layers, refinement)
-        sentences = sentences_of_facts(connection, [fact.id for fact in facts])
-        drawn = _draw(store_facts.find_facts(connection), facts, sentences, keep, settings.seed)
-        others = _some_of_each(
-            sentences.others(store_facts.prompts(connection, fact_ids=drawn, held_out=False)), keep.prompts
-        )
+        slots = _choose(connection, model, facts, settings, layers, refinement, skip_unusable=skip_unusable)
         prompts = store_facts.prompts(connection, fact_ids=[fact.id for fact in facts], held_out=False)
     version = on or models.load(model)
-    edited = _encode_new_answers(version, targets, prompts)
+    edited, unusable = encode_new_answers(version, targets, prompts, skip_unusable=skip_unusable)
+    kept_targets = [target for target in targets if target.fact in edited and target.fact not in slots.without]
+    unusable += [Unusable(target, _NO_NEURONS) for target in targets if target.fact in edited.keys() & slots.without]
+    numbers = {target.fact for target in kept_targets}
+    planned = [fact for fact in facts if fact.id in numbers]
+    with store.reading() as connection:
+        if unusable:
+            slots = _choose(connection, model, planned, settings, layers, refinement)
+        drawn = _draw(connection, planned, keep, settings.seed)
+        others = prompts_of_others(connection, sorted(numbers), drawn, keep.prompts)
+    present = present_answers(version, [prompt for prompt in prompts if prompt.fact_id in numbers])
     recipe = TogetherRecipe(
-        facts=tuple(_planned(fact, target, edited) for fact, target in zip(facts, targets, strict=True)),
+        facts=tuple(
+            PlannedFact(
+                fact.id,
+                fact.relation,
+                fact.subject,
+                fact.object,
+                target.to.strip(),
+                edited[fact.id][0].answers,
+                version.loaded.decode(present[fact.id]),
+            )
+            for fact, target in zip(planned, kept_targets, strict=True)
+        ),
         refinement=slots.refinement,
         layers=slots.layers,
         neurons=slots.neurons,
@@ -113,14 +149,40 @@ def draft_together(
     content = plan_together(
         version.network,
         recipe,
-        [prompt for of_fact in edited.values() for prompt in of_fact],
+        [prompt for fact in planned for prompt in edited[fact.id]],
         _encode_kept(version, others),
         fingerprint=version.record.fingerprint,
         version=version.version,
         steps_file=steps_file,
         progress=progress,
     )
-    return Draft(version, content, None, None, slots.refinement)
+    if report:
+        content = with_group_report(store, version, content)
+    return Draft(version, content, None, None, slots.refinement, tuple(unusable))
+
+
+def planned_anew(edit: Edit, recipe: TogetherRecipe, version: ModelVersion, prompts: Sequence[Prompt]) -> EditObject:
+    """A joint plan once more, of other neurons or on other weights.
+
+    Args:
+        edit: the edit.
+        recipe: of the result: the edit's own, with other neurons or another note of where it is from.
+        version: the model version, with the weights to start from.
+        prompts: those of `prompts_in_recipe` for the edit.
+
+    Raises:
+        EditError: if one of the facts can't be asked, or no slot would change.
+    """
+    targets = [Target(local_fact(edit, fact.id), fact.to) for fact in recipe.facts]
+    edited, _ = encode_new_answers(version, targets, own_prompts(edit, prompts))
+    return plan_together(
+        version.network,
+        recipe,
+        [prompt for of_fact in edited.values() for prompt in of_fact],
+        _encode_kept(version, kept_of(edit, prompts)),
+        fingerprint=version.record.fingerprint,
+        version=version.version,
+    )
 
 
 def _require_one_answer_each(facts: Sequence[Fact], targets: Sequence[Target]) -> None:
@@ -145,8 +207,14 @@ def _choose(
     settings: TogetherSettings,
     layers: Sequence[int],
     refinement: RefinementChoice,
+    *,
+    skip_unusable: bool = False,
 ) -> ChosenSlots:
-    """The slots to change."""
+    """The slots to change.
+
+    Raises:
+        EditError: if no fact has a knowledge neuron or, with scope `neurons`, one has none and is not to be skipped.
+    """
     if layers:
         return ChosenSlots(None, tuple(sorted(set(layers))), (), None)
     numbers = [fact.id for fact in facts]
@@ -156,7 +224,7 @@ def _choose(
         for number in numbers
     ]
     without = [fact for fact, neurons in zip(facts, held, strict=True) if not neurons]
-    if len(without) == len(facts) or (without and settings.scope == "neurons"):
+    if len(without) == len(facts) or (without and settings.scope == "neurons" and not skip_unusable):
         named = ", ".join(f"{fact.id} {fact.title}" for fact in without[:_LISTED])
         more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
         relations = sorted({fact.relation for fact in without})
@@ -170,7 +238,7 @@ def _choose(
     taken = sorted({neuron for neuron in every if neuron.layer >= lowest})
     left_out = sum(neuron.layer < lowest for neuron in set(every))
     if settings.scope == "neurons":
-        return ChosenSlots(chosen, (), tuple(taken), left_out)
+        return ChosenSlots(chosen, (), tuple(taken), left_out, frozenset(fact.id for fact in without))
     return ChosenSlots(chosen, tuple(sorted({neuron.layer for neuron in taken})), (), left_out)
 
 
@@ -192,29 +260,16 @@ def lowest_layer(neurons: Iterable[Neuron], share: float) -> int:
 # --- the facts that are kept ------------------------------------------------------------------------------------
 
 
-def _draw(
-    facts: Iterable[Fact], edited: Sequence[Fact], sentences: EditedSentences, keep: KeptFacts, seed: int
-) -> list[int]:
+def _draw(connection: Any, edited: Sequence[Fact], keep: KeptFacts, seed: int) -> list[int]:
     """The facts whose answers should stay, drawn at random, rising."""
     relations = {fact.relation for fact in edited}
-    others = [fact for fact in facts if fact.id not in sentences.facts]
+    same = sentences_of_facts(connection, [fact.id for fact in edited]).facts
+    others = [fact for fact in store_facts.find_facts(connection) if fact.id not in same]
     inside = sorted(fact.id for fact in others if fact.relation in relations)
     outside = sorted(fact.id for fact in others if fact.relation not in relations)
     chance = random.Random(f"{seed} kept")  # noqa: S311 - not for secrets
     drawn = chance.sample(inside, min(keep.neighbours, len(inside)))
     return sorted(drawn + chance.sample(outside, min(keep.others, len(outside))))
-
-
-def _some_of_each(prompts: Iterable[Prompt], each: int | None) -> list[Prompt]:
-    """So many prompts of each fact; the next ones for the next fact, so that all templates take their turns."""
-    of_fact: dict[int, list[Prompt]] = {}
-    for prompt in prompts:
-        of_fact.setdefault(prompt.fact_id, []).append(prompt)
-    found: list[Prompt] = []
-    for place, own in enumerate(of_fact.values()):
-        count = len(own) if each is None else min(each, len(own))
-        found += [own[(place * count + number) % len(own)] for number in range(count)]
-    return found
 
 
 def _encode_kept(version: ModelVersion, prompts: Iterable[Prompt]) -> list[EncodedPrompt]:
@@ -226,35 +281,52 @@ def _encode_kept(version: ModelVersion, prompts: Iterable[Prompt]) -> list[Encod
 # --- the facts that change --------------------------------------------------------------------------------------
 
 
-def _encode_new_answers(
-    version: ModelVersion, targets: Sequence[Target], prompts: Sequence[Prompt]
-) -> dict[int, list[EncodedPrompt]]:
-    """The prompts of each fact, asked for its new answer.
+def encode_new_answers(
+    version: ModelVersion, targets: Sequence[Target], prompts: Sequence[Prompt], *, skip_unusable: bool = False
+) -> tuple[dict[int, list[EncodedPrompt]], list[Unusable]]:
+    """The prompts of each fact, asked for its new answer; and the targets that the model can be asked by none.
 
     Raises:
-        EditError: if the model can ask a fact by none; all such facts are named.
+        EditError: if there are such targets, and they are not to be skipped or nothing else is left; all are named.
     """
     of_fact: dict[int, list[Prompt]] = {target.fact: [] for target in targets}
     for prompt in prompts:
         of_fact[prompt.fact_id].append(prompt)
     found: dict[int, list[EncodedPrompt]] = {}
-    wrong: list[str] = []
+    unusable: list[Unusable] = []
     for target in targets:
         asked = [version.encoder.encode(prompt.id, prompt.text, target.to.strip()) for prompt in of_fact[target.fact]]
-        found[target.fact] = [replace(one, fact_id=target.fact) for one in asked if isinstance(one, EncodedPrompt)]
-        if not found[target.fact]:
-            reasons = Counter(SKIP_REASONS[one.reason] for one in asked if isinstance(one, Skipped))
-            why = reasons.most_common(1)[0][0] if reasons else "it has no prompts"
-            wrong.append(f"{target.place or f'fact {target.fact}'}, {target.to!r}: {why}")
-    if wrong:
-        more = f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        usable = [replace(one, fact_id=target.fact) for one in asked if isinstance(one, EncodedPrompt)]
+        if usable:
+            found[target.fact] = usable
+            continue
+        reasons = Counter(SKIP_REASONS[one.reason] for one in asked if isinstance(one, Skipped))
+        why = reasons.most_common(1)[0][0] if reasons else "it has no prompts"
+        unusable.append(Unusable(target, f"{target.to!r}: {why}"))
+    if unusable and not (skip_unusable and found):
+        rows = listed(f"{one.target.place or f'fact {one.target.fact}'}, {one.text}" for one in unusable)
+        hint = f", or pass over them with {option('skip_unusable', True)}" if found else ""
         raise EditError(
-            f"{len(wrong)} of {len(targets)} facts can't be asked for their new answers: "
-            f"{'; '.join(wrong[:_LISTED])}{more}. Fix these rows, or leave them out"
+            f"{len(unusable)} of {len(targets)} facts can't be asked for their new answers: {rows}. Fix these rows, or "
+            f"leave them out{hint}"
         )
+    return found, unusable
+
+
+def present_answers(version: ModelVersion, prompts: Sequence[Prompt]) -> dict[int, int]:
+    """By fact, the first token of the model's answer: the one of the highest mean probability over its prompts."""
+    of_fact: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        of_fact.setdefault(prompt.fact_id, []).append(prompt)
+    numbers, found = list(of_fact), {}
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = numbers[start : start + _AT_ONCE]
+        facts = {prompt.id: prompt.fact_id for number in some for prompt in of_fact[number]}
+        encoded = encode_open(version, [prompt for number in some for prompt in of_fact[number]])
+        totals: dict[int, torch.Tensor] = {}
+        for indices, log_probabilities in batched_log_probabilities(version.network, encoded):
+            for index, row in zip(indices, log_probabilities.exp(), strict=True):
+                fact = facts[encoded[index].prompt_id]
+                totals[fact] = totals[fact] + row if fact in totals else row
+        found.update({fact: int(total.argmax()) for fact, total in totals.items()})
     return found
-
-
-def _planned(fact: Fact, target: Target, edited: dict[int, list[EncodedPrompt]]) -> PlannedFact:
-    tokens = edited[fact.id][0].answers
-    return PlannedFact(fact.id, fact.relation, fact.subject, fact.object, target.to.strip(), tokens)

@@ -14,6 +14,7 @@ from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
 from ...records.recipes import REPLAYED_KINDS, EraseRecipe, OptimizeRecipe, OtherRecipe, Recipe, UpdateRecipe, replayed
+from ...records.together import TogetherRecipe
 from ..objects.diff_file import EditObject, slot_bytes
 from . import recipes
 from .gradient_rule import along_gradient
@@ -37,7 +38,11 @@ class Difference:
     largest_change: float
 
 
-def require_replayable(edit: int, recipe: Recipe) -> UpdateRecipe | OptimizeRecipe | EraseRecipe:
+Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe
+"""The recipes of edits that can be recomputed."""
+
+
+def require_replayable(edit: int, recipe: Recipe) -> Replayable:
     """The recipe of an edit, if it says all that a replay needs.
 
     Args:
@@ -47,7 +52,7 @@ def require_replayable(edit: int, recipe: Recipe) -> UpdateRecipe | OptimizeReci
     Raises:
         EditError: if the kind is not one that can be replayed, or the recipe could not be read.
     """
-    if isinstance(recipe, (UpdateRecipe, OptimizeRecipe, EraseRecipe)):
+    if isinstance(recipe, (UpdateRecipe, OptimizeRecipe, EraseRecipe, TogetherRecipe)):
         return recipe
     why = f"kind {recipe.kind!r} is not one of {', '.join(REPLAYED_KINDS)}"
     if isinstance(recipe, OtherRecipe) and recipe.kind in REPLAYED_KINDS:

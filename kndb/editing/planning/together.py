@@ -108,7 +108,7 @@ def optimize_together(
         settings: how.
         steps_file: keeps the steps taken at each measurement; if it is there, they go on from it.
         key: what decides the steps beside these arguments: the weights.
-        progress: told the steps taken at each measurement.
+        progress: told the steps taken, and how many there are at most.
 
     Raises:
         EditError: if the model lacks a neuron, there is no prompt or neuron, a prompt has no answer, the loss is not a
@@ -148,7 +148,7 @@ def plan_together(
         fingerprint: of the model's checkpoint; with `version` it says which weights the steps in a file are for.
         version: the model's version.
         steps_file: keeps the steps taken, to go on from; whoever stores the edit removes it.
-        progress: told the steps taken at each measurement.
+        progress: told the steps taken, and how many there are at most.
 
     Raises:
         EditError: as `optimize_together` and `plan_values` do.
@@ -226,11 +226,13 @@ class _Planning:
                 if steps_file is not None:
                     save_steps(steps_file, own_key, steps.state())
                 measured = self._measure()
-                if progress is not None:
-                    progress(steps.taken, settings.steps)
                 reached = measured.success >= settings.success and measured.drift <= settings.drift
                 if reached or last:
+                    if progress is not None:
+                        progress(steps.taken, steps.taken)
                     return Together(self._changes(), steps.taken, reached, measured, steps.largest())
+            if progress is not None:
+                progress(steps.taken, settings.steps)
             loss = self._loss(edited.of_step(steps.taken), kept.of_step(steps.taken))
             if not bool(loss.isfinite()):
                 raise EditError(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .records.figures import FigureOptions
     from .records.models import Neuron
+    from .records.together import KeptFacts, TogetherSettings
 
 _HOMES = {
     "AttributionRequest": ("database.attribution.commands", "AttributionRequest"),
@@ -38,6 +39,7 @@ _HOMES = {
     "Database": ("database", "Database"),
     "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
     "FigureOptions": ("records.figures", "FigureOptions"),
+    "KeptFacts": ("records.together", "KeptFacts"),
     "KndbError": ("errors", "KndbError"),
     "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
@@ -46,6 +48,7 @@ _HOMES = {
     "Quadrature": ("database.attribution.commands", "Quadrature"),
     "ReadingRequest": ("database.probes.settings", "ReadingRequest"),
     "ScalingRequest": ("database.probes.settings", "ScalingRequest"),
+    "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
     "Refinement": ("records.attribution", "Refinement"),
@@ -65,6 +68,7 @@ __all__ = [
     "Database",
     "EvaluationSettings",
     "FigureOptions",
+    "KeptFacts",
     "KndbError",
     "Neighbours",
     "Neuron",
@@ -76,6 +80,7 @@ __all__ = [
     "RefinementChoice",
     "Rows",
     "ScalingRequest",
+    "TogetherSettings",
     "TrialSettings",
     "UpdateSettings",
     "__version__",

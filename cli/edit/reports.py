@@ -82,7 +82,8 @@ def warnings(model: str, recipe: Recipe, db: str | None = None, *, pulled: bool 
     published, report = _published(recipe), recipe.report
     if report is None:
         return published
-    found = [_sentence(fault, report) for fault in faults(recipe)]
+    several = isinstance(recipe, TogetherRecipe)
+    found = [_sentence(fault, report, several=several) for fault in faults(recipe)]
     if pulled:
         return [f"Warning: {SENDER}{'; '.join(found)}"] if found else []
     return [*published, f"Warning: {'; '.join(found)}. {_advice(model, recipe, db)}"] if found else published
@@ -133,10 +134,15 @@ def _short(fault: Fault) -> str:
     return {"no-success": "wins nowhere", "not-forgotten": "not forgotten", "no-numbers": "no numbers"}[fault.kind]
 
 
-def _sentence(fault: Fault, report: PlanReport | FactReport) -> str:
+def _sentence(fault: Fault, report: PlanReport | FactReport, *, several: bool) -> str:
+    if fault.kind == "no-success" and isinstance(report, FactReport) and several:
+        return (
+            f"the new answers win on none of the facts' {report.prompts} prompts (their mean probability is "
+            f"{report.probability or 0.0:.2g})"
+        )
     if fault.kind == "no-success" and isinstance(report, FactReport):
         return (
-            f"the new answer wins on none of {report.prompts} prompts (its mean probability is "
+            f"the new answer wins on none of the fact's {report.prompts} prompts (its mean probability is "
             f"{report.probability or 0.0:.2g})"
         )
     if fault.kind == "no-numbers":

@@ -116,7 +116,7 @@ class Edit(Record):
     """A planned edit: immutable, named by the hash of its object file.
 
     Attributes:
-        kind: `update`, `erase`, `optimize` or `capture`.
+        kind: `update`, `erase`, `optimize`, `together` or `capture`.
         recipe: everything needed to compute it again; `recipe.as_json()` gives it as it is stored.
         object_hash: sha256 of the object file, in hex.
         object_path: the object file, relative to the store's folder of objects.

@@ -170,35 +170,35 @@ class ManyRecipe(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class RomeRecipe(ManyRecipe):
-    """The recipe of `kndb edit rome`."""
+    """The recipe of ROME."""
 
     kind: ClassVar[str] = RomeSettings.method
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemitRecipe(ManyRecipe):
-    """The recipe of `kndb edit memit`."""
+    """The recipe of MEMIT."""
 
     kind: ClassVar[str] = MemitSettings.method
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaEditRecipe(ManyRecipe):
-    """The recipe of `kndb edit alphaedit`."""
+    """The recipe of AlphaEdit."""
 
     kind: ClassVar[str] = AlphaEditSettings.method
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmmetRecipe(ManyRecipe):
-    """The recipe of `kndb edit emmet`."""
+    """The recipe of EMMET."""
 
     kind: ClassVar[str] = EmmetSettings.method
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe(ManyRecipe):
-    """The recipe of `kndb edit finetune`."""
+    """The recipe of FT-M."""
 
     kind: ClassVar[str] = FinetuneSettings.method
 

@@ -7,8 +7,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
-import torch
-from plain_answers import distribution
+from plain_answers import distribution, whole
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
@@ -74,26 +73,6 @@ def says(model, tokenizer, family, text, answers, new):
     (token,) = tokenizer(f" {new}" if family == "gpt2" else new, add_special_tokens=False).input_ids
     best = max(sum(logs) / len(logs) for logs, _ in found)
     return Said(any(all(tops) for _, tops in found), best, float(opened[token]), int(opened.argmax()))
-
-
-def whole(model, tokenizer, family, text, answer):
-    """Log-probability of each token of an answer, and whether it is the most probable one."""
-    before, _, after = text.partition("[Y]")
-    if family == "bert":
-        wanted = tokenizer(answer, add_special_tokens=False).input_ids
-        masks = " ".join([tokenizer.mask_token] * len(wanted))
-        ids = tokenizer(f"{before}{masks}{after}").input_ids
-        first = ids.index(tokenizer.mask_token_id)
-        places = range(first, first + len(wanted))
-    else:
-        start = tokenizer(before.rstrip()).input_ids
-        ids = tokenizer(before + answer).input_ids
-        wanted = ids[len(start) :]
-        places = range(len(start) - 1, len(ids) - 1)
-    with torch.no_grad():
-        rows = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
-    logs = [float(rows[place, token]) for place, token in zip(places, wanted, strict=True)]
-    return logs, [int(rows[place].argmax()) == token for place, token in zip(places, wanted, strict=True)]
 
 
 def mean(values):

@@ -20,3 +20,23 @@ def distribution(model, tokenizer, family, text):
         position = ids.shape[1] - 1
     with torch.no_grad():
         return model(input_ids=ids).logits[0, position].double().log_softmax(-1)
+
+
+def whole(model, tokenizer, family, text, answer):
+    """Log-probability of each token of an answer at the blank of a prompt, and whether it is the most probable one."""
+    before, _, after = text.partition("[Y]")
+    if family == "bert":
+        wanted = tokenizer(answer, add_special_tokens=False).input_ids
+        masks = " ".join([tokenizer.mask_token] * len(wanted))
+        ids = tokenizer(f"{before}{masks}{after}").input_ids
+        first = ids.index(tokenizer.mask_token_id)
+        places = range(first, first + len(wanted))
+    else:
+        start = tokenizer(before.rstrip()).input_ids
+        ids = tokenizer(before + answer).input_ids
+        wanted = ids[len(start) :]
+        places = range(len(start) - 1, len(ids) - 1)
+    with torch.no_grad():
+        rows = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    logs = [float(rows[place, token]) for place, token in zip(places, wanted, strict=True)]
+    return logs, [int(rows[place].argmax()) == token for place, token in zip(places, wanted, strict=True)]

@@ -92,7 +92,9 @@ def _not_applied(files: Sequence[FactFile], count: int, models: Sequence[str], d
     words += ["--facts", files[0].source]
     words += ["--new-answers", next(iter(fields))] if len(fields) > 1 else []
     words += ["--db", db] if db else []
-    chosen = f"; {' and '.join(fields)} hold different ones, of which --new-answers names one" if len(fields) > 1 else ""
+    chosen = (
+        f"; {' and '.join(fields)} hold different ones, of which --new-answers names one" if len(fields) > 1 else ""
+    )
     facts = "1 fact" if count == 1 else f"{count} facts"
     return (
         f"New answers of {facts} were not applied{chosen}. Once the facts are attributed, plan edits with: "

@@ -46,7 +46,7 @@ def fill(path: Path, facts: int) -> None:
     with open_database(path) as database, database.store.writing() as connection:
         driver = connection.connection.driver_connection
         driver.execute(
-            "INSERT INTO model VALUES (1, 'synthetic', '', '', 'unknown', ?, ?, 'unknown', '2026-01-01')",
+            "INSERT INTO model VALUES (1, 'synthetic', '', '', 'unknown', ?, ?, 'unknown', '2026-01-01', NULL)",
             (LAYERS, NEURONS),
         )
         driver.execute(

@@ -92,9 +92,11 @@ def _not_applied(files: Sequence[FactFile], count: int, models: Sequence[str], d
     words += ["--facts", files[0].source]
     words += ["--new-answers", next(iter(fields))] if len(fields) > 1 else []
     words += ["--db", db] if db else []
-    other = f" (new answers may also be those of {', '.join(list(fields)[1:])})" if len(fields) > 1 else ""
+    chosen = (
+        f"; {' and '.join(fields)} hold different ones, of which --new-answers names one" if len(fields) > 1 else ""
+    )
     facts = "1 fact" if count == 1 else f"{count} facts"
     return (
-        f"New answers of {facts} were not applied{other}. Once the facts are attributed, plan edits with: "
+        f"New answers of {facts} were not applied{chosen}. Once the facts are attributed, plan edits with: "
         f"{shlex.join(words)}"
     )

@@ -183,7 +183,7 @@ def _parts(path: Path, budget: _Budget, *, held: bool = True) -> Iterator[tuple[
 def _require_size(path: Path, file: BinaryIO, budget: _Budget, *, held: bool) -> None:
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size > budget.left:
-        raise _too_large(path, budget, held=held)
+        raise _too_large(path, budget, held=held, size=status.st_size)
 
 
 def _require_text(path: Path, first: bytes) -> None:
@@ -192,12 +192,14 @@ def _require_text(path: Path, first: bytes) -> None:
         raise InputError(f"{path}: it begins with binary data (NUL bytes); a fact list is UTF-8 text")
 
 
-def _too_large(path: Path, budget: _Budget, *, held: bool) -> InputError:
+def _too_large(path: Path, budget: _Budget, *, held: bool, size: int = 0) -> InputError:
+    """The error, with a limit that is high enough for the size of the file, if that is known."""
     before = budget.most - budget.left
+    enough = max(4 * budget.most, 1 << (before + size - 1).bit_length())
     what = f"with the {before:,} bytes that were read before it, it is" if before else "it holds"
     return InputError(
         f"{path}: {what} more than {budget.most:,} bytes of text, the most that is read at a time; read it in parts, "
-        f"or allow more with {option('most_bytes', 4 * budget.most)}{_HELD if held else ''}"
+        f"or allow more with {option('most_bytes', enough)}{_HELD if held else ''}"
     )
 
 

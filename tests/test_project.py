@@ -68,7 +68,18 @@ class Terminal(io.StringIO):
 
 
 TERMS = dict(re.findall(r"^### (.+)\n\n((?:(?!###).+\n|\n)+)", page_text("glossary"), flags=re.MULTILINE))
-EMPHASIS = {"all", "compared", "gradient", "in all", "not compared", "skipped", "the table above", "unedited", "values"}
+EMPHASIS = {
+    "all",
+    "compared",
+    "gpt-oss",
+    "gradient",
+    "in all",
+    "not compared",
+    "skipped",
+    "the table above",
+    "unedited",
+    "values",
+}
 """What pages print in bold and do not define."""
 
 

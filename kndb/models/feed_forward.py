@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from .activations import fused
 from .adapter import Experts, FeedForward
@@ -190,8 +189,8 @@ class ExpertBlock(FeedForwardBlock):
 
     def on_slots(self, rows: torch.Tensor) -> torch.Tensor:
         """Products of rows with each neuron's value slot: [R, d] to [R, n]."""
-        weight = self.weight if self.layout is SlotLayout.COLUMN else self.weight.transpose(1, 2)  # [E, d, m]
-        return (rows @ weight).transpose(0, 1).flatten(1)
+        products = rows @ self.layout.by_expert(self.weight).transpose(1, 2)  # [E, R, m]
+        return products.transpose(0, 1).flatten(1)
 
     @property
     def bias(self) -> torch.Tensor:
@@ -219,10 +218,9 @@ class ExpertBlock(FeedForwardBlock):
     def _activations(self, expert: int, rows: torch.Tensor) -> torch.Tensor:
         """An expert's own activations, [r, d] to [r, m]."""
         weight, bias = self._experts.gate_up_proj[expert], getattr(self._experts, "gate_up_proj_bias", None)
-        made = functional.linear(rows, weight) if self.layout is SlotLayout.COLUMN else rows @ weight
+        made = self.layout.applied(weight, rows)
         return self._activation(self._experts, made if bias is None else made + bias[expert])
 
     def _down(self, expert: int, values: torch.Tensor) -> torch.Tensor:
         """An expert's down projection without its bias, [r, m] to [r, d]."""
-        weight = self.weight[expert]
-        return functional.linear(values, weight) if self.layout is SlotLayout.COLUMN else values @ weight
+        return self.layout.applied(self.weight[expert], values)

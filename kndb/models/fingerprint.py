@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -139,11 +140,27 @@ def _pickled(path: Path) -> Iterator[tuple[str, str]]:
     import torch
 
     try:
-        tensors: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        tensors: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ModelError(f"{path} can't be read as plain tensors: {error}") from error
+        # What torch says takes several lines, and one of them advises to run what the file says.
+        raise ModelError(f"{path} {_flaw_of_pickle(str(error))}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(one, torch.Tensor) for one in tensors.values()):
+        raise ModelError(f"{path} holds something other than tensors by name; save the checkpoint as safetensors")
     for name, tensor in tensors.items():
-        yield name, tensor_sha256(tensor)
+        yield str(name), tensor_sha256(tensor)
+
+
+def _flaw_of_pickle(said: str) -> str:
+    """Why pickled weights were not read, in one line, from what torch says."""
+    found = re.search(r"(?:unsupported|:) GLOBAL ([\w.]+)", said)
+    if found is not None:
+        return (
+            f"would run {found[1]} when it is read, and kndb runs nothing that a file says; ask its author for "
+            "safetensors"
+        )
+    lines = (line.strip() for line in said.splitlines() if "weights_only" not in line)
+    reason = next((line for line in lines if line), "no reason is given")
+    return f"can't be read as pickled tensors ({reason[:120]}); fetch it again, or ask its author for safetensors"
 
 
 def tensor_sha256(tensor: torch.Tensor) -> str:

@@ -71,8 +71,16 @@ class SlotLayout(Enum):
 
     def by_neuron(self, parameter: torch.Tensor) -> torch.Tensor:
         """The parameter as [n, d]: row i is neuron i's value slot. A view, but for experts' columns."""
-        slots = parameter if self is SlotLayout.ROW else parameter.transpose(-1, -2)
+        slots = self.by_expert(parameter)
         return slots if slots.ndim == 2 else slots.flatten(0, 1)
+
+    def by_expert(self, parameter: torch.Tensor) -> torch.Tensor:
+        """A view of experts' parameter as [E, m, d]; of another as [n, d]."""
+        return parameter if self is SlotLayout.ROW else parameter.transpose(-1, -2)
+
+    def applied(self, matrix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [r, in] through a projection that is stored in this way, as torch's Linear or as Conv1D: [r, out]."""
+        return rows @ (matrix if self is SlotLayout.ROW else matrix.T)
 
     def read(self, parameter: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
         """Copies the slots of neurons [k] out of a parameter, as [k, d] on the CPU."""

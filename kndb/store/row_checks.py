@@ -32,18 +32,20 @@ class Problem:
     text: str
 
 
-def check_rows(connection: Connection) -> list[Problem]:
+def check_rows(connection: Connection, tables: Collection[str] | None = None) -> list[Problem]:
     """Looks at each value of each table: one problem for each of the first rows of a column, and one for the others.
 
     Args:
         connection: a connection in a transaction, to a database with kndb's schema.
+        tables: the names of those to look at; None for all.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     driver.create_function(_FITS_FORM, 2, _fits_form, deterministic=True)
     driver.create_function(_IS_TEXT, 1, _is_text, deterministic=True)
     with _any_text(driver):
-        return [problem for table in Table.metadata.sorted_tables for problem in _of_table(driver, table)]
+        chosen = (table for table in Table.metadata.sorted_tables if tables is None or table.name in tables)
+        return [problem for table in chosen for problem in _of_table(driver, table)]
 
 
 def check_references(connection: Connection, tables: Collection[str] | None = None) -> list[Problem]:

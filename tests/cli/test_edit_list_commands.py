@@ -73,7 +73,7 @@ def test_of_zsre_ingest_names_both_fields(use_ready, kndb, write):
     use_ready()
     path = write("zsre.json", ZSRE)
     said = kndb("ingest", path).err
-    assert "(new answers may also be those of answers)" in said
+    assert "; alt and answers hold different ones, of which --new-answers names one." in said
     assert advised(said)[-2:] == ["--new-answers", "alt"]
     refused = kndb("edit", "optimize", "--model", "tiny", "--facts", path, code=2)
     assert "--new-answers alt (the false answer, as EasyEdit takes it) or --new-answers answers" in refused.err

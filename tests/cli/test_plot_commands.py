@@ -94,7 +94,7 @@ def test_a_probe_of_another_kind_is_named(filled, kndb):
 def test_a_model_without_knowledge_neurons_has_nothing_to_draw(place, kndb):
     with open_database(place / "kndb.db") as database, database.store.writing() as connection:
         execute = connection.exec_driver_sql
-        execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 4, 20, 'v', 'now')")
+        execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 4, 20, 'v', 'now', NULL)")
         execute("INSERT INTO run VALUES (1, 1, 'v', 'integrated-gradients', '{}', 'complete', 'now', 'now')")
         execute("INSERT INTO refinement VALUES (1, 1, '{}', 'now')")
     for name in ("layers", "overlap", "counts"):

@@ -53,6 +53,8 @@ def test_whole_path(kndb, kndb_json, family, place, small_facts, small_templates
 
     assert kndb_json("ingest", small_facts) == {
         "facts_added": 16,
+        "evaluation_prompts_added": 0,
+        "new_answers": 0,
         "facts_seen": 16,
         "prompts_added": 96,
         "templates_added": 12,

@@ -125,7 +125,6 @@ def test_results_of_an_earlier_kndb_are_said_to_be_not_recorded(tight):
     [
         "worst_layer = 7",
         "layers_above = NULL",
-        "layers_above = 'no'",
         """layers_above = '{"0": 5.0, "1": 5.0}'""",
         "layers_above = '{}'",
         "completeness_error = 3.0",

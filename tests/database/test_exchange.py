@@ -471,7 +471,7 @@ def test_a_changed_file_and_a_changed_description(attributed, other, small_facts
     path.write_text("".join(lines), encoding="utf-8")
     document = json.loads(beside.read_text(encoding="utf-8"))
     before = dump(target)
-    for part, name, value in (("kndb", "format", 2), ("kndb", "kind", "scores"), ("run", "status", "x"),
+    for part, name, value in (("kndb", "format", 3), ("kndb", "kind", "scores"), ("run", "status", "x"),
                               ("run", "method", None), ("model", "layers", "2")):  # fmt: skip
         changed = {**document, part: {**document[part], name: value}}
         beside.write_text(json.dumps(changed), encoding="utf-8")

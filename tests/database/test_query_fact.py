@@ -120,7 +120,7 @@ def small(tmp_path):
     database = open_database(tmp_path / "small.db")
     with database.store.writing() as connection:
         execute = connection.exec_driver_sql
-        execute("INSERT INTO model VALUES (1, 'other', '', '', 'unknown', 4, 20, 'unknown', 'now')")
+        execute("INSERT INTO model VALUES (1, 'other', '', '', 'unknown', 4, 20, 'unknown', 'now', NULL)")
         execute("INSERT INTO relation VALUES (1, 'P1', NULL), (2, 'P2', 'second'), (3, 'P3', NULL)")
         for fact, relation in ((1, 1), (2, 1), (3, 1), (4, 2), (7, 3)):
             execute("INSERT INTO fact VALUES (?, ?, ?, 'o', NULL, 's')", (fact, relation, f"s{fact}"))

@@ -20,8 +20,8 @@ def crowded(tmp_path_factory):
     database = open_database(tmp_path_factory.mktemp("neurons") / "kndb.db")
     with database.store.writing() as connection:
         execute = connection.exec_driver_sql
-        execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 6, 'v', 'now')")
-        execute("INSERT INTO model VALUES (2, 'other', '', '', 'unknown', 3, 6, 'v', 'now')")
+        execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 6, 'v', 'now', NULL)")
+        execute("INSERT INTO model VALUES (2, 'other', '', '', 'unknown', 3, 6, 'v', 'now', NULL)")
         for number, key in RELATIONS.items():
             execute("INSERT INTO relation VALUES (?, ?, ?)", (number, key, f"label of {key}"))
         for number in (1, 2):

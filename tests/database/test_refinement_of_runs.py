@@ -138,7 +138,7 @@ def drawn(tmp_path):
         databases.append(database)
         with database.store.writing() as connection:
             execute = connection.exec_driver_sql
-            execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 20, 'v', 'now')")
+            execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 20, 'v', 'now', NULL)")
             run = "(1, 1, 'v', 'integrated-gradients', ?, 'complete', 'now', 'now')"
             execute(f"INSERT INTO run VALUES {run}", (json.dumps({"floor": 0.1, "negative": True}),))
             for number in (1, 2):

@@ -86,7 +86,7 @@ def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
     said, grown = measured(tmp_path, path)
     assert said == (
         f"{path}: it holds more than 1,073,741,824 bytes of text, the most that is read at a time; read it in parts, "
-        "or allow more with most_bytes=4294967296 (about ten times as much memory is needed)"
+        "or allow more with most_bytes=34359738368 (about ten times as much memory is needed)"
     )
     assert grown < 20_000_000
 

@@ -38,10 +38,10 @@ def revert_each(_: object) -> AbstractContextManager[object]:
 def ingest_each(_: object) -> AbstractContextManager[object]:
     """A transaction for each file."""
 
-    def store_files(self: FactCommands, files: list[Any]) -> Any:
+    def store_files(self: FactCommands, files: list[Any], *most: int) -> Any:
         for file in files:
             with self._store.writing() as connection:
-                report = ingest.ingest(connection, [file])
+                report = ingest.ingest(connection, [file], *most)
         return report
 
     return patch.object(FactCommands, "store_files", store_files)

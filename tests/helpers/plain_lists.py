@@ -241,9 +241,10 @@ def counterfact(record):
     )
     need("prompt" in rewrite)
     before, after = hole(rewrite["prompt"], "{}")
-    paraphrases = many(record.get("paraphrase_prompts", []))
+    given = record.get("paraphrase_prompts")
+    paraphrases = many([] if given is None else given)
     need(all("[X]" not in text and "[Y]" not in text for text in paraphrases))
-    prompts = unique([f"{before}{named}{after} [Y]", *(f"{text} [Y]" for text in paraphrases)])
+    prompts = (f"{before}{named}{after} [Y]",)  # Paraphrases only measure edits.
     return [(relation, named, answer, f"counterfact-{case}", prompts)], [(relation, f"{before}[X]{after} [Y]")]
 
 

@@ -31,7 +31,7 @@ def add_model(database: Database, number: int = 1, *, layers: int = LAYERS, neur
     with database.store.writing() as connection:
         execute = connection.exec_driver_sql
         execute(
-            "INSERT INTO model VALUES (?, ?, 'x', ?, 'bert', ?, ?, 'v', 'now')",
+            "INSERT INTO model VALUES (?, ?, 'x', ?, 'bert', ?, ?, 'v', 'now', NULL)",
             (number, f"model-{number}", f"fingerprint-{number}", layers, neurons),
         )
         execute(

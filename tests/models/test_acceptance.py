@@ -169,8 +169,28 @@ def test_pickled_weights_that_run_code_are_refused(checkpoint, tmp_path):
     folder = checkpoint("bert")
     (folder / WEIGHTS).unlink()
     torch.save({"x": Evil()}, folder / "pytorch_model.bin")
-    refused(folder, r"pytorch_model\.bin can't be read as plain tensors")
+    refused(folder, r"pytorch_model\.bin would run _?io\.open when it is read, and kndb runs nothing .*safetensors$")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda path: path.write_bytes(b'cos\nsystem\n(S"true"\ntR.'), r"would run os\.system when it is read"),
+        (lambda path: path.write_bytes(b""), r"can't be read as pickled tensors \("),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), r"can't be read as pickled tensors \("),
+        (lambda path: torch.save([torch.ones(2)], path), "holds something other than tensors by name"),
+        (lambda path: torch.save({"x": 3}, path), "holds something other than tensors by name"),
+    ],
+)
+def test_pickled_weights_that_are_none_end_in_one_line(checkpoint, write, said):
+    folder = checkpoint("bert")
+    (folder / WEIGHTS).unlink()
+    write(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=said) as caught:
+        describe(folder)
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

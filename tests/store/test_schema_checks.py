@@ -35,7 +35,7 @@ def test_every_part_is_looked_at():
         index.name for table in Table.metadata.tables.values() for index in table.indexes
     }
     kinds = [kind for kind, _ in parts]
-    assert kinds.count("check constraint") == 11
+    assert kinds.count("check constraint") == 12
     assert kinds.count("unique constraint") >= 5
     assert kinds.count("reference") > 30
 

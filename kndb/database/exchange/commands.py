@@ -189,7 +189,7 @@ class ExchangeCommands:
         assert description.run is not None
         assert description.refinement is not None
         sets = neuron_tables.read_file(path, Sizes(description.model.layers, description.model.neurons))
-        with self._store.writing() as connection:
+        with self._store.writing() as connection, import_own.sound_rows(connection, path):
             model = import_own.target_model(connection, description.model, model_name)
             relations = {relation.key: relation.id for relation in store_facts.relations(connection)}
             found, unjoined = import_own.described_sets(fact_index(connection), description, sets, relations)
@@ -240,7 +240,7 @@ class ExchangeCommands:
         assert description.model is not None
         assert description.run is not None
         sizes = Sizes(description.model.layers, description.model.neurons)
-        with self._store.writing() as connection:
+        with self._store.writing() as connection, import_own.sound_rows(connection, file):
             model = import_own.target_model(connection, description.model, model_name)
             run_id, _ = import_own.target_run(connection, model, description.run)
             before = store_runs.run(connection, run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +23,10 @@ from ...store import models as store_models
 from ...store import runs as store_runs
 from ...store.exchange import RelationSets, Transaction
 from ...store.fact_index import FactIndex, StoredFact
+from ...store.json_checks import check_json
+from ...store.row_checks import check_rows
 from ...store.run_errors import check_run_errors
+from ...store.tables import Table
 from . import neurons as import_neurons
 
 _BATCH = 500
@@ -249,6 +253,30 @@ def require_fitting_errors(connection: Transaction, run_id: int, path: Path) -> 
             raise InputError(
                 f"{path}: its rows do not fit the settings in its description ({problem}); export it again"
             )
+
+
+_DESCRIBED = ("model", "run", "refinement", "refinement_relation", "prompt_result")
+"""Tables whose rows take values as a file has them; neurons and scores are compared with the model when read."""
+
+
+@contextmanager
+def sound_rows(connection: Transaction, path: Path) -> Iterator[None]:
+    """Checks that what an import writes is what `kndb db check` calls sound.
+
+    Raises:
+        InputError: at the end, if it is not.
+    """
+    before = _flaws(connection)
+    yield
+    found = [flaw for flaw in _flaws(connection) if flaw not in before]
+    if found:
+        raise InputError(f"{path}: it or its description has what no store can hold ({found[0]}); export it again")
+
+
+def _flaws(connection: Transaction) -> list[str]:
+    rows = check_rows(connection, _DESCRIBED)
+    others = {name for name in Table.metadata.tables if name not in _DESCRIBED}
+    return [one.text for one in (*rows, *check_json(connection, {one.table for one in rows} | others))]
 
 
 def require_one(paths: list[Path], what: str) -> Path:

@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.evaluate": Command("edit eval", ("edit",)),
     "edits.log": Command("edit log"),
     "edits.plan_optimize": Command("edit optimize"),
-    "edits.plan_together": Command("edit optimize --together"),
+    "edits.plan_together": Command("edit optimize --together", (), {"targets": "facts"}),
     "edits.plan_update": Command("edit update"),
     "edits.pull": Command("edit pull", ("path",)),
     "edits.push": Command("edit push", ("edits",), {"path": "out"}),

@@ -198,12 +198,19 @@ def _columns(facts: Sequence[PlannedFact]) -> dict[str, list[object]]:
     return found | {"tokens": [list(tokens) for tokens in found["tokens"]]}
 
 
+_MOST_KEPT = 1_000_000
+"""Kept facts that a recipe may name."""
+
+
 def _runs(value: object) -> tuple[int, ...]:
-    """Rising numbers from their runs, `3-17,20`."""
+    """Rising numbers from their runs, `3-17,20`; a recipe may be a stranger's, and a few letters mean any number."""
     found: list[int] = []
     for run in text(value).split(",") if value else ():
         first, _, last = run.partition("-")
-        found += range(int(first), int(last or first) + 1)
+        numbers = range(whole(int(first)), whole(int(last or first)) + 1)
+        if len(found) + len(numbers) > _MOST_KEPT:
+            raise ValueError(value)
+        found += numbers
     return tuple(found) if written_as_runs(found) == value else refused(value)
 
 
@@ -279,7 +286,7 @@ class TogetherRecipe(JsonObject):
     rebased_from: int | None = field(default=None, metadata=said(whole))
 
     def __post_init__(self) -> None:
-        """Refuses a recipe whose slots are not those of its scope.
+        """Refuses a recipe whose slots are not those of its scope, or whose layers don't rise.
 
         Raises:
             UsageError: for one.
@@ -287,6 +294,8 @@ class TogetherRecipe(JsonObject):
         chosen, other = (self.layers, self.neurons) if self.settings.scope == "layers" else (self.neurons, self.layers)
         if not chosen or other:
             raise UsageError(f"{self.settings.scope} must say what changes, and nothing else")
+        if list(self.layers) != sorted(set(self.layers)):
+            raise UsageError("layers must rise")
 
     @property
     def settings(self) -> TogetherSettings:

@@ -112,6 +112,12 @@ def test_runs_against_sets():
         assert found.kept_facts == tuple(numbers)
 
 
+@pytest.mark.parametrize("runs", ["0-999999999999", "0-600000,700000-1300000", "5-3", "1,", "1--2", "9" * 30])
+def test_runs_that_are_refused(runs):
+    """A few letters of a stranger's recipe must not fill the memory."""
+    assert isinstance(read_recipe("together", recipe().as_json() | {"kept_facts": runs}), OtherRecipe)
+
+
 def test_a_thousand_facts_are_short():
     """A hundred bytes a fact, and three for each fact that is kept."""
     chance = random.Random(0)
@@ -129,3 +135,5 @@ def test_what_changes_and_the_title():
     assert recipe(facts=many).title == "5 facts · P1, P2, P3 and 2 more"
     with pytest.raises(UsageError, match="layers must say what changes"):
         recipe(layers=())
+    with pytest.raises(UsageError, match="layers must rise"):
+        recipe(layers=(2, 2))

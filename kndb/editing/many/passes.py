@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...advice import Placeholder, call
 from ...errors import EditError
 from ...models.adapter import Blank, Experts
 from ...models.attention import RotaryAngles
@@ -99,7 +100,8 @@ def refuse_unfit(network: Network) -> None:
         # nothing: what their part of a solution should be is an open question.
         raise EditError(
             f"this {network.adapter.family} model is a mixture of experts; edits of many facts by keys are computed on "
-            "models with one feed-forward block a layer. Plan them together by gradient steps"
+            "models with one feed-forward block a layer. Plan them together by gradient steps: "
+            + call("edits.plan_together", model=Placeholder("NAME"), targets=Placeholder("FILE"))
         )
     if network.adapter.encoder is not None:
         raise EditError(

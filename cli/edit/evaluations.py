@@ -70,7 +70,9 @@ _PARTS = ("", "_low", "_high")
 def _rows(one: EvaluatedEdit, measure: str | None) -> Iterator[dict[str, Any]]:
     what = in_words(one.recipe.title, pulled=one.pulled)
     sides = [("edit", one.edited), ("random neurons", one.control)]
-    for weights, values in sides[: 1 if one.kind == "capture" else 2]:
+    # What made a capture is not known, and a plan for whole layers leaves no random neurons: neither has a control.
+    controlled = any(value is not None for value, *_ in one.control.values())
+    for weights, values in sides[: 2 if controlled else 1]:
         row = {**as_row(one), "what": what, "weights": weights}
         if measure is not None:
             yield row | dict(zip(("value", "low", "high"), values[measure], strict=True))

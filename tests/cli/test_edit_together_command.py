@@ -50,6 +50,7 @@ def test_one_edit_for_a_file(kndb, kndb_json, many, state, tmp_path):
     evaluation = kndb("edit", "eval", 1, "--sample", 4)
     assert "No control: the plan may change all value slots of its layers" in evaluation.err
     assert "facts_kept" in evaluation.out
+    assert [row["weights"] for row in kndb_json("edit", "evaluations")] == ["edit"]
     assert [row["action"] for row in kndb_json("edit", "log")] == ["apply", "revert"]
     kndb(*many, "--steps", 1)
     kndb("edit", "delete", 2)

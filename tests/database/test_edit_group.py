@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -180,6 +181,61 @@ def test_an_edit_of_many_facts_is_planned_again_on_other_weights(database):
     database.edits.revert(again.id)
     assert all(before[name].equal(value) for name, value in database.load_model("tiny").named_parameters())
     assert database.maintenance.check().sound
+
+
+def test_evaluation_prompts_of_all_facts_are_asked(database, family, tmp_path, small_models):
+    asked = {
+        ("P36", "France", "Paris"): [("neighbourhood", "The capital of Italy is [Y].", ["Rome"])],
+        ("P36", "Japan", "Tokyo"): [
+            ("neighbourhood", "The capital of Norway is [Y].", ["Oslo", "Rome Rome"]),
+            ("portability", "The capital of Japan Japan is [Y].", ["Rome Oslo"]),
+        ],
+    }
+    path = tmp_path / "prompts.jsonl"
+    rows = [
+        {
+            "relation": relation,
+            "subject": subject,
+            "object": own,
+            "evaluation": [
+                {"kind": "paraphrase", "text": f"{subject} {subject} has the capital [Y]."},
+                *({"kind": kind, "text": text, "answers": answers} for kind, text, answers in prompts),
+            ],
+        }
+        for (relation, subject, own), prompts in asked.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert database.facts.ingest([path]).evaluation_prompts_added == 5
+    edit = plan(database)
+    measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=4)).measures
+    database.edits.apply(edit.id)
+    model, tokenizer = database.load_model("tiny").eval(), AutoTokenizer.from_pretrained(small_models[family])
+    assert measures["edited"]["own_held_out"]["prompts"] == len(NEW) + len(asked)
+    preferred = []
+    for kind in ("neighbourhood", "portability"):
+        mine = [(key[:2], *one[1:]) for key, prompts in asked.items() for one in prompts if one[0] == kind]
+        found = measures["edited"][kind]
+        assert found["prompts"] == len(mine)
+        right = []
+        for key, text, answers in mine:
+            said = [whole(model, tokenizer, family, text, answer) for answer in answers]
+            right.append(any(all(tops) for _, tops in said))
+            new = mean(whole(model, tokenizer, family, text, NEW[key])[0])
+            if kind == "neighbourhood":
+                preferred.append(max(mean(logs) for logs, _ in said) > new)
+        assert found["accuracy_after"] == mean(right)
+    assert measures["edited"]["neighbourhood"]["neighbourhood_score_after"] == mean(preferred)
+    named = {(flip["subject"], flip["prompt"]) for flip in measures["flips"] if flip["prompt"]}
+    moved = len(named) / 2
+    assert measures["edited"]["neighbourhood"]["unchanged"] == 1 - moved
+
+
+@pytest.mark.parametrize("family", ["gpt2"])
+def test_prompts_of_all_facts_are_continued(refined, family):
+    edit = plan(refined, replace(SETTINGS, steps=10))
+    made = refined.edits.evaluate(edit.id, EvaluationSettings(sample=2, generate=3)).measures["generated"]
+    assert len(made["texts"]) == 6 * len(NEW)
+    assert {"France", "Japan", "Peru"} <= {word for text in made["texts"] for word in text["prompt"].split()}
 
 
 @pytest.fixture

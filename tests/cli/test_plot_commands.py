@@ -78,7 +78,7 @@ def test_what_can_not_be_drawn_names_the_command_that_helps(filled, kndb, place)
     assert "kndb query refinements" in kndb("plot", "layers", "--refinement", 7, "--out", "a.png", code=5).err
     assert "kndb query relations" in kndb("plot", "counts", "--relation", "P9", "--out", "a.png", code=5).err
     assert ".png, .svg or .pdf" in kndb("plot", "layers", "--out", "a.jpeg", code=2).err
-    assert "No such file or directory" in kndb("plot", "layers", "--out", "none/a.png", code=2).err
+    assert "No such file or directory" in kndb("plot", "layers", "--out", "none/a.png", code=10).err
     assert sorted(path.name for path in place.iterdir() if not path.name.startswith("kndb.db")) == []
 
 

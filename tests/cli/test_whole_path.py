@@ -101,7 +101,7 @@ def test_whole_path(kndb, kndb_json, family, place, small_facts, small_templates
 
     answers = kndb_json("ask", "--model", "tiny", QUESTION)
     assert len(answers) == 5
-    assert all(set(row) == {"token", "probability"} for row in answers)
+    assert all(set(row) == {"token", "text", "id", "spellings", "probability"} for row in answers)
     assert answers == sorted(answers, key=lambda row: -row["probability"])
     assert answers[0]["token"] == "Paris"
 

@@ -241,9 +241,14 @@ def counterfact(record):
     )
     need("prompt" in rewrite)
     before, after = hole(rewrite["prompt"], "{}")
-    given = record.get("paraphrase_prompts")
-    paraphrases = many([] if given is None else given)
+    paraphrases = record.get("paraphrase_prompts")
+    if isinstance(paraphrases, str):
+        paraphrases = [paraphrases] if paraphrases.strip() else []
+    paraphrases = many([] if paraphrases is None else paraphrases)
     need(all("[X]" not in text and "[Y]" not in text for text in paraphrases))
+    if rewrite.get("target_new") is not None:
+        need(isinstance(rewrite["target_new"], dict))
+        field(rewrite["target_new"], "str")
     prompts = (f"{before}{named}{after} [Y]",)  # Paraphrases only measure edits.
     return [(relation, named, answer, f"counterfact-{case}", prompts)], [(relation, f"{before}[X]{after} [Y]")]
 

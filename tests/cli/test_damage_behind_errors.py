@@ -43,7 +43,7 @@ def test_a_sound_database_is_no_reason_and_a_damaged_one_is(place, kndb, write):
 def test_facts_are_not_shown_with_what_no_fact_can_have(place, kndb, write, column):
     kndb("ingest", write("f.jsonl", [{"relation": "P36", "subject": "Peru", "object": "Lima", "id": "a"}]))
     with closing(sqlite3.connect(place / "kndb.db")) as driver:
-        driver.execute(f"UPDATE fact SET {column} = x'ff'")  # noqa: S608 - a column's name
+        driver.execute(f"UPDATE fact SET {column} = x'ff'")
         driver.commit()
     for words in (("query", "facts"), ("query", "fact", 1)):
         assert "kndb db check" in kndb(*words, code=4).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import shlex
@@ -100,6 +101,29 @@ def test_new_answers_are_no_facts(use_ready, kndb, tmp_path):
         refused = kndb("ingest", path, code=3)
         assert "this is a list of new answers for facts that are in a database, and no list of facts" in refused.err
         assert f"plan edits with: kndb edit optimize --model NAME --facts {path}" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("to.tsv", "relation\tsubject\tto\nP36\tFrance\tRome\n"),
+        ("to.txt", "relation;subject;to\nP36;France;Rome\n"),
+        ("to.txt", '{"relation": "P36", "subject": "France", "to": "Rome"}\n'),
+        ("to.ndjson", '{"relation": "P36", "subject": "France", "to": "Rome"}\n'),
+        ("to.jsonl.gz", '{"relation": "P36", "subject": "France", "to": "Rome"}\n'),
+        ("to.csv.gz", "relation,subject,to\nP36,France,Rome\n"),
+    ],
+)
+def test_new_answers_are_told_by_their_content(use_ready, kndb, tmp_path, name, text):
+    """So that what ingest advises of such a file works, whatever the file is called."""
+    use_ready()
+    path = tmp_path / name
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    refused = kndb("ingest", path, code=3)
+    assert f"plan edits with: kndb edit optimize --model NAME --facts {path}" in refused.err
+    planned = kndb("edit", "update", "--model", "tiny", "--facts", path, "--max-share", 1)
+    assert "Planned 1 edit; not applied." in planned.err
 
 
 def test_a_field_needs_a_file(use_ready, kndb):

@@ -9,12 +9,12 @@ from ...advice import Placeholder, call, option
 from ...errors import InputError, NotFoundError, RejectedLine, UsageError
 from ...exchange import targets as target_files
 from ...facts import read
+from ...facts.detection import holds_new_answers, table_delimiter
 from ...records.facts import Fact, FactRecord, RequestedEdit
 from ...store import facts as store_facts
 from ...store.engine import Store
 from .batch import Target, listed
 
-_OWN = (".csv", ".jsonl")
 _MEANING = {"alt": "the false answer, as EasyEdit takes it", "answers": "the true answer, as ROME takes it"}
 """What the fields of zsRE mean."""
 
@@ -36,8 +36,8 @@ def read_targets(store: Store, path: Path, new_answers: str | None = None, *, sk
 
     Args:
         store: the store.
-        path: JSON lines or CSV, see `kndb.exchange.targets`; or a list of edits as it was published, of CounterFact,
-            zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.
+        path: JSON lines or a table, see `kndb.exchange.targets`; or a list of edits as it was published, of
+            CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits. Which one it is, its content says.
         new_answers: of a list of edits with several answers, the field of the new one.
         skip_unusable: pass over records of a list of edits that can't be used, or whose facts are not in the store.
 
@@ -46,7 +46,7 @@ def read_targets(store: Store, path: Path, new_answers: str | None = None, *, sk
         NotFoundError: if facts are not in the store, or a name stands for several; all of them are named.
         UsageError: if the new answers are in another field, or it must be said which one.
     """
-    if path.suffix.lower() in _OWN:
+    if path.is_file() and holds_new_answers(path):
         if new_answers is not None:
             raise UsageError(f"{option('new_answers')} is for lists of edits; {path} has its new answers in `to`")
         return Targets(_of_own_list(store, path))
@@ -57,7 +57,8 @@ def read_targets(store: Store, path: Path, new_answers: str | None = None, *, sk
 
 
 def _of_own_list(store: Store, path: Path) -> list[Target]:
-    named = target_files.read(path)
+    delimiter = table_delimiter(path, [column.name for column in target_files.COLUMNS])
+    named = target_files.read(path, delimiter)
     with store.reading() as connection:
         facts = store_facts.find_facts(connection)
     by_number = {fact.id: fact for fact in facts}

@@ -116,6 +116,21 @@ def test_a_list_of_facts_has_no_new_answers(database, write, small_facts, tmp_pa
         database.facts.ingest([own])
 
 
+@pytest.mark.parametrize("family", ["bert"])
+def test_copies_under_other_names_and_as_json_lines_are_read_alike(database, write, tmp_path):
+    expected = [(target.fact, target.to) for target in database.edits.targets(ingested(database, write))]
+    lines = tmp_path / "cf_lines.jsonl"
+    lines.write_text("".join(json.dumps(record) + "\n" for record in COUNTERFACT), encoding="utf-8")
+    for path in (lines, write("cf_list.jsonl", COUNTERFACT)):
+        assert [(target.fact, target.to) for target in database.edits.targets(path)] == expected
+
+
+def ingested(database, write):
+    path = write("cf.json", COUNTERFACT)
+    database.facts.ingest([path])
+    return path
+
+
 def test_an_edit_of_each_fact_is_planned_from_the_list(database, write):
     path = write("cf.json", COUNTERFACT)
     database.facts.ingest([path])

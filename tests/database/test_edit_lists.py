@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -53,13 +54,17 @@ def test_facts_of_counterfact_are_found_by_what_they_are(database, write):
 
 
 @pytest.mark.parametrize("family", ["bert"])
-def test_a_case_that_comes_twice_counts_once_and_two_answers_are_refused(database, write):
+def test_a_case_that_comes_twice_counts_once_and_of_two_answers_the_first_may_be_taken(database, write):
     twice = write("cf.json", [*COUNTERFACT, case(2, "France", "Paris", "Tokyo")])
     assert [target.place for target in database.edits.targets(twice)] == ["cf.json:1", "cf.json:2"]
     both = write("cf.json", [*COUNTERFACT, case(2, "France", "Paris", "Lima")])
-    targets = database.edits.targets(both)
-    with pytest.raises(UsageError, match=r"is named twice \(cf.json:1 and cf.json:3\); name each fact once"):
-        database.edits.draft_batch("tiny", targets, lambda *_: None)
+    further = r"cf\.json:3: cf\.json:1 gives fact \d+ another answer \('Tokyo', here 'Lima'\)"
+    with pytest.raises(UsageError, match=further + r"\. To take the first of each, give skip_unusable=True"):
+        database.edits.targets(both)
+    targets = database.edits.targets(both, skip_unusable=True)
+    assert [target.to for target in targets] == ["Tokyo", "Oslo"]
+    assert len(targets.left_out) == 1
+    assert re.fullmatch(further, targets.left_out[0])
 
 
 @pytest.mark.parametrize("family", ["bert"])

@@ -120,7 +120,8 @@ class EditCommands:
             path: JSON lines or CSV, with `to`, and `fact` or `relation` and `subject`; or a list of edits as it was
                 published (CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit, RippleEdits), whose facts were ingested.
             new_answers: of a list of edits with several answers, the field of the new one: for zsRE `alt` or `answers`.
-            skip_unusable: pass over records of a list of edits that can't be used, or whose facts are not in the store.
+            skip_unusable: pass over records of a list of edits that can't be used, whose facts are not in the store, or
+                that give a fact another answer than a record before them.
 
         Returns:
             A list; its `left_out` says what was passed over.
@@ -128,7 +129,8 @@ class EditCommands:
         Raises:
             InputError: if the file is not such a list.
             NotFoundError: if facts are not in the store, or a name stands for several.
-            UsageError: if the new answers are in another field, or it must be said which one.
+            UsageError: if the new answers are in another field, or it must be said which one; or a list of edits gives
+                one fact several.
         """
         from .targets import read_targets
 

@@ -39,12 +39,14 @@ def read_targets(store: Store, path: Path, new_answers: str | None = None, *, sk
         path: JSON lines or a table, see `kndb.exchange.targets`; or a list of edits as it was published, of
             CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits. Which one it is, its content says.
         new_answers: of a list of edits with several answers, the field of the new one.
-        skip_unusable: pass over records of a list of edits that can't be used, or whose facts are not in the store.
+        skip_unusable: pass over records of a list of edits that can't be used, whose facts are not in the store, or
+            that give a fact another answer than a record before them.
 
     Raises:
         InputError: if the file is no such list.
         NotFoundError: if facts are not in the store, or a name stands for several; all of them are named.
-        UsageError: if the new answers are in another field, or it must be said which one.
+        UsageError: if the new answers are in another field, or it must be said which one; or a list of edits gives one
+            fact several.
     """
     if path.is_file() and holds_new_answers(path):
         if new_answers is not None:
@@ -115,8 +117,9 @@ def _of_edit_list(store: Store, path: Path, field: str | None, skip_unusable: bo
     _check_field(path, [edit for _, edit in asked], field)
     left_out = [str(line) for line in rejected]
     numbers = _numbers(store)
-    found: dict[tuple[int, str], Target] = {}
+    found: dict[int, Target] = {}
     missing: list[str] = []
+    further: list[str] = []
     for record, edit in asked:
         place = f"{path.name}:{edit.line}"
         to = next(iter(edit.answers.values())) if field is None else edit.answers.get(field)
@@ -125,16 +128,21 @@ def _of_edit_list(store: Store, path: Path, field: str | None, skip_unusable: bo
             missing.append(f"{place} {record.relation} {record.subject or record.external_id!r} → {record.object!r}")
         elif to is None:
             left_out.append(f"{place}: the record has no {field!r}")
-        else:
-            # A list may ask for one edit in several of its cases.
-            found.setdefault((number, to), Target(number, to, place))
+        # A list may ask for one edit in several of its cases.
+        elif (first := found.setdefault(number, Target(number, to, place))).to != to:
+            further.append(f"{place}: {first.place} gives fact {number} another answer ({first.to!r}, here {to!r})")
     if missing and not (skip_unusable and found):
         raise NotFoundError(
             f"{len(missing)} of {len(asked)} facts of {path} are not in the store: {listed(missing)}. Add them with: "
             f"{call('facts.ingest', path)}"
         )
+    if further and not skip_unusable:
+        raise UsageError(
+            f"{path} gives facts several answers, and an edit gives one: {listed(further)}. To take the first of each, "
+            f"give {option('skip_unusable', True)}"
+        )
     left_out += [f"{one}: the fact is not in the store" for one in missing]
-    return Targets(found.values(), left_out)
+    return Targets(found.values(), [*left_out, *further])
 
 
 def _check_field(path: Path, edits: Sequence[RequestedEdit], field: str | None) -> None:

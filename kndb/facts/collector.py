@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..content import is_pipe
 from ..errors import InputError, RejectedLine
 from ..records.facts import FactFile, FactRecord, TemplateRecord
 from .checks import RecordError, kind
@@ -106,6 +107,8 @@ def objects(path: Path, collector: Collector) -> Iterator[tuple[int, dict[str, o
 def cases(path: Path, expected: str, collector: Collector) -> Iterator[tuple[int, dict[str, object]]]:
     """Yields the objects of a data set that is one JSON list, or a copy of it as JSON lines, as hubs keep them.
 
+    A pipe is read as a list: its beginning can't be looked at first.
+
     Args:
         path: the file.
         expected: what the list should be, for the message.
@@ -117,7 +120,7 @@ def cases(path: Path, expected: str, collector: Collector) -> Iterator[tuple[int
     Raises:
         InputError: if the file is neither.
     """
-    as_lines = read_head(path).lstrip().startswith("{") and any(head_objects(path))
+    as_lines = not is_pipe(path) and read_head(path).lstrip().startswith("{") and any(head_objects(path))
     yield from objects(path, collector) if as_lines else items(path, expected, collector)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...advice import Placeholder, call, option
+from ...content import MOST_BYTES, at_most, require_seekable
 from ...errors import InputError, NotFoundError, RejectedLine, UsageError
 from ...exchange import targets as target_files
 from ...facts import read
@@ -31,7 +32,14 @@ class Targets(list[Target]):
         self.left_out = tuple(left_out)
 
 
-def read_targets(store: Store, path: Path, new_answers: str | None = None, *, skip_unusable: bool = False) -> Targets:
+def read_targets(
+    store: Store,
+    path: Path,
+    new_answers: str | None = None,
+    *,
+    skip_unusable: bool = False,
+    most_bytes: int = MOST_BYTES,
+) -> Targets:
     """Reads new answers, and finds their facts.
 
     Args:
@@ -41,13 +49,23 @@ def read_targets(store: Store, path: Path, new_answers: str | None = None, *, sk
         new_answers: of a list of edits with several answers, the field of the new one.
         skip_unusable: pass over records of a list of edits that can't be used, whose facts are not in the store, or
             that give a fact another answer than a record before them.
+        most_bytes: a file with more of unpacked text is refused.
 
     Raises:
         InputError: if the file is no such list.
         NotFoundError: if facts are not in the store, or a name stands for several; all of them are named.
         UsageError: if the new answers are in another field, or it must be said which one; or a list of edits gives one
-            fact several.
+            fact several; or `most_bytes` is under 1.
     """
+    if most_bytes < 1:
+        raise UsageError(f"{option('most_bytes')} must be at least 1 (got {most_bytes})")
+    if path.exists():
+        require_seekable(path, named=False)
+    with at_most(most_bytes):
+        return _of_file(store, path, new_answers, skip_unusable)
+
+
+def _of_file(store: Store, path: Path, new_answers: str | None, skip_unusable: bool) -> Targets:
     if path.is_file() and holds_new_answers(path):
         if new_answers is not None:
             raise UsageError(f"{option('new_answers')} is for lists of edits; {path} has its new answers in `to`")

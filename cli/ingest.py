@@ -91,12 +91,15 @@ def _not_applied(files: Sequence[FactFile], count: int, models: Sequence[str], d
     words = ["kndb", "edit", "optimize", "--model", models[0] if len(models) == 1 else "NAME"]
     words += ["--facts", files[0].source]
     words += ["--new-answers", next(iter(fields))] if len(fields) > 1 else []
+    words += ["--skip-unusable"] if files[0].rejected else []
     words += ["--db", db] if db else []
     chosen = (
         f"; {' and '.join(fields)} hold different ones, of which --new-answers names one" if len(fields) > 1 else ""
     )
     facts = "1 fact" if count == 1 else f"{count} facts"
+    others = len(files) - 1
+    further = f", and likewise for {'1 more file' if others == 1 else f'{others} more files'}," if others else ""
     return (
-        f"New answers of {facts} were not applied{chosen}. Once the facts are attributed, plan edits with: "
+        f"New answers of {facts} were not applied{chosen}. Once the facts are attributed, plan edits{further} with: "
         f"{shlex.join(words)}"
     )

@@ -70,6 +70,19 @@ def test_the_command_that_ingest_names_plans_the_edits(use_ready, kndb, kndb_jso
     assert f"Its evaluation prompts, which only `kndb edit eval` asks: {listed}." in shown.err
 
 
+def test_ingest_counts_facts_and_speaks_of_all_its_files(use_ready, kndb, write):
+    """Two cases of one fact are one; the command passes over what ingest did, and is that of the first file."""
+    use_ready()
+    first = write("first.json", [*CASES, CASES[0] | {"case_id": 1}, {"case_id": 2}])
+    said = kndb("ingest", first, write("second.json", CASES), write("third.json", ZSRE), "--skip-invalid").err
+    assert "New answers of 2 facts were not applied." in said
+    assert "Once the facts are attributed, plan edits, and likewise for 2 more files, with: kndb edit optimize" in said
+    said = kndb("ingest", first, "--skip-invalid").err
+    assert "New answers of 1 fact were not applied." in said
+    assert advised(said)[-1] == "--skip-unusable"
+    assert "Planned 1 edit" in kndb(*advised(said), "--steps", 1).err
+
+
 def test_of_zsre_ingest_names_both_fields(use_ready, kndb, write):
     use_ready()
     path = write("zsre.json", ZSRE)

@@ -425,6 +425,12 @@ def damaged(record, data):
     return data.draw(ANYTHING)
 
 
+def test_empty_groups_of_knowedit_are_none(write_json):
+    (empty,) = read(write_json, variant(KNOWEDIT, portability=[], locality=[]), "knowedit").facts
+    (without,) = read(write_json, variant(KNOWEDIT, portability=None, locality=None), "knowedit").facts
+    assert empty == without
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
 def test_whatever_stands_in_a_record_is_read_or_rejected(name, data):

@@ -11,7 +11,7 @@ from ...errors import InputError, NotFoundError, RejectedLine, UsageError
 from ...exchange import targets as target_files
 from ...facts import read
 from ...facts.detection import holds_new_answers, table_delimiter
-from ...records.facts import Fact, FactRecord, RequestedEdit
+from ...records.facts import Fact, RequestedEdit
 from ...store import facts as store_facts
 from ...store.engine import Store
 from .batch import Target, listed
@@ -141,7 +141,7 @@ def _of_edit_list(store: Store, path: Path, field: str | None, skip_unusable: bo
     for record, edit in asked:
         place = f"{path.name}:{edit.line}"
         to = next(iter(edit.answers.values())) if field is None else edit.answers.get(field)
-        number = numbers.get(_name(record))
+        number = numbers.get(record.name)
         if number is None:
             missing.append(f"{place} {record.relation} {record.subject or record.external_id!r} → {record.object!r}")
         elif to is None:
@@ -178,18 +178,13 @@ def _check_field(path: Path, edits: Sequence[RequestedEdit], field: str | None) 
 
 
 def _numbers(store: Store) -> dict[tuple[str, str | None, str | None], int]:
-    """The numbers of all facts, by `_name`."""
+    """The numbers of all facts, by `FactRecord.name`."""
     with store.reading() as connection:
         facts = store_facts.find_facts(connection)
     return {
         (fact.relation, fact.subject, fact.external_id if fact.subject is None else fact.object): fact.id
         for fact in facts
     }
-
-
-def _name(record: FactRecord) -> tuple[str, str | None, str | None]:
-    """What names a fact: relation, subject and object; of one without a subject, relation and identifier."""
-    return record.relation, record.subject, record.external_id if record.subject is None else record.object
 
 
 def _unreadable(rejected: Sequence[RejectedLine]) -> InputError:

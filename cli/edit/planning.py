@@ -41,8 +41,8 @@ TargetsOption = Annotated[
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="Plan an edit for each fact of this file: a .csv or .jsonl file with `to`, and `fact` or `relation` and "
-        "`subject`; or a .json file of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
+        help="Plan an edit for each fact of this file: a table or JSON lines with `to`, and `fact` or `relation` and "
+        "`subject`; or a list of edits of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
         show_default=False,
     ),
 ]

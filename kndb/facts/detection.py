@@ -81,8 +81,9 @@ def _detect_folder(folder: Path) -> str:
     if direct and not any(all(one.is_part(path) for path in direct) for one in here):
         return "auto"
     if len(here) > 1:
-        found = " and ".join(one.name for one in here)
-        raise InputError(f"{folder}: {found} are both in this folder; give the folder of one of them")
+        first, last = ", ".join(one.name for one in here[:-1]), here[-1].name
+        count = "both" if len(here) == 2 else "all"
+        raise InputError(f"{folder}: {first} and {last} are {count} in this folder; give the folder of one of them")
     if not here:
         raise _failed(folder, _seen_in(folder))
     return here[0].name

@@ -83,6 +83,15 @@ def test_ingest_counts_facts_and_speaks_of_all_its_files(use_ready, kndb, write)
     assert "Planned 1 edit" in kndb(*advised(said), "--steps", 1).err
 
 
+def test_lists_that_ingest_passes_over_are_named(use_ready, kndb, write, tmp_path):
+    use_ready()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/facts.csv").write_text("relation,subject,object\nP36,France,Paris\n", encoding="utf-8")
+    write("own/x.json", [{"relation": "P36", "subject": "Peru", "object": "Lima"}])
+    said = kndb("ingest", tmp_path / "own").err
+    assert f"Passed over in {tmp_path / 'own'}: x.json; to read it, name it." in said
+
+
 def test_of_zsre_ingest_names_both_fields(use_ready, kndb, write):
     use_ready()
     path = write("zsre.json", ZSRE)

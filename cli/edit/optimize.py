@@ -25,6 +25,7 @@ from ..output import OutputFormat, Tick, note, progress_bar
 from .planning import (
     FactOption,
     FlipsOption,
+    MostBytesOption,
     NeuronsOption,
     NewAnswersOption,
     PreviewOption,
@@ -50,6 +51,7 @@ def optimize(
     facts: TargetsOption = None,
     new_answers: NewAnswersOption = None,
     skip_unusable: SkipOption = False,
+    most_bytes: MostBytesOption = None,
     steps: Annotated[int, typer.Option("--steps", help="Take at most so many gradient steps.")] = 60,
     learning_rate: Annotated[
         float,
@@ -106,7 +108,7 @@ def optimize(
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers)
+    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers, most_bytes)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     settings = OptimizeSettings(
         steps=steps,
@@ -143,6 +145,7 @@ def optimize(
                 plan,
                 new_answers=new_answers,
                 skip_unusable=skip_unusable,
+                most_bytes=most_bytes,
                 preview=preview,
                 output=output,
                 db=db,

@@ -41,8 +41,8 @@ TargetsOption = Annotated[
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="Plan an edit for each fact of this file: a .csv or .jsonl file with `to`, and `fact` or `relation` and "
-        "`subject`; or a .json file of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
+        help="Plan an edit for each fact of this file: a table or JSON lines with `to`, and `fact` or `relation` and "
+        "`subject`; or a list of edits of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
         show_default=False,
     ),
 ]
@@ -69,6 +69,15 @@ SkipOption = Annotated[
     typer.Option(
         "--skip-unusable",
         help="With --facts, skip records that can't be used, and facts for which no edit can be planned.",
+    ),
+]
+MostBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--most-bytes",
+        metavar="N",
+        help="With --facts, refuse a file with more bytes of unpacked text than this. Default: 1 GiB.",
+        show_default=False,
     ),
 ]
 PreviewOption = Annotated[
@@ -120,6 +129,7 @@ def require_one_way(
     skip_unusable: bool,
     part: str | None,
     new_answers: str | None = None,
+    most_bytes: int | None = None,
 ) -> tuple[int, str] | Path:
     """The fact and its new answer, or the file that has many.
 
@@ -133,6 +143,8 @@ def require_one_way(
             raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
         if new_answers is not None:
             raise UsageError("--new-answers needs --facts: it names a field of the file")
+        if most_bytes is not None:
+            raise UsageError("--most-bytes needs --facts: it is for the file")
         return fact, to
     if fact is not None or to is not None:
         raise UsageError("--facts goes without --fact and --to; give the file, or these two")
@@ -209,6 +221,7 @@ def plan_file(
     *,
     new_answers: str | None,
     skip_unusable: bool,
+    most_bytes: int | None,
     preview: bool,
     output: OutputFormat,
     db: str | None = None,
@@ -222,11 +235,19 @@ def plan_file(
         plan: plans that a fact gets an answer, on the weights in memory.
         new_answers: the field of the file with the new answers, if it has several that may be meant.
         skip_unusable: pass over facts for which no edit can be planned.
+        most_bytes: a file with more of unpacked text is refused; None takes the usual limit.
         preview: store nothing.
         output: how to print.
         db: the --db that was given.
     """
-    targets = database.edits.targets(facts, new_answers=new_answers, skip_unusable=skip_unusable)
+    from kndb.database.facts import MOST_BYTES
+
+    targets = database.edits.targets(
+        facts,
+        new_answers=new_answers,
+        skip_unusable=skip_unusable,
+        most_bytes=MOST_BYTES if most_bytes is None else most_bytes,
+    )
     for text in targets.left_out[:_NAMED]:
         note(f"Passed over {text}")
     if targets.left_out[_NAMED:]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
@@ -66,8 +67,9 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        writes_csv = ctx.params.get("output") is OutputFormat.CSV or "to" in ctx.params
-        if manner.safe_csv and not writes_csv:
+        # In edits, --to is a new answer.
+        to_file = isinstance(ctx.params.get("to"), Path)
+        if manner.safe_csv and not to_file and ctx.params.get("output") is not OutputFormat.CSV:
             raise UsageError("--safe-csv is of CSV: add --format csv, or leave --safe-csv out")
         return super().invoke(ctx)
 

@@ -27,8 +27,10 @@ def damage_behind(error: Exception) -> StoreError | None:
     missing = isinstance(error, NotFoundError)
     try:
         problems = broken_references(location) if missing else check_database(location).problems
-    except StoreError as found:
+    except StoreDamagedError as found:
         return None if missing else found
+    except StoreError:  # Such as that there is no database, which is no reason for an error that nobody foresaw.
+        return None
     if not problems:
         return None
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

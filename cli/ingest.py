@@ -15,6 +15,9 @@ from .output import OutputFormat, as_row, note, print_record
 if TYPE_CHECKING:
     from kndb.records.facts import FactFile
 
+_NAMED = 10
+"""Files that a remark names."""
+
 
 def ingest(
     paths: Annotated[
@@ -66,7 +69,7 @@ def ingest(
 
     Example: kndb ingest data/facts
     """
-    from kndb.database.facts import MOST_BYTES, MOST_PROMPTS, read_files
+    from kndb.database.facts import MOST_BYTES, MOST_PROMPTS, passed_over, read_files
 
     size = MOST_BYTES if most_bytes is None else most_bytes
     prompts = MOST_PROMPTS if most_prompts is None else most_prompts
@@ -76,6 +79,8 @@ def ingest(
         models = [model.name for model in database.models.all()]
     for line in report.rejected:
         note(f"Left out: {line}")
+    for path in paths:
+        _note_passed_over(passed_over(path, input_format))
     summary = as_row(report)
     if output is not OutputFormat.JSON:
         summary["rejected"] = len(report.rejected)
@@ -85,18 +90,30 @@ def ingest(
         note(_not_applied(edits, report.new_answers, models, db))
 
 
+def _note_passed_over(files: Sequence[Path]) -> None:
+    """Says which files of a folder were not read, as they may be lists that the user means."""
+    if files:
+        named = ", ".join(path.name for path in files[:_NAMED])
+        more = f" and {len(files) - _NAMED} more" if files[_NAMED:] else ""
+        those = "it" if len(files) == 1 else "them"
+        note(f"Passed over in {files[0].parent}: {named}{more}; to read {those}, name {those}.")
+
+
 def _not_applied(files: Sequence[FactFile], count: int, models: Sequence[str], db: str | None) -> str:
     """Says that the new answers of lists of edits are not used, and the command that uses those of the first."""
     fields = {field: None for file in files[:1] for fact in file.facts if fact.edit for field in fact.edit.answers}
     words = ["kndb", "edit", "optimize", "--model", models[0] if len(models) == 1 else "NAME"]
     words += ["--facts", files[0].source]
     words += ["--new-answers", next(iter(fields))] if len(fields) > 1 else []
+    words += ["--skip-unusable"] if files[0].rejected else []
     words += ["--db", db] if db else []
     chosen = (
         f"; {' and '.join(fields)} hold different ones, of which --new-answers names one" if len(fields) > 1 else ""
     )
     facts = "1 fact" if count == 1 else f"{count} facts"
+    others = len(files) - 1
+    further = f", and likewise for {'1 more file' if others == 1 else f'{others} more files'}," if others else ""
     return (
-        f"New answers of {facts} were not applied{chosen}. Once the facts are attributed, plan edits with: "
+        f"New answers of {facts} were not applied{chosen}. Once the facts are attributed, plan edits{further} with: "
         f"{shlex.join(words)}"
     )

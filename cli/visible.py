@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kndb.records.harmless import OBEYED, harmless
 
-__all__ = ["harmless", "harmless_json", "visible"]
+__all__ = ["harmless", "harmless_json", "shown_exactly", "visible"]
 
 
 def visible(text: str) -> str:

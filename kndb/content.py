@@ -116,17 +116,24 @@ def stream(path: Path) -> io.BufferedReader:
     return io.BufferedReader(_Stream(_parts(path, _whole_budget(), held=False)), _CHUNK)
 
 
-def require_seekable(path: Path) -> None:
+def is_pipe(path: Path) -> bool:
+    """Whether an existing path is a pipe, which can be read only once."""
+    return stat.S_ISFIFO(path.stat().st_mode)
+
+
+def require_seekable(path: Path, *, named: bool = True) -> None:
     """Refuses a pipe, whose beginning would be gone once its format is known.
+
+    Args:
+        path: an existing path.
+        named: whether the user could name the format instead.
 
     Raises:
         InputError: if the path is one.
     """
-    if stat.S_ISFIFO(path.stat().st_mode):
-        raise InputError(
-            f"{path}: this is a pipe, which can be read only once; name what comes with "
-            f"{option('input_format', 'jsonl')}, or save it to a file"
-        )
+    if is_pipe(path):
+        instead = f"name what comes with {option('input_format', 'jsonl')}, or save" if named else "save"
+        raise InputError(f"{path}: this is a pipe, which can be read only once; {instead} it to a file")
 
 
 class _Stream(io.RawIOBase):

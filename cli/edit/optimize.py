@@ -27,6 +27,7 @@ from ..output import OutputFormat, Tick, note, progress_bar
 from .planning import (
     FactOption,
     FlipsOption,
+    MostBytesOption,
     NeuronsOption,
     NewAnswersOption,
     PreviewOption,
@@ -68,6 +69,7 @@ def optimize(
     facts: TargetsOption = None,
     new_answers: NewAnswersOption = None,
     skip_unusable: SkipOption = False,
+    most_bytes: MostBytesOption = None,
     together: Annotated[
         bool,
         typer.Option(
@@ -189,7 +191,7 @@ def optimize(
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers)
+    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers, most_bytes)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     own = {"max_share": max_share, "neurons": neurons}
     of_together = {
@@ -225,6 +227,7 @@ def optimize(
                 parse_layers(layers),
                 new_answers=new_answers,
                 skip_unusable=skip_unusable,
+                most_bytes=most_bytes,
                 steps_file=steps_file,
             ),
             refinement,
@@ -267,6 +270,7 @@ def optimize(
                 plan,
                 new_answers=new_answers,
                 skip_unusable=skip_unusable,
+                most_bytes=most_bytes,
                 preview=preview,
                 output=output,
                 db=db,

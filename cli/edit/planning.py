@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kndb.database import Database
     from kndb.database.edits.batch import Unusable
     from kndb.database.edits.draft import Draft
+    from kndb.database.edits.targets import Targets
     from kndb.database.models import ModelVersion
 
 FactOption = Annotated[
@@ -42,8 +43,8 @@ TargetsOption = Annotated[
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="Plan an edit for each fact of this file: a .csv or .jsonl file with `to`, and `fact` or `relation` and "
-        "`subject`; or a .json file of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
+        help="Plan an edit for each fact of this file: a table or JSON lines with `to`, and `fact` or `relation` and "
+        "`subject`; or a list of edits of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
         show_default=False,
     ),
 ]
@@ -70,6 +71,15 @@ SkipOption = Annotated[
     typer.Option(
         "--skip-unusable",
         help="With --facts, skip records that can't be used, and facts for which no edit can be planned.",
+    ),
+]
+MostBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--most-bytes",
+        metavar="N",
+        help="With --facts, refuse a file with more bytes of unpacked text than this. Default: 1 GiB.",
+        show_default=False,
     ),
 ]
 PreviewOption = Annotated[
@@ -121,6 +131,7 @@ def require_one_way(
     skip_unusable: bool,
     part: str | None,
     new_answers: str | None = None,
+    most_bytes: int | None = None,
 ) -> tuple[int, str] | Path:
     """The fact and its new answer, or the file that has many.
 
@@ -134,6 +145,8 @@ def require_one_way(
             raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
         if new_answers is not None:
             raise UsageError("--new-answers needs --facts: it names a field of the file")
+        if most_bytes is not None:
+            raise UsageError("--most-bytes needs --facts: it is for the file")
         return fact, to
     if fact is not None or to is not None:
         raise UsageError("--facts goes without --fact and --to; give the file, or these two")
@@ -210,6 +223,7 @@ def plan_file(
     *,
     new_answers: str | None,
     skip_unusable: bool,
+    most_bytes: int | None,
     preview: bool,
     output: OutputFormat,
     db: str | None = None,
@@ -223,12 +237,12 @@ def plan_file(
         plan: plans that a fact gets an answer, on the weights in memory.
         new_answers: the field of the file with the new answers, if it has several that may be meant.
         skip_unusable: pass over facts for which no edit can be planned.
+        most_bytes: a file with more of unpacked text is refused; None takes the usual limit.
         preview: store nothing.
         output: how to print.
         db: the --db that was given.
     """
-    targets = database.edits.targets(facts, new_answers=new_answers, skip_unusable=skip_unusable)
-    note_left_out(targets.left_out)
+    targets = read_targets(database, facts, new_answers, skip_unusable=skip_unusable, most_bytes=most_bytes)
     with progress_bar("Planning", "facts") as tick:
         batch = database.edits.draft_batch(
             model,
@@ -256,12 +270,23 @@ def plan_file(
     _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
 
 
-def note_left_out(records: Sequence[str]) -> None:
-    """Says which records of a file were passed over."""
-    for text in records[:_NAMED]:
+def read_targets(
+    database: Database, facts: Path, new_answers: str | None, *, skip_unusable: bool, most_bytes: int | None
+) -> Targets:
+    """The facts of a file with their new answers; says which records were passed over."""
+    from kndb.database.facts import MOST_BYTES
+
+    targets = database.edits.targets(
+        facts,
+        new_answers=new_answers,
+        skip_unusable=skip_unusable,
+        most_bytes=MOST_BYTES if most_bytes is None else most_bytes,
+    )
+    for text in targets.left_out[:_NAMED]:
         note(f"Passed over {text}")
-    if records[_NAMED:]:
-        note(f"Passed over {len(records) - _NAMED} more records.")
+    if targets.left_out[_NAMED:]:
+        note(f"Passed over {len(targets.left_out) - _NAMED} more records.")
+    return targets
 
 
 def note_unusable(facts: Sequence[Unusable]) -> None:

@@ -16,7 +16,7 @@ from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
 from ..answering import warn
 from ..options import computing, open_existing
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
-from .planning import note_left_out, note_unusable, print_planned
+from .planning import note_unusable, print_planned, read_targets
 from .reports import report_rows, warnings
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class JointPlan:
         facts: the file of facts and new answers; `new_answers`: its field of them, if it has several.
         settings: how; `keep`: how many other facts are kept; `layers`: which layers, if they were named.
         skip_unusable: pass over records and facts that can't be used.
+        most_bytes: a larger file is refused; None takes the default.
         steps_file: keeps the steps.
     """
 
@@ -129,6 +130,7 @@ class JointPlan:
     layers: tuple[int, ...]
     new_answers: str | None
     skip_unusable: bool
+    most_bytes: int | None
     steps_file: Path | None
 
 
@@ -193,8 +195,13 @@ def plan_together(
 ) -> None:
     """Plans, and stores and prints the edit; or prints what it would do to each fact, and stores nothing."""
     with open_existing(db) as database, computing(threads):
-        targets = database.edits.targets(plan.facts, new_answers=plan.new_answers, skip_unusable=plan.skip_unusable)
-        note_left_out(targets.left_out)
+        targets = read_targets(
+            database,
+            plan.facts,
+            plan.new_answers,
+            skip_unusable=plan.skip_unusable,
+            most_bytes=plan.most_bytes,
+        )
         draft = _draft(database, plan, targets, refinement, method)
         note_unusable(draft.unusable)
         _note_outcome(draft.content.recipe)

@@ -16,6 +16,7 @@ from ..output import OutputFormat
 from .planning import (
     FactOption,
     FlipsOption,
+    MostBytesOption,
     NeuronsOption,
     NewAnswersOption,
     PreviewOption,
@@ -41,6 +42,7 @@ def update(
     facts: TargetsOption = None,
     new_answers: NewAnswersOption = None,
     skip_unusable: SkipOption = False,
+    most_bytes: MostBytesOption = None,
     rule: Annotated[
         str,
         typer.Option(
@@ -92,7 +94,7 @@ def update(
 
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers)
+    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers, most_bytes)
     settings = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
     check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
     said: set[str] = set()
@@ -110,6 +112,7 @@ def update(
                 plan,
                 new_answers=new_answers,
                 skip_unusable=skip_unusable,
+                most_bytes=most_bytes,
                 preview=preview,
                 output=output,
                 db=db,

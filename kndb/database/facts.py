@@ -11,6 +11,7 @@ from ..errors import InputError, UsageError
 from ..exchange.description import described_kind, require_exact
 from ..facts import MOST_BYTES as MOST_BYTES
 from ..facts import at_most, read
+from ..facts import passed_over as passed_over
 from ..records.display import Rows
 from ..records.facts import Fact, FactFile, IngestReport, Relation
 from ..store import evaluation_prompts

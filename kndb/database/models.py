@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ..models.network import Network
     from ..models.prompting import Encoder
 
+_MOST_QUOTED = 200
+"""Letters of a typed text that a message repeats."""
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -266,7 +269,7 @@ class ModelCommands:
         found = fed_tokens(encoder, question_text(text, encoder.blank, example), answer)
         if isinstance(found, Skipped):
             asked = "" if answer is None else f" for {answer!r}"
-            raise UsageError(f"{text!r} can't be asked{asked}: {SKIP_REASONS[found.reason]}")
+            raise UsageError(f"{_shown(text)} can't be asked{asked}: {SKIP_REASONS[found.reason]}")
         return Rows(found, FedToken)
 
     def ask(
@@ -308,7 +311,7 @@ class ModelCommands:
         question = question_text(text, loaded.adapter.blank, example)
         encoded = loaded.encoder.encode(0, question, None)
         if isinstance(encoded, Skipped):
-            raise UsageError(f"{text!r} can't be asked: {SKIP_REASONS[encoded.reason]}")
+            raise UsageError(f"{_shown(text)} can't be asked: {SKIP_REASONS[encoded.reason]}")
         network = loaded.moved(chosen, torch.float32)
         ((_, log_probabilities),) = batched_log_probabilities(network, [encoded])
         answers = most_probable(log_probabilities[0].exp(), loaded.encoder.texts, top, sum_alike=sum_alike)
@@ -414,4 +417,9 @@ def question_text(text: str, blank: Blank, example: str) -> str:
         return question
     if blanks == 0 and blank is Kinds.CUT and text.strip():
         return with_blank_at_end(question)
-    raise UsageError(f"{text!r} has {blanks} blanks; there must be one, as in: {example}")
+    raise UsageError(f"{_shown(text)} has {blanks} blanks; there must be one, as in: {example}")
+
+
+def _shown(text: str) -> str:
+    """A text as a message quotes it: its beginning, if it is long."""
+    return repr(text) if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]!r}…"

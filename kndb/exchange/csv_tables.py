@@ -26,14 +26,14 @@ def write(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> int:
     return count
 
 
-def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
+def read(path: Path, columns: Sequence[Column], delimiter: str = ",") -> Iterator[tuple[int, Row]]:
     """Yields a table's rows with the lines on which they begin.
 
     Raises:
         InputError: if the file lacks one of the columns, or a cell is not what its column holds.
     """
     header: list[str] | None = None
-    for line, cells in csv_records(path):
+    for line, cells in csv_records(path, delimiter):
         if header is None:
             header = cells
             missing = [column.name for column in columns if column.name not in header and not column.optional]

@@ -61,8 +61,12 @@ class RowLines:
         self._size = 0
 
 
-def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Yields the records of a CSV file, blank lines left out, each with the line on which it begins.
+
+    Args:
+        path: the file, gzipped or not.
+        delimiter: what separates its cells.
 
     Raises:
         InputError: if the file can't be read, or is no CSV.
@@ -71,7 +75,7 @@ def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with opened(path) as text:
             lines = RowLines(path, text)
-            reader = csv.reader(iter(lines), strict=True)
+            reader = csv.reader(iter(lines), strict=True, delimiter=delimiter)
             line = 1
             try:
                 for cells in reader:
@@ -80,9 +84,10 @@ def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
                         yield line, cells
                     line = reader.line_num + 1
             except csv.Error as error:
+                separator = "commas" if delimiter == "," else repr(delimiter)
                 raise InputError(
-                    f"{path}:{line}: not valid CSV ({error}): fields are separated by commas, and quoted with double "
-                    "quotes"
+                    f"{path}:{line}: not valid CSV ({error}): fields are separated by {separator}, and quoted with "
+                    "double quotes"
                 ) from error
     finally:
         csv.field_size_limit(limit)

@@ -1,4 +1,4 @@
-"""Lists of new answers: which fact is to get which answer, as JSON lines or CSV.
+"""Lists of new answers: which fact is to get which answer, as JSON lines or a table.
 
 Each row has `to`, the new answer, and either `fact`, a fact's number, or `relation` and `subject`. Other columns are
 passed over. A row may have all of them: then they have to name the same fact.
@@ -43,28 +43,29 @@ class NamedTarget:
     to: str
 
 
-def read(path: Path) -> list[NamedTarget]:
+def read(path: Path, delimiter: str | None) -> list[NamedTarget]:
     """Reads a list of new answers.
 
     Args:
-        path: a file whose name ends in .jsonl or .csv, in UTF-8, gzipped or not.
+        path: a file in UTF-8, gzipped or not.
+        delimiter: what separates the cells of its table; None if it is JSON lines.
 
     Raises:
         InputError: if the file can't be read, is empty, or a row does not name a fact and an answer.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
-        raise InputError(f"{path}: the file's name must end in .csv or .jsonl")
-    rows = jsonl_tables.read(path, COLUMNS) if suffix == ".jsonl" else csv_tables.read(path, _columns_of(path))
+    if delimiter is None:
+        rows = jsonl_tables.read(path, COLUMNS)
+    else:
+        rows = csv_tables.read(path, _columns_of(path, delimiter), delimiter)
     targets = [_target(path, line, row) for line, row in rows]
     if not targets:
         raise InputError(f"{path}: there is no row in it; each must have {_COLUMNS_NEEDED}")
     return targets
 
 
-def _columns_of(path: Path) -> Sequence[Column]:
-    """Those of the columns that a CSV file's header names."""
-    header: Sequence[str] = next(iter(csv_records(path)), (1, []))[1]
+def _columns_of(path: Path, delimiter: str) -> Sequence[Column]:
+    """Those of the columns that a table's header names."""
+    header: Sequence[str] = next(iter(csv_records(path, delimiter)), (1, []))[1]
     return [column for column in COLUMNS if column.name in header]
 
 

@@ -17,6 +17,6 @@ from ..content import MOST_BYTES, at_most
 from ..sentences import blank_is_last
 from .own import read_records
 from .prompts import fill
-from .reading import FORMATS, choose, read
+from .reading import FORMATS, choose, passed_over, read
 
-__all__ = ["FORMATS", "MOST_BYTES", "at_most", "blank_is_last", "choose", "fill", "read", "read_records"]
+__all__ = ["FORMATS", "MOST_BYTES", "at_most", "blank_is_last", "choose", "fill", "passed_over", "read", "read_records"]

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..content import is_pipe
 from ..errors import InputError, RejectedLine
 from ..records.facts import FactFile, FactRecord, TemplateRecord
 from .checks import RecordError, kind
-from .lines import Line, read_document, read_lines
+from .lines import Line, head_objects, read_document, read_head, read_lines
 
 _MOST_REJECTED = 100_000
 """Each keeps its reason in memory; a list has errors in it, and not as many as this."""
@@ -101,6 +102,26 @@ def objects(path: Path, collector: Collector) -> Iterator[tuple[int, dict[str, o
                 collector.reject(path, line.number, str(error))
             else:
                 yield line.number, record
+
+
+def cases(path: Path, expected: str, collector: Collector) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yields the objects of a data set that is one JSON list, or a copy of it as JSON lines, as hubs keep them.
+
+    A pipe is read as a list: its beginning can't be looked at first.
+
+    Args:
+        path: the file.
+        expected: what the list should be, for the message.
+        collector: where items and lines that are no objects are noted as rejected.
+
+    Yields:
+        The item's 1-based number, or the line's; and the object.
+
+    Raises:
+        InputError: if the file is neither.
+    """
+    as_lines = not is_pipe(path) and read_head(path).lstrip().startswith("{") and any(head_objects(path))
+    yield from objects(path, collector) if as_lines else items(path, expected, collector)
 
 
 def items(path: Path, expected: str, collector: Collector) -> Iterator[tuple[int, dict[str, object]]]:

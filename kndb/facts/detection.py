@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ..advice import call
 from ..errors import InputError
-from .delimiters import headers
+from .delimiters import headers, sniff
 from .folders import JSON_LINES, TABLES, list_files, names, subfolders, suffix
 from .formats import Shape
 from .lines import head_objects, read_head
-from .registry import FORMATS
+from .registry import BY_NAME, FORMATS
 
 
 def detect(path: Path) -> str:
@@ -31,14 +31,59 @@ def detect(path: Path) -> str:
     return _detect_folder(path) if path.is_dir() else _detect_file(path)
 
 
+def holds_new_answers(path: Path) -> bool:
+    """Tells whether a file is an own list of new answers for facts of a store, or at least no other list.
+
+    Args:
+        path: an existing file.
+
+    Returns:
+        True where the first records have the fields of such a list; and, where the file's name is that of an own list,
+        also where nothing published has such records: its reader then says what is wrong with them.
+
+    Raises:
+        InputError: if the file can't be read.
+    """
+    head = read_head(path)
+    if head.lstrip()[:1] in ("{", "["):
+        item = _first_item(head) if head.lstrip().startswith("[") else None
+        if any(_has_targets(record) for record in ([item] if item else head_objects(path))):
+            return True
+    elif any(_has_targets(columns) for _, columns in headers(_first_line(head))):
+        return True
+    if suffix(path) not in (*JSON_LINES, *TABLES):
+        return False
+    try:
+        return BY_NAME[detect(path)].own
+    except InputError:
+        return True
+
+
+def table_delimiter(path: Path, columns: Collection[str]) -> str | None:
+    """Tells what separates the cells of an own list.
+
+    Args:
+        path: an existing file.
+        columns: names that its header may have.
+
+    Returns:
+        The delimiter; None if it is JSON lines.
+    """
+    head = read_head(path)
+    if suffix(path) not in TABLES and (suffix(path) in JSON_LINES or head.lstrip()[:1] in ("{", "[")):
+        return None
+    return sniff(_first_line(head), columns)
+
+
 def _detect_folder(folder: Path) -> str:
     direct = list_files(folder, (*JSON_LINES, *TABLES))
     here = [one for one in FORMATS if one.is_here(folder)]
     if direct and not any(all(one.is_part(path) for path in direct) for one in here):
         return "auto"
     if len(here) > 1:
-        found = " and ".join(one.name for one in here)
-        raise InputError(f"{folder}: {found} are both in this folder; give the folder of one of them")
+        first, last = ", ".join(one.name for one in here[:-1]), here[-1].name
+        count = "both" if len(here) == 2 else "all"
+        raise InputError(f"{folder}: {first} and {last} are {count} in this folder; give the folder of one of them")
     if not here:
         raise _failed(folder, _seen_in(folder))
     return here[0].name
@@ -76,8 +121,7 @@ def _detect_document(path: Path, head: str) -> str:
 
 
 def _detect_table(path: Path, head: str) -> str | None:
-    first = next((line for line in head.split("\n") if line.strip()), "")
-    columns = [dict.fromkeys(names) for _, names in headers(first)]
+    columns = [dict.fromkeys(names) for _, names in headers(_first_line(head))]
     for one in columns:
         _require_no_targets(path, one)
     return next((name for one in columns if (name := _format_of(Shape.TABLE, one)) is not None), None)
@@ -99,11 +143,20 @@ def _detect_lines(path: Path) -> str:
 
 def _require_no_targets(path: Path, fields: Collection[str]) -> None:
     """Refuses an own list of new answers: facts that are in a store already, and what edits are to make of them."""
-    if "to" in fields and "object" not in fields and ("fact" in fields or {"relation", "subject"} <= set(fields)):
+    if _has_targets(fields):
         raise InputError(
             f"{path}: this is a list of new answers for facts that are in a database, and no list of facts; plan edits "
             f"with: {call('edits.targets', path=path)}"
         )
+
+
+def _has_targets(fields: Collection[str]) -> bool:
+    """Whether a record's fields are those of an own list of new answers."""
+    return "to" in fields and "object" not in fields and ("fact" in fields or {"relation", "subject"} <= set(fields))
+
+
+def _first_line(head: str) -> str:
+    return next((line for line in head.split("\n") if line.strip()), "")
 
 
 def _format_of(shape: Shape, record: Mapping[str, object]) -> str | None:

@@ -73,7 +73,7 @@ def _add(name: str, record: Record, number: int, collector: Collector) -> None:
 def _grouped(record: Record, new: str) -> Iterator[EvaluationPrompt]:
     """The prompts of `portability` and `locality`: lists of prompts with answers, by the name of their axis."""
     for field, kind in _GROUPS:
-        if record.get(field) is None:
+        if record.get(field) in (None, []):
             continue
         for axis, value in checks.an_object(record[field], field).items():
             under = new if kind == PORTABILITY or axis == _OF_THE_EDIT else None

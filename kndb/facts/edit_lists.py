@@ -1,4 +1,4 @@
-"""What lists of edits have in common: a JSON list of cases, prompts without blanks, and relations that are not named.
+"""What lists of edits have in common: a list of cases, prompts without blanks, and relations that are not named.
 
 A prompt of such a list ends where its answer begins, or is a question: its blank, `[Y]`, goes to its end.
 
@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
 from ..records.facts import BLANK, SUBJECT_SLOT, EvaluationPrompt, FactFile
 from . import checks
-from .checks import Record, RecordError
-from .collector import Collector
-from .lines import read_document
+from .checks import Record
+from .collector import Collector, cases
 from .prompts import fill
 
 HOLE = "{}"
@@ -42,7 +40,7 @@ class Wording:
 
 
 def read_cases(path: Path, expected: str, add: Callable[[Record, int, Collector], None]) -> FactFile:
-    """Reads a file that is one JSON list of cases.
+    """Reads a file of cases: one JSON list, or JSON lines.
 
     Args:
         path: the file.
@@ -50,19 +48,14 @@ def read_cases(path: Path, expected: str, add: Callable[[Record, int, Collector]
         add: adds what a case holds; it is given the case, its number from 1, and where it goes.
 
     Returns:
-        The facts and templates; the line of a rejected case is its number.
+        The facts and templates; the line of a rejected case is its number in the list, or its line.
 
     Raises:
-        InputError: if the file is no JSON list.
+        InputError: if the file is neither.
     """
-    cases = read_document(path, expected)
-    if not isinstance(cases, list):
-        raise InputError(f"{path}: it must be {expected} (got {checks.kind(cases)})")
     collector = Collector(path)
-    for number, case in enumerate(cases, 1):
+    for number, case in cases(path, expected, collector):
         with collector.rejecting(path, number):
-            if not isinstance(case, dict):
-                raise RecordError(f"each record must be an object (got {checks.kind(case)})")
             add(case, number, collector)
     return collector.finish()
 

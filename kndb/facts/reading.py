@@ -55,6 +55,21 @@ def read(
     return choose(path, _read_format(path, input_format, languages), relations, skip_invalid)
 
 
+def passed_over(path: Path, input_format: str = "auto") -> list[Path]:
+    """Names the .json files directly in a folder of own lists: `read` passes over these.
+
+    Args:
+        path: what `read` was given.
+        input_format: likewise.
+
+    Raises:
+        InputError: if no format fits the folder.
+    """
+    if not path.is_dir() or input_format != "auto" or detect(path) != "auto":
+        return []
+    return list_files(path, (".json",))
+
+
 def choose(
     path: Path, files: Sequence[FactFile], relations: Collection[str] = (), skip_invalid: bool = False
 ) -> list[FactFile]:

@@ -110,10 +110,15 @@ def require_template(folder: Path, sha256: str) -> ChatTemplate:
     """A checkpoint's chat template, which is to be the one that was registered.
 
     Raises:
-        ModelError: if there is none.
-        FingerprintError: if it is another one.
+        FingerprintError: if it is another one, or gone.
     """
-    found = find_template(folder)
+    try:
+        found = find_template(folder)
+    except ModelError as error:
+        raise FingerprintError(
+            f"{folder} no longer has the chat template that was registered ({sha256[:12]}): put it back, or register "
+            "the checkpoint as another model"
+        ) from error
     if found.sha256 != sha256:
         raise FingerprintError(
             f"{found.path} has another chat template than the one that was registered ({found.sha256[:12]}, not "
@@ -147,8 +152,8 @@ def frame_of(template: ChatTemplate, special: Mapping[str, str]) -> ChatFrame:
         text = up_to_answer
     if text.count(_TEXT) != 1:
         raise ModelError(
-            f"{template.path} can't wrap prompts: it writes the user's message {text.count(_TEXT)} times, and must "
-            f"write it once; leave {option('chat', True)} out"
+            f"{template.path} can't wrap prompts: it writes the user's message as it is {text.count(_TEXT)} times, "
+            f"and must write it once; leave {option('chat', True)} out"
         )
     start, _, middle = text.partition(_TEXT)
     return ChatFrame(start, middle)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import date
 from typing import Any
 
 SECONDS = 5
 MEMORY = 1 << 30
 MOST_LETTERS = 100_000
 MOST_REASON = 300
+DATE = date(2025, 1, 1)
+"""What templates write that can't do without today's date."""
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     except RecursionError:
         answer = {"error": "it is nested too deeply"}
     except Exception as error:  # Whatever a template makes of its variables.
-        answer = {"error": (str(error) or type(error).__name__)[:MOST_REASON]}
+        answer = {"error": (" ".join(str(error).split()) or type(error).__name__)[:MOST_REASON]}
     json.dump(answer, sys.stdout)
 
 
@@ -47,8 +50,22 @@ def _limit() -> None:
 
 
 def _rendered(template: str, variables: dict[str, Any]) -> str:
+    from jinja2.exceptions import UndefinedError
+
+    environment = _environment()
+    try:
+        return _written(environment, template, variables)
+    except UndefinedError as error:
+        if "strftime_now" not in str(error):
+            raise
+    # Some templates can't do without a date, and a prompt is to be the same on every day.
+    environment.globals["strftime_now"] = DATE.strftime
+    return _written(environment, template, variables)
+
+
+def _written(environment: Any, template: str, variables: dict[str, Any]) -> str:
     text = ""
-    for part in _environment().from_string(template).generate(**variables):
+    for part in environment.from_string(template).generate(**variables):
         text += part
         if len(text) > MOST_LETTERS:
             raise ValueError(f"it writes more than {MOST_LETTERS:,} letters")
@@ -56,7 +73,7 @@ def _rendered(template: str, variables: dict[str, Any]) -> str:
 
 
 def _environment() -> Any:
-    """What templates expect to find, as transformers offers it; but no clock: a prompt is the same on every day."""
+    """What templates expect to find, as transformers offers it; but no clock."""
     from jinja2.exceptions import TemplateError
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment

@@ -124,6 +124,11 @@ class FactRecord:
     evaluation: tuple[EvaluationPrompt, ...] = ()
     edit: RequestedEdit | None = None
 
+    @property
+    def name(self) -> tuple[str, str | None, str | None]:
+        """What names it: relation, subject and object; without a subject, relation and identifier."""
+        return self.relation, self.subject, self.external_id if self.subject is None else self.object
+
 
 @dataclass(frozen=True)
 class FactFile:

@@ -137,6 +137,7 @@ _BY_PLACE = {
     "model.layers": replace(_LAYER, least=1, most=MOST_LAYERS),
     "model.neurons": replace(_NEURON, least=1, most=MOST_NEURONS),
     "model.fingerprint": replace(_TEXT, form="fingerprint"),
+    "model.chat_template": _HASH,
     "refinement_relation.mean_size": replace(_NUMBER, least=0),
     "probe_fact.probability_before": _SHARE,
     "probe_fact.probability_after": _SHARE,

@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..advice import call
+from ..errors import StoreDamagedError
 from ..records.facts import EvaluationPrompt, FactRecord, NeededAnswer, NeededEdit
 
 _COLUMNS = "kind, axis, text, answers, new_object, needs"
@@ -93,13 +95,27 @@ def _json(value: object) -> str:
 
 
 def _record(kind: str, axis: str, text: str, answers: str, new_object: str | None, needs: str) -> EvaluationPrompt:
-    needed: dict[str, Any] = json.loads(needs)
-    return EvaluationPrompt(
-        kind=kind,
-        axis=axis,
-        text=text,
-        answers=tuple(json.loads(answers)),
-        new_object=new_object,
-        needs_edits=tuple(NeededEdit(*edit) for edit in needed.get("edits", ())),
-        needs_answers=tuple(NeededAnswer(prompt, tuple(right)) for prompt, right in needed.get("answers", ())),
-    )
+    try:
+        needed: dict[str, Any] = json.loads(needs)
+        found = EvaluationPrompt(
+            kind=kind,
+            axis=axis,
+            text=text,
+            answers=_texts(json.loads(answers)),
+            new_object=new_object,
+            needs_edits=tuple(NeededEdit(*_texts(edit)) for edit in needed.get("edits", ())),
+            needs_answers=tuple(NeededAnswer(asked, _texts(right)) for asked, right in needed.get("answers", ())),
+        )
+        _texts([kind, axis, text, *(() if new_object is None else (new_object,))])
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise StoreDamagedError(
+            f"the database is damaged: the evaluation prompt {text!r:.60} has answers, or needs, of another form than "
+            f"kndb writes; see: {call('maintenance.check')}, and restore a backup"
+        ) from None
+    return found
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise TypeError("no list of texts")
+    return tuple(values)

@@ -10,6 +10,7 @@ import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -19,6 +20,7 @@ from ..records.facts import SUBJECT_SLOT, Fact, Prompt, Relation
 from . import evaluation_prompts
 from .ingest import ingest
 from .numbers import there_are
+from .tables import FactRow, RelationRow
 
 __all__ = ["fact", "find_facts", "ingest", "named_relations", "prompts", "relations", "require_relations"]
 
@@ -28,6 +30,8 @@ _FACTS = """
            (SELECT count(*) FROM prompt WHERE prompt.fact_id = fact.id)
     FROM fact JOIN relation ON relation.id = fact.relation_id
 """
+_FACT_COLUMNS: list[Any] = [FactRow.id, RelationRow.key, FactRow.subject, FactRow.object, FactRow.external_id]
+"""Their types refuse what no fact can have; the number of prompts at the end has none."""
 _PROMPTS = """
     SELECT prompt.id, prompt.fact_id, prompt.text, fact.object, coalesce(template.held_out, 0) AS held_out,
         fact.subject, template.text AS template
@@ -81,8 +85,8 @@ def find_facts(
         if part is not None:
             conditions.append(f"instr(kndb_casefold(fact.{column}), :{column}) > 0")
             values[column] = part.casefold()
-    query = f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit"
-    rows = connection.execute(text(query), {**values, "limit": -1 if limit is None else limit})
+    query = text(f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit").columns(*_FACT_COLUMNS)
+    rows = connection.execute(query, {**values, "limit": -1 if limit is None else limit})
     return [Fact(*row) for row in rows]
 
 
@@ -101,7 +105,8 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
         if id.strip().isdecimal():
             raise UsageError(f"a fact's number must be a number, such as {int(id)} (got the text {id!r})")
         raise UsageError(f"{id!r} is not a fact's number; find it with: {call('facts.find', subject=id)}")
-    row = connection.exec_driver_sql(f"{_FACTS} WHERE fact.id = ?", (id,)).first()
+    query = text(f"{_FACTS} WHERE fact.id = :id").columns(*_FACT_COLUMNS)
+    row = connection.execute(query, {"id": id}).first()
     if row is None:
         known = there_are([row[0] for row in connection.exec_driver_sql("SELECT id FROM fact")], id)
         raise NotFoundError(f"no fact has the number {id}; {known}. List the facts with: {call('facts.find')}")

@@ -98,7 +98,8 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
     before = _counts(connection)
     relations: dict[str, int] = {}
     rejected: list[RejectedLine] = []
-    seen = new_answers = 0
+    edited: set[tuple[str, str | None, str | None]] = set()
+    seen = 0
     for file in files:
         relations |= _add_relations(connection, file)
         _add_templates(connection, file, relations)
@@ -107,7 +108,7 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
         evaluation_prompts.add(connection, file.facts, relations)
         rejected += file.rejected
         seen += len(file.facts)
-        new_answers += sum(record.edit is not None for record in file.facts)
+        edited |= {record.name for record in file.facts if record.edit is not None}
     ids = json.dumps(sorted(relations.values()))
     _require_few_prompts(connection, ids, most_prompts)
     connection.exec_driver_sql(_ADD_FILLED_PROMPTS, (ids,))
@@ -121,7 +122,7 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
         rejected=tuple(rejected),
         prompts_blank_last=int(connection.exec_driver_sql(_COUNT_BLANK_LAST, (ids, _CLOSING)).scalar_one()),
         evaluation_prompts_added=after["evaluation_prompt"] - before["evaluation_prompt"],
-        new_answers=new_answers,
+        new_answers=len(edited),
     )
 
 

@@ -53,8 +53,8 @@ def add_model(
                 f"{option('name')}"
             )
         values = {"source": source, "fingerprint": fingerprint, "family": family, "version": version}
-        values |= {"chat_template": chat_template}
-        connection.execute(update(ModelRow).where(ModelRow.id == existing.id).values(**values))
+        changed = update(ModelRow).where(ModelRow.id == existing.id)
+        connection.execute(changed.values(chat_template=chat_template, **values))
         return model(connection, name)
     if existing is not None:
         if existing.fingerprint != fingerprint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import shlex
@@ -69,6 +70,28 @@ def test_the_command_that_ingest_names_plans_the_edits(use_ready, kndb, kndb_jso
     assert f"Its evaluation prompts, which only `kndb edit eval` asks: {listed}." in shown.err
 
 
+def test_ingest_counts_facts_and_speaks_of_all_its_files(use_ready, kndb, write):
+    """Two cases of one fact are one; the command passes over what ingest did, and is that of the first file."""
+    use_ready()
+    first = write("first.json", [*CASES, CASES[0] | {"case_id": 1}, {"case_id": 2}])
+    said = kndb("ingest", first, write("second.json", CASES), write("third.json", ZSRE), "--skip-invalid").err
+    assert "New answers of 2 facts were not applied." in said
+    assert "Once the facts are attributed, plan edits, and likewise for 2 more files, with: kndb edit optimize" in said
+    said = kndb("ingest", first, "--skip-invalid").err
+    assert "New answers of 1 fact were not applied." in said
+    assert advised(said)[-1] == "--skip-unusable"
+    assert "Planned 1 edit" in kndb(*advised(said), "--steps", 1).err
+
+
+def test_lists_that_ingest_passes_over_are_named(use_ready, kndb, write, tmp_path):
+    use_ready()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/facts.csv").write_text("relation,subject,object\nP36,France,Paris\n", encoding="utf-8")
+    write("own/x.json", [{"relation": "P36", "subject": "Peru", "object": "Lima"}])
+    said = kndb("ingest", tmp_path / "own").err
+    assert f"Passed over in {tmp_path / 'own'}: x.json; to read it, name it." in said
+
+
 def test_of_zsre_ingest_names_both_fields(use_ready, kndb, write):
     use_ready()
     path = write("zsre.json", ZSRE)
@@ -100,6 +123,29 @@ def test_new_answers_are_no_facts(use_ready, kndb, tmp_path):
         refused = kndb("ingest", path, code=3)
         assert "this is a list of new answers for facts that are in a database, and no list of facts" in refused.err
         assert f"plan edits with: kndb edit optimize --model NAME --facts {path}" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("to.tsv", "relation\tsubject\tto\nP36\tFrance\tRome\n"),
+        ("to.txt", "relation;subject;to\nP36;France;Rome\n"),
+        ("to.txt", '{"relation": "P36", "subject": "France", "to": "Rome"}\n'),
+        ("to.ndjson", '{"relation": "P36", "subject": "France", "to": "Rome"}\n'),
+        ("to.jsonl.gz", '{"relation": "P36", "subject": "France", "to": "Rome"}\n'),
+        ("to.csv.gz", "relation,subject,to\nP36,France,Rome\n"),
+    ],
+)
+def test_new_answers_are_told_by_their_content(use_ready, kndb, tmp_path, name, text):
+    """So that what ingest advises of such a file works, whatever the file is called."""
+    use_ready()
+    path = tmp_path / name
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    refused = kndb("ingest", path, code=3)
+    assert f"plan edits with: kndb edit optimize --model NAME --facts {path}" in refused.err
+    planned = kndb("edit", "update", "--model", "tiny", "--facts", path, "--max-share", 1)
+    assert "Planned 1 edit; not applied." in planned.err
 
 
 def test_a_field_needs_a_file(use_ready, kndb):

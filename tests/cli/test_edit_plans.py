@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 
 import pytest
@@ -90,6 +91,8 @@ def test_a_file_of_new_answers(use_ready, kndb, kndb_json, tmp_path):
         (("optimize", "--fact", 1), "--fact and --to are both required"),
         (("update", "--fact", 1, "--to", "Rome", "--facts", "a.csv"), "--facts goes without --fact and --to"),
         (("update", "--fact", 1, "--to", "Rome", "--skip-unusable"), "--skip-unusable needs --facts"),
+        (("optimize", "--fact", 1, "--to", "Rome", "--most-bytes", 9), "--most-bytes needs --facts"),
+        (("update", "--facts", "a.csv", "--most-bytes", 0), "--most-bytes must be at least 1 (got 0)"),
         (("update", "--facts", "a.csv", "--preview", "--part", "answers"), "a file (--facts) has no parts"),
     ],
 )
@@ -97,6 +100,21 @@ def test_one_fact_or_a_file(use_ready, kndb, arguments, message):
     use_ready()
     name, *rest = arguments
     assert message in kndb("edit", name, "--model", "tiny", *rest, code=2).err
+
+
+def test_a_large_file_or_a_pipe_of_new_answers(use_ready, kndb, tmp_path):
+    use_ready()
+    words = ("edit", "update", "--model", "tiny", "--max-share", 1, "--preview", "--facts")
+    path = tmp_path / "answers.csv"
+    path.write_text("relation,subject,to\nP36,France,Oslo\n", encoding="utf-8")
+    refused = kndb(*words, path, "--most-bytes", 20, code=3)
+    assert refused.err.strip().endswith("or allow more with --most-bytes 80 (about ten times as much memory is needed)")
+    assert "A preview of 1 edits" in kndb(*words, path, "--most-bytes", 80).err
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    said = kndb(*words, pipe, code=3).err
+    assert "this is a pipe, which can be read only once; save it to a file" in said
+    assert "--input-format" not in said
 
 
 def test_a_cascade_is_of_one_edit(use_ready, kndb):

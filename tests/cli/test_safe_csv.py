@@ -111,3 +111,6 @@ def test_results_for_spreadsheets_are_not_imported(rich_store, tmp_path):
 def test_it_is_refused_where_no_csv_is_written(kndb, hostile):
     assert "--safe-csv is of CSV" in kndb("query", "facts", "--safe-csv", code=2).err
     assert "--safe-csv is of CSV" in kndb("query", "facts", "--safe-csv", "--format", "json", code=2).err
+    # In edits, --to is no file.
+    update = ("edit", "update", "--model", "lab-bert", "--fact", 1, "--to", "Rome", "--safe-csv")
+    assert "--safe-csv is of CSV" in kndb(*update, code=2).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -53,13 +54,17 @@ def test_facts_of_counterfact_are_found_by_what_they_are(database, write):
 
 
 @pytest.mark.parametrize("family", ["bert"])
-def test_a_case_that_comes_twice_counts_once_and_two_answers_are_refused(database, write):
+def test_a_case_that_comes_twice_counts_once_and_of_two_answers_the_first_may_be_taken(database, write):
     twice = write("cf.json", [*COUNTERFACT, case(2, "France", "Paris", "Tokyo")])
     assert [target.place for target in database.edits.targets(twice)] == ["cf.json:1", "cf.json:2"]
     both = write("cf.json", [*COUNTERFACT, case(2, "France", "Paris", "Lima")])
-    targets = database.edits.targets(both)
-    with pytest.raises(UsageError, match=r"is named twice \(cf.json:1 and cf.json:3\); name each fact once"):
-        database.edits.draft_batch("tiny", targets, lambda *_: None)
+    further = r"cf\.json:3: cf\.json:1 gives fact \d+ another answer \('Tokyo', here 'Lima'\)"
+    with pytest.raises(UsageError, match=further + r"\. To take the first of each, give skip_unusable=True"):
+        database.edits.targets(both)
+    targets = database.edits.targets(both, skip_unusable=True)
+    assert [target.to for target in targets] == ["Tokyo", "Oslo"]
+    assert len(targets.left_out) == 1
+    assert re.fullmatch(further, targets.left_out[0])
 
 
 @pytest.mark.parametrize("family", ["bert"])
@@ -114,6 +119,21 @@ def test_a_list_of_facts_has_no_new_answers(database, write, small_facts, tmp_pa
         database.edits.targets(own, new_answers="alt")
     with pytest.raises(InputError, match=r"this is a list of new answers .* db\.edits\.targets\(path="):
         database.facts.ingest([own])
+
+
+@pytest.mark.parametrize("family", ["bert"])
+def test_copies_under_other_names_and_as_json_lines_are_read_alike(database, write, tmp_path):
+    expected = [(target.fact, target.to) for target in database.edits.targets(ingested(database, write))]
+    lines = tmp_path / "cf_lines.jsonl"
+    lines.write_text("".join(json.dumps(record) + "\n" for record in COUNTERFACT), encoding="utf-8")
+    for path in (lines, write("cf_list.jsonl", COUNTERFACT)):
+        assert [(target.fact, target.to) for target in database.edits.targets(path)] == expected
+
+
+def ingested(database, write):
+    path = write("cf.json", COUNTERFACT)
+    database.facts.ingest([path])
+    return path
 
 
 def test_an_edit_of_each_fact_is_planned_from_the_list(database, write):

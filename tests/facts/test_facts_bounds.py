@@ -324,7 +324,7 @@ def test_a_20_gb_file_to_import_is_refused_at_once(tmp_path, capsys, words):
     assert exit_code(arguments) == 3
     assert capsys.readouterr().err.strip() == (
         f"Error: {path}: it holds more than 1,073,741,824 bytes of text, the most that is read at a time; read it in "
-        "parts, or allow more with --most-bytes 4294967296"
+        "parts, or allow more with --most-bytes 34359738368"
     )
     assert exit_code([*arguments, "--most-bytes", "0"]) == 2
 

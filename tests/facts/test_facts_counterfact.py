@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 
@@ -114,7 +115,7 @@ BAD = [
     (variant("generation_prompts", ["a [X]"]), "the generation_prompts 'a [X]' has [X] in it"),
     (variant("paraphrase_prompts", [3]), "'paraphrase_prompts' must be text (got a number)"),
     (variant("paraphrase_prompts", ["a [Y]"]), "the paraphrase_prompts 'a [Y]' has [Y] in it"),
-    ("text", "each record must be an object (got text)"),
+    ("text", "each item must be an object (got text)"),
 ]
 
 
@@ -129,7 +130,17 @@ def test_a_bad_record_is_rejected_by_its_number(write_json, bad, reason):
     assert [line.line for line in file.rejected] == [2]
 
 
-def test_counterfact_as_json_lines_is_refused(write):
-    path = write("counterfact.jsonl", [RECORD, RECORD])
-    with pytest.raises(InputError, match=r":2: not valid JSON .*: the file must be a JSON list of CounterFact records"):
+def test_counterfact_as_json_lines_is_read_as_the_list_is(write, write_json):
+    (lines,) = facts.read(write("counterfact.jsonl", [RECORD, RECORD]))
+    (whole,) = facts.read(write_json("counterfact.json", [RECORD, RECORD]))
+    assert (lines.facts, lines.templates) == (whole.facts, whole.templates)
+    path = write("bad.jsonl", [RECORD, {"case_id": 3}])
+    with pytest.raises(InputError, match=r"bad\.jsonl:2: the field 'requested_rewrite' is missing"):
         facts.read(path)
+
+
+def test_an_object_over_several_lines_is_no_list(tmp_path):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(RECORD, indent=1), encoding="utf-8")
+    with pytest.raises(InputError, match=r"must be a JSON list of CounterFact records .* \(got an object\)"):
+        facts.read(path, "counterfact")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -423,6 +425,12 @@ def damaged(record, data):
     return data.draw(ANYTHING)
 
 
+def test_empty_groups_of_knowedit_are_none(write_json):
+    (empty,) = read(write_json, variant(KNOWEDIT, portability=[], locality=[]), "knowedit").facts
+    (without,) = read(write_json, variant(KNOWEDIT, portability=None, locality=None), "knowedit").facts
+    assert empty == without
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
 def test_whatever_stands_in_a_record_is_read_or_rejected(name, data):
@@ -440,6 +448,17 @@ def test_whatever_stands_in_a_record_is_read_or_rejected(name, data):
 
 
 @pytest.mark.parametrize("record", SAMPLES.values(), ids=SAMPLES)
-def test_as_json_lines_they_are_named_and_refused(write, record):
-    with pytest.raises(InputError, match=r"must be a JSON list of"):
-        facts.read(write("list.jsonl", [record, record]))
+def test_as_json_lines_they_are_read_as_the_list_is(write, write_json, record):
+    (lines,) = facts.read(write("list.jsonl", [record, record]))
+    (whole,) = facts.read(write_json("list.json", [record, record]))
+    assert (lines.facts, lines.templates, lines.rejected) == (whole.facts, whole.templates, whole.rejected)
+
+
+def test_through_a_pipe_a_list_is_read_in_the_format_that_is_named(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(json.dumps([ZSRE]),))
+    writer.start()
+    (file,) = facts.read(path, "zsre")
+    writer.join()
+    assert len(file.facts) == 1

@@ -108,6 +108,24 @@ def test_folder_with_lama_and_pararel_below(write, tmp_path):
         facts.read(tmp_path)
 
 
+def test_folder_with_three_data_sets_below(write, tmp_path):
+    write("TREx/P36.jsonl", [{"predicate_id": "P36", "sub_label": "Peru", "obj_label": "Lima", "uuid": "u"}])
+    write("p/graphs_json/P36.jsonl", [{"pattern": "[X]: [Y]", "lemma": "x"}])
+    write("BEAR/metadata_relations.json", "{}")
+    write("BEAR/P36.jsonl", [{"sub_label": "Peru"}])
+    with pytest.raises(InputError, match="lama, bear and pararel are all in this folder; give the folder of one of"):
+        facts.read(tmp_path)
+
+
+def test_json_files_beside_own_lists_are_named(write, tmp_path):
+    write("facts.jsonl", LINES)
+    assert facts.passed_over(tmp_path) == []
+    path = write("more.json", "[]")
+    write("below/other.json", "[]")
+    assert facts.passed_over(tmp_path) == [path]
+    assert facts.passed_over(path) == facts.passed_over(tmp_path, "jsonl") == []
+
+
 def test_own_lists_are_not_hidden_by_a_data_set_below(write, tmp_path):
     write(
         "TREx/P36.jsonl",

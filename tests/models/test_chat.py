@@ -143,9 +143,9 @@ def test_entries_that_are_no_template(checkpoint, value):
         ("{{ cycler.__init__.__globals__.os.system('true') }}", "can't wrap prompts: "),
         ("{{ messages.append(1) }}", "can't wrap prompts: "),
         ("{% include '/etc/passwd' %}", "can't wrap prompts: "),
-        ("{{ strftime_now('%Y') }}{{ messages[0].content }}", "'strftime_now' is undefined"),
-        ("hello", "writes the user's message 0 times"),
-        ("{{ messages[0].content }}{{ messages[0].content }}", "writes the user's message 2 times"),
+        ("{{ raise_exception('a\\nb') }}", "can't wrap prompts: a b; leave"),
+        ("hello", "writes the user's message as it is 0 times"),
+        ("{{ messages[0].content }}{{ messages[0].content }}", "writes the user's message as it is 2 times"),
         ("{{ raise_exception('x' * 100000) }}", r"can't wrap prompts: x{300}; leave"),
     ],
 )
@@ -168,6 +168,11 @@ def test_what_templates_expect_to_find(frame):
     )
     assert made == ChatFrame("", '{"a": "é"}n')
     assert chat_renderer.MOST_LETTERS == 100_000
+
+
+def test_a_template_that_must_have_a_date_gets_the_same_one_on_every_day(frame):
+    made = frame("Today is {{ strftime_now('%d %B %Y') }}. {{ messages[0].content }}:")
+    assert made == ChatFrame("Today is 01 January 2025. ", ":")
 
 
 # --- registered models -------------------------------------------------------------------------------------------
@@ -198,6 +203,12 @@ def test_a_model_keeps_its_template(chatty, tmp_path):
             database.models.tokens("chatty", "Is it? [Y]")
         with pytest.raises(ModelError, match="with another chat template"):
             database.models.add(str(chatty), "chatty", chat=True)
+        (chatty / "chat_template.jinja").unlink()
+        with pytest.raises(FingerprintError, match=r"no longer has the chat template .*: put it back, or register"):
+            database.models.tokens("chatty", "Is it? [Y]")
+        with pytest.raises(UsageError, match=r"x{100}'… has 2 blanks") as caught:
+            database.models.tokens("plain", "x" * 10_000 + "[Y] [Y]")
+        assert len(str(caught.value)) < 600
 
 
 def test_the_fingerprint_does_not_know_the_template(chatty, tmp_path):
@@ -208,7 +219,7 @@ def test_the_fingerprint_does_not_know_the_template(chatty, tmp_path):
     from kndb.models.fingerprint import fingerprint
 
     assert fingerprint(chatty) == fingerprint(other)
-    with pytest.raises(ModelError, match="has no chat template"):
+    with pytest.raises(FingerprintError, match="no longer has the chat template"):
         require_template(other, "0" * 64)
 
 

@@ -264,7 +264,14 @@ def check_ingest(store: Store, account: Account, files: list[FactFile]) -> None:
     assert report.prompts_added == len(expected) - old_prompts
     assert report.relations == len(named)
     assert report.evaluation_prompts_added == len(account.evaluation) - old_evaluation
-    assert report.new_answers == sum(fact.edit is not None for file in files for fact in file.facts)
+    assert report.new_answers == len(
+        {
+            (fact.relation, fact.subject, fact.object if fact.subject else fact.external_id)
+            for file in files
+            for fact in file.facts
+            if fact.edit is not None
+        }
+    )
     last = [text for (name, text) in expected if name[0] in named and blank_is_last(text)]
     assert report.prompts_blank_last == len(last)
     stored = read(store, facts.find_facts)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...content import MOST_BYTES
 from ...editing.objects.captured import CapturedTensor
 from ...records.attribution import RefinementChoice
 from ...records.display import Rows
@@ -115,14 +116,23 @@ class EditCommands:
 
     # --- planning many -------------------------------------------------------------------------------------
 
-    def targets(self, path: str | Path, *, new_answers: str | None = None, skip_unusable: bool = False) -> Targets:
+    def targets(
+        self,
+        path: str | Path,
+        *,
+        new_answers: str | None = None,
+        skip_unusable: bool = False,
+        most_bytes: int = MOST_BYTES,
+    ) -> Targets:
         """Facts and their new answers from a file; see `kndb.exchange.targets`.
 
         Args:
             path: JSON lines or CSV, with `to`, and `fact` or `relation` and `subject`; or a list of edits as it was
                 published (CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit, RippleEdits), whose facts were ingested.
             new_answers: of a list of edits with several answers, the field of the new one: for zsRE `alt` or `answers`.
-            skip_unusable: pass over records of a list of edits that can't be used, or whose facts are not in the store.
+            skip_unusable: pass over records of a list of edits that can't be used, whose facts are not in the store, or
+                that give a fact another answer than a record before them.
+            most_bytes: a file with more of unpacked text is refused.
 
         Returns:
             A list; its `left_out` says what was passed over.
@@ -130,11 +140,12 @@ class EditCommands:
         Raises:
             InputError: if the file is not such a list.
             NotFoundError: if facts are not in the store, or a name stands for several.
-            UsageError: if the new answers are in another field, or it must be said which one.
+            UsageError: if the new answers are in another field, or it must be said which one; or a list of edits gives
+                one fact several; or `most_bytes` is under 1.
         """
         from .targets import read_targets
 
-        return read_targets(self._store, Path(path), new_answers, skip_unusable=skip_unusable)
+        return read_targets(self._store, Path(path), new_answers, skip_unusable=skip_unusable, most_bytes=most_bytes)
 
     def plan_together(
         self,

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...advice import Placeholder, call, option
+from ...content import MOST_BYTES, at_most, require_seekable
 from ...errors import InputError, NotFoundError, RejectedLine, UsageError
 from ...exchange import targets as target_files
 from ...facts import read
-from ...records.facts import Fact, FactRecord, RequestedEdit
+from ...facts.detection import holds_new_answers, table_delimiter
+from ...records.facts import Fact, RequestedEdit
 from ...store import facts as store_facts
 from ...store.engine import Store
 from .batch import Target, listed
 
-_OWN = (".csv", ".jsonl")
 _MEANING = {"alt": "the false answer, as EasyEdit takes it", "answers": "the true answer, as ROME takes it"}
 """What the fields of zsRE mean."""
 
@@ -31,22 +32,41 @@ class Targets(list[Target]):
         self.left_out = tuple(left_out)
 
 
-def read_targets(store: Store, path: Path, new_answers: str | None = None, *, skip_unusable: bool = False) -> Targets:
+def read_targets(
+    store: Store,
+    path: Path,
+    new_answers: str | None = None,
+    *,
+    skip_unusable: bool = False,
+    most_bytes: int = MOST_BYTES,
+) -> Targets:
     """Reads new answers, and finds their facts.
 
     Args:
         store: the store.
-        path: JSON lines or CSV, see `kndb.exchange.targets`; or a list of edits as it was published, of CounterFact,
-            zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.
+        path: JSON lines or a table, see `kndb.exchange.targets`; or a list of edits as it was published, of
+            CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits. Which one it is, its content says.
         new_answers: of a list of edits with several answers, the field of the new one.
-        skip_unusable: pass over records of a list of edits that can't be used, or whose facts are not in the store.
+        skip_unusable: pass over records of a list of edits that can't be used, whose facts are not in the store, or
+            that give a fact another answer than a record before them.
+        most_bytes: a file with more of unpacked text is refused.
 
     Raises:
         InputError: if the file is no such list.
         NotFoundError: if facts are not in the store, or a name stands for several; all of them are named.
-        UsageError: if the new answers are in another field, or it must be said which one.
+        UsageError: if the new answers are in another field, or it must be said which one; or a list of edits gives one
+            fact several; or `most_bytes` is under 1.
     """
-    if path.suffix.lower() in _OWN:
+    if most_bytes < 1:
+        raise UsageError(f"{option('most_bytes')} must be at least 1 (got {most_bytes})")
+    if path.exists():
+        require_seekable(path, named=False)
+    with at_most(most_bytes):
+        return _of_file(store, path, new_answers, skip_unusable)
+
+
+def _of_file(store: Store, path: Path, new_answers: str | None, skip_unusable: bool) -> Targets:
+    if path.is_file() and holds_new_answers(path):
         if new_answers is not None:
             raise UsageError(f"{option('new_answers')} is for lists of edits; {path} has its new answers in `to`")
         return Targets(_of_own_list(store, path))
@@ -57,7 +77,8 @@ def read_targets(store: Store, path: Path, new_answers: str | None = None, *, sk
 
 
 def _of_own_list(store: Store, path: Path) -> list[Target]:
-    named = target_files.read(path)
+    delimiter = table_delimiter(path, [column.name for column in target_files.COLUMNS])
+    named = target_files.read(path, delimiter)
     with store.reading() as connection:
         facts = store_facts.find_facts(connection)
     by_number = {fact.id: fact for fact in facts}
@@ -114,26 +135,32 @@ def _of_edit_list(store: Store, path: Path, field: str | None, skip_unusable: bo
     _check_field(path, [edit for _, edit in asked], field)
     left_out = [str(line) for line in rejected]
     numbers = _numbers(store)
-    found: dict[tuple[int, str], Target] = {}
+    found: dict[int, Target] = {}
     missing: list[str] = []
+    further: list[str] = []
     for record, edit in asked:
         place = f"{path.name}:{edit.line}"
         to = next(iter(edit.answers.values())) if field is None else edit.answers.get(field)
-        number = numbers.get(_name(record))
+        number = numbers.get(record.name)
         if number is None:
             missing.append(f"{place} {record.relation} {record.subject or record.external_id!r} → {record.object!r}")
         elif to is None:
             left_out.append(f"{place}: the record has no {field!r}")
-        else:
-            # A list may ask for one edit in several of its cases.
-            found.setdefault((number, to), Target(number, to, place))
+        # A list may ask for one edit in several of its cases.
+        elif (first := found.setdefault(number, Target(number, to, place))).to != to:
+            further.append(f"{place}: {first.place} gives fact {number} another answer ({first.to!r}, here {to!r})")
     if missing and not (skip_unusable and found):
         raise NotFoundError(
             f"{len(missing)} of {len(asked)} facts of {path} are not in the store: {listed(missing)}. Add them with: "
             f"{call('facts.ingest', path)}"
         )
+    if further and not skip_unusable:
+        raise UsageError(
+            f"{path} gives facts several answers, and an edit gives one: {listed(further)}. To take the first of each, "
+            f"give {option('skip_unusable', True)}"
+        )
     left_out += [f"{one}: the fact is not in the store" for one in missing]
-    return Targets(found.values(), left_out)
+    return Targets(found.values(), [*left_out, *further])
 
 
 def _check_field(path: Path, edits: Sequence[RequestedEdit], field: str | None) -> None:
@@ -151,18 +178,13 @@ def _check_field(path: Path, edits: Sequence[RequestedEdit], field: str | None) 
 
 
 def _numbers(store: Store) -> dict[tuple[str, str | None, str | None], int]:
-    """The numbers of all facts, by `_name`."""
+    """The numbers of all facts, by `FactRecord.name`."""
     with store.reading() as connection:
         facts = store_facts.find_facts(connection)
     return {
         (fact.relation, fact.subject, fact.external_id if fact.subject is None else fact.object): fact.id
         for fact in facts
     }
-
-
-def _name(record: FactRecord) -> tuple[str, str | None, str | None]:
-    """What names a fact: relation, subject and object; of one without a subject, relation and identifier."""
-    return record.relation, record.subject, record.external_id if record.subject is None else record.object
 
 
 def _unreadable(rejected: Sequence[RejectedLine]) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,16 +21,13 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, Tick, note, progress_bar
+from .fact_list import NO_LIST, FactList, takes_fact_list
 from .planning import (
     FactOption,
     FlipsOption,
-    MostBytesOption,
     NeuronsOption,
-    NewAnswersOption,
     PreviewOption,
     PreviewPartOption,
-    SkipOption,
-    TargetsOption,
     ToOption,
     check_preview,
     finish_plan,
@@ -44,14 +40,12 @@ if TYPE_CHECKING:
     from kndb.database.models import ModelVersion
 
 
+@takes_fact_list
 def optimize(
     model: ModelOption,
     fact: FactOption = None,
     to: ToOption = None,
-    facts: TargetsOption = None,
-    new_answers: NewAnswersOption = None,
-    skip_unusable: SkipOption = False,
-    most_bytes: MostBytesOption = None,
+    listed: FactList = NO_LIST,
     steps: Annotated[int, typer.Option("--steps", help="Take at most so many gradient steps.")] = 60,
     learning_rate: Annotated[
         float,
@@ -108,8 +102,8 @@ def optimize(
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers, most_bytes)
-    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    one = require_one_way(fact, to, listed, part)
+    check_preview(preview, part, output, parts=one is not None, list_flips=list_flips)
     settings = OptimizeSettings(
         steps=steps,
         learning_rate=learning_rate,
@@ -137,19 +131,8 @@ def optimize(
                 on=on,
             )
 
-        if isinstance(one, Path):
-            plan_file(
-                database,
-                model,
-                one,
-                plan,
-                new_answers=new_answers,
-                skip_unusable=skip_unusable,
-                most_bytes=most_bytes,
-                preview=preview,
-                output=output,
-                db=db,
-            )
+        if one is None:
+            plan_file(database, model, listed, plan, preview=preview, output=output, db=db)
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)

@@ -33,7 +33,8 @@ READERS: list[Callable[[Path], object]] = [
     lambda path: neuron_csv.read_files([path], SIZES),
     lambda path: list(tables.read(path, SCORES)),
     lambda path: list(tables.read(path, NEURONS)),
-    targets.read,
+    partial(targets.read, delimiter=None),
+    partial(targets.read, delimiter=","),
 ]
 
 

@@ -151,13 +151,13 @@ def drop_unwritten() -> None:
 def is_encodable(text: str) -> bool:
     """Whether stdout's encoding has all characters of a text."""
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
+        require_encodable(text)
+    except OutputError:
         return False
     return True
 
 
-def require_encodable(text: str, otherwise: str) -> None:
+def require_encodable(text: str, otherwise: str = "") -> None:
     """Checks that exact data can be written in stdout's encoding.
 
     Args:

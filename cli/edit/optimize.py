@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,16 +23,13 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, Tick, note, progress_bar
+from .fact_list import NO_LIST, FactList, takes_fact_list
 from .planning import (
     FactOption,
     FlipsOption,
-    MostBytesOption,
     NeuronsOption,
-    NewAnswersOption,
     PreviewOption,
     PreviewPartOption,
-    SkipOption,
-    TargetsOption,
     ToOption,
     check_preview,
     finish_plan,
@@ -62,14 +58,12 @@ if TYPE_CHECKING:
     from kndb.database.models import ModelVersion
 
 
+@takes_fact_list
 def optimize(
     model: ModelOption,
     fact: FactOption = None,
     to: ToOption = None,
-    facts: TargetsOption = None,
-    new_answers: NewAnswersOption = None,
-    skip_unusable: SkipOption = False,
-    most_bytes: MostBytesOption = None,
+    listed: FactList = NO_LIST,
     together: Annotated[
         bool,
         typer.Option(
@@ -191,8 +185,8 @@ def optimize(
 
     Example: kndb edit optimize --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers, most_bytes)
-    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    one = require_one_way(fact, to, listed, part)
+    check_preview(preview, part, output, parts=one is not None, list_flips=list_flips)
     own = {"max_share": max_share, "neurons": neurons}
     of_together = {
         "scope": scope,
@@ -213,7 +207,7 @@ def optimize(
     }
     kept = {"neighbours": neighbours, "others": others, "prompts": prompts}
     if together:
-        if not isinstance(one, Path):
+        if one is not None:
             raise UsageError("--together needs --facts: it plans one edit for all facts of a file")
         refuse(own, "--{} is for edits of one fact; leave it out, or leave out --together")
         if list_flips:
@@ -221,13 +215,10 @@ def optimize(
         plan_together(
             JointPlan(
                 model,
-                one,
+                listed,
                 together_settings({**shared, **of_together}, at_once),
                 KeptFacts(**given(kept)),
                 parse_layers(layers),
-                new_answers=new_answers,
-                skip_unusable=skip_unusable,
-                most_bytes=most_bytes,
                 steps_file=steps_file,
             ),
             refinement,
@@ -262,19 +253,8 @@ def optimize(
                 on=on,
             )
 
-        if isinstance(one, Path):
-            plan_file(
-                database,
-                model,
-                one,
-                plan,
-                new_answers=new_answers,
-                skip_unusable=skip_unusable,
-                most_bytes=most_bytes,
-                preview=preview,
-                output=output,
-                db=db,
-            )
+        if one is None:
+            plan_file(database, model, listed, plan, preview=preview, output=output, db=db)
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)

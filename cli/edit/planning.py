@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from kndb.records.edits import Edit
 
 from ..numbers import fact_number, number_ranges
 from ..output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
+from .fact_list import FactList
 from .reports import report_rows, success_cells, warnings
 from .steps import EDIT_COLUMNS, edit_rows
 
@@ -38,47 +38,11 @@ ToOption = Annotated[
     str | None,
     typer.Option("--to", metavar="OBJECT", help="Make this the new answer: one token.", show_default=False),
 ]
-TargetsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--facts",
-        metavar="FILE",
-        help="Plan an edit for each fact of this file: a table or JSON lines with `to`, and `fact` or `relation` and "
-        "`subject`; or a list of edits of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
-        show_default=False,
-    ),
-]
-NewAnswersOption = Annotated[
-    str | None,
-    typer.Option(
-        "--new-answers",
-        metavar="FIELD",
-        help="With --facts, take the new answers from this field. zsRE needs it: alt (false answers, as EasyEdit) or "
-        "answers (true ones, as ROME).",
-        show_default=False,
-    ),
-]
 NeuronsOption = Annotated[
     int | None,
     typer.Option(
         "--neurons",
         help="Change only so many of a fact's neurons, those with the highest mean scores. Default: all.",
-        show_default=False,
-    ),
-]
-SkipOption = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unusable",
-        help="With --facts, skip records that can't be used, and facts for which no edit can be planned.",
-    ),
-]
-MostBytesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--most-bytes",
-        metavar="N",
-        help="With --facts, refuse a file with more bytes of unpacked text than this. Default: 1 GiB.",
         show_default=False,
     ),
 ]
@@ -124,35 +88,27 @@ FLIP_COLUMNS = ["fact", "relation", "subject", "old_answer", "new_answer", "prom
 _ASKED = 40
 
 
-def require_one_way(
-    fact: int | None,
-    to: str | None,
-    facts: Path | None,
-    skip_unusable: bool,
-    part: str | None,
-    new_answers: str | None = None,
-    most_bytes: int | None = None,
-) -> tuple[int, str] | Path:
-    """The fact and its new answer, or the file that has many.
+def require_one_way(fact: int | None, to: str | None, listed: FactList, part: str | None) -> tuple[int, str] | None:
+    """The fact and its new answer; None if a file has many.
 
     Raises:
         UsageError: if neither or both are given, or an option of the other way is.
     """
-    if facts is None:
+    if listed.facts is None:
         if fact is None or to is None:
             raise UsageError("--fact and --to are both required, or else --facts with a file")
-        if skip_unusable:
+        if listed.skip_unusable:
             raise UsageError("--skip-unusable needs --facts: it is for the facts of a file")
-        if new_answers is not None:
+        if listed.new_answers is not None:
             raise UsageError("--new-answers needs --facts: it names a field of the file")
-        if most_bytes is not None:
+        if listed.most_bytes is not None:
             raise UsageError("--most-bytes needs --facts: it is for the file")
         return fact, to
     if fact is not None or to is not None:
         raise UsageError("--facts goes without --fact and --to; give the file, or these two")
     if part is not None:
         raise UsageError(f"--part {part}: the preview of a file (--facts) has no parts")
-    return facts
+    return None
 
 
 def check_preview(
@@ -218,12 +174,9 @@ def finish_plan(
 def plan_file(
     database: Database,
     model: str,
-    facts: Path,
+    listed: FactList,
     plan: Callable[[int, str, ModelVersion], Draft],
     *,
-    new_answers: str | None,
-    skip_unusable: bool,
-    most_bytes: int | None,
     preview: bool,
     output: OutputFormat,
     db: str | None = None,
@@ -233,22 +186,19 @@ def plan_file(
     Args:
         database: the database.
         model: a registered model.
-        facts: the file.
+        listed: the file.
         plan: plans that a fact gets an answer, on the weights in memory.
-        new_answers: the field of the file with the new answers, if it has several that may be meant.
-        skip_unusable: pass over facts for which no edit can be planned.
-        most_bytes: a file with more of unpacked text is refused; None takes the usual limit.
         preview: store nothing.
         output: how to print.
         db: the --db that was given.
     """
-    targets = read_targets(database, facts, new_answers, skip_unusable=skip_unusable, most_bytes=most_bytes)
+    targets = read_targets(database, listed)
     with progress_bar("Planning", "facts") as tick:
         batch = database.edits.draft_batch(
             model,
             targets,
             lambda target, version: plan(target.fact, target.to, version),
-            skip_unusable=skip_unusable,
+            skip_unusable=listed.skip_unusable,
             progress=tick,
         )
     note_unusable(batch.unusable)
@@ -270,17 +220,16 @@ def plan_file(
     _warn_of_batch(model, [f"edit {edit.id}" for edit in edits], batch.drafts, db)
 
 
-def read_targets(
-    database: Database, facts: Path, new_answers: str | None, *, skip_unusable: bool, most_bytes: int | None
-) -> Targets:
+def read_targets(database: Database, listed: FactList) -> Targets:
     """The facts of a file with their new answers; says which records were passed over."""
     from kndb.database.facts import MOST_BYTES
 
+    assert listed.facts is not None
     targets = database.edits.targets(
-        facts,
-        new_answers=new_answers,
-        skip_unusable=skip_unusable,
-        most_bytes=MOST_BYTES if most_bytes is None else most_bytes,
+        listed.facts,
+        new_answers=listed.new_answers,
+        skip_unusable=listed.skip_unusable,
+        most_bytes=MOST_BYTES if listed.most_bytes is None else listed.most_bytes,
     )
     for text in targets.left_out[:_NAMED]:
         note(f"Passed over {text}")

@@ -16,6 +16,7 @@ from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
 from ..answering import warn
 from ..options import computing, open_existing
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
+from .fact_list import FactList
 from .planning import note_unusable, print_planned, read_targets
 from .reports import report_rows, warnings
 
@@ -116,21 +117,16 @@ class JointPlan:
 
     Attributes:
         model: a registered model.
-        facts: the file of facts and new answers; `new_answers`: its field of them, if it has several.
+        listed: the file of facts and new answers.
         settings: how; `keep`: how many other facts are kept; `layers`: which layers, if they were named.
-        skip_unusable: pass over records and facts that can't be used.
-        most_bytes: a larger file is refused; None takes the default.
         steps_file: keeps the steps.
     """
 
     model: str
-    facts: Path
+    listed: FactList
     settings: TogetherSettings
     keep: KeptFacts
     layers: tuple[int, ...]
-    new_answers: str | None
-    skip_unusable: bool
-    most_bytes: int | None
     steps_file: Path | None
 
 
@@ -195,13 +191,7 @@ def plan_together(
 ) -> None:
     """Plans, and stores and prints the edit; or prints what it would do to each fact, and stores nothing."""
     with open_existing(db) as database, computing(threads):
-        targets = read_targets(
-            database,
-            plan.facts,
-            plan.new_answers,
-            skip_unusable=plan.skip_unusable,
-            most_bytes=plan.most_bytes,
-        )
+        targets = read_targets(database, plan.listed)
         draft = _draft(database, plan, targets, refinement, method)
         note_unusable(draft.unusable)
         _note_outcome(draft.content.recipe)
@@ -235,7 +225,7 @@ def _draft(database: Database, plan: JointPlan, targets: Targets, refinement: in
             layers=plan.layers,
             refinement=chosen,
             steps_file=plan.steps_file,
-            skip_unusable=plan.skip_unusable,
+            skip_unusable=plan.listed.skip_unusable,
             progress=tick,
         )
 

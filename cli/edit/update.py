@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,16 +12,13 @@ from kndb.records.edit_settings import UpdateSettings
 from ..answering import warn
 from ..options import DatabaseOption, FormatOption, ModelOption, RefinementMethodOption, RefinementOption, open_existing
 from ..output import OutputFormat
+from .fact_list import NO_LIST, FactList, takes_fact_list
 from .planning import (
     FactOption,
     FlipsOption,
-    MostBytesOption,
     NeuronsOption,
-    NewAnswersOption,
     PreviewOption,
     PreviewPartOption,
-    SkipOption,
-    TargetsOption,
     ToOption,
     check_preview,
     finish_plan,
@@ -35,14 +31,12 @@ if TYPE_CHECKING:
     from kndb.database.models import ModelVersion
 
 
+@takes_fact_list
 def update(
     model: ModelOption,
     fact: FactOption = None,
     to: ToOption = None,
-    facts: TargetsOption = None,
-    new_answers: NewAnswersOption = None,
-    skip_unusable: SkipOption = False,
-    most_bytes: MostBytesOption = None,
+    listed: FactList = NO_LIST,
     rule: Annotated[
         str,
         typer.Option(
@@ -94,9 +88,9 @@ def update(
 
     Example: kndb edit update --model lab-bert --fact 588 --to Toyota
     """
-    one = require_one_way(fact, to, facts, skip_unusable, part, new_answers, most_bytes)
+    one = require_one_way(fact, to, listed, part)
     settings = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
-    check_preview(preview, part, output, parts=facts is None, list_flips=list_flips)
+    check_preview(preview, part, output, parts=one is not None, list_flips=list_flips)
     said: set[str] = set()
     with open_existing(db) as database:
 
@@ -104,19 +98,8 @@ def update(
             chosen = warn(database, refinement, method, model, facts=[number], said=said)
             return database.edits.drafts.update(model, number, answer, settings, refinement=chosen, on=on)
 
-        if isinstance(one, Path):
-            plan_file(
-                database,
-                model,
-                one,
-                plan,
-                new_answers=new_answers,
-                skip_unusable=skip_unusable,
-                most_bytes=most_bytes,
-                preview=preview,
-                output=output,
-                db=db,
-            )
+        if one is None:
+            plan_file(database, model, listed, plan, preview=preview, output=output, db=db)
         else:
             finish_plan(database, plan(*one), preview, part, output, db, list_flips=list_flips)
 

@@ -248,13 +248,13 @@ class OverFacts:
         chosen = [place for place, keep in enumerate(kept) if keep]
         totals, counts = self._by_fact([float(flags[place]) for place in chosen], chosen)
         shares = [total / count for total, count in zip(totals, counts, strict=True)]
-        return _measure(sum(totals) / len(chosen), share_interval(shares, counts))
+        return with_ends(sum(totals) / len(chosen), share_interval(shares, counts))
 
     def mean(self, values: Sequence[float]) -> Measure:
         """The mean of a value of each prompt."""
         totals, counts = self._by_fact(values, range(len(values)))
         means = [total / count for total, count in zip(totals, counts, strict=True)]
-        return _measure(sum(values) / len(values), mean_interval(means, counts, seed=self._seed))
+        return with_ends(sum(values) / len(values), mean_interval(means, counts, seed=self._seed))
 
     def perplexity(self, log_probabilities: Sequence[float]) -> Measure:
         """Exp of the mean of −log p."""
@@ -277,7 +277,8 @@ class OverFacts:
         return list(totals.values()), list(counts.values())
 
 
-def _measure(value: float, ends: tuple[float, float] | None) -> Measure:
+def with_ends(value: float, ends: tuple[float, float] | None) -> Measure:
+    """A measure with the ends of its interval, if it has one."""
     return Measure(value) if ends is None else Measure(value, *ends)
 
 

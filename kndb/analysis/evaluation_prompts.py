@@ -16,7 +16,7 @@ from itertools import islice
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records.facts import ATTRIBUTE, LOCALITY, NEIGHBOURHOOD, PORTABILITY
-from .edit_measures import Measure, Measures
+from .edit_measures import Measure, Measures, with_ends
 from .intervals import mean_interval, share_interval
 from .readings import Question, Reading, State, as_they_are, read_states
 
@@ -241,12 +241,8 @@ def read_answer(answer: EncodedPrompt, entries: Iterator[Entry]) -> tuple[bool, 
 
 def _share(flags: Sequence[bool]) -> Measure:
     values = [float(flag) for flag in flags]
-    return _measure(sum(values) / len(values), share_interval(values))
+    return with_ends(sum(values) / len(values), share_interval(values))
 
 
 def _mean(values: Sequence[float], seed: int) -> Measure:
-    return _measure(math.fsum(values) / len(values), mean_interval(values, seed=seed))
-
-
-def _measure(value: float, ends: tuple[float, float] | None) -> Measure:
-    return Measure(value) if ends is None else Measure(value, *ends)
+    return with_ends(math.fsum(values) / len(values), mean_interval(values, seed=seed))

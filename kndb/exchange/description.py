@@ -19,9 +19,9 @@ SUFFIX = ".meta.json"
 MOST_BYTES = 16 * 1024 * 1024
 """No description is longer."""
 FORMAT = 1
+"""Of the description and of the columns that go with it; raised when an older kndb would misread a file."""
 FOR_SPREADSHEETS = 2
 """The format of files that are not read back; see `kndb.records.csv_cells`."""
-"""Of the description and of the columns that go with it; raised when an older kndb would misread a file."""
 
 _EXPECTED = "the description that an export wrote beside the data"
 _T = TypeVar("_T")
@@ -79,9 +79,15 @@ def description_path(data: Path) -> Path:
 
 def described_kind(data: Path) -> str | None:
     """What a data file holds, if a description beside it says so; None where there is none that can be read."""
+    kind = _heading(data, "kind")
+    return None if kind is None else str(kind)
+
+
+def _heading(data: Path, name: str) -> object:
+    """What the head of the description beside a data file says; None where there is none that can be read."""
     try:
         document: Any = _read(description_path(data))
-        return str(document["kndb"]["kind"])
+        return document["kndb"][name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -191,11 +197,7 @@ def require_exact(data: Path) -> None:
     Raises:
         InputError: if there is such a description.
     """
-    try:
-        for_spreadsheets = json.loads(description_path(data).read_text("utf-8"))["kndb"]["format"] == FOR_SPREADSHEETS
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return
-    if for_spreadsheets:
+    if _heading(data, "format") == FOR_SPREADSHEETS:
         raise InputError(_written_for_spreadsheets(data))
 
 

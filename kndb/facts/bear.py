@@ -15,7 +15,7 @@ from ..records.facts import FactFile, FactRecord
 from . import checks
 from .checks import RecordError
 from .collector import Collector, objects
-from .folders import JSON_LINES, list_files, stem, subfolders
+from .folders import JSON_LINES, list_files, stem, subfolders, the_one
 from .formats import Fields, Format, Shape
 from .lines import read_document
 
@@ -49,7 +49,9 @@ def read_path(path: Path) -> list[FactFile]:
         InputError: if the folder holds no such metadata, or several folders do.
     """
     if path.is_dir():
-        folder, files = _only_folder(path), None
+        none = f"there is no {_METADATA[0]} in this folder or below it"
+        several = f"several folders have a {_METADATA[0]} ({{}}); give one of them"
+        folder, files = the_one(path, _folders(path), none=none, several=several), None
     else:
         folder, files = path.parent, [path]
     files = files or [file for file in list_files(folder, JSON_LINES) if _FACT_FILE.fullmatch(stem(file))]
@@ -66,16 +68,6 @@ def _folders(folder: Path) -> list[Path]:
 
 def _metadata(folder: Path) -> Path | None:
     return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
-
-
-def _only_folder(path: Path) -> Path:
-    found = _folders(path)
-    if not found:
-        raise InputError(f"{path}: there is no {_METADATA[0]} in this folder or below it")
-    if len(found) > 1:
-        several = ", ".join(str(folder) for folder in found)
-        raise InputError(f"{path}: several folders have a {_METADATA[0]} ({several}); give one of them")
-    return found[0]
 
 
 def _read_templates(path: Path, only: Collection[str] | None) -> FactFile:

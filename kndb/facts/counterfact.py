@@ -6,40 +6,21 @@ all further prompts: they only measure edits, as CounterFact's own scores are ov
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..records.facts import (
     ATTRIBUTE,
     GENERATION,
     NEIGHBOURHOOD,
     PARAPHRASE,
     EvaluationPrompt,
-    FactFile,
     FactRecord,
     RequestedEdit,
 )
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
-from .edit_lists import prompts, read_cases, with_hole
-from .formats import Format
+from .edit_lists import edit_list, prompts, with_hole
 
 _EXPECTED = "a JSON list of CounterFact records with case_id, requested_rewrite, paraphrase_prompts"
-
-
-def read_file(path: Path) -> FactFile:
-    """Reads one CounterFact file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A fact and a template per record; the line of a rejected record is its 1-based number.
-
-    Raises:
-        InputError: if the file is no JSON list.
-    """
-    return read_cases(path, _EXPECTED, _add)
 
 
 def case_number(record: Record) -> str:
@@ -85,4 +66,4 @@ def _continued(record: Record) -> list[EvaluationPrompt]:
     return [EvaluationPrompt(GENERATION, "generation_prompts", text) for text in texts]
 
 
-FORMAT = Format("counterfact", lambda path: [read_file(path)], lambda _, fields: "requested_rewrite" in fields)
+FORMAT = edit_list("counterfact", _EXPECTED, _add, lambda _, fields: "requested_rewrite" in fields)

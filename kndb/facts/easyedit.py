@@ -8,35 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
-from ..records.facts import LOCALITY, PARAPHRASE, PORTABILITY, EvaluationPrompt, FactFile, FactRecord, RequestedEdit
+from ..records.facts import LOCALITY, PARAPHRASE, PORTABILITY, EvaluationPrompt, FactRecord, RequestedEdit
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
-from .edit_lists import answers, blank_at_end, prompts, read_cases, worded
-from .formats import Fields, Format, Shape
+from .edit_lists import answers, blank_at_end, edit_list, prompts, worded
+from .formats import Fields, Shape
 
 _EXPECTED = "a JSON list of EasyEdit's records with subject, prompt, target_new, ground_truth"
 _GROUPS = (("portability", PORTABILITY), ("locality", LOCALITY))
 _OF_THE_EDIT = "Forgetfulness"
 """Asks for what was true before in words that speak of the new answer."""
-
-
-def read_file(path: Path, name: str) -> FactFile:
-    """Reads one file of EasyEdit's.
-
-    Args:
-        path: the file.
-        name: which format; it begins the identifiers of records that have a `case_id`.
-
-    Returns:
-        A fact per record; the line of a rejected record is its 1-based number.
-
-    Raises:
-        InputError: if the file is no JSON list.
-    """
-    return read_cases(path, _EXPECTED, partial(_add, name))
 
 
 def _add(name: str, record: Record, number: int, collector: Collector) -> None:
@@ -106,5 +89,5 @@ def _is_flat(_: Shape, fields: Fields) -> bool:
     )
 
 
-KNOWEDIT = Format("knowedit", lambda path: [read_file(path, "knowedit")], _is_knowedit)
-EASYEDIT = Format("easyedit", lambda path: [read_file(path, "easyedit")], _is_flat)
+KNOWEDIT = edit_list("knowedit", _EXPECTED, partial(_add, "knowedit"), _is_knowedit)
+EASYEDIT = edit_list("easyedit", _EXPECTED, partial(_add, "easyedit"), _is_flat)

@@ -18,6 +18,7 @@ from ..records.facts import BLANK, SUBJECT_SLOT, EvaluationPrompt, FactFile
 from . import checks
 from .checks import Record
 from .collector import Collector, cases
+from .formats import Fields, Format, Shape
 from .prompts import fill
 
 HOLE = "{}"
@@ -39,25 +40,30 @@ class Wording:
     prompt: str
 
 
-def read_cases(path: Path, expected: str, add: Callable[[Record, int, Collector], None]) -> FactFile:
-    """Reads a file of cases: one JSON list, or JSON lines.
+def edit_list(
+    name: str,
+    expected: str,
+    add: Callable[[Record, int, Collector], None],
+    recognises: Callable[[Shape, Fields], bool],
+) -> Format:
+    """A format whose file is a list of cases: one JSON list, or JSON lines.
 
     Args:
-        path: the file.
-        expected: what it should be, for messages.
-        add: adds what a case holds; it is given the case, its number from 1, and where it goes.
-
-    Returns:
-        The facts and templates; the line of a rejected case is its number in the list, or its line.
-
-    Raises:
-        InputError: if the file is neither.
+        name: what it is called.
+        expected: what a file should be, for messages.
+        add: adds what a case holds; it is given the case, its number from 1, and where it goes. A rejected case's line
+            is its number in the list, or its line.
+        recognises: whether a record is of it.
     """
-    collector = Collector(path)
-    for number, case in cases(path, expected, collector):
-        with collector.rejecting(path, number):
-            add(case, number, collector)
-    return collector.finish()
+
+    def read(path: Path) -> list[FactFile]:
+        collector = Collector(path)
+        for number, case in cases(path, expected, collector):
+            with collector.rejecting(path, number):
+                add(case, number, collector)
+        return [collector.finish()]
+
+    return Format(name, read, recognises)
 
 
 def blank_at_end(prompt: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -36,6 +36,25 @@ def key_of(path: Path) -> str:
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """Returns the visible files directly in a folder that have one of the suffixes, sorted by name."""
     return [path for path in _entries(folder) if suffix(path) in suffixes and path.is_file()]
+
+
+def the_one(folder: Path, found: Sequence[Path], *, none: str, several: str) -> Path:
+    """Returns the only place that was found in a folder.
+
+    Args:
+        folder: the folder.
+        found: the places.
+        none: what is wrong if there is none.
+        several: what is wrong if there are several, with `{}` for their names.
+
+    Raises:
+        InputError: if there is not one.
+    """
+    if not found:
+        raise InputError(f"{folder}: {none}")
+    if len(found) > 1:
+        raise InputError(f"{folder}: {several.replace('{}', ', '.join(map(str, found)))}")
+    return found[0]
 
 
 def subfolders(folder: Path, depth: int) -> Iterator[Path]:

@@ -10,11 +10,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError
 from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
-from .folders import JSON_LINES, list_files, stem, subfolders
+from .folders import JSON_LINES, list_files, stem, subfolders, the_one
 from .formats import Fields, Format, Shape
 from .lines import head_objects
 
@@ -45,16 +44,14 @@ def read_path(path: Path) -> list[FactFile]:
         return [_read_relations(path)]
     if not path.is_dir():
         return _read_single(path)
-    folders = _fact_folders(path)
-    if len(folders) != 1:
-        several = ", ".join(str(folder) for folder in folders)
-        raise InputError(
-            f"{path}: several folders have files of facts ({several}); give one of them"
-            if folders
-            else f"{path}: there is no file of facts, such as LAMA's P17.jsonl, in this folder or below it"
-        )
-    files = [_read_facts(file) for file in _fact_files(folders[0])]
-    relations = _find_relations(folders[0])
+    folder = the_one(
+        path,
+        _fact_folders(path),
+        none="there is no file of facts, such as LAMA's P17.jsonl, in this folder or below it",
+        several="several folders have files of facts ({}); give one of them",
+    )
+    files = [_read_facts(file) for file in _fact_files(folder)]
+    relations = _find_relations(folder)
     return files if relations is None else _joined(_read_relations(relations), files)
 
 

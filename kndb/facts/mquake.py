@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..records.facts import (
     BLANK,
@@ -16,7 +15,6 @@ from ..records.facts import (
     PARAPHRASE,
     PORTABILITY,
     EvaluationPrompt,
-    FactFile,
     FactRecord,
     NeededEdit,
     RequestedEdit,
@@ -25,8 +23,7 @@ from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
 from .counterfact import case_number
-from .edit_lists import answers, blank_at_end, read_cases, with_hole
-from .formats import Format
+from .edit_lists import answers, blank_at_end, edit_list, with_hole
 
 _EXPECTED = "a JSON list of MQuAKE records with case_id, requested_rewrite, questions"
 
@@ -46,21 +43,6 @@ class _Rewrite:
     @property
     def asks(self) -> set[str]:
         return {self.prompt, *(() if self.question is None else (self.question,))}
-
-
-def read_file(path: Path) -> FactFile:
-    """Reads one file of MQuAKE.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A fact and a template per edit; the line of a rejected case is its 1-based number.
-
-    Raises:
-        InputError: if the file is no JSON list.
-    """
-    return read_cases(path, _EXPECTED, _add)
 
 
 def _add(record: Record, number: int, collector: Collector) -> None:
@@ -124,8 +106,9 @@ def _hops(record: Record, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield blank_at_end(text, field), right
 
 
-FORMAT = Format(
+FORMAT = edit_list(
     "mquake",
-    lambda path: [read_file(path)],
+    _EXPECTED,
+    _add,
     lambda _, fields: "requested_rewrite" in fields and ("questions" in fields or "single_hops" in fields),
 )

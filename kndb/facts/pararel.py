@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..records.facts import FactFile, FactRecord
 from . import checks
 from .collector import Collector, objects
-from .folders import JSON_LINES, key_of, list_files, subfolders
+from .folders import JSON_LINES, key_of, list_files, subfolders, the_one
 from .formats import Fields, Format, Shape
 
 _PATTERNS = "graphs_json"
@@ -52,12 +52,9 @@ def read_path(path: Path) -> list[FactFile]:
 
 def _only(folder: Path, name: str) -> Path:
     found = [path for path in subfolders(folder, _DEPTH) if path.name == name]
-    if not found:
-        raise InputError(f"{folder}: there is no folder {name} in it; give {_EXPECTED}")
-    if len(found) > 1:
-        places = ", ".join(str(path) for path in found)
-        raise InputError(f"{folder}: it has several folders {name} ({places}); give a folder with one copy of ParaRel")
-    return found[0]
+    none = f"there is no folder {name} in it; give {_EXPECTED}"
+    several = f"it has several folders {name} ({{}}); give a folder with one copy of ParaRel"
+    return the_one(folder, found, none=none, several=several)
 
 
 def _by_relation(folder: Path) -> dict[str, Path]:

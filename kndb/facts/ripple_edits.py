@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..records.facts import (
     BLANK,
@@ -18,7 +17,6 @@ from ..records.facts import (
     PORTABILITY,
     SUBJECT_SLOT,
     EvaluationPrompt,
-    FactFile,
     FactRecord,
     NeededAnswer,
     RequestedEdit,
@@ -26,8 +24,8 @@ from ..records.facts import (
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
-from .edit_lists import answers, blank_at_end, read_cases
-from .formats import Fields, Format, Shape
+from .edit_lists import answers, blank_at_end, edit_list
+from .formats import Fields, Shape
 
 _EXPECTED = "a JSON list of RippleEdits records with edit and tests by axis"
 _AXES = {
@@ -67,21 +65,6 @@ class _Sentence:
     begin: str
     old: str | None
     new: str
-
-
-def read_file(path: Path) -> FactFile:
-    """Reads one file of RippleEdits.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A fact per record; the line of a rejected record is its 1-based number.
-
-    Raises:
-        InputError: if the file is no JSON list.
-    """
-    return read_cases(path, _EXPECTED, _add)
 
 
 def _add(record: Record, number: int, collector: Collector) -> None:
@@ -193,4 +176,4 @@ def _recognises(_: Shape, fields: Fields) -> bool:
     return "edit" in fields and any(axis in fields for axis in _AXES)
 
 
-FORMAT = Format("ripple-edits", lambda path: [read_file(path)], _recognises)
+FORMAT = edit_list("ripple-edits", _EXPECTED, _add, _recognises)

@@ -6,32 +6,15 @@ The fact's object is `answers[0]`. Which answer an edit is to give is not for th
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ..records.facts import LOCALITY, PARAPHRASE, PORTABILITY, EvaluationPrompt, FactFile, FactRecord, RequestedEdit
+from ..records.facts import LOCALITY, PARAPHRASE, PORTABILITY, EvaluationPrompt, FactRecord, RequestedEdit
 from . import checks
 from .checks import Record, RecordError
 from .collector import Collector
-from .edit_lists import answers, blank_at_end, prompts, read_cases, worded
-from .formats import Fields, Format, Shape
+from .edit_lists import answers, blank_at_end, edit_list, prompts, worded
+from .formats import Fields, Shape
 
 _EXPECTED = "a JSON list of zsRE records with subject, src, answers, alt"
 _RIGHT, _OTHER = "answers", "alt"
-
-
-def read_file(path: Path) -> FactFile:
-    """Reads one file of zsRE.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A fact per record; the line of a rejected record is its 1-based number.
-
-    Raises:
-        InputError: if the file is no JSON list.
-    """
-    return read_cases(path, _EXPECTED, _add)
 
 
 def _add(record: Record, number: int, collector: Collector) -> None:
@@ -70,4 +53,4 @@ def _recognises(_: Shape, fields: Fields) -> bool:
     return "src" in fields and "answers" in fields and ("alt" in fields or "loc" in fields)
 
 
-FORMAT = Format("zsre", lambda path: [read_file(path)], _recognises)
+FORMAT = edit_list("zsre", _EXPECTED, _add, _recognises)

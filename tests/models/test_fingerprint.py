@@ -149,7 +149,7 @@ def test_pickled_weights(saved, checkpoint):
     torch.save(tensors, copy / "pytorch_model.bin")
     assert fingerprint(copy) == fingerprint(saved["gpt2"])
     (copy / "pytorch_model.bin").write_bytes(b"garbage")
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin can't be read as plain tensors"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin can't be read as pickled tensors"):
         fingerprint(copy)
 
 

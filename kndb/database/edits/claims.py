@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ...editing.objects.captured import captured_tensors
+from ...editing.objects.captured import described
 from ...editing.objects.diff_file import EditObject, ParameterDiff
 from ...editing.objects.diff_tensors import TensorDiff
 from ...editing.planning.recipes import slots_by_layer
@@ -118,11 +118,7 @@ def _check_neurons(
 
 
 def _check_capture(recipe: CaptureRecipe, content: EditObject) -> None:
-    held = {
-        one.parameter: {name: value for name, value in vars(one).items() if name != "parameter"}
-        for one in captured_tensors(content)
-    }
-    if dict(recipe.tensors) != held:
+    if dict(recipe.tensors) != described(content):
         raise ClaimError("its recipe describes other parameters than it changes")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .diff_format import EditObject
@@ -41,3 +41,11 @@ def captured_tensors(content: EditObject | StoredEdit) -> Iterator[CapturedTenso
         else:
             exceptions = part.factors.forward.count + part.factors.backward.count
             yield CapturedTensor(part.parameter, part.encoding, slots, part.factors.rank, exceptions)
+
+
+def described(content: EditObject | StoredEdit) -> dict[str, dict[str, Any]]:
+    """The same as a capture's recipe has it: for each parameter, all but its name."""
+    return {
+        one.parameter: {name: value for name, value in vars(one).items() if name != "parameter"}
+        for one in captured_tensors(content)
+    }

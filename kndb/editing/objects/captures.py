@@ -17,7 +17,7 @@ from ...models.layout import SlotLayout
 from ...models.network import Network
 from ...records.recipes import CaptureRecipe, OtherRecipe
 from . import factor_fits
-from .captured import captured_tensors
+from .captured import described
 from .diff_file import EditObject, ParameterDiff, slot_bytes
 from .diff_tensors import ChangedSlots, TensorDiff
 from .slots import raw, raw_view, region_hash, slot_hashes
@@ -71,9 +71,7 @@ def capture(
         shapes={diff.parameter: tuple(present[diff.parameter].shape) for diff in plain},
         tensors=tuple(parts),
     )
-    kept = {one.parameter: vars(one) for one in captured_tensors(content)}
-    described = {name: {key: value for key, value in one.items() if key != "parameter"} for name, one in kept.items()}
-    recipe = CaptureRecipe(source=source, from_fingerprint=source_fingerprint, tensors=described)
+    recipe = CaptureRecipe(source=source, from_fingerprint=source_fingerprint, tensors=described(content))
     return replace(content, recipe=recipe)
 
 

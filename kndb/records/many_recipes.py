@@ -149,7 +149,8 @@ def read_settings(values: object) -> ManySettings:
         if not isinstance(target, Mapping) or method == FinetuneSettings.method:
             raise TypeError(target)
         found["target"] = TargetSettings(**_values(TargetSettings, target))
-    return SETTINGS[method](layers=None if layers is None else list_of(whole)(layers), **found)
+    found["layers"] = None if layers is None else list_of(whole)(layers)
+    return SETTINGS[method](**found)
 
 
 def _values(of: type[Any], values: Mapping[str, object]) -> dict[str, Any]:

@@ -236,3 +236,25 @@ SETTINGS: Mapping[str, type[ManySettings]] = {
     one.method: one for one in (RomeSettings, MemitSettings, AlphaEditSettings, EmmetSettings, FinetuneSettings)
 }
 """By the method's name."""
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """How layers and token are chosen.
+
+    Attributes:
+        validation: the share of the facts that is tried, above 0 to 1; at least one fact is.
+        seed: of the draw.
+    """
+
+    validation: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses a share out of its range.
+
+        Raises:
+            UsageError: for one.
+        """
+        if not 0 < self.validation <= 1:
+            raise UsageError(f"{option('validation')} must be a number above 0, at most 1 (got {self.validation})")

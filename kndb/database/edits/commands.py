@@ -15,7 +15,7 @@ from ...records.attribution import RefinementChoice
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
-from ...records.many_settings import ManySettings
+from ...records.many_settings import LayerChoice, ManySettings
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.together import KeptFacts, TogetherSettings
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .capture import Captured
     from .draft import Draft
     from .drafts import EditDrafts
-    from .many_layers import LayerChoice
     from .preview import EditPreview
     from .preview_together import PreviewedFact
     from .pull import Pulled

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...editing.many.covariance import Covariance
 from ...records.attribution import RefinementChoice
 from ...records.edit_settings import OptimizeSettings, UpdateSettings
-from ...records.many_settings import ManySettings
+from ...records.many_settings import LayerChoice, ManySettings
 from ...records.progress import Progress
 from ...records.together import KeptFacts, TogetherSettings
 from ...store.engine import Store
@@ -17,7 +17,6 @@ from .batch import Target
 from .draft import Draft
 from .erase import draft_erase
 from .many import draft_many
-from .many_layers import LayerChoice
 from .optimize import draft_optimize
 from .together import draft_together
 from .update import draft_update

@@ -28,7 +28,7 @@ from ...models.network import Network
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
 from ...records.many_recipes import MANY_RECIPES, ManyRecipe, RecipeAnswer, RecipeCovariance
-from ...records.many_settings import FinetuneSettings, ManySettings, Token
+from ...records.many_settings import FinetuneSettings, LayerChoice, ManySettings, Token
 from ...records.progress import Progress
 from ...records.recipe_facts import RecipeFact
 from ...store import facts as store_facts
@@ -39,7 +39,7 @@ from .draft import Draft
 from .fact_statistics import covariances_from_facts
 from .group_report import with_group_report
 from .kept_prompts import kept_of, local_fact, own_prompts, prompts_of_others
-from .many_layers import LayerChoice, choose_layers
+from .many_layers import choose_layers
 from .many_prompts import OTHERS_EACH, answers_there, earlier_rewrites, others_of_subjects, rewrites_of
 from .together import encode_new_answers, present_answers, require_one_answer_each
 

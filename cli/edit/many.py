@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.errors import UsageError
-from kndb.records.many_recipes import ManyRecipe, TriedLayers
+from kndb.records.many_recipes import ManyRecipe, TriedLayers, TriedSettings
 from kndb.records.many_settings import LayerChoice, ManySettings, RomeSettings, TargetSettings
 from kndb.records.recipes import Recipe
 
@@ -144,7 +144,7 @@ class ManyPlan:
     output: OutputFormat = OutputFormat.TABLE
 
     @property
-    def chosen(self) -> dict[str, tuple[int, ...]]:
+    def chosen(self) -> dict[str, Any]:
         """The setting `layers`, if layers are named."""
         named = None if self.layers is None or self.layers == "auto" else parse_layers(self.layers)
         return {} if named is None else {"layers": named}
@@ -251,8 +251,9 @@ def plan_many(model: str, one: OneFact, listed: FactList, settings: ManySettings
         targets = _targets(database, alone, listed)
         batch = _drafted(database, model, targets, settings, choose, plan, skip_unusable=listed.skip_unusable)
         note_unusable(batch.unusable)
-        for draft in batch.drafts:
-            note_choices(draft.content.recipe)
+        for text in dict.fromkeys(_covariances(draft.content.recipe) for draft in batch.drafts):
+            if text is not None:
+                note(text)
         files = batch_files(plan.targets_file, len(batch.drafts))
         finish_batch(database, batch, preview=plan.preview, output=plan.output, files=files)
         note_warnings(model, batch, plan.db)
@@ -276,13 +277,22 @@ def _drafted(
     *,
     skip_unusable: bool,
 ) -> GroupBatch:
+    chosen: TriedSettings | None = None
+    if choose is not None:
+        with progress_bar("Trying layers", "tried") as tick:
+            chosen = database.edits.drafts.try_layers(
+                model, targets, settings, choose, skip_unusable=skip_unusable, progress=tick
+            )
+        for one in chosen.tried:
+            note(_tried(one))
+
     def drafted(some: Sequence[Target], on: ModelVersion, before: Sequence[Draft]) -> Draft:
         with progress_bar("Planning", "targets") as tick:
             return database.edits.drafts.many(
                 model,
                 some,
                 settings,
-                choose=choose,
+                choose=chosen,
                 seed=plan.seed,
                 targets_file=file_of_batch(plan.targets_file, len(before)),
                 skip_unusable=skip_unusable,
@@ -295,15 +305,12 @@ def _drafted(
     return database.edits.draft_batches(model, targets, size, drafted, skip_unusable=skip_unusable)
 
 
-def note_choices(recipe: Recipe) -> None:
-    """Says which layers were tried, and what the covariances are of."""
-    if not isinstance(recipe, ManyRecipe):
-        return
-    for one in recipe.tried or ():
-        note(_tried(one))
-    if recipe.covariances:
-        first = recipe.covariances[0]
-        note(f"Covariances: {first.keys:,} keys of {first.texts:,} texts ({first.source}).")
+def _covariances(recipe: Recipe) -> str | None:
+    """What the covariances are of, if there are any."""
+    if not isinstance(recipe, ManyRecipe) or not recipe.covariances:
+        return None
+    first = recipe.covariances[0]
+    return f"Covariances: {first.keys:,} keys of {first.texts:,} texts ({first.source})."
 
 
 def _tried(one: TriedLayers) -> str:

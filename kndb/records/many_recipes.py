@@ -105,6 +105,19 @@ class TriedLayers(JsonObject):
         return 2 * self.success * self.kept / (self.success + self.kept) if self.success and self.kept else 0.0
 
 
+@dataclass(frozen=True)
+class TriedSettings:
+    """Settings whose layers and token were chosen by trying.
+
+    Attributes:
+        settings: with the layers and the token of the best.
+        tried: all that were tried, the best first.
+    """
+
+    settings: ManySettings
+    tried: tuple[TriedLayers, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ManyOutcome(JsonObject):
     """How a plan went.

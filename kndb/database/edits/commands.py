@@ -15,6 +15,7 @@ from ...records.attribution import RefinementChoice
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
+from ...records.many_recipes import TriedSettings
 from ...records.many_settings import LayerChoice, ManySettings
 from ...records.models import Neuron
 from ...records.progress import Progress
@@ -188,7 +189,7 @@ class EditCommands:
         targets: Sequence[Target],
         settings: ManySettings,
         *,
-        choose: LayerChoice | None = None,
+        choose: LayerChoice | TriedSettings | None = None,
         seed: int = 0,
         targets_file: str | Path | None = None,
         skip_unusable: bool = False,

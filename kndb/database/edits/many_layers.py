@@ -22,7 +22,7 @@ from ...models.adapter import Blank
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.facts import Fact, Prompt
-from ...records.many_recipes import TriedLayers
+from ...records.many_recipes import TriedLayers, TriedSettings
 from ...records.many_settings import FinetuneSettings, LayerChoice, ManySettings, RomeSettings, Token
 from ...records.progress import Progress
 from ...store.engine import Store
@@ -64,7 +64,7 @@ def choose_layers(
     choice: LayerChoice,
     covariances: Mapping[int, Covariance] | None = None,
     progress: Progress | None = None,
-) -> tuple[ManySettings, tuple[TriedLayers, ...]]:
+) -> TriedSettings:
     """Tries candidates, and gives the settings with the best one's layers and token.
 
     Args:
@@ -108,8 +108,7 @@ def choose_layers(
         layers = sorted({layer for one in every for layer in one.layers or ()})
         covariances = covariances_from_facts(store, version, layers, edited, seed=choice.seed)
     tried = try_settings(version.network, every, by_token, sentences, others, covariances or {}, progress)
-    best = tried[0].settings
-    return best, tuple(map(_recorded, tried))
+    return TriedSettings(tried[0].settings, tuple(map(_recorded, tried)))
 
 
 def _recorded(one: Tried) -> TriedLayers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ...records.attribution import RefinementChoice
@@ -20,11 +20,19 @@ from .update import draft_update
 
 
 class EditDrafts:
-    """Computes edits, and stores and applies nothing."""
+    """Computes edits, and stores and applies nothing.
 
-    def __init__(self, store: Store, models: ModelCommands) -> None:
+    Args:
+        store: the store.
+        models: loads models.
+        within: of facts that are not edited, only these are looked at by a plan, to keep their answers or to be
+            weighed against; None for all. What measures plans gives those that it does not measure.
+    """
+
+    def __init__(self, store: Store, models: ModelCommands, within: Collection[int] | None = None) -> None:
         self._store = store
         self._models = models
+        self._within = within
 
     def update(
         self,
@@ -63,6 +71,7 @@ class EditDrafts:
             refinement=refinement,
             on=on,
             report=report,
+            within=self._within,
         )
 
     def optimize(
@@ -104,6 +113,7 @@ class EditDrafts:
             progress=progress,
             on=on,
             report=report,
+            within=self._within,
         )
 
     def together(
@@ -156,6 +166,7 @@ class EditDrafts:
             progress=progress,
             on=on,
             report=report,
+            within=self._within,
         )
 
     def erase(self, model: str, relation: str, *, top: int = 20, refinement: RefinementChoice = None) -> Draft:

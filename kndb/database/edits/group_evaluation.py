@@ -28,6 +28,7 @@ from ...analysis.edit_measures import (
 from ...analysis.evaluation_prompts import MEASURED, AskedPrompt, compare_prompts
 from ...analysis.group_measures import OwnPrompt, own_measures, read_own
 from ...analysis.readings import Question, State, as_they_are
+from ...analysis.summary_measures import SUMMARY, Observed, summary_measures
 from ...editing.objects.diff_file import EditObject
 from ...editing.objects.slots import edited
 from ...errors import EditError
@@ -38,7 +39,7 @@ from ...records.together import PlannedFact, TogetherRecipe
 from .asked_prompts import AskedPrompts, as_prompt, choose_prompts
 from .control import control_edit, neurons_of
 from .edited_sentences import edited_sentences
-from .evaluation import EditEvaluator
+from .evaluation import EditEvaluator, fluency_of
 from .flips import FlippedFact, flipped_facts, flipped_prompts
 from .kept_prompts import local_fact
 from .together import present_answers
@@ -101,19 +102,26 @@ class GroupEvaluator(EditEvaluator):
         generated = None
         if tokens:
             of_own = [prompt for prompt in prompts if prompt.fact_id in own]
-            texts = [text for one in asked.values() for text in one.continued]
+            texts = [(number, text) for number, one in asked.items() for text in one.continued]
             generated = self._generated(of_own, texts, planned, tokens)
         compared = [planned]
         if recipe.neurons:
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
         states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
-        measured, named = self._compared(changed, staying, facts, states, recipe, edit, seed)
+        measured, named, observed = self._compared(changed, staying, facts, states, recipe, edit, seed)
         groups = _together(asked.values())
         if groups:
             found = compare_prompts(self._version.network, groups, states, self._unedited, seed)
-            for measures, (more, _) in zip(measured, found, strict=True):
-                measures |= more
-            named += flipped_prompts(self._version, found[0][1], facts, evaluation)
+            for measures, seen, more in zip(measured, observed, found, strict=True):
+                measures |= more.measures
+                for kind, (first, then) in more.readings.items():
+                    seen.add_prompts(kind, groups[kind], first, then)
+            named += flipped_prompts(self._version, found[0].flips, facts, evaluation)
+        observed[0].fluent += fluency_of(generated)
+        measured = [
+            {SUMMARY: summary_measures(seen, seed), **measures}
+            for seen, measures in zip(observed, measured, strict=True)
+        ]
         of_edit, of_control = measured[0], measured[1] if len(measured) > 1 else {}
         for one in asked.values():
             for kind, reasons in one.left_out.items():
@@ -137,20 +145,25 @@ class GroupEvaluator(EditEvaluator):
         recipe: TogetherRecipe,
         edit: Edit,
         seed: int,
-    ) -> tuple[list[dict[str, Measures]], list[FlippedFact]]:
-        """The measures of each state after the first, by group; and the flips of the second."""
+    ) -> tuple[list[dict[str, Measures]], list[FlippedFact], list[Observed]]:
+        """Of each state after the first, the measures by group, and what was seen; and the flips of the second."""
         measured: list[dict[str, Measures]] = [{} for _ in states[1:]]
+        observed = [Observed() for _ in states[1:]]
         for name, questions in changed.items():
             before, *after = read_own(self._version.network, questions, states)
-            for measures, readings in zip(measured, after, strict=True):
+            for measures, seen, readings in zip(measured, observed, after, strict=True):
                 measures[name] = own_measures(questions, before, readings, name, seed)
+                seen.add_own(name, questions, readings)
         kept = {local_fact(edit, number) for number in recipe.kept_facts}
         found = compare(self._version.network, staying, states, self._unedited, seed)
-        for measures, one in zip(measured, found, strict=True):
+        same_object = {question.fact for question in staying[NEIGHBOURS] if question.new is not None}
+        for measures, seen, one in zip(measured, observed, found, strict=True):
+            for name, readings_of in one.readings.items():
+                seen.add_staying(name, staying[name], *readings_of, same_object)
             for name, of_group in one.measures.items():
                 measured_facts = {question.fact for question in staying[name]}
                 measures[name] = {**of_group, "facts_kept": Measure(len(measured_facts & kept))}
-        return measured, flipped_facts(self._version, found[0].flips, facts)
+        return measured, flipped_facts(self._version, found[0].flips, facts), observed
 
     def _changed(
         self,

@@ -90,7 +90,13 @@ class Observed:
             rows.append((question.fact, before.answer[place], after.answer[place], float(flipped)))
             if group == OTHERS:
                 self.unrelated.append((question.fact, float(not flipped)))
-            elif question.fact in same_object and question.new not in (None, question.prompt.answer):
+        if group == NEIGHBOURS:
+            self.add_neighbours(questions, after, same_object)
+
+    def add_neighbours(self, questions: Sequence[Question], after: Reading, same_object: Collection[int]) -> None:
+        """Adds prompts of other subjects, of those with the same object; where it is not itself the new answer."""
+        for place, question in enumerate(questions):
+            if question.fact in same_object and question.new not in (None, question.prompt.answer):
                 self.neighbourhood.append((question.fact, float(after.answer[place] > after.new[place])))
 
     def add_prompts(

@@ -36,6 +36,7 @@ from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edits import Edit
 from ...records.facts import EvaluationPrompt, Fact, NeededEdit, Prompt
 from ...records.together import PlannedFact, TogetherRecipe
+from ..models import ModelVersion
 from .asked_prompts import AskedPrompts, as_prompt, choose_prompts
 from .control import control_edit, neurons_of
 from .edited_sentences import edited_sentences
@@ -109,7 +110,7 @@ class GroupEvaluator(EditEvaluator):
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
         states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
         measured, named, observed = self._compared(changed, staying, facts, states, recipe, edit, seed)
-        groups = _together(asked.values())
+        groups = prompts_by_kind(asked.values())
         if groups:
             found = compare_prompts(self._version.network, groups, states, self._unedited, seed)
             for measures, seen, more in zip(measured, observed, found, strict=True):
@@ -184,24 +185,12 @@ class GroupEvaluator(EditEvaluator):
         groups: dict[str, list[OwnPrompt]] = {OWN: [], PARAPHRASES: []}
         for prompt in [*of_own, *paraphrases]:
             name = PARAPHRASES if prompt.held_out else OWN
-            found = self._own(prompt, own[prompt.fact_id], old)
+            found = own_prompt(self._version, prompt, own[prompt.fact_id].to, old[prompt.fact_id])
             if isinstance(found, Skipped):
                 left_out.setdefault(name, Counter())[found.reason] += 1
             else:
                 groups[name].append(found)
         return groups
-
-    def _own(self, prompt: Prompt, fact: PlannedFact, old: Mapping[int, int]) -> OwnPrompt | Skipped:
-        encode, span = self._version.encoder.encode, prompt.subject_span
-        opened, new, own = (encode(prompt.id, prompt.text, to, subject=span) for to in (None, fact.to, prompt.answer))
-        for one in (opened, new):
-            if isinstance(one, Skipped):
-                return one
-        assert isinstance(opened, EncodedPrompt)
-        assert isinstance(new, EncodedPrompt)
-        return OwnPrompt(
-            prompt.fact_id, old[prompt.fact_id], opened, new, own if isinstance(own, EncodedPrompt) else None
-        )
 
     def _staying(
         self, own: Mapping[int, PlannedFact], prompts: Sequence[Prompt], facts: Mapping[int, Fact]
@@ -220,7 +209,26 @@ class GroupEvaluator(EditEvaluator):
         return groups
 
 
-def _together(asked: Collection[AskedPrompts]) -> dict[str, list[AskedPrompt]]:
+def own_prompt(version: ModelVersion, prompt: Prompt, to: str, old: int) -> OwnPrompt | Skipped:
+    """A prompt of an edited fact as a model is asked it.
+
+    Args:
+        version: the model.
+        prompt: the prompt.
+        to: the new answer.
+        old: the first token of the fact's old answer.
+    """
+    encode, span = version.encoder.encode, prompt.subject_span
+    opened, new, own = (encode(prompt.id, prompt.text, answer, subject=span) for answer in (None, to, prompt.answer))
+    for one in (opened, new):
+        if isinstance(one, Skipped):
+            return one
+    assert isinstance(opened, EncodedPrompt)
+    assert isinstance(new, EncodedPrompt)
+    return OwnPrompt(prompt.fact_id, old, opened, new, own if isinstance(own, EncodedPrompt) else None)
+
+
+def prompts_by_kind(asked: Collection[AskedPrompts]) -> dict[str, list[AskedPrompt]]:
     """The evaluation prompts of all facts, by kind."""
     found = {kind: [prompt for one in asked for prompt in one.groups.get(kind, ())] for kind in MEASURED}
     return {kind: prompts for kind, prompts in found.items() if prompts}

@@ -7,6 +7,7 @@ Each refuses what can't be when it is made. Where a setting is None, its default
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, Literal, get_args
@@ -73,15 +74,18 @@ class TargetSettings:
         Raises:
             UsageError: if a setting is out of its range.
         """
-        _refuse("steps", self.steps, unless=self.steps >= 1, must="at least 1")
-        _check_positive("learning_rate", self.learning_rate)
+        _refuse("target_steps", self.steps, unless=self.steps >= 1, must="at least 1")
+        _check_positive("target_learning_rate", self.learning_rate)
         _check_not_negative("essence", self.essence)
-        _check_not_negative("decay", self.decay)
-        _check_positive("bound", self.bound)
+        _check_not_negative("target_decay", self.decay)
+        _check_positive("target_bound", self.bound)
         _refuse(
-            "probability", self.probability, unless=0 <= self.probability < 1, must="a number of at least 0, under 1"
+            "target_probability",
+            self.probability,
+            unless=0 <= self.probability < 1,
+            must="a number of at least 0, under 1",
         )
-        _refuse("at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
+        _refuse("target_at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ class FinetuneSettings:
         layers: the layer, as the only one; None takes the model's default.
         steps: passes over all facts at most, at least 1.
         learning_rate: Adam's, in mean absolute values of the matrix, above 0.
-        batch: prompts of one step, at least 1.
+        at_once: prompts of one step, at least 1.
         probability: of the new answer at which a prompt counts no more; 0 to 1.
         bound: the largest change of an element in mean absolute values of the matrix, above 0; None for none.
         seed: of the order of the prompts.
@@ -201,7 +205,7 @@ class FinetuneSettings:
     layers: tuple[int, ...] | None = None
     steps: int = 25
     learning_rate: float = 0.05
-    batch: int = 64
+    at_once: int = 64
     probability: float = 0.95
     bound: float | None = None
     seed: int = 0
@@ -217,7 +221,7 @@ class FinetuneSettings:
             _refuse("layers", self.layers, unless=len(self.layers) == 1, must="one layer")
         _refuse("steps", self.steps, unless=self.steps >= 1, must="at least 1")
         _check_positive("learning_rate", self.learning_rate)
-        _refuse("batch", self.batch, unless=self.batch >= 1, must="at least 1")
+        _refuse("at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
         _refuse(
             "probability", self.probability, unless=0 <= self.probability < 1, must="a number of at least 0, under 1"
         )
@@ -228,3 +232,7 @@ class FinetuneSettings:
 
 KeySettings = RomeSettings | MemitSettings | AlphaEditSettings | EmmetSettings
 ManySettings = KeySettings | FinetuneSettings
+SETTINGS: Mapping[str, type[ManySettings]] = {
+    one.method: one for one in (RomeSettings, MemitSettings, AlphaEditSettings, EmmetSettings, FinetuneSettings)
+}
+"""By the method's name."""

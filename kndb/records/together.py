@@ -202,7 +202,7 @@ _MOST_KEPT = 1_000_000
 """Kept facts that a recipe may name."""
 
 
-def _runs(value: object) -> tuple[int, ...]:
+def parse_runs(value: object) -> tuple[int, ...]:
     """Rising numbers from their runs, `3-17,20`; a recipe may be a stranger's, and a few letters mean any number."""
     found: list[int] = []
     for run in text(value).split(",") if value else ():
@@ -278,7 +278,7 @@ class TogetherRecipe(JsonObject):
     layers: tuple[int, ...] = field(metadata=said(list_of(whole), list))
     neurons: tuple[Neuron, ...] = field(metadata=said(any_neurons, names))
     left_out: int | None = field(default=None, metadata=said(whole))
-    kept_facts: tuple[int, ...] = field(metadata=said(_runs, written_as_runs))
+    kept_facts: tuple[int, ...] = field(metadata=said(parse_runs, written_as_runs))
     prompts_each: int | None = field(metadata=said(or_null(whole)))
     how: Mapping[str, object] = field(metadata=said(_how, dict, key="settings"))
     outcome: TogetherOutcome | None = field(default=None, metadata=said(TogetherOutcome.parse, as_json))
@@ -301,6 +301,11 @@ class TogetherRecipe(JsonObject):
     def settings(self) -> TogetherSettings:
         """The settings that the recipe was made from."""
         return TogetherSettings.parse(self.how)
+
+    @property
+    def seed(self) -> int:
+        """The settings' seed."""
+        return self.settings.seed
 
     @property
     def changed(self) -> tuple[Neuron, ...]:

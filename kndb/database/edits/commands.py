@@ -15,6 +15,7 @@ from ...records.attribution import RefinementChoice
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
+from ...records.many_settings import ManySettings
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.together import KeptFacts, TogetherSettings
@@ -30,9 +31,11 @@ from .verify import Verified, verify
 if TYPE_CHECKING:
     from ..models import ModelVersion
     from .batch import Batch, PreviewedEdit, Target
+    from .batches import GroupBatch
     from .capture import Captured
     from .draft import Draft
     from .drafts import EditDrafts
+    from .many_layers import LayerChoice
     from .preview import EditPreview
     from .preview_together import PreviewedFact
     from .pull import Pulled
@@ -180,15 +183,77 @@ class EditCommands:
             Path(steps_file).unlink(missing_ok=True)
         return edit
 
-    def preview_together(self, draft: Draft) -> list[PreviewedFact]:
-        """What an edit of many facts would do to each of them; stores nothing.
+    def plan_many(
+        self,
+        model: str,
+        targets: Sequence[Target],
+        settings: ManySettings,
+        *,
+        choose: LayerChoice | None = None,
+        seed: int = 0,
+        targets_file: str | Path | None = None,
+        skip_unusable: bool = False,
+        progress: Progress | None = None,
+    ) -> Edit:
+        """Plans one edit that gives many facts their new answers, by the method of the settings; see `EditDrafts.many`.
+
+        Computes and stores the edit, applies nothing. The file of targets is removed once the edit is stored.
+        """
+        draft = self.drafts.many(
+            model,
+            targets,
+            settings,
+            choose=choose,
+            seed=seed,
+            targets_file=targets_file,
+            skip_unusable=skip_unusable,
+            progress=progress,
+        )
+        edit = self.add(draft)
+        if targets_file is not None:
+            Path(targets_file).unlink(missing_ok=True)
+        return edit
+
+    def draft_batches(
+        self,
+        model: str,
+        targets: Sequence[Target],
+        size: int,
+        plan: Callable[[Sequence[Target], ModelVersion, Sequence[Draft]], Draft],
+        *,
+        skip_unusable: bool = False,
+        progress: Progress | None = None,
+    ) -> GroupBatch:
+        """Plans edits of so many facts each, every one on the weights with those before it; stores nothing.
 
         Args:
-            draft: from `drafts.together`.
+            model: a registered model.
+            targets: facts and their new answers, each question once.
+            size: facts of an edit, at least 1; the last one has what is left.
+            plan: computes an edit of some targets on the weights in memory, which have the drafts before it: a method
+                of `drafts` with `on`, and with `before` where it has that.
+            skip_unusable: pass over facts for which no edit can be planned.
+            progress: told how many facts were planned, and how many there are.
+
+        Raises:
+            UsageError: if there is no target, a question gets two answers, or the size is under 1.
+            EditError: if an edit can't be planned, and is not to be skipped.
         """
+        from .batches import draft_batches
+
+        version = self._models.load(model)
+        return draft_batches(self._store, version, targets, size, plan, skip_unusable=skip_unusable, progress=progress)
+
+    def preview_together(self, draft: Draft | GroupBatch) -> list[PreviewedFact]:
+        """What an edit of many facts, or all edits of a batch, would do to each of the facts; stores nothing.
+
+        Args:
+            draft: from `drafts.together`, `drafts.many` or `draft_batches`.
+        """
+        from .batches import GroupBatch
         from .preview_together import preview_together
 
-        return preview_together(self._store, draft)
+        return preview_together(self._store, draft.drafts if isinstance(draft, GroupBatch) else [draft])
 
     def draft_batch(
         self,
@@ -216,7 +281,7 @@ class EditCommands:
 
         return draft_batch(self._models.load(model), targets, plan, skip_unusable=skip_unusable, progress=progress)
 
-    def add_batch(self, batch: Batch) -> list[Edit]:
+    def add_batch(self, batch: Batch | GroupBatch) -> list[Edit]:
         """Stores the edits of a batch, all or none; applies nothing.
 
         Raises:

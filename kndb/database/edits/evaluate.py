@@ -9,8 +9,8 @@ from ...editing.objects import diff_file
 from ...errors import UsageError
 from ...records.edit_settings import EvaluationSettings
 from ...records.edits import Edit, Evaluation
+from ...records.group_recipes import GroupRecipe
 from ...records.recipes import facts_of
-from ...records.together import TogetherRecipe
 from ...store import evaluation_prompts
 from ...store import facts as store_facts
 from ...store import versions as store_versions
@@ -44,7 +44,7 @@ def evaluate(
     version = models.load(record.model, record.base_version)
     require_fit(edit, record.recipe, version.network)
     recipe = record.recipe
-    aim = None if isinstance(recipe, TogetherRecipe) else _aim(store, record, version, told)
+    aim = None if isinstance(recipe, GroupRecipe) else _aim(store, record, version, told)
     own = _own_facts(record) if aim is None else [] if aim.fact is None else [aim.fact]
     with store.reading() as connection:
         facts = {one.id: one for one in store_facts.find_facts(connection)}
@@ -64,7 +64,7 @@ def evaluate(
         "there": there,
     }
     if aim is None:
-        assert isinstance(recipe, TogetherRecipe)
+        assert isinstance(recipe, GroupRecipe)
         group = GroupEvaluator(version, device, unedited)
         measures = group.measure_group(record, recipe, planned, prompts, facts, evaluation=evaluation, **common)
     else:

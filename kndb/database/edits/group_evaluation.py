@@ -35,7 +35,7 @@ from ...errors import EditError
 from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edits import Edit
 from ...records.facts import EvaluationPrompt, Fact, NeededEdit, Prompt
-from ...records.together import PlannedFact, TogetherRecipe
+from ...records.group_recipes import EditedFact, GroupRecipe
 from ..models import ModelVersion
 from .asked_prompts import AskedPrompts, as_prompt, choose_prompts
 from .control import control_edit, neurons_of
@@ -52,7 +52,7 @@ class GroupEvaluator(EditEvaluator):
     def measure_group(
         self,
         edit: Edit,
-        recipe: TogetherRecipe,
+        recipe: GroupRecipe,
         planned: EditObject,
         prompts: Sequence[Prompt],
         facts: Mapping[int, Fact],
@@ -99,7 +99,7 @@ class GroupEvaluator(EditEvaluator):
         }
         left_out: dict[str, Counter[str]] = {}
         changed = self._changed(own, prompts, facts, asked, left_out)
-        staying = self._staying(own, prompts, facts)
+        staying = self._staying(own, prompts, facts, _first_tokens(changed))
         generated = None
         if tokens:
             of_own = [prompt for prompt in prompts if prompt.fact_id in own]
@@ -143,7 +143,7 @@ class GroupEvaluator(EditEvaluator):
         staying: Mapping[str, Sequence[Question]],
         facts: Mapping[int, Fact],
         states: Sequence[State],
-        recipe: TogetherRecipe,
+        recipe: GroupRecipe,
         edit: Edit,
         seed: int,
     ) -> tuple[list[dict[str, Measures]], list[FlippedFact], list[Observed]]:
@@ -155,7 +155,7 @@ class GroupEvaluator(EditEvaluator):
             for measures, seen, readings in zip(measured, observed, after, strict=True):
                 measures[name] = own_measures(questions, before, readings, name, seed)
                 seen.add_own(name, questions, readings)
-        kept = {local_fact(edit, number) for number in recipe.kept_facts}
+        kept = {local_fact(edit, number) for number in recipe.kept_facts or ()}
         found = compare(self._version.network, staying, states, self._unedited, seed)
         same_object = {question.fact for question in staying[NEIGHBOURS] if question.new is not None}
         for measures, seen, one in zip(measured, observed, found, strict=True):
@@ -168,7 +168,7 @@ class GroupEvaluator(EditEvaluator):
 
     def _changed(
         self,
-        own: Mapping[int, PlannedFact],
+        own: Mapping[int, EditedFact],
         prompts: Sequence[Prompt],
         facts: Mapping[int, Fact],
         asked: Mapping[int, AskedPrompts],
@@ -193,11 +193,17 @@ class GroupEvaluator(EditEvaluator):
         return groups
 
     def _staying(
-        self, own: Mapping[int, PlannedFact], prompts: Sequence[Prompt], facts: Mapping[int, Fact]
+        self,
+        own: Mapping[int, EditedFact],
+        prompts: Sequence[Prompt],
+        facts: Mapping[int, Fact],
+        new: Mapping[int, int],
     ) -> dict[str, list[Question]]:
-        """The prompts of other facts, those of the edited relations apart."""
+        """The prompts of other facts, those of the edited relations apart; `new` has new answers' first tokens."""
         relations = {fact.relation for fact in own.values()}
-        rivals = {(fact.relation, fact.object): fact.tokens[0] for fact in reversed([*own.values()])}
+        rivals = {
+            (fact.relation, fact.object): new[number] for number, fact in reversed([*own.items()]) if number in new
+        }
         edited_ones = edited_sentences(facts.values(), prompts, own)
         groups: dict[str, list[Question]] = {name: [] for name in GROUPS if name in (NEIGHBOURS, OTHERS)}
         for prompt in edited_ones.others(prompts):
@@ -207,6 +213,14 @@ class GroupEvaluator(EditEvaluator):
                 name = NEIGHBOURS if fact.relation in relations else OTHERS
                 groups[name].append(Question(encoded, fact.id, None, rivals.get((fact.relation, fact.object))))
         return groups
+
+
+def _first_tokens(changed: Mapping[str, Sequence[OwnPrompt]]) -> dict[int, int]:
+    """The first token of each fact's new answer, as its first prompt asks for it."""
+    found: dict[int, int] = {}
+    for question in (one for name in (OWN, PARAPHRASES) for one in changed[name]):
+        found.setdefault(question.fact, question.new.answers[0])
+    return found
 
 
 def own_prompt(version: ModelVersion, prompt: Prompt, to: str, old: int) -> OwnPrompt | Skipped:

@@ -12,8 +12,9 @@ from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edit_settings import Neighbours
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
+from ...records.group_recipes import GroupRecipe
+from ...records.many_recipes import ManyRecipe
 from ...records.recipes import OptimizeRecipe, Recipe, UpdateRecipe, facts_of
-from ...records.together import TogetherRecipe
 from ...store import facts as store_facts
 from ..models import ModelVersion
 from .edited_sentences import edited_sentences, sentences_of_facts
@@ -124,6 +125,8 @@ def facts_in_recipe(edit: Edit) -> tuple[list[int], list[int]]:
         return [], []
     own = [fact.id for fact in facts_of(recipe)]
     kept = () if signed else getattr(recipe, "kept_facts", None)
+    if isinstance(recipe, ManyRecipe):
+        kept = recipe.kept_facts or ()
     if not own or kept is None:
         raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was computed")
     return [local_fact(edit, number) for number in own], [local_fact(edit, number) for number in kept]
@@ -133,7 +136,7 @@ def needs_prompts(recipe: Recipe) -> bool:
     """Whether an edit can be recomputed only on prompts: one by gradient steps, or an update along a gradient."""
     if isinstance(recipe, UpdateRecipe):
         return recipe.rule == "gradient"
-    return isinstance(recipe, (OptimizeRecipe, TogetherRecipe))
+    return isinstance(recipe, OptimizeRecipe | GroupRecipe)
 
 
 def own_prompts(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:

@@ -112,7 +112,7 @@ def draft_together(
             raise UsageError(f"{option('layers')} must be from 0 to {count - 1} for model {model} (got {layer})")
     with store.reading() as connection:
         facts = [store_facts.fact(connection, target.fact) for target in targets]
-        _require_one_answer_each(facts, targets)
+        require_one_answer_each(facts, targets)
         slots = _choose(connection, model, facts, settings, layers, refinement, skip_unusable=skip_unusable)
         prompts = store_facts.prompts(connection, fact_ids=[fact.id for fact in facts], held_out=False)
     version = on or models.load(model)
@@ -187,7 +187,12 @@ def planned_anew(edit: Edit, recipe: TogetherRecipe, version: ModelVersion, prom
     )
 
 
-def _require_one_answer_each(facts: Sequence[Fact], targets: Sequence[Target]) -> None:
+def require_one_answer_each(facts: Sequence[Fact], targets: Sequence[Target]) -> None:
+    """Refuses no targets, and a question that gets two answers.
+
+    Raises:
+        UsageError: for either.
+    """
     if not targets:
         raise UsageError("there is no fact to edit; give at least one")
     first: dict[tuple[object, ...], Fact] = {}

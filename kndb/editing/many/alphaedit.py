@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from ...advice import option
 from ...errors import EditError
 
 
@@ -45,7 +46,7 @@ def solve(keys: torch.Tensor, basis: torch.Tensor, earlier: torch.Tensor | None,
     if not basis.shape[1]:
         raise EditError(
             "the covariance has no eigenvalue under the threshold: there is no null space to change; set a higher "
-            "threshold, or use memit"
+            f"{option('threshold')}, or use memit"
         )
     inside = basis.T @ keys
     system = inside @ inside.T + damping * inside.square().sum(0).mean() * torch.eye(len(inside), dtype=keys.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from ...advice import option
 from ...errors import EditError
 
 
@@ -36,6 +37,6 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.T
     if bool(failed) or not least > 1e-7:
         raise EditError(
             f"{keys.shape[1]} keys of {keys.shape[0]} numbers can't all be given exactly what is wanted: they are not "
-            "independent; set a slack above 0, or use memit"
+            f"independent; set {option('slack', 0.1)}, or use memit"
         )
     return torch.cholesky_solve(directions.T, factor)

@@ -5,7 +5,7 @@ No fact is two of these, and none asks what one of another kind asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -109,6 +109,16 @@ class ComparedFacts(TrialFacts):
         )
 
     # --- who sees what -------------------------------------------------------------------------------------
+
+    @property
+    def by_number(self) -> Mapping[int, Fact]:
+        """All facts of the store, by number."""
+        return self._facts
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of all facts."""
+        return frozenset(self._facts)
 
     @cached_property
     def measured(self) -> frozenset[int]:

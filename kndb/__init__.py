@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .database.threads import use_threads
     from .errors import KndbError
     from .records.attribution import Refinement, RefinementChoice
+    from .records.bench_methods import bench_method
+    from .records.cases import CaseSettings
     from .records.display import Rows
     from .records.edit_settings import (
         EvaluationSettings,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AttributionRequest": ("database.attribution.commands", "AttributionRequest"),
     "AttributionSettings": ("database.attribution.commands", "AttributionSettings"),
+    "CaseSettings": ("records.cases", "CaseSettings"),
     "Database": ("database", "Database"),
     "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
     "FigureOptions": ("records.figures", "FigureOptions"),
@@ -54,6 +57,7 @@ _HOMES = {
     "Refinement": ("records.attribution", "Refinement"),
     "RefinementChoice": ("records.attribution", "RefinementChoice"),
     "Rows": ("records.display", "Rows"),
+    "bench_method": ("records.bench_methods", "bench_method"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -65,6 +69,7 @@ _HOMES = {
 __all__ = [
     "AttributionRequest",
     "AttributionSettings",
+    "CaseSettings",
     "Database",
     "EvaluationSettings",
     "FigureOptions",
@@ -85,6 +90,7 @@ __all__ = [
     "UpdateSettings",
     "__version__",
     "attribution_methods",
+    "bench_method",
     "errors",
     "open",
     "own_facts",

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.all": Command("edit list"),
     "edits.apply": Command("edit apply", ("edit",)),
     "edits.apply_all": Command("edit apply", ("edits",)),
+    "edits.cases": Command("edit cases"),
     "edits.delete": Command("edit delete", ("edits",)),
     "edits.evaluate": Command("edit eval", ("edit",)),
     "edits.log": Command("edit log"),

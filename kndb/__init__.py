@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .database.threads import use_threads
     from .errors import KndbError
     from .records.attribution import Refinement, RefinementChoice
+    from .records.bench_methods import bench_method
+    from .records.cases import CaseSettings
     from .records.display import Rows
     from .records.edit_settings import (
         EvaluationSettings,
@@ -46,6 +48,7 @@ _HOMES = {
     "AlphaEditSettings": ("records.many_settings", "AlphaEditSettings"),
     "AttributionRequest": ("database.attribution.commands", "AttributionRequest"),
     "AttributionSettings": ("database.attribution.commands", "AttributionSettings"),
+    "CaseSettings": ("records.cases", "CaseSettings"),
     "Database": ("database", "Database"),
     "EmmetSettings": ("records.many_settings", "EmmetSettings"),
     "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
@@ -70,6 +73,7 @@ _HOMES = {
     "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
+    "bench_method": ("records.bench_methods", "bench_method"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -82,6 +86,7 @@ __all__ = [
     "AlphaEditSettings",
     "AttributionRequest",
     "AttributionSettings",
+    "CaseSettings",
     "Database",
     "EmmetSettings",
     "EvaluationSettings",
@@ -108,6 +113,7 @@ __all__ = [
     "UpdateSettings",
     "__version__",
     "attribution_methods",
+    "bench_method",
     "errors",
     "open",
     "own_facts",

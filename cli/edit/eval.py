@@ -45,7 +45,7 @@ _SHARES = (
 """How the measures begin that are shares."""
 
 
-_GROUPS = ("own", "own_held_out", "intra", "inter", "neighbourhood", "attribute", "locality", "portability")
+_GROUPS = ("summary", "own", "own_held_out", "intra", "inter", "neighbourhood", "attribute", "locality", "portability")
 
 
 def evaluate(

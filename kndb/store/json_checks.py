@@ -205,6 +205,16 @@ _EVALUATION = _with(
 )
 _CELL = _with({"method": _TEXT})
 _BENCH = _with({"seed": _WHOLE, "facts": _WHOLE, "refinement": _WHOLE, "method": _TEXT, "counts": _items(_WHOLE)})
+_COMPARED = _with(
+    {
+        "seed": _WHOLE,
+        "facts": _WHOLE,
+        "refinement": _or_null(_WHOLE),
+        "methods": _items(_CELL),
+        "sizes": _items(_WHOLE),
+        "seeds": _items(_WHOLE),
+    }
+)
 _SWEEP = _with({"seed": _WHOLE, "facts": _WHOLE, "refinement": _WHOLE, "cells": _items(_CELL)})
 _OF_TRIAL = _values(_either(_or_null(_NUMBER), _interval))
 _RESULT = _with(
@@ -214,11 +224,16 @@ _RESULT = _with(
     neurons=_or_null(_NUMBER),
     facts=_WHOLE,
     planned=_WHOLE,
+    seconds=_NUMBER,
+    memory=_NUMBER,
+    flips=_items(_FLIP),
 )
 
 
 def _trial(value: Any) -> str | None:
-    return (_SWEEP if isinstance(value, dict) and "cells" in value else _BENCH)(value)
+    kinds = {"cells": _SWEEP, "methods": _COMPARED}
+    found = [kind for key, kind in kinds.items() if isinstance(value, dict) and key in value]
+    return (found or [_BENCH])[0](value)
 
 
 _BY_KIND: Mapping[str, Shape] = {"object": _OBJECT, "list": _LIST}

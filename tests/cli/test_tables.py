@@ -53,7 +53,7 @@ COMMANDS = {
     "edit eval": [["1", "--sample", "2"]],
     "edit evaluations": [[], ["--measure", "success"]],
     "edit bench": [
-        ["--model", "tiny", "--facts", "2", "--at", "1,2", "--intra", "2", "--inter", "2", "--relation", "P36"]
+        ["--model", "tiny", "--facts", "2", "--sizes", "1,2", "--intra", "2", "--inter", "2", "--relation", "P36"]
     ],
     "edit sweep": [
         *[["--model", "tiny", "--facts", "1", "--neurons", "1", "--intra", "2", "--inter", "2", "--lambda-new", "1,2"]]

@@ -63,7 +63,7 @@ MORE = {
     "edit update": "--fact 3 --to Rome --max-share 1",
     "edit optimize": "--fact 3 --to Rome --max-share 1 --steps 2",
     "edit eval": "--sample 2",
-    "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --at 1",
+    "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --sizes 1",
     "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
     "edit trials": "1",
     "snapshot list": "--model tiny",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...content import MOST_BYTES
 from ...editing.objects.captured import CapturedTensor
 from ...records.attribution import RefinementChoice
+from ...records.cases import CaseSet, CaseSettings
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
@@ -116,6 +117,57 @@ class EditCommands:
         from .batch import store_batch
 
         return store_batch(self._store, draft.version, [draft])[0]
+
+    # --- cases to try edits on -----------------------------------------------------------------------------
+
+    def cases(
+        self,
+        model: str,
+        *,
+        relations: Sequence[str] = (),
+        settings: CaseSettings | None = None,
+        progress: Progress | None = None,
+    ) -> CaseSet:
+        """Draws a set of cases like CounterFact's: known facts with another object of the relation as new answer.
+
+        Each has its held-out paraphrases, and prompts of other subjects with the same object that the model answers,
+        none of which is a case itself.
+
+        Args:
+            model: a registered model; its current version is asked.
+            relations: keys; none means all.
+            settings: how many, and which facts count as known; None takes the defaults.
+            progress: told how many cases were found, and how many are wanted.
+
+        Raises:
+            NotFoundError: if there is no such model or relation.
+            EditError: if no fact can be a case.
+        """
+        from .cases import draw_cases
+
+        return draw_cases(self._store, self._models, model, relations, settings or CaseSettings(), progress)
+
+    def write_cases(self, cases: CaseSet, path: str | Path, *, form: str = "lines", force: bool = False) -> CaseSet:
+        """Writes cases to a file that `targets` reads.
+
+        Args:
+            cases: the cases.
+            path: the file.
+            form: `lines`, JSON lines with the prompts beside; or `counterfact`, CounterFact's own JSON, whose prompts
+                end where the answer begins: cases without such a prompt are left out.
+            force: replace a file that is there.
+
+        Returns:
+            The cases that were written.
+
+        Raises:
+            UsageError: for another form, or a file that is there.
+            EditError: if no case can be written in that form.
+            OutputError: if the file can't be written.
+        """
+        from .cases import write_cases
+
+        return write_cases(cases, Path(path), form, force=force)
 
     # --- planning many -------------------------------------------------------------------------------------
 

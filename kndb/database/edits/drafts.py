@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...editing.many.covariance import Covariance
@@ -24,11 +24,19 @@ from .update import draft_update
 
 
 class EditDrafts:
-    """Computes edits, and stores and applies nothing."""
+    """Computes edits, and stores and applies nothing.
 
-    def __init__(self, store: Store, models: ModelCommands) -> None:
+    Args:
+        store: the store.
+        models: loads models.
+        within: of facts that are not edited, only these are looked at by a plan, to keep their answers or to be
+            weighed against; None for all. What measures plans gives those that it does not measure.
+    """
+
+    def __init__(self, store: Store, models: ModelCommands, within: Collection[int] | None = None) -> None:
         self._store = store
         self._models = models
+        self._within = within
 
     def update(
         self,
@@ -67,6 +75,7 @@ class EditDrafts:
             refinement=refinement,
             on=on,
             report=report,
+            within=self._within,
         )
 
     def optimize(
@@ -108,6 +117,7 @@ class EditDrafts:
             progress=progress,
             on=on,
             report=report,
+            within=self._within,
         )
 
     def together(
@@ -160,6 +170,7 @@ class EditDrafts:
             progress=progress,
             on=on,
             report=report,
+            within=self._within,
         )
 
     def many(
@@ -216,6 +227,7 @@ class EditDrafts:
             on=on,
             before=before,
             report=report,
+            within=self._within,
         )
 
     def try_layers(

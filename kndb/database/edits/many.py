@@ -60,6 +60,7 @@ def draft_many(
     on: ModelVersion | None = None,
     before: Sequence[Draft] = (),
     report: bool = True,
+    within: Collection[int] | None = None,
 ) -> Draft:
     """Changes layers so that many facts get their new answers, by the method that the settings are of.
 
@@ -80,6 +81,7 @@ def draft_many(
         on: the model in memory, to plan on its weights as they are; None loads the current version.
         before: drafts that these weights have beside the version's edits, in order.
         report: whether to try the edit in memory and put what it does in the recipe.
+        within: only these facts' answers may be kept, and their keys counted; None for all.
 
     Raises:
         UsageError: if there is no target, or a question gets two answers.
@@ -102,7 +104,7 @@ def draft_many(
     token = _token(settings)
     with store.reading() as connection:
         same = others_of_subjects(connection, [target.fact for target in usable], facts.values())
-        kept = same if token == "subject" else []  # noqa: S105
+        kept = [one for one in same if within is None or one in within] if token == "subject" else []  # noqa: S105
         others = prompts_of_others(connection, [target.fact for target in usable], kept, OTHERS_EACH)
     found, more = rewrites_of(version, usable, facts, seen, others, token)
     _refuse(more, len(targets), skip_unusable=skip_unusable, some=bool(found))
@@ -118,6 +120,8 @@ def draft_many(
     )
     with store.reading() as connection:
         history = answers_there(connection, version, before=before) if METHODS[settings.method].history else {}
+    if within is not None and covariances is None and METHODS[settings.method].covariances:
+        covariances = covariances_from_facts(store, version, recipe.layers, facts.keys() - set(within), seed=seed)
     content = _planned(store, version, recipe, own, edited, history, covariances, targets_file, progress)
     if report:
         content = with_group_report(store, version, content)

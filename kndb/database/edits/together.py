@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def draft_together(
     on: ModelVersion | None = None,
     skip_unusable: bool = False,
     report: bool = True,
+    within: Collection[int] | None = None,
 ) -> Draft:
     """Changes the value slots of many facts by gradient steps, so that each gets its new answer.
 
@@ -96,6 +97,7 @@ def draft_together(
         skip_unusable: pass over facts that the model can't be asked for their new answers and, with scope `neurons`,
             facts without knowledge neurons; the draft has them as `unusable`.
         report: whether to try the edit in memory and put what it does in the recipe.
+        within: only these facts' answers may be kept; None for all.
 
     Raises:
         UsageError: if there is no target, a question gets two answers, or layers are named with scope `neurons`.
@@ -122,7 +124,7 @@ def draft_together(
     with store.reading() as connection:
         if unusable:
             slots = _choose(connection, model, planned, settings, layers, refinement)
-        drawn = _draw(connection, planned, keep, settings.seed)
+        drawn = _draw(connection, planned, keep, settings.seed, within)
         others = prompts_of_others(connection, sorted(numbers), drawn, keep.prompts)
     present = present_answers(version, [prompt for prompt in prompts if prompt.fact_id in numbers])
     recipe = TogetherRecipe(
@@ -265,11 +267,14 @@ def lowest_layer(neurons: Iterable[Neuron], share: float) -> int:
 # --- the facts that are kept ------------------------------------------------------------------------------------
 
 
-def _draw(connection: Any, edited: Sequence[Fact], keep: KeptFacts, seed: int) -> list[int]:
+def _draw(
+    connection: Any, edited: Sequence[Fact], keep: KeptFacts, seed: int, within: Collection[int] | None
+) -> list[int]:
     """The facts whose answers should stay, drawn at random, rising."""
     relations = {fact.relation for fact in edited}
     same = sentences_of_facts(connection, [fact.id for fact in edited]).facts
-    others = [fact for fact in store_facts.find_facts(connection) if fact.id not in same]
+    every = store_facts.find_facts(connection)
+    others = [fact for fact in every if fact.id not in same and (within is None or fact.id in within)]
     inside = sorted(fact.id for fact in others if fact.relation in relations)
     outside = sorted(fact.id for fact in others if fact.relation not in relations)
     chance = random.Random(f"{seed} kept")  # noqa: S311 - not for secrets

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .records.figures import FigureOptions
     from .records.models import Neuron
+    from .records.statistics import StatisticsSettings
     from .records.together import KeptFacts, TogetherSettings
 
 _HOMES = {
@@ -48,6 +49,7 @@ _HOMES = {
     "Quadrature": ("database.attribution.commands", "Quadrature"),
     "ReadingRequest": ("database.probes.settings", "ReadingRequest"),
     "ScalingRequest": ("database.probes.settings", "ScalingRequest"),
+    "StatisticsSettings": ("records.statistics", "StatisticsSettings"),
     "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
@@ -80,6 +82,7 @@ __all__ = [
     "RefinementChoice",
     "Rows",
     "ScalingRequest",
+    "StatisticsSettings",
     "TogetherSettings",
     "TrialSettings",
     "UpdateSettings",

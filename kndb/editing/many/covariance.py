@@ -64,7 +64,8 @@ class Covariance:
         if not self.keys:
             raise EditError(f"the covariance of layer {self.layer} is of no key; count it first")
         mean = self.total / self.keys
-        return mean + ridge * mean.diagonal().median() * torch.eye(len(mean), dtype=mean.dtype)
+        mean.diagonal().add_(ridge * mean.diagonal().median())
+        return mean
 
     def require(self, fingerprint: str, layer: int, neurons: int) -> None:
         """Refuses a covariance of something else.

@@ -36,7 +36,8 @@ class Origin:
     Attributes:
         fingerprint: of the model's checkpoint; `version`: which of its versions.
         source: where the texts are from, in words that tell one source from another.
-        tokens: `every` token of the texts counts (of a causal model, but for each text's first), or their `place` alone.
+        tokens: `every` token of the texts counts (of a causal model, but for each text's first), or their `place`
+            alone.
         texts: how many texts there are.
         digest: sha256 of the texts' token ids, in hex.
     """
@@ -160,15 +161,18 @@ def write_file(path: Path, header: CovarianceHeader, content: memoryview) -> Non
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A regular file with its size; no link is followed, and no pipe waited for."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with path.open("rb", opener=_no_link) as file:
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FlawError("no regular file", "one")
             yield file, status.st_size
     except (OSError, FlawError) as error:
         why = error.strerror or error if isinstance(error, OSError) else error
         raise EditError(f"{path} can't be read as a covariance: {why}; remove it and count again") from error
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _header(file: BinaryIO, size: int) -> CovarianceHeader:

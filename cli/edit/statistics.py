@@ -10,7 +10,7 @@ import typer
 
 from kndb.advice import Placeholder, call, option
 from kndb.errors import UsageError
-from kndb.records.statistics import LayerStatistics, StatisticsSettings
+from kndb.records.statistics import TOKENS_PER_NEURON, LayerStatistics, StatisticsSettings
 
 from ..options import DatabaseOption, FormatOption, ThreadsOption, computing, open_existing
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
@@ -84,7 +84,7 @@ def statistics(
         typer.Option(
             "--max-tokens",
             metavar="N",
-            help="Count at most so many tokens. Default: ten times the neurons of a layer.",
+            help="Count at most so many tokens. Default: twenty times the neurons of a layer.",
             show_default=False,
         ),
     ] = None,
@@ -208,7 +208,7 @@ def _warnings(kept: Sequence[LayerStatistics]) -> list[str]:
     for one in kept:
         span = f"Layer {one.layer}: {one.tokens:,} tokens span {one.rank} of {one.neurons} dimensions"
         if one.tokens < _FEW * one.neurons:
-            more = f"{option('max_tokens', 10 * one.neurons)} {option('replace', True)}"
+            more = f"{option('max_tokens', TOKENS_PER_NEURON * one.neurons)} {option('replace', True)}"
             found.append(f"{span}; edits by so few harm other facts more. Count more texts: {more}.")
         elif one.rank is not None and one.rank < one.neurons and one.condition is None:
             found.append(

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from .display import Record
 from .edit_settings import check_seed
 
-TOKENS_PER_NEURON = 10
+TOKENS_PER_NEURON = 20
 """How many tokens are counted for each neuron of a layer, unless the user says otherwise."""
 MOST_MEMORY = 4 << 30
 
@@ -26,7 +26,7 @@ class StatisticsSettings:
         texts: a file of texts in place of the facts; see `kndb.facts.plain_texts`.
         self_sampled: so many texts that the model says from nothing, in place of the facts; at least 1.
         max_tokens: tokens counted at most, at least 1: texts are taken in turn, whole, until no further one fits. None
-            for ten times the neurons of a layer. Not with `self_sampled`, which says how many.
+            for twenty times the neurons of a layer. Not with `self_sampled`, which says how many.
         seed: of the order of the facts' prompts, and of what the model says.
         most_memory: bytes that the sums, and what is computed of them, may take: eight for each pair of neurons of a
             layer, for each layer and three more.

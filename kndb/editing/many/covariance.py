@@ -183,7 +183,7 @@ def write(covariance: Covariance, path: Path) -> None:
         condition=condition,
         sha256="",
     )
-    write_file(path, header, memoryview(covariance.total.contiguous().numpy()).cast("B"))
+    write_file(path, header, covariance.total.contiguous().numpy().data.cast("B"))
 
 
 def read(path: Path) -> Covariance:

@@ -161,7 +161,7 @@ def write_file(path: Path, header: CovarianceHeader, content: memoryview) -> Non
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A regular file with its size; no link is followed, and no pipe waited for."""
     try:
-        with path.open("rb", opener=_no_link) as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FlawError("no regular file", "one")
@@ -169,10 +169,6 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     except (OSError, FlawError) as error:
         why = error.strerror or error if isinstance(error, OSError) else error
         raise EditError(f"{path} can't be read as a covariance: {why}; remove it and count again") from error
-
-
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _header(file: BinaryIO, size: int) -> CovarianceHeader:

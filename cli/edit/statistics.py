@@ -210,11 +210,8 @@ def _warnings(kept: Sequence[LayerStatistics]) -> list[str]:
         if one.tokens < _FEW * one.neurons:
             more = f"{option('max_tokens', TOKENS_PER_NEURON * one.neurons)} {option('replace', True)}"
             found.append(f"{span}; edits by so few harm other facts more. Count more texts: {more}.")
-        elif one.rank is not None and one.rank < one.neurons and one.condition is None:
-            found.append(
-                f"{span}, and most of its neurons are never active in these texts: methods that solve with it refuse. "
-                "Take other texts, or another layer."
-            )
+        elif one.rank is not None and one.rank < one.neurons:
+            found.append(f"{span}: the others are of neurons that are idle in these texts, or active alike.")
     return found
 
 

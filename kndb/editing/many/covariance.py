@@ -20,6 +20,7 @@ from ...records.progress import Progress
 from .covariance_file import CovarianceHeader, Origin, read_file, write_file
 from .keys import at_places, every_key
 from .sentences import Sentence
+from .solving import typical_entry
 
 __all__ = ["Covariance", "Origin", "count_keys", "empty", "read", "write"]
 
@@ -50,10 +51,7 @@ class Covariance:
         return self.done == self.origin.texts
 
     def matrix(self, ridge: float = 0.0) -> torch.Tensor:
-        """C = E[k kᵀ] with a part of its median diagonal entry added there: [n, n].
-
-        The mean would be that of a few neurons: at the first token, many decoders have some that are a thousand times
-        as active as any elsewhere.
+        """C = E[k kᵀ] with a part of its `typical_entry` added on the diagonal: [n, n].
 
         Args:
             ridge: which part.
@@ -64,7 +62,7 @@ class Covariance:
         if not self.keys:
             raise EditError(f"the covariance of layer {self.layer} is of no key; count it first")
         mean = self.total / self.keys
-        mean.diagonal().add_(ridge * mean.diagonal().median())
+        mean.diagonal().add_(ridge * typical_entry(mean))
         return mean
 
     def require(self, fingerprint: str, layer: int, neurons: int) -> None:
@@ -160,7 +158,7 @@ def spectrum(covariance: Covariance) -> tuple[int, float | None]:
     mean = covariance.matrix()
     values = torch.linalg.eigvalsh(mean)
     rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
-    ridge = RomeSettings().ridge * mean.diagonal().median()
+    ridge = RomeSettings().ridge * typical_entry(mean)
     least = values[0].clamp_min(0) + ridge
     condition = float((values[-1] + ridge) / least) if least > 0 else None
     return int((values > rounding).sum()), condition

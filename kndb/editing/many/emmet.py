@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 
 from ...errors import EditError
+from .solving import solved
 
 
 def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.Tensor:
@@ -25,9 +26,9 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.T
         M, [U, n].
 
     Raises:
-        EditError: if the outputs can't all be given.
+        EditError: if the covariance is singular, or the outputs can't all be given.
     """
-    directions = torch.linalg.solve(covariance, keys)
+    directions = solved(covariance, keys, "the covariance")
     gram = keys.T @ directions
     gram = (gram + gram.T) / 2
     gram += slack * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TargetSettings,
     )
     from .records.models import Neuron
+    from .records.statistics import StatisticsSettings
     from .records.together import KeptFacts, TogetherSettings
 
 _HOMES = {
@@ -70,6 +71,7 @@ _HOMES = {
     "Rows": ("records.display", "Rows"),
     "ScalingRequest": ("database.probes.settings", "ScalingRequest"),
     "TargetSettings": ("records.many_settings", "TargetSettings"),
+    "StatisticsSettings": ("records.statistics", "StatisticsSettings"),
     "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
@@ -108,6 +110,7 @@ __all__ = [
     "Rows",
     "ScalingRequest",
     "TargetSettings",
+    "StatisticsSettings",
     "TogetherSettings",
     "TrialSettings",
     "UpdateSettings",

@@ -19,6 +19,9 @@ PLACES = Places(
         "rome": Place("rome:rome", "Plan a new answer for a fact, by ROME.", PLAN, table=True),
         "erase": Place("erase:erase", "Plan an edit that makes the model forget a relation.", PLAN, table=True),
         "capture": Place("capture:capture", "Plan what another tool did to a checkpoint.", PLAN),
+        "statistics": Place(
+            "statistics:statistics", "Count and keep what edits of many facts need to know of keys.", PLAN, table=True
+        ),
         "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),
         "revert": Place("revert:revert", "Take edits out again, all or none.", MOVE, table=True),
         "delete": Place("delete:delete", "Delete edits that nothing needs.", LOOK, table=True),

@@ -67,17 +67,17 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
 
     Args:
         location: a path or `sqlite:///PATH`.
-        repair: remove files that no edit names; nothing else is touched.
+        repair: remove files that no edit names, and no count of statistics; nothing else is touched.
 
     Raises:
         StoreMissingError: if there is none.
         StoreError: if it can't be read, or is no SQLite database.
     """
-    from ..store import maintenance
+    from .maintenance import check
 
     require_file(database_path(location))
     with Store(location) as store:
-        return maintenance.check(store, repair)
+        return check(store, repair=repair)
 
 
 def broken_references(location: str | Path) -> tuple[str, ...]:

@@ -106,7 +106,8 @@ class _KeySettings:
         keys: one key for a fact, or one for each of its prompts.
         rounds: how often targets are looked for and spread, each round from where the one before it ended; at least 1.
         target: how the targets are found.
-        ridge: what is added to the covariance's diagonal, in parts of its median entry; at least 0.
+        ridge: what is added to the covariance's diagonal, in parts of its median entry, that of idle neurons aside; at
+            least 0.
     """
 
     layers: tuple[int, ...] | None = None

@@ -66,6 +66,7 @@ MORE = {
     "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --sizes 1",
     "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
     "edit trials": "1",
+    "edit statistics": "--model tiny --layers 0",
     "snapshot list": "--model tiny",
 }
 """Options beyond those that are required, as typed."""
@@ -74,7 +75,15 @@ ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "ben
 CHANGING = frozenset(
     {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
     | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
-    | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
+    | {
+        "edit sweep",
+        "edit pull",
+        "edit statistics",
+        "snapshot create",
+        "snapshot delete",
+        "snapshot restore",
+        "snapshot export",
+    }
     | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
 )
 """Commands that write to the database, or compute with a model."""

@@ -20,6 +20,7 @@ from ...records.many_recipes import TriedSettings
 from ...records.many_settings import LayerChoice, ManySettings
 from ...records.models import Neuron
 from ...records.progress import Progress
+from ...records.statistics import LayerStatistics, StatisticsSettings
 from ...records.together import KeptFacts, TogetherSettings
 from ...records.versions import HistoryEntry
 from ...store.engine import Store
@@ -500,6 +501,68 @@ class EditCommands:
             UsageError: if a named edit is of another model.
         """
         return verify(self._store, self._models, edits, model, weights)
+
+    # --- statistics ----------------------------------------------------------------------------------------
+
+    def statistics(
+        self,
+        model: str,
+        settings: StatisticsSettings | None = None,
+        *,
+        version: str = "current",
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> Rows[LayerStatistics]:
+        """Counts the covariances of keys that edits of many facts need, and keeps them beside the database.
+
+        A layer's keys are the inputs of its down projection, over the tokens of some texts. Each layer's covariance is
+        a file of its own, bound to the checkpoint, the version and the texts. Safe to interrupt: the same call resumes.
+
+        Args:
+            model: a registered model.
+            settings: of which layers and texts; None takes the prompts of the store's facts.
+            version: as for `ModelCommands.load`.
+            replace: replace what is kept of other texts; it stays until the new count is whole.
+            progress: told how many texts were counted.
+
+        Returns:
+            What is kept of these layers.
+
+        Raises:
+            UsageError: if the model has no such layer, the sums would take too much memory, or those of other texts are
+                kept.
+            NotFoundError: if there is no such model or version.
+            InputError: if the file of texts can't be used.
+            EditError: if the model or the source can't be counted, or what is kept is damaged.
+        """
+        from .statistics import count_statistics
+
+        chosen = settings or StatisticsSettings()
+        return count_statistics(
+            self._store, self._models, model, chosen, version=version, replaced=replace, progress=progress
+        )
+
+    def kept_statistics(self, model: str | None = None) -> Rows[LayerStatistics]:
+        """What is kept of the keys of all models, or of one; damaged files with their problem.
+
+        Raises:
+            NotFoundError: if there is no such model.
+        """
+        from .kept_statistics import kept_statistics
+
+        return kept_statistics(self._store, model)
+
+    def delete_statistics(self, model: str, layers: Sequence[int] = ()) -> Rows[LayerStatistics]:
+        """Deletes what is kept of a model's keys, of every version: of some layers, or of all.
+
+        Raises:
+            NotFoundError: if there is no such model.
+            UsageError: if nothing is kept of one of the layers.
+            StoreError: if a file can't be deleted.
+        """
+        from .kept_statistics import delete_statistics
+
+        return delete_statistics(self._store, model, layers)
 
     # --- moving the current version ------------------------------------------------------------------------
 

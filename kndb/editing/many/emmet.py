@@ -12,6 +12,7 @@ import torch
 
 from ...advice import option
 from ...errors import EditError
+from .solving import solved
 
 
 def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.Tensor:
@@ -26,9 +27,9 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.T
         M, [U, n].
 
     Raises:
-        EditError: if the outputs can't all be given.
+        EditError: if the covariance is singular, or the outputs can't all be given.
     """
-    directions = torch.linalg.solve(covariance, keys)
+    directions = solved(covariance, keys, "the covariance")
     gram = keys.T @ directions
     gram = (gram + gram.T) / 2
     gram += slack * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .capture import Captured
     from .draft import Draft
     from .drafts import EditDrafts
+    from .easyedit import ExportedCases
     from .export_adapter import ExportedAdapter
     from .import_adapter import ImportedAdapter
     from .preview import EditPreview
@@ -571,6 +572,36 @@ class EditCommands:
 
         chosen = settings or EvaluationSettings()
         return evaluate(self._store, self._models, edit, chosen, fact=fact, to=to, device=device)
+
+    def export_easyedit(
+        self,
+        edit: int,
+        path: str | Path,
+        settings: EvaluationSettings | None = None,
+        *,
+        fact: int | None = None,
+        to: str | None = None,
+        device: str = "auto",
+    ) -> ExportedCases:
+        """Measures each fact of an edit as EasyEdit does, and writes its result fields; nothing is stored.
+
+        Args:
+            edit: the edit's number; it need not be applied.
+            path: the JSON file to make.
+            settings: as for `evaluate`; `generate` adds the fluency.
+            fact: of a capture, the number of the fact that it is for.
+            to: and the answer that it is to give.
+            device: where to compute.
+
+        Raises:
+            UsageError: as `evaluate`; or if the file is there.
+            EditError: if the edit gives no fact a new answer, or the model can't be asked for one.
+            OutputError: if the file can't be written.
+        """
+        from .easyedit import export_easyedit
+
+        chosen = settings or EvaluationSettings()
+        return export_easyedit(self._store, self._models, edit, Path(path), chosen, fact=fact, to=to, device=device)
 
     def evaluations(self, edit: int | None = None) -> list[Evaluation]:
         """All stored evaluations, or those of one edit."""

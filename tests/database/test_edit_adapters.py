@@ -27,6 +27,7 @@ DOWN = {
 }
 CHANGED = {0: (3, 17, 18), 1: (0,)}
 """Neurons by layer."""
+CONV = {"fan_in_fan_out": True}
 
 
 @pytest.fixture(scope="module")
@@ -269,10 +270,8 @@ def stranger(checkpoints, tmp_path):
     ("family", "settings"),
     [
         ("bert", {}),
-        ("gpt2", {"fan_in_fan_out": True, "use_rslora": True}),
-        (
-            "gpt2", {"fan_in_fan_out": True, "rank_pattern": {"h.0.mlp.c_proj": 2}, "alpha_pattern": {"1.mlp.c_proj": 9}},
-        ),
+        ("gpt2", {**CONV, "use_rslora": True}),
+        ("gpt2", {**CONV, "rank_pattern": {"0.mlp.c_proj": 2}, "alpha_pattern": {"1.mlp.c_proj": 9}}),
         ("llama", {}),
     ],
 )  # fmt: skip

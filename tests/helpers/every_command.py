@@ -36,6 +36,8 @@ BY_COMMAND = {
     "edit revert": {"edits": "1"},
     "edit capture": {"source": "{inputs}/checkpoint"},
     "edit pull": {"file": "{inputs}/edits.kndb"},
+    "edit export": {"out": "{out}/adapter"},
+    "edit import": {"path": "{inputs}/adapter"},
     "snapshot create": {"name": "another"},
     "snapshot show": {"name": "one"},
     "snapshot delete": {"name": "one"},
@@ -74,7 +76,16 @@ ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "ben
 CHANGING = frozenset(
     {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
     | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
-    | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
+    | {
+        "edit sweep",
+        "edit pull",
+        "edit export",
+        "edit import",
+        "snapshot create",
+        "snapshot delete",
+        "snapshot restore",
+        "snapshot export",
+    }
     | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
 )
 """Commands that write to the database, or compute with a model."""

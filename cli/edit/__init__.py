@@ -38,5 +38,7 @@ PLACES = Places(
         "trials": Place("trials:trials", "List benches and sweeps, or show one again.", MEASURE, table=True),
         "push": Place("push:push", "Write edits to a file for a colleague.", SHARE),
         "pull": Place("pull:pull", "Take edits from such a file.", SHARE, table=True),
+        "export": Place("export:export", "Write edits as a LoRA adapter for peft.", SHARE, table=True),
+        "import": Place("import_adapter:import_adapter", "Plan what a LoRA adapter of peft adds.", SHARE),
     },
 )

@@ -266,11 +266,14 @@ class EraseRecipe(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureRecipe(JsonObject):
-    """The recipe of `kndb edit capture`.
+    """The recipe of `kndb edit capture`, and of `kndb edit import`.
 
     Attributes:
-        source: the name of the edited checkpoint's folder; `from_fingerprint`: of that checkpoint.
+        source: the name of the edited checkpoint's folder, or the adapter's; `from_fingerprint`: of that checkpoint, or
+            the sha256 of the adapter's tensors.
         tensors: by parameter, how the object keeps its change: what `CapturedTensor` says.
+        adapter: the adapter's format, such as `peft`; None for a checkpoint.
+        base_model, words: of an adapter, the model and the title that its sender names, if any.
     """
 
     kind: ClassVar[str] = "capture"
@@ -279,12 +282,16 @@ class CaptureRecipe(JsonObject):
     source: str = field(metadata=said(text, key="from"))
     from_fingerprint: str = field(metadata=said(text))
     tensors: Mapping[str, Mapping[str, object]] = field(metadata=said(lambda value: dict(value), dict))
+    adapter: str | None = field(default=None, metadata=said(text))
+    base_model: str | None = field(default=None, metadata=said(text))
+    words: str | None = field(default=None, metadata=said(text))
 
     @property
     def title(self) -> str:
         """What the edit is for, in one line."""
         count = len(self.tensors)
-        return f"{self.source}: {count} parameter{'' if count == 1 else 's'}"
+        kept = f"{self.source}: {count} parameter{'' if count == 1 else 's'}"
+        return kept if self.words is None else f"{kept}; its sender says: {self.words}"
 
 
 @dataclass(frozen=True)

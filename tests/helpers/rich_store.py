@@ -63,6 +63,7 @@ def make_rich(refined: Path, checkpoint: Path, folder: Path) -> None:
         database.edits.revert(2)
         _try_edits(database)
         database.edits.push([1], inputs / "edits.kndb")
+        database.edits.export_adapter([2], inputs / "adapter")
         database.exchange.export_neurons(inputs / "neurons.csv", refinement=1)
         database.exchange.export_scores(inputs / "scores.jsonl", run=1)
         database.exchange.export_facts(inputs / "facts.jsonl")

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from .capture import Captured
     from .draft import Draft
     from .drafts import EditDrafts
+    from .easyedit import ExportedCases
+    from .export_adapter import ExportedAdapter
+    from .import_adapter import ImportedAdapter
     from .preview import EditPreview
     from .preview_together import PreviewedFact
     from .pull import Pulled
@@ -370,6 +373,29 @@ class EditCommands:
 
         return capture_checkpoint(self._models, model, source)
 
+    def draft_adapter(self, model: str, source: str | Path, *, most_bytes: int | None = None) -> ImportedAdapter:
+        """What a LoRA adapter of peft's form adds to a model's current version; stores nothing.
+
+        The value slots become W + scale·B·A: the product is rounded to float32, added in float32 (float64 where the
+        weights are), and the sum rounded to the weights' dtype. `add(adapter.draft)` stores the edit, a capture, which
+        is bit-exact to apply and to revert.
+
+        Args:
+            model: a registered model.
+            source: the adapter's folder, with `adapter_config.json` and `adapter_model.safetensors`.
+            most_bytes: larger tensors are refused; None allows as many as the model's weight files, and 64 MiB.
+
+        Raises:
+            UsageError: if `most_bytes` is under 1.
+            InputError: if it is no plain LoRA adapter, is pickled or too large, or changes modules other than the
+            model's
+                down projections.
+            EditError: if it changes nothing.
+        """
+        from .import_adapter import draft_adapter
+
+        return draft_adapter(self._models, model, Path(source), most_bytes=most_bytes)
+
     # --- sharing -------------------------------------------------------------------------------------------
 
     def push(self, edits: Sequence[int], path: str | Path, *, force: bool = False) -> Pushed:
@@ -392,6 +418,31 @@ class EditCommands:
         from .push import push
 
         return push(self._store, edits, Path(path), force=force)
+
+    def export_adapter(self, edits: Sequence[int], out: str | Path, *, rank: int | None = None) -> ExportedAdapter:
+        """Writes edits of one model as one LoRA adapter, in the files that peft loads.
+
+        What a few value slots change is kept exactly; edits that are kept as low-rank factors are written as these. An
+        adapter is added in floating point, so it comes close to the edits; how close is measured, and written into it.
+
+        Args:
+            edits: the edits' numbers, in the order in which they were planned: the adapter is what leads from the
+                version of the first to that with all.
+            out: the folder to make.
+            rank: the highest rank of a module, at least 1; what is beyond is left out, and told. None leaves out
+                nothing.
+
+        Raises:
+            UsageError: if there is no edit, one is named twice, they are of several models, the rank is under 1, or the
+                folder is something else.
+            EditError: if an edit changes what an adapter can't hold (other parameters, experts), builds on edits that
+                are not named, or they change nothing together.
+            OutputError: if the folder can't be written.
+            DiffFileError: if an object is damaged.
+        """
+        from .export_adapter import export_adapter
+
+        return export_adapter(self._store, self._models, edits, Path(out), rank=rank)
 
     def pull(
         self,
@@ -701,6 +752,36 @@ class EditCommands:
 
         chosen = settings or EvaluationSettings()
         return evaluate(self._store, self._models, edit, chosen, fact=fact, to=to, device=device)
+
+    def export_easyedit(
+        self,
+        edit: int,
+        path: str | Path,
+        settings: EvaluationSettings | None = None,
+        *,
+        fact: int | None = None,
+        to: str | None = None,
+        device: str = "auto",
+    ) -> ExportedCases:
+        """Measures each fact of an edit as EasyEdit does, and writes its result fields; nothing is stored.
+
+        Args:
+            edit: the edit's number; it need not be applied.
+            path: the JSON file to make.
+            settings: as for `evaluate`; `generate` adds the fluency.
+            fact: of a capture, the number of the fact that it is for.
+            to: and the answer that it is to give.
+            device: where to compute.
+
+        Raises:
+            UsageError: as `evaluate`; or if the file is there.
+            EditError: if the edit gives no fact a new answer, or the model can't be asked for one.
+            OutputError: if the file can't be written.
+        """
+        from .easyedit import export_easyedit
+
+        chosen = settings or EvaluationSettings()
+        return export_easyedit(self._store, self._models, edit, Path(path), chosen, fact=fact, to=to, device=device)
 
     def evaluations(self, edit: int | None = None) -> list[Evaluation]:
         """All stored evaluations, or those of one edit."""

@@ -39,7 +39,7 @@ def evaluate(
     with store.reading() as connection:
         record = store_edits.edit(connection, edit)
     told = None if fact is None or to is None else (fact, to)
-    _require_aim(record, told)
+    require_aim(record, told)
     planned = diff_file.read(store.objects, record.object_path, record.object_hash)
     version = models.load(record.model, record.base_version)
     require_fit(edit, record.recipe, version.network)
@@ -97,7 +97,7 @@ def _aim(store: Store, record: Edit, version: ModelVersion, told: tuple[int, str
     return aim_of_capture(version, fact, own, to)
 
 
-def _require_aim(record: Edit, told: tuple[int, str] | None) -> None:
+def require_aim(record: Edit, told: tuple[int, str] | None) -> None:
     """Checks that a capture is told what it is for, and no other edit is.
 
     Raises:

@@ -41,7 +41,7 @@ def test_one_edit_for_a_file(kndb, kndb_json, facts, state, method):
     assert state() == empty
     planned = kndb(*words)
     assert "Planned, not applied. Apply it with: kndb edit apply 1" in planned.err
-    assert ("texts (prompts of other facts, seed 0)." in planned.err) is (method != "finetune")
+    assert ("texts (facts that are not edited)." in planned.err) is (method != "finetune")
     assert "what             3 facts: P36 2, P37 1" in planned.out
     place = "" if method == "finetune" else ", at the place of the answer"
     assert f"changes          layer 1{place}" in planned.out

@@ -121,15 +121,15 @@ def test_plans_see_nothing_that_is_measured(database, monkeypatch):
         seen.append((self.facts, set(getattr(found.content.recipe, "kept_facts", None) or ())))
         return found
 
-    def count(store, version, layers, edited=(), **others):
-        counted.append(set(edited))
-        return count_keys(store, version, layers, edited, **others)
+    def count(store, version, layers, *, leaving_out, **others):
+        counted.append(set(leaving_out))
+        return count_keys(store, version, layers, leaving_out=leaving_out, **others)
 
-    from kndb.database.edits.fact_statistics import covariances_from_facts as count_keys
+    from kndb.database.edits.statistics import count_from_facts as count_keys
 
     monkeypatch.setattr(Comparison, "_draft", kept)
     for module in ("many", "comparison"):
-        monkeypatch.setattr(f"kndb.database.edits.{module}.covariances_from_facts", count)
+        monkeypatch.setattr(f"kndb.database.edits.{module}.count_from_facts", count)
     methods = [
         kndb.bench_method("update", {"max_share": 1.0}),
         kndb.bench_method("optimize", {"steps": 1}),

@@ -32,8 +32,8 @@ from .batch import Target
 from .compared_facts import SAME_OBJECT, Asked, ComparedFacts
 from .draft import Draft
 from .drafts import EditDrafts
-from .fact_statistics import covariances_from_facts
 from .flips import flipped_facts
+from .statistics import count_from_facts
 from .trial_facts import TrialTarget
 from .trial_measures import control_of
 from .trial_pile import Pile
@@ -183,8 +183,8 @@ class Comparison:
         assert layers is not None
         if layers not in self._covariances:
             others = self.facts.numbers - self.facts.for_plans
-            self._covariances[layers] = covariances_from_facts(
-                self._store, self._version, layers, others, seed=self._settings.seed
+            self._covariances[layers] = count_from_facts(
+                self._store, self._version, layers, leaving_out=others, seed=self._settings.seed
             )
         return self._covariances[layers]
 

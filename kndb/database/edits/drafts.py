@@ -198,7 +198,8 @@ class EditDrafts:
                 `FinetuneSettings`.
             choose: try layers and tokens on a share of the facts, and take the best; or what `try_layers` chose. None
                 takes those of the settings, or what is usual for the model's kind.
-            covariances: of the keys of each layer that changes; None counts them on the prompts of other facts.
+            covariances: of the keys of each layer that changes; None takes those that `statistics` keeps, and
+                counts those of other layers on the prompts of other facts.
             seed: of the draw of these prompts.
             targets_file: keeps the targets found, so that a plan that was stopped resumes; storing the edit removes it.
             skip_unusable: pass over facts that can't be planned; the draft has them as `unusable`.

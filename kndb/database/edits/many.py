@@ -36,11 +36,11 @@ from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
 from .batch import Target, Unusable, listed
 from .draft import Draft
-from .fact_statistics import covariances_from_facts
 from .group_report import with_group_report
 from .kept_prompts import kept_of, local_fact, own_prompts, prompts_of_others
 from .many_layers import choose_layers
 from .many_prompts import OTHERS_EACH, answers_there, earlier_rewrites, others_of_subjects, rewrites_of
+from .statistics import count_from_facts, covariances_for
 from .together import encode_new_answers, present_answers, require_one_answer_each
 
 
@@ -72,7 +72,7 @@ def draft_many(
         settings: the method's.
         choose: try layers and token on a share of the facts, or take those that were tried before; None takes those of
             the settings, or the usual ones.
-        covariances: of the keys of the layers; None counts them on prompts of other facts.
+        covariances: of the keys of the layers; None takes those that are kept, or counts other facts' prompts.
         seed: of the draw of these prompts.
         targets_file: keeps the targets found, so that a plan that was stopped goes on; whoever stores the edit removes
             it. FT-M looks for none.
@@ -121,7 +121,7 @@ def draft_many(
     with store.reading() as connection:
         history = answers_there(connection, version, before=before) if METHODS[settings.method].history else {}
     if within is not None and covariances is None and METHODS[settings.method].covariances:
-        covariances = covariances_from_facts(store, version, recipe.layers, facts.keys() - set(within), seed=seed)
+        covariances = count_from_facts(store, version, recipe.layers, leaving_out=facts.keys() - set(within), seed=seed)
     content = _planned(store, version, recipe, own, edited, history, covariances, targets_file, progress)
     if report:
         content = with_group_report(store, version, content)
@@ -210,7 +210,7 @@ def _planned(
     """The edit of a recipe whose settings are settled; its recipe says by which covariances and earlier keys."""
     method, layers = METHODS[recipe.kind], recipe.layers
     if method.covariances and covariances is None:
-        covariances = covariances_from_facts(store, version, layers, edited, seed=recipe.seed)
+        covariances = covariances_for(store, version, layers, edited, seed=recipe.seed)
     if covariances is not None and method.covariances:
         recipe = replace(recipe, covariances=_said(covariances, layers))
     earlier = None

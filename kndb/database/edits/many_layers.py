@@ -8,8 +8,9 @@ last prompt of each fact, which is left out of the plan then.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, get_args
 
 from ...advice import option
@@ -25,11 +26,13 @@ from ...records.facts import Fact, Prompt
 from ...records.many_recipes import TriedLayers, TriedSettings
 from ...records.many_settings import FinetuneSettings, LayerChoice, ManySettings, RomeSettings, Token
 from ...records.progress import Progress
+from ...store import facts as store_facts
 from ...store.engine import Store
 from ..models import ModelVersion
 from .batch import Target
-from .fact_statistics import covariances_from_facts, other_sentences
+from .edited_sentences import sentences_of_facts
 from .many_prompts import rewrites_of
+from .statistics import covariances_for
 
 SINGLE = 6
 """Single layers that are tried, evenly from the lowest up; all of a model with fewer."""
@@ -75,7 +78,7 @@ def choose_layers(
         facts: at least these, by number.
         prompts: theirs, held-out ones included.
         choice: how many facts are tried.
-        covariances: of all layers; None counts them on prompts of other facts.
+        covariances: of all layers; None takes those that are kept, or counts them on prompts of other facts.
         progress: told how many candidates were tried.
 
     Raises:
@@ -91,14 +94,7 @@ def choose_layers(
     edited = {target.fact for target in drawn}
     sentences = _asked(version, {target.fact: target.to for target in drawn}, tested)
     with store.reading() as connection:
-        others = other_sentences(
-            connection,
-            version,
-            {target.fact for target in targets},
-            seed=choice.seed,
-            most=_OTHERS,
-            answered=False,
-        )
+        others = _others(connection, version, {target.fact for target in targets}, choice.seed)
     if not sentences or not others or not every:
         what = "prompt of another fact" if not others else "prompt beside those that a plan is computed on"
         raise EditError(
@@ -106,7 +102,7 @@ def choose_layers(
         )
     if covariances is None and METHODS[settings.method].covariances:
         layers = sorted({layer for one in every for layer in one.layers or ()})
-        covariances = covariances_from_facts(store, version, layers, edited, seed=choice.seed)
+        covariances = covariances_for(store, version, layers, edited, seed=choice.seed)
     tried = try_settings(version.network, every, by_token, sentences, others, covariances or {}, progress)
     return TriedSettings(tried[0].settings, tuple(map(_recorded, tried)))
 
@@ -160,3 +156,12 @@ def _asked(version: ModelVersion, answers: Mapping[int, str], prompts: Sequence[
         if prompt.fact_id in answers
     ]
     return [asked(one, version.adapter.blank) for one in pairs if isinstance(one, EncodedPrompt)]
+
+
+def _others(connection: Any, version: ModelVersion, edited: Collection[int], seed: int) -> list[Sentence]:
+    """Prompts of other facts as a model sees them, their answers left open, drawn at random; no held-out ones."""
+    prompts = sentences_of_facts(connection, edited).others(store_facts.prompts(connection, held_out=False))
+    random.Random(f"{seed} others").shuffle(prompts)  # noqa: S311 - not for secrets
+    found = (version.encoder.encode(prompt.id, prompt.text, None) for prompt in prompts)
+    usable = (asked(one, version.adapter.blank) for one in found if isinstance(one, EncodedPrompt))
+    return list(islice(usable, _OTHERS))

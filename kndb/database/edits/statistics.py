@@ -287,6 +287,27 @@ def kept_covariances(store: Store, version: ModelVersion, layers: Sequence[int])
     return found
 
 
+def covariances_for(
+    store: Store, version: ModelVersion, layers: Sequence[int], edited: Collection[int], *, seed: int
+) -> dict[int, Covariance]:
+    """What is kept of some layers; of a layer of which nothing is, counted on the prompts of facts that are not edited.
+
+    Args:
+        store: the store.
+        version: the model in memory, on its weights as they are.
+        layers: which layers.
+        edited: facts whose sentences don't count.
+        seed: of the prompts' order.
+
+    Raises:
+        EditError: if a file is damaged, or there is no other fact that the model can be asked.
+        UsageError: if the sums would take too much memory.
+    """
+    found = kept_covariances(store, version, layers)
+    missing = [layer for layer in layers if layer not in found]
+    return found | (count_from_facts(store, version, missing, leaving_out=edited, seed=seed) if missing else {})
+
+
 def _sound(version: ModelVersion, path: Path, number: str, layer: int) -> Covariance:
     """The covariance that a file holds.
 

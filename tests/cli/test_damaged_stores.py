@@ -16,6 +16,7 @@ from kndb.database import check_database, open_database
 from kndb.errors import KndbError, StoreDamagedError
 from kndb.store.tables import Table
 
+pytestmark = pytest.mark.slow
 SLOW = frozenset({"report", "ask", "edit update", "edit optimize", "edit bench", "edit sweep", "attribute"})
 """Commands that take seconds: they are tried on a few kinds of damage."""
 QUICK = tuple(name for name in every_command.NAMES if name not in SLOW and not name.startswith("plot"))

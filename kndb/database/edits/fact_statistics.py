@@ -1,7 +1,7 @@
 """Covariances of keys from the prompts of facts that are not edited: what every store has.
 
-All tokens of the prompts count, their own answers included as the model sees them. A covariance takes two to ten times
-as many keys as a layer has neurons; a few hundred prompts have them.
+All tokens of the prompts count, their own answers included as the model sees them. More than `TOKENS_PER_NEURON` for each
+neuron of a layer give plans no better (on lab-bert, forty facts, 20 and 320 of them).
 """
 
 from __future__ import annotations

@@ -365,7 +365,8 @@ def test_links_are_not_followed(kept, tmp_path):
     ("settings", "message"),
     [
         ({"layers": (2,)}, r"layers must be from 0 to 1 for model tiny \(got 2\)"),
-        ({"layers": ()}, "layers must name at least one layer, or all"),
+        ({"layers": ()}, r"layers must name at least one layer, or all \(got \(\)\)"),
+        ({"layers": "3-7"}, "must name at least one layer, or all"),
         ({"max_tokens": 0}, r"max_tokens must be at least 1 \(got 0\)"),
         ({"self_sampled": 0}, r"self_sampled must be at least 1 \(got 0\)"),
         ({"self_sampled": 1, "max_tokens": 4}, "self_sampled says how many texts the model makes"),

@@ -177,10 +177,10 @@ class _Saver:
 def _layers(version: ModelVersion, settings: StatisticsSettings) -> tuple[int, ...]:
     refuse_unfit(version.network)
     count = version.record.layers
-    if settings.layers == "all":
-        return tuple(range(count))
     if settings.layers is None:
         return settled(MemitSettings(), version.network).layers or ()
+    if isinstance(settings.layers, str):
+        return tuple(range(count))
     for layer in settings.layers:
         if not 0 <= layer < count:
             raise UsageError(
@@ -213,10 +213,11 @@ def _sentences(store: Store, version: ModelVersion, settings: StatisticsSettings
     most = settings.max_tokens or TOKENS_PER_NEURON * version.record.neurons
     if settings.texts is None:
         return _some(taken(_of_facts(store, version, (), settings.seed), most, causal=causal), most), "facts"
+    path = Path(settings.texts)
     with at_most(settings.most_bytes):
-        every = sentences_of(version.tokenizer, plain_texts(settings.texts), min(_PIECE, longest))
+        every = sentences_of(version.tokenizer, plain_texts(path), min(_PIECE, longest))
         found = _some(taken(every, most, causal=causal), most)
-    name = settings.texts.name.encode("utf-8", "backslashreplace").decode("utf-8")
+    name = path.name.encode("utf-8", "backslashreplace").decode("utf-8")
     return found, f"texts {name}"
 
 

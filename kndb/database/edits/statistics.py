@@ -86,7 +86,9 @@ def count_statistics(
     origin = _origin(loaded, sentences, source)
     begun: dict[int, Covariance] = {}
     for layer in layers:
-        if not _is_kept(store, loaded, layer, origin, replaced=replaced):
+        if _is_kept(store, loaded, layer, origin, replaced=replaced):
+            _remove_begun(store, origin, layer)
+        else:
             begun[layer] = _begun(store, loaded, layer, origin, replaced=replaced)
     if begun:
         _make_folder(store.statistics)
@@ -343,6 +345,18 @@ def _is_kept(store: Store, version: ModelVersion, layer: int, origin: Origin, *,
     if not replaced:
         raise _of_other_texts(version, header, layer)
     return False
+
+
+def _remove_begun(store: Store, origin: Origin, layer: int) -> None:
+    """Removes what is left of a count that was killed once its whole was written."""
+    path = file_of(store, origin.fingerprint, origin.version, layer, begun=True)
+    try:
+        if os.path.lexists(path) and read_header(path).origin.same_count(origin):
+            path.unlink(missing_ok=True)
+    except EditError:
+        return  # It is damaged: `kndb db check` names it.
+    except OSError as error:
+        raise StoreError(f"{path} can't be removed: {error.strerror or error}") from error
 
 
 def _begun(store: Store, version: ModelVersion, layer: int, origin: Origin, *, replaced: bool) -> Covariance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,8 +34,8 @@ class StatisticsSettings:
         most_bytes: a file of texts with more of unpacked text is refused.
     """
 
-    layers: tuple[int, ...] | Literal["all"] | None = None
-    texts: Path | None = None
+    layers: Sequence[int] | Literal["all"] | None = None
+    texts: Path | str | None = None
     self_sampled: int | None = None
     max_tokens: int | None = None
     seed: int = 0
@@ -51,8 +52,8 @@ class StatisticsSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{option(name)} must be at least 1 (got {value})")
-        if self.layers == ():
-            raise UsageError(f"{option('layers')} must name at least one layer, or all")
+        if self.layers is not None and self.layers != "all" and (isinstance(self.layers, str) or not self.layers):
+            raise UsageError(f"{option('layers')} must name at least one layer, or all (got {self.layers!r})")
         if self.texts is not None and self.self_sampled is not None:
             raise UsageError(
                 f"{option('texts')} and {option('self_sampled')} are two sources of texts; leave one of them out"

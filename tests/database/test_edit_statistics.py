@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,6 +166,17 @@ def test_a_count_resumes_wherever_it_stopped_to_the_same_bytes(database, in_smal
         # What was saved is not counted again.
         assert counted[0] == 16 * ((stop - 1) // 2) + 16
     assert most == 2
+
+
+def test_what_was_begun_goes_once_the_whole_is_there(database, in_small_parts, monkeypatch):
+    """A kill between the two leaves both."""
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: None if ".begun" in path.name else unlink(path, **_))
+    rows = database.edits.statistics("tiny", ALL)
+    assert len(list(database.store.statistics.iterdir())) == 4
+    monkeypatch.undo()
+    assert database.edits.statistics("tiny", ALL) == rows
+    assert sorted(map(str, database.store.statistics.iterdir())) == [one.file for one in rows]
 
 
 def test_a_layer_that_is_asked_for_later_is_counted_alone(database, in_small_parts):
@@ -365,7 +377,8 @@ def test_links_are_not_followed(kept, tmp_path):
     ("settings", "message"),
     [
         ({"layers": (2,)}, r"layers must be from 0 to 1 for model tiny \(got 2\)"),
-        ({"layers": ()}, "layers must name at least one layer, or all"),
+        ({"layers": ()}, r"layers must name at least one layer, or all \(got \(\)\)"),
+        ({"layers": "3-7"}, "must name at least one layer, or all"),
         ({"max_tokens": 0}, r"max_tokens must be at least 1 \(got 0\)"),
         ({"self_sampled": 0}, r"self_sampled must be at least 1 \(got 0\)"),
         ({"self_sampled": 1, "max_tokens": 4}, "self_sampled says how many texts the model makes"),

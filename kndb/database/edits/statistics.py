@@ -86,7 +86,9 @@ def count_statistics(
     origin = _origin(loaded, sentences, source)
     begun: dict[int, Covariance] = {}
     for layer in layers:
-        if not _is_kept(store, loaded, layer, origin, replaced=replaced):
+        if _is_kept(store, loaded, layer, origin, replaced=replaced):
+            _remove_begun(store, origin, layer)
+        else:
             begun[layer] = _begun(store, loaded, layer, origin, replaced=replaced)
     if begun:
         _make_folder(store.statistics)
@@ -177,10 +179,10 @@ class _Saver:
 def _layers(version: ModelVersion, settings: StatisticsSettings) -> tuple[int, ...]:
     refuse_unfit(version.network)
     count = version.record.layers
-    if settings.layers == "all":
-        return tuple(range(count))
     if settings.layers is None:
         return settled(MemitSettings(), version.network).layers or ()
+    if isinstance(settings.layers, str):
+        return tuple(range(count))
     for layer in settings.layers:
         if not 0 <= layer < count:
             raise UsageError(
@@ -213,10 +215,11 @@ def _sentences(store: Store, version: ModelVersion, settings: StatisticsSettings
     most = settings.max_tokens or TOKENS_PER_NEURON * version.record.neurons
     if settings.texts is None:
         return _some(taken(_of_facts(store, version, (), settings.seed), most, causal=causal), most), "facts"
+    path = Path(settings.texts)
     with at_most(settings.most_bytes):
-        every = sentences_of(version.tokenizer, plain_texts(settings.texts), min(_PIECE, longest))
+        every = sentences_of(version.tokenizer, plain_texts(path), min(_PIECE, longest))
         found = _some(taken(every, most, causal=causal), most)
-    name = settings.texts.name.encode("utf-8", "backslashreplace").decode("utf-8")
+    name = path.name.encode("utf-8", "backslashreplace").decode("utf-8")
     return found, f"texts {name}"
 
 
@@ -363,6 +366,18 @@ def _is_kept(store: Store, version: ModelVersion, layer: int, origin: Origin, *,
     if not replaced:
         raise _of_other_texts(version, header, layer)
     return False
+
+
+def _remove_begun(store: Store, origin: Origin, layer: int) -> None:
+    """Removes what is left of a count that was killed once its whole was written."""
+    path = file_of(store, origin.fingerprint, origin.version, layer, begun=True)
+    try:
+        if os.path.lexists(path) and read_header(path).origin.same_count(origin):
+            path.unlink(missing_ok=True)
+    except EditError:
+        return  # It is damaged: `kndb db check` names it.
+    except OSError as error:
+        raise StoreError(f"{path} can't be removed: {error.strerror or error}") from error
 
 
 def _begun(store: Store, version: ModelVersion, layer: int, origin: Origin, *, replaced: bool) -> Covariance:

@@ -1,0 +1,395 @@
+"""Conditions that an edit must meet before it is stored or applied: `success>=0.95`, `perplexity.others<=105%`.
+
+A condition compares one measure of an evaluation (`kndb edit eval`) with a number. `MEASURES` is all that may be named.
+The measure's value over all prompts is compared; a confident condition compares the end of its 95 % confidence interval
+that is worse for it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator as operators
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from ..errors import UsageError
+from .display import Record
+from .harmless import harmless
+
+SHARE, NUMBER = "a share from 0 to 1", "a number of at least 0"
+MOST_CONDITIONS = 50
+"""Conditions of one edit, or of one call."""
+_MOST_LETTERS = 100
+
+
+@dataclass(frozen=True)
+class ConditionMeasure:
+    """A measure that conditions may name.
+
+    Attributes:
+        meaning: what it is, in a line.
+        unit: what its values are, `SHARE` or `NUMBER`.
+        places: where evaluations have it, as group and name; the first that is there counts.
+        nothing: why it can't be measured, where no place has it.
+    """
+
+    meaning: str
+    unit: str
+    places: tuple[tuple[str, str], ...]
+    nothing: str
+
+
+_NOT_OWN = "the edit gives no fact a new answer that the model can be asked for here"
+_NO_HELD_OUT = (
+    "there are no held-out prompts of its facts that the model can be asked (templates that are held out, or paraphrases)"
+)
+_NO_NEIGHBOURS = "the store has no other facts of its relation that the model can be asked"
+_NO_OTHERS = "the store has no facts of other relations that the model can be asked"
+_NOT_ERASED = "the edit erases no relation"
+
+MEASURES: Mapping[str, ConditionMeasure] = {
+    "success": ConditionMeasure(
+        "prompts of the edited facts on which the new answer wins", SHARE, (("own", "success_rate"),), _NOT_OWN
+    ),
+    "held_out_success": ConditionMeasure(
+        "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "success_rate"),), _NO_HELD_OUT
+    ),
+    "efficacy_score": ConditionMeasure(
+        "prompts of the edited facts on which the new answer is more probable than the old",
+        SHARE,
+        (("own", "efficacy_score"),),
+        _NOT_OWN,
+    ),
+    "paraphrase_score": ConditionMeasure(
+        "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "paraphrase_score"),), _NO_HELD_OUT
+    ),
+    "neighbourhood_score": ConditionMeasure(
+        "prompts of neighbours on which their answer stays more probable than the new one",
+        SHARE,
+        (("neighbourhood", "neighbourhood_score_after"), ("intra", "neighbourhood_score_after")),
+        "no neighbour can be asked: another subject of the relation that might get the new answer",
+    ),
+    "score": ConditionMeasure(
+        "harmonic mean of the efficacy, paraphrase and neighbourhood scores (CounterFact's score)", SHARE, (), ""
+    ),
+    "portability": ConditionMeasure(
+        "prompts that use the new answer and are answered right",
+        SHARE,
+        (("portability", "accuracy_after"),),
+        "the facts have no portability prompts that the model can be asked",
+    ),
+    "perplexity.relation": ConditionMeasure(
+        "perplexity of the relation's other facts, after ÷ before",
+        NUMBER,
+        (("intra", "perplexity_relative_change"),),
+        _NO_NEIGHBOURS,
+    ),
+    "perplexity.others": ConditionMeasure(
+        "perplexity of facts of other relations, after ÷ before",
+        NUMBER,
+        (("inter", "perplexity_relative_change"),),
+        _NO_OTHERS,
+    ),
+    "flips.relation": ConditionMeasure(
+        "prompts of the relation's other facts whose answer changes", SHARE, (("intra", "unchanged"),), _NO_NEIGHBOURS
+    ),
+    "flips.others": ConditionMeasure(
+        "prompts of facts of other relations whose answer changes", SHARE, (("inter", "unchanged"),), _NO_OTHERS
+    ),
+    "accuracy.relation": ConditionMeasure(
+        "prompts of the relation's other facts answered right, after", SHARE, (("intra", "accuracy_after"),), _NO_NEIGHBOURS
+    ),
+    "accuracy.others": ConditionMeasure(
+        "prompts of facts of other relations answered right, after", SHARE, (("inter", "accuracy_after"),), _NO_OTHERS
+    ),
+    "locality.relation": ConditionMeasure(
+        "prompts of the relation's other facts answered as by the unedited model",
+        SHARE,
+        (("intra", "locality"),),
+        _NO_NEIGHBOURS,
+    ),
+    "locality.others": ConditionMeasure(
+        "prompts of facts of other relations answered as by the unedited model", SHARE, (("inter", "locality"),), _NO_OTHERS
+    ),
+    "divergence.relation": ConditionMeasure(
+        "KL divergence from the unedited model on the relation's other facts, in nats",
+        NUMBER,
+        (("intra", "locality_divergence"),),
+        _NO_NEIGHBOURS,
+    ),
+    "divergence.others": ConditionMeasure(
+        "the same on facts of other relations", NUMBER, (("inter", "locality_divergence"),), _NO_OTHERS
+    ),
+    "remembered": ConditionMeasure(
+        "prompts of an erased relation still answered right", SHARE, (("own", "accuracy_after"),), _NOT_ERASED
+    ),
+    "fluency": ConditionMeasure(
+        "fluency of continuations, after ÷ before (causal models, edits of facts)",
+        NUMBER,
+        (),
+        "the edit gives no fact a new answer, so that nothing is continued",
+    ),
+}
+"""What conditions may name."""
+ALIASES: Mapping[str, str] = {"paraphrase": "held_out_success", "divergence": "divergence.others"}
+"""Second names: `paraphrase` as tables over edits have it."""
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operators.ge,
+    "<=": operators.le,
+    "==": operators.eq,
+    ">": operators.gt,
+    "<": operators.lt,
+}
+_CONDITION = re.compile(
+    r"\s*(?P<measure>[A-Za-z_.]+)\s*(?P<operator>>=|<=|==|>|<)\s*"
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(?P<percent>%?)\s*",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Condition(Record):
+    """What a measure of an edit must be.
+
+    Attributes:
+        measure: a name of `MEASURES`.
+        operator: `>=`, `<=`, `==`, `>` or `<`.
+        bound: what the measure is compared with; shares and factors as numbers, 0.95 for 95 %.
+        confident: compare the worse end of the measure's confidence interval, not its value.
+    """
+
+    measure: str
+    operator: str
+    bound: float
+    confident: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what can't be.
+
+        Raises:
+            UsageError: for an unknown measure or operator, or a bound that the measure can't be compared with.
+        """
+        if self.measure not in MEASURES:
+            known = "; ".join(f"{name}: {one.meaning}" for name, one in MEASURES.items())
+            raise UsageError(f"no measure is called {_said(self.measure)}. Conditions may name {known}")
+        if self.operator not in OPERATORS:
+            raise UsageError(f"a condition must compare with one of {', '.join(OPERATORS)} (got {_said(self.operator)})")
+        unit = MEASURES[self.measure].unit
+        if not 0 <= self.bound < math.inf or (unit == SHARE and self.bound > 1):
+            hint = "; write 95% or 0.95 for 95 percent" if unit == SHARE else ""
+            raise UsageError(f"{self.measure} is {unit}, so it can't be compared with {self.bound!r}{hint}")
+
+    def __str__(self) -> str:
+        """As it may be written; `parse_condition` reads it back."""
+        return f"{self.measure}{self.operator}{self.bound!r}"
+
+    def _line(self) -> str:
+        return f"{self}, confident" if self.confident else str(self)
+
+    def holds(self, value: float, low: float | None, high: float | None) -> bool:
+        """Whether a measure meets the condition; of a confident one, both ends if it is one of equality.
+
+        Args:
+            value: the measure.
+            low, high: the ends of its interval; a confident condition needs them.
+        """
+        compare = OPERATORS[self.operator]
+        if not self.confident:
+            return compare(value, self.bound)
+        ends = {">": (low,), "<": (high,), "=": (low, high)}[self.operator[0]]
+        return all(end is not None and compare(end, self.bound) for end in ends)
+
+
+def parse_condition(text: str, *, confident: bool = False) -> Condition:
+    """Reads a condition such as `success>=95%`; spaces don't matter.
+
+    Args:
+        text: the condition.
+        confident: whether it compares the worse end of the confidence interval.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    found = _CONDITION.fullmatch(text) if len(text) <= _MOST_LETTERS else None
+    if found is None:
+        raise UsageError(
+            f"a condition must be a measure, a comparison and a number of at least 0, such as success>=0.95 or "
+            f"perplexity.others<=105% (got {_said(text)}); the measures are {', '.join(MEASURES)}"
+        )
+    number = Decimal(found["number"])
+    # Divided as it is written: 99.9 percent are 0.999, not the float after it.
+    bound = float(number / 100 if found["percent"] else number)
+    name = found["measure"].lower()
+    return Condition(ALIASES.get(name, name), found["operator"], bound, confident)
+
+
+def parse_conditions(texts: Iterable[str | Condition], *, confident: bool = False) -> tuple[Condition, ...]:
+    """Reads conditions, each once, in their order.
+
+    Raises:
+        UsageError: if one is none, or there are more than `MOST_CONDITIONS`.
+    """
+    read = [one if isinstance(one, Condition) else parse_condition(one, confident=confident) for one in texts]
+    found = tuple(dict.fromkeys(read))
+    if len(found) > MOST_CONDITIONS:
+        raise UsageError(f"at most {MOST_CONDITIONS} conditions can be required (got {len(found)})")
+    return found
+
+
+def _said(text: str) -> str:
+    """A text of anybody's, short and harmless."""
+    return harmless(reprlib.repr(text))
+
+
+# --- what was found --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CheckedCondition(Record):
+    """A condition, and what was measured.
+
+    Attributes:
+        condition: the condition.
+        value: the measure; `low`, `high`: the ends of its 95 % confidence interval, None where it has none.
+        holds: whether the condition does.
+    """
+
+    condition: Condition
+    value: float
+    low: float | None
+    high: float | None
+    holds: bool
+
+    @property
+    def words(self) -> str:
+        """In a few words, such as `success 0.8 (0.6 to 0.91) >= 0.95 fails`."""
+        ends = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
+        one = self.condition
+        bound = f"{one.operator} {one.bound:.6g}{', confident' if one.confident else ''}"
+        return f"{one.measure} {self.value:.4g}{ends} {bound} {'holds' if self.holds else 'fails'}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {
+            "condition": str(self.condition),
+            "confident": self.condition.confident,
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "holds": self.holds,
+        }
+
+    @classmethod
+    def parse(cls, values: object) -> CheckedCondition:
+        """Reads what `as_json` wrote.
+
+        Raises:
+            TypeError, UsageError: if it is something else.
+        """
+        keys = {"condition", "confident", "value", "low", "high", "holds"}
+        if not isinstance(values, Mapping) or set(values) != keys:
+            raise TypeError(f"{reprlib.repr(values)} is no checked condition")
+        text, confident, holds = (values[name] for name in ("condition", "confident", "holds"))
+        if not isinstance(text, str) or not isinstance(confident, bool) or not isinstance(holds, bool):
+            raise TypeError(f"{reprlib.repr(values)} is no checked condition")
+        low, high = (None if values[name] is None else _number(values[name]) for name in ("low", "high"))
+        return cls(parse_condition(text, confident=confident), _number(values["value"]), low, high, holds)
+
+    def _line(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class CheckedConditions(Record):
+    """The conditions of a plan or of steps, and what was found.
+
+    Attributes:
+        checked: those that were checked.
+        skipped: of steps, conditions of the edits that were not, as somebody said so.
+        edits: so many edits were measured together, after the last one.
+        version: the version without them, on which they were measured.
+        evaluation: the evaluation that the figures are of; None for several edits, which no evaluation is of.
+        settings: what was measured, as evaluations are stored with it.
+    """
+
+    checked: tuple[CheckedCondition, ...]
+    skipped: tuple[Condition, ...] = ()
+    edits: int = 1
+    version: str | None = None
+    evaluation: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions that were checked."""
+        return tuple(one.condition for one in self.checked)
+
+    @property
+    def words(self) -> str:
+        """In a line: each condition with its figures."""
+        found = [one.words for one in self.checked]
+        found += [f"{one} not checked" for one in self.skipped]
+        return "; ".join(found)
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {
+            "checked": [one.as_json() for one in self.checked],
+            "skipped": [{"condition": str(one), "confident": one.confident} for one in self.skipped],
+            "edits": self.edits,
+            "version": self.version,
+            "evaluation": self.evaluation,
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def parse(cls, values: object) -> CheckedConditions:
+        """Reads what `as_json` wrote.
+
+        Raises:
+            TypeError, UsageError: if it is something else.
+        """
+        keys = {"checked", "skipped", "edits", "version", "evaluation", "settings"}
+        if not isinstance(values, Mapping) or set(values) != keys:
+            raise TypeError(f"{reprlib.repr(values)} are no checked conditions")
+        checked, skipped = (_list(values[name]) for name in ("checked", "skipped"))
+        edits, version, evaluation, settings = (values[name] for name in ("edits", "version", "evaluation", "settings"))
+        whole = type(edits) is int and edits >= 1 and (evaluation is None or type(evaluation) is int)
+        if not whole or not (version is None or isinstance(version, str)) or not isinstance(settings, Mapping):
+            raise TypeError(f"{reprlib.repr(values)} are no checked conditions")
+        return cls(
+            tuple(map(CheckedCondition.parse, checked)),
+            tuple(map(_condition, skipped)),
+            edits,
+            version,
+            evaluation,
+            settings,
+        )
+
+    def _line(self) -> str:
+        return self.words
+
+
+def _condition(values: object) -> Condition:
+    if not isinstance(values, Mapping) or set(values) != {"condition", "confident"}:
+        raise TypeError(f"{reprlib.repr(values)} is no condition")
+    text, confident = values["condition"], values["confident"]
+    if not isinstance(text, str) or not isinstance(confident, bool):
+        raise TypeError(f"{reprlib.repr(values)} is no condition")
+    return parse_condition(text, confident=confident)
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float) or math.isnan(value):  # type: ignore[arg-type]
+        raise TypeError(f"{reprlib.repr(value)} in place of a number")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _list(value: object) -> Sequence[object]:
+    if not isinstance(value, list) or len(value) > MOST_CONDITIONS:
+        raise TypeError(f"{reprlib.repr(value)} in place of a list of at most {MOST_CONDITIONS}")
+    return value

@@ -16,6 +16,7 @@ from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
 from ..answering import warn
 from ..options import computing, open_existing
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
+from .conditions import NOTHING, Required
 from .fact_list import FactList
 from .planning import note_unusable, print_planned, read_targets
 from .reports import report_rows, warnings
@@ -188,6 +189,7 @@ def plan_together(
     preview: bool,
     db: str | None,
     output: OutputFormat,
+    required: Required = NOTHING,
 ) -> None:
     """Plans, and stores and prints the edit; or prints what it would do to each fact, and stores nothing."""
     with open_existing(db) as database, computing(threads):
@@ -201,8 +203,9 @@ def plan_together(
                 note(f"{name.capitalize()}: {text}.")
             note(f"A preview of one edit of {len(rows)} facts; nothing was stored.")
             print_rows(rows, _COLUMNS, output, short=_SHORT)
+            required.check(database, draft)
         else:
-            edit = database.edits.add(draft)
+            edit = required.add(database, draft)
             if plan.steps_file is not None:
                 plan.steps_file.unlink(missing_ok=True)
             print_planned(edit, output)

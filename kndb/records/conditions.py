@@ -44,9 +44,7 @@ class ConditionMeasure:
 
 
 _NOT_OWN = "the edit gives no fact a new answer that the model can be asked for here"
-_NO_HELD_OUT = (
-    "there are no held-out prompts of its facts that the model can be asked (templates that are held out, or paraphrases)"
-)
+_NO_HELD_OUT = "there are no held-out prompts or paraphrases of its facts that the model can be asked"
 _NO_NEIGHBOURS = "the store has no other facts of its relation that the model can be asked"
 _NO_OTHERS = "the store has no facts of other relations that the model can be asked"
 _NOT_ERASED = "the edit erases no relation"
@@ -101,7 +99,10 @@ MEASURES: Mapping[str, ConditionMeasure] = {
         "prompts of facts of other relations whose answer changes", SHARE, (("inter", "unchanged"),), _NO_OTHERS
     ),
     "accuracy.relation": ConditionMeasure(
-        "prompts of the relation's other facts answered right, after", SHARE, (("intra", "accuracy_after"),), _NO_NEIGHBOURS
+        "prompts of the relation's other facts answered right, after",
+        SHARE,
+        (("intra", "accuracy_after"),),
+        _NO_NEIGHBOURS,
     ),
     "accuracy.others": ConditionMeasure(
         "prompts of facts of other relations answered right, after", SHARE, (("inter", "accuracy_after"),), _NO_OTHERS
@@ -113,7 +114,10 @@ MEASURES: Mapping[str, ConditionMeasure] = {
         _NO_NEIGHBOURS,
     ),
     "locality.others": ConditionMeasure(
-        "prompts of facts of other relations answered as by the unedited model", SHARE, (("inter", "locality"),), _NO_OTHERS
+        "prompts of facts of other relations answered as by the unedited model",
+        SHARE,
+        (("inter", "locality"),),
+        _NO_OTHERS,
     ),
     "divergence.relation": ConditionMeasure(
         "KL divergence from the unedited model on the relation's other facts, in nats",
@@ -149,6 +153,7 @@ _CONDITION = re.compile(
     r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(?P<percent>%?)\s*",
     re.ASCII,
 )
+_VERSION = re.compile("v[0-9a-f]{16}|unknown")
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,9 @@ class Condition(Record):
             known = "; ".join(f"{name}: {one.meaning}" for name, one in MEASURES.items())
             raise UsageError(f"no measure is called {_said(self.measure)}. Conditions may name {known}")
         if self.operator not in OPERATORS:
-            raise UsageError(f"a condition must compare with one of {', '.join(OPERATORS)} (got {_said(self.operator)})")
+            raise UsageError(
+                f"a condition must compare with one of {', '.join(OPERATORS)} (got {_said(self.operator)})"
+            )
         unit = MEASURES[self.measure].unit
         if not 0 <= self.bound < math.inf or (unit == SHARE and self.bound > 1):
             hint = "; write 95% or 0.95 for 95 percent" if unit == SHARE else ""
@@ -195,7 +202,8 @@ class Condition(Record):
 
         Args:
             value: the measure.
-            low, high: the ends of its interval; a confident condition needs them.
+            low: the lower end of its interval, if it has one; a confident condition needs both.
+            high: the upper end.
         """
         compare = OPERATORS[self.operator]
         if not self.confident:
@@ -359,7 +367,11 @@ class CheckedConditions(Record):
         checked, skipped = (_list(values[name]) for name in ("checked", "skipped"))
         edits, version, evaluation, settings = (values[name] for name in ("edits", "version", "evaluation", "settings"))
         whole = type(edits) is int and edits >= 1 and (evaluation is None or type(evaluation) is int)
-        if not whole or not (version is None or isinstance(version, str)) or not isinstance(settings, Mapping):
+        if (
+            not whole
+            or not (version is None or (isinstance(version, str) and _VERSION.fullmatch(version)))
+            or not _are_settings(settings)
+        ):
             raise TypeError(f"{reprlib.repr(values)} are no checked conditions")
         return cls(
             tuple(map(CheckedCondition.parse, checked)),
@@ -372,6 +384,15 @@ class CheckedConditions(Record):
 
     def _line(self) -> str:
         return self.words
+
+
+def _are_settings(values: object) -> bool:
+    """Whether these are numbers by short names: they may be a stranger's words."""
+    return (
+        isinstance(values, Mapping)
+        and len(values) <= MOST_CONDITIONS
+        and all(len(name) <= _MOST_LETTERS and isinstance(one, (int, float)) for name, one in values.items())
+    )
 
 
 def _condition(values: object) -> Condition:

@@ -225,7 +225,9 @@ _BY_KIND: Mapping[str, Shape] = {"object": _OBJECT, "list": _LIST}
 _NEEDS = _with(edits=_items(_array(_TEXT, _TEXT, _TEXT)), answers=_items(_array(_TEXT, _items(_TEXT))))
 
 _CHECKED = _with(
-    {"condition": _TEXT, "confident": _FLAG, "value": _NUMBER, "holds": _FLAG}, low=_or_null(_NUMBER), high=_or_null(_NUMBER)
+    {"condition": _TEXT, "confident": _FLAG, "value": _NUMBER, "holds": _FLAG},
+    low=_or_null(_NUMBER),
+    high=_or_null(_NUMBER),
 )
 _CONDITIONS = _with(
     {

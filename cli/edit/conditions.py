@@ -107,5 +107,5 @@ def conditions_cell(found: CheckedConditions | None, output: OutputFormat) -> An
         return found.as_json()
     if output is OutputFormat.CSV:
         return found.words
-    parts = [*(str(one.condition) for one in found.checked), *(f"not {one}" for one in found.skipped)]
-    return ", ".join(parts)
+    counts = [(len(found.checked), "held"), (len(found.skipped), "not checked")]
+    return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -209,9 +209,9 @@ def plan_file(
     note_unusable(batch.unusable)
     if preview:
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
-        required.check_batch(database, batch)
         planned = [as_row(row) for row in database.edits.preview_batch(batch)]
         print_rows(planned, _BATCH_COLUMNS, output, short=_BATCH_SHORT)
+        required.check_batch(database, batch)
         _warn_of_batch(model, [f"fact {one.fact}" for one in batch.targets], batch.drafts, db)
         return
     edits = required.add_batch(database, batch)

@@ -14,6 +14,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 from ..errors import UsageError
@@ -179,8 +180,10 @@ class Condition(Record):
             UsageError: for an unknown measure or operator, or a bound that the measure can't be compared with.
         """
         if self.measure not in MEASURES:
+            near = get_close_matches(self.measure, MEASURES, n=1)
+            meant = f"; did you mean {near[0]}?" if near else "."
             known = "; ".join(f"{name}: {one.meaning}" for name, one in MEASURES.items())
-            raise UsageError(f"no measure is called {_said(self.measure)}. Conditions may name {known}")
+            raise UsageError(f"a condition can't be about {_said(self.measure)}{meant} It can be about {known}")
         if self.operator not in OPERATORS:
             raise UsageError(
                 f"a condition must compare with one of {', '.join(OPERATORS)} (got {_said(self.operator)})"

@@ -144,20 +144,14 @@ class EditCommands:
         return held.checked
 
     def _held(
-        self,
-        version: ModelVersion,
-        drafts: Sequence[Draft],
-        require: Conditions,
-        confident: bool,
-        *,
-        applied: bool = False,
+        self, version: ModelVersion, drafts: Sequence[Draft], require: Conditions, confident: bool
     ) -> Held | None:
         conditions = parse_conditions([require] if isinstance(require, str) else require, confident=confident)
         if not conditions:
             return None
         from .conditions import hold_for_drafts
 
-        return hold_for_drafts(self._store, self._models, version, drafts, conditions, applied=applied)
+        return hold_for_drafts(self._store, self._models, version, drafts, conditions)
 
     # --- planning many -------------------------------------------------------------------------------------
 
@@ -276,7 +270,7 @@ class EditCommands:
         """
         from .batch import store_batch
 
-        held = self._held(batch.version, batch.drafts, require, confident, applied=True)
+        held = self._held(batch.version, batch.drafts, require, confident)
         return store_batch(self._store, batch.version, batch.drafts, held)
 
     def check_batch(self, batch: Batch, require: Conditions, *, confident: bool = False) -> CheckedConditions:
@@ -286,7 +280,7 @@ class EditCommands:
             UsageError: if a condition is none, or there is none.
             ConditionError: if one fails, or can't be measured.
         """
-        held = self._held(batch.version, batch.drafts, require, confident, applied=True)
+        held = self._held(batch.version, batch.drafts, require, confident)
         if held is None:
             raise UsageError(f"{option('require')} must have at least one condition")
         return held.checked

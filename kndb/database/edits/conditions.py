@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...advice import call, option
+import torch
+
+from ...advice import call
 from ...editing.objects import diff_file
 from ...editing.objects.diff_file import EditObject
 from ...editing.objects.slots import apply_object
-from ...errors import ConditionError, EditError
+from ...errors import ConditionError, ConflictError, EditError
 from ...models.adapter import Blank
 from ...records.condition_figures import Unmeasurable, checked
 from ...records.conditions import CheckedCondition, CheckedConditions, Condition
@@ -77,18 +79,16 @@ def hold_for_drafts(
     version: ModelVersion,
     drafts: Sequence[Draft],
     conditions: Sequence[Condition],
-    *,
-    applied: bool = False,
 ) -> Held:
     """Checks conditions on edits that are not stored; several are measured together, after the last one.
 
     Args:
         store: the store.
         models: loads the unedited model, if the version has edits.
-        version: the model in memory that the first was planned on; it is as it was when this returns.
+        version: the model in memory that the first was planned on, with or without the drafts, as batches leave it; it
+            is as it was when this returns.
         drafts: at least one, each planned on those before it.
         conditions: at least one.
-        applied: whether the weights in memory have the drafts.
 
     Raises:
         ConditionError: if one fails, or can't be measured.
@@ -96,13 +96,26 @@ def hold_for_drafts(
     edits = [(_record(draft, version), draft.content) for draft in drafts]
     what = "the edit was not stored" if len(drafts) == 1 else f"the {len(drafts)} edits were not stored"
     parameters = dict(version.model.named_parameters())
-    for draft in reversed(drafts) if applied else ():
-        apply_object(parameters, draft.content, reverse=True)
+    taken_back = _taken_back(parameters, drafts)
     try:
         return _held(store, models, version, edits, conditions, what)
     finally:
-        for draft in drafts if applied else ():
+        for draft in reversed(taken_back):
             apply_object(parameters, draft.content)
+
+
+def _taken_back(parameters: Mapping[str, torch.Tensor], drafts: Sequence[Draft]) -> list[Draft]:
+    """Takes drafts back, the last first, if the weights have them; gives those taken back."""
+    found: list[Draft] = []
+    for draft in reversed(drafts):
+        try:
+            apply_object(parameters, draft.content, reverse=True)
+        except ConflictError:
+            if found:
+                raise
+            break
+        found.append(draft)
+    return found
 
 
 def hold_for_steps(
@@ -178,7 +191,7 @@ def _held(
         else:
             measures = measure_series(store, models, version, edits, settings)
     except EditError as error:
-        raise ConditionError(f"{what}, as its conditions can't be measured: {error.text}") from error
+        raise ConditionError(f"{what}, as its conditions can't be measured: {error.text}.{_hint(records)}") from error
     found = _checked(conditions, measures, what, records, version.version, None, settings=settings)
     return replace(found, measures=measures if _alone(records) else None)
 
@@ -238,10 +251,12 @@ def _failure(found: Sequence[CheckedCondition | Unmeasurable], what: str, record
     together = f", measured after the last of {len(records)} edits" if len(records) > 1 else ""
     count = f"{len(wrong)} of {len(found)} conditions" if len(found) > 1 else "its condition"
     does = "does" if len(wrong) == 1 else "do"
-    hint = ""
-    own = [one for one in records if one.conditions is not None]
-    if own:
-        numbers = [one.id for one in records]
-        again = call("edits.apply_all", numbers, no_require=True)
-        hint = f" Conditions that edits were planned with are left out with {option('no_require', True)}: {again}"
-    return f"{what}, as {count} {does} not hold{together}: {figures}.{hint}"
+    return f"{what}, as {count} {does} not hold{together}: {figures}.{_hint(records)}"
+
+
+def _hint(records: Sequence[Edit]) -> str:
+    """How to apply edits that were planned with conditions all the same."""
+    if all(one.conditions is None for one in records):
+        return ""
+    again = call("edits.apply_all", [one.id for one in records], no_require=True)
+    return f" To leave out the conditions that they were planned with: {again}"

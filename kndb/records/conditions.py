@@ -58,7 +58,7 @@ MEASURES: Mapping[str, ConditionMeasure] = {
         "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "success_rate"),), _NO_HELD_OUT
     ),
     "efficacy_score": ConditionMeasure(
-        "prompts of the edited facts on which the new answer is more probable than the old",
+        "prompts of the edited facts on which the new answer is more probable than the fact's object",
         SHARE,
         (("own", "efficacy_score"),),
         _NOT_OWN,

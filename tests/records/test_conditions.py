@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -106,6 +108,13 @@ def test_an_unknown_measure_is_told_all_there_are():
         parse_condition("luck>=1")
     assert all(f"{name}: {one.meaning}" in str(refused.value) for name, one in MEASURES.items())
     assert set(ALIASES.values()) <= set(MEASURES)
+
+
+def test_the_documentation_has_all_measures():
+    page = (Path(__file__).parents[2] / "docs" / "edits.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (.+) \| (share|number) \|$", page, re.MULTILINE)
+    units = {True: "share", False: "number"}
+    assert rows == [(name, one.meaning, units[one.unit == SHARE]) for name, one in MEASURES.items()]
 
 
 def test_each_is_required_once_and_not_too_many():

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .conditions import MEASURES, CheckedCondition, Condition
+from .condition_measures import MEASURES
+from .conditions import CheckedCondition, Condition
 
 Figure = tuple[float, float | None, float | None]
 """A measure, and the ends of its 95 % confidence interval, None where it has none."""

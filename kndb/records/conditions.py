@@ -1,8 +1,8 @@
 """Conditions that an edit must meet before it is stored or applied: `success>=0.95`, `perplexity.others<=105%`.
 
-A condition compares one measure of an evaluation (`kndb edit eval`) with a number. `MEASURES` is all that may be named.
-The measure's value over all prompts is compared; a confident condition compares the end of its 95 % confidence interval
-that is worse for it.
+A condition compares one measure of an evaluation (`kndb edit eval`) with a number. `condition_measures` has all that
+may be named. The measure's value over all prompts is compared; a confident condition compares the end of its 95 %
+confidence interval that is worse for it.
 """
 
 from __future__ import annotations
@@ -13,135 +13,18 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 from ..errors import UsageError
+from .condition_measures import ALIASES, MEASURES, SHARE
 from .display import Record
 from .harmless import harmless
 
-SHARE, NUMBER = "a share from 0 to 1", "a number of at least 0"
 MOST_CONDITIONS = 50
 """Conditions of one edit, or of one call."""
 _MOST_LETTERS = 100
 
 
-@dataclass(frozen=True)
-class ConditionMeasure:
-    """A measure that conditions may name.
-
-    Attributes:
-        meaning: what it is, in a line.
-        unit: what its values are, `SHARE` or `NUMBER`.
-        places: where evaluations have it, as group and name; the first that is there counts.
-        nothing: why it can't be measured, where no place has it.
-    """
-
-    meaning: str
-    unit: str
-    places: tuple[tuple[str, str], ...]
-    nothing: str
-
-
-_NOT_OWN = "the edit gives no fact a new answer that the model can be asked for here"
-_NO_HELD_OUT = "there are no held-out prompts or paraphrases of its facts that the model can be asked"
-_NO_NEIGHBOURS = "the store has no other facts of its relation that the model can be asked"
-_NO_OTHERS = "the store has no facts of other relations that the model can be asked"
-_NOT_ERASED = "the edit erases no relation"
-
-MEASURES: Mapping[str, ConditionMeasure] = {
-    "success": ConditionMeasure(
-        "prompts of the edited facts on which the new answer wins", SHARE, (("own", "success_rate"),), _NOT_OWN
-    ),
-    "held_out_success": ConditionMeasure(
-        "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "success_rate"),), _NO_HELD_OUT
-    ),
-    "efficacy_score": ConditionMeasure(
-        "prompts of the edited facts on which the new answer is more probable than the fact's object",
-        SHARE,
-        (("own", "efficacy_score"),),
-        _NOT_OWN,
-    ),
-    "paraphrase_score": ConditionMeasure(
-        "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "paraphrase_score"),), _NO_HELD_OUT
-    ),
-    "neighbourhood_score": ConditionMeasure(
-        "prompts of neighbours on which their answer stays more probable than the new one",
-        SHARE,
-        (("neighbourhood", "neighbourhood_score_after"), ("intra", "neighbourhood_score_after")),
-        "no neighbour can be asked: another subject of the relation that might get the new answer",
-    ),
-    "score": ConditionMeasure(
-        "harmonic mean of the efficacy, paraphrase and neighbourhood scores (CounterFact's score)", SHARE, (), ""
-    ),
-    "portability": ConditionMeasure(
-        "prompts that use the new answer and are answered right",
-        SHARE,
-        (("portability", "accuracy_after"),),
-        "the facts have no portability prompts that the model can be asked",
-    ),
-    "perplexity.relation": ConditionMeasure(
-        "perplexity of the relation's other facts, after ÷ before",
-        NUMBER,
-        (("intra", "perplexity_relative_change"),),
-        _NO_NEIGHBOURS,
-    ),
-    "perplexity.others": ConditionMeasure(
-        "perplexity of facts of other relations, after ÷ before",
-        NUMBER,
-        (("inter", "perplexity_relative_change"),),
-        _NO_OTHERS,
-    ),
-    "flips.relation": ConditionMeasure(
-        "prompts of the relation's other facts whose answer changes", SHARE, (("intra", "unchanged"),), _NO_NEIGHBOURS
-    ),
-    "flips.others": ConditionMeasure(
-        "prompts of facts of other relations whose answer changes", SHARE, (("inter", "unchanged"),), _NO_OTHERS
-    ),
-    "accuracy.relation": ConditionMeasure(
-        "prompts of the relation's other facts answered right, after",
-        SHARE,
-        (("intra", "accuracy_after"),),
-        _NO_NEIGHBOURS,
-    ),
-    "accuracy.others": ConditionMeasure(
-        "prompts of facts of other relations answered right, after", SHARE, (("inter", "accuracy_after"),), _NO_OTHERS
-    ),
-    "locality.relation": ConditionMeasure(
-        "prompts of the relation's other facts answered as by the unedited model",
-        SHARE,
-        (("intra", "locality"),),
-        _NO_NEIGHBOURS,
-    ),
-    "locality.others": ConditionMeasure(
-        "prompts of facts of other relations answered as by the unedited model",
-        SHARE,
-        (("inter", "locality"),),
-        _NO_OTHERS,
-    ),
-    "divergence.relation": ConditionMeasure(
-        "KL divergence from the unedited model on the relation's other facts, in nats",
-        NUMBER,
-        (("intra", "locality_divergence"),),
-        _NO_NEIGHBOURS,
-    ),
-    "divergence.others": ConditionMeasure(
-        "the same on facts of other relations", NUMBER, (("inter", "locality_divergence"),), _NO_OTHERS
-    ),
-    "remembered": ConditionMeasure(
-        "prompts of an erased relation still answered right", SHARE, (("own", "accuracy_after"),), _NOT_ERASED
-    ),
-    "fluency": ConditionMeasure(
-        "fluency of continuations, after ÷ before (causal models, edits of facts)",
-        NUMBER,
-        (),
-        "the edit gives no fact a new answer, so that nothing is continued",
-    ),
-}
-"""What conditions may name."""
-ALIASES: Mapping[str, str] = {"paraphrase": "held_out_success", "divergence": "divergence.others"}
-"""Second names: `paraphrase` as tables over edits have it."""
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operators.ge,
     "<=": operators.le,
@@ -180,6 +63,8 @@ class Condition(Record):
             UsageError: for an unknown measure or operator, or a bound that the measure can't be compared with.
         """
         if self.measure not in MEASURES:
+            from difflib import get_close_matches
+
             near = get_close_matches(self.measure, MEASURES, n=1)
             meant = f"; did you mean {near[0]}?" if near else "."
             known = "; ".join(f"{name}: {one.meaning}" for name, one in MEASURES.items())
@@ -231,6 +116,8 @@ def parse_condition(text: str, *, confident: bool = False) -> Condition:
             f"a condition must be a measure, a comparison and a number of at least 0, such as success>=0.95 or "
             f"perplexity.others<=105% (got {_said(text)}); the measures are {', '.join(MEASURES)}"
         )
+    from decimal import Decimal
+
     number = Decimal(found["number"])
     # Divided as it is written: 99.9 percent are 0.999, not the float after it.
     bound = float(number / 100 if found["percent"] else number)

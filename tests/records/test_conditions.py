@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 
 from kndb.errors import UsageError
 from kndb.records.condition_figures import Unmeasurable, checked
+from kndb.records.condition_measures import ALIASES, MEASURES, SHARE
 from kndb.records.conditions import (
-    ALIASES,
-    MEASURES,
     MOST_CONDITIONS,
     OPERATORS,
-    SHARE,
     CheckedCondition,
     CheckedConditions,
     Condition,

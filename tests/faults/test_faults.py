@@ -20,9 +20,9 @@ HERE = Path(__file__).parent
 FAULTS = {KILL: "killed at a step", ERROR: "an I/O error at a step", FULL: "no space left from a step on"}
 
 WRITE_ROWS = ("apply", "revert", "cascade", "rebase", "restore", "add a batch", "pull", "ingest", "import facts")
-WRITE_ROWS += ("import neurons", "import scores", "refine", "probe", "model add", "edit delete", "apply on conditions")
+WRITE_ROWS += ("import neurons", "import scores", "refine", "probe", "model add", "edit delete")
 """Works that write several rows."""
-OTHERS = ("evaluate", "snapshot create", "snapshot delete", "backup", "create")
+OTHERS = ("evaluate", "apply on conditions", "snapshot create", "snapshot delete", "backup", "create")
 WORKS = (*WRITE_ROWS, *OTHERS, *(f"migrate {revision}" for revision in schema.REVISIONS[:-1]))
 
 SHORT = {KILL: 13, ERROR: 6, FULL: 6}

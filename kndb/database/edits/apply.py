@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...records.conditions import CheckedConditions, Condition
+from ...records.conditions import CheckedConditions, Condition, parse_conditions
 from ...records.versions import HistoryEntry
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
@@ -35,8 +35,8 @@ def apply_all(
         with store.reading() as connection:
             records = [store_edits.edit(connection, number) for number in order]
         planned = [one for record in records if record.conditions for one in record.conditions.conditions]
-        skipped = tuple(dict.fromkeys(planned)) if no_require else ()
-        wanted = tuple(dict.fromkeys([*conditions, *([] if no_require else planned)]))
+        skipped = parse_conditions(planned if no_require else ())
+        wanted = parse_conditions([*conditions, *([] if no_require else planned)])
         if wanted:
             from .conditions import hold_for_steps
 

@@ -15,6 +15,7 @@
     ├── EditError                 8   an edit can't be planned, applied or reverted
     │   ├── ConflictError         8   the edit meets weights that another edit changed
     │   ├── VersionMovedError     8   another process moved the model's version meanwhile
+    │   ├── ConditionError        8   a condition that the edit was to meet fails, or can't be measured
     │   └── DiffFileError         8   an edit object is damaged, incomplete or not an edit object
     ├── DemoError                 9   a step of the demo did not do what it says
     └── OutputError               10  an answer or a file can't be written
@@ -27,11 +28,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .advice import for_python
 
 __all__ = [
     "AttributionError",
+    "ConditionError",
     "ConflictError",
     "DemoError",
     "DiffFileError",
@@ -166,6 +169,18 @@ class ConflictError(EditError):
 
 class VersionMovedError(EditError):
     """Another process moved the model's current version in the meantime."""
+
+
+class ConditionError(EditError):
+    """A condition that an edit was to meet fails, or can't be measured; nothing was stored or applied.
+
+    Attributes:
+        checked: every condition that was measured, with its figures (`kndb.records.conditions.CheckedCondition`).
+    """
+
+    def __init__(self, message: str, checked: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.checked = tuple(checked)
 
 
 class DiffFileError(EditError):

@@ -17,6 +17,7 @@ from kndb.records.recipes import Recipe
 from ..option_groups import takes
 from ..options import DatabaseOption, FormatOption, ThreadsOption, computing, open_existing
 from ..output import OutputFormat, note, progress_bar
+from .conditions import ConfidentOption, RequireOption, required
 from .fact_list import FactList
 from .planning import (
     FactOption,
@@ -130,6 +131,7 @@ class ManyPlan:
         batch_size: facts of an edit; None for all.
         seed: of draws.
         targets_file: keeps targets.
+        require, confident: conditions that the edits must meet together.
         threads, preview, db, output: as everywhere.
     """
 
@@ -138,6 +140,8 @@ class ManyPlan:
     batch_size: int | None = None
     seed: int = 0
     targets_file: Path | None = None
+    require: list[str] | None = None
+    confident: bool = False
     threads: int | None = None
     preview: bool = False
     db: str | None = None
@@ -180,6 +184,8 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "batch_size": (BatchSizeOption, None),
     "targets_file": (_TARGETS, None),
     "seed": (_SEED, 0),
+    "require": (RequireOption, None),
+    "confident": (ConfidentOption, False),
     "threads": (ThreadsOption, None),
     "preview": (_PREVIEW, False),
     "db": (DatabaseOption, None),
@@ -246,7 +252,7 @@ def plan_many(model: str, one: OneFact, listed: FactList, settings: ManySettings
     alone = require_one_way(one.fact, one.to, listed, None)
     if alone is not None and plan.batch_size is not None and settings.method != RomeSettings.method:
         raise UsageError("--batch-size needs --facts: it is for the facts of a file")
-    choose = plan.choose
+    choose, conditions = plan.choose, required(plan.require, plan.confident)
     with open_existing(plan.db) as database, computing(plan.threads):
         targets = _targets(database, alone, listed)
         batch = _drafted(database, model, targets, settings, choose, plan, skip_unusable=listed.skip_unusable)
@@ -255,7 +261,7 @@ def plan_many(model: str, one: OneFact, listed: FactList, settings: ManySettings
             if text is not None:
                 note(text)
         files = batch_files(plan.targets_file, len(batch.drafts))
-        finish_batch(database, batch, preview=plan.preview, output=plan.output, files=files)
+        finish_batch(database, batch, preview=plan.preview, output=plan.output, files=files, required=conditions)
         note_warnings(model, batch, plan.db)
 
 

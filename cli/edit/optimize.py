@@ -23,6 +23,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, Tick, note, progress_bar
+from .conditions import NOTHING, Required, takes_conditions
 from .fact_list import NO_LIST, FactList, takes_fact_list
 from .planning import (
     FactOption,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 
 @takes_fact_list
+@takes_conditions
 def optimize(
     model: ModelOption,
     fact: FactOption = None,
@@ -178,6 +180,7 @@ def optimize(
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
+    required: Required = NOTHING,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -230,6 +233,7 @@ def optimize(
             preview=preview,
             db=db,
             output=output,
+            required=required,
         )
         return
     refuse(
@@ -260,12 +264,12 @@ def optimize(
             )
 
         if one is None:
-            plan_file(database, model, listed, plan, preview=preview, output=output, db=db)
+            plan_file(database, model, listed, plan, preview=preview, output=output, db=db, required=required)
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)
         _note_outcome(draft.content.recipe)
-        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips, required=required)
 
 
 def _note_outcome(recipe: Recipe) -> None:

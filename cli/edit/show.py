@@ -56,6 +56,10 @@ def _summary(planned: Edit, change: EditChange) -> dict[str, Any]:
     if isinstance(planned.recipe, GroupRecipe) and planned.recipe.kept_facts:
         row["recipe"]["kept_facts"] = f"{len(planned.recipe.kept_facts)} facts"
     row |= report_rows(planned.recipe)
+    if planned.conditions is None:
+        del row["conditions"]
+    else:
+        row["conditions"] = f"{planned.conditions.words}, when it was planned"
     row["from"] = origin(pulled=planned.pulled)
     del row["pulled"]
     if not planned.pulled:

@@ -19,6 +19,7 @@ from ..answering import warn
 from ..numbers import number_ranges
 from ..options import computing, open_existing
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
+from .conditions import NOTHING, Required
 from .fact_list import FactList
 from .planning import note_unusable, print_planned, read_targets
 from .reports import report_rows, success_cells, warnings
@@ -206,6 +207,7 @@ def plan_together(
     preview: bool,
     db: str | None,
     output: OutputFormat,
+    required: Required = NOTHING,
 ) -> None:
     """Plans, and stores and prints the edit; or prints what it would do to each fact, and stores nothing."""
     with open_existing(db) as database, computing(threads):
@@ -215,7 +217,7 @@ def plan_together(
         for draft in batch.drafts:
             _note_outcome(draft.content.recipe)
         files = batch_files(plan.steps_file, len(batch.drafts))
-        finish_batch(database, batch, preview=preview, output=output, files=files)
+        finish_batch(database, batch, preview=preview, output=output, files=files, required=required)
         note_warnings(plan.model, batch, db)
 
 
@@ -277,7 +279,13 @@ def batch_files(path: Path | None, count: int) -> list[Path]:
 
 
 def finish_batch(
-    database: Database, batch: GroupBatch, *, preview: bool, output: OutputFormat, files: Sequence[Path] = ()
+    database: Database,
+    batch: GroupBatch,
+    *,
+    preview: bool,
+    output: OutputFormat,
+    files: Sequence[Path] = (),
+    required: Required = NOTHING,
 ) -> None:
     """Stores and prints edits of many facts; or prints what they would do together, and stores nothing.
 
@@ -287,6 +295,7 @@ def finish_batch(
         preview: store nothing.
         output: how to print.
         files: what kept the work of the plans; removed once the edits are stored.
+        required: conditions that the edits must meet together.
     """
     count = len(batch.drafts)
     if preview:
@@ -297,8 +306,9 @@ def finish_batch(
         what = "one edit" if count == 1 else f"{count} edits together,"
         note(f"A preview of {what} of {len(rows)} {'fact' if len(rows) == 1 else 'facts'}; nothing was stored.")
         print_rows(rows, GROUP_COLUMNS, output, short=GROUP_SHORT)
+        required.check_batch(database, batch)
         return
-    edits = database.edits.add_batch(batch)
+    edits = required.add_batch(database, batch)
     for path in files:
         path.unlink(missing_ok=True)
     if count == 1:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .conditions import CheckedConditions
 from .display import Record, many
 from .models import Neuron, StoredSettings
 from .recipes import Recipe
@@ -127,6 +128,7 @@ class Edit(Record):
             None; None for an edit that was planned here.
         pulled: whether it came from a file (`kndb edit pull`). Then recipe, title, author and time are the words of
             whoever made the file; what it changes, its hash and its base version were computed and compared here.
+        conditions: those that it was planned with, and what was found then; None without any. Applying it checks them.
     """
 
     id: int
@@ -142,6 +144,7 @@ class Edit(Record):
     author: str | None = None
     fact_numbers: Mapping[str, int | None] | None = None
     pulled: bool = False
+    conditions: CheckedConditions | None = None
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .conditions import CheckedConditions
 from .display import Record, quoted
 
 
@@ -16,6 +17,8 @@ class HistoryEntry(Record):
         edit: the edit that was applied or reverted.
         author: who took the step; None if nobody knows.
         direction: `apply` or `revert` for a step of a restore; None for other steps, and where it was not noted.
+        conditions: what the step was checked against, and what was found; None without any. Those of several steps
+            taken together stand in each.
     """
 
     id: int
@@ -27,6 +30,7 @@ class HistoryEntry(Record):
     created_at: str
     author: str | None = None
     direction: str | None = None
+    conditions: CheckedConditions | None = None
 
     def _line(self) -> str:
         edit = "" if self.edit is None else f" edit {self.edit}"

@@ -239,11 +239,28 @@ def _trial(value: Any) -> str | None:
 _BY_KIND: Mapping[str, Shape] = {"object": _OBJECT, "list": _LIST}
 _NEEDS = _with(edits=_items(_array(_TEXT, _TEXT, _TEXT)), answers=_items(_array(_TEXT, _items(_TEXT))))
 
+_CHECKED = _with(
+    {"condition": _TEXT, "confident": _FLAG, "value": _NUMBER, "holds": _FLAG},
+    low=_or_null(_NUMBER),
+    high=_or_null(_NUMBER),
+)
+_CONDITIONS = _with(
+    {
+        "checked": _items(_CHECKED),
+        "skipped": _items(_with({"condition": _TEXT, "confident": _FLAG})),
+        "edits": _WHOLE,
+        "settings": _OBJECT,
+    },
+    version=_or_null(_TEXT),
+    evaluation=_or_null(_WHOLE),
+)
+
 _SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "evaluation_prompt": {"answers": _items(_TEXT), "needs": _NEEDS},
     "run": {"settings": _with(floor=_or_null(_NUMBER), tolerance=_or_null(_NUMBER))},
     "prompt_result": {"layers_above": _values(_finite, _layer)},
-    "edit": {"fact_numbers": _values(_or_null(_key), _fact_number)},
+    "edit": {"fact_numbers": _values(_or_null(_key), _fact_number), "conditions": _CONDITIONS},
+    "history": {"conditions": _CONDITIONS},
     "version": {"edits": _items(_key)},
     "evaluation": {"measures": _EVALUATION},
     "edit_trial": {"settings": _trial},

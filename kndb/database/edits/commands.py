@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...advice import option
 from ...content import MOST_BYTES
 from ...editing.objects.captured import CapturedTensor
+from ...errors import UsageError
 from ...records.attribution import RefinementChoice
 from ...records.cases import CaseSet, CaseSettings
+from ...records.conditions import CheckedConditions, Condition, parse_conditions
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from .batch import Batch, PreviewedEdit, Target
     from .batches import GroupBatch
     from .capture import Captured
+    from .conditions import Held
     from .draft import Draft
     from .drafts import EditDrafts
     from .easyedit import ExportedCases
@@ -47,6 +51,10 @@ if TYPE_CHECKING:
     from .push import Pushed
     from .rebase import Rebase
     from .targets import Targets
+
+
+Conditions = str | Sequence[str | Condition]
+"""One condition as text, or several."""
 
 
 class EditCommands:
@@ -112,15 +120,46 @@ class EditCommands:
 
         return preview(self._store, draft, top, others)
 
-    def add(self, draft: Draft) -> Edit:
-        """Stores a draft as an edit; applies nothing.
+    def add(self, draft: Draft, *, require: Conditions = (), confident: bool = False) -> Edit:
+        """Stores a draft as an edit, if conditions hold; applies nothing.
+
+        Args:
+            draft: from `drafts`.
+            require: conditions such as `success>=0.95`, measured on the weights that it was planned on; they are stored
+                with the edit, and applying it checks them again. See `kndb.records.conditions`.
+            confident: compare the worse end of each measure's 95 % confidence interval, not its value.
 
         Raises:
+            UsageError: if a condition is none.
+            ConditionError: if one fails, or can't be measured; nothing is stored.
             VersionMovedError: if another process moved the model's version since the draft was computed.
         """
         from .batch import store_batch
 
-        return store_batch(self._store, draft.version, [draft])[0]
+        held = self._held(draft.version, [draft], require, confident)
+        return store_batch(self._store, draft.version, [draft], held)[0]
+
+    def check(self, draft: Draft, require: Conditions, *, confident: bool = False) -> CheckedConditions:
+        """Checks conditions on a draft, as `add` does; stores nothing.
+
+        Raises:
+            UsageError: if a condition is none, or there is none.
+            ConditionError: if one fails, or can't be measured.
+        """
+        held = self._held(draft.version, [draft], require, confident)
+        if held is None:
+            raise UsageError(f"{option('require')} must have at least one condition")
+        return held.checked
+
+    def _held(
+        self, version: ModelVersion, drafts: Sequence[Draft], require: Conditions, confident: bool
+    ) -> Held | None:
+        conditions = parse_conditions([require] if isinstance(require, str) else require, confident=confident)
+        if not conditions:
+            return None
+        from .conditions import hold_for_drafts
+
+        return hold_for_drafts(self._store, self._models, version, drafts, conditions)
 
     # --- cases to try edits on -----------------------------------------------------------------------------
 
@@ -337,15 +376,37 @@ class EditCommands:
 
         return draft_batch(self._models.load(model), targets, plan, skip_unusable=skip_unusable, progress=progress)
 
-    def add_batch(self, batch: Batch | GroupBatch) -> list[Edit]:
+    def add_batch(self, batch: Batch | GroupBatch, *, require: Conditions = (), confident: bool = False) -> list[Edit]:
         """Stores the edits of a batch, all or none; applies nothing.
 
+        Args:
+            batch: from `draft_batch`.
+            require: conditions that they must meet, measured together after the last one; each edit keeps them. See
+                `add`.
+            confident: compare the worse end of each measure's confidence interval.
+
         Raises:
+            ConditionError: if one fails, or can't be measured; nothing is stored.
             VersionMovedError: if another process moved the model's version since the batch was computed.
         """
         from .batch import store_batch
 
-        return store_batch(self._store, batch.version, batch.drafts)
+        held = self._held(batch.version, batch.drafts, require, confident)
+        return store_batch(self._store, batch.version, batch.drafts, held)
+
+    def check_batch(
+        self, batch: Batch | GroupBatch, require: Conditions, *, confident: bool = False
+    ) -> CheckedConditions:
+        """Checks conditions on the edits of a batch together, as `add_batch` does; stores nothing.
+
+        Raises:
+            UsageError: if a condition is none, or there is none.
+            ConditionError: if one fails, or can't be measured.
+        """
+        held = self._held(batch.version, batch.drafts, require, confident)
+        if held is None:
+            raise UsageError(f"{option('require')} must have at least one condition")
+        return held.checked
 
     def preview_batch(self, batch: Batch) -> list[PreviewedEdit]:
         """What all edits of a batch together would do to each of its facts; stores nothing."""
@@ -617,27 +678,55 @@ class EditCommands:
 
     # --- moving the current version ------------------------------------------------------------------------
 
-    def apply(self, edit: int) -> HistoryEntry:
+    def apply(
+        self, edit: int, *, require: Conditions = (), confident: bool = False, no_require: bool = False
+    ) -> HistoryEntry:
         """Applies an edit to its model's current version, once every slot was compared bit for bit.
 
+        Args:
+            edit: the edit's number.
+            require: conditions that it must meet; see `apply_all`.
+            confident: compare the worse end of each measure's 95 % confidence interval, not its value.
+            no_require: leave out the conditions that it was planned with; the history says so.
+
         Raises:
+            ConditionError: if a condition fails, or can't be measured; nothing is applied.
             ConflictError: if other edits changed its slots.
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
-        return self.apply_all([edit])[0]
+        return self.apply_all([edit], require=require, confident=confident, no_require=no_require)[0]
 
-    def apply_all(self, edits: Sequence[int]) -> list[HistoryEntry]:
+    def apply_all(
+        self,
+        edits: Sequence[int],
+        *,
+        require: Conditions = (),
+        confident: bool = False,
+        no_require: bool = False,
+    ) -> list[HistoryEntry]:
         """Applies edits of one model to its current version, in this order; all or none.
 
+        Conditions are checked in memory, on the current version, after the last of the edits: those that are given,
+        and those that the edits were planned with. The history keeps them with their figures. Without any, no model
+        is loaded.
+
+        Args:
+            edits: the edits' numbers.
+            require: conditions such as `success>=0.95`; see `kndb.records.conditions`.
+            confident: compare the worse end of each measure's 95 % confidence interval, not its value.
+            no_require: leave out the conditions that the edits were planned with; the history says so.
+
         Raises:
-            UsageError: if there is no edit.
+            UsageError: if there is no edit, or a condition is none.
+            ConditionError: if a condition fails, or can't be measured; nothing is applied.
             EditError: if they are of several models, or one is applied already.
             ConflictError: if other edits changed the slots of one.
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one is damaged.
         """
-        return apply.apply_all(self._store, self._models, edits)
+        conditions = parse_conditions([require] if isinstance(require, str) else require, confident=confident)
+        return apply.apply_all(self._store, self._models, edits, conditions, no_require=no_require)
 
     def revert(self, edit: int) -> HistoryEntry:
         """Takes an applied edit out of its model's current version; the slots get their old bytes back.

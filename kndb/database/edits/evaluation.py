@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -84,6 +85,7 @@ class EditEvaluator:
         tokens: int = 0,
         evaluation: Sequence[EvaluationPrompt] = (),
         there: Collection[NeededEdit] = (),
+        control: bool = True,
     ) -> dict[str, object]:
         """The measures of `method.md` section 5 for an edit of a fact or an erase.
 
@@ -98,6 +100,7 @@ class EditEvaluator:
             tokens: also continue the prompts of the edit's fact by so many tokens, before and after; 0 does not.
             evaluation: the evaluation prompts of the edit's fact.
             there: the edits of facts that the version has.
+            control: whether to measure random neurons too.
 
         Returns:
             `edited` and `control`, each with groups of measures; `intervals` of both; `control_neurons`; and `flips`,
@@ -116,9 +119,9 @@ class EditEvaluator:
         continued = [(aim.fact or 0, text) for text in asked.continued]
         generated = self._generated(own_prompts, continued, planned, tokens) if tokens else None
         compared = [planned]
-        if edit.kind != "capture":
+        if control and edit.kind != "capture":
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
-        states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
+        states: list[State] = [as_they_are, *(partial(self._edited, content) for content in compared)]
         own = () if edit.kind == "erase" else CHANGED
         network = self._version.network
         compared_states = compare(network, groups, states, self._unedited, seed, changed=own)
@@ -147,6 +150,10 @@ class EditEvaluator:
             **({} if generated is None else {"generated": generated}),
         }
 
+    def _edited(self, content: EditObject) -> AbstractContextManager[None]:
+        """The weights with an edit, while the block lasts."""
+        return edited(self._parameters, content)
+
     def _generated(
         self, own: Sequence[Prompt], continued: Sequence[tuple[int, str]], planned: EditObject, tokens: int
     ) -> dict[str, object]:
@@ -167,7 +174,7 @@ class EditEvaluator:
             )
         encoded = encode_open(self._version, prompts)
         before = continuations(self._version.network, encoded, tokens)
-        with edited(self._parameters, planned):
+        with self._edited(planned):
             after = continuations(self._version.network, encoded, tokens)
         by_id = {prompt.id: prompt for prompt in prompts}
         decode = self._version.loaded.tokenizer.decode

@@ -30,7 +30,6 @@ from ...analysis.group_measures import OwnPrompt, own_measures, read_own
 from ...analysis.readings import Question, State, as_they_are
 from ...analysis.summary_measures import SUMMARY, Observed, summary_measures
 from ...editing.objects.diff_file import EditObject
-from ...editing.objects.slots import edited
 from ...errors import EditError
 from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edits import Edit
@@ -62,6 +61,7 @@ class GroupEvaluator(EditEvaluator):
         tokens: int = 0,
         evaluation: Mapping[int, Sequence[EvaluationPrompt]],
         there: Collection[NeededEdit] = (),
+        control: bool = True,
     ) -> dict[str, object]:
         """The measures of an edit of many facts; as `measure` gives them for one.
 
@@ -76,6 +76,7 @@ class GroupEvaluator(EditEvaluator):
             tokens: also continue the prompts of the edited facts by so many tokens; 0 does not.
             evaluation: evaluation prompts by edited fact.
             there: the edits of facts that the version has.
+            control: whether to measure random neurons too.
 
         Returns:
             As `measure`. A plan that may change all slots of its layers leaves no random neurons of them, so it has no
@@ -106,9 +107,9 @@ class GroupEvaluator(EditEvaluator):
             texts = [(number, text) for number, one in asked.items() for text in one.continued]
             generated = self._generated(of_own, texts, planned, tokens)
         compared = [planned]
-        if recipe.neurons:
+        if control and recipe.neurons:
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
-        states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
+        states: list[State] = [as_they_are, *(partial(self._edited, content) for content in compared)]
         measured, named, observed = self._compared(changed, staying, facts, states, recipe, edit, seed)
         groups = prompts_by_kind(asked.values())
         if groups:

@@ -18,6 +18,7 @@ from ...editing.planning.replay import (
     require_replayable,
 )
 from ...errors import EditError, VersionMovedError
+from ...records.conditions import CheckedConditions
 from ...records.edits import Edit
 from ...records.facts import Prompt
 from ...records.many_recipes import ManyRecipe
@@ -185,7 +186,12 @@ def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequen
             version = taken[-1].version_after
             subject = store_edits.edit_subject(connection, one.rebased_from)
             number = add_object(connection, store, model_id, one.content, version, *subject)
-            taken.append(steps.apply_edit(connection, number, version))
+            planned = store_edits.edit(connection, one.rebased_from).conditions
+            unchecked = None
+            if planned is not None:
+                store_edits.note_conditions(connection, number, planned)
+                unchecked = CheckedConditions((), planned.conditions, 1, version)
+            taken.append(steps.take_step(connection, number, "apply", version, conditions=unchecked))
             found = one.difference
             replayed.append(Replayed(number, one.rebased_from, found.slots, found.different, found.largest_change))
     return Rebase(tuple(taken), tuple(replayed))

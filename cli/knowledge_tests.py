@@ -196,8 +196,8 @@ def _print(runs: Sequence[KnowledgeRun], output: OutputFormat, *, every: bool) -
         print_rows(shown, _COLUMNS, output, short=short)
     bad = [run for run in runs if not run.ok]
     if bad:
-        said = "; ".join(f"at {_called(run)}, {run.words}" for run in bad)
-        raise KnowledgeTestError(f"knowledge tests of {bad[0].model} did not all pass: {said}")
+        wrong = [f"{len(run.outcomes) - run.count(PASSED)} at {_called(run)}" for run in bad]
+        raise KnowledgeTestError(f"knowledge tests of {bad[0].model} did not pass: {', '.join(wrong)}")
 
 
 def _called(run: KnowledgeRun) -> str:

@@ -36,6 +36,7 @@ def write(path: Path, runs: Sequence[KnowledgeRun]) -> None:
     ElementTree.indent(root)
     with writing(path) as temporary, temporary.open("wb") as file:
         ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
+        file.write(b"\n")
 
 
 def _counts(outcomes: Sequence[KnowledgeOutcome]) -> dict[str, str]:

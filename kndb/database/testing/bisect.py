@@ -136,7 +136,7 @@ def walk(
 ) -> HistoryMatrix:
     """Runs tests at each version of a stretch of a history; see `KnowledgeTestCommands.walk`."""
     require_distinct(tests)
-    found = stretch(store, models.get(model), good, bad)
+    found = stretch(store, models.get(model), good, bad, whole=True)
     tested = TestedModel(store, models, model, found.versions[0], device)
     probes = _Probes(tested, tested.asked(tests), len(set(found.versions)), progress)
     runs = [probes.at(version) for version in found.versions]

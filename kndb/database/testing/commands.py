@@ -195,8 +195,10 @@ class KnowledgeTestCommands:
     ) -> HistoryMatrix:
         """Runs tests at each version of a stretch of a model's history; see `bisect`, which asks far fewer.
 
+        The stretch begins where the history was first at `good`, and ends where it was last at `bad`.
+
         Raises:
-            UsageError: if `bad` does not come after `good` in the history, or has the same weights.
+            UsageError: if `bad` does not come after `good` in the history.
             NotFoundError: if there is no such model or version.
         """
         from .bisect import walk

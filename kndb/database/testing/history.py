@@ -31,36 +31,41 @@ class Stretch:
     versions: tuple[str, ...]
 
 
-def stretch(store: Store, model: Model, good: str, bad: str) -> Stretch:
-    """The latest stretch of a model's history that leads from one version to another.
+def stretch(store: Store, model: Model, good: str, bad: str, *, whole: bool = False) -> Stretch:
+    """The stretch of a model's history that leads from one version to another.
+
+    A history may come back to a version. The stretch ends where it was last at the second one.
 
     Args:
         store: the store.
         model: the model.
         good: a version: `base`, `current`, an id or an unambiguous start of one, or a snapshot's name.
         bad: a later one.
+        whole: begin where the history was first at the first one, in place of last; then they may be the same weights.
 
     Raises:
         NotFoundError: if there is no such version.
-        UsageError: if they are the same weights, or the history does not come from the one to the other.
+        UsageError: if they are the same weights and no step is between them, or the history does not come from one to
+            the other.
     """
     with store.reading() as connection:
         first, last = (store_versions.resolve_version(connection, model.id, name) for name in (good, bad))
         entries = store_edits.history(connection, model.id)
         base = store_versions.current_model(connection, model.id).base
-    if first == last:
+    versions = [base, *(entry.version_after for entry in entries)]
+    end = max((place for place, version in enumerate(versions) if version == last), default=-1)
+    starts = [place for place, version in enumerate(versions[: max(end, 0)]) if version == first]
+    if first == last and not (whole and starts):
         raise UsageError(
             f"the versions {good!r} and {bad!r} have the same weights, {first}, so that no step between them broke a "
             f"test; name two others of: {call('edits.log', model=model.name)}"
         )
-    versions = [base, *(entry.version_after for entry in entries)]
-    end = max((place for place, version in enumerate(versions) if version == last), default=-1)
-    start = max((place for place, version in enumerate(versions[: max(end, 0)]) if version == first), default=-1)
-    if start < 0:
+    if not starts:
         raise UsageError(
             f"version {good!r} must come before version {bad!r} in the history of {model.name}, and does not; see: "
             f"{call('edits.log', model=model.name)}"
         )
+    start = starts[0 if whole else -1]
     chosen = slice(start, end)
     return Stretch(tuple(entries[chosen]), tuple(replayed_actions(entries)[chosen]), tuple(versions[start : end + 1]))
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UpdateSettings,
     )
     from .records.figures import FigureOptions
+    from .records.knowledge_tests import KnowledgeTest
     from .records.models import Neuron
     from .records.together import KeptFacts, TogetherSettings
 
@@ -41,6 +42,7 @@ _HOMES = {
     "FigureOptions": ("records.figures", "FigureOptions"),
     "KeptFacts": ("records.together", "KeptFacts"),
     "KndbError": ("errors", "KndbError"),
+    "KnowledgeTest": ("records.knowledge_tests", "KnowledgeTest"),
     "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("records.edit_settings", "OptimizeSettings"),
@@ -70,6 +72,7 @@ __all__ = [
     "FigureOptions",
     "KeptFacts",
     "KndbError",
+    "KnowledgeTest",
     "Neighbours",
     "Neuron",
     "OptimizeSettings",

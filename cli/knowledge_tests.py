@@ -96,7 +96,7 @@ def run_tests(
 ) -> None:
     """Run knowledge tests: prompts, and what a model must answer to them, or must not; at any version of it.
 
-    Example: kndb test capitals.jsonl --model lab-bert
+    Example: kndb test tests.jsonl --model lab-bert
     """
     _check_options(file, write, listed=listed, running=bool(only or junit or every))
     if write is None and (neighbours is not None or seed is not None or force):

@@ -60,7 +60,7 @@ def bisect(
 ) -> None:
     """Find the step of a model's history that broke knowledge tests; each version is asked in memory, nothing moves.
 
-    Example: kndb edit bisect --test capitals.jsonl --model lab-bert
+    Example: kndb edit bisect --test tests.jsonl --model lab-bert
     """
     if every:
         require_part(_PARTS, output, part)

@@ -42,6 +42,7 @@ BY_COMMAND = {
     "snapshot restore": {"name": "one"},
     "snapshot export": {"name": "one", "out": "{out}/exported"},
     "checkout": {"folder": "{out}/copy"},
+    "edit bisect": {"tests": "{inputs}/tests.jsonl"},
     "report": {"out": "{out}/report"},
     "edit push": {"out": "{out}/pushed.kndb"},
     "export neurons": {"to": "{out}/neurons.csv"},
@@ -63,6 +64,8 @@ MORE = {
     "edit update": "--fact 3 --to Rome --max-share 1",
     "edit optimize": "--fact 3 --to Rome --max-share 1 --steps 2",
     "edit eval": "--sample 2",
+    "test": "inputs/tests.jsonl --model tiny",
+    "blame": "L0.N1 --edit 1",
     "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --at 1",
     "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
     "edit trials": "1",
@@ -72,8 +75,21 @@ MORE = {
 ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "bench attribution", "bench localisation"})
 """Commands that open no database of the user's."""
 CHANGING = frozenset(
-    {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
-    | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
+    {
+        "test",
+        "ingest",
+        "attribute",
+        "refine",
+        "checkout",
+        "model add",
+        "probe suppress",
+        "probe amplify",
+        "probe activation",
+    }
+    | {
+        f"edit {name}"
+        for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench", "bisect")
+    }
     | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
     | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
 )

@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from xml.etree import ElementTree
 
 import pytest
+
+from kndb.database import open_database
+from kndb.records.edit_settings import UpdateSettings
 
 USAGE, INPUT, NOT_FOUND, MODEL, OUTPUT, FAILED = 2, 3, 5, 6, 10, 11
 ROWS = [
@@ -17,16 +21,25 @@ ROWS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def edited_folder(ready, tmp_path_factory):
+    """A folder of edits 1 (France's capital is Oslo) and 2 (Peru's is Rome), applied, and files of tests."""
+    folder = tmp_path_factory.mktemp("edited") / "place"
+    shutil.copytree(ready["bert"], folder)
+    (folder / "tests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    (folder / "bad.jsonl").write_text('{"fact": 1}\n{"fact": 2, "anser": "x"}\n', encoding="utf-8")
+    with open_database(folder / "kndb.db") as database, pytest.MonkeyPatch.context() as patch:
+        for author, subject, answer in (("ada", "France", "Oslo"), ("bob", "Peru", "Rome")):
+            patch.setenv("KNDB_AUTHOR", author)
+            fact = database.facts.find(["P36"], subject=subject)[0].id
+            database.edits.apply(database.edits.plan_update("tiny", fact, answer, UpdateSettings(max_share=1)).id)
+    return folder
+
+
 @pytest.fixture
-def edited(use_ready, kndb, kndb_json, place, monkeypatch):
-    """Edits 1 (France's capital is Oslo) and 2 (Peru's is Rome), applied; three tests, of which the first breaks two."""
-    use_ready()
-    (place / "tests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
-    for author, subject, answer in (("ada", "France", "Oslo"), ("bob", "Peru", "Rome")):
-        monkeypatch.setenv("KNDB_AUTHOR", author)
-        fact = kndb_json("query", "facts", "--relation", "P36", "--subject", subject)[0]["id"]
-        planned = kndb_json("edit", "update", "--model", "tiny", "--max-share", 1, "--fact", fact, "--to", answer)
-        kndb("edit", "apply", planned["edit"])
+def edited(edited_folder, place):
+    """A copy of it is the current folder; the first edit breaks two of the three tests."""
+    shutil.copytree(edited_folder, place, dirs_exist_ok=True)
 
 
 def test_failures_are_printed_with_what_was_answered(edited, kndb, kndb_json, place):
@@ -47,7 +60,8 @@ def test_failures_are_printed_with_what_was_answered(edited, kndb, kndb_json, pl
         ("Italy", "passed"),
         ("no Oslo", "failed"),
     ]
-    assert rows[0]["answered"] == rows[2]["answered"] == "Oslo"
+    assert rows[0]["answered"] != "Paris"
+    assert rows[2]["answered"] == "Oslo"
     assert 0 < rows[0]["probability"] < rows[0]["answered_probability"] < 1
     both = kndb("test", "tests.jsonl", "--model", "tiny", "--version", "base", "--version", "current", code=FAILED)
     assert "3 of 3 tests passed" in both.err
@@ -101,18 +115,8 @@ def kndb_list(kndb, name):
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
 )
-def test_what_is_asked_wrongly_is_said(edited_once, kndb, words, code, said):
+def test_what_is_asked_wrongly_is_said(edited, kndb, words, code, said):
     assert said in kndb(*words, code=code).err
-
-
-@pytest.fixture
-def edited_once(request, use_ready, kndb, kndb_json, place):
-    """One edit, of France alone."""
-    use_ready()
-    (place / "tests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
-    (place / "bad.jsonl").write_text('{"fact": 1}\n{"fact": 2, "anser": "x"}\n', encoding="utf-8")
-    kndb_json("edit", "update", "--model", "tiny", "--max-share", 1, "--fact", 1, "--to", "Oslo")
-    kndb("edit", "apply", 1)
 
 
 def test_bisect_names_the_step(edited, kndb, kndb_json, state):
@@ -136,10 +140,10 @@ def test_a_suite_of_the_edits_passes_and_notices_a_revert(edited, kndb, place):
     written = kndb("test", "--write", "suite.jsonl", "--model", "tiny")
     assert "of edited facts" in written.err
     kndb("test", "suite.jsonl", "--model", "tiny")
-    kndb("edit", "revert", 1)
-    assert "Oslo" in kndb("test", "suite.jsonl", "--model", "tiny", code=FAILED).out
+    kndb("edit", "revert", 2)
+    assert "not 'Rome'" in kndb("test", "suite.jsonl", "--model", "tiny", code=FAILED).out
     kndb("test", "--write", "suite.jsonl", "--model", "tiny", "--force", "--neighbours", 0)
-    assert "France" not in (place / "suite.jsonl").read_text(encoding="utf-8")
+    assert "Peru" not in (place / "suite.jsonl").read_text(encoding="utf-8")
 
 
 def test_blame_says_who_wrote_and_that_nobody_did(edited, kndb, kndb_json):

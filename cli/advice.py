@@ -36,6 +36,7 @@ _SINGULAR = {
     "fact_ids": "fact",
     "settings": "setting",
     "languages": "language",
+    "versions": "version",
 }
 """Options that take one value each, by the parameter that takes several."""
 _OF_LISTS = {**_SINGULAR, "facts": "fact", "prompts": "prompt"}
@@ -102,6 +103,9 @@ COMMANDS: Mapping[str, Command] = {
     "snapshots.delete": Command("snapshot delete", ("name",)),
     "snapshots.export": Command("snapshot export", ("name",)),
     "snapshots.restore": Command("snapshot restore", ("name",)),
+    "tests.bisect": Command("edit bisect", (), {"tests": "test", "good": "from", "bad": "to"}),
+    "tests.run": Command("test", ("tests",), {"versions": "version"}),
+    "tests.walk": Command("edit bisect --all", (), {"tests": "test", "good": "from", "bad": "to"}),
     "trials.all": Command("edit trials"),
     "trials.bench": Command("edit bench"),
     "trials.sweep": Command("edit sweep"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UpdateSettings,
     )
     from .records.figures import FigureOptions
+    from .records.knowledge_tests import KnowledgeTest
     from .records.many_settings import (
         AlphaEditSettings,
         EmmetSettings,
@@ -59,6 +60,7 @@ _HOMES = {
     "KndbError": ("errors", "KndbError"),
     "LayerChoice": ("records.many_settings", "LayerChoice"),
     "MemitSettings": ("records.many_settings", "MemitSettings"),
+    "KnowledgeTest": ("records.knowledge_tests", "KnowledgeTest"),
     "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("records.edit_settings", "OptimizeSettings"),
@@ -96,6 +98,7 @@ __all__ = [
     "FinetuneSettings",
     "KeptFacts",
     "KndbError",
+    "KnowledgeTest",
     "LayerChoice",
     "MemitSettings",
     "Neighbours",

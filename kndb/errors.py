@@ -18,7 +18,8 @@
     │   ├── ConditionError        8   a condition that the edit was to meet fails, or can't be measured
     │   └── DiffFileError         8   an edit object is damaged, incomplete or not an edit object
     ├── DemoError                 9   a step of the demo did not do what it says
-    └── OutputError               10  an answer or a file can't be written
+    ├── OutputError               10  an answer or a file can't be written
+    └── KnowledgeTestError        11  knowledge tests failed, or could not be asked
 
 A message names the option or file first, then what was given, what is allowed and, where there is one, what to run:
 options and calls as `kndb.advice` marks them, so that Python and the command line each say them in their own words.
@@ -42,6 +43,7 @@ __all__ = [
     "FingerprintError",
     "InputError",
     "KndbError",
+    "KnowledgeTestError",
     "ModelError",
     "NotFoundError",
     "OutputError",
@@ -197,3 +199,9 @@ class OutputError(KndbError):
     """An answer, or a file that was to be made, can't be written: no space, no such folder, a closed stdout."""
 
     exit_code = 10
+
+
+class KnowledgeTestError(KndbError):
+    """Knowledge tests failed or could not be asked; or a history has no step that broke one."""
+
+    exit_code = 11

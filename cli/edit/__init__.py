@@ -30,6 +30,7 @@ PLACES = Places(
         "diff": Place("diff:diff", "Show what differs between two versions.", LOOK, table=True),
         "log": Place("log:log", "List every apply, revert and restore.", LOOK, table=True),
         "verify": Place("verify:verify", "Check edits byte by byte.", LOOK, table=True),
+        "bisect": Place("bisect:bisect", "Find the step that broke tests.", MEASURE, table=True),
         "eval": Place("eval:evaluate", "Measure what an edit did, beside random neurons.", MEASURE, table=True),
         "evaluations": Place("evaluations:evaluations", "Tabulate what edits did.", MEASURE, table=True),
         "cases": Place("cases:cases", "Draw facts to try edits on.", MEASURE, table=True),

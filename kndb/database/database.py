@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .probes.commands import ProbeCommands
     from .query.commands import QueryCommands
     from .reports.commands import ReportCommands
+    from .testing.commands import KnowledgeTestCommands
     from .versions.checkouts import CheckoutCommands
     from .versions.snapshots import SnapshotCommands
 
@@ -169,6 +170,13 @@ class Database:
         from .edits.trials import EditTrialCommands
 
         return EditTrialCommands(self.store, self.models)
+
+    @cached_property
+    def tests(self) -> KnowledgeTestCommands:
+        """Run knowledge tests on versions, make them from edits, find the step that broke one."""
+        from .testing.commands import KnowledgeTestCommands
+
+        return KnowledgeTestCommands(self.store, self.models)
 
     @cached_property
     def snapshots(self) -> SnapshotCommands:

@@ -25,7 +25,7 @@ SOME = ("model list", "query shared", "query facts", "edit list", "db info", "ex
 """What is tried where a database is refused as soon as it is opened."""
 FOR_ALL = ("a missing table", "a blob for a subject", "JSON of another shape", "a broken reference", "no database")
 """Kinds of damage on which every command is tried, but for the benches, which end alike in minutes."""
-DOCUMENTED = range(11)
+DOCUMENTED = range(12)
 
 
 @pytest.fixture

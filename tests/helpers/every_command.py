@@ -44,6 +44,7 @@ BY_COMMAND = {
     "snapshot restore": {"name": "one"},
     "snapshot export": {"name": "one", "out": "{out}/exported"},
     "checkout": {"folder": "{out}/copy"},
+    "edit bisect": {"tests": "{inputs}/tests.jsonl"},
     "report": {"out": "{out}/report"},
     "edit push": {"out": "{out}/pushed.kndb"},
     "export neurons": {"to": "{out}/neurons.csv"},
@@ -71,6 +72,8 @@ MORE = {
     "edit rome": "--fact 3 --to Rome --layers 0 --target-steps 1",
     "edit eval": "--sample 2",
     "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --sizes 1",
+    "test": "inputs/tests.jsonl --model tiny",
+    "blame": "L0.N1 --edit 1",
     "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
     "edit trials": "1",
     "edit statistics": "--model tiny --layers 0",
@@ -80,21 +83,13 @@ MORE = {
 ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "bench attribution", "bench localisation"})
 """Commands that open no database of the user's."""
 CHANGING = frozenset(
-    {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
-    | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
-    | {
-        "edit sweep",
-        "edit pull",
-        "edit statistics",
-        "edit export",
-        "edit import",
-        "snapshot create",
-        "snapshot delete",
-        "snapshot restore",
-        "snapshot export",
-    }
-    | {f"edit {name}" for name in ("memit", "alphaedit", "emmet", "finetune", "rome")}
-    | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
+    {"test", "ingest", "attribute", "refine", "checkout", "model add", "db init", "db upgrade", "db backup"}
+    | {f"probe {name}" for name in ("suppress", "amplify", "activation")}
+    | {f"import {name}" for name in ("neurons", "scores", "facts")}
+    | {f"edit {name}" for name in ("update", "optimize", "memit", "alphaedit", "emmet", "finetune", "rome", "erase")}
+    | {f"edit {name}" for name in ("capture", "import", "pull", "statistics", "eval", "bench", "sweep", "bisect")}
+    | {f"edit {name}" for name in ("apply", "revert", "export")}
+    | {f"snapshot {name}" for name in ("create", "delete", "restore", "export")}
 )
 """Commands that write to the database, or compute with a model."""
 NAMES = tuple(name.removeprefix("kndb ") for name in COMMANDS if name.removeprefix("kndb ") not in ASIDE)

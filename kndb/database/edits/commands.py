@@ -25,10 +25,11 @@ from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.statistics import LayerStatistics, StatisticsSettings
 from ...records.together import KeptFacts, TogetherSettings
-from ...records.versions import HistoryEntry
+from ...records.versions import Blame, HistoryEntry
 from ...store.engine import Store
 from ..models import ModelCommands
 from . import apply, evaluations, listing, revert
+from .blame import blame
 from .delete import delete
 from .diff import VersionDiff, diff
 from .evaluations import EvaluatedEdit
@@ -596,6 +597,24 @@ class EditCommands:
             DiffFileError: if an edit's object is damaged.
         """
         return diff(self._store, self._models, model, a, b)
+
+    def blame(self, model: str, slots: Sequence[str] = (), *, edit: int | None = None) -> Blame:
+        """Which edits wrote value slots, when, and what became of it; from hashes, log and objects, without a model.
+
+        Args:
+            model: a registered model.
+            slots: each a neuron such as `L2.N418`, a range `L2.N400-420`, or the name of a parameter that edits change
+                as a whole. Where layers share a parameter, the lowest of them has its slots; of a layer of experts,
+                neuron i of expert e is e·m + i.
+            edit: also all that this edit changes.
+
+        Raises:
+            UsageError: if nothing is named, or the model has no such neuron.
+            NotFoundError: if there is no such model or edit, or no edit changes such a parameter.
+            EditError: if the edit is of another model.
+            DiffFileError: if the object of an edit that wrote a slot is damaged.
+        """
+        return blame(self._store, self._models, model, slots, edit)
 
     def verify(self, edits: Sequence[int] = (), *, model: str | None = None, weights: bool = False) -> list[Verified]:
         """Checks edit objects against their hashes and the database, and that versions and history fit together.

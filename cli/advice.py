@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.delete": Command("edit delete", ("edits",)),
     "edits.evaluate": Command("edit eval", ("edit",)),
     "edits.log": Command("edit log"),
+    "edits.merge": Command("edit merge", ("edits",)),
     "edits.plan_optimize": Command("edit optimize"),
     "edits.plan_together": Command("edit optimize --together", (), {"targets": "facts"}),
     "edits.plan_update": Command("edit update"),

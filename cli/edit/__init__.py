@@ -14,6 +14,7 @@ PLACES = Places(
         "optimize": Place("optimize:optimize", "Plan a new answer for a fact, by gradient steps.", PLAN, table=True),
         "erase": Place("erase:erase", "Plan an edit that makes the model forget a relation.", PLAN, table=True),
         "capture": Place("capture:capture", "Plan what another tool did to a checkpoint.", PLAN),
+        "merge": Place("merge:merge", "Plan one edit of several that overlap.", PLAN, table=True),
         "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),
         "revert": Place("revert:revert", "Take edits out again, all or none.", MOVE, table=True),
         "delete": Place("delete:delete", "Delete edits that nothing needs.", LOOK, table=True),

@@ -194,7 +194,7 @@ def plan_together(
         targets = read_targets(database, plan.listed)
         draft = _draft(database, plan, targets, refinement, method)
         note_unusable(draft.unusable)
-        _note_outcome(draft.content.recipe)
+        note_outcome(draft.content.recipe)
         if preview:
             rows = [as_row(row) for row in database.edits.preview_together(draft)]
             for name, text in report_rows(draft.content.recipe).items():
@@ -230,7 +230,7 @@ def _draft(database: Database, plan: JointPlan, targets: Targets, refinement: in
         )
 
 
-def _note_outcome(recipe: Recipe) -> None:
+def note_outcome(recipe: Recipe) -> None:
     """Says how the steps went."""
     if not isinstance(recipe, TogetherRecipe) or recipe.outcome is None:
         return

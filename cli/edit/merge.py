@@ -106,7 +106,7 @@ def merge(
                 progress=tick,
             )
         draft = planned.draft
-        for text in planned.remarks:
+        for text in planned.texts:
             note(text)
         note_outcome(draft.content.recipe)
         rows = [as_row(one) for one in planned.facts]

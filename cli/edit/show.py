@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kndb.records.display import many
 from kndb.records.edits import SENDER, Edit, EditChange
 from kndb.records.together import TogetherRecipe
 
@@ -51,10 +52,15 @@ def _summary(planned: Edit, change: EditChange) -> dict[str, Any]:
     """The table's lines; of an edit from a file, first what was computed here, then what its sender says."""
     row: dict[str, Any] = {"what": planned.title, **as_row(planned), "change": change.words}
     told = planned.recipe.as_json()
-    shown = ("facts", "kept_facts", "neurons") if isinstance(planned.recipe, TogetherRecipe) else ()
+    shown = ("facts", "kept_facts", "neurons", "merged_from") if isinstance(planned.recipe, TogetherRecipe) else ()
     row["recipe"] = {name: value for name, value in told.items() if name not in ("report", *shown)}
     if isinstance(planned.recipe, TogetherRecipe):
         row["recipe"]["kept_facts"] = f"{len(planned.recipe.kept_facts)} facts"
+        if planned.recipe.merged_from is not None:
+            row["merged from"] = "; ".join(
+                f"edit {one.edit}, object {one.object_hash[:12]}, {many(len(one.facts), 'fact')}"
+                for one in planned.recipe.merged_from
+            )
     row |= report_rows(planned.recipe)
     row["from"] = origin(pulled=planned.pulled)
     del row["pulled"]

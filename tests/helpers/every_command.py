@@ -34,6 +34,7 @@ BY_COMMAND = {
     "model add": {"source": "{inputs}/checkpoint"},
     "edit apply": {"edits": "2"},
     "edit revert": {"edits": "1"},
+    "edit merge": {"edits": "1-2"},
     "edit capture": {"source": "{inputs}/checkpoint"},
     "edit pull": {"file": "{inputs}/edits.kndb"},
     "snapshot create": {"name": "another"},
@@ -73,7 +74,7 @@ ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "ben
 """Commands that open no database of the user's."""
 CHANGING = frozenset(
     {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
-    | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
+    | {f"edit {name}" for name in ("update", "optimize", "merge", "erase", "capture", "apply", "revert", "eval", "bench")}
     | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
     | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
 )

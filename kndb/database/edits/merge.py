@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...advice import call, option
+from ...advice import call, for_python, option
 from ...errors import UsageError
 from ...records.attribution import RefinementChoice
 from ...records.display import Rows
@@ -39,13 +39,18 @@ class MergeDraft:
         draft: the edit; `EditCommands.add` stores it.
         facts: what becomes of each fact of each merged edit.
         revert_first: the merged edits that are applied, in the order in which to revert them before the merge.
-        remarks: sentences on what was chosen, with the marks of `kndb.advice`.
+        texts: sentences on what was chosen, with the marks of `kndb.advice`.
     """
 
     draft: Draft
     facts: Rows[MergedFact]
     revert_first: tuple[int, ...]
-    remarks: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on what was chosen, as Python says them."""
+        return [for_python(text) for text in self.texts]
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,13 @@ class Merge:
     """A merge that was planned and stored; nothing is applied.
 
     Attributes:
-        edit: the edit; `facts`, `revert_first`: see `MergeDraft`.
+        edit: the edit; `facts`, `revert_first`, `remarks`: see `MergeDraft`.
     """
 
     edit: Edit
     facts: Rows[MergedFact]
     revert_first: tuple[int, ...]
+    remarks: tuple[str, ...]
 
 
 def draft_merge(
@@ -113,7 +119,7 @@ def merge(store: Store, planned: MergeDraft, steps_file: Path | None) -> Merge:
     (edit,) = store_batch(store, planned.draft.version, [planned.draft])
     if steps_file is not None:
         steps_file.unlink(missing_ok=True)
-    return Merge(edit, planned.facts, planned.revert_first)
+    return Merge(edit, planned.facts, planned.revert_first, tuple(planned.remarks))
 
 
 def _require_one_model(records: Sequence[Edit]) -> None:
@@ -203,5 +209,5 @@ def _on_versions(records: Sequence[Edit], base: MergeBase) -> list[str]:
         count, first = len(base.taken_out), base.taken_out[0]
         which = f"edit {first}, which is applied" if count == 1 else f"{count} edits that are applied"
         back = call("edits.revert", first) if count == 1 else call("edits.revert_all", list(base.taken_out))
-        found.append(f"It takes the place of {which}. First take {'it' if count == 1 else 'them'} out: {back}")
+        found.append(f"The merge takes the place of {which}. First take {'it' if count == 1 else 'them'} out: {back}")
     return found

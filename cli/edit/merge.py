@@ -87,7 +87,7 @@ def merge(
 
     It is planned on the current version without those of the edits that are applied: it takes their place.
 
-    Example: kndb edit merge 1 2
+    Example: kndb edit merge 2 3 --anyway --steps 20 --preview
     """
     numbers, chosen_layers = parse_numbers(edits), parse_layers(layers)
     keep = KeptFacts(**settings.kept)

@@ -91,9 +91,7 @@ def card_facts(connection: Any, record: Model, version: str) -> CardFacts:
     )
 
 
-def model_card(
-    facts: CardFacts, base: BaseCard, task: str, *, base_model: str | None, dtype: str | None, kndb_version: str
-) -> str:
+def model_card(facts: CardFacts, base: BaseCard, task: str, *, base_model: str | None, dtype: str | None) -> str:
     """The card's text.
 
     Args:
@@ -102,7 +100,6 @@ def model_card(
         task: the hub's name for what the model is used for, if its own card says none.
         base_model: the base checkpoint's name on the hub, if it is known.
         dtype: the dtype that all weights were converted to, if they were.
-        kndb_version: of the program.
     """
     from ...models.cards import front_matter
 
@@ -119,7 +116,7 @@ def model_card(
         "",
         *_beginning(facts, base_model, dtype),
         "",
-        *_origin(facts, kndb_version),
+        *_origin(facts),
         "",
         "## Edits",
         "",
@@ -166,13 +163,12 @@ def _base(record: Model, base_model: str | None) -> str:
     return f"{escaped(record.name)}, a local checkpoint whose name on the hub is not known,"
 
 
-def _origin(facts: CardFacts, kndb_version: str) -> list[str]:
+def _origin(facts: CardFacts) -> list[str]:
     changed = {edit.kind for edit in facts.edits}
     rows = [
         ["base checkpoint's fingerprint", f"`{facts.record.fingerprint}`"],
         ["version", f"`{facts.version}`"],
         ["ways to edit", escaped(", ".join(sorted(changed)))],
-        ["exported by", f"kndb {kndb_version}"],
     ]
     return table(["", ""], rows)
 

@@ -196,7 +196,6 @@ class SnapshotCommands:
 
     def _card(self, version: ModelVersion, base_model: str | None, dtype: str | None) -> NewCard:
         """The card of a version with edits."""
-        from ... import __version__
         from ...models.adapter import Blank
 
         tasks = {Blank.CUT: "text-generation", Blank.MASK: "fill-mask", Blank.SENTINEL: "text2text-generation"}
@@ -209,6 +208,5 @@ class SnapshotCommands:
             tasks[version.adapter.blank],
             base_model=base_model or (None if hub is None else hub[0]),
             dtype=dtype,
-            kndb_version=__version__,
         )
         return NewCard(text, base.kept_as)

@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.evaluate": Command("edit eval", ("edit",)),
     "edits.export_adapter": Command("edit export", ("edits",)),
     "edits.log": Command("edit log"),
+    "edits.merge": Command("edit merge", ("edits",)),
     "edits.plan_optimize": Command("edit optimize"),
     "edits.plan_together": Command("edit optimize --together", (), {"targets": "facts"}),
     "edits.plan_update": Command("edit update"),

@@ -22,6 +22,7 @@ PLACES = Places(
         "statistics": Place(
             "statistics:statistics", "Count and keep what edits of many facts need to know of keys.", PLAN, table=True
         ),
+        "merge": Place("merge:merge", "Plan one edit of several that overlap.", PLAN, table=True),
         "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),
         "revert": Place("revert:revert", "Take edits out again, all or none.", MOVE, table=True),
         "delete": Place("delete:delete", "Delete edits that nothing needs.", LOOK, table=True),

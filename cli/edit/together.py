@@ -215,7 +215,7 @@ def plan_together(
         batch = _drafted(database, plan, targets, refinement, method)
         note_unusable(batch.unusable)
         for draft in batch.drafts:
-            _note_outcome(draft.content.recipe)
+            note_outcome(draft.content.recipe)
         files = batch_files(plan.steps_file, len(batch.drafts))
         finish_batch(database, batch, preview=preview, output=output, files=files, required=required)
         note_warnings(plan.model, batch, db)
@@ -250,7 +250,7 @@ def _drafted(
     return database.edits.draft_batches(plan.model, targets, size, drafted, skip_unusable=skip)
 
 
-def _note_outcome(recipe: Recipe) -> None:
+def note_outcome(recipe: Recipe) -> None:
     """Says how the steps went."""
     if not isinstance(recipe, TogetherRecipe) or recipe.outcome is None:
         return

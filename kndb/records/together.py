@@ -29,6 +29,7 @@ from .json_values import (
     text,
     whole,
 )
+from .merges import MergedFrom, check_merged_from, edits_in_words
 from .models import Neuron
 from .plan_reports import FactReport
 
@@ -269,6 +270,7 @@ class TogetherRecipe(JsonObject):
         outcome: how the steps went.
         report: what the plan was found to do.
         rebased_from: the edit that this one was recomputed from.
+        merged_from: of a merge, the edits that it is of.
     """
 
     kind: ClassVar[str] = "together"
@@ -284,9 +286,12 @@ class TogetherRecipe(JsonObject):
     outcome: TogetherOutcome | None = field(default=None, metadata=said(TogetherOutcome.parse, as_json))
     report: FactReport | None = field(default=None, metadata=said(FactReport.parse, as_json))
     rebased_from: int | None = field(default=None, metadata=said(whole))
+    merged_from: tuple[MergedFrom, ...] | None = field(
+        default=None, metadata=said(list_of(MergedFrom.parse), lambda sources: [one.as_json() for one in sources])
+    )
 
     def __post_init__(self) -> None:
-        """Refuses a recipe whose slots are not those of its scope, or whose layers don't rise.
+        """Refuses a recipe whose slots are not those of its scope, whose layers don't rise, or that no merge can have.
 
         Raises:
             UsageError: for one.
@@ -296,6 +301,8 @@ class TogetherRecipe(JsonObject):
             raise UsageError(f"{self.settings.scope} must say what changes, and nothing else")
         if list(self.layers) != sorted(set(self.layers)):
             raise UsageError("layers must rise")
+        if self.merged_from is not None:
+            check_merged_from(self.merged_from, [fact.id for fact in self.facts])
 
     @property
     def settings(self) -> TogetherSettings:
@@ -318,4 +325,5 @@ class TogetherRecipe(JsonObject):
         relations = sorted({fact.relation for fact in self.facts})
         more = f" and {len(relations) - 3} more" if len(relations) > 3 else ""
         count = len(self.facts)
-        return f"{count} fact{'' if count == 1 else 's'} · {', '.join(relations[:3])}{more}"
+        merge = "" if self.merged_from is None else f"merge of {edits_in_words(self.merged_from)}: "
+        return f"{merge}{count} fact{'' if count == 1 else 's'} · {', '.join(relations[:3])}{more}"

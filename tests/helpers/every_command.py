@@ -34,6 +34,7 @@ BY_COMMAND = {
     "model add": {"source": "{inputs}/checkpoint"},
     "edit apply": {"edits": "2"},
     "edit revert": {"edits": "1"},
+    "edit merge": {"edits": "1-2"},
     "edit capture": {"source": "{inputs}/checkpoint"},
     "edit pull": {"file": "{inputs}/edits.kndb"},
     "edit export": {"out": "{out}/adapter"},
@@ -88,7 +89,7 @@ CHANGING = frozenset(
     | {f"import {name}" for name in ("neurons", "scores", "facts")}
     | {f"edit {name}" for name in ("update", "optimize", "memit", "alphaedit", "emmet", "finetune", "rome", "erase")}
     | {f"edit {name}" for name in ("capture", "import", "pull", "statistics", "eval", "bench", "sweep", "bisect")}
-    | {f"edit {name}" for name in ("apply", "revert", "export")}
+    | {f"edit {name}" for name in ("apply", "revert", "export", "merge")}
     | {f"snapshot {name}" for name in ("create", "delete", "restore", "export")}
 )
 """Commands that write to the database, or compute with a model."""

@@ -184,11 +184,14 @@ def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft], he
     record = version.record
     with store.writing() as connection:
         current = store_models.model(connection, record.name).version
-        if current != version.version:
+        first = drafts[0]
+        expected = version.version if first.current is None else first.current
+        if current != expected:
             raise VersionMovedError(
-                f"model {record.name} moved from {version.version} to {current} while the edit was planned; plan it "
-                "again"
+                f"model {record.name} moved from {expected} to {current} while the edit was planned; plan it again"
             )
+        if first.current is not None:
+            store_versions.keep_version(connection, record.id, version.version, first.built_by)
         stored: list[int] = []
         planned_on = version.version
         for draft in drafts:

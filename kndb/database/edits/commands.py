@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .easyedit import ExportedCases
     from .export_adapter import ExportedAdapter
     from .import_adapter import ImportedAdapter
+    from .merge import Merge, MergeDraft, MergeSettings
     from .preview import EditPreview
     from .preview_together import PreviewedFact
     from .pull import Pulled
@@ -278,6 +279,94 @@ class EditCommands:
         if steps_file is not None:
             Path(steps_file).unlink(missing_ok=True)
         return edit
+
+    def draft_merge(
+        self,
+        edits: Sequence[int],
+        *,
+        prefer: Sequence[int] = (),
+        settings: MergeSettings | None = None,
+        keep: KeptFacts | None = None,
+        layers: Sequence[int] = (),
+        refinement: RefinementChoice = None,
+        anyway: bool = False,
+        steps_file: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> MergeDraft:
+        """Plans one edit that gives the facts of several edits of a model their new answers; stores nothing.
+
+        The facts are planned together (`EditDrafts.together`), on the current version without those of the edits that
+        are applied. So the merge takes their place, and does not build on them.
+
+        Args:
+            edits: at least two; each gives facts new answers.
+            prefer: edits whose answers stand where edits give one question different answers, the first one first.
+            settings: a `TogetherSettings`, or a mapping with some of its values by name. What is left out is as in the
+                merged joint plans, where they agree, else the default.
+            keep: how many other facts' answers should stay; None takes the defaults.
+            layers: with scope `layers`, those whose value slots change. None takes those of the facts' knowledge
+                neurons; if an edit names no refinement of this store, the layers that the edits change.
+            refinement: whose knowledge neurons; None takes that of the edits, if they have the same one.
+            anyway: merge edits that change no value slot in common, too.
+            steps_file: keeps the steps taken, so that a plan that was stopped resumes.
+            progress: told how many steps were taken, and how many there are at most.
+
+        Raises:
+            UsageError: if fewer than two edits are named, one is named twice, they are of several models, or a setting
+                can't be.
+            NotFoundError: if there is no such edit.
+            EditError: if an edit gives no fact a new answer, edits give one question different answers and none of them
+                is preferred, nothing overlaps, or the facts can't be planned; ConflictError if an edit that is not
+                merged builds on one that is.
+        """
+        from .merge import draft_merge
+
+        return draft_merge(
+            self._store,
+            self._models,
+            edits,
+            prefer=prefer,
+            settings=settings,
+            keep=keep,
+            layers=layers,
+            refinement=refinement,
+            anyway=anyway,
+            steps_file=None if steps_file is None else Path(steps_file),
+            progress=progress,
+        )
+
+    def merge(
+        self,
+        edits: Sequence[int],
+        *,
+        prefer: Sequence[int] = (),
+        settings: MergeSettings | None = None,
+        keep: KeptFacts | None = None,
+        layers: Sequence[int] = (),
+        refinement: RefinementChoice = None,
+        anyway: bool = False,
+        steps_file: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Merge:
+        """Plans one edit of several that overlap, and stores it; applies nothing. See `draft_merge`.
+
+        Raises:
+            VersionMovedError: if another process moved the model's version meanwhile.
+        """
+        planned = self.draft_merge(
+            edits,
+            prefer=prefer,
+            settings=settings,
+            keep=keep,
+            layers=layers,
+            refinement=refinement,
+            anyway=anyway,
+            steps_file=steps_file,
+            progress=progress,
+        )
+        from .merge import merge
+
+        return merge(self._store, planned, None if steps_file is None else Path(steps_file))
 
     def plan_many(
         self,

@@ -1,7 +1,7 @@
 """Covariances of keys from the prompts of facts that are not edited: what every store has.
 
-All tokens of the prompts count, their own answers included as the model sees them. More than `TOKENS_PER_NEURON` for each
-neuron of a layer give plans no better (on lab-bert, forty facts, 20 and 320 of them).
+All tokens of the prompts count, their own answers included as the model sees them. More than `TOKENS_PER_NEURON` for
+each neuron of a layer make plans no better (lab-bert, forty facts: 20 of them, and 320).
 """
 
 from __future__ import annotations

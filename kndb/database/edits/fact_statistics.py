@@ -16,6 +16,7 @@ from ...editing.many import covariance
 from ...editing.many.covariance import Covariance, Origin
 from ...editing.many.sentences import Sentence, asked
 from ...editing.many.texts import digest
+from ...editing.many.workspace import widened
 from ...errors import EditError
 from ...models.prompting import EncodedPrompt
 from ...records.progress import Progress
@@ -69,7 +70,7 @@ def covariances_from_facts(
         digest=digest(sentences),
     )
     begun = {layer: covariance.empty(layer, version.network.neurons, origin) for layer in layers}
-    return covariance.count_keys(version.network, sentences, begun, progress=progress)
+    return covariance.count_keys(widened(version.network), sentences, begun, progress=progress)
 
 
 def _within(sentences: Sequence[Sentence], tokens: int) -> list[Sentence]:

@@ -58,7 +58,7 @@ def alphaedit(
 
     The keys of facts that applied edits gave new answers keep their outputs.
 
-    Example: kndb edit alphaedit --model lab-bert --facts answers.csv
+    Example: kndb edit alphaedit --model lab-bert --facts answers.csv --preview
     """
     own = given({"threshold": threshold, "damping": damping})
     plan_many(model, one, listed, AlphaEditSettings(**plan.chosen, **how.settings(), **own), plan)

@@ -47,7 +47,7 @@ def emmet(
 ) -> None:
     """Plan one edit that gives many facts new answers by EMMET: their outputs exactly; nothing is applied.
 
-    Example: kndb edit emmet --model lab-bert --facts answers.csv
+    Example: kndb edit emmet --model lab-bert --facts answers.csv --preview
     """
     settings = EmmetSettings(**plan.chosen, **how.settings(), **given({"slack": slack}))
     plan_many(model, one, listed, settings, plan)

@@ -55,7 +55,7 @@ def finetune(
 ) -> None:
     """Plan one edit that gives many facts new answers by fine-tuning one layer (FT-M); nothing is applied.
 
-    Example: kndb edit finetune --model lab-bert --facts answers.csv
+    Example: kndb edit finetune --model lab-bert --facts answers.csv --preview
     """
     own = given(
         {

@@ -47,7 +47,7 @@ def memit(
 ) -> None:
     """Plan one edit that gives many facts new answers by MEMIT, over some layers; nothing is applied.
 
-    Example: kndb edit memit --model lab-bert --facts answers.csv
+    Example: kndb edit memit --model lab-bert --facts answers.csv --preview
     """
     settings = MemitSettings(**plan.chosen, **how.settings(), **given({"preserve": preserve}))
     plan_many(model, one, listed, settings, plan)

@@ -37,7 +37,7 @@ def rome(
 
     With --facts, an edit for each fact in a file, every one on the weights with those before it.
 
-    Example: kndb edit rome --model lab-bert --fact 588 --to Toyota
+    Example: kndb edit rome --model lab-bert --fact 588 --to Toyota --preview
     """
     settings = RomeSettings(**plan.chosen, **how.settings())
     plan_many(model, one, listed, settings, replace(plan, batch_size=1))

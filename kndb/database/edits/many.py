@@ -22,6 +22,7 @@ from ...editing.many.methods import METHODS, keys_of, plan_many, settled
 from ...editing.many.sentences import Rewrite
 from ...editing.many.targets_file import TargetsFile
 from ...editing.many.texts import digest
+from ...editing.many.workspace import widened
 from ...editing.objects.diff_file import EditObject, slot_bytes
 from ...errors import EditError
 from ...models.network import Network
@@ -237,7 +238,7 @@ def _earlier_keys(
 ) -> dict[int, torch.Tensor] | None:
     with store.reading() as connection:
         earlier = earlier_rewrites(connection, version, history, edited, _token(recipe.settings))
-    return keys_of(version.network, earlier, recipe.layers) if earlier else None
+    return keys_of(widened(version.network), earlier, recipe.layers) if earlier else None
 
 
 def _token(settings: ManySettings) -> Token:

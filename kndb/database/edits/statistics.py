@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import os
-import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from ...advice import option
-from ...content import at_most
 from ...editing.many.covariance import Covariance, count_keys, empty, read, write
 from ...editing.many.covariance_file import CovarianceHeader, Origin, check_file, read_header
 from ...editing.many.methods import settled
 from ...editing.many.passes import refuse_unfit
-from ...editing.many.sentences import Sentence
-from ...editing.many.texts import digest, sampled, sentences_of, taken, whole
+from ...editing.many.texts import taken
 from ...editing.many.workspace import widened
 from ...errors import EditError, StoreError, UsageError
-from ...facts.plain_texts import plain_texts
-from ...models.adapter import Blank
-from ...models.prompting import EncodedPrompt
 from ...records.display import Rows
 from ...records.many_settings import MemitSettings
 from ...records.progress import Progress
 from ...records.statistics import MOST_MEMORY, TOKENS_PER_NEURON, LayerStatistics, StatisticsSettings
-from ...store import facts as store_facts
 from ...store.engine import Store
 from ...versions import version_id
 from ..models import ModelCommands, ModelVersion
-from .edited_sentences import sentences_of_facts
 from .kept_statistics import file_of, kept_statistics, mismatch, remedy
+from .statistics_texts import is_causal, of_facts, origin_of, sentences_and_source
 
-_PIECE = 128
-"""Tokens of a piece of a text from a file."""
-_SAID = 64
-"""Tokens of a text that the model says."""
 _SECONDS = 20.0
 """Between two saves of what was counted."""
 _BESIDE = 3
@@ -82,8 +71,8 @@ def count_statistics(
     loaded = models.load(model, version)
     layers = _layers(loaded, settings)
     require_memory(loaded, len(layers), settings.most_memory)
-    sentences, source = _sentences(store, loaded, settings)
-    origin = _origin(loaded, sentences, source)
+    sentences, source = sentences_and_source(store, loaded, settings)
+    origin = origin_of(loaded, sentences, source)
     begun: dict[int, Covariance] = {}
     for layer in layers:
         if _is_kept(store, loaded, layer, origin, replaced=replaced):
@@ -123,9 +112,9 @@ def count_from_facts(
     """
     require_memory(version, len(layers), MOST_MEMORY)
     most = TOKENS_PER_NEURON * version.record.neurons
-    sentences = taken(_of_facts(store, version, leaving_out, seed), most, causal=_is_causal(version))
+    sentences = taken(of_facts(store, version, leaving_out, seed), most, causal=is_causal(version))
     source = "facts that are not edited" if leaving_out else "facts"
-    origin = _origin(version, sentences, source)
+    origin = origin_of(version, sentences, source)
     begun = {layer: empty(layer, version.record.neurons, origin) for layer in layers}
     return count_keys(widened(version.network), sentences, begun, progress=progress)
 
@@ -196,71 +185,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} can't be made: {error.strerror or error}") from error
-
-
-# --- the texts --------------------------------------------------------------------------------------------------
-
-
-def _is_causal(version: ModelVersion) -> bool:
-    return version.adapter.blank is not Blank.MASK
-
-
-def _sentences(store: Store, version: ModelVersion, settings: StatisticsSettings) -> tuple[list[Sentence], str]:
-    """The texts that are counted, and what they are called."""
-    causal = _is_causal(version)
-    longest = version.adapter.max_tokens(version.network.model.config)
-    if settings.self_sampled is not None:
-        said = sampled(version.network, version.tokenizer, settings.self_sampled, min(_SAID, longest), settings.seed)
-        return taken(said, None, causal=causal), "self-sampled"
-    most = settings.max_tokens or TOKENS_PER_NEURON * version.record.neurons
-    if settings.texts is None:
-        return _some(taken(_of_facts(store, version, (), settings.seed), most, causal=causal), most), "facts"
-    path = Path(settings.texts)
-    with at_most(settings.most_bytes):
-        every = sentences_of(version.tokenizer, plain_texts(path), min(_PIECE, longest))
-        found = _some(taken(every, most, causal=causal), most)
-    name = path.name.encode("utf-8", "backslashreplace").decode("utf-8")
-    return found, f"texts {name}"
-
-
-def _some(sentences: list[Sentence], most: int) -> list[Sentence]:
-    if not sentences:
-        raise EditError(
-            f"there is no text of at most {most:,} tokens to count; raise {option('max_tokens')}, or give other texts"
-        )
-    return sentences
-
-
-def _of_facts(store: Store, version: ModelVersion, leaving_out: Collection[int], seed: int) -> Iterator[Sentence]:
-    """The prompts of facts with their own answers, shuffled, those that the model can't be asked left out.
-
-    A causal model reads all of an answer but its last token; a masked one, a mask for each of its tokens.
-
-    Raises:
-        EditError: if there is none.
-    """
-    with store.reading() as connection:
-        prompts = store_facts.prompts(connection, held_out=False)
-        if leaving_out:
-            prompts = sentences_of_facts(connection, leaving_out).others(prompts)
-    random.Random(f"{seed} statistics").shuffle(prompts)  # noqa: S311 - not for secrets
-    some = False
-    for prompt in prompts:
-        asked = version.encoder.encode(prompt.id, prompt.text, prompt.answer, subject=prompt.subject_span)
-        if isinstance(asked, EncodedPrompt):
-            some = True
-            yield whole(asked.questions[-1].ids)
-    if not some:
-        other = " other" if leaving_out else ""
-        raise EditError(
-            f"the database has no{other} fact that model {version.record.name} can be asked; ingest some, or take a "
-            f"file of {option('texts')}"
-        )
-
-
-def _origin(version: ModelVersion, sentences: Iterable[Sentence], source: str) -> Origin:
-    every = list(sentences)
-    return Origin(version.record.fingerprint, version.version, source, "every", len(every), digest(every))
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------

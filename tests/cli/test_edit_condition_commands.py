@@ -98,3 +98,17 @@ def test_what_is_refused(kndb, france, state, words, message):
     assert message in kndb("edit", "apply", 1, *words, code=2).err
     assert message in kndb(*PLAN, "--fact", france, "--to", "Tokyo", *words, code=2).err
     assert state() == before
+
+
+def test_a_pulled_edit_says_what_it_must_meet(kndb, kndb_json, france, monkeypatch, tmp_path):
+    kndb(*PLAN, "--fact", france, "--to", "Tokyo", "--require", "success>=95%")
+    source = kndb_json("model", "list")[0]["source"]
+    kndb("edit", "push", 1, "--out", tmp_path / "edit.kndb")
+    monkeypatch.setenv("KNDB_DB", str(tmp_path / "other.db"))
+    kndb("model", "add", source, "--name", "mine")
+    assert "; must meet success>=0.95" in kndb("edit", "pull", tmp_path / "edit.kndb").out
+    (pulled,) = kndb_json("edit", "pull", tmp_path / "edit.kndb")
+    assert pulled["conditions"]["checked"][0]["condition"] == "success>=0.95"
+    assert "sender says: conditions" in kndb("edit", "show", 1).out
+    assert "its conditions can't be measured: edit 1 came from another store" in kndb("edit", "apply", 1, code=8).err
+    assert "Not checked: success>=0.95." in kndb("edit", "apply", 1, "--no-require").err

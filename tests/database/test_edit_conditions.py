@@ -348,3 +348,11 @@ def test_a_file_with_a_condition_that_is_not_known_is_refused(
         ):
             other.edits.pull(tmp_path / "edit.kndb")
         assert other.edits.all() == []
+
+
+def test_a_step_has_no_more_conditions_than_can_be_read_back(database, draft):
+    edit = database.edits.add(draft, require=[f"success>={number / 100}" for number in range(30)])
+    before = everything(database)
+    with pytest.raises(UsageError, match=r"at most 50 conditions can be required \(got 57\)"):
+        database.edits.apply(edit.id, require=[f"success>={number / 1000}" for number in range(30)])
+    assert everything(database) == before

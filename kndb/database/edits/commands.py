@@ -573,6 +573,24 @@ class EditCommands:
         chosen = settings or EvaluationSettings()
         return evaluate(self._store, self._models, edit, chosen, fact=fact, to=to, device=device)
 
+    def log_to_mlflow(self, evaluation: Evaluation, experiment: str = "kndb") -> str:
+        """Logs an evaluation as a run of MLflow: parameters, each measure with the ends of its interval, and tags.
+
+        Args:
+            evaluation: from `evaluate` or `evaluations`.
+            experiment: the experiment's name; it is made if there is none.
+
+        Returns:
+            The run's id, at the tracking URI of the environment (`MLFLOW_TRACKING_URI`).
+
+        Raises:
+            UsageError: if MLflow's client is not installed.
+            OutputError: if the tracking server does not take it.
+        """
+        from ...exchange.mlflow_log import log_evaluation
+
+        return log_evaluation(self.get(evaluation.edit), evaluation, experiment)
+
     def export_easyedit(
         self,
         edit: int,

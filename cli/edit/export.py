@@ -51,7 +51,7 @@ def export(
     """
     output = output_of(formats)
     with open_existing(db) as database:
-        from kndb.database.edits.export_adapter import exactness
+        from kndb.database.edits.adapter_folder import exactness
 
         done = database.edits.export_adapter(parse_numbers(edits), out, rank=rank)
         sentences = exactness(done)

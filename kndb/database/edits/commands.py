@@ -29,12 +29,12 @@ from .verify import Verified, verify
 
 if TYPE_CHECKING:
     from ..models import ModelVersion
+    from .adapter_folder import ExportedAdapter
     from .batch import Batch, PreviewedEdit, Target
     from .capture import Captured
     from .draft import Draft
     from .drafts import EditDrafts
     from .easyedit import ExportedCases
-    from .export_adapter import ExportedAdapter
     from .import_adapter import ImportedAdapter
     from .preview import EditPreview
     from .preview_together import PreviewedFact

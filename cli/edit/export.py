@@ -21,11 +21,13 @@ MODULE_COLUMNS = [
     "rank",
     "slots",
     "slots_equal",
+    "values",
+    "values_equal",
     "largest_difference",
     "relative_error",
     "lost",
 ]
-_SHORT = ["layer", "rank", "slots", "slots_equal", "largest_difference", "relative_error"]
+_SHORT = ["layer", "rank", "slots", "slots_equal", "values", "values_equal", "relative_error"]
 
 
 def export(

@@ -29,6 +29,8 @@ class AdaptedModule:
         slots: value slots that the edits change.
         slots_equal: of these, those that come out with the edits' very bytes when the adapter is merged into the
             weights in float32.
+        values: numbers in these slots.
+        values_equal: of these, those that come out with the edits' very bytes.
         largest_difference: the largest difference of a value that is left then.
         relative_error: ‖merged − edited‖ ÷ ‖edited − unedited‖, over the whole parameter.
         lost: the largest value of the change that was left out to keep the rank low.
@@ -39,6 +41,8 @@ class AdaptedModule:
     rank: int
     slots: int
     slots_equal: int
+    values: int
+    values_equal: int
     largest_difference: float
     relative_error: float
     lost: float
@@ -135,10 +139,15 @@ def written(
 
 def exactness(done: ExportedAdapter) -> list[str]:
     """What of an adapter is not bit-exact, in sentences with what was measured."""
-    slots, equal = (sum(getattr(one, name) for one in done.modules) for name in ("slots", "slots_equal"))
+    slots, equal, values, values_equal = (
+        sum(getattr(one, name) for one in done.modules) for name in ("slots", "slots_equal", "values", "values_equal")
+    )
     largest = max(one.largest_difference for one in done.modules)
     error = max(one.relative_error for one in done.modules)
-    merged = f"Merged into the weights in float32, {equal:,} of {slots:,} value slots have the very bytes of the edit"
+    merged = (
+        f"Merged into the weights in float32, {equal:,} of {slots:,} value slots have the very bytes of the edit "
+        f"({values_equal:,} of {values:,} values)"
+    )
     found = [
         f"{merged}."
         if done.exact_when_merged

@@ -46,7 +46,7 @@ ELSEWHERE = {"cli": "cli", "migrations": "migrations", "data": "data", "docs": "
 
 FOREIGN = {
     "facts": set(),
-    "exchange": {"pyarrow"},
+    "exchange": {"mlflow", "pyarrow"},
     "plots": {"matplotlib", "numpy"},
     "report": {"jinja2"},
     "store": {"alembic", "sqlalchemy"},

@@ -87,6 +87,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            "--mlflow",
+            metavar="EXPERIMENT",
+            help="Log the evaluation to this experiment of MLflow, at $MLFLOW_TRACKING_URI. Needs the extra mlflow.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     db: DatabaseOption = None,
@@ -105,11 +114,17 @@ def evaluate(
     settings = EvaluationSettings(sample, seed, (tokens or _TOKENS) if generate else 0)
     if export is not None:
         _require_export(*export)
+    if mlflow is not None:
+        from kndb.database.edits.evaluations import require_mlflow
+
+        require_mlflow()
     with open_existing(db) as database, computing(threads):
         evaluation = database.edits.evaluate(edit, settings, fact=fact, to=to, device=device)
         if export is not None:
             cases = database.edits.export_easyedit(edit, export[1], settings, fact=fact, to=to, device=device)
             note(_exported(cases))
+        if mlflow is not None:
+            note(f"Logged to MLflow as run {database.edits.log_to_mlflow(evaluation, mlflow)} of {mlflow}.")
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))
         return

@@ -21,11 +21,13 @@ MODULE_COLUMNS = [
     "rank",
     "slots",
     "slots_equal",
+    "values",
+    "values_equal",
     "largest_difference",
     "relative_error",
     "lost",
 ]
-_SHORT = ["layer", "rank", "slots", "slots_equal", "largest_difference", "relative_error"]
+_SHORT = ["layer", "rank", "slots", "slots_equal", "values", "values_equal", "relative_error"]
 
 
 def export(
@@ -51,7 +53,7 @@ def export(
     """
     output = output_of(formats)
     with open_existing(db) as database:
-        from kndb.database.edits.export_adapter import exactness
+        from kndb.database.edits.adapter_folder import exactness
 
         done = database.edits.export_adapter(parse_numbers(edits), out, rank=rank)
         sentences = exactness(done)

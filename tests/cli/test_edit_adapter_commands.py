@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -57,6 +58,13 @@ def test_one_that_builds_on_others_says_so(kndb, rich):
 def test_options_that_make_no_sense(kndb, rich, words, text):
     assert text in kndb("edit", *words, "--out", "adapter", code=2).err
     assert not (rich / "adapter").exists()
+
+
+def test_an_evaluation_is_not_begun_where_it_can_not_be_logged(kndb, rich, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    before = len(kndb("edit", "evaluations", "--all", "--format", "json").json)
+    assert "pip install 'kndb[mlflow]'" in kndb("edit", "eval", 1, "--mlflow", "editing", code=2).err
+    assert len(kndb("edit", "evaluations", "--all", "--format", "json").json) == before
 
 
 def test_results_are_exported_in_a_known_format_to_a_new_file(kndb, rich):

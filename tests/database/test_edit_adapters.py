@@ -15,7 +15,7 @@ from kndb.database import open_database
 from kndb.database.edits.objects import add_object
 from kndb.editing.objects.captures import captured_object, change_of_slots
 from kndb.editing.planning import recipes
-from kndb.errors import EditError, InputError, UsageError
+from kndb.errors import EditError, InputError, OutputError, UsageError
 from kndb.records.recipes import CaptureRecipe, read_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # Peft asks transformers.
@@ -106,6 +106,7 @@ def assert_merged(done, wanted, found):
         one, off = changed[name], (found[name].double() - value.double()).abs()
         wrong = off.amax(1 if "c_proj" in name else 0) > 0
         assert int(wrong.sum()) == one.slots - one.slots_equal
+        assert int((off > 0).sum()) == one.values - one.values_equal
         assert off.max() == one.largest_difference < 1e-7
     assert done.exact_when_merged == all(one.slots == one.slots_equal for one in done.modules)
 
@@ -158,6 +159,19 @@ def test_a_stack_of_edits_is_one_adapter_of_what_lies_between_the_versions(opene
     with pytest.raises(EditError, match="in the order in which they were planned"):
         database.edits.export_adapter([second, first], tmp_path / "third")
     assert not (tmp_path / "third").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_not_there(opened, tmp_path, monkeypatch):
+    database = opened("bert")
+    number = planned(database)
+
+    def fail(path):
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr("kndb.files.sync", fail)
+    with pytest.raises(OutputError, match="can't be written: no space left"):
+        database.edits.export_adapter([number], tmp_path / "out" / "adapter")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_the_same_edit_gives_the_same_bytes(opened, tmp_path):

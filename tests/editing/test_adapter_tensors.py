@@ -1,9 +1,12 @@
 """The tensors of LoRA adapters: bytes that safetensors reads, and what is refused of strangers'."""
 
+import contextlib
 import json
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -81,3 +84,16 @@ def test_damaged_and_foreign_tensors_are_refused(folder, what):
     spoil(folder)
     with pytest.raises(InputError, match=text):
         read(folder, MOST)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 20))
+def test_whatever_bytes_come_are_read_or_refused(folder, changes, cut):
+    path = folder / FILE
+    content = bytearray(encode({"h.0.c": LowRank(torch.ones(5, 2), torch.ones(2, 3))}, {"title": "x"}))
+    for place, value in changes:
+        content[place % len(content)] = value
+    path.write_bytes(content[: len(content) - cut])
+    with contextlib.suppress(InputError):
+        found = read(folder, MOST)
+        assert all(torch.isfinite(one).all() for pair in found.modules.values() for one in pair)

@@ -49,6 +49,9 @@ def test_factors_of_some_slots_bring_the_bytes_as_far_as_float32_can(seed, neuro
     measured = closeness(before, after, result)
     equal = (bits(result) == bits(after)).all(1)
     assert (measured.slots, measured.slots_equal) == (len(changed), int(equal[changed].sum()))
+    assert measured.values == len(changed) * width
+    alike = bits(result).view(neurons, width, -1) == bits(after).view(neurons, width, -1)
+    assert measured.values_equal == int(alike.all(2)[changed].sum())
     assert measured.largest_difference == off.max()
     assert measured.relative_error == pytest.approx(float(off.norm() / moved.norm()))
     # The other slots get exactly nothing.

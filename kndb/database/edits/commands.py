@@ -37,6 +37,7 @@ from .verify import Verified, verify
 
 if TYPE_CHECKING:
     from ..models import ModelVersion
+    from .adapter_folder import ExportedAdapter
     from .batch import Batch, PreviewedEdit, Target
     from .batches import GroupBatch
     from .capture import Captured
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from .draft import Draft
     from .drafts import EditDrafts
     from .easyedit import ExportedCases
-    from .export_adapter import ExportedAdapter
     from .import_adapter import ImportedAdapter
     from .merge import Merge, MergeDraft, MergeSettings
     from .preview import EditPreview
@@ -949,6 +949,24 @@ class EditCommands:
 
         chosen = settings or EvaluationSettings()
         return evaluate(self._store, self._models, edit, chosen, fact=fact, to=to, device=device)
+
+    def log_to_mlflow(self, evaluation: Evaluation, experiment: str = "kndb") -> str:
+        """Logs an evaluation as a run of MLflow: parameters, each measure with the ends of its interval, and tags.
+
+        Args:
+            evaluation: from `evaluate` or `evaluations`.
+            experiment: the experiment's name; it is made if there is none.
+
+        Returns:
+            The run's id, at the tracking URI of the environment (`MLFLOW_TRACKING_URI`).
+
+        Raises:
+            UsageError: if MLflow's client is not installed.
+            OutputError: if the tracking server does not take it.
+        """
+        from ...exchange.mlflow_log import log_evaluation
+
+        return log_evaluation(self.get(evaluation.edit), evaluation, experiment)
 
     def export_easyedit(
         self,

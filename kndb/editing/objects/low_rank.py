@@ -52,6 +52,8 @@ class Closeness:
     Attributes:
         slots: slots that were to change.
         slots_equal: of these, those whose bytes are the wanted ones.
+        values: numbers in these slots.
+        values_equal: of these, those whose bytes are the wanted ones.
         largest_difference: the largest |found − wanted| of a value.
         relative_error: ‖found − wanted‖ ÷ ‖wanted − before‖, over all slots; 0 where nothing but signs of zeros
             changes.
@@ -59,6 +61,8 @@ class Closeness:
 
     slots: int
     slots_equal: int
+    values: int
+    values_equal: int
     largest_difference: float
     relative_error: float
 
@@ -93,12 +97,14 @@ def low_rank(
 def closeness(before: torch.Tensor, wanted: torch.Tensor, found: torch.Tensor) -> Closeness:
     """How close slots [n, d] come to those that were wanted."""
     changed = (slot_bytes(before) != slot_bytes(wanted)).any(dim=1)
-    equal = (slot_bytes(found) == slot_bytes(wanted)).all(dim=1)
+    equal = (slot_bytes(found) == slot_bytes(wanted)).view(*wanted.shape, wanted.element_size()).all(dim=2)
     off, moved = found.double() - wanted.double(), wanted.double() - before.double()
     length = float(moved.norm())
     return Closeness(
         slots=int(changed.sum()),
-        slots_equal=int((changed & equal).sum()),
+        slots_equal=int(equal[changed].all(dim=1).sum()),
+        values=equal[changed].numel(),
+        values_equal=int(equal[changed].sum()),
         largest_difference=float(off.abs().max()),
         relative_error=float(off.norm()) / length if length else 0.0,
     )

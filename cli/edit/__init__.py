@@ -12,6 +12,11 @@ PLACES = Places(
     {
         "update": Place("update:update", "Plan a new answer for a fact, by a rule.", PLAN, table=True),
         "optimize": Place("optimize:optimize", "Plan a new answer for a fact, by gradient steps.", PLAN, table=True),
+        "memit": Place("memit:memit", "Plan new answers for many facts, by MEMIT.", PLAN, table=True),
+        "alphaedit": Place("alphaedit:alphaedit", "Plan new answers for many facts, by AlphaEdit.", PLAN, table=True),
+        "emmet": Place("emmet:emmet", "Plan new answers for many facts, by EMMET.", PLAN, table=True),
+        "finetune": Place("finetune:finetune", "Plan new answers for many facts, by fine-tuning.", PLAN, table=True),
+        "rome": Place("rome:rome", "Plan a new answer for a fact, by ROME.", PLAN, table=True),
         "erase": Place("erase:erase", "Plan an edit that makes the model forget a relation.", PLAN, table=True),
         "capture": Place("capture:capture", "Plan what another tool did to a checkpoint.", PLAN),
         "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),

@@ -37,6 +37,7 @@ from .planning import (
     require_one_way,
 )
 from .together import (
+    BatchSizeOption,
     CheckOption,
     DecayOption,
     JointPlan,
@@ -159,6 +160,7 @@ def optimize(
     validation: ValidationOption = None,
     check: CheckOption = None,
     steps_file: StepsFileOption = None,
+    batch_size: BatchSizeOption = None,
     max_share: Annotated[
         float | None,
         typer.Option(
@@ -220,6 +222,7 @@ def optimize(
                 KeptFacts(**given(kept)),
                 parse_layers(layers),
                 steps_file=steps_file,
+                batch_size=batch_size,
             ),
             refinement,
             method,
@@ -229,7 +232,10 @@ def optimize(
             output=output,
         )
         return
-    refuse({**of_together, "layers": layers, "steps_file": steps_file}, "--{} needs --together, with --facts")
+    refuse(
+        {**of_together, "layers": layers, "steps_file": steps_file, "batch_size": batch_size},
+        "--{} needs --together, with --facts",
+    )
     usual = Neighbours()
     settings = OptimizeSettings(
         **given({**shared, **own, "at_once": at_once}),

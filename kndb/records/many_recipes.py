@@ -105,6 +105,19 @@ class TriedLayers(JsonObject):
         return 2 * self.success * self.kept / (self.success + self.kept) if self.success and self.kept else 0.0
 
 
+@dataclass(frozen=True)
+class TriedSettings:
+    """Settings whose layers and token were chosen by trying.
+
+    Attributes:
+        settings: with the layers and the token of the best.
+        tried: all that were tried, the best first.
+    """
+
+    settings: ManySettings
+    tried: tuple[TriedLayers, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ManyOutcome(JsonObject):
     """How a plan went.
@@ -149,7 +162,8 @@ def read_settings(values: object) -> ManySettings:
         if not isinstance(target, Mapping) or method == FinetuneSettings.method:
             raise TypeError(target)
         found["target"] = TargetSettings(**_values(TargetSettings, target))
-    return SETTINGS[method](layers=None if layers is None else list_of(whole)(layers), **found)
+    found["layers"] = None if layers is None else list_of(whole)(layers)
+    return SETTINGS[method](**found)
 
 
 def _values(of: type[Any], values: Mapping[str, object]) -> dict[str, Any]:

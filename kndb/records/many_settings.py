@@ -36,10 +36,18 @@ def _check_not_negative(name: str, value: float) -> None:
 
 
 def _check_layers(layers: tuple[int, ...] | None) -> None:
+    """Refuses layers that don't rise."""
     if layers is None:
         return
     rising = bool(layers) and all(later > earlier for earlier, later in pairwise(layers))
     _refuse("layers", layers, unless=rising and layers[0] >= 0, must="numbers of layers that rise, at least one")
+
+
+def _check_one_layer(layers: tuple[int, ...] | None) -> None:
+    """Refuses several layers, of a method for one."""
+    _check_layers(layers)
+    if layers is not None:
+        _refuse("layers", ", ".join(map(str, layers)), unless=len(layers) == 1, must="one layer")
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,11 @@ class RomeSettings(_KeySettings):
     """ROME: one fact, one layer, its new output exactly."""
 
     method: ClassVar[str] = "rome"
+
+    def __post_init__(self) -> None:
+        """As `_KeySettings`."""
+        super().__post_init__()
+        _check_one_layer(self.layers)
 
 
 @dataclass(frozen=True)
@@ -216,9 +229,7 @@ class FinetuneSettings:
         Raises:
             UsageError: if a setting is out of its range.
         """
-        _check_layers(self.layers)
-        if self.layers is not None:
-            _refuse("layers", self.layers, unless=len(self.layers) == 1, must="one layer")
+        _check_one_layer(self.layers)
         _refuse("steps", self.steps, unless=self.steps >= 1, must="at least 1")
         _check_positive("learning_rate", self.learning_rate)
         _refuse("at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
@@ -236,3 +247,25 @@ SETTINGS: Mapping[str, type[ManySettings]] = {
     one.method: one for one in (RomeSettings, MemitSettings, AlphaEditSettings, EmmetSettings, FinetuneSettings)
 }
 """By the method's name."""
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """How layers and token are chosen.
+
+    Attributes:
+        validation: the share of the facts that is tried, above 0 to 1; at least one fact is.
+        seed: of the draw.
+    """
+
+    validation: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses a share out of its range.
+
+        Raises:
+            UsageError: for one.
+        """
+        if not 0 < self.validation <= 1:
+            raise UsageError(f"{option('validation')} must be a number above 0, at most 1 (got {self.validation})")

@@ -62,6 +62,11 @@ MORE = {
     "probe amplify": "--relation P36 --facts 2",
     "edit update": "--fact 3 --to Rome --max-share 1",
     "edit optimize": "--fact 3 --to Rome --max-share 1 --steps 2",
+    "edit memit": "--fact 3 --to Rome --layers 0 --rounds 1 --target-steps 1",
+    "edit alphaedit": "--fact 3 --to Rome --layers 0 --threshold 100 --target-steps 1",
+    "edit emmet": "--fact 3 --to Rome --layers 0 --target-steps 1",
+    "edit finetune": "--fact 3 --to Rome --layers 0 --steps 1",
+    "edit rome": "--fact 3 --to Rome --layers 0 --target-steps 1",
     "edit eval": "--sample 2",
     "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --sizes 1",
     "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
@@ -74,15 +79,8 @@ ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "ben
 CHANGING = frozenset(
     {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
     | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
-    | {
-        "edit sweep",
-        "edit cases",
-        "edit pull",
-        "snapshot create",
-        "snapshot delete",
-        "snapshot restore",
-        "snapshot export",
-    }
+    | {f"edit {name}" for name in ("memit", "alphaedit", "emmet", "finetune", "rome", "sweep", "cases", "pull")}
+    | {f"snapshot {name}" for name in ("create", "delete", "restore", "export")}
     | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
 )
 """Commands that write to the database, or compute with a model."""

@@ -16,7 +16,8 @@ from ...records.cases import CaseSet, CaseSettings
 from ...records.display import Rows
 from ...records.edit_settings import EvaluationSettings, OptimizeSettings, UpdateSettings
 from ...records.edits import DeletedEdit, Edit, EditChange, Evaluation, SlotChange
-from ...records.many_settings import ManySettings
+from ...records.many_recipes import TriedSettings
+from ...records.many_settings import LayerChoice, ManySettings
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.together import KeptFacts, TogetherSettings
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .capture import Captured
     from .draft import Draft
     from .drafts import EditDrafts
-    from .many_layers import LayerChoice
     from .preview import EditPreview
     from .preview_together import PreviewedFact
     from .pull import Pulled
@@ -241,7 +241,7 @@ class EditCommands:
         targets: Sequence[Target],
         settings: ManySettings,
         *,
-        choose: LayerChoice | None = None,
+        choose: LayerChoice | TriedSettings | None = None,
         seed: int = 0,
         targets_file: str | Path | None = None,
         skip_unusable: bool = False,

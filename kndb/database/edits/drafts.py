@@ -8,7 +8,8 @@ from pathlib import Path
 from ...editing.many.covariance import Covariance
 from ...records.attribution import RefinementChoice
 from ...records.edit_settings import OptimizeSettings, UpdateSettings
-from ...records.many_settings import ManySettings
+from ...records.many_recipes import TriedSettings
+from ...records.many_settings import LayerChoice, ManySettings
 from ...records.progress import Progress
 from ...records.together import KeptFacts, TogetherSettings
 from ...store.engine import Store
@@ -16,8 +17,7 @@ from ..models import ModelCommands, ModelVersion
 from .batch import Target
 from .draft import Draft
 from .erase import draft_erase
-from .many import draft_many
-from .many_layers import LayerChoice
+from .many import draft_many, try_layers
 from .optimize import draft_optimize
 from .together import draft_together
 from .update import draft_update
@@ -179,7 +179,7 @@ class EditDrafts:
         targets: Sequence[Target],
         settings: ManySettings,
         *,
-        choose: LayerChoice | None = None,
+        choose: LayerChoice | TriedSettings | None = None,
         covariances: Mapping[int, Covariance] | None = None,
         seed: int = 0,
         targets_file: str | Path | None = None,
@@ -196,8 +196,8 @@ class EditDrafts:
             targets: the facts and their new answers, of one token or several; see `EditCommands.targets`.
             settings: the method's: `RomeSettings`, `MemitSettings`, `AlphaEditSettings`, `EmmetSettings` or
                 `FinetuneSettings`.
-            choose: try layers and tokens on a share of the facts, and take the best; None takes those of the settings,
-                or what is usual for the model's kind.
+            choose: try layers and tokens on a share of the facts, and take the best; or what `try_layers` chose. None
+                takes those of the settings, or what is usual for the model's kind.
             covariances: of the keys of each layer that changes; None counts them on the prompts of other facts.
             seed: of the draw of these prompts.
             targets_file: keeps the targets found, so that a plan that was stopped resumes; storing the edit removes it.
@@ -228,6 +228,42 @@ class EditDrafts:
             before=before,
             report=report,
             within=self._within,
+        )
+
+    def try_layers(
+        self,
+        model: str,
+        targets: Sequence[Target],
+        settings: ManySettings,
+        choice: LayerChoice | None = None,
+        *,
+        skip_unusable: bool = False,
+        progress: Progress | None = None,
+        on: ModelVersion | None = None,
+    ) -> TriedSettings:
+        """Tries layers and tokens on a share of some facts, and chooses the best; plans nothing.
+
+        Args:
+            model: a registered model.
+            targets: the facts and their new answers.
+            settings: the method's; a token that they have is the only one tried.
+            choice: how many facts are tried; None takes the default share.
+            skip_unusable: pass over facts that the model can't be asked for their new answers.
+            progress: told how many candidates were tried.
+            on: the model in memory, with the weights to try on; None loads the current version.
+
+        Returns:
+            The settings, and what each candidate did; `many` takes it as `choose`.
+
+        Raises:
+            UsageError: if there is no target, or a question gets two answers.
+            NotFoundError: if there is no such fact or model.
+            EditError: if facts can't be asked, or no candidate can be planned.
+        """
+        version = on or self._models.load(model)
+        chosen = choice or LayerChoice()
+        return try_layers(
+            self._store, version, targets, settings, chosen, skip_unusable=skip_unusable, progress=progress
         )
 
     def erase(self, model: str, relation: str, *, top: int = 20, refinement: RefinementChoice = None) -> Draft:

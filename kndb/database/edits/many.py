@@ -27,8 +27,8 @@ from ...errors import EditError
 from ...models.network import Network
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
-from ...records.many_recipes import MANY_RECIPES, ManyRecipe, RecipeAnswer, RecipeCovariance
-from ...records.many_settings import FinetuneSettings, ManySettings, Token
+from ...records.many_recipes import MANY_RECIPES, ManyRecipe, RecipeAnswer, RecipeCovariance, TriedSettings
+from ...records.many_settings import FinetuneSettings, LayerChoice, ManySettings, Token
 from ...records.progress import Progress
 from ...records.recipe_facts import RecipeFact
 from ...store import facts as store_facts
@@ -39,7 +39,7 @@ from .draft import Draft
 from .fact_statistics import covariances_from_facts
 from .group_report import with_group_report
 from .kept_prompts import kept_of, local_fact, own_prompts, prompts_of_others
-from .many_layers import LayerChoice, choose_layers
+from .many_layers import choose_layers
 from .many_prompts import OTHERS_EACH, answers_there, earlier_rewrites, others_of_subjects, rewrites_of
 from .together import encode_new_answers, present_answers, require_one_answer_each
 
@@ -51,7 +51,7 @@ def draft_many(
     targets: Sequence[Target],
     settings: ManySettings,
     *,
-    choose: LayerChoice | None = None,
+    choose: LayerChoice | TriedSettings | None = None,
     covariances: Mapping[int, Covariance] | None = None,
     seed: int = 0,
     targets_file: Path | None = None,
@@ -70,7 +70,8 @@ def draft_many(
         model: a registered model.
         targets: the facts and their new answers, of one token or several; at least one, each fact once.
         settings: the method's.
-        choose: try layers and token on a share of the facts; None takes those of the settings, or the usual ones.
+        choose: try layers and token on a share of the facts, or take those that were tried before; None takes those of
+            the settings, or the usual ones.
         covariances: of the keys of the layers; None counts them on prompts of other facts.
         seed: of the draw of these prompts.
         targets_file: keeps the targets found, so that a plan that was stopped goes on; whoever stores the edit removes
@@ -95,9 +96,10 @@ def draft_many(
     version = on or models.load(model)
     seen = [prompt for prompt in prompts if not prompt.held_out]
     usable, unusable = _usable(version, targets, seen, skip_unusable=skip_unusable)
-    tried = None
-    if choose is not None:
-        settings, tried = choose_layers(store, version, settings, usable, facts, prompts, choose, covariances, progress)
+    if isinstance(choose, LayerChoice):
+        choose = choose_layers(store, version, settings, usable, facts, prompts, choose, covariances, progress)
+    tried = None if choose is None else choose.tried
+    settings = settings if choose is None else choose.settings
     settings = settled(settings, version.network)
     token = _token(settings)
     with store.reading() as connection:
@@ -124,6 +126,41 @@ def draft_many(
     if report:
         content = with_group_report(store, version, content)
     return Draft(version, content, None, None, None, (*unusable, *more))
+
+
+def try_layers(
+    store: Store,
+    version: ModelVersion,
+    targets: Sequence[Target],
+    settings: ManySettings,
+    choice: LayerChoice,
+    *,
+    skip_unusable: bool = False,
+    progress: Progress | None = None,
+) -> TriedSettings:
+    """Chooses layers and token for some facts, and plans nothing; see `many_layers`.
+
+    Args:
+        store: the store.
+        version: the model in memory; it is as it was when this returns.
+        targets: the facts and their new answers, at least one.
+        settings: the method's.
+        choice: how many facts are tried.
+        skip_unusable: pass over facts that the model can't be asked for their new answers.
+        progress: told how many candidates were tried.
+
+    Raises:
+        UsageError: if there is no target, or a question gets two answers.
+        NotFoundError: if there is no such fact.
+        EditError: if facts can't be asked, or no candidate can be planned.
+    """
+    with store.reading() as connection:
+        require_one_answer_each([store_facts.fact(connection, target.fact) for target in targets], targets)
+        facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
+        prompts = store_facts.prompts(connection, fact_ids=[target.fact for target in targets])
+    seen = [prompt for prompt in prompts if not prompt.held_out]
+    usable, _ = _usable(version, targets, seen, skip_unusable=skip_unusable)
+    return choose_layers(store, version, settings, usable, facts, prompts, choice, progress=progress)
 
 
 def many_anew(

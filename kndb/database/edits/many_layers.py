@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from ...advice import option
@@ -17,13 +17,13 @@ from ...editing.many.choosing import Tried, try_settings
 from ...editing.many.covariance import Covariance
 from ...editing.many.methods import METHODS, settled
 from ...editing.many.sentences import Rewrite, Sentence, asked
-from ...errors import EditError, UsageError
+from ...errors import EditError
 from ...models.adapter import Blank
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.facts import Fact, Prompt
-from ...records.many_recipes import TriedLayers
-from ...records.many_settings import FinetuneSettings, ManySettings, RomeSettings, Token
+from ...records.many_recipes import TriedLayers, TriedSettings
+from ...records.many_settings import FinetuneSettings, LayerChoice, ManySettings, RomeSettings, Token
 from ...records.progress import Progress
 from ...store.engine import Store
 from ..models import ModelVersion
@@ -35,28 +35,6 @@ SINGLE = 6
 """Single layers that are tried, evenly from the lowest up; all of a model with fewer."""
 _OTHERS = 100
 """Prompts of other facts by which candidates are compared."""
-
-
-@dataclass(frozen=True)
-class LayerChoice:
-    """How layers and token are chosen.
-
-    Attributes:
-        validation: the share of the facts that is tried, above 0 to 1; at least one fact is.
-        seed: of the draw.
-    """
-
-    validation: float = 0.2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses a share out of its range.
-
-        Raises:
-            UsageError: for one.
-        """
-        if not 0 < self.validation <= 1:
-            raise UsageError(f"{option('validation')} must be a number above 0, at most 1 (got {self.validation})")
 
 
 def candidates(settings: ManySettings, network: Network) -> list[ManySettings]:
@@ -86,7 +64,7 @@ def choose_layers(
     choice: LayerChoice,
     covariances: Mapping[int, Covariance] | None = None,
     progress: Progress | None = None,
-) -> tuple[ManySettings, tuple[TriedLayers, ...]]:
+) -> TriedSettings:
     """Tries candidates, and gives the settings with the best one's layers and token.
 
     Args:
@@ -130,8 +108,7 @@ def choose_layers(
         layers = sorted({layer for one in every for layer in one.layers or ()})
         covariances = covariances_from_facts(store, version, layers, edited, seed=choice.seed)
     tried = try_settings(version.network, every, by_token, sentences, others, covariances or {}, progress)
-    best = tried[0].settings
-    return best, tuple(map(_recorded, tried))
+    return TriedSettings(tried[0].settings, tuple(map(_recorded, tried)))
 
 
 def _recorded(one: Tried) -> TriedLayers:
@@ -141,7 +118,7 @@ def _recorded(one: Tried) -> TriedLayers:
         token=token,
         success=round(one.success, 6),
         kept=round(one.kept, 6),
-        **({} if one.failed is None else {"failed": one.failed}),
+        failed=one.failed,
     )
 
 

@@ -55,7 +55,7 @@ PlotOption = Annotated[
 _SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
 
 
-_COMPARED = ["success", "PS", "NS", "S", "perplexity_others", "flips_others", "seconds"]
+_COMPARED = ["success", "PS", "NS", "S", "perplexity_others"]
 
 
 def print_trial(database: Database, trial: int, plot: Path | None, figure: FigureOptions, output: OutputFormat) -> None:

@@ -89,7 +89,7 @@ CHANGING = frozenset(
     | {f"import {name}" for name in ("neurons", "scores", "facts")}
     | {f"edit {name}" for name in ("update", "optimize", "memit", "alphaedit", "emmet", "finetune", "rome", "erase")}
     | {f"edit {name}" for name in ("capture", "import", "pull", "statistics", "eval", "bench", "sweep", "bisect")}
-    | {f"edit {name}" for name in ("apply", "revert", "export", "merge")}
+    | {f"edit {name}" for name in ("apply", "revert", "export", "merge", "cases")}
     | {f"snapshot {name}" for name in ("create", "delete", "restore", "export")}
 )
 """Commands that write to the database, or compute with a model."""

@@ -72,7 +72,7 @@ def test_methods():
         "others: answers that flip",
     ]
     first, perplexity = figure.axes[0], figure.axes[4]
-    assert [label.get_text() for label in first.get_xticklabels()] == ["1", "10"]
+    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["1", "10"]
     found = marks(first)
     assert len(found) == 2
     heights = [[float(y) for _, y in places] for places in found.values()]

@@ -77,12 +77,12 @@ class TogetherSettings:
     steps: int = 200
     learning_rate: float = 0.0
     first_step: float = 0.005
-    patience: int = 4
-    keep: float = 8.0
+    patience: int = 2
+    keep: float = 32.0
     decay: float = 0.0
-    ridge: float = 0.01
+    ridge: float = 0.03
     bound: float = 20.0
-    target: float = 0.6
+    target: float = 0.5
     success: float = 0.99
     drift: float = 0.01
     edited_at_once: int = 64

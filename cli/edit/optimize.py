@@ -41,8 +41,10 @@ from .together import (
     BatchSizeOption,
     CheckOption,
     DecayOption,
+    FirstStepOption,
     JointPlan,
     LayersOption,
+    PatienceOption,
     RidgeOption,
     ScopeOption,
     StepsFileOption,
@@ -87,16 +89,18 @@ def optimize(
         float | None,
         typer.Option(
             "--learning-rate",
-            help="Move a slot about so far in the first step, in lengths of a mean slot. Default: 0.4; 0.04 with "
-            "--together.",
+            help="Move a slot about so far in the first step, in lengths of a mean slot. Default: 0.4; with "
+            "--together, fitted to the model by --first-step.",
             show_default=False,
         ),
     ] = None,
+    first_step: FirstStepOption = None,
+    patience: PatienceOption = None,
     keep: Annotated[
         float | None,
         typer.Option(
             "--keep",
-            help="Penalty for changing other facts' answers (β in the docs). Default: 16; 8 with --together.",
+            help="Penalty for changing other facts' answers (β in the docs). Default: 16; 32 with --together.",
             show_default=False,
         ),
     ] = None,
@@ -110,7 +114,7 @@ def optimize(
         typer.Option(
             "--target",
             help="A new answer has won once it has at least this probability (0 to 1). The steps stop once all have "
-            "and --drift is reached. Default: 0.5; 0.6 with --together.",
+            "and --drift is reached. Default: 0.5.",
             show_default=False,
         ),
     ] = None,
@@ -197,6 +201,8 @@ def optimize(
         "scope": scope,
         "decay": decay,
         "ridge": ridge,
+        "first_step": first_step,
+        "patience": patience,
         "success": success,
         "validation": validation,
         "check": check,

@@ -64,7 +64,25 @@ RidgeOption = Annotated[
     float | None,
     typer.Option(
         "--ridge",
-        help="With --together, how little steps heed what neurons do on kept prompts (λ in the docs). Default: 0.01.",
+        help="With --together, how little steps heed what neurons do on kept prompts (λ in the docs). Default: 0.03.",
+        show_default=False,
+    ),
+]
+FirstStepOption = Annotated[
+    float | None,
+    typer.Option(
+        "--first-step",
+        help="With --together, fit the learning rate so that the first step moves the outputs of the changed layers by "
+        "this much, in lengths of these outputs. Default: 0.005.",
+        show_default=False,
+    ),
+]
+PatienceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--patience",
+        help="With --together, use prompts whose new answers have won this many times less often than the others. "
+        "Default: 2.",
         show_default=False,
     ),
 ]

@@ -37,6 +37,10 @@ SCOPES = ("neurons", "layers")
 """What joint planning may change: see `TogetherSettings`."""
 
 
+_BEFORE = {"patience": 1}
+"""How steps were taken before there was a setting for it: so are those of a recipe that does not say."""
+
+
 @dataclass(frozen=True)
 class TogetherSettings:
     """How the value slots of many facts are optimised together.
@@ -45,10 +49,15 @@ class TogetherSettings:
         scope: `neurons`: the value slots of the facts' knowledge neurons. `layers`: all value slots of the layers that
             hold them.
         steps: gradient steps at most, at least 1.
-        learning_rate: of the first step, in lengths of a mean slot: about how far a slot moves in it; above 0. It falls
-            in a straight line to nearly 0 at the last step. What is too much changes other answers for nothing, what is
-            too little needs more steps: for a hundred facts 0.04 is right on lab-bert, 0.1 (with a ridge of 0.03) on
-            lab-gpt2, and 0.01 on SmolLM2-135M.
+        learning_rate: of the first step, in lengths of a mean slot: about how far a slot moves in it; at least 0. It
+            falls in a straight line to nearly 0 at the last step. 0 fits it to the model, by `first_step`; what it was
+            is in the outcome.
+        first_step: how far the first step moves the outputs of the changed layers on edited prompts, in lengths of
+            these outputs, where the learning rate is fitted; above 0. What is too much changes other answers for
+            nothing, what is too little needs more steps. Rates in lengths of slots differ tenfold between models for
+            the same move.
+        patience: how much later an edited prompt that is won comes back than one that is not, at least 1. 1 takes all
+            in turn. What is won moves nothing, so that steps are best spent on the others.
         keep: β, the weight of the kept prompts' divergence, at least 0.
         decay: γ, the weight of the mean (‖Δv‖ ÷ ‖v‖)² over slots, at least 0.
         ridge: λ, above 0: how little steps heed what neurons do on kept prompts; see `slot_steps`. Less changes other
@@ -67,12 +76,14 @@ class TogetherSettings:
 
     scope: str = "layers"
     steps: int = 200
-    learning_rate: float = 0.04
-    keep: float = 8.0
+    learning_rate: float = 0.0
+    first_step: float = 0.005
+    patience: int = 2
+    keep: float = 32.0
     decay: float = 0.0
-    ridge: float = 0.01
+    ridge: float = 0.03
     bound: float = 20.0
-    target: float = 0.6
+    target: float = 0.5
     success: float = 0.99
     drift: float = 0.01
     edited_at_once: int = 64
@@ -92,7 +103,9 @@ class TogetherSettings:
         for name, allowed, must in (
             ("scope", self.scope in SCOPES, f"one of {', '.join(SCOPES)}"),
             ("steps", self.steps >= 1, "at least 1"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, above),
+            ("learning_rate", 0 <= self.learning_rate < math.inf, least),
+            ("first_step", 0 < self.first_step < math.inf, above),
+            ("patience", self.patience >= 1, "at least 1"),
             ("keep", 0 <= self.keep < math.inf, least),
             ("decay", 0 <= self.decay < math.inf, least),
             ("ridge", 0 < self.ridge < math.inf, above),
@@ -111,7 +124,7 @@ class TogetherSettings:
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> TogetherSettings:
-        """Reads what `as_json` wrote; what an earlier kndb did not write has its default.
+        """Reads what `as_json` wrote; what an earlier kndb did not write has its default, or is as it was then.
 
         Raises:
             TypeError: if a value is of another type, or a setting is unknown.
@@ -123,7 +136,7 @@ class TogetherSettings:
         if unknown:
             raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
         found: dict[str, Any] = {name: parse[kinds[name]](value) for name, value in values.items()}
-        return cls(**found)
+        return cls(**{**_BEFORE, **found})
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a recipe, a trial and a file of steps keep them."""
@@ -245,6 +258,7 @@ class TogetherOutcome(JsonObject):
         loss: mean −log p over the tokens of the new answers, in nats.
         drift: mean KL divergence over the validation facts' prompts, in nats.
         largest_change: the largest ‖Δv‖ ÷ ‖v‖ of a slot.
+        learning_rate: that of the first step, as asked for or fitted; None in recipes of an earlier kndb.
     """
 
     steps: int = field(metadata=said(whole))
@@ -253,6 +267,7 @@ class TogetherOutcome(JsonObject):
     loss: float = field(metadata=said(number))
     drift: float = field(metadata=said(number))
     largest_change: float = field(metadata=said(number))
+    learning_rate: float | None = field(default=None, metadata=said(number))
 
 
 @dataclass(frozen=True, kw_only=True)

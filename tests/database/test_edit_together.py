@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from kndb.database.edits.batch import Target, store_batch
-from kndb.database.edits.together import draft_together, lowest_layer
+from kndb.database.edits.together import draft_together, layers_by_depth, lowest_layer
 from kndb.editing.objects import diff_file
 from kndb.errors import EditError, NotFoundError, UsageError
+from kndb.models.adapter import Blank
 from kndb.records.models import Neuron
 from kndb.records.together import KeptFacts, TogetherSettings
 
@@ -136,3 +137,17 @@ def test_lowest_layer_against_counting():
         assert lowest_layer(neurons, share) == max(fitting, default=min(held))
     assert lowest_layer([Neuron(0, 1), Neuron(3, 2)], 0.5) == 0, "in a model of few layers, none is left out"
     assert lowest_layer([Neuron(0, 1), *(Neuron(layer, 1) for layer in range(10, 20))], 0.75) == 11
+
+
+def test_a_deep_causal_model_is_changed_in_its_lower_middle(database, monkeypatch):
+    """SmolLM2's thirty layers; a model here has few, so that one of three counts as deep."""
+    assert layers_by_depth(30) == (5, 6, 7, 8, 9, 10)
+    assert layers_by_depth(11) == ()
+    monkeypatch.setattr("kndb.database.edits.together._DEEP", 1)
+    made = draft(database, targets(database), replace(SETTINGS, steps=1), report=False)
+    count = database.models.get("tiny").layers
+    recipe = made.content.recipe
+    causal = made.version.network.adapter.blank is Blank.CUT
+    assert (recipe.refinement is None) == causal
+    if causal:
+        assert recipe.layers == tuple(range(count // 6, count // 3 + 1))

@@ -29,7 +29,7 @@ from kndb.records.together import PlannedFact, TogetherRecipe, TogetherSettings
 MODELS = ("bert", "albert", "gpt2", "llama", "t5")
 NEURONS = [Neuron(0, 3), Neuron(0, 30), Neuron(2, 7), Neuron(2, 0)]
 SETTINGS = TogetherSettings(
-    scope="neurons", steps=6, learning_rate=0.5, keep=2.0, edited_at_once=2, kept_at_once=3, check=3, seed=3
+    scope="neurons", steps=6, learning_rate=0.5, patience=1, keep=2.0, edited_at_once=2, kept_at_once=3, check=3, seed=3
 )
 
 
@@ -245,11 +245,71 @@ def changes_of(found: Together) -> list[torch.Tensor]:
     return [part for pair in found.changes.values() for part in pair]
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
+def test_a_fitted_rate_moves_the_layers_outputs_as_far_as_asked(name):
+    """One step, against hidden states of the whole model with one layer changed at a time."""
+    network = make_network(name)
+    settings = replace(SETTINGS, scope="layers", learning_rate=0.0, first_step=1e-3, steps=1, edited_at_once=3)
+    asks = [Neuron(0, 0), Neuron(1, 0)], make_edited(network), make_kept(network)
+    found = optimize_together(network, *asks, settings)
+    ratios = []
+    for owner, pair in found.changes.items():
+        weights = changed_weights(network, {owner: pair})
+        of_layer = []
+        for question in (question for prompt in make_edited(network) for question in prompt.questions):
+            stop = None if network.adapter.blank.value == "mask" else question.position + 1
+            before, after = (hidden_state(network, question, which, owner)[:stop] for which in ({}, weights))
+            of_layer += ((after - before).norm(dim=1) / before.norm(dim=1)).tolist()
+        ratios.append(sum(of_layer) / len(of_layer))
+    assert sum(ratios) / len(ratios) == pytest.approx(1e-3, rel=1e-2)
+    given = optimize_together(network, *asks, replace(settings, learning_rate=found.learning_rate))
+    assert all(torch.equal(*both) for both in zip(changes_of(found), changes_of(given), strict=True))
+
+
+def hidden_state(
+    network: Network, question: EncodedPrompt, weights: dict[str, torch.Tensor], layer: int
+) -> torch.Tensor:
+    """What a layer below the last gives, [T, d]."""
+    arguments = {"input_ids": torch.tensor([question.ids])}
+    states = "hidden_states"
+    if question.source:
+        arguments = {"input_ids": torch.tensor([question.source]), "decoder_input_ids": arguments["input_ids"]}
+        states = "decoder_hidden_states"
+    found = functional_call(network.model, weights, (), {**arguments, "output_hidden_states": True})
+    return getattr(found, states)[layer + 1][0]
+
+
+def test_prompts_that_are_won_come_back_later(monkeypatch):
+    network = make_network("bert", torch.float32)
+    taken: list[tuple[list[int], list[bool]]] = []
+
+    def seen(self, edited, kept):
+        found = loss(self, edited, kept)
+        taken.append((list(edited), found[1]))
+        return found
+
+    loss = together._Planning._loss
+    monkeypatch.setattr(together._Planning, "_loss", seen)
+    plan(
+        network,
+        replace(SETTINGS, scope="layers", steps=60, check=60, patience=3, keep=0.0, edited_at_once=1, target=0.0),
+    )
+    due = [0, 0, 0]
+    for step, (numbers, won) in enumerate(taken):
+        (number,) = numbers
+        assert due[number] == min(due)
+        due[number] = step + 3 * (3 if won[0] else 1)
+    assert any(won[0] for _, won in taken)
+
+
+@pytest.mark.parametrize(("patience", "learning_rate"), [(1, 0.5), (4, 0.0)])
 @pytest.mark.parametrize("scope", ["neurons", "layers"])
-@pytest.mark.parametrize("stopped_at", [3, 4])
-def test_resumed_steps_give_the_same_bytes(tmp_path, monkeypatch, scope, stopped_at):
+@pytest.mark.parametrize("stopped_at", [4, 5])
+def test_resumed_steps_give_the_same_bytes(tmp_path, monkeypatch, scope, stopped_at, patience, learning_rate):
     network = make_network("gpt2", torch.float32)
-    settings = replace(SETTINGS, scope=scope, steps=8, check=2, drift=0.0)
+    settings = replace(
+        SETTINGS, scope=scope, steps=8, check=2, drift=0.0, patience=patience, learning_rate=learning_rate
+    )
     whole = plan(network, settings)
     path = tmp_path / "steps.safetensors"
     taken = []
@@ -347,7 +407,9 @@ def test_nothing_to_plan():
     [
         ("scope", "model"),
         ("steps", 0),
-        ("learning_rate", 0.0),
+        ("learning_rate", -0.1),
+        ("first_step", 0.0),
+        ("patience", 0),
         ("keep", -1.0),
         ("decay", float("inf")),
         ("bound", 0.0),

@@ -103,6 +103,16 @@ def test_settings_that_an_earlier_recipe_lacks_have_their_defaults():
     assert found.settings == TogetherSettings()
 
 
+def test_a_recipe_from_before_patience_is_replayed_as_it_was_planned():
+    settings = TogetherSettings(learning_rate=0.04, patience=1)
+    written = recipe(how=settings.as_json()).as_json()
+    for name in ("patience", "first_step"):
+        del written["settings"][name]
+    found = read_recipe("together", written)
+    assert found.as_json() == written
+    assert found.settings == settings
+
+
 def test_runs_against_sets():
     chance = random.Random(0)
     for _ in range(50):

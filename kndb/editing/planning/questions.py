@@ -25,11 +25,9 @@ class Questions:
         self.each = [question for prompt in prompts for question in prompt.questions]
         self.places = range(start, start + len(self.each))
         self._of_prompt: list[range] = []
-        self._prompt: list[int] = []
-        for number, prompt in enumerate(prompts):
-            first = start + len(self._prompt)
-            self._of_prompt.append(range(first, first + len(prompt.questions)))
-            self._prompt += [number] * len(prompt.questions)
+        for prompt in prompts:
+            self._of_prompt.append(range(start, start + len(prompt.questions)))
+            start += len(prompt.questions)
 
     def __len__(self) -> int:
         return len(self._of_prompt)
@@ -46,6 +44,7 @@ class Questions:
         """The tokens that questions ask for."""
         return [self.each[place - self.places.start].answer for place in places]
 
-    def prompt_of(self, place: int) -> int:
-        """The prompt of a question."""
-        return self._prompt[place - self.places.start]
+    def all_of(self, prompts: Sequence[int], places: Sequence[int], flags: Sequence[bool]) -> list[bool]:
+        """Whether all questions of each prompt are flagged, from the flags of all of these prompts' questions."""
+        of_place = dict(zip(places, flags, strict=True))
+        return [all(of_place[place] for place in self._of_prompt[prompt]) for prompt in prompts]

@@ -1,13 +1,14 @@
 """How far gradient steps have come, in a file: whoever was stopped goes on from there, to the same bytes.
 
-A safetensors file: for each layer Δv and Adam's two means, and how many steps were taken. It is bound to a key, a text
-of all that decides the steps; a file of another key is refused. Invariant: the file is there whole or not at all.
+A safetensors file: for each layer Δv and Adam's two means, how many steps were taken, when each prompt is due. It is
+bound to a key, a text of all that decides the steps; a file of another key is refused. Invariant: the file is there
+whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from ...errors import EditError
 from ...files import replacing
 
-_FORMAT = "kndb-steps-1"
+_FORMAT = "kndb-steps-2"
 _PARTS = ("change", "mean", "square")
 
 
@@ -29,12 +30,14 @@ class StepsTaken:
     Attributes:
         taken: how many steps were taken.
         changes: Δv by layer; `means` and `squares`: Adam's means of gradients and of their squares.
+        due: in which step each edited prompt is due; empty where all take turns.
     """
 
     taken: int
     changes: Mapping[int, torch.Tensor]
     means: Mapping[int, torch.Tensor]
     squares: Mapping[int, torch.Tensor]
+    due: Sequence[int]
 
 
 def save_steps(path: Path, key: str, steps: StepsTaken) -> None:
@@ -47,7 +50,7 @@ def save_steps(path: Path, key: str, steps: StepsTaken) -> None:
     tensors = {
         f"{layer}.{part}": tensor.detach().cpu().contiguous() for part, of in parts for layer, tensor in of.items()
     }
-    about = {"format": _FORMAT, "key": key, "taken": json.dumps(steps.taken)}
+    about = {"format": _FORMAT, "key": key, "taken": json.dumps(steps.taken), "due": json.dumps(list(steps.due))}
     with replacing(path) as temporary:
         save_file(tensors, temporary, about)
 
@@ -77,4 +80,5 @@ def saved_steps(path: Path, key: str) -> StepsTaken | None:
     for name, tensor in tensors.items():
         layer, _, part = name.partition(".")
         of[part][int(layer)] = tensor
-    return StepsTaken(int(about["taken"]), *(of[part] for part in _PARTS))
+    changes, means, squares = (of[part] for part in _PARTS)
+    return StepsTaken(int(about["taken"]), changes, means, squares, json.loads(about["due"]))

@@ -59,15 +59,26 @@ class SlotSteps:
         return torch.cat(list(self._lengths.values())).mean().item()
 
     @torch.no_grad()
+    def first(self, gradients: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        """The change that the first step makes along gradients, at a rate of 1, [k, d] by layer."""
+        found = {}
+        for layer, gradient in zip(self.changes, gradients, strict=True):
+            along = self._shaped(layer, gradient)
+            found[layer] = -along / along.square().mean().sqrt().clamp_min(1e-30)
+        return found
+
+    def _shaped(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+        """P·G."""
+        return self._shaping[layer] @ gradient if layer in self._shaping else gradient
+
+    @torch.no_grad()
     def take(self, gradients: Sequence[torch.Tensor], rate: float) -> None:
         """One step along gradients, in the order of the changes; `rate` is η."""
         self.taken += 1
         for (layer, change), gradient in zip(self.changes.items(), gradients, strict=True):
             mean, square = self._means[layer], self._squares[layer]
             mean.mul_(_MEAN).add_(gradient, alpha=1 - _MEAN)
-            along = mean / (1 - _MEAN**self.taken)
-            if layer in self._shaping:
-                along = self._shaping[layer] @ along
+            along = self._shaped(layer, mean / (1 - _MEAN**self.taken))
             square.mul_(_SQUARE).add_((along**2).mean(), alpha=1 - _SQUARE)
             change -= rate * along / (square / (1 - _SQUARE**self.taken)).sqrt().clamp_min(1e-30)
             allowed = self._bound * self._lengths[layer]
@@ -94,9 +105,9 @@ class SlotSteps:
 
     # --- resuming ------------------------------------------------------------------------------------------
 
-    def state(self) -> StepsTaken:
-        """Where the steps stand."""
-        return StepsTaken(self.taken, self.changes, self._means, self._squares)
+    def state(self, due: Sequence[int]) -> StepsTaken:
+        """Where the steps stand, and when each prompt is due."""
+        return StepsTaken(self.taken, self.changes, self._means, self._squares, due)
 
     @torch.no_grad()
     def resume(self, saved: StepsTaken) -> None:

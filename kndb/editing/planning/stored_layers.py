@@ -26,6 +26,9 @@ from .packed_prompts import Group, Memory, PackedPrompts, Packing
 IN_MEMORY = 1 << 29
 """Bytes up to which stored states are held in memory."""
 
+_LITTLE = 1e-3
+"""The share of a change by which `moved` tries it."""
+
 Slots = Mapping[int, torch.Tensor | None]
 """The slots that may change, by the lowest layer with their parameter: indices [k], rising, or None for all."""
 Changes = Mapping[int, torch.Tensor]
@@ -66,6 +69,7 @@ class StoredLayers(PackedPrompts):
         self._first = min(number for number, owner in enumerate(self._owner) if owner is not None)
         self._shortened = self._first == self._last
         self._parallel = network.adapter.parallel
+        self._ratios: list[torch.Tensor] | None = None
         self._moments = _Moments(moments_of) if moments_of else None
         self._run_base(in_memory)
         self.moments = {} if self._moments is None else self._moments.mean()
@@ -127,6 +131,18 @@ class StoredLayers(PackedPrompts):
         """The same without changes, from what is stored."""
         return self._network.logits(self._unchanged[torch.tensor(list(numbers))].to(self._network.device))
 
+    @torch.no_grad()
+    def moved(self, numbers: Sequence[int], changes: Changes) -> float:
+        """How far changes move the changed layers' outputs, in lengths of these outputs.
+
+        A mean over the layers and the positions of some questions, to first order: each layer is changed alone, and by
+        little.
+        """
+        self._ratios = []
+        self._above(self._pack(numbers), {layer: change * _LITTLE for layer, change in changes.items()})
+        ratios, self._ratios = self._ratios, None
+        return float(torch.stack(ratios).mean()) / _LITTLE
+
     def _above(self, packing: Packing, changes: Changes | None) -> torch.Tensor:
         """The last layer's output at the answers' positions, [1, P, d]."""
         network = self._network
@@ -156,7 +172,12 @@ class StoredLayers(PackedPrompts):
             written = neurons @ (layer.slots + changes[owner]) + (layer.bias if beside is None else beside)
         else:
             written = layer.written(neurons, beside) + neurons[..., chosen] @ changes[owner]
-        return layer.finish(residual, written)
+        finished = layer.finish(residual, written)
+        if self._ratios is None:
+            return finished
+        before = layer.finish(residual, layer.written(neurons, beside))
+        self._ratios.append(((finished - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-30)).mean())
+        return before
 
 
 class _Moments:

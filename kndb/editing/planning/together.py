@@ -10,6 +10,7 @@ unedited model: they lower
 estimated at each step on some edited and some kept prompts, in orders drawn by the seed. Of an answer of m tokens, each
 token is asked for as `kndb.models.prompting` says (teacher forcing; m masks), and counts 1/m. A token that is won, the
 most probable one with the probability that is asked for, counts as 0: what more it could win would cost the others.
+Edited prompts that are won take part less often (`turns`).
 
 What is learned are changes Δv of the value slots v, kept within ‖Δv‖ ≤ c·‖v‖ (`slot_steps`); the model's parameters
 are not touched. Only the layers from the lowest changed slot up are run in each step (`stored_layers`). Every `check`
@@ -42,7 +43,7 @@ from .recipes import plan_values, slots_by_layer
 from .resuming import save_steps, saved_steps
 from .slot_steps import SlotSteps
 from .stored_layers import Slots, StoredLayers
-from .turns import Turns
+from .turns import Reviews, Turns
 
 _AT_ONCE = 64
 """Prompts run at once where no graph is kept."""
@@ -74,6 +75,7 @@ class Together:
         reached: whether they stopped because success and drift were reached.
         measured: what the changes do.
         largest: the largest ‖Δv‖ ÷ ‖v‖ of a slot.
+        learning_rate: of the first step, as asked for or fitted.
     """
 
     changes: dict[int, tuple[torch.Tensor, torch.Tensor]]
@@ -81,6 +83,7 @@ class Together:
     reached: bool
     measured: Measured
     largest: float
+    learning_rate: float
 
 
 def optimize_together(
@@ -171,6 +174,7 @@ def plan_together(
         steps=found.taken,
         reached=found.reached,
         largest_change=found.largest,
+        learning_rate=found.learning_rate,
         **vars(found.measured),
     )
     return plan_values(network, values, fingerprint=fingerprint, recipe=replace(recipe, outcome=outcome))
@@ -209,40 +213,67 @@ class _Planning:
             of_layer = network.layers[layer].slots
             values[layer] = of_layer if chosen is None else of_layer[chosen.to(of_layer.device)]
         self._steps = SlotSteps(values, self._layers.moments, settings.ridge, settings.bound)
-        self._rate = settings.learning_rate * self._steps.mean_length / network.hidden_size**0.5
+        self._unit = self._steps.mean_length / network.hidden_size**0.5
+
+        self._edited_turns = (
+            Turns(len(self._edited), settings.edited_at_once, f"{settings.seed} edited")
+            if settings.patience == 1
+            else Reviews(len(self._edited), settings.edited_at_once, settings.patience, f"{settings.seed} edited")
+        )
+        self._kept_turns = Turns(len(self._kept), settings.kept_at_once, f"{settings.seed} kept")
 
     def run(self, steps_file: Path | None, key: str, progress: Progress | None) -> Together:
         """Takes steps until success and drift are reached or there are no more."""
         settings, steps = self._settings, self._steps
         own_key = self._key(key)
         saved = None if steps_file is None else saved_steps(steps_file, own_key)
+        learning_rate = self._learning_rate()
         if saved is not None:
             steps.resume(saved)
-        edited = Turns(len(self._edited), settings.edited_at_once, f"{settings.seed} edited")
-        kept = Turns(len(self._kept), settings.kept_at_once, f"{settings.seed} kept")
+            self._edited_turns.due[:] = saved.due
         while True:
             last = steps.taken == settings.steps
             if last or steps.taken % settings.check == 0:
                 if steps_file is not None:
-                    save_steps(steps_file, own_key, steps.state())
+                    save_steps(steps_file, own_key, steps.state(self._edited_turns.due))
                 measured = self._measure()
                 reached = measured.success >= settings.success and measured.drift <= settings.drift
                 if reached or last:
                     if progress is not None:
                         progress(steps.taken, steps.taken)
-                    return Together(self._changes(), steps.taken, reached, measured, steps.largest())
+                    return Together(self._changes(), steps.taken, reached, measured, steps.largest(), learning_rate)
             if progress is not None:
                 progress(steps.taken, settings.steps)
-            loss = self._loss(edited.of_step(steps.taken), kept.of_step(steps.taken))
-            if not bool(loss.isfinite()):
-                raise EditError(
-                    f"the loss left the range of numbers; use a lower {option('learning_rate')} or {option('bound')}"
-                )
-            gradients = torch.autograd.grad(loss, list(steps.changes.values()))
-            steps.take(gradients, self._rate * (1 - steps.taken / settings.steps))
+            numbers = self._edited_turns.of_step(self._steps.taken)
+            gradients, won = self._gradients(numbers)
+            self._edited_turns.told(steps.taken, numbers, won)
+            steps.take(gradients, learning_rate * self._unit * (1 - steps.taken / settings.steps))
 
-    def _loss(self, edited: Sequence[int], kept: Sequence[int]) -> torch.Tensor:
-        """The loss on some edited and some kept prompts."""
+    def _learning_rate(self) -> float:
+        """The rate of the first step: what was asked for, or that which moves outputs as far as was asked for.
+
+        It is computed without changes, so that resumed steps find the same one.
+        """
+        if self._settings.learning_rate:
+            return self._settings.learning_rate
+        numbers = self._edited_turns.of_step(self._steps.taken)
+        gradients, _ = self._gradients(numbers)
+        first = {layer: change * self._unit for layer, change in self._steps.first(gradients).items()}
+        own, _ = self._edited.of(numbers)
+        moved = self._layers.moved(own, first)
+        return self._settings.first_step / moved if moved else 0.0
+
+    def _gradients(self, numbers: Sequence[int]) -> tuple[tuple[torch.Tensor, ...], list[bool]]:
+        """Of the loss on some edited prompts and the kept ones of the next step; and which of the former are won."""
+        loss, won = self._loss(numbers, self._kept_turns.of_step(self._steps.taken))
+        if not bool(loss.isfinite()):
+            raise EditError(
+                f"the loss left the range of numbers; use a lower {option('learning_rate')} or {option('bound')}"
+            )
+        return torch.autograd.grad(loss, list(self._steps.changes.values())), won
+
+    def _loss(self, edited: Sequence[int], kept: Sequence[int]) -> tuple[torch.Tensor, list[bool]]:
+        """The loss on some edited and some kept prompts; and which of the edited ones are won."""
         own, of_own = self._edited.of(edited)
         others, of_others = self._kept.of(kept)
         after = self._layers.logits([*own, *others], self._steps.changes).log_softmax(-1)
@@ -254,7 +285,7 @@ class _Planning:
             loss = loss + self._settings.keep * (divergence * of_others.to(after)).sum()
         if self._settings.decay:
             loss = loss + self._settings.decay * self._steps.relative_square()
-        return loss
+        return loss, self._edited.all_of(edited, own, won.tolist())
 
     def _answers(self, own: Sequence[int], after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of edited questions, the new answers' log-probabilities, and whether they are the most probable tokens."""
@@ -264,14 +295,13 @@ class _Planning:
     @torch.no_grad()
     def _measure(self) -> Measured:
         """What the changes do to all edited prompts, and to those of the validation facts."""
-        won = [True] * len(self._edited)
+        won: list[bool] = []
         loss = drift = 0.0
         for numbers in _some(range(len(self._edited))):
             own, weights = self._edited.of(numbers)
             of_answer, wins = self._answers(own, self._layers.logits(own, self._steps.changes).log_softmax(-1))
             loss -= float(of_answer.cpu().double() @ weights.double()) * len(numbers)
-            for question, win in zip(own, wins.tolist(), strict=True):
-                won[self._edited.prompt_of(question)] &= win
+            won += self._edited.all_of(numbers, own, wins.tolist())
         for numbers in _some(range(len(self._validation))):
             others, weights = self._validation.of(numbers)
             after = self._layers.logits(others, self._steps.changes).log_softmax(-1)

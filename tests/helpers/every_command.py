@@ -74,8 +74,16 @@ ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "ben
 """Commands that open no database of the user's."""
 CHANGING = frozenset(
     {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
-    | {f"edit {name}" for name in ("update", "optimize", "merge", "erase", "capture", "apply", "revert", "eval", "bench")}
-    | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
+    | {f"edit {name}" for name in ("update", "optimize", "merge", "erase", "capture", "apply", "revert", "eval")}
+    | {
+        "edit bench",
+        "edit sweep",
+        "edit pull",
+        "snapshot create",
+        "snapshot delete",
+        "snapshot restore",
+        "snapshot export",
+    }
     | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
 )
 """Commands that write to the database, or compute with a model."""

@@ -81,7 +81,7 @@ def optimize(
         int | None,
         typer.Option(
             "--steps",
-            help="Take at most so many gradient steps. Default: 60; 200 with --together.",
+            help="Take at most so many gradient steps. Default: 60; 300 with --together.",
             show_default=False,
         ),
     ] = None,

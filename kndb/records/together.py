@@ -75,7 +75,7 @@ class TogetherSettings:
     method: ClassVar[str] = "together"
 
     scope: str = "layers"
-    steps: int = 200
+    steps: int = 300
     learning_rate: float = 0.0
     first_step: float = 0.005
     patience: int = 2

@@ -26,6 +26,43 @@ slots += 0.05 * torch.outer(torch.randn(slots.shape[0]), torch.randn(slots.shape
 save_file(weights, "edited/model.safetensors", {"format": "pt"})
 """
 
+CORRECTIONS = """relation,subject,to
+P36,Cuba,Tallinn
+P36,Vietnam,Tokyo
+P36,Lebanon,Seoul
+P36,Pakistan,Oslo
+P37,Guatemala,Polish
+P37,San Marino,Arabic
+P37,Liberia,Turkish
+P37,France,Catalan
+P176,Nissan Leaf,Sony
+P176,Galaxy S7,Canon
+P176,Xbox 360,Nintendo
+P176,Ford Fiesta,Airbus
+P103,Leo Tolstoy,Polish
+P103,William Shakespeare,German
+P103,Miguel de Cervantes,Danish
+P103,Albert Einstein,English
+P30,Tuvalu,Africa
+P30,Norway,Africa
+P30,Mozambique,Asia
+P30,Morocco,Asia
+"""
+
+CHECKS = """{"name": "Cuba, corrected", "relation": "P36", "subject": "Cuba", "prompts": "all", "answer": "Tallinn"}
+{"name": "Norway, corrected", "relation": "P30", "subject": "Norway", "prompts": "all", "answer": "Africa"}
+{"name": "Nigeria stays", "relation": "P37", "subject": "Nigeria", "prompts": "all"}
+{"name": "Italy stays", "relation": "P36", "subject": "Italy", "prompts": "all"}
+"""
+
+MORE = """relation,subject,to
+P37,Austria,Polish
+P37,Panama,Danish
+"""
+
+FILES = {"rome.py": ROME, "corrections.csv": CORRECTIONS, "checks.jsonl": CHECKS, "more.csv": MORE}
+"""Files that commands read, by name: each is shown below the first command that names it."""
+
 SETUP = """<!-- store: lab-bert, P176 attributed -->
 
 ```console
@@ -100,6 +137,44 @@ STEPS: list[tuple[str, list[str]]] = [
         "`kndb edit pull honda.kndb` takes it in, tried on the checkpoint's own bytes first.",
         ["kndb edit push 3 --out honda.kndb", "kndb edit pull honda.kndb --preview"],
     ),
+    (
+        "A list of twenty corrections becomes one edit, planned together, beside conditions: one that does not hold, and nothing "
+        "is stored. Applying it checks them again; nothing moved since, so what was measured counts.",
+        [
+            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 --require 'success>=98%' "
+            "--require 'paraphrase>=90%' --require 'perplexity.others<=1.15' --require 'flips.others<=3%'",
+            "kndb edit apply 6",
+        ],
+    ),
+    (
+        "What has to hold from now on is a file of knowledge tests.",
+        ["kndb test checks.jsonl --model lab-bert"],
+    ),
+    (
+        "Two more edits go in. The second one is careless: its plan warns, and is applied nevertheless.",
+        [
+            "kndb edit update --model lab-bert --fact 600 --to Sony",
+            "kndb edit apply 7",
+            "kndb edit finetune --model lab-bert --facts more.csv",
+            "kndb edit apply 8",
+        ],
+    ),
+    (
+        "The tests find it, a bisection finds the step, and blame says who wrote a slot.",
+        [
+            "kndb test checks.jsonl --model lab-bert",
+            "kndb edit bisect --test checks.jsonl --model lab-bert --from SIX",
+            "kndb blame L2.N100 --model lab-bert",
+        ],
+    ),
+    (
+        "A condition would have stopped it.",
+        ["kndb edit revert 8", "kndb edit apply 8 --require 'flips.others<=1%'"],
+    ),
+    (
+        "All of it is taken back, byte for byte.",
+        ["kndb edit revert 6 7", "kndb edit diff base current --model lab-bert --part slots --format csv"],
+    ),
     ("And all is as it should be.", ["kndb edit verify --all --weights", "kndb db check"]),
 ]
 
@@ -111,26 +186,36 @@ def main() -> None:
         folder = Path(scratch)
         environment = {**os.environ, "KNDB_DB": "kndb.db", "KNDB_AUTHOR": "ada"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        (folder / "rome.py").write_text(ROME, encoding="utf-8")
+        for name, text in FILES.items():
+            (folder / name).write_text(text, encoding="utf-8")
         for command in (f"kndb ingest {shlex.quote(str(FACTS))}", "kndb attribute --model lab-bert --relation P176"):
             subprocess.run(shlex.split(command), cwd=folder, env=environment, check=True, capture_output=True)
         subprocess.run(["kndb", "refine"], cwd=folder, env=environment, check=True, capture_output=True)
         page = [
             "# A session",
             wrapped(
-                "Edits as version control: apply, overlap, refuse, rebase, cascade, snapshot, checkout, capture, push. "
+                "Edits as version control: apply, overlap, refuse, rebase, cascade, snapshot, checkout, capture, push; and a "
+                "list of corrections that is planned, required, applied, tested, bisected and taken back. "
                 "What follows was printed by the commands, remarks (stderr) first. It is written by "
                 "`python benchmarks/session.py docs/session.md`. Before it, in an empty folder:"
             ),
             SETUP,
         ]
+        unshown = list(FILES)
         for words, commands in STEPS:
             page.append(wrapped(words))
             for command in commands:
                 page.append(block(command, folder, environment))
-                if "rome.py" in command:
-                    page.append("with this `rome.py`:\n\n<!-- file: rome.py -->\n```python\n" + ROME.strip() + "\n```")
+                for name in [name for name in unshown if name in command]:
+                    unshown.remove(name)
+                    page.append(shown(name))
         target.write_text("\n\n".join(page) + "\n", encoding="utf-8")
+
+
+def shown(name: str) -> str:
+    """One of `FILES`, as the page has it."""
+    language = {"py": "python", "csv": "text", "jsonl": "json"}[name.rpartition(".")[2]]
+    return f"with this `{name}`:\n\n<!-- file: {name} -->\n```{language}\n{FILES[name].strip()}\n```"
 
 
 def wrapped(words: str) -> str:

@@ -138,12 +138,14 @@ STEPS: list[tuple[str, list[str]]] = [
         ["kndb edit push 3 --out honda.kndb", "kndb edit pull honda.kndb --preview"],
     ),
     (
-        "A list of twenty corrections becomes one edit, planned together, beside conditions: one that does not hold, and nothing "
-        "is stored. Applying it checks them again; nothing moved since, so what was measured counts.",
+        "A list of twenty corrections becomes one edit, planned together, under conditions: if one did not hold, nothing "
+        "would be stored. Applying it checks them again; nothing moved since, so what was measured counts.",
         [
-            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 --require 'success>=98%' "
-            "--require 'paraphrase>=90%' --require 'perplexity.others<=1.15' --require 'flips.others<=3%'",
+            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 "
+            "--require 'success>=98%' --require 'paraphrase>=90%' --require 'perplexity.others<=1.15' "
+            "--require 'flips.others<=3%'",
             "kndb edit apply 6",
+            "kndb snapshot create corrected --model lab-bert",
         ],
     ),
     (
@@ -163,7 +165,7 @@ STEPS: list[tuple[str, list[str]]] = [
         "The tests find it, a bisection finds the step, and blame says who wrote a slot.",
         [
             "kndb test checks.jsonl --model lab-bert",
-            "kndb edit bisect --test checks.jsonl --model lab-bert --from SIX",
+            "kndb edit bisect --test checks.jsonl --model lab-bert --from corrected",
             "kndb blame L2.N100 --model lab-bert",
         ],
     ),
@@ -194,8 +196,8 @@ def main() -> None:
         page = [
             "# A session",
             wrapped(
-                "Edits as version control: apply, overlap, refuse, rebase, cascade, snapshot, checkout, capture, push; and a "
-                "list of corrections that is planned, required, applied, tested, bisected and taken back. "
+                "Edits as version control: apply, overlap, refuse, rebase, cascade, snapshot, checkout, capture, push; "
+                "and a list of corrections that is planned, required, applied, tested, bisected and taken back. "
                 "What follows was printed by the commands, remarks (stderr) first. It is written by "
                 "`python benchmarks/session.py docs/session.md`. Before it, in an empty folder:"
             ),

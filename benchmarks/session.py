@@ -138,7 +138,7 @@ STEPS: list[tuple[str, list[str]]] = [
         ["kndb edit push 3 --out honda.kndb", "kndb edit pull honda.kndb --preview"],
     ),
     (
-        "A list of twenty corrections becomes one edit, planned together, under conditions: if one did not hold, nothing "
+        "A list of twenty corrections becomes one edit, planned together, under conditions: if one failed, nothing "
         "would be stored. Applying it checks them again; nothing moved since, so what was measured counts.",
         [
             "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 "

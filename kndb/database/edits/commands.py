@@ -346,11 +346,15 @@ class EditCommands:
         refinement: RefinementChoice = None,
         anyway: bool = False,
         steps_file: str | Path | None = None,
+        require: Conditions = (),
+        confident: bool = False,
         progress: Progress | None = None,
     ) -> Merge:
-        """Plans one edit of several that overlap, and stores it; applies nothing. See `draft_merge`.
+        """Plans one edit of several that overlap, and stores it; applies nothing. See `draft_merge`, and `add`.
 
         Raises:
+            UsageError: if a condition is none.
+            ConditionError: if one fails, or can't be measured; nothing is stored.
             VersionMovedError: if another process moved the model's version meanwhile.
         """
         planned = self.draft_merge(
@@ -364,9 +368,12 @@ class EditCommands:
             steps_file=steps_file,
             progress=progress,
         )
-        from .merge import merge
+        edit = self.add(planned.draft, require=require, confident=confident)
+        if steps_file is not None:
+            Path(steps_file).unlink(missing_ok=True)
+        from .merge import Merge
 
-        return merge(self._store, planned, None if steps_file is None else Path(steps_file))
+        return Merge(edit, planned.facts, planned.revert_first, tuple(planned.remarks))
 
     def plan_many(
         self,

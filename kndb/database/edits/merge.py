@@ -20,7 +20,7 @@ from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
 from ..models import ModelCommands
-from .batch import Target, store_batch
+from .batch import Target
 from .draft import Draft
 from .merge_base import MergeBase, load_base, merge_base
 from .merge_facts import ChosenFacts, choose_facts, require_facts, require_sources, source_facts
@@ -112,14 +112,6 @@ def draft_merge(
     facts = report_merge(store, stepped, base.edits, draft.content, chosen, built)
     told = [*chosen.remarks, *remarks, *_on_versions(records, base)]
     return MergeDraft(draft, Rows(facts, MergedFact), base.taken_out, tuple(told))
-
-
-def merge(store: Store, planned: MergeDraft, steps_file: Path | None) -> Merge:
-    """Stores a merge; the file of steps is removed then."""
-    (edit,) = store_batch(store, planned.draft.version, [planned.draft])
-    if steps_file is not None:
-        steps_file.unlink(missing_ok=True)
-    return Merge(edit, planned.facts, planned.revert_first, tuple(planned.remarks))
 
 
 def _require_one_model(records: Sequence[Edit]) -> None:

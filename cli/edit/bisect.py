@@ -30,6 +30,8 @@ _STEP_COLUMNS = ["step", "action", "does", "edit", "kind", "what", "planned_by",
 _STEP_SHORT = ["step", "does", "edit", "what", "who", "when"]
 _BROKEN_COLUMNS = ["name", "status", "asks", "expects", "why"]
 _PARTS = ("steps", "tests")
+_NAMED = 5
+"""Tests that a note names."""
 
 
 def bisect(
@@ -137,7 +139,8 @@ def _csv_columns() -> list[str]:
 
 def _note_names(what: str, names: Sequence[str]) -> None:
     if names:
-        note(f"{many(len(names), 'test')} {what}: {', '.join(names)}.")
+        more = f"; and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+        note(f"{many(len(names), 'test')} {what}: {'; '.join(names[:_NAMED])}{more}.")
 
 
 def _print_matrix(matrix: HistoryMatrix, output: OutputFormat, part: str | None) -> None:

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.errors import UsageError
 from kndb.records.together import KeptFacts, TogetherSettings
 
 from ..option_groups import takes
-from .together import given
+from .together import given, prompts_at_once
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,8 @@ _OPTIONS: Mapping[str, Any] = {
 def _settings(
     at_once: int | None, neighbours: int | None, others: int | None, prompts: int | None, **how: Any
 ) -> GivenSettings:
-    if at_once is not None and at_once < 1:
-        raise UsageError(f"--at-once must be at least 1 (got {at_once})")
     kept = {"neighbours": neighbours, "others": others, "prompts": prompts}
-    return GivenSettings(given({**how, "edited_at_once": at_once, "kept_at_once": at_once}), given(kept))
+    return GivenSettings(given({**how, **prompts_at_once(at_once)}), given(kept))
 
 
 takes_settings = takes("settings", {name: (kind, None) for name, kind in _OPTIONS.items()}, _settings)

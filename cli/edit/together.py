@@ -192,9 +192,18 @@ def together_settings(values: Mapping[str, Any], at_once: int | None) -> Togethe
     Raises:
         UsageError: if one is out of its range.
     """
+    return TogetherSettings(**given({**values, **prompts_at_once(at_once)}))
+
+
+def prompts_at_once(at_once: int | None) -> dict[str, int | None]:
+    """The two settings that --at-once stands for.
+
+    Raises:
+        UsageError: if it is under 1.
+    """
     if at_once is not None and at_once < 1:
         raise UsageError(f"--at-once must be at least 1 (got {at_once})")
-    return TogetherSettings(**given({**values, "edited_at_once": at_once, "kept_at_once": at_once}))
+    return {"edited_at_once": at_once, "kept_at_once": at_once}
 
 
 def parse_layers(text: str | None) -> tuple[int, ...]:

@@ -273,7 +273,7 @@ class ChosenRefinement(Record):
         if self.asked is not None and self.held and self.held < self.asked:
             missing = self.asked - self.held
             said.append(
-                f"{self.title} holds {self.held:,} of the {self.asked:,} facts asked about; the other {missing:,} "
+                f"Refinement {self.refinement.id} holds {self.held:,} of the {self.asked:,} facts asked about; the other {missing:,} "
                 f"{'has' if missing == 1 else 'have'} no attributed prompt in it."
             )
         if self.newer is not None:

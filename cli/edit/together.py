@@ -12,6 +12,7 @@ import typer
 from kndb.advice import call
 from kndb.errors import UsageError
 from kndb.records.group_recipes import GroupRecipe
+from kndb.records.layer_lists import layers_in
 from kndb.records.recipes import Recipe
 from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
 
@@ -131,8 +132,6 @@ BatchSizeOption = Annotated[
         show_default=False,
     ),
 ]
-_MOST = 10_000
-"""Layers in a range that can be meant."""
 GROUP_COLUMNS = [
     "fact",
     "relation",
@@ -212,17 +211,10 @@ def parse_layers(text: str | None) -> tuple[int, ...]:
     Raises:
         UsageError: if it is no list of numbers and ranges.
     """
-    found: set[int] = set()
-    for part in [] if text is None else text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if (
-            not first.isdecimal()
-            or (dash and not last.isdecimal())
-            or (dash and not 0 <= int(last) - int(first) < _MOST)
-        ):
-            raise UsageError(f"--layers must be numbers and ranges, such as 24-29 or 0,2 (got {text!r})")
-        found |= set(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
+    found = () if text is None else layers_in(text)
+    if found is None:
+        raise UsageError(f"--layers must be numbers and ranges, such as 24-29 or 0,2 (got {text!r})")
+    return found
 
 
 def plan_together(

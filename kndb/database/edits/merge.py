@@ -142,11 +142,17 @@ def _settings(recipes: Iterable[Recipe], given: MergeSettings | None) -> tuple[T
         if len(values) == 1:
             named[name] = values[0]
         else:
+            shown = [_in_words(name, value) for value in (*values, default)]
             remarks.append(
-                f"The edits were planned with {option(name)} {' and '.join(map(str, values))}; the merge takes the "
-                f"default, {default}, unless you name another."
+                f"The edits were planned with {option(name)} {' and '.join(shown[:-1])}; the merge takes the "
+                f"default, {shown[-1]}, unless you name another."
             )
     return TogetherSettings(**named), remarks
+
+
+def _in_words(name: str, value: object) -> str:
+    """A setting's value; a learning rate of 0 stands for one that is fitted to the model."""
+    return "fitted" if name == "learning_rate" and value == 0 else str(value)
 
 
 def _slots(

@@ -221,10 +221,7 @@ def _answers(recipe: Recipe, labels: Mapping[str, str | None]) -> list[str]:
 def _old(recipe: Recipe, fact: Any) -> str | None:
     """The answer that the model gave before, where the recipe says it."""
     own = getattr(fact, "old_answer", None) or getattr(recipe, "old_answer", None)
-    if own is not None:
-        return str(own)
-    of_fact = {one.fact.id: one.old_answer for one in getattr(recipe, "answers", ())}
-    return of_fact.get(fact.id)
+    return None if own is None else str(own)
 
 
 def _relation(key: str, labels: Mapping[str, str | None]) -> str:

@@ -51,7 +51,7 @@ def report_rows(recipe: Recipe) -> dict[str, str]:
 def _changes(recipe: TogetherRecipe) -> str:
     below = f"; {recipe.left_out} knowledge neurons in layers below are left out" if recipe.left_out else ""
     if recipe.layers:
-        return f"all value slots of layers {written_as_runs(recipe.layers)}{below}"
+        return f"all value slots of {layers_in_words(recipe.layers, None)}{below}"
     return f"the value slots of {len(recipe.neurons)} knowledge neurons{below}"
 
 

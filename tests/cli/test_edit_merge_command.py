@@ -32,6 +32,8 @@ def test_a_merge_from_preview_to_apply(kndb, kndb_json, two, state):
         ["1", "6", "Peru", "Oslo", "yes"],
         ["2", "2", "Italy", "Cairo", "yes"],
     ]
+    assert "Changes: all value slots of layer 1." in shown.err
+    assert all(line.endswith(" %") for line in shown.out.splitlines()[1:]), "success alone and merged is in percent"
     planned = kndb_json("edit", "merge", "1-2", *SHORT)
     assert (planned["edit"], planned["kind"], planned["revert_first"]) == (4, "together", [])
     assert [(row["edit"], row["subject"]) for row in planned["facts"]] == [(1, "France"), (1, "Peru"), (2, "Italy")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.errors import KnowledgeTestError, UsageError
+from kndb.files import require_new_file
 from kndb.records.display import many
 from kndb.records.knowledge_tests import ERROR, FAILED, PASSED, KnowledgeRun, KnowledgeTest, chosen_tests
 
@@ -107,6 +108,7 @@ def run_tests(
     with open_existing(db) as database:
         if write is not None:
             version = _single(versions)
+            require_new_file(write, force=force)
             with computing(threads):
                 _write(database, write, str(model), version, neighbours, seed, device, force=force)
             return

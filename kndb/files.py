@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import InputError, OutputError
+from .advice import option
+from .errors import InputError, OutputError, UsageError
 
 _CHUNK = 1 << 20
 
@@ -55,6 +56,16 @@ def writing(path: Path, otherwise: str = "name another file") -> Iterator[Path]:
     """
     with output_errors(path, otherwise), replacing(path) as temporary:
         yield temporary
+
+
+def require_new_file(path: Path, *, force: bool) -> None:
+    """Checks that a file that a user named is not there yet, before any work.
+
+    Raises:
+        UsageError: if it is, and is not to be replaced.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already; name another file, or replace it with {option('force', True)}")
 
 
 @contextmanager

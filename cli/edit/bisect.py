@@ -29,9 +29,9 @@ from ..output import OutputFormat, note, print_json, print_parts, print_record, 
 _STEP_COLUMNS = ["step", "action", "does", "edit", "kind", "what", "planned_by", "planned_at", "who", "when", "version"]
 _STEP_SHORT = ["step", "does", "edit", "what", "who", "when"]
 _BROKEN_COLUMNS = ["name", "status", "asks", "expects", "why"]
-_NAMED = 10
-"""Tests that a remark names."""
 _PARTS = ("steps", "tests")
+_NAMED = 5
+"""Tests that a note names."""
 
 
 def bisect(
@@ -139,8 +139,8 @@ def _csv_columns() -> list[str]:
 
 def _note_names(what: str, names: Sequence[str]) -> None:
     if names:
-        more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        note(f"{many(len(names), 'test')} {what}: {', '.join(names[:_NAMED])}{more}.")
+        more = f"; and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+        note(f"{many(len(names), 'test')} {what}: {'; '.join(names[:_NAMED])}{more}.")
 
 
 def _print_matrix(matrix: HistoryMatrix, output: OutputFormat, part: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kndb.errors import UsageError
+from kndb.files import require_new_file
 from kndb.records.cases import LEFT_OUT, CaseSettings
 
 from ..options import (
@@ -61,6 +62,8 @@ def cases(
     settings = CaseSettings(count, seed, known, neighbours)
     if out is None and (force or form != "lines"):
         raise UsageError("--as and --force are of a file; name it with --out FILE")
+    if out is not None:
+        require_new_file(out, force=force)
     with open_existing(db) as database, computing(threads):
         with progress_bar("Drawing", "cases") as tick:
             found = database.edits.cases(model, relations=relation or [], settings=settings, progress=tick)

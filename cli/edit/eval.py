@@ -40,13 +40,19 @@ _SHARES = (
     "accuracy",
     "change_rate",
     "efficacy",
+    "flips",
+    "held_out_success",
     "neighbourhood",
     "paraphrase",
+    "rephrase",
+    "rewrite",
     "right_above_new",
-    "success_rate",
+    "success",
     "unchanged",
 )
 """How the measures begin that are shares."""
+_SHORT_SHARES = ("ES", "NS", "PS", "S", "locality", "portability")
+"""And those whose names are not the beginning of another's."""
 
 
 _GROUPS = ("summary", "own", "own_held_out", "intra", "inter", "neighbourhood", "attribute", "locality", "portability")
@@ -217,4 +223,4 @@ def _measures(measures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _read(measure: str, value: float | None) -> float | None:
     """A measure's value, as a share if it is one."""
-    return value if value is None or not (measure == "locality" or measure.startswith(_SHARES)) else Share(value)
+    return Share(value) if value is not None and (measure in _SHORT_SHARES or measure.startswith(_SHARES)) else value

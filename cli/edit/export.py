@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kndb.advice import call
+from kndb.records.display import many
 
 from ..numbers import number_ranges, parse_numbers
 from ..options import DatabaseOption, open_existing
@@ -63,9 +64,8 @@ def export(
             f"The adapter belongs on version {done.version}, which edits {number_ranges(done.builds_on)} build; for "
             f"one of the checkpoint itself: {call('edits.export_adapter', chain, out=out)}"
         )
-    note(
-        f"Wrote {done.folder}: {len(done.modules)} modules of rank at most {done.rank}, {done.size:,} bytes of tensors."
-    )
+    modules = many(len(done.modules), "module")
+    note(f"Wrote {done.folder}: {modules} of rank at most {done.rank}, {done.size:,} bytes of tensors.")
     for sentence in sentences:
         note(sentence)
     if output is OutputFormat.JSON:

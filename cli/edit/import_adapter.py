@@ -11,9 +11,11 @@ from ..options import DatabaseOption, ModelOption, open_existing
 from ..output import OutputFormat, as_row, note, print_json, print_rows
 from .adapter_format import AdapterFormatOption, output_of
 from .capture import TENSOR_COLUMNS
+from .conditions import NOTHING, Required, takes_conditions
 from .planning import print_planned
 
 
+@takes_conditions
 def import_adapter(
     path: Annotated[
         Path,
@@ -29,6 +31,7 @@ def import_adapter(
             show_default=False,
         ),
     ] = None,
+    required: Required = NOTHING,
     db: DatabaseOption = None,
     formats: AdapterFormatOption = None,
 ) -> None:
@@ -42,7 +45,7 @@ def import_adapter(
     output = output_of(formats)
     with open_existing(db) as database:
         adapter = database.edits.draft_adapter(model, path, most_bytes=most_bytes)
-        planned = database.edits.add(adapter.draft)
+        planned = required.add(database, adapter.draft)
     if adapter.base_model is not None:
         note(f"Its sender says that it is for {adapter.base_model}; the shapes of {model} fit.")
     for remark in adapter.remarks:

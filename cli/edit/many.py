@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import UsageError
-from kndb.records.many_recipes import ManyRecipe, TriedLayers, TriedSettings
+from kndb.records.many_recipes import UNEDITED, ManyRecipe, TriedLayers, TriedSettings
 from kndb.records.many_settings import LayerChoice, ManySettings, RomeSettings, TargetSettings
 from kndb.records.recipes import Recipe
+from kndb.records.together import written_as_runs
 
 from ..option_groups import takes
 from ..options import DatabaseOption, FormatOption, ThreadsOption, computing, open_existing
@@ -257,7 +259,7 @@ def plan_many(model: str, one: OneFact, listed: FactList, settings: ManySettings
         targets = _targets(database, alone, listed)
         batch = _drafted(database, model, targets, settings, choose, plan, skip_unusable=listed.skip_unusable)
         note_unusable(batch.unusable)
-        for text in dict.fromkeys(_covariances(draft.content.recipe) for draft in batch.drafts):
+        for text in dict.fromkeys(_covariances(model, draft.content.recipe) for draft in batch.drafts):
             if text is not None:
                 note(text)
         files = batch_files(plan.targets_file, len(batch.drafts))
@@ -311,12 +313,16 @@ def _drafted(
     return database.edits.draft_batches(model, targets, size, drafted, skip_unusable=skip_unusable)
 
 
-def _covariances(recipe: Recipe) -> str | None:
-    """What the covariances are of, if there are any."""
+def _covariances(model: str, recipe: Recipe) -> str | None:
+    """What the covariances are of, if there are any, and how to keep them."""
     if not isinstance(recipe, ManyRecipe) or not recipe.covariances:
         return None
     first = recipe.covariances[0]
-    return f"Covariances: {first.keys:,} keys of {first.texts:,} texts ({first.source})."
+    of = f"{first.keys:,} keys of {first.texts:,} texts ({first.source})"
+    if first.source == UNEDITED:
+        keep = f"{call('edits.statistics', model=model)} --layers {written_as_runs(recipe.layers)}"
+        return f"Covariances: counted on {of}, for this plan alone; count and keep them once with: {keep}"
+    return f"Covariances: the kept ones, of {of}."
 
 
 def _tried(one: TriedLayers) -> str:

@@ -24,6 +24,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, as_row, note, print_json, print_rows, progress_bar
+from .conditions import NOTHING, Required, say_conditions, takes_conditions
 from .merge_settings import NO_SETTINGS, GivenSettings, takes_settings
 from .planning import print_planned
 from .reports import report_rows, warnings
@@ -39,6 +40,7 @@ _SHORT = ["edit", "fact", "subject", "to", "stands", "prompts", "alone", "merged
 
 
 @takes_settings
+@takes_conditions
 def merge(
     edits: EditsArgument,
     prefer: Annotated[
@@ -65,6 +67,7 @@ def merge(
         ),
     ] = None,
     settings: GivenSettings = NO_SETTINGS,
+    required: Required = NOTHING,
     steps_file: Annotated[
         Path | None,
         typer.Option(
@@ -115,8 +118,9 @@ def merge(
                 note(f"{name.capitalize()}: {text}.")
             note(f"A preview of one edit in place of {len(numbers)}; nothing was stored.")
             print_rows(rows, _COLUMNS, output, short=_SHORT)
+            required.check(database, draft)
         else:
-            edit = database.edits.add(draft)
+            edit = required.add(database, draft)
             if steps_file is not None:
                 steps_file.unlink(missing_ok=True)
             _print_merge(edit, rows, planned.revert_first, output)
@@ -139,6 +143,7 @@ def _print_merge(edit: Edit, rows: Sequence[dict[str, Any]], revert_first: Seque
         print_planned(edit, output)
     else:
         note(f"Planned, not applied. Apply it with: {call('edits.apply', edit.id)}")
+        say_conditions(edit.conditions)
     if output is OutputFormat.JSON:
         print_json({"edit": edit.id, **as_row(edit), "revert_first": list(revert_first), "facts": rows})
     else:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.errors import UsageError
+from kndb.records.together import KeptFacts, TogetherSettings
 
 from ..option_groups import takes
-from .together import given
+from .together import given, prompts_at_once
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,27 @@ class GivenSettings:
 
 NO_SETTINGS = GivenSettings()
 _AGREED = "Default: as in the merged edits, if they agree, else {}."
+_USUAL, _KEPT = TogetherSettings(), KeptFacts()
 
 
-def _number(flag: str, text: str, default: object) -> Any:
-    return Annotated[float | None, typer.Option(flag, help=f"{text} {_AGREED.format(default)}", show_default=False)]
+def _number(name: str, text: str, otherwise: str | None = None) -> Any:
+    """A setting of `TogetherSettings` that is a number; `otherwise`, in words, is what it is if the edits disagree."""
+    default = _AGREED.format(otherwise or f"{getattr(_USUAL, name):g}")
+    return Annotated[float | None, typer.Option(_flag(name), help=f"{text} {default}", show_default=False)]
 
 
-def _whole(flag: str, text: str, default: object, *, agreed: bool = True) -> Any:
-    told = _AGREED.format(default) if agreed else f"Default: {default}."
-    return Annotated[int | None, typer.Option(flag, help=f"{text} {told}", show_default=False)]
+def _whole(name: str, text: str) -> Any:
+    default = _AGREED.format(getattr(_USUAL, name))
+    return Annotated[int | None, typer.Option(_flag(name), help=f"{text} {default}", show_default=False)]
+
+
+def _kept(name: str, text: str) -> Any:
+    help_text = f"{text} Default: {getattr(_KEPT, name)}."
+    return Annotated[int | None, typer.Option(_flag(name), help=help_text, show_default=False)]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 _SCOPE = Annotated[
@@ -45,53 +57,61 @@ _SCOPE = Annotated[
         "--scope",
         metavar="neurons|layers",
         help="Change the value slots of the facts' knowledge neurons, or all value slots of the layers that hold most "
-        f"of them. {_AGREED.format('layers')}",
+        f"of them. {_AGREED.format(_USUAL.scope)}",
+        show_default=False,
+    ),
+]
+_AT_ONCE = Annotated[
+    int | None,
+    typer.Option(
+        "--at-once",
+        help="Use so many prompts of edited facts, and of kept ones, in each step. "
+        f"{_AGREED.format(_USUAL.edited_at_once)}",
         show_default=False,
     ),
 ]
 _OPTIONS: Mapping[str, Any] = {
     "scope": _SCOPE,
-    "steps": _whole("--steps", "Take at most so many gradient steps.", 200),
+    "steps": _whole("steps", "Take at most so many gradient steps."),
     "learning_rate": _number(
-        "--learning-rate", "Move a slot about so far in the first step, in lengths of a mean slot.", 0.04
+        "learning_rate",
+        "Move a slot about so far in the first step, in lengths of a mean slot; 0 fits it to the model.",
+        "fitted to the model by --first-step",
     ),
-    "keep": _number("--keep", "Penalty for changing other facts' answers (β in the docs).", 8),
-    "decay": _number("--decay", "Penalty for large changes of slots (γ in the docs).", 0),
-    "ridge": _number("--ridge", "How little steps heed what neurons do on kept prompts (λ in the docs).", 0.01),
-    "bound": _number("--bound", "Change a slot by at most this, in lengths of that slot.", 20),
-    "target": _number("--target", "A new answer's token has won once it has at least this probability (0 to 1).", 0.6),
+    "first_step": _number(
+        "first_step",
+        "Fit the learning rate so that the first step moves the outputs of the changed layers by this much, in lengths "
+        "of these outputs.",
+    ),
+    "patience": _whole(
+        "patience", "Use prompts whose new answers have won this many times less often than the others."
+    ),
+    "keep": _number("keep", "Penalty for changing other facts' answers (β in the docs)."),
+    "decay": _number("decay", "Penalty for large changes of slots (γ in the docs)."),
+    "ridge": _number("ridge", "How little steps heed what neurons do on kept prompts (λ in the docs)."),
+    "bound": _number("bound", "Change a slot by at most this, in lengths of that slot."),
+    "target": _number("target", "A new answer's token has won once it has at least this probability (0 to 1)."),
     "success": _number(
-        "--success",
-        "Stop once the new answers win on this share of the prompts (0 to 1) and --drift is reached.",
-        0.99,
+        "success", "Stop once the new answers win on this share of the prompts (0 to 1) and --drift is reached."
     ),
-    "drift": _number("--drift", "Stop once other answers diverge by at most this on average, in nats.", 0.01),
-    "neighbours": _whole(
-        "--neighbours",
-        "Keep the answers of so many other facts of the edited relations, drawn at random.",
-        1000,
-        agreed=False,
+    "drift": _number("drift", "Stop once other answers diverge by at most this on average, in nats."),
+    "neighbours": _kept(
+        "neighbours", "Keep the answers of so many other facts of the edited relations, drawn at random."
     ),
-    "others": _whole(
-        "--others", "Keep the answers of so many facts of other relations, drawn at random.", 500, agreed=False
-    ),
-    "prompts": _whole("--prompts", "Use so many prompts of each of these facts.", 4, agreed=False),
-    "at_once": _whole("--at-once", "Use so many prompts of edited facts, and of kept ones, in each step.", 64),
-    "validation": _number(
-        "--validation", "Measure the drift on this share of the kept facts, which no step sees.", 0.1
-    ),
-    "check": _whole("--check", "Measure success and drift every so many steps.", 50),
-    "seed": _whole("--seed", "Random seed.", 0),
+    "others": _kept("others", "Keep the answers of so many facts of other relations, drawn at random."),
+    "prompts": _kept("prompts", "Use so many prompts of each of these facts."),
+    "at_once": _AT_ONCE,
+    "validation": _number("validation", "Measure the drift on this share of the kept facts, which no step sees."),
+    "check": _whole("check", "Measure success and drift every so many steps."),
+    "seed": _whole("seed", "Random seed."),
 }
 
 
 def _settings(
     at_once: int | None, neighbours: int | None, others: int | None, prompts: int | None, **how: Any
 ) -> GivenSettings:
-    if at_once is not None and at_once < 1:
-        raise UsageError(f"--at-once must be at least 1 (got {at_once})")
     kept = {"neighbours": neighbours, "others": others, "prompts": prompts}
-    return GivenSettings(given({**how, "edited_at_once": at_once, "kept_at_once": at_once}), given(kept))
+    return GivenSettings(given({**how, **prompts_at_once(at_once)}), given(kept))
 
 
 takes_settings = takes("settings", {name: (kind, None) for name, kind in _OPTIONS.items()}, _settings)

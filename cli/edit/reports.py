@@ -51,7 +51,7 @@ def report_rows(recipe: Recipe) -> dict[str, str]:
 def _changes(recipe: TogetherRecipe) -> str:
     below = f"; {recipe.left_out} knowledge neurons in layers below are left out" if recipe.left_out else ""
     if recipe.layers:
-        return f"all value slots of layers {written_as_runs(recipe.layers)}{below}"
+        return f"all value slots of {layers_in_words(recipe.layers, None)}{below}"
     return f"the value slots of {len(recipe.neurons)} knowledge neurons{below}"
 
 
@@ -201,15 +201,17 @@ def _advice(model: str, recipe: Recipe, db: str | None) -> str:
 
 def _advice_on_many(recipe: ManyRecipe) -> str:
     fails = recipe.report is not None and recipe.report.success == 0
+    layers = "" if recipe.tried else ", or --layers auto"
     if isinstance(recipe.settings, FinetuneSettings):
-        return f"Try a {'higher' if fails else 'lower'} --learning-rate, or --layers auto"
+        return f"Try a {'higher' if fails else 'lower'} --learning-rate{layers}"
     more = {
         "memit": ("a lower --preserve", "a higher --preserve"),
         "alphaedit": ("a higher --threshold", "a lower --threshold"),
         "emmet": ("another layer", "a higher --slack"),
     }.get(recipe.kind, ("another layer", "another layer"))
     bound = "a higher --target-bound" if fails else "a lower --target-bound"
-    return f"Try {more[0 if fails else 1]}, {bound}, or --layers auto"
+    first = more[0 if fails else 1]
+    return f"Try {first}, {bound}{layers}" if layers else f"Try {first}, or {bound}"
 
 
 def _advice_on_erase(model: str, recipe: EraseRecipe, db: str | None) -> str:

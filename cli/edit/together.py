@@ -12,6 +12,7 @@ import typer
 from kndb.advice import call
 from kndb.errors import UsageError
 from kndb.records.group_recipes import GroupRecipe
+from kndb.records.layer_lists import layers_in
 from kndb.records.recipes import Recipe
 from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
 
@@ -131,8 +132,6 @@ BatchSizeOption = Annotated[
         show_default=False,
     ),
 ]
-_MOST = 10_000
-"""Layers in a range that can be meant."""
 GROUP_COLUMNS = [
     "fact",
     "relation",
@@ -192,9 +191,18 @@ def together_settings(values: Mapping[str, Any], at_once: int | None) -> Togethe
     Raises:
         UsageError: if one is out of its range.
     """
+    return TogetherSettings(**given({**values, **prompts_at_once(at_once)}))
+
+
+def prompts_at_once(at_once: int | None) -> dict[str, int | None]:
+    """The two settings that --at-once stands for.
+
+    Raises:
+        UsageError: if it is under 1.
+    """
     if at_once is not None and at_once < 1:
         raise UsageError(f"--at-once must be at least 1 (got {at_once})")
-    return TogetherSettings(**given({**values, "edited_at_once": at_once, "kept_at_once": at_once}))
+    return {"edited_at_once": at_once, "kept_at_once": at_once}
 
 
 def parse_layers(text: str | None) -> tuple[int, ...]:
@@ -203,17 +211,10 @@ def parse_layers(text: str | None) -> tuple[int, ...]:
     Raises:
         UsageError: if it is no list of numbers and ranges.
     """
-    found: set[int] = set()
-    for part in [] if text is None else text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if (
-            not first.isdecimal()
-            or (dash and not last.isdecimal())
-            or (dash and not 0 <= int(last) - int(first) < _MOST)
-        ):
-            raise UsageError(f"--layers must be numbers and ranges, such as 24-29 or 0,2 (got {text!r})")
-        found |= set(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
+    found = () if text is None else layers_in(text)
+    if found is None:
+        raise UsageError(f"--layers must be numbers and ranges, such as 24-29 or 0,2 (got {text!r})")
+    return found
 
 
 def plan_together(

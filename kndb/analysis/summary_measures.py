@@ -166,7 +166,11 @@ def harmonic_mean(values: Sequence[float]) -> float:
 
 
 def _score(observed: Observed, found: Measures, seed: int) -> Measure:
-    """S, with an interval by drawing edited facts, with all their prompts, and facts with the same objects."""
+    """S, with an interval by drawing edited facts, with all their prompts, and facts with the same objects.
+
+    Where a score is 0 or 1 on every prompt, draws of it are all the same, and say nothing of facts that were not asked.
+    Then the ends are the harmonic means of the ends of the three scores' intervals, which is wider than 95 %.
+    """
     edited: dict[Hashable, list[float]] = {}
     for place, values in enumerate((observed.efficacy, observed.paraphrase)):
         for unit, value in values:
@@ -182,7 +186,13 @@ def _score(observed: Observed, found: Measures, seed: int) -> Measure:
     def score(means: Sequence[Sequence[float]]) -> float:
         return harmonic_mean([mean for group in means for mean in group])
 
-    value = harmonic_mean([found[name].value for name in ("ES", "PS", "NS")])
+    parts = [found[name] for name in ("ES", "PS", "NS")]
+    value = harmonic_mean([one.value for one in parts])
+    if any(one.value in (0, 1) for one in parts):
+        ends = [(one.low, one.high) for one in parts if one.low is not None and one.high is not None]
+        whole = len(ends) == len(parts)
+        low, high = (harmonic_mean(side) for side in zip(*ends, strict=True)) if whole else (0.0, 0.0)
+        return with_ends(value, (low, high) if whole else None)
     return with_ends(value, statistic_interval([list(edited.values()), list(near.values())], score, seed=seed))
 
 

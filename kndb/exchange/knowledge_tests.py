@@ -130,8 +130,8 @@ def _check_names(names: list[str]) -> None:
     for name in names:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise _FieldError(f"{name[:_SHOWN]!r} is no field of a test; {hint}The fields: {', '.join(FIELDS)}")
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise _FieldError(f"{name[:_SHOWN]!r} is no field of a test{hint} The fields: {', '.join(FIELDS)}")
 
 
 def _test_or_flaw(

@@ -273,8 +273,8 @@ class ChosenRefinement(Record):
         if self.asked is not None and self.held and self.held < self.asked:
             missing = self.asked - self.held
             said.append(
-                f"It holds {self.held:,} of the {self.asked:,} facts asked about; the other {missing:,} have no "
-                "attributed prompt in it."
+                f"Refinement {self.refinement.id} holds {self.held:,} of the {self.asked:,} facts asked about; the "
+                f"other {missing:,} {'has' if missing == 1 else 'have'} no attributed prompt in it."
             )
         if self.newer is not None:
             fewer = "facts" if self.asked is None else "of these facts"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 from ..advice import option
 from ..errors import UsageError
 from .edit_settings import OptimizeSettings, UpdateSettings
+from .layer_lists import layers_in
 from .many_settings import (
     AlphaEditSettings,
     EmmetSettings,
@@ -20,8 +21,6 @@ from .many_settings import (
     RomeSettings,
 )
 from .together import KeptFacts, TogetherSettings
-
-_MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -162,13 +161,10 @@ def _layers(value: object, where: str) -> tuple[int, ...]:
         return (value,)
     if isinstance(value, Sequence) and not isinstance(value, str) and all(type(one) is int for one in value):
         return tuple(value)
-    found: list[int] = []
-    for part in value.split(",") if isinstance(value, str) else [""]:
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not (last.isdecimal() and 0 <= int(last) - int(first) < _MOST_LAYERS)):
-            raise UsageError(f"{where} must be layers, such as 0-3 or [0, 2] (got {value!r})")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)
+    found = layers_in(value) if isinstance(value, str) else None
+    if found is None:
+        raise UsageError(f"{where} must be layers, such as 0-3 or [0, 2] (got {value!r})")
+    return found
 
 
 def _said(kind: Any) -> str:

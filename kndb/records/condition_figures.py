@@ -51,20 +51,21 @@ def checked(condition: Condition, measures: Mapping[str, Any]) -> CheckedConditi
 def figure_of(name: str, measures: Mapping[str, Any]) -> Figure | str:
     """A measure that conditions may name; or why there is none.
 
-    Shares of flips are 1 − the share of unchanged answers, and factors 1 + the relative change. The ends of the
-    harmonic mean's interval are those of the ends of its three scores' intervals, which is wider than one of 95 %.
+    Shares of flips are 1 − the share of unchanged answers, and factors 1 + the relative change. Evaluations of an
+    earlier kndb have no group `summary`: then the harmonic mean is taken here, and the ends of its interval are those
+    of the ends of its three scores' intervals, which is wider than one of 95 %; and fluency has no interval.
 
     Args:
         name: a key of `MEASURES`.
         measures: of an evaluation, as it is stored.
     """
-    if name == "score":
-        return _harmonic_mean(measures)
-    if name == "fluency":
-        return _fluency(measures)
     found = _placed(name, measures)
-    if isinstance(found, str):
-        return found
+    if found is None and name == "score":
+        return _harmonic_mean(measures)
+    if found is None and name == "fluency":
+        return _fluency(measures)
+    if found is None:
+        return MEASURES[name].nothing
     (value, low, high), prompts = found
     if name.startswith("flips."):
         # Counted: 1 − 0.95 is not 0.05 in floating point.
@@ -75,14 +76,14 @@ def figure_of(name: str, measures: Mapping[str, Any]) -> Figure | str:
     return value, low, high
 
 
-def _placed(name: str, measures: Mapping[str, Any]) -> tuple[Figure, int] | str:
-    """A measure as evaluations have it, and of how many prompts."""
+def _placed(name: str, measures: Mapping[str, Any]) -> tuple[Figure, int] | None:
+    """A measure as evaluations have it, and of how many prompts: 0 in the group `summary`, which does not say."""
     for group, measure in MEASURES[name].places:
         values = measures["edited"].get(group, {})
         if measure in values:
             low, high = measures.get("intervals", {}).get("edited", {}).get(group, {}).get(measure, (None, None))
-            return (values[measure], low, high), values["prompts"]
-    return MEASURES[name].nothing
+            return (values[measure], low, high), values.get("prompts", 0)
+    return None
 
 
 def _harmonic_mean(measures: Mapping[str, Any]) -> Figure | str:

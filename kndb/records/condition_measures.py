@@ -41,20 +41,45 @@ MEASURES: Mapping[str, ConditionMeasure] = {
     "efficacy_score": ConditionMeasure(
         "prompts of the edited facts on which the new answer is more probable than the fact's object",
         SHARE,
-        (("own", "efficacy_score"),),
+        (("summary", "ES"), ("own", "efficacy_score")),
         _NOT_OWN,
     ),
     "paraphrase_score": ConditionMeasure(
-        "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "paraphrase_score"),), _NO_HELD_OUT
+        "the same over held-out prompts and paraphrases",
+        SHARE,
+        (("summary", "PS"), ("own_held_out", "paraphrase_score")),
+        _NO_HELD_OUT,
     ),
     "neighbourhood_score": ConditionMeasure(
         "prompts of neighbours on which their answer stays more probable than the new one",
         SHARE,
-        (("neighbourhood", "neighbourhood_score_after"), ("intra", "neighbourhood_score_after")),
+        (
+            ("summary", "NS"),
+            ("neighbourhood", "neighbourhood_score_after"),
+            ("intra", "neighbourhood_score_after"),
+        ),
         "no neighbour can be asked: another subject of the relation that might get the new answer",
     ),
     "score": ConditionMeasure(
-        "harmonic mean of the efficacy, paraphrase and neighbourhood scores (CounterFact's score)", SHARE, (), ""
+        "harmonic mean of the efficacy, paraphrase and neighbourhood scores (CounterFact's score)",
+        SHARE,
+        (("summary", "S"),),
+        "",
+    ),
+    "rewrite_acc": ConditionMeasure(
+        "tokens of the new answers that are the most probable ones, over prompts of the edited facts (EasyEdit)",
+        SHARE,
+        (("summary", "rewrite_acc"),),
+        _NOT_OWN,
+    ),
+    "rephrase_acc": ConditionMeasure(
+        "the same over held-out prompts and paraphrases", SHARE, (("summary", "rephrase_acc"),), _NO_HELD_OUT
+    ),
+    "locality": ConditionMeasure(
+        "tokens of answers to prompts of other relations that stay as they were (EasyEdit)",
+        SHARE,
+        (("summary", "locality"),),
+        _NO_OTHERS,
     ),
     "portability": ConditionMeasure(
         "prompts that use the new answer and are answered right",
@@ -116,10 +141,22 @@ MEASURES: Mapping[str, ConditionMeasure] = {
     "fluency": ConditionMeasure(
         "fluency of continuations, after ÷ before (causal models, edits of facts)",
         NUMBER,
-        (),
+        (("summary", "fluency_ratio"),),
         "the edit gives no fact a new answer, so that nothing is continued",
     ),
 }
 """What conditions may name."""
-ALIASES: Mapping[str, str] = {"paraphrase": "held_out_success", "divergence": "divergence.others"}
-"""Second names: `paraphrase` as tables over edits have it."""
+ALIASES: Mapping[str, str] = {
+    "paraphrase": "held_out_success",
+    "divergence": "divergence.others",
+    "es": "efficacy_score",
+    "ps": "paraphrase_score",
+    "ns": "neighbourhood_score",
+    "s": "score",
+    "perplexity_relation": "perplexity.relation",
+    "perplexity_others": "perplexity.others",
+    "flips_relation": "flips.relation",
+    "flips_others": "flips.others",
+    "fluency_ratio": "fluency",
+}
+"""Second names, in lower case: `paraphrase` as tables over edits have it, the others as evaluations and benches do."""

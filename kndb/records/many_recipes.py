@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar
@@ -21,8 +20,11 @@ from .many_settings import (
 )
 from .models import Neuron
 from .plan_reports import FactReport
-from .recipe_facts import RecipeFact
+from .recipe_facts import RecipeFact, facts_in_words
 from .together import parse_runs, written_as_runs
+
+UNEDITED = "facts that are not edited"
+"""The source of covariances that were counted for one plan, and not kept."""
 
 
 def _objects(values: Any) -> list[object]:
@@ -269,10 +271,7 @@ class ManyRecipe(JsonObject):
             one = self.answers[0]
             old = one.old_answer or one.fact.object
             return f"{one.fact.subject or '(not named)'} · {one.fact.relation} · {old} → {one.to}"
-        relations = Counter(one.fact.relation for one in self.answers)
-        named = ", ".join(f"{key} {count}" for key, count in relations.most_common(3))
-        more = f" and {len(relations) - 3} more relations" if len(relations) > 3 else ""
-        return f"{len(self.answers)} facts: {named}{more}"
+        return facts_in_words(one.fact.relation for one in self.answers)
 
 
 @dataclass(frozen=True, kw_only=True)

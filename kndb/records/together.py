@@ -32,6 +32,7 @@ from .json_values import (
 from .merges import MergedFrom, check_merged_from, edits_in_words
 from .models import Neuron
 from .plan_reports import FactReport
+from .recipe_facts import facts_in_words
 
 SCOPES = ("neurons", "layers")
 """What joint planning may change: see `TogetherSettings`."""
@@ -337,8 +338,5 @@ class TogetherRecipe(JsonObject):
     @property
     def title(self) -> str:
         """What the edit is for, in one line."""
-        relations = sorted({fact.relation for fact in self.facts})
-        more = f" and {len(relations) - 3} more" if len(relations) > 3 else ""
-        count = len(self.facts)
         merge = "" if self.merged_from is None else f"merge of {edits_in_words(self.merged_from)}: "
-        return f"{merge}{count} fact{'' if count == 1 else 's'} · {', '.join(relations[:3])}{more}"
+        return merge + facts_in_words(fact.relation for fact in self.facts)

@@ -106,6 +106,14 @@ def test_the_score_is_zero_where_a_part_is():
     assert harmonic_mean([0.5, 0.5, 0.5]) == pytest.approx(0.5)
 
 
+def test_a_score_of_few_facts_that_are_all_right_is_not_certain():
+    values = [(fact, 1.0) for fact in range(4)]
+    found = summary_measures(Observed(efficacy=values, paraphrase=values, neighbourhood=values), 0)
+    assert found["ES"].low < 0.6
+    assert (found["S"].value, found["S"].high) == (1, 1)
+    assert found["S"].low == pytest.approx(3 / sum(1 / found[name].low for name in ("ES", "PS", "NS")))
+
+
 def test_fluency_is_a_ratio_of_means():
     found = summary_measures(Observed(fluent=[(1, 4.0, 2.0), (1, 2.0, 3.0), (2, 6.0, 4.0)]), 0)
     assert {name: one.value for name, one in found.items()} == pytest.approx(

@@ -35,9 +35,28 @@ def test_an_edit_goes_out_and_comes_in(kndb, rich):
     assert "its sender says: France" in printed.out
     assert kndb("edit", "list", "--format", "json").json[-1]["kind"] == "capture"
     kndb("edit", "apply", number)
-    kndb("edit", "eval", number, "--fact", 1, "--to", "Rome", "--sample", 2, "--export", "easyedit", "results.json")
+    results = ("--export", "easyedit", "results.json")
+    told = kndb("edit", "eval", number, "--fact", 1, "--to", "Rome", "--sample", 2, *results).out.splitlines()
+    shares = {"ES", "PS", "success", "rewrite_acc", "locality", "flips_others"}
+    rows = {row.split()[1]: row for row in told if row.startswith("summary")}
+    assert shares <= rows.keys()
+    assert all(
+        (" % " in rows[name] or rows[name].endswith(" %")) is (name in shares)
+        for name in (*shares, "perplexity_others")
+    )
     assert len(json.loads((rich / "results.json").read_text(encoding="utf-8"))) == 1
     assert kndb("edit", "import", "adapter", "--model", "tiny", "--format", "csv").out.startswith("parameter,")
+
+
+def test_one_that_comes_in_meets_conditions_or_is_not_stored(kndb, rich):
+    kndb("edit", "export", 1, "--out", "adapter")
+    kndb("edit", "revert", 1)
+    before = kndb("edit", "list", "--format", "json").json
+    into = ("edit", "import", "adapter", "--model", "tiny")
+    refused = kndb(*into, "--require", "perplexity.others<=0.01", code=8).err
+    assert "the edit was not stored, as its condition does not hold: perplexity.others " in refused
+    assert kndb("edit", "list", "--format", "json").json == before
+    assert "Conditions: perplexity.others " in kndb(*into, "--require", "perplexity.others<=1000").err
 
 
 def test_one_that_builds_on_others_says_so(kndb, rich):

@@ -41,13 +41,14 @@ def test_one_edit_for_a_file(kndb, kndb_json, facts, state, method):
     assert state() == empty
     planned = kndb(*words)
     assert "Planned, not applied. Apply it with: kndb edit apply 1" in planned.err
-    assert ("texts (facts that are not edited)." in planned.err) is (method != "finetune")
-    assert "what             3 facts: P36 2, P37 1" in planned.out
+    once = "texts (facts that are not edited), for this plan alone; count and keep them once with: kndb edit statistics"
+    assert (once in planned.err) is (method != "finetune")
+    assert "what             3 facts · P36, P37" in planned.out
     place = "" if method == "finetune" else ", at the place of the answer"
     assert f"changes          layer 1{place}" in planned.out
     assert "new answers win  on" in planned.out
     (listed,) = kndb_json("edit", "list")
-    assert (listed["kind"], listed["what"], listed["applied"]) == (method, "3 facts: P36 2, P37 1", False)
+    assert (listed["kind"], listed["what"], listed["applied"]) == (method, "3 facts · P36, P37", False)
     told = kndb("edit", "show", 1)
     for line in ("P36       France   Paris    Paris       Tokyo", "P37       Peru     Spanish  Spanish     French"):
         assert line in told.out

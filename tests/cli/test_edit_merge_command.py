@@ -7,6 +7,8 @@ import io
 
 import pytest
 
+from kndb.records.together import KeptFacts, TogetherSettings
+
 SHORT = ("--steps", 2, "--check", 1, "--neighbours", 2, "--others", 2, "--prompts", 1)
 
 
@@ -30,6 +32,8 @@ def test_a_merge_from_preview_to_apply(kndb, kndb_json, two, state):
         ["1", "6", "Peru", "Oslo", "yes"],
         ["2", "2", "Italy", "Cairo", "yes"],
     ]
+    assert "Changes: all value slots of layer 1." in shown.err
+    assert all(line.endswith(" %") for line in shown.out.splitlines()[1:]), "success alone and merged is in percent"
     planned = kndb_json("edit", "merge", "1-2", *SHORT)
     assert (planned["edit"], planned["kind"], planned["revert_first"]) == (4, "together", [])
     assert [(row["edit"], row["subject"]) for row in planned["facts"]] == [(1, "France"), (1, "Peru"), (2, "Italy")]
@@ -93,3 +97,24 @@ def test_what_is_refused(kndb, two, state, words, code, message):
     before = state()
     assert message in kndb("edit", "merge", *words, code=code).err
     assert state() == before
+
+
+def test_a_merge_meets_conditions_or_is_not_stored(kndb, kndb_json, two, state):
+    kndb("edit", "apply", 1)
+    before = state()
+    for more in ((), ("--preview",)):
+        refused = kndb("edit", "merge", 1, 2, *SHORT, *more, "--require", "perplexity.others<=0.01", code=8).err
+        assert "the edit was not stored, as its condition does not hold: perplexity.others " in refused
+    assert state() == before
+    planned = kndb("edit", "merge", 1, 2, *SHORT, "--require", "perplexity.others<=1000")
+    assert "Conditions: perplexity.others " in planned.err
+    assert kndb_json("edit", "show", 4)["conditions"]["checked"][0]["holds"]
+
+
+def test_help_names_the_defaults_of_joint_plans(kndb):
+    told = " ".join(kndb("edit", "merge", "--help").out.split())
+    for name, value in (vars(TogetherSettings()) | vars(KeptFacts())).items():
+        flag = "at-once" if name.endswith("_at_once") else name.replace("_", "-")
+        shown = "fitted to the model by --first-step" if name == "learning_rate" else f"{value}".removesuffix(".0")
+        after = told.split(f" --{flag} ", 1)[1].split("Default: ", 1)[1]
+        assert after.removeprefix("as in the merged edits, if they agree, else ").startswith(f"{shown}."), name

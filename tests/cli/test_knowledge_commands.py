@@ -104,7 +104,7 @@ def kndb_list(kndb, name):
         (["test", "tests.jsonl", "--model", "tiny", "--version", "nowhere"], NOT_FOUND, "no version 'nowhere'"),
         (["test", "tests.jsonl", "--model", "nobody"], NOT_FOUND, "nobody"),
         (["test", "tests.jsonl", "--model", "tiny", "--version", "base", "--junit", "no/out.xml"], OUTPUT, "out.xml"),
-        (["test", "--write", "tests.jsonl", "--model", "tiny"], OUTPUT, "is there already"),
+        (["test", "--write", "tests.jsonl", "--model", "tiny"], USAGE, "exists already"),
         (["edit", "bisect", "--test", "tests.jsonl", "--model", "tiny", "--part", "steps"], USAGE, "add --all"),
         (["edit", "bisect", "--test", "tests.jsonl", "--model", "tiny", "--all", "--format", "csv"], USAGE, "--part"),
         (["edit", "bisect", "--test", "tests.jsonl", "--model", "tiny", "--to", "base"], USAGE, "same weights"),

@@ -128,7 +128,7 @@ def test_what_is_refused(fresh, tmp_path):
     with pytest.raises(UsageError, match="form must be one of lines, counterfact"):
         database.edits.write_cases(cases, tmp_path / "x", form="csv")
     (tmp_path / "there").write_text("mine")
-    with pytest.raises(UsageError, match=r"is there already; .* force=True"):
+    with pytest.raises(UsageError, match=r"exists already; .* force=True"):
         database.edits.write_cases(cases, tmp_path / "there")
     assert (tmp_path / "there").read_text() == "mine"
     database.edits.write_cases(cases, tmp_path / "there", force=True)

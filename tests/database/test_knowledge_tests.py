@@ -12,7 +12,7 @@ from random_edits import plan_random
 from transformers import AutoTokenizer
 
 import kndb
-from kndb.errors import InputError, NotFoundError, OutputError, UsageError
+from kndb.errors import InputError, NotFoundError, UsageError
 from kndb.records.edit_settings import UpdateSettings
 from kndb.records.knowledge_tests import ERROR, FAILED, PASSED
 
@@ -254,7 +254,7 @@ def test_what_can_not_be_run_is_said(database, tmp_path):
         database.tests.read(path, most_bytes=10)
     with pytest.raises(UsageError, match="most_bytes must be at least 1"):
         database.tests.read(path, most_bytes=0)
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         database.tests.write(path, [test])
     database.tests.write(path, [test], force=True)
     assert database.tests.read(path) == [test]

@@ -68,6 +68,9 @@ def test_any_text_is_a_condition_or_refused(text):
         ("paraphrase>.9", "held_out_success", ">", 0.9),
         ("Divergence == 1e-3", "divergence.others", "==", 0.001),
         ("perplexity.relation<1.", "perplexity.relation", "<", 1.0),
+        ("ES>=95%", "efficacy_score", ">=", 0.95),
+        ("S>=0.8", "score", ">=", 0.8),
+        ("flips_others<=3%", "flips.others", "<=", 0.03),
     ],
 )
 def test_ways_to_write_one(text, measure, operator, bound):
@@ -172,6 +175,21 @@ def test_figures_of_an_evaluation(text, value, low, high, holds):
     assert isinstance(found, CheckedCondition)
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
     assert found.holds is holds
+
+
+def test_figures_are_those_of_the_summary():
+    """As `kndb edit eval` and benches show them, with their intervals, where an evaluation has them."""
+    names = {"ES": "es", "PS": "ps", "NS": "ns", "S": "s", "fluency_ratio": "fluency", "locality": "locality"}
+    summary = {name: 0.5 + place / 100 for place, name in enumerate(names)}
+    ends = {name: [value - 0.1, value + 0.1] for name, value in summary.items()}
+    made = {
+        "edited": MADE["edited"] | {"summary": summary},
+        "intervals": {"edited": MADE["intervals"]["edited"] | {"summary": ends}},
+    }
+    for name, said in names.items():
+        found = checked(parse_condition(f"{said}>=0", confident=True), made)
+        assert isinstance(found, CheckedCondition)
+        assert [found.value, found.low, found.high] == [summary[name], *ends[name]]
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_what_cant_be_read_is_kept_as_it_is(change):
 
 def test_the_title_names_one_fact_or_counts_many():
     assert recipe(SETTINGS[0], 1).title == "Land 0 · P0 · Oslo → New York City"
-    assert recipe(SETTINGS[1], 12).title == "12 facts: P0 3, P1 3, P2 2 and 2 more relations"
-    assert recipe(SETTINGS[1], 2).title == "2 facts: P0 1, P1 1"
+    assert recipe(SETTINGS[1], 12).title == "12 facts · P0, P1, P2 and 2 more"
+    assert recipe(SETTINGS[1], 2).title == "2 facts · P0, P1"
 
 
 @pytest.mark.parametrize(

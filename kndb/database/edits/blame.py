@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...advice import call
+from ...advice import Placeholder, call, option
 from ...editing.objects import object_format
 from ...editing.objects.slot_bytes import numbers
 from ...errors import EditError, NotFoundError, UsageError
@@ -39,7 +39,8 @@ class _Writing:
 def blame(store: Store, models: ModelCommands, model: str, slots: Sequence[str], edit: int | None) -> Blame:
     """Which edits wrote slots; see `EditCommands.blame`."""
     if not slots and edit is None:
-        raise UsageError("there is no slot to look at; name one such as L2.N418, or an edit")
+        named = option("edit", Placeholder("EDIT"))
+        raise UsageError(f"there is no slot to look at; name one such as L2.N418, or an edit: {named}")
     record = models.get(model)
     ranges, names = _places(record, slots)
     with store.reading() as connection:

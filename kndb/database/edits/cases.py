@@ -11,7 +11,7 @@ from ...advice import call, option
 from ...analysis.evaluation_prompts import known
 from ...errors import EditError, UsageError
 from ...exchange import edit_cases
-from ...files import writing
+from ...files import require_new_file, writing
 from ...models.prompting import EncodedPrompt
 from ...records.cases import LEFT_OUT, CasePrompt, CaseSet, CaseSettings, EditCase
 from ...records.facts import PARAPHRASE, Fact, Prompt
@@ -79,8 +79,7 @@ def write_cases(cases: CaseSet, path: Path, form: str, *, force: bool) -> CaseSe
     """Writes cases to a file, and gives those that were written; see `EditCommands.write_cases`."""
     if form not in FORMATS:
         raise UsageError(f"{option('form')} must be one of {', '.join(FORMATS)} (got {form})")
-    if path.exists() and not force:
-        raise UsageError(f"{path} is there already; name another file, or replace it with {option('force', True)}")
+    require_new_file(path, force=force)
     written = cases
     if form == "counterfact":
         kept = tuple(one for one in cases.cases if edit_cases.has_rewrite(one))

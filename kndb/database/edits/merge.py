@@ -20,7 +20,7 @@ from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
 from ..models import ModelCommands
-from .batch import Target, store_batch
+from .batch import Target
 from .draft import Draft
 from .merge_base import MergeBase, load_base, merge_base
 from .merge_facts import ChosenFacts, choose_facts, require_facts, require_sources, source_facts
@@ -114,14 +114,6 @@ def draft_merge(
     return MergeDraft(draft, Rows(facts, MergedFact), base.taken_out, tuple(told))
 
 
-def merge(store: Store, planned: MergeDraft, steps_file: Path | None) -> Merge:
-    """Stores a merge; the file of steps is removed then."""
-    (edit,) = store_batch(store, planned.draft.version, [planned.draft])
-    if steps_file is not None:
-        steps_file.unlink(missing_ok=True)
-    return Merge(edit, planned.facts, planned.revert_first, tuple(planned.remarks))
-
-
 def _require_one_model(records: Sequence[Edit]) -> None:
     names = sorted({record.model for record in records})
     if len(names) > 1:
@@ -150,11 +142,17 @@ def _settings(recipes: Iterable[Recipe], given: MergeSettings | None) -> tuple[T
         if len(values) == 1:
             named[name] = values[0]
         else:
+            shown = [_in_words(name, value) for value in (*values, default)]
             remarks.append(
-                f"The edits were planned with {option(name)} {' and '.join(map(str, values))}; the merge takes the "
-                f"default, {default}, unless you name another."
+                f"The edits were planned with {option(name)} {' and '.join(shown[:-1])}; the merge takes the "
+                f"default, {shown[-1]}, unless you name another."
             )
     return TogetherSettings(**named), remarks
+
+
+def _in_words(name: str, value: object) -> str:
+    """A setting's value; a learning rate of 0 stands for one that is fitted to the model."""
+    return "fitted" if name == "learning_rate" and value == 0 else str(value)
 
 
 def _slots(

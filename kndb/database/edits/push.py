@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...advice import option
 from ...editing.objects.object_bytes import read_content
 from ...errors import UsageError
 from ...exchange import edit_bundle
 from ...exchange.edit_bundle import Bundle, BundledEdit, BundledFact
-from ...files import output_errors
+from ...files import output_errors, require_new_file
 from ...records.edits import Edit
 from ...records.models import Model
 from ...records.recipes import facts_of, kept_facts_of
@@ -47,8 +46,7 @@ def push(store: Store, edits: Sequence[int], path: Path, *, force: bool) -> Push
     """Writes edits, and those that they build on, to a file; see `EditCommands.push`."""
     if not edits:
         raise UsageError("there is no edit to push; give at least one number")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists already; choose another file, or replace it with {option('force', True)}")
+    require_new_file(path, force=force)
     with store.reading() as connection:
         records = {number: store_edits.edit(connection, number) for number in edits}
         names = sorted({record.model for record in records.values()})

@@ -18,6 +18,7 @@ from ...editing.many.texts import taken
 from ...editing.many.workspace import widened
 from ...errors import EditError, StoreError, UsageError
 from ...records.display import Rows
+from ...records.many_recipes import UNEDITED
 from ...records.many_settings import MemitSettings
 from ...records.progress import Progress
 from ...records.statistics import MOST_MEMORY, TOKENS_PER_NEURON, LayerStatistics, StatisticsSettings
@@ -113,7 +114,7 @@ def count_from_facts(
     require_memory(version, len(layers), MOST_MEMORY)
     most = TOKENS_PER_NEURON * version.record.neurons
     sentences = taken(of_facts(store, version, leaving_out, seed), most, causal=is_causal(version))
-    source = "facts that are not edited" if leaving_out else "facts"
+    source = UNEDITED if leaving_out else "facts"
     origin = origin_of(version, sentences, source)
     begun = {layer: empty(layer, version.record.neurons, origin) for layer in layers}
     return count_keys(widened(version.network), sentences, begun, progress=progress)

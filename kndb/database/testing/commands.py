@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ...advice import option
 from ...content import MOST_BYTES, at_most, require_seekable
-from ...errors import InputError, OutputError, UsageError
+from ...errors import InputError, UsageError
 from ...exchange import junit
 from ...exchange import knowledge_tests as test_files
 from ...facts.detection import table_delimiter
+from ...files import require_new_file
 from ...records.display import Rows
 from ...records.knowledge_tests import (
     BisectReport,
@@ -134,13 +135,12 @@ class KnowledgeTestCommands:
             force: replace a file that is there.
 
         Raises:
-            UsageError: if there is no test, or two share a name.
-            OutputError: if it can't be written, or is there already.
+            UsageError: if there is no test, two share a name, or the file is there already.
+            OutputError: if it can't be written.
         """
         path = Path(path)
         require_distinct(tests)
-        if path.exists() and not force:
-            raise OutputError(f"{path} is there already; name another file, or replace it with {option('force', True)}")
+        require_new_file(path, force=force)
         test_files.write(path, list(tests))
 
     def write_junit(self, path: str | Path, runs: Sequence[KnowledgeRun]) -> None:

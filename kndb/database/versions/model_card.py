@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 MOST_FACTS = 2000
 """Facts of one edit that a card lists."""
-_PLAIN = frozenset({"divergence", "own_perplexity"})
+_PLAIN = frozenset({"divergence", "own_perplexity", "fluency_ratio"})
 """Measures that are no shares."""
+_TWICE = frozenset({"ES", "PS", "NS", "perplexity_relation", "perplexity_others", "flips_relation", "flips_others"})
+"""Measures that the table has under another name, or as 1 plus or minus one: a card says each once."""
 _MEANING: Mapping[str, str] = {
     "success": "its prompts on which the new answer is the most probable one",
     "efficacy": "its prompts on which the new answer is more probable than the old one",
@@ -46,6 +48,11 @@ _MEANING: Mapping[str, str] = {
     "neighbour_prompts": "evaluation prompts of neighbours on which their own answer is the more probable one",
     "locality_prompts": "evaluation prompts about other things that are answered right",
     "portability": "evaluation prompts that use the edited fact and are answered right",
+    "S": "harmonic mean of efficacy, paraphrase score and the share of neighbours' prompts that keep their answer",
+    "rewrite_acc": "tokens of its new answers that are the most probable ones, on its prompts",
+    "rephrase_acc": "the same on its held-out prompts",
+    "locality": "tokens of answers to facts of other relations that stay as they were",
+    "fluency_ratio": "fluency of what a causal model continues its prompts by, after ÷ before",
 }
 """What the measures of the table over edits say; a measure that is not here is shown by its name alone."""
 
@@ -221,10 +228,7 @@ def _answers(recipe: Recipe, labels: Mapping[str, str | None]) -> list[str]:
 def _old(recipe: Recipe, fact: Any) -> str | None:
     """The answer that the model gave before, where the recipe says it."""
     own = getattr(fact, "old_answer", None) or getattr(recipe, "old_answer", None)
-    if own is not None:
-        return str(own)
-    of_fact = {one.fact.id: one.old_answer for one in getattr(recipe, "answers", ())}
-    return of_fact.get(fact.id)
+    return None if own is None else str(own)
 
 
 def _relation(key: str, labels: Mapping[str, str | None]) -> str:
@@ -245,7 +249,7 @@ def _measures(edit: Edit, facts: CardFacts) -> list[str]:
     control = "beside as many random neurons, changed alike" if controlled else "without a control"
     columns = ["measure", "edit", "95 % interval", *(["random neurons", "95 % interval"] if controlled else [])]
     rows = []
-    for name, value in found.edited.items():
+    for name, value in _once(found):
         if value[0] is None:
             continue
         row = [_name(name), *_cells(name, value)]
@@ -257,6 +261,11 @@ def _measures(edit: Edit, facts: CardFacts) -> list[str]:
         "",
         *table(columns, rows),
     ]
+
+
+def _once(found: EvaluatedEdit) -> list[tuple[str, Interval]]:
+    """The measures that a card has, each once."""
+    return [(name, value) for name, value in found.edited.items() if name not in _TWICE]
 
 
 def _name(name: str) -> str:
@@ -286,7 +295,7 @@ def _not_measured(facts: CardFacts) -> list[str]:
         lines.append(f"- Nothing was measured of edit {', '.join(map(str, without))} of this list.")
     for place, edit in enumerate(facts.edits, 1):
         found = facts.measured.get(edit.id)
-        missing = [] if found is None else [name for name, value in found.edited.items() if value[0] is None]
+        missing = [] if found is None else [name for name, value in _once(found) if value[0] is None]
         if missing:
             named = ", ".join(escaped(name.replace("_", " ")) for name in missing)
             lines.append(f"- Of edit {place}: {named}.")

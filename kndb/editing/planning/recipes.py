@@ -152,7 +152,7 @@ def plan_values(
     changed = {layer: _slots_that_change(network, layer, *pair) for layer, pair in values.items()}
     diffs = {layer: diff for layer, diff in changed.items() if diff is not None}
     if not diffs:
-        raise EditError("the edit would change no value slot: it has no neurons, or theirs have these values already")
+        raise EditError("the edit would change no value slot: the slots that it may change have these values already")
     return EditObject(
         fingerprint=fingerprint,
         recipe=recipe,

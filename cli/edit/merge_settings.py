@@ -51,7 +51,9 @@ _SCOPE = Annotated[
 ]
 _OPTIONS: Mapping[str, Any] = {
     "scope": _SCOPE,
-    "steps": _whole("--steps", "Take at most so many gradient steps.", 200),
+    "steps": _whole(
+        "--steps", "Take at most so many gradient steps.", "200, or as many as give each prompt of the facts 12 turns"
+    ),
     "learning_rate": _number(
         "--learning-rate", "Move a slot about so far in the first step, in lengths of a mean slot.", 0.04
     ),

@@ -37,8 +37,8 @@ def _number(name: str, text: str, otherwise: str | None = None) -> Any:
     return Annotated[float | None, typer.Option(_flag(name), help=f"{text} {default}", show_default=False)]
 
 
-def _whole(name: str, text: str) -> Any:
-    default = _AGREED.format(getattr(_USUAL, name))
+def _whole(name: str, text: str, usual: str | None = None) -> Any:
+    default = _AGREED.format(getattr(_USUAL, name) if usual is None else usual)
     return Annotated[int | None, typer.Option(_flag(name), help=f"{text} {default}", show_default=False)]
 
 
@@ -72,7 +72,9 @@ _AT_ONCE = Annotated[
 ]
 _OPTIONS: Mapping[str, Any] = {
     "scope": _SCOPE,
-    "steps": _whole("steps", "Take at most so many gradient steps."),
+    "steps": _whole(
+        "steps", "Take at most so many gradient steps.", "300, or as many as give each prompt of the facts 12 turns"
+    ),
     "learning_rate": _number(
         "learning_rate",
         "Move a slot about so far in the first step, in lengths of a mean slot; 0 fits it to the model.",

@@ -81,7 +81,8 @@ def optimize(
         int | None,
         typer.Option(
             "--steps",
-            help="Take at most so many gradient steps. Default: 60; 300 with --together.",
+            help="Take at most so many gradient steps. Default: 60; with --together, 300, or as many as give each "
+            "prompt of the facts 12 turns.",
             show_default=False,
         ),
     ] = None,

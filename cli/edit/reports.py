@@ -148,7 +148,12 @@ def _of(share: float | None, count: int) -> str:
 def _short(fault: Fault) -> str:
     if fault.kind == "harm":
         return f"{'relation' if fault.where == 'relation' else 'others'} × {fault.factor:.3g}"
-    return {"no-success": "wins nowhere", "not-forgotten": "not forgotten", "no-numbers": "no numbers"}[fault.kind]
+    return {
+        "no-success": "wins nowhere",
+        "little-success": "wins seldom",
+        "not-forgotten": "not forgotten",
+        "no-numbers": "no numbers",
+    }[fault.kind]
 
 
 def _sentence(fault: Fault, report: PlanReport | FactReport, *, several: bool) -> str:
@@ -162,6 +167,8 @@ def _sentence(fault: Fault, report: PlanReport | FactReport, *, several: bool) -
             f"the new answer wins on none of the fact's {report.prompts} prompts (its mean probability is "
             f"{report.probability or 0.0:.2g})"
         )
+    if fault.kind == "little-success" and isinstance(report, FactReport):
+        return f"the new answers win on only {_of(report.success, report.prompts)} of the facts' prompts"
     if fault.kind == "no-numbers":
         return "with this edit, the model's probabilities are not numbers"
     if fault.kind == "not-forgotten":
@@ -177,9 +184,7 @@ def _advice(model: str, recipe: Recipe, db: str | None) -> str:
     if isinstance(recipe, EraseRecipe):
         return _advice_on_erase(model, recipe, db)
     if isinstance(recipe, TogetherRecipe):
-        fails = recipe.report is not None and recipe.report.success == 0
-        more = "a higher --learning-rate, or more --steps" if fails else "a lower --learning-rate, or a higher --keep"
-        return f"Try {more}"
+        return _advice_on_together(recipe)
     if isinstance(recipe, ManyRecipe):
         return _advice_on_many(recipe)
     if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) or recipe.fact is None or recipe.report is None:
@@ -199,8 +204,29 @@ def _advice(model: str, recipe: Recipe, db: str | None) -> str:
     return "; or ".join([f"Try: kndb edit optimize {call}", *also])
 
 
+def _advice_on_together(recipe: TogetherRecipe) -> str:
+    if not _fails(recipe):
+        return "Try a lower --learning-rate, or a higher --keep"
+    outcome, several = recipe.outcome, ""
+    if any(len(fact.tokens) > 1 for fact in recipe.facts):
+        several = (
+            ". A masked model is asked for each token of an answer at a mask of its own; if it answers the same at all "
+            "of them, no steps help: give answers of one token, or edit a causal model"
+        )
+    if outcome is None or not outcome.learning_rate:
+        return f"Try a higher --learning-rate, or more --steps{several}"
+    return f"Try --steps {2 * outcome.steps}, or --learning-rate {2 * outcome.learning_rate:.2g}{several}"
+
+
+def _fails(recipe: GroupRecipe) -> bool:
+    """Whether the new answers win nowhere or seldom."""
+    from kndb.database.edits.faults import faults
+
+    return any(fault.kind in ("no-success", "little-success") for fault in faults(recipe))
+
+
 def _advice_on_many(recipe: ManyRecipe) -> str:
-    fails = recipe.report is not None and recipe.report.success == 0
+    fails = _fails(recipe)
     layers = "" if recipe.tried else ", or --layers auto"
     if isinstance(recipe.settings, FinetuneSettings):
         return f"Try a {'higher' if fails else 'lower'} --learning-rate{layers}"

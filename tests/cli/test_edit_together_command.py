@@ -52,7 +52,9 @@ def test_one_edit_for_a_file(kndb, kndb_json, many, state, tmp_path):
     assert "facts_kept" in evaluation.out
     assert [row["weights"] for row in kndb_json("edit", "evaluations")] == ["edit"]
     assert [row["action"] for row in kndb_json("edit", "log")] == ["apply", "revert"]
-    kndb(*many, "--steps", 1)
+    hasty = kndb(*many, "--steps", 1)
+    assert "Warning: the new answers win on" in hasty.err
+    assert "Try --steps 2, or --learning-rate" in hasty.err
     kndb("edit", "delete", 2)
     assert [row["id"] for row in kndb_json("edit", "list")] == [1]
 

@@ -145,7 +145,11 @@ ON_READY = [
     (USAGE, ["no checkpoint in kndb.objects"], "lab train --family bert --out kndb.objects --force"),
     (USAGE, ["no checkpoint in kndb.db"], "lab train --family bert --out kndb.db --force"),
     # Edits.
-    (EDIT, ["several tokens", "one token"], [*UPDATE, "--to", "San Jose"]),
+    (
+        EDIT,
+        ["several tokens", "one token, or plan it with kndb edit optimize --together"],
+        [*UPDATE, "--to", "San Jose"],
+    ),
     (EDIT, ["unknown to this tokenizer", "one token"], [*UPDATE, "--to", "東"]),
     (EDIT, ["the model answers 'Paris' already"], [*UPDATE, "--to", "Paris"]),
     (EDIT, ["can't name a snapshot"], ["snapshot", "create", " ", "--model", "tiny"]),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,6 +145,12 @@ def test_facts_without_an_edit_are_named_or_passed_over(database):
     assert [one.target.place for one in batch.unusable] == ["answers.csv:2", "answers.csv:5"]
     assert [target.fact for target in batch.targets] == [wanted[1].fact, wanted[2].fact]
     assert ticks == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    several = [replace(one, to="Atlantis and more") for one in wanted[:2]]
+    with pytest.raises(EditError, match=r"several tokens.*several tokens") as refused:
+        updates(database, several)
+    advice = "give an answer of one token, or plan it with db.edits.plan_together(model='tiny', targets=FILE)"
+    assert str(refused.value).count("give an answer of one token") == 1
+    assert str(refused.value).endswith(f"Fix these rows, or leave them out; {advice}")
     with pytest.raises(EditError, match=r"Fix these rows, or leave them out$"):
         updates(database, [wanted[0]], skip_unusable=True)
     with pytest.raises(UsageError, match=f"fact {wanted[0].fact} is named twice"):

@@ -103,6 +103,9 @@ def test_rome_takes_one_fact(network, counted):
     settings = RomeSettings(layers=(1,), token="answer")
     with pytest.raises(EditError, match="rome changes 1 fact at once"):
         plan_many(network, FACTS, recipe(settings), fingerprint=PRINT, covariances=counted)
+    tokens = [replace(one, fact=0) for one in FACTS]
+    with pytest.raises(EditError, match="token='answer' has an output to change for each token of a new answer"):
+        plan_many(network, tokens, recipe(settings), fingerprint=PRINT, covariances=counted)
 
 
 def test_covariances_have_to_be_there_and_of_the_model(network, counted):

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from kndb.database.edits.faults import faults
 from kndb.errors import UsageError
 from kndb.records.models import Neuron
+from kndb.records.plan_reports import FactReport, OthersReport
 from kndb.records.recipes import OtherRecipe, read_recipe
 from kndb.records.together import (
     PlannedFact,
@@ -147,3 +149,21 @@ def test_what_changes_and_the_title():
         recipe(layers=())
     with pytest.raises(UsageError, match="layers must rise"):
         recipe(layers=(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("steps", "prompts", "expected"),
+    [(None, 10, 200), (None, 1066, 200), (None, 1067, 201), (None, 10_000, 1875), (7, 10_000, 7)],
+)
+def test_many_prompts_get_more_steps_unless_steps_are_named(steps, prompts, expected):
+    settings = TogetherSettings(steps=steps)
+    assert settings.most_steps(prompts) == expected
+    assert TogetherSettings.parse(settings.as_json()) == settings
+
+
+@pytest.mark.parametrize(("success", "expected"), [(0.0, ["no-success"]), (0.49, ["little-success"]), (0.5, [])])
+def test_a_plan_whose_answers_seldom_win_is_at_fault(success, expected):
+    unsaid = dict.fromkeys(("success_before", "probability_before", "probability", "held_out_success"))
+    none = OthersReport(prompts=0)
+    report = FactReport(prompts=9, success=success, held_out_prompts=0, relation=none, elsewhere=none, **unsaid)
+    assert [fault.kind for fault in faults(recipe(report=report))] == expected

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...advice import Placeholder, call
 from ...editing.objects.diff_file import EditObject
 from ...errors import EditError
 from ...models.answers import batched_log_probabilities
@@ -132,7 +133,8 @@ def aim_at(
     version = on or models.load(model)
     encoded = encode_open(version, prompts)
     old = present_answer(version.network, encoded, fact)
-    new = answer_token(version, to, prompts)
+    together = call("edits.plan_together", model=model, targets=Placeholder("FILE"))
+    new = answer_token(version, to, prompts, several=f", or plan it with {together}")
     if old == new:
         raise EditError(f"the model answers {to!r} already; nothing to change")
     return Aim(number, relation_id, fact, to, chosen, version, encoded, old, new, settings.neurons)
@@ -159,11 +161,17 @@ def present_answer(network: Network, prompts: Sequence[EncodedPrompt], fact: Fac
     return int(total.argmax())
 
 
-def answer_token(version: ModelVersion, answer: str, prompts: Sequence[Prompt] = ()) -> int:
+def answer_token(version: ModelVersion, answer: str, prompts: Sequence[Prompt] = (), *, several: str = "") -> int:
     """The one token of a new answer, as it stands in a fact's prompts.
 
     Where prompts differ (one ends in a line break, another in a space), the token that most of them have; where they
     are even, or there are none, the one after a space.
+
+    Args:
+        version: the model.
+        answer: the new answer.
+        prompts: the fact's.
+        several: what else to advise where it is several tokens.
 
     Raises:
         EditError: if it is several, or none that the tokenizer knows.
@@ -176,5 +184,8 @@ def answer_token(version: ModelVersion, answer: str, prompts: Sequence[Prompt] =
     reasons = Counter(one.reason for one in found if isinstance(one, Skipped) and one.reason in _OF_ANSWERS)
     reason = reasons.most_common(1)[0][0] if reasons else spaced
     if isinstance(reason, str):
-        raise EditError(f"{answer!r} can't be the new answer: {SKIP_REASONS[reason]}; give an answer of one token")
+        more = several if reason == SKIP_MULTI_TOKEN else ""
+        raise EditError(
+            f"{answer!r} can't be the new answer: {SKIP_REASONS[reason]}; give an answer of one token{more}"
+        )
     return reason

@@ -147,13 +147,26 @@ def draft_batch(
         if progress is not None:
             progress(done, len(targets))
     if unusable and not (skip_unusable and drafts):
-        reasons = [f"{one.target.place or f'fact {one.target.fact}'}: {one.text}" for one in unusable]
+        texts, advice = _advice_once([one.text for one in unusable])
+        reasons = [
+            f"{one.target.place or f'fact {one.target.fact}'}: {text}"
+            for one, text in zip(unusable, texts, strict=True)
+        ]
         hint = f"; or pass over them with {option('skip_unusable', True)}" if drafts else ""
         raise EditError(
             f"no edit can be planned for {len(unusable)} of {len(targets)} facts, so none was stored: "
-            f"{listed(reasons)}. Fix these rows, or leave them out{hint}"
+            f"{listed(reasons)}. Fix these rows, or leave them out{hint}{advice}"
         )
     return Batch(version, tuple(drafts), tuple(planned), tuple(unusable))
+
+
+def _advice_once(texts: Sequence[str]) -> tuple[list[str], str]:
+    """Several reasons without what all of them advise after a semicolon; and that, after one."""
+    parts = [text.partition("; ") for text in texts]
+    advice = {last for _, _, last in parts}
+    if len(texts) == 1 or len(advice) > 1 or not all(advice):
+        return list(texts), ""
+    return [first for first, _, _ in parts], f"; {advice.pop()}"
 
 
 def _check_targets(targets: Sequence[Target]) -> None:

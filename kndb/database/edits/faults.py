@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...records.group_recipes import GroupRecipe
 from ...records.plan_reports import FactReport
 from ...records.recipes import EraseRecipe, Recipe
 
 HARM = 2.0
 """A plan that multiplies the perplexity of other facts' answers by this is warned about."""
+LITTLE_SUCCESS = 0.5
+"""So is a plan for many facts whose new answers win on fewer of their prompts than this share."""
 LITTLE_FORGOTTEN = 0.5
 """And so is an erase that leaves more than this share of the relation's right answers right."""
 
@@ -18,7 +21,8 @@ class Fault:
     """Why a plan is not what was wanted.
 
     Attributes:
-        kind: `no-success`: the new answer wins on none of the fact's prompts. `harm`: perplexity of other answers times
+        kind: `no-success`: the new answer wins on none of the fact's prompts. `little-success`: of many facts, on fewer
+            than `LITTLE_SUCCESS`. `harm`: perplexity of other answers times
             `HARM` or more. `not-forgotten`: an erase that leaves most right answers right. `no-numbers`: with the edit,
             the model's probabilities are not numbers.
         where: `relation` or `elsewhere`, of a harm.
@@ -38,6 +42,8 @@ def faults(recipe: Recipe) -> list[Fault]:
     found = []
     if isinstance(report, FactReport) and report.prompts and report.success == 0:
         found.append(Fault("no-success"))
+    elif isinstance(report, FactReport) and isinstance(recipe, GroupRecipe) and _little(report):
+        found.append(Fault("little-success"))
     for name, group in (("relation", report.relation), ("elsewhere", report.elsewhere)):
         if not group.prompts:
             continue
@@ -51,3 +57,7 @@ def faults(recipe: Recipe) -> list[Fault]:
         elif factor >= HARM:
             found.append(Fault("harm", name, factor))
     return found
+
+
+def _little(report: FactReport) -> bool:
+    return bool(report.prompts) and (report.success or 0.0) < LITTLE_SUCCESS

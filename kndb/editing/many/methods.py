@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from ...advice import option
 from ...errors import EditError, UsageError
 from ...models.adapter import Blank
 from ...models.network import Network
@@ -186,6 +187,11 @@ def _require(
     network: Network,
 ) -> None:
     facts = len({one.fact for one in rewrites})
+    if method.most_facts is not None and facts <= method.most_facts < len(rewrites):
+        raise EditError(
+            f"{option('token', 'answer')} has an output to change for each token of a new answer ({len(rewrites)}), "
+            f"and {method.name} changes one; take {option('token', 'subject')}, or memit or alphaedit"
+        )
     if not facts or (method.most_facts is not None and len(rewrites) > method.most_facts):
         raise EditError(
             f"{method.name} changes {method.most_facts or 'one or more'} fact at once (got {facts}, with "

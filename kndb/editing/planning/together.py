@@ -225,6 +225,7 @@ class _Planning:
     def run(self, steps_file: Path | None, key: str, progress: Progress | None) -> Together:
         """Takes steps until success and drift are reached or there are no more."""
         settings, steps = self._settings, self._steps
+        most = settings.most_steps(len(self._edited))
         own_key = self._key(key)
         saved = None if steps_file is None else saved_steps(steps_file, own_key)
         learning_rate = self._learning_rate()
@@ -232,7 +233,7 @@ class _Planning:
             steps.resume(saved)
             self._edited_turns.due[:] = saved.due
         while True:
-            last = steps.taken == settings.steps
+            last = steps.taken == most
             if last or steps.taken % settings.check == 0:
                 if steps_file is not None:
                     save_steps(steps_file, own_key, steps.state(self._edited_turns.due))
@@ -243,11 +244,11 @@ class _Planning:
                         progress(steps.taken, steps.taken)
                     return Together(self._changes(), steps.taken, reached, measured, steps.largest(), learning_rate)
             if progress is not None:
-                progress(steps.taken, settings.steps)
+                progress(steps.taken, most)
             numbers = self._edited_turns.of_step(self._steps.taken)
             gradients, won = self._gradients(numbers)
             self._edited_turns.told(steps.taken, numbers, won)
-            steps.take(gradients, learning_rate * self._unit * (1 - steps.taken / settings.steps))
+            steps.take(gradients, learning_rate * self._unit * (1 - steps.taken / most))
 
     def _learning_rate(self) -> float:
         """The rate of the first step: what was asked for, or that which moves outputs as far as was asked for.

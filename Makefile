@@ -13,12 +13,12 @@ test: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Prepares a really pretrained model, once, runs the tests marked `real` and prints a page of figures (some 10 minutes).
 real: $(VENV)/.real $(VENV)/.development
 	$(BIN)/python benchmarks/fetch_real_model.py
-	$(BIN)/python -m pytest -n auto --dist loadfile -m real
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m real
 	$(BIN)/python benchmarks/real_models.py --size small
 
 # Measures it in full and writes docs/real-models.md (about 25 minutes on 2 cores; killed, it goes on where it stopped).
@@ -30,7 +30,7 @@ FAULTS := tests/database tests/editing tests/faults tests/store
 
 # The tests of faults in their long form: more steps, and KNDB_TORTURE times the seeds (docs/reliability.md).
 torture: $(VENV)/.development
-	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto --dist loadfile -m fault $(FAULTS)
+	KNDB_TORTURE=$${KNDB_TORTURE:-3} $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m fault $(FAULTS)
 
 # The fuzzers in their long form, with KNDB_FUZZ_EXAMPLES new examples each (docs/reliability.md).
 fuzz: $(VENV)/.development

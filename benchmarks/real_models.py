@@ -216,7 +216,7 @@ def _edits(model: str, size: Size) -> Iterator[Step]:
 
         def bench(found: Results, method: str = method, facts: int = facts) -> Sequence[object]:
             measured = ["--intra", size.near, "--inter", size.near, "--refinement", _refinement(found, model)]
-            words = ["kndb", "edit", "bench", "--model", model, "--method", method, "--facts", facts, "--at", 1]
+            words = ["kndb", "edit", "bench", "--model", model, "--method", method, "--facts", facts, "--sizes", 1]
             return [*words, *chosen, *measured]
 
         yield Step(f"{model}.{method}", bench)

@@ -36,6 +36,8 @@ COMMANDS = {
     "refine": Place("attribute:refine", "Turn scores into knowledge neurons.", ATTRIBUTION, table=True),
     "methods": Place("attribute:methods", "List the methods of attribution.", ATTRIBUTION, opens=False, table=True),
     "edit": Place("edit:PLACES", "Plan, apply, measure, revert and share edits.", EDITS),
+    "test": Place("knowledge_tests:run_tests", "Run tests of what a model knows.", EDITS, table=True),
+    "blame": Place("blame:blame", "Show which edits wrote a value slot.", EDITS, table=True),
     "snapshot": Place("snapshot:app", "Name versions, go back to them, export them.", EDITS),
     "checkout": Place("checkout:checkout", "Make or switch a working copy of a checkpoint.", EDITS),
     "plot": Place("plot:app", "Draw what queries and probes find.", FILES),

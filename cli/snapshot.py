@@ -138,6 +138,23 @@ def export(
         ),
     ] = None,
     rounding: Annotated[bool, typer.Option("--round", help="Allow --dtype to change values.")] = False,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card/--no-card",
+            help="Write a model card (README.md) with the version's edits, their facts and measures.",
+        ),
+    ] = True,
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            "--base-model",
+            metavar="NAME",
+            help="Name this model of the Hugging Face hub as the card's base model. Default: the name by which the "
+            "checkpoint was registered, if it came from the hub.",
+            show_default=False,
+        ),
+    ] = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -146,7 +163,9 @@ def export(
     Example: kndb snapshot export before-edits --model lab-bert --out exported
     """
     with open_existing(db) as database:
-        done = database.snapshots.export(name, model, out, link=link, dtype=dtype, rounding=rounding)
+        done = database.snapshots.export(
+            name, model, out, link=link, dtype=dtype, rounding=rounding, card=card, base_model=base_model
+        )
     if done.files_linked:
         note(f"{done.files_linked} weight files share their bytes with the checkpoint: never write to them.")
     print_record(as_row(done), output)

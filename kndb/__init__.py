@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .database.threads import use_threads
     from .errors import KndbError
     from .records.attribution import Refinement, RefinementChoice
+    from .records.bench_methods import bench_method
+    from .records.cases import CaseSettings
     from .records.display import Rows
     from .records.edit_settings import (
         EvaluationSettings,
@@ -30,30 +32,52 @@ if TYPE_CHECKING:
         UpdateSettings,
     )
     from .records.figures import FigureOptions
+    from .records.knowledge_tests import KnowledgeTest
+    from .records.many_settings import (
+        AlphaEditSettings,
+        EmmetSettings,
+        FinetuneSettings,
+        LayerChoice,
+        MemitSettings,
+        RomeSettings,
+        TargetSettings,
+    )
     from .records.models import Neuron
+    from .records.statistics import StatisticsSettings
     from .records.together import KeptFacts, TogetherSettings
 
 _HOMES = {
+    "AlphaEditSettings": ("records.many_settings", "AlphaEditSettings"),
     "AttributionRequest": ("database.attribution.commands", "AttributionRequest"),
     "AttributionSettings": ("database.attribution.commands", "AttributionSettings"),
+    "CaseSettings": ("records.cases", "CaseSettings"),
     "Database": ("database", "Database"),
+    "EmmetSettings": ("records.many_settings", "EmmetSettings"),
     "EvaluationSettings": ("records.edit_settings", "EvaluationSettings"),
     "FigureOptions": ("records.figures", "FigureOptions"),
+    "FinetuneSettings": ("records.many_settings", "FinetuneSettings"),
     "KeptFacts": ("records.together", "KeptFacts"),
     "KndbError": ("errors", "KndbError"),
+    "LayerChoice": ("records.many_settings", "LayerChoice"),
+    "MemitSettings": ("records.many_settings", "MemitSettings"),
+    "KnowledgeTest": ("records.knowledge_tests", "KnowledgeTest"),
     "Neighbours": ("records.edit_settings", "Neighbours"),
     "Neuron": ("records.models", "Neuron"),
     "OptimizeSettings": ("records.edit_settings", "OptimizeSettings"),
     "ProbeSettings": ("database.probes.settings", "ProbeSettings"),
     "Quadrature": ("database.attribution.commands", "Quadrature"),
     "ReadingRequest": ("database.probes.settings", "ReadingRequest"),
+    "Refinement": ("records.attribution", "Refinement"),
+    "RefinementChoice": ("records.attribution", "RefinementChoice"),
+    "RomeSettings": ("records.many_settings", "RomeSettings"),
+    "Rows": ("records.display", "Rows"),
     "ScalingRequest": ("database.probes.settings", "ScalingRequest"),
+    "TargetSettings": ("records.many_settings", "TargetSettings"),
+    "StatisticsSettings": ("records.statistics", "StatisticsSettings"),
     "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
-    "Refinement": ("records.attribution", "Refinement"),
-    "RefinementChoice": ("records.attribution", "RefinementChoice"),
-    "Rows": ("records.display", "Rows"),
+    "bench_method": ("records.bench_methods", "bench_method"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
     "open": ("database", "open_database"),
@@ -63,13 +87,20 @@ _HOMES = {
     "use_threads": ("database.threads", "use_threads"),
 }
 __all__ = [
+    "AlphaEditSettings",
     "AttributionRequest",
     "AttributionSettings",
+    "CaseSettings",
     "Database",
+    "EmmetSettings",
     "EvaluationSettings",
     "FigureOptions",
+    "FinetuneSettings",
     "KeptFacts",
     "KndbError",
+    "KnowledgeTest",
+    "LayerChoice",
+    "MemitSettings",
     "Neighbours",
     "Neuron",
     "OptimizeSettings",
@@ -78,13 +109,17 @@ __all__ = [
     "ReadingRequest",
     "Refinement",
     "RefinementChoice",
+    "RomeSettings",
     "Rows",
     "ScalingRequest",
+    "StatisticsSettings",
+    "TargetSettings",
     "TogetherSettings",
     "TrialSettings",
     "UpdateSettings",
     "__version__",
     "attribution_methods",
+    "bench_method",
     "errors",
     "open",
     "own_facts",

@@ -15,9 +15,11 @@
     ├── EditError                 8   an edit can't be planned, applied or reverted
     │   ├── ConflictError         8   the edit meets weights that another edit changed
     │   ├── VersionMovedError     8   another process moved the model's version meanwhile
+    │   ├── ConditionError        8   a condition that the edit was to meet fails, or can't be measured
     │   └── DiffFileError         8   an edit object is damaged, incomplete or not an edit object
     ├── DemoError                 9   a step of the demo did not do what it says
-    └── OutputError               10  an answer or a file can't be written
+    ├── OutputError               10  an answer or a file can't be written
+    └── KnowledgeTestError        11  knowledge tests failed, or could not be asked
 
 A message names the option or file first, then what was given, what is allowed and, where there is one, what to run:
 options and calls as `kndb.advice` marks them, so that Python and the command line each say them in their own words.
@@ -27,11 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .advice import for_python
 
 __all__ = [
     "AttributionError",
+    "ConditionError",
     "ConflictError",
     "DemoError",
     "DiffFileError",
@@ -39,6 +43,7 @@ __all__ = [
     "FingerprintError",
     "InputError",
     "KndbError",
+    "KnowledgeTestError",
     "ModelError",
     "NotFoundError",
     "OutputError",
@@ -168,6 +173,18 @@ class VersionMovedError(EditError):
     """Another process moved the model's current version in the meantime."""
 
 
+class ConditionError(EditError):
+    """A condition that an edit was to meet fails, or can't be measured; nothing was stored or applied.
+
+    Attributes:
+        checked: every condition that was measured, with its figures (`kndb.records.conditions.CheckedCondition`).
+    """
+
+    def __init__(self, message: str, checked: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.checked = tuple(checked)
+
+
 class DiffFileError(EditError):
     """An edit object that is damaged, incomplete, or no edit object at all."""
 
@@ -182,3 +199,9 @@ class OutputError(KndbError):
     """An answer, or a file that was to be made, can't be written: no space, no such folder, a closed stdout."""
 
     exit_code = 10
+
+
+class KnowledgeTestError(KndbError):
+    """Knowledge tests failed or could not be asked; or a history has no step that broke one."""
+
+    exit_code = 11

@@ -6,11 +6,13 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import InputError, OutputError
 
 _CHUNK = 1 << 20
 
@@ -56,6 +58,30 @@ def writing(path: Path, otherwise: str = "name another file") -> Iterator[Path]:
 
 
 @contextmanager
+def making_folder(target: Path) -> Iterator[Path]:
+    """Gives a folder to fill with files; when the block ends, it is there under its name, whole.
+
+    Args:
+        target: a folder that does not exist yet, or is empty.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        folder = Path(scratch) / "made"
+        folder.mkdir()
+        yield folder
+        for path in folder.iterdir():
+            sync(path)
+        sync(folder)
+        if target.exists():
+            target.rmdir()
+        folder.replace(target)
+        sync(target.parent)
+
+
+@contextmanager
 def output_errors(path: Path, otherwise: str = "name another file") -> Iterator[None]:
     """Says of the block's errors of files that what a user named can't be written.
 
@@ -80,6 +106,30 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def bounded_content(path: Path, most_bytes: int, otherwise: str = "") -> bytes:
+    """The bytes of a regular file that somebody sent.
+
+    Args:
+        path: the file.
+        most_bytes: a larger one is refused.
+        otherwise: what to do about a larger one.
+
+    Raises:
+        InputError: if it is larger, is no regular file, or can't be read.
+    """
+    try:
+        # Before it is opened: a pipe would wait for a writer, and a device has no end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is no regular file")
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > most_bytes:
+        raise InputError(f"{path} has more than {most_bytes:,} bytes, the most that is read of it{otherwise}")
+    return content
 
 
 def sha256(path: Path) -> str:

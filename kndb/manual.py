@@ -21,6 +21,7 @@ PAGES = {
     "attribution": "what is computed, how, and how exactly; refinement",
     "prompts": "which tokens a model is fed, chat templates, which tokens an answer has",
     "queries": "what each number of the queries is",
+    "knowledge-tests": "tests of what a model knows, and which step broke one",
     "experiments": "suppressing, amplifying and reading knowledge neurons",
     "edits": "edits, versions, snapshots, evaluation, crashes",
     "schema": "the tables, for SQL of your own",

@@ -46,7 +46,7 @@ ELSEWHERE = {"cli": "cli", "migrations": "migrations", "data": "data", "docs": "
 
 FOREIGN = {
     "facts": set(),
-    "exchange": {"pyarrow"},
+    "exchange": {"mlflow", "pyarrow"},
     "plots": {"matplotlib", "numpy"},
     "report": {"jinja2"},
     "store": {"alembic", "sqlalchemy"},
@@ -210,6 +210,7 @@ def test_a_start_loads_nothing_heavy(module):
             "kndb.database.probes.commands",
             "kndb.database.models",
             "kndb.database.versions.snapshots",
+            "kndb.database.testing.commands",
             "kndb.database.versions.checkouts",
         ),
     ],
@@ -264,6 +265,8 @@ WITHOUT_A_MODEL = (
     "edit revert 1 2",
     "edit verify --weights",
     "edit evaluations",
+    "blame --edit 1 --model lab-bert",
+    "test tests.jsonl --list",
     "model list",
     "model show lab-bert",
     "query relations",
@@ -301,6 +304,7 @@ def test_what_compares_and_lists_loads_no_torch(tmp_path):
     facts.write_text("\n".join(line for line in every if "template" in line) + "\n", encoding="utf-8")
     with facts.open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in [line for line in every if "template" not in line][:6])
+    (tmp_path / "tests.jsonl").write_text('{"fact": 1}\n', encoding="utf-8")
     with open_database(tmp_path / "kndb.db") as database:
         database.facts.ingest([facts])
         database.attribution.run("lab-bert")

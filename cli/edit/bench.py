@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kndb.records.edit_settings import EditSettings, TrialSettings, UpdateSettings
+from kndb.errors import UsageError
+from kndb.records.bench_methods import needs_neurons
+from kndb.records.edit_settings import EditSettings, OptimizeSettings, TrialSettings, UpdateSettings
 from kndb.records.figures import PLAIN, FigureOptions
 
 from ..answering import choose
@@ -17,13 +22,16 @@ from ..options import (
     ModelOption,
     RefinementOption,
     RelationsOption,
+    ThreadsOption,
+    computing,
     open_existing,
 )
 from ..output import OutputFormat, progress_bar
+from .method_settings import bench_methods
 from .trial_options import (
     InterOption,
     IntraOption,
-    MethodOption,
+    MethodsOption,
     PlotOption,
     RuleOption,
     SeedOption,
@@ -33,15 +41,82 @@ from .trial_options import (
 )
 from .update import new_factor
 
+if TYPE_CHECKING:
+    from kndb.database import Database
+    from kndb.records.bench_methods import BenchMethod
+
+_SHARE, _FACTS = TrialSettings.share, TrialSettings.facts
+
 
 @takes_figure_options
 def bench(
     model: ModelOption,
-    facts: Annotated[int, typer.Option("--facts", help="Edit so many facts, drawn at random.")] = 100,
-    method: MethodOption = "update",
-    at: Annotated[
-        str, typer.Option("--at", metavar="LIST", help="Measure after so many edits, piled up.")
+    facts: Annotated[
+        int | None,
+        typer.Option(
+            "--facts",
+            help="Edit so many facts, drawn at random. Default: 100; of several methods, the largest of --sizes.",
+            show_default=False,
+        ),
+    ] = None,
+    method: MethodsOption = None,
+    sizes: Annotated[
+        str,
+        typer.Option(
+            "--sizes",
+            metavar="LIST",
+            help="Measure after so many edits: piled up or, by a method that plans many facts, in one.",
+        ),
     ] = "1,10,100",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="METHOD.NAME=VALUE",
+            help="Of several methods, a setting of one, such as memit.preserve=0.3 or together.layers=0-3. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="Of several methods, their settings: a JSON object with one for each method.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds",
+            metavar="LIST",
+            help="Compare methods with each of these seeds, and take the means. Default: --seed.",
+            show_default=False,
+        ),
+    ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--share",
+            help="Of several methods, let plans look at this share of the other facts (0 to 1); what is measured is "
+            "drawn from the rest. Default: 0.5.",
+            show_default=False,
+        ),
+    ] = None,
+    known: Annotated[
+        bool,
+        typer.Option("--known", help="Of several methods, edit only facts that the model answers on every prompt."),
+    ] = False,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens",
+            help="Of several methods, let a causal model continue a prompt of each edited fact by so many tokens, and "
+            "measure how fluent it is. Default: not at all.",
+            show_default=False,
+        ),
+    ] = None,
     relation: RelationsOption = None,
     rule: RuleOption = "gradient",
     lambda_old: Annotated[
@@ -80,31 +155,95 @@ def bench(
     refinement: RefinementOption = None,
     plot: PlotOption = None,
     figure: FigureOptions = PLAIN,
+    threads: ThreadsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Edit many facts in memory, alone and piled up, beside random neurons. Run it again to resume.
+    """Edit many facts in memory, beside random neurons, and compare methods. Run it again to resume.
 
     Example: kndb edit bench --model lab-bert --facts 100 --method update --plot decay.svg
     """
     require_plot(plot, figure)
-    chosen: EditSettings
-    if method == UpdateSettings.method:
+    names = method or [UpdateSettings.method]
+    counts = [int(count) for count in numbers_of("--sizes", sizes, whole=True)]
+    drawn = TrialSettings(_FACTS if facts is None else facts, intra, inter, tuple(relation or ()), seed)
+    of_several = {"--set": set_, "--settings": settings, "--seeds": seeds, "--share": share, "--tokens": tokens}
+    told = [name for name, value in of_several.items() if value is not None] + (["--known"] if known else [])
+    alone = len(names) == 1 and names[0] in (UpdateSettings.method, OptimizeSettings.method) and not told
+    compared: list[BenchMethod] = []
+    chosen: EditSettings = UpdateSettings()
+    if alone and names[0] == UpdateSettings.method:
         chosen = UpdateSettings(rule, lambda_old, new_factor(lambda_new), max_share, neurons)
+    elif alone:
+        chosen = optimize_settings(names[0], keep=keep, steps=steps, max_share=max_share, neurons=neurons)
     else:
-        chosen = optimize_settings(method, keep=keep, steps=steps, max_share=max_share, neurons=neurons)
-    settings = TrialSettings(facts, intra, inter, tuple(relation or ()), seed)
-    counts = [int(count) for count in numbers_of("--at", at, whole=True)]
-    with open_existing(db) as database:
+        _refuse_options_of_one(rule, lambda_old, lambda_new, keep, steps, max_share, neurons)
+        compared = bench_methods(names, settings, set_ or ())
+        wanted = max(counts) if facts is None else facts
+        drawn = replace(
+            drawn, facts=wanted, share=_SHARE if share is None else share, known=known, generate=tokens or 0
+        )
+    numbers = [] if seeds is None else [int(one) for one in numbers_of("--seeds", seeds, whole=True)]
+    with open_existing(db) as database, computing(threads):
         if plot is not None:
             database.plots.check(plot)
-        with progress_bar("Benching", "edits") as tick:
-            trial = database.trials.bench(
-                model,
-                chosen,
-                settings,
-                counts=counts,
-                refinement=choose(database, refinement, None, model, relations=relation or []),
-                progress=tick,
+        if compared:
+            trial = _compare(database, model, compared, drawn, counts, numbers, refinement)
+        else:
+            with progress_bar("Benching", "edits") as tick:
+                answers = choose(database, refinement, None, model, relations=relation or [])
+                trial = database.trials.bench(model, chosen, drawn, counts=counts, refinement=answers, progress=tick).id
+        print_trial(database, trial, plot, figure, output)
+
+
+def _compare(
+    database: Database,
+    model: str,
+    methods: Sequence[BenchMethod],
+    drawn: TrialSettings,
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    refinement: int | None,
+) -> int:
+    answers = None
+    if any(map(needs_neurons, methods)):
+        answers = choose(database, refinement, None, model, relations=list(drawn.relations))
+    elif refinement is not None:
+        raise UsageError("--refinement is for methods that change knowledge neurons, and none of these does")
+    with progress_bar("Comparing", "cells") as tick:
+        trial = database.trials.compare(
+            model, methods, drawn, sizes=sizes, seeds=seeds, refinement=answers, progress=tick
+        )
+    return trial.id
+
+
+def _refuse_options_of_one(
+    rule: str,
+    lambda_old: float | None,
+    lambda_new: str | None,
+    keep: float,
+    steps: int,
+    max_share: float | None,
+    neurons: int | None,
+) -> None:
+    """Refuses the options of a bench of one method, update or optimize, where methods are compared.
+
+    Raises:
+        UsageError: for the first one that was given.
+    """
+    given = {
+        "--rule": rule != "gradient",
+        "--lambda-old": lambda_old is not None,
+        "--lambda-new": lambda_new is not None,
+        "--keep": keep != OptimizeSettings.keep,
+        "--steps": steps != OptimizeSettings.steps,
+        "--max-share": max_share is not None,
+        "--neurons": neurons is not None,
+    }
+    for name, flag in given.items():
+        if flag:
+            setting = name.removeprefix("--").replace("-", "_")
+            raise UsageError(
+                f"{name} is of a bench of update or optimize alone; of compared methods, write --set "
+                f"update.{setting}=… or --set optimize.{setting}=…"
             )
-        print_trial(database, trial.id, plot, figure, output)

@@ -8,11 +8,13 @@ import typer
 
 from ..options import DatabaseOption, FormatOption, ModelOption, open_existing
 from ..output import OutputFormat, as_row, note, print_json, print_rows
+from .conditions import NOTHING, Required, takes_conditions
 from .planning import print_planned
 
 TENSOR_COLUMNS = ["parameter", "encoding", "slots", "rank", "exceptions"]
 
 
+@takes_conditions
 def capture(
     model: ModelOption,
     source: Annotated[
@@ -23,6 +25,7 @@ def capture(
             help="Capture this edited checkpoint: a folder, or a name on the Hugging Face hub.",
         ),
     ],
+    required: Required = NOTHING,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -32,7 +35,7 @@ def capture(
     """
     with open_existing(db) as database:
         captured = database.edits.draft_capture(model, source)
-        planned = database.edits.add(captured.draft)
+        planned = required.add(database, captured.draft)
     if captured.other_files:
         note(f"Not captured, as an edit holds weights alone: {', '.join(captured.other_files)} differ, too.")
     rows = [as_row(one) for one in captured.tensors]

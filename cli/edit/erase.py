@@ -16,9 +16,11 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat
+from .conditions import NOTHING, Required, takes_conditions
 from .planning import FlipsOption, PreviewOption, PreviewPartOption, check_preview, finish_plan
 
 
+@takes_conditions
 def erase(
     model: ModelOption,
     relation: Annotated[str, typer.Option("--relation", metavar="KEY", help="Make the model forget this relation.")],
@@ -28,6 +30,7 @@ def erase(
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
+    required: Required = NOTHING,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -39,4 +42,4 @@ def erase(
     with open_existing(db) as database:
         chosen = warn(database, refinement, method, model, relations=[relation])
         draft = database.edits.drafts.erase(model, relation, top=top, refinement=chosen)
-        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips, required=required)

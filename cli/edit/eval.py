@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ from ..options import (
 )
 from ..output import OutputFormat, Share, as_row, note, print_json, print_parts, print_rows
 from .planning import FLIP_COLUMNS
+
+if TYPE_CHECKING:
+    from kndb.database.edits.easyedit import ExportedCases
 
 _MEASURE_COLUMNS = ["group", "measure", "edit", "low", "high", "random_neurons", "random_low", "random_high"]
 
@@ -45,7 +49,7 @@ _SHARES = (
 """How the measures begin that are shares."""
 
 
-_GROUPS = ("own", "own_held_out", "intra", "inter", "neighbourhood", "attribute", "locality", "portability")
+_GROUPS = ("summary", "own", "own_held_out", "intra", "inter", "neighbourhood", "attribute", "locality", "portability")
 
 
 def evaluate(
@@ -74,6 +78,24 @@ def evaluate(
         int | None,
         typer.Option("--tokens", help="With --generate, continue by so many tokens. Default: 50.", show_default=False),
     ] = None,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            "--export",
+            metavar="FORMAT FILE",
+            help="Write each fact's results to this file, in a tool's format: easyedit, its JSON fields.",
+            show_default=False,
+        ),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            "--mlflow",
+            metavar="EXPERIMENT",
+            help="Log the evaluation to this experiment of MLflow, at $MLFLOW_TRACKING_URI. Needs the extra mlflow.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     db: DatabaseOption = None,
@@ -90,8 +112,19 @@ def evaluate(
     if generate and list_flips and output is OutputFormat.CSV:
         raise UsageError("CSV prints one list; leave out --generate or --list-flips")
     settings = EvaluationSettings(sample, seed, (tokens or _TOKENS) if generate else 0)
+    if export is not None:
+        _require_export(*export)
+    if mlflow is not None:
+        from kndb.database.edits.evaluations import require_mlflow
+
+        require_mlflow()
     with open_existing(db) as database, computing(threads):
         evaluation = database.edits.evaluate(edit, settings, fact=fact, to=to, device=device)
+        if export is not None:
+            cases = database.edits.export_easyedit(edit, export[1], settings, fact=fact, to=to, device=device)
+            note(_exported(cases))
+        if mlflow is not None:
+            note(f"Logged to MLflow as run {database.edits.log_to_mlflow(evaluation, mlflow)} of {mlflow}.")
     if output is OutputFormat.JSON:
         print_json(as_row(evaluation))
         return
@@ -126,6 +159,30 @@ def evaluate(
     else:
         short = {"flips": _FLIPS_OF_PROMPTS if further else FLIP_COLUMNS}
         print_parts(parts, output, [*parts][1] if output is OutputFormat.CSV else None, short=short)
+
+
+def _require_export(name: str, path: Path) -> None:
+    """Checks what --export names, before any work."""
+    if name != "easyedit":
+        raise UsageError(f"--export must be easyedit, followed by a file (got {name!r})")
+    if path.exists():
+        raise UsageError(f"--export: {path} exists already; name another file")
+
+
+def _exported(cases: ExportedCases) -> str:
+    """The means of the results that were written, in a line."""
+    shares = {
+        "rewrite_acc": (cases.rewrite_acc, cases.rewrite_acc_before),
+        "rephrase_acc": (cases.rephrase_acc, cases.rephrase_acc_before),
+        "portability": (cases.portability, cases.portability_before),
+        "locality": (cases.locality, None),
+    }
+    told = [
+        f"{name} {after:.1%}{'' if before is None else f' ({before:.1%} before)'}"
+        for name, (after, before) in shares.items()
+        if after is not None
+    ]
+    return f"Wrote {cases.cases:,} cases to {cases.file}: {', '.join(told)}."
 
 
 def _left_out(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

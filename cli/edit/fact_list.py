@@ -15,8 +15,8 @@ TargetsOption = Annotated[
     typer.Option(
         "--facts",
         metavar="FILE",
-        help="Plan an edit for each fact of this file: a table or JSON lines with `to`, and `fact` or `relation` and "
-        "`subject`; or a list of edits of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
+        help="Take the facts and their new answers from this file: a table or JSON lines with `to`, and `fact` or "
+        "`relation` and `subject`; or a list of edits of CounterFact, zsRE, MQuAKE, KnowEdit, EasyEdit or RippleEdits.",
         show_default=False,
     ),
 ]

@@ -6,6 +6,7 @@ from kndb.advice import Placeholder, call
 
 from ..options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
 from ..output import OutputFormat, as_row, note, print_rows
+from .conditions import conditions_cell
 
 
 def log(
@@ -26,10 +27,12 @@ def log(
             "what": titles.get(entry.edit or 0),
             "from": entry.version_before,
             "to": entry.version_after,
+            "conditions": conditions_cell(entry.conditions, output),
         }
         for entry in entries
     ]
     if not rows:
         note(f"No edit was applied yet; apply one with: {call('edits.apply', Placeholder('EDIT'))}")
-    columns = ["id", "who", "when", "model", "action", "direction", "edit", "what", "from", "to"]
-    print_rows(rows, columns, output, short=["id", "who", "when", "action", "edit", "what", "to"])
+    columns = ["id", "who", "when", "model", "action", "direction", "edit", "what", "from", "to", "conditions"]
+    required = ["conditions"] if any(entry.conditions for entry in entries) else []
+    print_rows(rows, columns, output, short=["id", "who", "when", "action", "edit", "what", "to", *required])

@@ -23,6 +23,7 @@ from ..options import (
     open_existing,
 )
 from ..output import OutputFormat, Tick, note, progress_bar
+from .conditions import NOTHING, Required, takes_conditions
 from .fact_list import NO_LIST, FactList, takes_fact_list
 from .planning import (
     FactOption,
@@ -37,6 +38,7 @@ from .planning import (
     require_one_way,
 )
 from .together import (
+    BatchSizeOption,
     CheckOption,
     DecayOption,
     FirstStepOption,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 
 
 @takes_fact_list
+@takes_conditions
 def optimize(
     model: ModelOption,
     fact: FactOption = None,
@@ -163,6 +166,7 @@ def optimize(
     validation: ValidationOption = None,
     check: CheckOption = None,
     steps_file: StepsFileOption = None,
+    batch_size: BatchSizeOption = None,
     max_share: Annotated[
         float | None,
         typer.Option(
@@ -180,6 +184,7 @@ def optimize(
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
+    required: Required = NOTHING,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -226,6 +231,7 @@ def optimize(
                 KeptFacts(**given(kept)),
                 parse_layers(layers),
                 steps_file=steps_file,
+                batch_size=batch_size,
             ),
             refinement,
             method,
@@ -233,9 +239,13 @@ def optimize(
             preview=preview,
             db=db,
             output=output,
+            required=required,
         )
         return
-    refuse({**of_together, "layers": layers, "steps_file": steps_file}, "--{} needs --together, with --facts")
+    refuse(
+        {**of_together, "layers": layers, "steps_file": steps_file, "batch_size": batch_size},
+        "--{} needs --together, with --facts",
+    )
     usual = Neighbours()
     settings = OptimizeSettings(
         **given({**shared, **own, "at_once": at_once}),
@@ -260,12 +270,12 @@ def optimize(
             )
 
         if one is None:
-            plan_file(database, model, listed, plan, preview=preview, output=output, db=db)
+            plan_file(database, model, listed, plan, preview=preview, output=output, db=db, required=required)
             return
         with progress_bar("Optimising", "steps") as tick:
             draft = plan(*one, progress=tick)
         _note_outcome(draft.content.recipe)
-        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips)
+        finish_plan(database, draft, preview, part, output, db, list_flips=list_flips, required=required)
 
 
 def _note_outcome(recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ from kndb.records.edits import Edit
 
 from ..numbers import fact_number, number_ranges
 from ..output import OutputFormat, as_row, note, print_parts, print_record, print_rows, progress_bar, require_part
+from .conditions import NOTHING, Required, say_conditions
 from .fact_list import FactList
 from .reports import report_rows, success_cells, warnings
 from .steps import EDIT_COLUMNS, edit_rows
@@ -143,6 +144,7 @@ def finish_plan(
     db: str | None = None,
     *,
     list_flips: bool = False,
+    required: Required = NOTHING,
 ) -> None:
     """Stores a draft and prints the edit; or prints what it would do, and stores nothing. Warns of what goes wrong."""
     recipe = draft.content.recipe
@@ -165,8 +167,9 @@ def finish_plan(
         if list_flips:
             shown["flips"] = ([as_row(flip) for flip in found.flips], FLIP_COLUMNS)
         print_parts(shown, output, part)
+        required.check(database, draft)
     else:
-        print_planned(database.edits.add(draft), output)
+        print_planned(required.add(database, draft), output)
     for text in warnings(draft.version.record.name, recipe, db):
         note(text)
 
@@ -180,6 +183,7 @@ def plan_file(
     preview: bool,
     output: OutputFormat,
     db: str | None = None,
+    required: Required = NOTHING,
 ) -> None:
     """Plans the edits of a file, and stores and prints them; or prints what they would do together.
 
@@ -191,6 +195,7 @@ def plan_file(
         preview: store nothing.
         output: how to print.
         db: the --db that was given.
+        required: what the edits must meet together.
     """
     targets = read_targets(database, listed)
     with progress_bar("Planning", "facts") as tick:
@@ -206,9 +211,11 @@ def plan_file(
         note(f"A preview of {len(batch.drafts)} edits together; nothing was stored.")
         planned = [as_row(row) for row in database.edits.preview_batch(batch)]
         print_rows(planned, _BATCH_COLUMNS, output, short=_BATCH_SHORT)
+        required.check_batch(database, batch)
         _warn_of_batch(model, [f"fact {one.fact}" for one in batch.targets], batch.drafts, db)
         return
-    edits = database.edits.add_batch(batch)
+    edits = required.add_batch(database, batch)
+    say_conditions(edits[-1].conditions if required.conditions else None)
     note(
         f"Planned {'1 edit' if len(edits) == 1 else f'{len(edits)} edits, each on the ones before it'}; not applied. "
         f"Apply {'it' if len(edits) == 1 else 'them'} with: "
@@ -265,6 +272,7 @@ def _warn_of_batch(model: str, names: Sequence[str], drafts: Sequence[Draft], db
 def print_planned(planned: Edit, output: OutputFormat) -> None:
     """Prints an edit that was planned."""
     note(f"Planned, not applied. Apply it with: {call('edits.apply', planned.id)}")
+    say_conditions(planned.conditions)
     if output is OutputFormat.TABLE:
         summary: dict[str, Any] = {"edit": planned.id, "model": planned.model, "kind": planned.kind}
         summary |= {"what": planned.title, "neurons": planned.neurons}

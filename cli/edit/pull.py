@@ -12,13 +12,14 @@ from kndb.advice import call
 from ..numbers import number_ranges
 from ..options import DatabaseOption, FormatOption, OptionalModelOption, open_existing
 from ..output import OutputFormat, as_row, note, print_rows
+from .conditions import conditions_cell
 
 if TYPE_CHECKING:
     from kndb.database.edits.pull import Pulled
 
 _COLUMNS = ["edit", "known", "wanted", "kind", "change", "base", "fact", "builds_on", "unknown_facts", "object_hash"]
 """What was computed from the file's bytes."""
-_WORDS = ["what", "author", "created_at"]
+_WORDS = ["what", "author", "created_at", "conditions"]
 """The sender's words, marked in a table."""
 _SHORT = ["edit", "known", "kind", "change", "builds_on"]
 
@@ -57,19 +58,20 @@ def pull(
         ready = number_ranges([one.edit for one in found if one.edit is not None]).split()
         note(f"Took in {count}, {new} of them new; not applied. Apply them with: {call('edits.apply_all', ready)}")
     if output is OutputFormat.TABLE:
-        rows = [{**_row(one), "sender_says": _words(one)} for one in found]
+        rows = [{**_row(one, output), "sender_says": _words(one)} for one in found]
         print_rows(rows, [*_COLUMNS, "sender_says"], output, short=[*_SHORT, "sender_says"])
     else:
-        rows = [{**_row(one), "slots": [as_row(slot) for slot in one.change.slots]} for one in found]
+        rows = [{**_row(one, output), "slots": [as_row(slot) for slot in one.change.slots]} for one in found]
         slots = ["slots"] if output is OutputFormat.JSON else []
         print_rows(rows, [*_COLUMNS, *_WORDS, *slots], output)
 
 
-def _row(one: Pulled) -> dict[str, Any]:
+def _row(one: Pulled, output: OutputFormat) -> dict[str, Any]:
     row = {name: getattr(one, name) for name in (*_COLUMNS, *_WORDS)}
-    return {**row, "change": one.change.words}
+    return {**row, "change": one.change.words, "conditions": conditions_cell(one.conditions, output)}
 
 
 def _words(one: Pulled) -> str:
     who = "somebody" if one.author is None else one.author
-    return f"{one.what}; by {who}, {one.created_at[:10]}"
+    required = "" if one.conditions is None else f"; must meet {', '.join(map(str, one.conditions.conditions))}"
+    return f"{one.what}; by {who}, {one.created_at[:10]}{required}"

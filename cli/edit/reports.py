@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kndb.records.edits import SENDER, in_words
+from kndb.records.group_recipes import GroupRecipe
+from kndb.records.many_recipes import ManyRecipe
+from kndb.records.many_settings import FinetuneSettings
 from kndb.records.plan_reports import FactReport, OthersReport, PlanReport
 from kndb.records.recipes import EraseRecipe, FactRecipe, OptimizeRecipe, Recipe, UpdateRecipe
 from kndb.records.together import TogetherRecipe, written_as_runs
@@ -25,6 +29,8 @@ def report_rows(recipe: Recipe) -> dict[str, str]:
         rows["rule"] = f"{recipe.rule}, {away}λ₂ {recipe.lambda_new:.4g}{fitted}"
     if isinstance(recipe, TogetherRecipe):
         rows["changes"] = _changes(recipe)
+    if isinstance(recipe, ManyRecipe):
+        rows["changes"] = layers_in_words(recipe.layers, recipe.token)
     report = recipe.report
     if report is None:
         return rows
@@ -33,9 +39,9 @@ def report_rows(recipe: Recipe) -> dict[str, str]:
         version = "" if made.version is None else f", {made.version[:12]}"  # Plans of an earlier kndb have none.
         rows["refinement"] = f"{made.number} (run {made.run}, {made.method}{version})"
     if isinstance(report, FactReport):
-        rows["new answers win" if isinstance(recipe, TogetherRecipe) else "new answer wins"] = _wins(report)
+        rows["new answers win" if isinstance(recipe, GroupRecipe) else "new answer wins"] = _wins(report)
     if report.relation.prompts:
-        whose = "same relations" if isinstance(recipe, TogetherRecipe) else "same relation"
+        whose = "same relations" if isinstance(recipe, GroupRecipe) else "same relation"
         rows[whose] = _others(report.relation, erased=isinstance(recipe, EraseRecipe))
     if report.elsewhere.prompts:
         rows["other relations"] = _others(report.elsewhere)
@@ -47,6 +53,17 @@ def _changes(recipe: TogetherRecipe) -> str:
     if recipe.layers:
         return f"all value slots of layers {written_as_runs(recipe.layers)}{below}"
     return f"the value slots of {len(recipe.neurons)} knowledge neurons{below}"
+
+
+_TOKENS = {"subject": "last token of the subject", "answer": "place of the answer"}
+
+
+def layers_in_words(layers: Sequence[int], token: str | None) -> str:
+    """Layers and token of an edit of whole layers, such as `layers 3-7, at the last token of the subject`."""
+    where = f"layer{'s' if len(layers) != 1 else ''} {written_as_runs(layers)}"
+    if token is None:
+        return where
+    return f"{where}, at the {_TOKENS.get(token, token)}"
 
 
 def success_cells(recipe: Recipe) -> dict[str, Any]:
@@ -82,7 +99,7 @@ def warnings(model: str, recipe: Recipe, db: str | None = None, *, pulled: bool 
     published, report = _published(recipe), recipe.report
     if report is None:
         return published
-    several = isinstance(recipe, TogetherRecipe)
+    several = isinstance(recipe, GroupRecipe)
     found = [_sentence(fault, report, several=several) for fault in faults(recipe)]
     if pulled:
         return [f"Warning: {SENDER}{'; '.join(found)}"] if found else []
@@ -163,6 +180,8 @@ def _advice(model: str, recipe: Recipe, db: str | None) -> str:
         fails = recipe.report is not None and recipe.report.success == 0
         more = "a higher --learning-rate, or more --steps" if fails else "a lower --learning-rate, or a higher --keep"
         return f"Try {more}"
+    if isinstance(recipe, ManyRecipe):
+        return _advice_on_many(recipe)
     if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) or recipe.fact is None or recipe.report is None:
         return ""
     words = f"--model {shlex.quote(model)} --fact {recipe.fact.id} --to {shlex.quote(recipe.to or '')}"
@@ -178,6 +197,19 @@ def _advice(model: str, recipe: Recipe, db: str | None) -> str:
     if recipe.neurons_left_out and recipe.most_neurons is None:
         also.append(f"kndb edit update {call} --max-share 1, which changes all of the fact's neurons")
     return "; or ".join([f"Try: kndb edit optimize {call}", *also])
+
+
+def _advice_on_many(recipe: ManyRecipe) -> str:
+    fails = recipe.report is not None and recipe.report.success == 0
+    if isinstance(recipe.settings, FinetuneSettings):
+        return f"Try a {'higher' if fails else 'lower'} --learning-rate, or --layers auto"
+    more = {
+        "memit": ("a lower --preserve", "a higher --preserve"),
+        "alphaedit": ("a higher --threshold", "a lower --threshold"),
+        "emmet": ("another layer", "a higher --slack"),
+    }.get(recipe.kind, ("another layer", "another layer"))
+    bound = "a higher --target-bound" if fails else "a lower --target-bound"
+    return f"Try {more[0 if fails else 1]}, {bound}, or --layers auto"
 
 
 def _advice_on_erase(model: str, recipe: EraseRecipe, db: str | None) -> str:

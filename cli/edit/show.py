@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kndb.records.display import many
 from kndb.records.edits import SENDER, Edit, EditChange
+from kndb.records.group_recipes import GroupRecipe
 from kndb.records.together import TogetherRecipe
 
 from ..options import (
@@ -38,7 +40,7 @@ def show(edit: EditArgument, db: DatabaseOption = None, output: FormatOption = O
         print_record(_summary(planned, change), output)
         if planned.kind == "capture":
             print_rows(tensors, TENSOR_COLUMNS, output)
-        if isinstance(planned.recipe, TogetherRecipe):
+        if isinstance(planned.recipe, GroupRecipe):
             print_rows(fact_rows(planned.recipe, planned.fact_numbers), FACT_COLUMNS, output)
             note(f"The edit changes {len(slots):,} value slots; list them with --format csv.")
         else:
@@ -51,11 +53,21 @@ def _summary(planned: Edit, change: EditChange) -> dict[str, Any]:
     """The table's lines; of an edit from a file, first what was computed here, then what its sender says."""
     row: dict[str, Any] = {"what": planned.title, **as_row(planned), "change": change.words}
     told = planned.recipe.as_json()
-    shown = ("facts", "kept_facts", "neurons") if isinstance(planned.recipe, TogetherRecipe) else ()
+    aside = ("facts", "answers", "kept_facts", "neurons", "merged_from")
+    shown = aside if isinstance(planned.recipe, GroupRecipe) else ()
     row["recipe"] = {name: value for name, value in told.items() if name not in ("report", *shown)}
-    if isinstance(planned.recipe, TogetherRecipe):
+    if isinstance(planned.recipe, GroupRecipe) and planned.recipe.kept_facts:
         row["recipe"]["kept_facts"] = f"{len(planned.recipe.kept_facts)} facts"
+    if isinstance(planned.recipe, TogetherRecipe) and planned.recipe.merged_from is not None:
+        row["merged from"] = "; ".join(
+            f"edit {one.edit}, object {one.object_hash[:12]}, {many(len(one.facts), 'fact')}"
+            for one in planned.recipe.merged_from
+        )
     row |= report_rows(planned.recipe)
+    if planned.conditions is None:
+        del row["conditions"]
+    else:
+        row["conditions"] = f"{planned.conditions.words}, when it was planned"
     row["from"] = origin(pulled=planned.pulled)
     del row["pulled"]
     if not planned.pulled:

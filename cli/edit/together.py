@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kndb.advice import call
 from kndb.errors import UsageError
+from kndb.records.group_recipes import GroupRecipe
 from kndb.records.recipes import Recipe
 from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
 
 from ..answering import warn
+from ..numbers import number_ranges
 from ..options import computing, open_existing
 from ..output import OutputFormat, as_row, note, print_rows, progress_bar
+from .conditions import NOTHING, Required
 from .fact_list import FactList
 from .planning import note_unusable, print_planned, read_targets
-from .reports import report_rows, warnings
+from .reports import report_rows, success_cells, warnings
+from .steps import EDIT_COLUMNS, edit_rows
 
 if TYPE_CHECKING:
     from kndb.database import Database
+    from kndb.database.edits.batch import Target
+    from kndb.database.edits.batches import GroupBatch
     from kndb.database.edits.draft import Draft
     from kndb.database.edits.targets import Targets
+    from kndb.database.models import ModelVersion
 
 ScopeOption = Annotated[
     str | None,
@@ -113,9 +121,19 @@ StepsFileOption = Annotated[
         show_default=False,
     ),
 ]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Plan edits of so many facts of the file each, every one on the weights with those before it; all are "
+        "stored, or none. Default: all facts in one edit.",
+        show_default=False,
+    ),
+]
 _MOST = 10_000
 """Layers in a range that can be meant."""
-_COLUMNS = [
+GROUP_COLUMNS = [
     "fact",
     "relation",
     "subject",
@@ -126,7 +144,7 @@ _COLUMNS = [
     "probability_after",
     "success_rate",
 ]
-_SHORT = [name for name in _COLUMNS if name not in ("relation", "prompts")]
+GROUP_SHORT = [name for name in GROUP_COLUMNS if name not in ("relation", "prompts")]
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ class JointPlan:
         model: a registered model.
         listed: the file of facts and new answers.
         settings: how; `keep`: how many other facts are kept; `layers`: which layers, if they were named.
-        steps_file: keeps the steps.
+        steps_file: keeps the steps; `batch_size`: facts of an edit, None for all.
     """
 
     model: str
@@ -146,6 +164,7 @@ class JointPlan:
     keep: KeptFacts
     layers: tuple[int, ...]
     steps_file: Path | None
+    batch_size: int | None = None
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,49 +225,50 @@ def plan_together(
     preview: bool,
     db: str | None,
     output: OutputFormat,
+    required: Required = NOTHING,
 ) -> None:
     """Plans, and stores and prints the edit; or prints what it would do to each fact, and stores nothing."""
     with open_existing(db) as database, computing(threads):
         targets = read_targets(database, plan.listed)
-        draft = _draft(database, plan, targets, refinement, method)
-        note_unusable(draft.unusable)
-        _note_outcome(draft.content.recipe)
-        if preview:
-            rows = [as_row(row) for row in database.edits.preview_together(draft)]
-            for name, text in report_rows(draft.content.recipe).items():
-                note(f"{name.capitalize()}: {text}.")
-            note(f"A preview of one edit of {len(rows)} facts; nothing was stored.")
-            print_rows(rows, _COLUMNS, output, short=_SHORT)
-        else:
-            edit = database.edits.add(draft)
-            if plan.steps_file is not None:
-                plan.steps_file.unlink(missing_ok=True)
-            print_planned(edit, output)
-        for text in warnings(plan.model, draft.content.recipe, db):
-            note(text)
+        batch = _drafted(database, plan, targets, refinement, method)
+        note_unusable(batch.unusable)
+        for draft in batch.drafts:
+            note_outcome(draft.content.recipe)
+        files = batch_files(plan.steps_file, len(batch.drafts))
+        finish_batch(database, batch, preview=preview, output=output, files=files, required=required)
+        note_warnings(plan.model, batch, db)
 
 
-def _draft(database: Database, plan: JointPlan, targets: Targets, refinement: int | None, method: str | None) -> Draft:
+def _drafted(
+    database: Database, plan: JointPlan, targets: Targets, refinement: int | None, method: str | None
+) -> GroupBatch:
     chosen = None
     if not plan.layers:
         chosen = warn(database, refinement, method, plan.model, facts=[target.fact for target in targets])
     elif refinement is not None or method is not None:
         raise UsageError("--layers says what changes; leave out --refinement and --method")
-    with progress_bar("Planning", "steps") as tick:
-        return database.edits.drafts.together(
-            plan.model,
-            targets,
-            plan.settings,
-            plan.keep,
-            layers=plan.layers,
-            refinement=chosen,
-            steps_file=plan.steps_file,
-            skip_unusable=plan.listed.skip_unusable,
-            progress=tick,
-        )
+
+    def drafted(some: Sequence[Target], on: ModelVersion, before: Sequence[Draft]) -> Draft:
+        with progress_bar("Planning", "steps") as tick:
+            return database.edits.drafts.together(
+                plan.model,
+                some,
+                plan.settings,
+                plan.keep,
+                layers=plan.layers,
+                refinement=chosen,
+                steps_file=file_of_batch(plan.steps_file, len(before)),
+                skip_unusable=plan.listed.skip_unusable,
+                progress=tick,
+                on=on,
+            )
+
+    size = len(targets) if plan.batch_size is None else plan.batch_size
+    skip = plan.listed.skip_unusable
+    return database.edits.draft_batches(plan.model, targets, size, drafted, skip_unusable=skip)
 
 
-def _note_outcome(recipe: Recipe) -> None:
+def note_outcome(recipe: Recipe) -> None:
     """Says how the steps went."""
     if not isinstance(recipe, TogetherRecipe) or recipe.outcome is None:
         return
@@ -260,8 +280,81 @@ def _note_outcome(recipe: Recipe) -> None:
     )
 
 
-def fact_rows(recipe: TogetherRecipe, numbers: Mapping[str, int | None] | None = None) -> list[dict[str, Any]]:
-    """The facts of a joint plan with their answers, as `kndb edit show` lists them.
+# --- edits of many facts, of any method --------------------------------------------------------------------
+
+
+def file_of_batch(path: Path | None, number: int) -> Path | None:
+    """The file that keeps the work of a batch's plan: of the first, the one that was named."""
+    if path is None or not number:
+        return path
+    return path.with_name(f"{path.name}.{number}")
+
+
+def batch_files(path: Path | None, count: int) -> list[Path]:
+    """The files of so many batches."""
+    found = (file_of_batch(path, number) for number in range(count))
+    return [one for one in found if one is not None]
+
+
+def finish_batch(
+    database: Database,
+    batch: GroupBatch,
+    *,
+    preview: bool,
+    output: OutputFormat,
+    files: Sequence[Path] = (),
+    required: Required = NOTHING,
+) -> None:
+    """Stores and prints edits of many facts; or prints what they would do together, and stores nothing.
+
+    Args:
+        database: the database.
+        batch: the edits.
+        preview: store nothing.
+        output: how to print.
+        files: what kept the work of the plans; removed once the edits are stored.
+        required: conditions that the edits must meet together.
+    """
+    count = len(batch.drafts)
+    if preview:
+        rows = [as_row(row) for row in database.edits.preview_together(batch)]
+        if count == 1:
+            for name, text in report_rows(batch.drafts[0].content.recipe).items():
+                note(f"{name.capitalize()}: {text}.")
+        what = "one edit" if count == 1 else f"{count} edits together,"
+        note(f"A preview of {what} of {len(rows)} {'fact' if len(rows) == 1 else 'facts'}; nothing was stored.")
+        print_rows(rows, GROUP_COLUMNS, output, short=GROUP_SHORT)
+        required.check_batch(database, batch)
+        return
+    edits = required.add_batch(database, batch)
+    for path in files:
+        path.unlink(missing_ok=True)
+    if count == 1:
+        print_planned(edits[0], output)
+        return
+    numbers = number_ranges([edit.id for edit in edits]).split()
+    note(
+        f"Planned {count} edits, each on the ones before it; not applied. Apply them with: "
+        f"{call('edits.apply_all', numbers)}"
+    )
+    rows = [{**row, **success_cells(edit.recipe)} for row, edit in zip(edit_rows(edits), edits, strict=True)]
+    columns = [*EDIT_COLUMNS, "success", "held_out_success", "warning"]
+    print_rows(rows, columns, output, short=["id", "what", "neurons", "success", "held_out_success", "warning"])
+
+
+def note_warnings(model: str, batch: GroupBatch, db: str | None) -> None:
+    """Says what is wrong with the plans; of several, of how many, and of the first."""
+    wrong = [draft.content.recipe for draft in batch.drafts if warnings(model, draft.content.recipe, db)]
+    if not wrong:
+        return
+    if len(batch.drafts) > 1:
+        note(f"{len(wrong)} of {len(batch.drafts)} plans do not do what they should. Of the first of them:")
+    for text in warnings(model, wrong[0], db):
+        note(text)
+
+
+def fact_rows(recipe: GroupRecipe, numbers: Mapping[str, int | None] | None = None) -> list[dict[str, Any]]:
+    """The facts of an edit of many with their answers, as `kndb edit show` lists them.
 
     Args:
         recipe: the recipe.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from kndb.errors import UsageError
 from kndb.records.edit_settings import OptimizeSettings, UpdateSettings
-from kndb.records.edits import EDIT_MEASURES
+from kndb.records.edits import COMPARED_MEASURES, EDIT_MEASURES, PLANNING_COSTS
 from kndb.records.figures import FigureOptions
 
 from ..output import OutputFormat, as_row, note, print_rows
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 
 MethodOption = Annotated[str, typer.Option("--method", help="Edit by this method: update or optimize.")]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="Edit by this method: update, optimize, together (kndb edit optimize --together), rome, memit, alphaedit, "
+        "emmet or finetune. Repeatable: several are compared. Default: update.",
+        show_default=False,
+    ),
+]
 
 
 RuleOption = Annotated[
@@ -45,6 +55,9 @@ PlotOption = Annotated[
 _SHOWN = ["success", "paraphrase", "neighbourhood", "intra_change", "inter_change", "inter_locality", "divergence"]
 
 
+_COMPARED = ["success", "PS", "NS", "S", "perplexity_others"]
+
+
 def print_trial(database: Database, trial: int, plot: Path | None, figure: FigureOptions, output: OutputFormat) -> None:
     """Prints a bench's or a sweep's table, and draws it if that is wanted."""
     found = database.trials.get(trial)
@@ -55,9 +68,11 @@ def print_trial(database: Database, trial: int, plot: Path | None, figure: Figur
         few = "; ".join(f"fact {fact}: {reason}" for fact, reason in unplanned[:3])
         note(f"No edit could be planned in {len(unplanned)} cases, which count as not changed: {few}")
     varied = [name for name in _settings_of(rows) if len({str(row.get(name)) for row in rows}) > 1]
-    ends = [f"{name}{part}" for name in EDIT_MEASURES for part in ("", "_low", "_high")]
+    measures = _measures_of(found.settings)
+    ends = [f"{name}{part}" for name in measures for part in ("", "_low", "_high")]
     columns = ["part", "edits", *_settings_of(rows), "weights", "facts", "planned", "neurons_changed", *ends]
-    print_rows(rows, columns, output, short=_short(found.kind, varied))
+    short = _short(found.kind, varied) if measures is EDIT_MEASURES else ["method", "edits", "weights", *_COMPARED]
+    print_rows(rows, columns, output, short=short)
     if plot is not None:
         database.plots.trial(trial, plot, options=figure)
         note(f"Drew {plot}")
@@ -70,12 +85,18 @@ def _short(kind: str, varied: list[str]) -> list[str]:
 
 
 def _rows(database: Database, trial: int) -> Iterator[dict[str, Any]]:
+    names = _measures_of(database.trials.get(trial).settings)
     for one in database.trials.table(trial):
         row = {**as_row(one), "neurons_changed": one.neurons, **one.settings}
-        for name in EDIT_MEASURES:
+        for name in names:
             ends = one.measures.get(name, (None, None, None))
             row |= {f"{name}{part}": end for part, end in zip(("", "_low", "_high"), ends, strict=True)}
         yield row
+
+
+def _measures_of(settings: Mapping[str, object]) -> Collection[str]:
+    """The names of the measures of a trial."""
+    return (*COMPARED_MEASURES, *PLANNING_COSTS) if "methods" in settings else EDIT_MEASURES
 
 
 def _settings_of(rows: list[dict[str, Any]]) -> list[str]:

@@ -56,6 +56,9 @@ def trials(
 
 def _told(settings: Any) -> dict[str, Any]:
     """What a list of trials says of their settings; all of them are in the other formats."""
-    cells = settings.get("cells")
+    cells, methods = settings.get("cells"), settings.get("methods")
+    if methods:
+        tried = f"{', '.join(map(str, settings['sizes']))} at once"
+        return {"method": ", ".join(one["method"] for one in methods), "facts": settings["facts"], "tried": tried}
     tried = f"{len(cells)} settings" if cells else f"after {', '.join(map(str, settings['counts']))} edits"
     return {"method": (cells[0] if cells else settings)["method"], "facts": settings["facts"], "tried": tried}

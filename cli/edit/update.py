@@ -12,6 +12,7 @@ from kndb.records.edit_settings import UpdateSettings
 from ..answering import warn
 from ..options import DatabaseOption, FormatOption, ModelOption, RefinementMethodOption, RefinementOption, open_existing
 from ..output import OutputFormat
+from .conditions import NOTHING, Required, takes_conditions
 from .fact_list import NO_LIST, FactList, takes_fact_list
 from .planning import (
     FactOption,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 @takes_fact_list
+@takes_conditions
 def update(
     model: ModelOption,
     fact: FactOption = None,
@@ -81,6 +83,7 @@ def update(
     preview: PreviewOption = False,
     part: PreviewPartOption = None,
     list_flips: FlipsOption = False,
+    required: Required = NOTHING,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -99,9 +102,9 @@ def update(
             return database.edits.drafts.update(model, number, answer, settings, refinement=chosen, on=on)
 
         if one is None:
-            plan_file(database, model, listed, plan, preview=preview, output=output, db=db)
+            plan_file(database, model, listed, plan, preview=preview, output=output, db=db, required=required)
         else:
-            finish_plan(database, plan(*one), preview, part, output, db, list_flips=list_flips)
+            finish_plan(database, plan(*one), preview, part, output, db, list_flips=list_flips, required=required)
 
 
 def new_factor(word: str | None) -> float | Literal["auto"] | None:

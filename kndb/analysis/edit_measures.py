@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..models.network import Network
@@ -88,10 +88,12 @@ class Compared:
     Attributes:
         measures: by group of prompts.
         flips: the answers that were to stay and changed, by group, fact and tokens.
+        readings: by group, what the model says before and in this state.
     """
 
     measures: dict[str, Measures]
     flips: tuple[Flip, ...]
+    readings: dict[str, tuple[Reading, Reading]]
 
 
 def compare(
@@ -106,14 +108,16 @@ def compare(
     """As `compare_states`, with the answers that flip."""
     measures: list[dict[str, Measures]] = [{} for _ in states[1:]]
     flips: list[list[Flip]] = [[] for _ in states[1:]]
+    readings: list[dict[str, tuple[Reading, Reading]]] = [{} for _ in states[1:]]
     for name, questions in groups.items():
         before, *after = read_states(network, questions, states, unedited)
         measure = change_measures if name in changed else stay_measures
         for place, reading in enumerate(after):
             measures[place][name] = measure(questions, before, reading, name, seed)
+            readings[place][name] = before, reading
             if name not in changed:
                 flips[place] += flipped([q.fact for q in questions], before.predicted, reading.predicted, name)
-    return [Compared(*pair) for pair in zip(measures, map(tuple, flips), strict=True)]
+    return [Compared(*one) for one in zip(measures, map(tuple, flips), readings, strict=True)]
 
 
 def flipped(facts: Sequence[int], before: Sequence[int], after: Sequence[int], group: str) -> list[Flip]:
@@ -238,12 +242,12 @@ class OverFacts:
         seed: of the bootstrap.
     """
 
-    def __init__(self, facts: Sequence[int], seed: int) -> None:
+    def __init__(self, facts: Sequence[Hashable], seed: int) -> None:
         self._facts = facts
         self._seed = seed
 
-    def share(self, flags: Sequence[bool], asked: Sequence[bool] | None = None) -> Measure:
-        """The share of prompts that have a flag, among those asked, of which there is at least one."""
+    def share(self, flags: Sequence[float], asked: Sequence[bool] | None = None) -> Measure:
+        """The mean of flags, or of shares from 0 to 1, over the prompts asked, of which there is at least one."""
         kept = [True] * len(flags) if asked is None else asked
         chosen = [place for place, keep in enumerate(kept) if keep]
         totals, counts = self._by_fact([float(flags[place]) for place in chosen], chosen)
@@ -268,8 +272,8 @@ class OverFacts:
         return Measure(_exp(grown.value) - 1, *ends)
 
     def _by_fact(self, values: Sequence[float], places: Sequence[int]) -> tuple[list[float], list[int]]:
-        totals: dict[int, float] = {}
-        counts: dict[int, int] = {}
+        totals: dict[Hashable, float] = {}
+        counts: dict[Hashable, int] = {}
         for value, place in zip(values, places, strict=True):
             fact = self._facts[place]
             totals[fact] = totals.get(fact, 0.0) + value

@@ -46,6 +46,12 @@ class AskedPrompt:
     fact: int = 0
     new: EncodedPrompt | None = None
 
+    @property
+    def can_prefer(self) -> bool:
+        """Whether a model can prefer an answer to the new one: not where that is right itself, or not asked for."""
+        new = self.new
+        return new is not None and all(one.answers != new.answers for one in self.answers)
+
 
 @dataclass(frozen=True)
 class PromptReading:
@@ -53,6 +59,8 @@ class PromptReading:
 
     Attributes:
         right: whether an acceptable answer is the most probable one, token by token.
+        tokens_right: the largest share of an acceptable answer's tokens that are the most probable ones.
+        tokens: the most probable token in the place of each token of the first acceptable answer.
         answer: log of the most probable acceptable answer's probability, a mean over its tokens.
         new: log of the new answer's probability, a mean over its tokens; NaN if there is none.
         predicted: the most probable token at the blank.
@@ -61,11 +69,28 @@ class PromptReading:
     """
 
     right: bool
+    tokens_right: float
+    tokens: tuple[int, ...]
     answer: float
     new: float
     predicted: int
     unedited: int
     divergence: float
+
+
+@dataclass(frozen=True)
+class ComparedPrompts:
+    """What a state of a model's weights does to evaluation prompts, against the state before.
+
+    Attributes:
+        measures: by kind.
+        flips: the prompts whose answers were to stay, and changed.
+        readings: by kind, what the model says to each prompt before and in this state.
+    """
+
+    measures: dict[str, Measures]
+    flips: list[PromptFlip]
+    readings: dict[str, tuple[list[PromptReading], list[PromptReading]]]
 
 
 @dataclass(frozen=True)
@@ -139,12 +164,7 @@ def prompt_measures(
         found[f"answer_probability_{name}"] = _mean([math.exp(one.answer) for one in readings], seed)
     if kind not in STAYING:
         return found
-    # Where the new answer is itself right, neither can be preferred.
-    asked = [
-        place
-        for place, prompt in enumerate(prompts)
-        if prompt.new is not None and all(one.answers != prompt.new.answers for one in prompt.answers)
-    ]
+    asked = [place for place, prompt in enumerate(prompts) if prompt.can_prefer]
     if asked:
         score = "neighbourhood_score" if kind == NEIGHBOURHOOD else "right_above_new"
         for name, readings in (("before", before), ("after", after)):
@@ -175,7 +195,7 @@ def compare_prompts(
     states: Sequence[State],
     unedited: Network | None,
     seed: int,
-) -> list[tuple[dict[str, Measures], list[PromptFlip]]]:
+) -> list[ComparedPrompts]:
     """Measures and flips of several states of a model's weights against the first of them, over evaluation prompts.
 
     Args:
@@ -185,12 +205,13 @@ def compare_prompts(
         unedited: the unedited model; None takes the first state for it.
         seed: of the bootstrap.
     """
-    compared: list[tuple[dict[str, Measures], list[PromptFlip]]] = [({}, []) for _ in states[1:]]
+    compared = [ComparedPrompts({}, [], {}) for _ in states[1:]]
     for kind, prompts in groups.items():
         before, *after = read_prompts(network, prompts, states, unedited)
-        for (measures, flips), readings in zip(compared, after, strict=True):
-            measures[kind] = prompt_measures(kind, prompts, before, readings, seed)
-            flips += prompt_flips(prompts, before, readings)
+        for one, readings in zip(compared, after, strict=True):
+            one.measures[kind] = prompt_measures(kind, prompts, before, readings, seed)
+            one.flips.extend(prompt_flips(prompts, before, readings))
+            one.readings[kind] = before, readings
     return compared
 
 
@@ -217,12 +238,14 @@ def _readings(prompts: Sequence[AskedPrompt], reading: Reading) -> list[PromptRe
     found = []
     for prompt in prompts:
         _, predicted, unedited, divergence = next(entries)
-        read = [read_answer(answer, entries) for answer in prompt.answers]
-        new = math.nan if prompt.new is None else read_answer(prompt.new, entries)[1]
+        read = [read_tokens(answer, entries) for answer in prompt.answers]
+        new = math.nan if prompt.new is None else read_tokens(prompt.new, entries).probability
         found.append(
             PromptReading(
-                right=any(right for right, _ in read),
-                answer=max(value for _, value in read),
+                right=any(one.right == 1 for one in read),
+                tokens_right=max(one.right for one in read),
+                tokens=read[0].predicted,
+                answer=max(one.probability for one in read),
                 new=new,
                 predicted=predicted,
                 unedited=unedited,
@@ -232,11 +255,33 @@ def _readings(prompts: Sequence[AskedPrompt], reading: Reading) -> list[PromptRe
     return found
 
 
+@dataclass(frozen=True)
+class AnswerReading:
+    """What a model says to an answer, asked token by token.
+
+    Attributes:
+        right: the share of its tokens that are the most probable ones.
+        probability: the mean of the logs of their probabilities.
+        predicted: the most probable token in the place of each.
+    """
+
+    right: float
+    probability: float
+    predicted: tuple[int, ...]
+
+
+def read_tokens(answer: EncodedPrompt, entries: Iterator[Entry]) -> AnswerReading:
+    """What a model says to an answer; takes its tokens' entries."""
+    own = list(islice(entries, len(answer.questions)))
+    predicted = tuple(entry[1] for entry in own)
+    right = sum(one == token for one, token in zip(predicted, answer.answers, strict=True)) / len(own)
+    return AnswerReading(right, math.fsum(entry[0] for entry in own) / len(own), predicted)
+
+
 def read_answer(answer: EncodedPrompt, entries: Iterator[Entry]) -> tuple[bool, float]:
     """Whether an answer is the most probable one, and its mean log-probability; takes its tokens' entries."""
-    own = list(islice(entries, len(answer.questions)))
-    right = all(entry[1] == token for entry, token in zip(own, answer.answers, strict=True))
-    return right, math.fsum(entry[0] for entry in own) / len(own)
+    read = read_tokens(answer, entries)
+    return read.right == 1, read.probability
 
 
 def _share(flags: Sequence[bool]) -> Measure:

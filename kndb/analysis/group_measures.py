@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from .edit_measures import PARAPHRASES, Measure, Measures, OverFacts
-from .evaluation_prompts import entries_of, read_answer
+from .evaluation_prompts import entries_of, read_tokens
 from .readings import Question, State, read_states
 
 
@@ -42,11 +42,13 @@ class OwnReading:
     Attributes:
         predicted: the most probable token at the blank.
         won: whether each token of the new answer is the most probable one.
+        right: the share of its tokens that are.
         new, object: logs of the answers' probabilities, means over their tokens; NaN for an object that isn't asked.
     """
 
     predicted: int
     won: bool
+    right: float
     new: float
     object: float
 
@@ -68,9 +70,9 @@ def read_own(network: Network, prompts: Sequence[OwnPrompt], states: Sequence[St
         rows = []
         for prompt in prompts:
             predicted = next(entries)[1]
-            won, new = read_answer(prompt.new, entries)
-            own = math.nan if prompt.object is None else read_answer(prompt.object, entries)[1]
-            rows.append(OwnReading(predicted, won, new, own))
+            new = read_tokens(prompt.new, entries)
+            own = math.nan if prompt.object is None else read_tokens(prompt.object, entries).probability
+            rows.append(OwnReading(predicted, new.right == 1, new.right, new.probability, own))
         found.append(rows)
     return found
 

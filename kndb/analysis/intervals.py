@@ -6,7 +6,7 @@ The unit is the fact, never the prompt: prompts of one fact are paraphrases, and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy
@@ -69,4 +69,41 @@ def mean_interval(
     drawn = numpy.random.default_rng(seed).integers(0, count, size=(RESAMPLES, count))
     means = products[drawn].sum(axis=1) / weighed[drawn].sum(axis=1)
     low, high = numpy.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def statistic_interval(
+    groups: Sequence[Sequence[Sequence[float]]],
+    statistic: Callable[[Sequence[Sequence[float]]], float],
+    *,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The percentile bootstrap interval of a statistic of the means of several groups of facts.
+
+    Args:
+        groups: of facts that are drawn apart from each other; each has, for each fact, its columns: totals and weights
+            in turn, such as (right prompts, prompts). A mean is a column of totals over the next one of weights.
+        statistic: of the means of each group; what is not finite, and what a draw leaves no prompts for, is left out.
+        seed: of the draws.
+
+    Returns:
+        Its ends; None if no group has two facts, or hardly a draw has the statistic.
+    """
+    if all(len(group) < 2 for group in groups):
+        return None
+    chance = numpy.random.default_rng(seed)
+    sums = []
+    for group in groups:
+        rows = numpy.asarray(group, dtype=numpy.float64)
+        drawn = chance.integers(0, len(rows), size=(RESAMPLES, len(rows)))
+        sums.append(rows[drawn].sum(axis=1))
+    values = []
+    for number in range(RESAMPLES):
+        pairs = [of_group[number].reshape(-1, 2).tolist() for of_group in sums]
+        if all(weight > 0 for pair in pairs for _, weight in pair):
+            values.append(statistic([[total / weight for total, weight in pair] for pair in pairs]))
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < RESAMPLES / 2:
+        return None
+    low, high = numpy.quantile(finite, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

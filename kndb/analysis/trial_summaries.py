@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..records.edits import EDIT_MEASURES, Interval, TrialResult, TrialSummary
+from ..records.edits import COMPARED_MEASURES, EDIT_MEASURES, PLANNING_COSTS, Interval, TrialResult, TrialSummary
 from .intervals import mean_interval, share_interval
 
 SINGLE, CUMULATIVE = "single", "cumulative"
@@ -79,3 +79,54 @@ def _over_facts(
 def _interval(values: Sequence[float | None]) -> Interval:
     value, low, high = values
     return value, low, high
+
+
+# --- comparisons of methods ------------------------------------------------------------------------------
+
+
+def compared_part(method: str, seed: int) -> str:
+    """What the results of a method and a seed are stored as."""
+    return json.dumps({"method": method, "seed": seed}, sort_keys=True)
+
+
+def summarise_compared(results: Sequence[TrialResult], methods: Sequence[str]) -> list[TrialSummary]:
+    """The table of a comparison: by method, in the order given, and by size; means over seeds, of which each is a draw.
+
+    Args:
+        results: all that there are so far.
+        methods: the methods' names.
+    """
+    cells: dict[tuple[str, int], list[TrialResult]] = {}
+    for result in results:
+        cells.setdefault((json.loads(result.part)["method"], result.position), []).append(result)
+    rows = []
+    for method, size in sorted(cells, key=lambda cell: (methods.index(cell[0]), cell[1])):
+        found = [result.measures for result in cells[method, size]]
+        for weights, key in (("edit", "edited"), ("random neurons", "control")):
+            if any(one[key] for one in found):
+                rows.append(_of_cell(method, size, weights, [one for one in found if one[key]], key))
+    return rows
+
+
+def _of_cell(method: str, size: int, weights: str, found: Sequence[Mapping[str, Any]], key: str) -> TrialSummary:
+    names = [name for name in COMPARED_MEASURES if any(name in one[key] for one in found)]
+    measures = {name: mean_of_draws([_interval(one[key][name]) for one in found if name in one[key]]) for name in names}
+    if key == "edited":
+        for name in PLANNING_COSTS:
+            measures[name] = (math.fsum(one[name] for one in found) / len(found), None, None)
+    facts, planned = (sum(one[name] for one in found) for name in ("facts", "planned"))
+    neurons = math.fsum(one["neurons"] for one in found) / len(found)
+    return TrialSummary("compared", size, {"method": method}, weights, facts, planned, neurons, measures)
+
+
+def mean_of_draws(intervals: Sequence[Interval]) -> Interval:
+    """The mean of a measure over independent draws of facts; the distances of the ends add up in squares."""
+    known = [(value, low, high) for value, low, high in intervals if value is not None]
+    if not known:
+        return None, None, None
+    mean = math.fsum(value for value, _, _ in known) / len(known)
+    below = [value - low for value, low, _ in known if low is not None]
+    above = [high - value for value, _, high in known if high is not None]
+    if len(below) < len(known) or len(above) < len(known):
+        return mean, None, None
+    return mean, mean - math.hypot(*below) / len(known), mean + math.hypot(*above) / len(known)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,13 +18,12 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records.attribution import PromptResult, ResultBatch
 from .baseline import STEPS, baseline_scores
+from .memory import peak_memory, reset_peak_memory
 
 PRODUCT_SIZE = {"cpu": 4096, "cuda": 8192, "mps": 4096}
 PRODUCT_ROUNDS = {"cpu": 3, "cuda": 20, "mps": 10}
 PROMPTS_PER_FACT = 9
 """As in ParaRel on average."""
-CLEAR_PEAK, PEAK = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-"""Where Linux forgets and tells a process's peak memory."""
 COUNTED = 64
 """Prompts whose arithmetic is counted, at most: counting slows it down."""
 
@@ -124,7 +119,7 @@ def measure(
         counted = _gflop(lambda: _drain(engine, prompts[:COUNTED])) / min(COUNTED, len(prompts))
         base_seconds, base_gflop = _baseline(network, prompts[:baseline_prompts])
         before = product_rate(device, dtype.dtype)
-    _reset_peak_memory(device)
+    reset_peak_memory(device)
     started = time.perf_counter()
     results: list[PromptResult] = []
     kept = 0
@@ -158,7 +153,7 @@ def measure(
         gflop_per_second=counted * rate,
         product_gflop_per_second=product,
         share_of_product=counted * rate / product,
-        peak_memory_gb=_peak_memory(device),
+        peak_memory_gb=peak_memory(device),
         baseline_seconds_per_prompt=base_seconds,
         baseline_gflop_per_prompt=base_gflop,
         times_baseline=None if base_seconds is None else base_seconds * rate,
@@ -211,22 +206,3 @@ def _quantile(values: Sequence[float], share: float) -> float:
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    """Forgets the peak so far, the baseline's included, where the system can."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif CLEAR_PEAK.exists():
-        CLEAR_PEAK.write_text("5", encoding="ascii")
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    if PEAK.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", PEAK.read_text(encoding="ascii"), re.MULTILINE)
-        if found is not None:
-            return int(found[1]) / 2**20
-    unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

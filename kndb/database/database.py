@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .probes.commands import ProbeCommands
     from .query.commands import QueryCommands
     from .reports.commands import ReportCommands
+    from .testing.commands import KnowledgeTestCommands
     from .versions.checkouts import CheckoutCommands
     from .versions.snapshots import SnapshotCommands
 
@@ -67,17 +68,17 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
 
     Args:
         location: a path or `sqlite:///PATH`.
-        repair: remove files that no edit names; nothing else is touched.
+        repair: remove files that no edit names, and no count of statistics; nothing else is touched.
 
     Raises:
         StoreMissingError: if there is none.
         StoreError: if it can't be read, or is no SQLite database.
     """
-    from ..store import maintenance
+    from .maintenance import check
 
     require_file(database_path(location))
     with Store(location) as store:
-        return maintenance.check(store, repair)
+        return check(store, repair=repair)
 
 
 def broken_references(location: str | Path) -> tuple[str, ...]:
@@ -169,6 +170,13 @@ class Database:
         from .edits.trials import EditTrialCommands
 
         return EditTrialCommands(self.store, self.models)
+
+    @cached_property
+    def tests(self) -> KnowledgeTestCommands:
+        """Run knowledge tests on versions, make them from edits, find the step that broke one."""
+        from .testing.commands import KnowledgeTestCommands
+
+        return KnowledgeTestCommands(self.store, self.models)
 
     @cached_property
     def snapshots(self) -> SnapshotCommands:

@@ -11,6 +11,7 @@ from ..advice import Placeholder, call, option
 from ..errors import NotFoundError
 from ..records.attribution import Refinement, RefinementChoice, Run, attribute_and_refine
 from ..records.display import Rows
+from ..records.edits import EditTrial
 from ..records.figures import PLAIN, FigureOptions
 from ..records.models import StoredSettings
 from ..records.probes import Probe
@@ -203,6 +204,7 @@ class Drawings:
     def trial(self, number: int, options: FigureOptions = PLAIN) -> NotebookFigure:
         """A bench or a sweep."""
         from ..plots.decay import decay_figure
+        from ..plots.methods import methods_figure
         from ..plots.sweep import sweep_figure
 
         trial, rows = self._database.trials.get(number), self._database.trials.table(number)
@@ -211,12 +213,25 @@ class Drawings:
             again = bench if trial.kind == "bench" else sweep
             raise NotFoundError(f"trial {number} has no results yet; resume it with: {again}")
         settings: Any = {name: value for name, value in trial.settings.items() if name not in _NOT_OF_TRIALS}
+        if "methods" in trial.settings:
+            return methods_figure(rows, self._caption_of_comparison(trial), options)
         cells: Any = trial.settings.get("cells", [{}])
         settings |= {name: value for name, value in cells[0].items() if all(cell[name] == value for cell in cells)}
         words = settings_in_words({name: value for name, value in settings.items() if name != "refinement"})
         named = self._named(settings["refinement"])
         caption = f"{trial.model} {trial.version[:12]} · {named} · trial {number} ({trial.kind}): {words}"
         return (decay_figure if trial.kind == "bench" else sweep_figure)(rows, caption, options)
+
+    def _caption_of_comparison(self, trial: EditTrial) -> str:
+        """What a comparison of methods is of; what it measures on, no plan saw."""
+        settings: Any = trial.settings
+        refinement = [] if settings["refinement"] is None else [self._named(settings["refinement"])]
+        seeds = ", ".join(map(str, settings["seeds"]))
+        told = f"seed{'s' if len(settings['seeds']) > 1 else ''} {seeds}"
+        measured = f"measured on {settings['intra']} facts of the edited relations and {settings['inter']} others"
+        share = f"plans may look at {settings['share']:.0%} of the facts that are not edited, and at none measured"
+        head = f"{trial.model} {trial.version[:12]}"
+        return " · ".join([head, *refinement, f"trial {trial.id} (bench): {told}; {measured}; {share}"])
 
 
 def _making(kind: str, model: str | None) -> str:

@@ -15,7 +15,7 @@ import reprlib
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from ..advice import Placeholder, call, option
 from ..errors import InputError, UsageError
 from ..files import replacing
+from ..records.conditions import CheckedConditions
 from ..records.json_text import read_json
 
 FORMAT = "kndb-edits"
@@ -80,6 +81,7 @@ class BundledEdit:
         wanted: whether it was asked for, or is there for others to build on.
         facts: those that its recipe names.
         evaluations: what its author measured.
+        conditions: those that it was planned with, and what its author found then; None without any.
     """
 
     object_hash: str
@@ -91,6 +93,7 @@ class BundledEdit:
     wanted: bool
     facts: tuple[BundledFact, ...]
     evaluations: tuple[Mapping[str, Any], ...]
+    conditions: CheckedConditions | None = None
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,16 @@ def _archive(bundle: Bundle) -> io.BytesIO:
 def _manifest_text(bundle: Bundle) -> bytes:
     described: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
     described |= {name: getattr(bundle, name) for name in ("model", "fingerprint", "family", "layers", "neurons")}
-    described["edits"] = [asdict(edit) for edit in bundle.edits]
+    described["edits"] = [_described(edit) for edit in bundle.edits]
     text = json.dumps(described, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=True) + "\n"
     return text.encode("utf-8")
+
+
+def _described(edit: BundledEdit) -> dict[str, Any]:
+    """An edit of the manifest; one without conditions as a kndb that knows none writes it."""
+    found = asdict(replace(edit, conditions=None))
+    del found["conditions"]
+    return found if edit.conditions is None else {**found, "conditions": edit.conditions.as_json()}
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -327,7 +337,7 @@ def _bundle(values: Any) -> Bundle:
 
 
 def _edit(entry: Any) -> BundledEdit:
-    _require_keys(entry, BundledEdit)
+    _require_keys(entry, BundledEdit, optional={"conditions"})
     builds_on = tuple(_hash(one) for one in _list(entry["builds_on"]))
     facts = tuple(_fact(one) for one in _list(entry["facts"]))
     for what, several in (("edits to build on", builds_on), ("facts", [fact.number for fact in facts])):
@@ -343,6 +353,7 @@ def _edit(entry: Any) -> BundledEdit:
         wanted=_flag(entry["wanted"]),
         facts=facts,
         evaluations=tuple(_object(one) for one in _list(entry["evaluations"])),
+        conditions=_conditions(entry["conditions"]) if "conditions" in entry else None,
     )
 
 
@@ -358,9 +369,17 @@ def _fact(entry: Any) -> BundledFact:
     )
 
 
-def _require_keys(entry: Any, kind: type) -> None:
+def _conditions(value: object) -> CheckedConditions:
+    """Conditions, all of which this kndb knows: one that it did not check would be passed silently."""
+    try:
+        return CheckedConditions.parse(value)
+    except UsageError as error:
+        raise ValueError(f"a condition that can't be checked here: {error}") from None
+
+
+def _require_keys(entry: Any, kind: type, optional: Set[str] = frozenset()) -> None:
     expected = {field.name for field in fields(kind)}
-    if not isinstance(entry, dict) or set(entry) != expected:
+    if not isinstance(entry, dict) or set(entry) | optional != expected:
         raise _FlawError(f"an entry {reprlib.repr(entry)} of the manifest", f"one with {', '.join(sorted(expected))}")
 
 

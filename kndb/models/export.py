@@ -20,6 +20,7 @@ from safetensors import safe_open
 from ..advice import option
 from ..errors import ModelError, OutputError, UsageError
 from ..files import sync
+from .cards import NewCard, write_card
 from .conversion import convert_file, count_lost, follow_dtype, require_dtype
 from .dtypes import DTYPE_NAMES
 from .expert_files import stored_parts
@@ -52,6 +53,7 @@ def export_checkpoint(
     link: bool = False,
     dtype: str | None = None,
     rounding: bool = False,
+    card: NewCard | None = None,
 ) -> Exported:
     """Copies a checkpoint, some of its parameters replaced.
 
@@ -62,6 +64,7 @@ def export_checkpoint(
         link: hard-link the weight files that stay as they are. What writes to a linked file writes to the checkpoint.
         dtype: float32, float16 or bfloat16 for all floating weights; None keeps what each has.
         rounding: with `dtype`, allow that values change.
+        card: a model card to write beside the weights; None copies the one that is there, if there is.
 
     Raises:
         UsageError: if the target exists and is not empty, or lies in the source, or the dtype is another one.
@@ -85,6 +88,8 @@ def export_checkpoint(
             folder = Path(scratch) / "checkpoint"
             folder.mkdir()
             _copy_other_files(source, folder)
+            if card is not None:
+                write_card(folder, card)
             done = _write(folder, replaced, link, wanted)
             sync(folder)
             if target.exists():

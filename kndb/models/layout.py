@@ -69,6 +69,11 @@ class SlotLayout(Enum):
         """How files call it."""
         return "row" if self is SlotLayout.ROW else "column"
 
+    @property
+    def fan_in_fan_out(self) -> bool:
+        """Whether the parameter is [in, out], as tools of adapters call it: GPT-2's Conv1D, not torch's Linear."""
+        return self is SlotLayout.ROW
+
     def by_neuron(self, parameter: torch.Tensor) -> torch.Tensor:
         """The parameter as [n, d]: row i is neuron i's value slot. A view, but for experts' columns."""
         slots = self.by_expert(parameter)

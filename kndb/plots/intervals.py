@@ -10,4 +10,5 @@ def spread(interval: Interval) -> list[list[float]]:
     value, low, high = interval
     if value is None or low is None or high is None:
         return [[0.0], [0.0]]
-    return [[value - low], [high - value]]
+    # A bootstrap interval of a statistic that is no mean need not hold it.
+    return [[max(value - low, 0.0)], [max(high - value, 0.0)]]

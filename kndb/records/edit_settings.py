@@ -243,6 +243,10 @@ class TrialSettings:
         relations: keys of the relations whose facts are edited; none stands for three quarters of those that have facts
             with knowledge neurons, drawn at random.
         seed: of all that is drawn.
+        share: where methods are compared, the share of the other facts, from 0 to 1, that plans may look at: to keep
+            their answers, or to count their keys. All others are measured, and no plan sees them.
+        known: where methods are compared, edit only facts that the model answers on each of their prompts.
+        generate: where methods are compared, also continue the edited facts' prompts by so many tokens at most.
     """
 
     facts: int = 100
@@ -250,13 +254,18 @@ class TrialSettings:
     inter: int = 50
     relations: Sequence[str] = ()
     seed: int = 0
+    share: float = 0.5
+    known: bool = False
+    generate: int = 0
 
     def __post_init__(self) -> None:
         """Refuses what can't be.
 
         Raises:
-            UsageError: for a number under 1, or no seed.
+            UsageError: for a number under 1, no share, or no seed.
         """
+        _refuse("share", self.share, unless=0 <= self.share < 1, must="a number of at least 0, under 1")
+        _refuse("generate", self.generate, unless=self.generate >= 0, must="at least 1, or 0 for nothing")
         for name in ("facts", "intra", "inter"):
             number = getattr(self, name)
             _refuse(name, number, unless=number >= 1, must="at least 1")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .conditions import CheckedConditions
 from .display import Record, many
 from .models import Neuron, StoredSettings
 from .recipes import Recipe
@@ -127,6 +128,7 @@ class Edit(Record):
             None; None for an edit that was planned here.
         pulled: whether it came from a file (`kndb edit pull`). Then recipe, title, author and time are the words of
             whoever made the file; what it changes, its hash and its base version were computed and compared here.
+        conditions: those that it was planned with, and what was found then; None without any. Applying it checks them.
     """
 
     id: int
@@ -142,6 +144,7 @@ class Edit(Record):
     author: str | None = None
     fact_numbers: Mapping[str, int | None] | None = None
     pulled: bool = False
+    conditions: CheckedConditions | None = None
 
     @property
     def title(self) -> str:
@@ -244,6 +247,29 @@ EDIT_MEASURES: Mapping[str, tuple[str, str]] = {
 }
 """The measures of edits that tables over many show, each with the group of prompts and the full name."""
 
+COMPARED_MEASURES = (
+    "ES",
+    "PS",
+    "NS",
+    "S",
+    "rewrite_acc",
+    "rephrase_acc",
+    "locality",
+    "portability",
+    "success",
+    "held_out_success",
+    "perplexity_relation",
+    "perplexity_others",
+    "flips_relation",
+    "flips_others",
+    "fluency_before",
+    "fluency_after",
+    "fluency_ratio",
+)
+"""The measures by which methods are compared, by their names in the group `summary` of an evaluation."""
+PLANNING_COSTS = ("seconds", "memory")
+"""What planning took in seconds, and the most memory that it held, in GiB."""
+
 
 Interval = tuple[float | None, float | None, float | None]
 """A value, and the ends of its 95 % confidence interval; None where there is none."""
@@ -254,13 +280,13 @@ class TrialSummary(Record):
     """A row of a trial's table.
 
     Attributes:
-        part: `single` or `cumulative` of a bench, `cell` of a sweep.
-        edits: how many edits the weights had at once.
-        settings: of a sweep's cell; empty for a bench.
+        part: `single` or `cumulative` of a bench, `compared` of one of several methods, `cell` of a sweep.
+        edits: how many edits the weights had at once; of several methods, for how many facts.
+        settings: of a sweep's cell; of a bench of several methods, the `method`; else empty.
         weights: `edit`, or `random neurons`.
         facts: facts that count; `planned`: those for which an edit could be planned.
         neurons: value slots that an edit changed, on average.
-        measures: by the names of `EDIT_MEASURES`.
+        measures: by the names of `EDIT_MEASURES`, or of `COMPARED_MEASURES` and `PLANNING_COSTS`.
     """
 
     part: str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from ..errors import UsageError
-from .json_values import JsonObject, as_json, list_of, number, or_null, said, text, whole
+from .json_values import JsonObject, as_json, count, list_of, number, or_null, said, share, text, whole
 from .many_settings import (
+    SETTINGS,
     AlphaEditSettings,
     EmmetSettings,
     FinetuneSettings,
@@ -18,12 +19,10 @@ from .many_settings import (
     RomeSettings,
     TargetSettings,
 )
+from .models import Neuron
 from .plan_reports import FactReport
 from .recipe_facts import RecipeFact
-
-_SETTINGS: Mapping[str, type[ManySettings]] = {
-    one.method: one for one in (RomeSettings, MemitSettings, AlphaEditSettings, EmmetSettings, FinetuneSettings)
-}
+from .together import parse_runs, written_as_runs
 
 
 def _objects(values: Any) -> list[object]:
@@ -43,6 +42,26 @@ class RecipeAnswer(JsonObject):
     to: str = field(metadata=said(text))
     old_answer: str | None = field(default=None, metadata=said(or_null(text)))
 
+    @property
+    def id(self) -> int:
+        """The fact's number where the edit was planned."""
+        return self.fact.id
+
+    @property
+    def relation(self) -> str:
+        """Its relation's key."""
+        return self.fact.relation
+
+    @property
+    def subject(self) -> str | None:
+        """Its subject, if that is named."""
+        return self.fact.subject
+
+    @property
+    def object(self) -> str:
+        """Its object."""
+        return self.fact.object
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeCovariance(JsonObject):
@@ -61,6 +80,42 @@ class RecipeCovariance(JsonObject):
     texts: int = field(metadata=said(whole))
     keys: int = field(metadata=said(whole))
     digest: str = field(metadata=said(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriedLayers(JsonObject):
+    """What a plan of a share of the facts did, by which the layers and the token were chosen.
+
+    Attributes:
+        layers, token: which were tried; the token is None for a method without.
+        success: share of prompts that the plan did not see on which the new answers won.
+        kept: share of prompts of other facts whose most probable answers stayed.
+        failed: why there was no plan; then both are 0.
+    """
+
+    layers: tuple[int, ...] = field(metadata=said(list_of(whole), list))
+    token: str | None = field(metadata=said(or_null(text)))
+    success: float = field(metadata=said(share))
+    kept: float = field(metadata=said(share))
+    failed: str | None = field(default=None, metadata=said(text))
+
+    @property
+    def score(self) -> float:
+        """The harmonic mean of both; 0 if one is."""
+        return 2 * self.success * self.kept / (self.success + self.kept) if self.success and self.kept else 0.0
+
+
+@dataclass(frozen=True)
+class TriedSettings:
+    """Settings whose layers and token were chosen by trying.
+
+    Attributes:
+        settings: with the layers and the token of the best.
+        tried: all that were tried, the best first.
+    """
+
+    settings: ManySettings
+    tried: tuple[TriedLayers, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,21 +154,39 @@ def read_settings(values: object) -> ManySettings:
         raise TypeError(values)
     left = dict(values)
     method = left.pop("method", None)
-    if not isinstance(method, str) or method not in _SETTINGS:
+    if not isinstance(method, str) or method not in SETTINGS:
         raise TypeError(method)
-    if "target" in left:
-        left["target"] = TargetSettings(**{name: _plain(value) for name, value in left["target"].items()})
-    layers = left.pop("layers", None)
-    left["layers"] = None if layers is None else list_of(whole)(layers)
-    return _SETTINGS[method](**{name: value if name in _WHOLE else _plain(value) for name, value in left.items()})
+    target, layers = left.pop("target", None), left.pop("layers", None)
+    found = _values(SETTINGS[method], left)
+    if target is not None:
+        if not isinstance(target, Mapping) or method == FinetuneSettings.method:
+            raise TypeError(target)
+        found["target"] = TargetSettings(**_values(TargetSettings, target))
+    found["layers"] = None if layers is None else list_of(whole)(layers)
+    return SETTINGS[method](**found)
 
 
-_WHOLE = ("target", "layers")
+def _values(of: type[Any], values: Mapping[str, object]) -> dict[str, Any]:
+    """Settings by name, each of its default's type; one whose default is None is a number or nothing.
 
-
-def _plain(value: object) -> Any:
-    """A text, a finite number or nothing."""
-    return value if value is None or isinstance(value, str) else number(value)
+    Raises:
+        TypeError: if one is of another type, or unknown.
+    """
+    defaults = {one.name: one.default for one in fields(of) if one.default is not MISSING}
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in defaults:
+            raise TypeError(name)
+        default = defaults[name]
+        if name == "token":
+            found[name] = or_null(text)(value)
+        elif isinstance(default, str):
+            found[name] = text(value)
+        else:
+            found[name] = whole(value) if isinstance(default, int) else or_null(number)(value)
+            if default is not None and value is None:
+                raise TypeError(name)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +197,12 @@ class ManyRecipe(JsonObject):
         answers: the facts with their new answers, at least one.
         settings: the method's, with layers and token.
         covariances: by which keys the layers were changed; None for a method without.
-        earlier: of AlphaEdit, the numbers of the edits whose keys were kept.
+        tried: where the layers were chosen by trying, the best first.
+        kept_facts: other facts of the subjects, whose answers were to stay, by their numbers where the edit was
+            planned; `prompts_each`: so many prompts of each.
+        earlier: of AlphaEdit, of how many facts that earlier edits had given answers the keys were kept: of all that
+            the version had that it was planned on.
+        seed: of the draw of texts for covariances, and of the facts that layers were tried on.
         prefixes: texts before the prompts.
         outcome: how it went.
         report: what the plan was found to do.
@@ -138,7 +216,11 @@ class ManyRecipe(JsonObject):
     covariances: tuple[RecipeCovariance, ...] | None = field(
         default=None, metadata=said(list_of(RecipeCovariance.parse), _objects)
     )
-    earlier: tuple[int, ...] | None = field(default=None, metadata=said(list_of(whole), list))
+    tried: tuple[TriedLayers, ...] | None = field(default=None, metadata=said(list_of(TriedLayers.parse), _objects))
+    kept_facts: tuple[int, ...] | None = field(default=None, metadata=said(parse_runs, written_as_runs))
+    prompts_each: int | None = field(default=None, metadata=said(count))
+    earlier: int | None = field(default=None, metadata=said(count))
+    seed: int = field(default=0, metadata=said(whole))
     prefixes: tuple[str, ...] | None = field(default=None, metadata=said(list_of(text), list))
     outcome: ManyOutcome | None = field(default=None, metadata=said(ManyOutcome.parse, as_json))
     report: FactReport | None = field(default=None, metadata=said(FactReport.parse, as_json))
@@ -154,6 +236,31 @@ class ManyRecipe(JsonObject):
             raise UsageError(
                 f"settings of {self.settings.method} for {len(self.answers)} facts in a recipe of {self.kind}"
             )
+
+    @property
+    def facts(self) -> tuple[RecipeAnswer, ...]:
+        """The facts with their new answers."""
+        return self.answers
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose value slots may all change; none where the recipe does not say them."""
+        return self.settings.layers or ()
+
+    @property
+    def neurons(self) -> tuple[Neuron, ...]:
+        """None: whole layers change."""
+        return ()
+
+    @property
+    def refinement(self) -> None:
+        """Nobody's knowledge neurons are asked for."""
+        return
+
+    @property
+    def token(self) -> str | None:
+        """Which token's output changes; None for a method without."""
+        return None if isinstance(self.settings, FinetuneSettings) else self.settings.token
 
     @property
     def title(self) -> str:

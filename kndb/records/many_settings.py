@@ -7,6 +7,7 @@ Each refuses what can't be when it is made. Where a setting is None, its default
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, Literal, get_args
@@ -35,10 +36,18 @@ def _check_not_negative(name: str, value: float) -> None:
 
 
 def _check_layers(layers: tuple[int, ...] | None) -> None:
+    """Refuses layers that don't rise."""
     if layers is None:
         return
     rising = bool(layers) and all(later > earlier for earlier, later in pairwise(layers))
     _refuse("layers", layers, unless=rising and layers[0] >= 0, must="numbers of layers that rise, at least one")
+
+
+def _check_one_layer(layers: tuple[int, ...] | None) -> None:
+    """Refuses several layers, of a method for one."""
+    _check_layers(layers)
+    if layers is not None:
+        _refuse("layers", ", ".join(map(str, layers)), unless=len(layers) == 1, must="one layer")
 
 
 @dataclass(frozen=True)
@@ -73,15 +82,18 @@ class TargetSettings:
         Raises:
             UsageError: if a setting is out of its range.
         """
-        _refuse("steps", self.steps, unless=self.steps >= 1, must="at least 1")
-        _check_positive("learning_rate", self.learning_rate)
+        _refuse("target_steps", self.steps, unless=self.steps >= 1, must="at least 1")
+        _check_positive("target_learning_rate", self.learning_rate)
         _check_not_negative("essence", self.essence)
-        _check_not_negative("decay", self.decay)
-        _check_positive("bound", self.bound)
+        _check_not_negative("target_decay", self.decay)
+        _check_positive("target_bound", self.bound)
         _refuse(
-            "probability", self.probability, unless=0 <= self.probability < 1, must="a number of at least 0, under 1"
+            "target_probability",
+            self.probability,
+            unless=0 <= self.probability < 1,
+            must="a number of at least 0, under 1",
         )
-        _refuse("at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
+        _refuse("target_at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,8 @@ class _KeySettings:
         keys: one key for a fact, or one for each of its prompts.
         rounds: how often targets are looked for and spread, each round from where the one before it ended; at least 1.
         target: how the targets are found.
-        ridge: what is added to the covariance's diagonal, in parts of its median entry; at least 0.
+        ridge: what is added to the covariance's diagonal, in parts of its median entry, that of idle neurons aside; at
+            least 0.
     """
 
     layers: tuple[int, ...] | None = None
@@ -123,6 +136,11 @@ class RomeSettings(_KeySettings):
     """ROME: one fact, one layer, its new output exactly."""
 
     method: ClassVar[str] = "rome"
+
+    def __post_init__(self) -> None:
+        """As `_KeySettings`."""
+        super().__post_init__()
+        _check_one_layer(self.layers)
 
 
 @dataclass(frozen=True)
@@ -190,7 +208,7 @@ class FinetuneSettings:
         layers: the layer, as the only one; None takes the model's default.
         steps: passes over all facts at most, at least 1.
         learning_rate: Adam's, in mean absolute values of the matrix, above 0.
-        batch: prompts of one step, at least 1.
+        at_once: prompts of one step, at least 1.
         probability: of the new answer at which a prompt counts no more; 0 to 1.
         bound: the largest change of an element in mean absolute values of the matrix, above 0; None for none.
         seed: of the order of the prompts.
@@ -201,7 +219,7 @@ class FinetuneSettings:
     layers: tuple[int, ...] | None = None
     steps: int = 25
     learning_rate: float = 0.05
-    batch: int = 64
+    at_once: int = 64
     probability: float = 0.95
     bound: float | None = None
     seed: int = 0
@@ -212,12 +230,10 @@ class FinetuneSettings:
         Raises:
             UsageError: if a setting is out of its range.
         """
-        _check_layers(self.layers)
-        if self.layers is not None:
-            _refuse("layers", self.layers, unless=len(self.layers) == 1, must="one layer")
+        _check_one_layer(self.layers)
         _refuse("steps", self.steps, unless=self.steps >= 1, must="at least 1")
         _check_positive("learning_rate", self.learning_rate)
-        _refuse("batch", self.batch, unless=self.batch >= 1, must="at least 1")
+        _refuse("at_once", self.at_once, unless=self.at_once >= 1, must="at least 1")
         _refuse(
             "probability", self.probability, unless=0 <= self.probability < 1, must="a number of at least 0, under 1"
         )
@@ -228,3 +244,29 @@ class FinetuneSettings:
 
 KeySettings = RomeSettings | MemitSettings | AlphaEditSettings | EmmetSettings
 ManySettings = KeySettings | FinetuneSettings
+SETTINGS: Mapping[str, type[ManySettings]] = {
+    one.method: one for one in (RomeSettings, MemitSettings, AlphaEditSettings, EmmetSettings, FinetuneSettings)
+}
+"""By the method's name."""
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """How layers and token are chosen.
+
+    Attributes:
+        validation: the share of the facts that is tried, above 0 to 1; at least one fact is.
+        seed: of the draw.
+    """
+
+    validation: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses a share out of its range.
+
+        Raises:
+            UsageError: for one.
+        """
+        if not 0 < self.validation <= 1:
+            raise UsageError(f"{option('validation')} must be a number above 0, at most 1 (got {self.validation})")

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import EditError, UsageError
 from .edit_settings import RULES, Neighbours, OptimizeSettings
+from .group_recipes import EditedFact, GroupRecipe
 from .json_values import (
     JsonObject,
     any_neurons,
@@ -39,7 +40,7 @@ from .many_recipes import MANY_RECIPES, ManyRecipe
 from .models import Neuron
 from .plan_reports import FactReport, PlanReport
 from .recipe_facts import RecipeFact as RecipeFact
-from .together import PlannedFact, TogetherRecipe
+from .together import TogetherRecipe
 
 
 class Unsaid(Enum):
@@ -265,11 +266,14 @@ class EraseRecipe(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureRecipe(JsonObject):
-    """The recipe of `kndb edit capture`.
+    """The recipe of `kndb edit capture`, and of `kndb edit import`.
 
     Attributes:
-        source: the name of the edited checkpoint's folder; `from_fingerprint`: of that checkpoint.
+        source: the name of the edited checkpoint's folder, or the adapter's; `from_fingerprint`: of that checkpoint, or
+            the sha256 of the adapter's tensors.
         tensors: by parameter, how the object keeps its change: what `CapturedTensor` says.
+        adapter: the adapter's format, such as `peft`; None for a checkpoint.
+        base_model, words: of an adapter, the model and the title that its sender names, if any.
     """
 
     kind: ClassVar[str] = "capture"
@@ -278,12 +282,16 @@ class CaptureRecipe(JsonObject):
     source: str = field(metadata=said(text, key="from"))
     from_fingerprint: str = field(metadata=said(text))
     tensors: Mapping[str, Mapping[str, object]] = field(metadata=said(lambda value: dict(value), dict))
+    adapter: str | None = field(default=None, metadata=said(text))
+    base_model: str | None = field(default=None, metadata=said(text))
+    words: str | None = field(default=None, metadata=said(text))
 
     @property
     def title(self) -> str:
         """What the edit is for, in one line."""
         count = len(self.tensors)
-        return f"{self.source}: {count} parameter{'' if count == 1 else 's'}"
+        kept = f"{self.source}: {count} parameter{'' if count == 1 else 's'}"
+        return kept if self.words is None else f"{kept}; its sender says: {self.words}"
 
 
 @dataclass(frozen=True)
@@ -323,8 +331,8 @@ _BY_KIND: Mapping[
 }
 KINDS = tuple(_BY_KIND)
 """The kinds of edits that this kndb knows."""
-_Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe)
-REPLAYED_KINDS = ("erase", "optimize", "together", "update")
+_Replayed = TypeVar("_Replayed", bound=UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe | ManyRecipe)
+REPLAYED_KINDS = tuple(sorted({"erase", "optimize", "together", "update", *MANY_RECIPES}))
 """The kinds of edits that can be recomputed."""
 
 
@@ -366,18 +374,18 @@ def relation_of(recipe: Recipe) -> str:
     return ""
 
 
-def facts_of(recipe: Recipe) -> tuple[RecipeFact | PlannedFact, ...]:
+def facts_of(recipe: Recipe) -> tuple[RecipeFact | EditedFact, ...]:
     """The facts that an edit gives new answers; none of other edits, and where the recipe does not say which."""
-    if isinstance(recipe, TogetherRecipe):
-        return recipe.facts
+    if isinstance(recipe, GroupRecipe):
+        return tuple(recipe.facts)
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None:
         return (recipe.fact,)
     return ()
 
 
-def new_answers(recipe: Recipe) -> list[tuple[RecipeFact | PlannedFact, str]]:
+def new_answers(recipe: Recipe) -> list[tuple[RecipeFact | EditedFact, str]]:
     """The facts that an edit gives new answers, each with that answer, where the recipe says it."""
-    if isinstance(recipe, TogetherRecipe):
+    if isinstance(recipe, GroupRecipe):
         return [(fact, fact.to) for fact in recipe.facts]
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)) and recipe.fact is not None and recipe.to:
         return [(recipe.fact, recipe.to)]
@@ -386,7 +394,7 @@ def new_answers(recipe: Recipe) -> list[tuple[RecipeFact | PlannedFact, str]]:
 
 def kept_facts_of(recipe: Recipe) -> tuple[int, ...]:
     """The facts whose answers an edit was to leave, by their numbers where it was planned."""
-    return (recipe.kept_facts or ()) if isinstance(recipe, (UpdateRecipe, OptimizeRecipe, TogetherRecipe)) else ()
+    return (recipe.kept_facts or ()) if isinstance(recipe, UpdateRecipe | OptimizeRecipe | GroupRecipe) else ()
 
 
 def texts_of(value: object) -> Iterator[str]:

@@ -29,6 +29,7 @@ from .json_values import (
     text,
     whole,
 )
+from .merges import MergedFrom, check_merged_from, edits_in_words
 from .models import Neuron
 from .plan_reports import FactReport
 
@@ -215,7 +216,7 @@ _MOST_KEPT = 1_000_000
 """Kept facts that a recipe may name."""
 
 
-def _runs(value: object) -> tuple[int, ...]:
+def parse_runs(value: object) -> tuple[int, ...]:
     """Rising numbers from their runs, `3-17,20`; a recipe may be a stranger's, and a few letters mean any number."""
     found: list[int] = []
     for run in text(value).split(",") if value else ():
@@ -284,6 +285,7 @@ class TogetherRecipe(JsonObject):
         outcome: how the steps went.
         report: what the plan was found to do.
         rebased_from: the edit that this one was recomputed from.
+        merged_from: of a merge, the edits that it is of.
     """
 
     kind: ClassVar[str] = "together"
@@ -293,15 +295,18 @@ class TogetherRecipe(JsonObject):
     layers: tuple[int, ...] = field(metadata=said(list_of(whole), list))
     neurons: tuple[Neuron, ...] = field(metadata=said(any_neurons, names))
     left_out: int | None = field(default=None, metadata=said(whole))
-    kept_facts: tuple[int, ...] = field(metadata=said(_runs, written_as_runs))
+    kept_facts: tuple[int, ...] = field(metadata=said(parse_runs, written_as_runs))
     prompts_each: int | None = field(metadata=said(or_null(whole)))
     how: Mapping[str, object] = field(metadata=said(_how, dict, key="settings"))
     outcome: TogetherOutcome | None = field(default=None, metadata=said(TogetherOutcome.parse, as_json))
     report: FactReport | None = field(default=None, metadata=said(FactReport.parse, as_json))
     rebased_from: int | None = field(default=None, metadata=said(whole))
+    merged_from: tuple[MergedFrom, ...] | None = field(
+        default=None, metadata=said(list_of(MergedFrom.parse), lambda sources: [one.as_json() for one in sources])
+    )
 
     def __post_init__(self) -> None:
-        """Refuses a recipe whose slots are not those of its scope, or whose layers don't rise.
+        """Refuses a recipe whose slots are not those of its scope, whose layers don't rise, or that no merge can have.
 
         Raises:
             UsageError: for one.
@@ -311,11 +316,18 @@ class TogetherRecipe(JsonObject):
             raise UsageError(f"{self.settings.scope} must say what changes, and nothing else")
         if list(self.layers) != sorted(set(self.layers)):
             raise UsageError("layers must rise")
+        if self.merged_from is not None:
+            check_merged_from(self.merged_from, [fact.id for fact in self.facts])
 
     @property
     def settings(self) -> TogetherSettings:
         """The settings that the recipe was made from."""
         return TogetherSettings.parse(self.how)
+
+    @property
+    def seed(self) -> int:
+        """The settings' seed."""
+        return self.settings.seed
 
     @property
     def changed(self) -> tuple[Neuron, ...]:
@@ -328,4 +340,5 @@ class TogetherRecipe(JsonObject):
         relations = sorted({fact.relation for fact in self.facts})
         more = f" and {len(relations) - 3} more" if len(relations) > 3 else ""
         count = len(self.facts)
-        return f"{count} fact{'' if count == 1 else 's'} · {', '.join(relations[:3])}{more}"
+        merge = "" if self.merged_from is None else f"merge of {edits_in_words(self.merged_from)}: "
+        return f"{merge}{count} fact{'' if count == 1 else 's'} · {', '.join(relations[:3])}{more}"

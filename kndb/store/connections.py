@@ -36,6 +36,9 @@ BEGIN = "kndb_begin"
 OBJECTS = ".objects"
 """The suffix of the folder of edit objects, which otherwise has the database's name."""
 
+STATISTICS = ".statistics"
+"""The suffix of the folder of kept covariances, likewise."""
+
 NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "davfs", "drvfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
     | {"nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs"}
@@ -71,6 +74,8 @@ def database_path(location: str | Path) -> Path:
         raise UsageError(f"the database must be the path of a file (got {str(location)!r})")
     if text.endswith(OBJECTS):
         raise UsageError(f"{text!r} is the name of a folder of edit objects; name a database")
+    if text.endswith(STATISTICS):
+        raise UsageError(f"{text!r} is the name of a folder of kept statistics; name a database")
     try:
         return Path(text).resolve()
     except (OSError, RuntimeError, ValueError) as error:

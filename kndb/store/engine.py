@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import QueuePool
 
 from ..errors import StoreError, StoreMissingError
-from .connections import BEGIN, BUSY_TIMEOUT, OBJECTS, database_path, make_engine, translated_errors
+from .connections import BEGIN, BUSY_TIMEOUT, OBJECTS, STATISTICS, database_path, make_engine, translated_errors
 from .schema import require_file, require_head, upgrade
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class Store:
     Attributes:
         path: the database file, absolute.
         objects: the folder of its edit objects.
+        statistics: the folder of its kept covariances; there may be none.
     """
 
     def __init__(self, location: str | Path, *, timeout: float = BUSY_TIMEOUT) -> None:
@@ -47,6 +48,7 @@ class Store:
         """
         self.path = database_path(location)
         self.objects = self.path.with_suffix(OBJECTS)
+        self.statistics = self.path.with_suffix(STATISTICS)
         self._timeout = timeout
         self._engine = make_engine(self.path, QueuePool, timeout=timeout)
 

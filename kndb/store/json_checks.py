@@ -205,6 +205,16 @@ _EVALUATION = _with(
 )
 _CELL = _with({"method": _TEXT})
 _BENCH = _with({"seed": _WHOLE, "facts": _WHOLE, "refinement": _WHOLE, "method": _TEXT, "counts": _items(_WHOLE)})
+_COMPARED = _with(
+    {
+        "seed": _WHOLE,
+        "facts": _WHOLE,
+        "refinement": _or_null(_WHOLE),
+        "methods": _items(_CELL),
+        "sizes": _items(_WHOLE),
+        "seeds": _items(_WHOLE),
+    }
+)
 _SWEEP = _with({"seed": _WHOLE, "facts": _WHOLE, "refinement": _WHOLE, "cells": _items(_CELL)})
 _OF_TRIAL = _values(_either(_or_null(_NUMBER), _interval))
 _RESULT = _with(
@@ -214,21 +224,43 @@ _RESULT = _with(
     neurons=_or_null(_NUMBER),
     facts=_WHOLE,
     planned=_WHOLE,
+    seconds=_NUMBER,
+    memory=_NUMBER,
+    flips=_items(_FLIP),
 )
 
 
 def _trial(value: Any) -> str | None:
-    return (_SWEEP if isinstance(value, dict) and "cells" in value else _BENCH)(value)
+    kinds = {"cells": _SWEEP, "methods": _COMPARED}
+    found = [kind for key, kind in kinds.items() if isinstance(value, dict) and key in value]
+    return (found or [_BENCH])[0](value)
 
 
 _BY_KIND: Mapping[str, Shape] = {"object": _OBJECT, "list": _LIST}
 _NEEDS = _with(edits=_items(_array(_TEXT, _TEXT, _TEXT)), answers=_items(_array(_TEXT, _items(_TEXT))))
 
+_CHECKED = _with(
+    {"condition": _TEXT, "confident": _FLAG, "value": _NUMBER, "holds": _FLAG},
+    low=_or_null(_NUMBER),
+    high=_or_null(_NUMBER),
+)
+_CONDITIONS = _with(
+    {
+        "checked": _items(_CHECKED),
+        "skipped": _items(_with({"condition": _TEXT, "confident": _FLAG})),
+        "edits": _WHOLE,
+        "settings": _OBJECT,
+    },
+    version=_or_null(_TEXT),
+    evaluation=_or_null(_WHOLE),
+)
+
 _SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "evaluation_prompt": {"answers": _items(_TEXT), "needs": _NEEDS},
     "run": {"settings": _with(floor=_or_null(_NUMBER), tolerance=_or_null(_NUMBER))},
     "prompt_result": {"layers_above": _values(_finite, _layer)},
-    "edit": {"fact_numbers": _values(_or_null(_key), _fact_number)},
+    "edit": {"fact_numbers": _values(_or_null(_key), _fact_number), "conditions": _CONDITIONS},
+    "history": {"conditions": _CONDITIONS},
     "version": {"edits": _items(_key)},
     "evaluation": {"measures": _EVALUATION},
     "edit_trial": {"settings": _trial},

@@ -18,7 +18,7 @@ from ..errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMis
 from .connections import BEGIN, BUSY_TIMEOUT, make_engine, translated_errors
 from .tables import Table
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
 MAGIC = b"SQLite format 3\x00"

@@ -400,6 +400,7 @@ class EditRow(Table):
     created_at: Mapped[str]
     author: Mapped[str | None]
     fact_numbers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    conditions: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class EditNeuronRow(Table):
@@ -469,6 +470,7 @@ class HistoryRow(Table):
     created_at: Mapped[str]
     author: Mapped[str | None]
     direction: Mapped[str | None] = mapped_column(CheckConstraint("direction IN ('apply', 'revert')", name="direction"))
+    conditions: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class SnapshotRow(Table):

@@ -120,7 +120,8 @@ def test_evaluation_in_every_form(kndb, use_furnished):
         for weights, found in (("edited", ends), ("control", [random_low, random_high])):
             expected = measures["intervals"][weights][group].get(measure, ["", ""])
             assert [float(end) if end else "" for end in found] == expected
-    assert {row[0] for row in rows} == parsed["measures"]["edited"].keys() == {"own", "own_held_out", "inter"}
+    groups = {"summary", "own", "own_held_out", "inter"}
+    assert {row[0] for row in rows} == parsed["measures"]["edited"].keys() == groups
 
 
 def test_remarks_are_on_stderr(kndb, use_furnished):

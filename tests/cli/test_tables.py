@@ -53,8 +53,10 @@ COMMANDS = {
     "edit eval": [["1", "--sample", "2"]],
     "edit evaluations": [[], ["--measure", "success"]],
     "edit bench": [
-        ["--model", "tiny", "--facts", "2", "--at", "1,2", "--intra", "2", "--inter", "2", "--relation", "P36"]
+        ["--model", "tiny", "--facts", "2", "--sizes", "1,2", "--intra", "2", "--inter", "2", "--relation", "P36"],
+        ["--model", "tiny", "--method", "finetune", "--sizes", "1", "--set", "finetune.steps=1", "--inter", "2"],
     ],
+    "edit cases": [["--model", "tiny", "--relation", "P37", "--count", "2"]],
     "edit sweep": [
         *[["--model", "tiny", "--facts", "1", "--neurons", "1", "--intra", "2", "--inter", "2", "--lambda-new", "1,2"]]
     ],

@@ -115,6 +115,42 @@ def test_neighbours_are_those_with_the_object_of_an_edited_fact(database, family
     assert found["facts_kept"] == len(kept) == found["facts"]
 
 
+def test_the_summary_has_the_measures_of_the_field(database, family, sql, planned):
+    edit, models, tokenizer = planned
+    measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=100)).measures
+    found, ends = measures["edited"]["summary"], measures["intervals"]["edited"]["summary"]
+    rows = prompts(sql, lambda query: sql(database, query))
+    own, others = ([row for row in rows if ((row[3], row[1]) in NEW) is mine] for mine in (True, False))
+    for held_out, score, accuracy in ((0, "ES", "rewrite_acc"), (1, "PS", "rephrase_acc")):
+        asked = [row for row in own if row[4] == held_out]
+        new = [whole(models[1], tokenizer, family, row[0], NEW[row[3], row[1]]) for row in asked]
+        old = [whole(models[1], tokenizer, family, row[0], row[2])[0] for row in asked]
+        assert found[score] == mean([mean(one[0]) > mean(other) for one, other in zip(new, old, strict=True)])
+        assert found[accuracy] == mean([mean(tops) for _, tops in new])
+    (peru,) = database.facts.find(["P37"], subject="Peru")
+    near = [row for row in others if (row[3], row[2]) == ("P37", peru.object)]
+    preferred = [
+        mean(whole(models[1], tokenizer, family, row[0], row[2])[0])
+        > mean(whole(models[1], tokenizer, family, row[0], "French")[0])
+        for row in near
+    ]
+    assert found["NS"] == mean(preferred)
+    assert found["S"] == pytest.approx(3 / sum(1 / max(found[name], 1e-300) for name in ("ES", "PS", "NS")))
+    of_others = {"relation": [row for row in others if row[3] in {key for key, _ in NEW}]}
+    for name, asked in of_others.items():
+        before, after = ([whole(model, tokenizer, family, row[0], row[2])[0][0] for row in asked] for model in models)
+        grown = math.exp(mean([first - then for first, then in zip(before, after, strict=True)]))
+        assert found[f"perplexity_{name}"] == pytest.approx(grown, rel=1e-3)
+        firsts, thens = (
+            [int(distribution(model, tokenizer, family, row[0]).argmax()) for row in asked] for model in models
+        )
+        assert found[f"flips_{name}"] == mean([a != b for a, b in zip(firsts, thens, strict=True)])
+    assert ends.keys() == found.keys()
+    assert all(low <= found[name] <= high for name, (low, high) in ends.items())
+    (row,) = database.edits.evaluated([edit.id])
+    assert row.edited["S"] == (found["S"], *ends["S"])
+
+
 def test_the_control_has_other_neurons_or_there_is_none(database):
     of_neurons = plan(database, replace(SETTINGS, scope="neurons", steps=20))
     found = database.edits.evaluate(of_neurons.id, EvaluationSettings(sample=4)).measures

@@ -348,7 +348,7 @@ def test_a_rebase_sees_that_other_edits_lead_to_the_same_version(sequence):
     loaded = database.models.load("tiny")
     records = [database.edits.get(edit) for edit in (second, first)]
     contents = [(edit, diff_file.read(database.store.objects, edit.object_path, edit.object_hash)) for edit in records]
-    replays = compute_replays(loaded, contents, {})
+    replays = compute_replays(database.store, loaded, contents, {})
     one.revert(second)
     twin = one.by_hand(Neuron(0, 3), 0.5)
     held = dict(one.account.edits[second][1])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from causal_families import causal_model
+from safetensors.torch import load_file
 from tiny_models import activations, tiny_model
 
 from kndb.editing.many import covariance as covariances
@@ -29,6 +33,68 @@ def origin(texts: int, tokens: str = "every") -> covariances.Origin:
     return covariances.Origin("f" * 64, "v1", "facts", tokens, texts, "0" * 64)
 
 
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_it_is_so_in_a_masked_and_in_a_gated_model(family):
+    made = tiny_model("bert", 4) if family == "bert" else causal_model("llama", 4)
+    model = made.requires_grad_(False).eval()
+    network = Network(model, adapter_for(model.config))
+    some = sentences(10)
+    begun = {layer: covariances.empty(layer, network.neurons, origin(10)) for layer in (0, 1)}
+    found = covariances.count_keys(network, some, begun)
+    for layer in (0, 1):
+        rows = [
+            activations(model, one.ids, at)[layer].double()
+            for one in some
+            for at in range(0 if family == "bert" else 1, len(one.ids))
+        ]
+        keys = torch.stack(rows)
+        assert found[layer].keys == len(keys)
+        torch.testing.assert_close(found[layer].total, keys.T @ keys, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_that_are_less_far_catch_up_to_the_same_sums(network):
+    together = count(network, "every")
+    begun = {layer: covariances.empty(layer, network.neurons, origin(150)) for layer in LAYERS}
+
+    class StopError(Exception):
+        pass
+
+    def stop(found):
+        begun.update(found)
+        raise StopError
+
+    with pytest.raises(StopError):
+        covariances.count_keys(network, sentences(), {2: begun[2]}, keep=stop)
+    assert (begun[0].done, begun[2].done) == (0, 64)
+    found = covariances.count_keys(network, sentences(), begun)
+    for layer in LAYERS:
+        assert torch.equal(found[layer].total, together[layer].total)
+        assert found[layer].keys == together[layer].keys
+
+
+def test_safetensors_reads_the_file(network, tmp_path):
+    one = count(network, "every")[0]
+    covariances.write(one, tmp_path / "c")
+    assert torch.equal(load_file(tmp_path / "c")["total"], one.total)
+
+
+def test_rank_and_condition_are_those_of_numpy(network):
+    one = count(network, "every")[2]
+    mean = one.total.numpy() / one.keys
+    rank, condition = covariances.spectrum(one)
+    assert rank == np.linalg.matrix_rank(mean, hermitian=True)
+    lower_median = np.sort(np.diag(mean))[19]
+    assert condition == pytest.approx(np.linalg.cond(mean + 0.01 * lower_median * np.eye(40)), rel=1e-6)
+    few = covariances.empty(0, 40, origin(1))
+    few.total.addmm_(torch.ones(40, 3).double(), torch.ones(3, 40).double())
+    assert covariances.spectrum(replace(few, keys=3))[0] == 1
+    idle = covariances.empty(0, 4, origin(1))
+    idle.total[0, 0] = 1
+    rank, condition = covariances.spectrum(replace(idle, keys=1))
+    assert (rank, condition) == (1, pytest.approx(101))
+    assert covariances.spectrum(replace(covariances.empty(0, 4, origin(1)), keys=1)) == (0, None)
+
+
 @pytest.fixture(scope="module")
 def network() -> Network:
     model = tiny_model("gpt2", 4).requires_grad_(False).eval()
@@ -46,7 +112,7 @@ def test_it_is_numpys_mean_of_outer_products(network, tokens):
     for layer in LAYERS:
         keys = []
         for sentence in sentences():
-            places = range(len(sentence.ids)) if tokens == "every" else [sentence.place]
+            places = range(1, len(sentence.ids)) if tokens == "every" else [sentence.place]
             keys += [activations(network.model, sentence.ids, at)[layer].double().numpy() for at in places]
         rows = np.stack(keys)
         assert found[layer].keys == len(rows)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kndb.editing.many import alphaedit, emmet, memit, rome
+from kndb.editing.many.solving import typical_entry
 from kndb.errors import EditError
 
 NEURONS, WIDTH, FACTS = 12, 7, 4
@@ -136,3 +137,40 @@ def test_alphaedit_keeps_what_earlier_edits_gave():
 def test_alphaedit_says_that_there_is_no_null_space():
     with pytest.raises(EditError, match="no null space"):
         alphaedit.solve(KEYS, alphaedit.null_space(covariance(), 1e-3), None, 0.1)
+
+
+@pytest.mark.fault("a covariance that is singular")
+@pytest.mark.parametrize("scale", [0.0, 1e-13])
+def test_what_can_not_be_solved_is_refused(scale):
+    matrix, _ = low_rank()
+    matrix = matrix + scale * torch.eye(NEURONS, dtype=torch.float64)
+    for solve in (
+        lambda: rome.solve(KEYS[:, :1], matrix),
+        lambda: memit.solve(KEYS, matrix, 1.0),
+        lambda: emmet.solve(KEYS, matrix, 0.0),
+    ):
+        with pytest.raises(
+            EditError, match=r"the covariance is singular, or next to it.*Raise ridge, or count it on more"
+        ):
+            solve()
+
+
+def test_keys_that_are_zero_are_refused():
+    nothing = torch.zeros_like(KEYS)
+    with pytest.raises(EditError, match="keys are zero in this layer"):
+        memit.solve(nothing, covariance(), 1.0)
+    basis = torch.eye(NEURONS, 3, dtype=torch.float64)
+    outside = torch.cat([nothing[:3], KEYS[3:]])
+    with pytest.raises(EditError, match="no key has anything in the null space"):
+        alphaedit.solve(outside, basis, None, 0.1)
+
+
+def test_idle_neurons_are_null_space_and_do_not_set_the_scale():
+    """As in a layer with ReLU: eight of twelve neurons are never active."""
+    keys = draw(40, NEURONS, seed=9)
+    keys[:, 4:] = 0
+    matrix = keys.T @ keys / 40
+    assert typical_entry(matrix) == matrix.diagonal()[:4].median()
+    basis = alphaedit.null_space(matrix, 1e-9)
+    assert basis.shape == (NEURONS, 8)
+    assert torch.allclose(basis[:4], torch.zeros(1, dtype=torch.float64))

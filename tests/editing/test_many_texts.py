@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from kndb.editing.many.texts import digest, sampled, sentences_of
+from kndb.editing.many.texts import digest, sampled, sentences_of, taken, whole
 from kndb.errors import EditError
 from kndb.models import loading
 from kndb.models.network import Network
@@ -25,16 +25,40 @@ def test_a_short_text_is_what_the_tokenizer_makes_of_it():
 
 def test_a_long_text_is_cut_into_pieces_that_have_all_its_tokens():
     text = "The capital of Norway is Oslo. " * 5
-    found = sentences_of(BERT.tokenizer, [text, ""], 9)
+    found = list(sentences_of(BERT.tokenizer, [text, ""], 9))
     assert max(len(one.ids) for one in found) == 9
     special = set(BERT.tokenizer.all_special_ids)
     whole = BERT.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert [token for one in found for token in one.ids if token not in special] == whole
 
 
-def test_no_text_is_refused():
-    with pytest.raises(EditError, match="no token that could be counted"):
-        sentences_of(GPT.tokenizer, ["", ""], 9)
+def test_a_text_without_end_is_cut_before_it_is_made_tokens():
+    text = "Norway is " * 2000 + "x" * 5000
+    found = list(sentences_of(GPT.tokenizer, [text], 50))
+    assert max(len(one.ids) for one in found) <= 50
+    assert "".join(GPT.tokenizer.decode(one.ids) for one in found).count("Norway") == 2000
+    assert list(sentences_of(GPT.tokenizer, ["", " \n"], 9)) == []
+
+
+def test_each_text_is_taken_once_until_the_next_does_not_fit():
+    asked = []
+
+    def some():
+        for ids in ((1, 2, 3), (1, 2, 3), (4,), (4, 5), (6, 7, 8, 9), (1, 1)):
+            asked.append(ids)
+            yield whole(ids)
+
+    assert [one.ids for one in taken(some(), None, causal=True)] == [(1, 2, 3), (4, 5), (6, 7, 8, 9), (1, 1)]
+    assert [one.ids for one in taken(some(), None, causal=False)] == [
+        (1, 2, 3),
+        (4,),
+        (4, 5),
+        (6, 7, 8, 9),
+        (1, 1),
+    ]
+    asked.clear()
+    assert [one.ids for one in taken(some(), 5, causal=True)] == [(1, 2, 3), (4, 5)]
+    assert asked[-1] == (6, 7, 8, 9)
 
 
 def test_a_model_says_the_same_for_the_same_seed_and_other_draws_stay():

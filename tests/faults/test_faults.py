@@ -22,15 +22,23 @@ FAULTS = {KILL: "killed at a step", ERROR: "an I/O error at a step", FULL: "no s
 WRITE_ROWS = ("apply", "revert", "cascade", "rebase", "restore", "add a batch", "pull", "ingest", "import facts")
 WRITE_ROWS += ("import neurons", "import scores", "refine", "probe", "model add", "edit delete")
 """Works that write several rows."""
-OTHERS = ("evaluate", "snapshot create", "snapshot delete", "backup", "create")
+OTHERS = ("evaluate", "apply on conditions", "snapshot create", "snapshot delete", "backup", "create")
 WORKS = (*WRITE_ROWS, *OTHERS, *(f"migrate {revision}" for revision in schema.REVISIONS[:-1]))
 
 SHORT = {KILL: 13, ERROR: 6, FULL: 6}
 EVERY = SHORT if FACTOR == 1 else {KILL: 2, ERROR: 1, FULL: 1}
 """Of how many steps one is tried."""
-LONG = {"rebase": 2, "pull": 2, "evaluate": 2, "import scores": 7, "backup": 2, "create": 2}
+LONG = {"apply on conditions": 3, "rebase": 2, "pull": 2, "evaluate": 2, "import scores": 7, "backup": 2, "create": 2}
 """Works of many like statements, or that compute: of these, as many times fewer."""
-MANY_WRITES = {"add a batch": 3, "pull": 4, "rebase": 2, "ingest": 3, "import facts": 3, "import neurons": 3}
+MANY_WRITES = {
+    "apply on conditions": 2,
+    "add a batch": 3,
+    "pull": 4,
+    "rebase": 2,
+    "ingest": 3,
+    "import facts": 3,
+    "import neurons": 3,
+}
 MANY_WRITES |= {"import scores": 20, "backup": 4, "create": 8, "migrate 0001": 4, "migrate 0002": 4}
 MANY_WRITES |= {"migrate 0003": 3, "migrate 0004": 3}
 """The same for works that call the disk often."""

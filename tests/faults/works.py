@@ -289,6 +289,7 @@ def works(ready: Path, folder: Path) -> dict[str, Work]:
     two_files = [Path("one.jsonl"), Path("two.jsonl")]
     return {
         "apply": typed(places.make_edits, "edit", "apply", 5, 6, 7),
+        "apply on conditions": typed(places.make_edits, "edit", "apply", 5, "--require", "success>=0"),
         "revert": typed(places.make_edits, "edit", "revert", 3, 4),
         "cascade": of(places.make_edits, lambda database: database.edits.revert_cascade(2)),
         "rebase": of(places.make_edits, lambda database: database.edits.rebase(2)),

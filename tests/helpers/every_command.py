@@ -34,14 +34,18 @@ BY_COMMAND = {
     "model add": {"source": "{inputs}/checkpoint"},
     "edit apply": {"edits": "2"},
     "edit revert": {"edits": "1"},
+    "edit merge": {"edits": "1-2"},
     "edit capture": {"source": "{inputs}/checkpoint"},
     "edit pull": {"file": "{inputs}/edits.kndb"},
+    "edit export": {"out": "{out}/adapter"},
+    "edit import": {"path": "{inputs}/adapter"},
     "snapshot create": {"name": "another"},
     "snapshot show": {"name": "one"},
     "snapshot delete": {"name": "one"},
     "snapshot restore": {"name": "one"},
     "snapshot export": {"name": "one", "out": "{out}/exported"},
     "checkout": {"folder": "{out}/copy"},
+    "edit bisect": {"tests": "{inputs}/tests.jsonl"},
     "report": {"out": "{out}/report"},
     "edit push": {"out": "{out}/pushed.kndb"},
     "export neurons": {"to": "{out}/neurons.csv"},
@@ -62,20 +66,31 @@ MORE = {
     "probe amplify": "--relation P36 --facts 2",
     "edit update": "--fact 3 --to Rome --max-share 1",
     "edit optimize": "--fact 3 --to Rome --max-share 1 --steps 2",
+    "edit memit": "--fact 3 --to Rome --layers 0 --rounds 1 --target-steps 1",
+    "edit alphaedit": "--fact 3 --to Rome --layers 0 --threshold 100 --target-steps 1",
+    "edit emmet": "--fact 3 --to Rome --layers 0 --target-steps 1",
+    "edit finetune": "--fact 3 --to Rome --layers 0 --steps 1",
+    "edit rome": "--fact 3 --to Rome --layers 0 --target-steps 1",
     "edit eval": "--sample 2",
-    "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --at 1",
+    "edit bench": "--facts 2 --intra 2 --inter 2 --max-share 1 --sizes 1",
+    "test": "inputs/tests.jsonl --model tiny",
+    "blame": "L0.N1 --edit 1",
     "edit sweep": "--facts 2 --intra 2 --inter 2 --max-share 1 --lambda-new 8",
     "edit trials": "1",
+    "edit statistics": "--model tiny --layers 0",
     "snapshot list": "--model tiny",
 }
 """Options beyond those that are required, as typed."""
 ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "bench attribution", "bench localisation"})
 """Commands that open no database of the user's."""
 CHANGING = frozenset(
-    {"ingest", "attribute", "refine", "checkout", "model add", "probe suppress", "probe amplify", "probe activation"}
-    | {f"edit {name}" for name in ("update", "optimize", "erase", "capture", "apply", "revert", "eval", "bench")}
-    | {"edit sweep", "edit pull", "snapshot create", "snapshot delete", "snapshot restore", "snapshot export"}
-    | {"import neurons", "import scores", "import facts", "db init", "db upgrade", "db backup"}
+    {"test", "ingest", "attribute", "refine", "checkout", "model add", "db init", "db upgrade", "db backup"}
+    | {f"probe {name}" for name in ("suppress", "amplify", "activation")}
+    | {f"import {name}" for name in ("neurons", "scores", "facts")}
+    | {f"edit {name}" for name in ("update", "optimize", "memit", "alphaedit", "emmet", "finetune", "rome", "erase")}
+    | {f"edit {name}" for name in ("capture", "import", "pull", "statistics", "eval", "bench", "sweep", "bisect")}
+    | {f"edit {name}" for name in ("apply", "revert", "export", "merge", "cases")}
+    | {f"snapshot {name}" for name in ("create", "delete", "restore", "export")}
 )
 """Commands that write to the database, or compute with a model."""
 NAMES = tuple(name.removeprefix("kndb ") for name in COMMANDS if name.removeprefix("kndb ") not in ASIDE)

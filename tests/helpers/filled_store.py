@@ -1,14 +1,15 @@
 """A store with something of everything in it, made by hand: no model computes."""
 
+import json
 import random
 
 from kndb.records.attribution import KnowledgeNeuron, PromptResult, RelationRefinement, ResultBatch, ScoreColumns
-from kndb.records.edits import SlotChange
+from kndb.records.edits import SlotChange, TrialResult
 from kndb.records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, ProbeFact
 from kndb.records.recipes import read_recipe
 from kndb.store import models, probes, refinements, runs, versions
 from kndb.store.edits import edit as edits
-from kndb.store.edits import evaluations
+from kndb.store.edits import evaluations, trials
 from kndb.versions import version_id
 
 NAME = "ti<b>ny&"
@@ -118,7 +119,21 @@ def _edit(connection, model):
         version_after="v2",
         settings={"sample": 10, "seed": 4},
         measures={
-            "edited": {"own": {"prompts": 4, "change_rate": 0.75}},
-            "control": {"own": {"prompts": 4, "change_rate": 0.125}},
+            "edited": {"summary": {"ES": 0.75, "S": 0.5}, "own": {"prompts": 4, "change_rate": 0.75}},
+            "control": {"summary": {"ES": 0.25}, "own": {"prompts": 4, "change_rate": 0.125}},
+            "intervals": {"edited": {"summary": {"ES": [0.5, 0.875]}}, "control": {}},
         },
     )
+    _compared(connection, model)
+
+
+def _compared(connection, model):
+    """A comparison of two methods."""
+    settings = {"seed": 0, "facts": 10, "refinement": None, "sizes": [1, 10], "seeds": [0]}
+    settings |= {"methods": [{"method": "together"}, {"method": "memit"}]}
+    trial = trials.begin(connection, model, BASE, "bench", settings).id
+    for method, size, success in (("together", 1, 1.0), ("together", 10, 0.75), ("memit", 10, 0.5)):
+        found = {"edited": {"success": [success, 0.25, 1.0], "perplexity_others": [1.5, None, None]}, "control": {}}
+        found |= {"facts": size, "planned": size, "neurons": 3, "seconds": 2.5, "memory": 0.5}
+        part = json.dumps({"method": method, "seed": 0}, sort_keys=True)
+        trials.add_result(connection, trial, TrialResult(part, size, None, found))

@@ -48,6 +48,10 @@ def make_rich(refined: Path, checkpoint: Path, folder: Path) -> None:
     inputs.mkdir()
     (inputs / "checkpoint").symlink_to(checkpoint)
     _write_texts(inputs / "texts.jsonl")
+    (inputs / "tests.jsonl").write_text(
+        '{"fact": 1}\n{"prompt": "The capital city of Italy is called [Y].", "answer": "Rome", "not": "Paris"}\n',
+        encoding="utf-8",
+    )
     with open_database(folder / "kndb.db") as database:
         database.attribution.run("tiny", relations=["P36"], method="activation")
         database.attribution.refine()
@@ -63,6 +67,7 @@ def make_rich(refined: Path, checkpoint: Path, folder: Path) -> None:
         database.edits.revert(2)
         _try_edits(database)
         database.edits.push([1], inputs / "edits.kndb")
+        database.edits.export_adapter([2], inputs / "adapter")
         database.exchange.export_neurons(inputs / "neurons.csv", refinement=1)
         database.exchange.export_scores(inputs / "scores.jsonl", run=1)
         database.exchange.export_facts(inputs / "facts.jsonl")

@@ -4,6 +4,7 @@ import pytest
 
 from kndb.plots import style
 from kndb.plots.decay import decay_figure
+from kndb.plots.methods import methods_figure
 from kndb.plots.sweep import sweep_figure
 from kndb.records.edits import TrialSummary
 
@@ -44,6 +45,44 @@ def test_decay():
         "95 % interval over facts",
     ]
     assert "other relations: as unedited" in [text.get_text() for text in right.get_legend().get_texts()]
+
+
+def test_methods():
+    def measured(success, perplexity):
+        others = dict.fromkeys(("PS", "NS", "S", "flips_others"), (0.5, 0.4, 0.6))
+        return {
+            "success": (success, success - 0.1, success + 0.1),
+            "perplexity_others": (perplexity, 0.9 * perplexity, 2 * perplexity),
+            **others,
+        }
+
+    rows = [
+        row("compared", size, weights, {"method": method}, **measured(success, 1.5 * size))
+        for method, start in (("together", 0.9), ("memit", 0.7))
+        for size, success in ((1, start), (10, start - 0.2))
+        for weights in ("edit", "random neurons")
+    ]
+    figure = methods_figure(rows, "caption")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "success",
+        "paraphrase score (PS)",
+        "neighbourhood score (NS)",
+        "score S of ES, PS, NS",
+        "others: perplexity ×",
+        "others: answers that flip",
+    ]
+    first, perplexity = figure.axes[0], figure.axes[4]
+    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["1", "10"]
+    found = marks(first)
+    assert len(found) == 2
+    heights = [[float(y) for _, y in places] for places in found.values()]
+    assert heights == [pytest.approx([0.9, 0.7]), pytest.approx([0.7, 0.5])]
+    for places in found.values():
+        assert [round(float(x)) for x, _ in places] == [0, 1]
+    assert perplexity.get_yscale() == "log"
+    (legend,) = figure.plots.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["together", "memit", "95 % interval over facts"]
+    assert style.render(figure, ".svg") == style.render(methods_figure(rows, "caption"), ".svg")
 
 
 def test_sweep():

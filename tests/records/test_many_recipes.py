@@ -40,7 +40,7 @@ def recipe(settings, count: int = 2, **more):
 def test_a_recipe_is_read_back(settings):
     used = RecipeCovariance(layer=3, source="facts", tokens="every", texts=5, keys=40, digest="0" * 64)
     outcome = ManyOutcome(rounds=(1, 2), asked=2, ranks=(7,))
-    written = recipe(settings, covariances=(used,), earlier=(4,), outcome=outcome)
+    written = recipe(settings, covariances=(used,), earlier=4, outcome=outcome)
     read = read_recipe(settings.method, written.as_json())
     assert read == written
     assert read.settings == settings
@@ -99,8 +99,8 @@ def test_the_title_names_one_fact_or_counts_many():
         (lambda: FinetuneSettings(layers=(1, 2)), "layers must be one layer"),
         (lambda: FinetuneSettings(probability=1), "probability must be a number of at least 0, under 1"),
         (lambda: FinetuneSettings(seed=-1), "seed must be"),
-        (lambda: TargetSettings(bound=0), "bound must be a number above 0"),
-        (lambda: TargetSettings(at_once=0), "at_once must be at least 1"),
+        (lambda: TargetSettings(bound=0), "target_bound must be a number above 0"),
+        (lambda: TargetSettings(at_once=0), "target_at_once must be at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, words):

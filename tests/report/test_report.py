@@ -188,6 +188,16 @@ def test_the_glance_names_the_published_figures_and_the_stores_own(filled, page)
 
 def test_edits_and_the_baseline_are_there(filled, page):
     assert page.tables["Measures of edit 1"][1:] == [["own: change rate", "0.750", "0.125"]]
+    assert page.tables["Edit 1 by the measures of the field"][1:] == [
+        ["ES", "0.750", "0.500–0.875", "0.250"],
+        ["S", "0.500", "", "–"],
+    ]
+    assert [row[:3] for row in page.tables["Methods beside each other"][1:]] == [
+        ["together, 1", "1", "1.00 [0.25–1.00]"],
+        ["together, 10", "10", "0.75 [0.25–1.00]"],
+        ["memit, 10", "10", "0.50 [0.25–1.00]"],
+    ]
+    assert page.tables["Methods beside each other"][1][-3:] == ["1.50", "", "2.50"]
     assert HOSTILE in page.tables["Edits"][1][2]
     found = filled.query.compare(1, 2).relations
     rows = by_relation(page.tables["Beside the activation baseline"])

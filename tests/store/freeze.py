@@ -38,6 +38,11 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+CONDITIONS = (
+    '{"checked": [{"condition": "success>=0.95", "confident": false, "value": 1.0, "low": 0.2, "high": 1.0, '
+    '"holds": true}], "skipped": [], "edits": 1, "version": null, "evaluation": 1, '
+    '"settings": {"sample": 300, "seed": 0}}'
+)
 BASE, EDITED, OBJECT = digest("base"), digest("edited"), digest("object")
 ROWS: dict[str, list[tuple[object, ...]]] = {
     "model": [(1, "bert", "data/lab-bert", digest("model"), "bert", 4, 512, EDITED, NOW, digest("chat"))],
@@ -78,11 +83,27 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
     "probe_fact": [(1, 1, "knowledge", "own", 1, 1, 0.75, 0.25, 1.0, 0.0, 1.0)],
     "probe_activation": [(2, 1, "head-and-tail", 2, 0.5)],
     "probe_text": [(2, 1, 1, "head-and-tail", "Apple made the iPod Touch.", 0.75)],
-    "edit": [(1, 1, "erase", "{}", OBJECT, f"{OBJECT[:2]}/{OBJECT}.safetensors", BASE, 1, 1, NOW, "ada", '{"7": 1}')],
+    "edit": [
+        (
+            1,
+            1,
+            "erase",
+            "{}",
+            OBJECT,
+            f"{OBJECT[:2]}/{OBJECT}.safetensors",
+            BASE,
+            1,
+            1,
+            NOW,
+            "ada",
+            '{"7": 1}',
+            CONDITIONS,
+        )
+    ],
     "edit_neuron": [(1, 3, 511, "layer.3.weight", digest("old"), digest("new"), digest("old"))],
     "edit_tensor": [(1, "head.weight", digest("old"), digest("new"), digest("old"))],
     "applied_edit": [(1, 0, 1)],
-    "history": [(1, 1, "apply", 1, BASE, EDITED, NOW, "ada", None)],
+    "history": [(1, 1, "apply", 1, BASE, EDITED, NOW, "ada", None, CONDITIONS)],
     "snapshot": [(1, "before", BASE, NOW)],
     "evaluation": [(1, 1, BASE, EDITED, "{}", '{"success": 1.0}', NOW)],
     "evaluation_measure": [

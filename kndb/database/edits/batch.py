@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...advice import for_python, option
 from ...editing.objects.slots import apply_object
@@ -26,6 +27,9 @@ from ..models import ModelVersion
 from .draft import Draft
 from .kept_prompts import encode_open
 from .objects import add_object
+
+if TYPE_CHECKING:
+    from .conditions import Held
 
 _LISTED = 10
 
@@ -163,7 +167,7 @@ def _check_targets(targets: Sequence[Target]) -> None:
         first[target.fact] = target
 
 
-def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft]) -> list[Edit]:
+def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft], held: Held | None = None) -> list[Edit]:
     """Stores edits that were planned one on the other, in one transaction; applies none.
 
     The versions between them can be asked for from then on.
@@ -172,6 +176,7 @@ def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft]) ->
         store: the store.
         version: the model's version that the first was planned on.
         drafts: the edits, in order.
+        held: the conditions that they were checked against, to be stored with each.
 
     Raises:
         VersionMovedError: if another process moved the model's version since.
@@ -179,11 +184,14 @@ def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft]) ->
     record = version.record
     with store.writing() as connection:
         current = store_models.model(connection, record.name).version
-        if current != version.version:
+        first = drafts[0]
+        expected = version.version if first.current is None else first.current
+        if current != expected:
             raise VersionMovedError(
-                f"model {record.name} moved from {version.version} to {current} while the edit was planned; plan it "
-                "again"
+                f"model {record.name} moved from {expected} to {current} while the edit was planned; plan it again"
             )
+        if first.current is not None:
+            store_versions.keep_version(connection, record.id, version.version, first.built_by)
         stored: list[int] = []
         planned_on = version.version
         for draft in drafts:
@@ -194,6 +202,8 @@ def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft]) ->
             number = add_object(
                 connection, store, record.id, draft.content, planned_on, draft.fact_id, draft.relation_id
             )
+            if held is not None:
+                store_edits.note_conditions(connection, number, held.kept(connection, number, record.id))
             stored.append(number)
         return [store_edits.edit(connection, number) for number in stored]
 

@@ -15,6 +15,7 @@ from ...editing.planning.recipes import slots_by_layer
 from ...exchange.edit_bundle import BundledEdit
 from ...models.network import Network
 from ...records.edits import EditChange, SlotLength
+from ...records.group_recipes import GroupRecipe
 from ...records.many_recipes import ManyRecipe
 from ...records.models import Neuron
 from ...records.recipes import (
@@ -64,8 +65,6 @@ def check_claims(edit: BundledEdit, content: EditObject, version: ModelVersion) 
             raise ClaimError(f"its recipe has a text of {len(text):,} letters; {MOST_TEXT:,} are allowed")
     if isinstance(recipe, CaptureRecipe):
         _check_capture(recipe, content)
-    elif isinstance(recipe, ManyRecipe):
-        raise ClaimError(f"it is of kind {recipe.kind}, and edits of this kind can't be pulled yet")
     else:
         _check_neurons(recipe, content, version.network)
     if isinstance(recipe, (UpdateRecipe, OptimizeRecipe)):
@@ -99,15 +98,21 @@ def _check_place(parameter: str, layer: int, layout: str, lowest: dict[str, int]
 
 
 def _check_neurons(
-    recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe, content: EditObject, network: Network
+    recipe: UpdateRecipe | OptimizeRecipe | EraseRecipe | GroupRecipe, content: EditObject, network: Network
 ) -> None:
     """The slots that change are those of the neurons that the recipe names; those of an erase become zero."""
-    if content.tensors:
-        raise ClaimError(f"it is of kind {recipe.kind} and changes {content.tensors[0].parameter} as a capture does")
+    for part in content.tensors:
+        if part.slots is None or not isinstance(recipe, ManyRecipe):
+            raise ClaimError(f"it is of kind {recipe.kind} and changes {part.parameter} as a capture does")
     flaw = misfit(recipe, network)
     if flaw is not None:
         raise ClaimError(f"its recipe {flaw}")
     named = slots_by_layer(network, changed_neurons(recipe, network))
+    for part in content.tensors:
+        assert part.slots is not None
+        beside = set(part.slots.indices) - named.get(part.slots.layer, set())
+        if beside:
+            raise ClaimError(f"it changes {Neuron(part.slots.layer, min(beside))}, which its recipe does not name")
     for diff in content.parameters:
         layer = content.layers[diff.parameter]
         beside = set(diff.indices.tolist()) - named.get(layer, set())

@@ -17,12 +17,14 @@ class Draft:
     """An edit that is computed but not stored.
 
     Attributes:
-        version: the model's current version, on which it was computed.
+        version: the model's version on which it was computed: the current one, but for some merges.
         content: the edit's object.
         fact_id: the fact that it is for, if it is for one.
         relation_id: the relation that it is for, if it is for one.
         refinement_id: whose knowledge neurons it changes, if anybody's.
         unusable: of an edit of many facts, those that it leaves out.
+        current: of a merge, the id of the model's current version, which may be another one than `version`.
+        built_by: of a merge, the edits that build `version` from the checkpoint, in order.
     """
 
     version: ModelVersion
@@ -31,3 +33,5 @@ class Draft:
     relation_id: int | None
     refinement_id: int | None
     unusable: tuple[Unusable, ...] = ()
+    current: str | None = None
+    built_by: tuple[int, ...] = ()

@@ -80,6 +80,16 @@ def sentences_of_edit(connection: Any, edit: Edit) -> EditedSentences:
     return sentences_of_facts(connection, [number for number in numbers if number is not None])
 
 
+def asked_by(fact: Fact, prompts: Iterable[Prompt]) -> frozenset[object]:
+    """What identifies what a fact asks: two facts with one of these in common ask the same.
+
+    Args:
+        fact: the fact.
+        prompts: its prompts, held-out ones included.
+    """
+    return frozenset({fact.id, _subject(fact), *(_question(prompt.text) for prompt in prompts)} - {None})
+
+
 def _subject(fact: Fact) -> tuple[str, str] | None:
     """A fact's relation and subject, in any case and spacing; None where the subject is not named."""
     return None if fact.subject is None else (fact.relation, " ".join(fact.subject.casefold().split()))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -21,13 +23,15 @@ from ...analysis.edit_measures import (
     OTHERS,
     OWN,
     PARAPHRASES,
+    Compared,
     as_json,
     compare,
     intervals_as_json,
 )
-from ...analysis.evaluation_prompts import compare_prompts
+from ...analysis.evaluation_prompts import ComparedPrompts, compare_prompts
 from ...analysis.fluency import fluency
 from ...analysis.readings import Question, State, as_they_are
+from ...analysis.summary_measures import SUMMARY, Observed, summary_measures
 from ...editing.objects.diff_file import EditObject
 from ...editing.objects.slots import edited
 from ...errors import EditError, UsageError
@@ -81,6 +85,7 @@ class EditEvaluator:
         tokens: int = 0,
         evaluation: Sequence[EvaluationPrompt] = (),
         there: Collection[NeededEdit] = (),
+        control: bool = True,
     ) -> dict[str, object]:
         """The measures of `method.md` section 5 for an edit of a fact or an erase.
 
@@ -95,6 +100,7 @@ class EditEvaluator:
             tokens: also continue the prompts of the edit's fact by so many tokens, before and after; 0 does not.
             evaluation: the evaluation prompts of the edit's fact.
             there: the edits of facts that the version has.
+            control: whether to measure random neurons too.
 
         Returns:
             `edited` and `control`, each with groups of measures; `intervals` of both; `control_neurons`; and `flips`,
@@ -110,22 +116,30 @@ class EditEvaluator:
         groups = self._groups(aim, prompts, facts)
         if aim.fact is not None:
             groups[PARAPHRASES] += self._paraphrases(aim, facts[aim.fact], asked)
-        generated = self._generated(own_prompts, asked.continued, planned, tokens) if tokens else None
+        continued = [(aim.fact or 0, text) for text in asked.continued]
+        generated = self._generated(own_prompts, continued, planned, tokens) if tokens else None
         compared = [planned]
-        if edit.kind != "capture":
+        if control and edit.kind != "capture":
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
-        states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
+        states: list[State] = [as_they_are, *(partial(self._edited, content) for content in compared)]
         own = () if edit.kind == "erase" else CHANGED
-        compared_states = compare(self._version.network, groups, states, self._unedited, seed, changed=own)
-        of_edit, flips = compared_states[0].measures, compared_states[0].flips
-        of_control = compared_states[1].measures if len(compared_states) > 1 else {}
-        named = flipped_facts(self._version, flips, facts)
+        network = self._version.network
+        compared_states = compare(network, groups, states, self._unedited, seed, changed=own)
+        named = flipped_facts(self._version, compared_states[0].flips, facts)
+        further = [ComparedPrompts({}, [], {}) for _ in compared_states]
         if asked.groups and aim.fact is not None:
-            network = self._version.network
-            found = compare_prompts(network, asked.groups, states, self._unedited, seed)
-            for measures, (more, _) in zip((of_edit, of_control), found, strict=False):
-                measures |= more
-            named += flipped_prompts(self._version, found[0][1], facts, {aim.fact: evaluation})
+            further = compare_prompts(network, asked.groups, states, self._unedited, seed)
+            named += flipped_prompts(self._version, further[0].flips, facts, {aim.fact: evaluation})
+        same = _with_the_object_of(aim.fact, facts)
+        measured = [
+            {
+                SUMMARY: summary_measures(_observed(groups, own, one, asked, more, same, fluent), seed),
+                **one.measures,
+                **more.measures,
+            }
+            for one, more, fluent in zip(compared_states, further, (fluency_of(generated), []), strict=False)
+        ]
+        of_edit, of_control = measured[0], measured[1] if len(measured) > 1 else {}
         return {
             "edited": as_json(of_edit),
             "control": as_json(of_control),
@@ -136,8 +150,12 @@ class EditEvaluator:
             **({} if generated is None else {"generated": generated}),
         }
 
+    def _edited(self, content: EditObject) -> AbstractContextManager[None]:
+        """The weights with an edit, while the block lasts."""
+        return edited(self._parameters, content)
+
     def _generated(
-        self, own: Sequence[Prompt], continued: Sequence[str], planned: EditObject, tokens: int
+        self, own: Sequence[Prompt], continued: Sequence[tuple[int, str]], planned: EditObject, tokens: int
     ) -> dict[str, object]:
         """Continuations of prompts before and after an edit, and their mean fluency, prompts included.
 
@@ -146,14 +164,17 @@ class EditEvaluator:
         require_causal(self._version.network)
         prompts = [replace(prompt, id=place) for place, prompt in enumerate(own)]
         first_continued = len(prompts)
-        prompts += [replace(as_prompt(text, "", 0), id=first_continued + n) for n, text in enumerate(continued)]
+        prompts += [
+            replace(as_prompt(text, "", fact), id=first_continued + place)
+            for place, (fact, text) in enumerate(continued)
+        ]
         if not prompts:
             raise UsageError(
                 f"{option('generate')} continues the prompts of a fact, and this edit is for a relation; leave it out"
             )
         encoded = encode_open(self._version, prompts)
         before = continuations(self._version.network, encoded, tokens)
-        with edited(self._parameters, planned):
+        with self._edited(planned):
             after = continuations(self._version.network, encoded, tokens)
         by_id = {prompt.id: prompt for prompt in prompts}
         decode = self._version.loaded.tokenizer.decode
@@ -166,9 +187,8 @@ class EditEvaluator:
             only_continued = prompt.id >= first_continued
             fluent[only_continued].append((fluency(begun + old), fluency(begun + new)))
             held_out = prompt.held_out and not only_continued
-            texts.append(
-                {"prompt": begun, "held_out": held_out, "generation": only_continued, "before": old, "after": new}
-            )
+            of_prompt = {"fact": prompt.fact_id, "prompt": begun, "held_out": held_out, "generation": only_continued}
+            texts.append({**of_prompt, "before": old, "after": new})
         counted = fluent[True] or fluent[False]
         first, then = (sum(values) / len(counted) for values in zip(*counted, strict=True))
         return {"tokens": tokens, "fluency_before": first, "fluency_after": then, "texts": texts}
@@ -216,6 +236,44 @@ class EditEvaluator:
             whole = encode(prompt.id, prompt.text, prompt.answer, subject=prompt.subject_span)
             return replace(whole, further=()) if isinstance(whole, EncodedPrompt) else whole
         return found
+
+
+def _with_the_object_of(number: int | None, facts: Mapping[int, Fact]) -> set[int]:
+    """The facts of the same relation with the same object as a fact, that fact included."""
+    if number is None:
+        return set()
+    own = facts[number]
+    return {other.id for other in facts.values() if (other.relation, other.object) == (own.relation, own.object)}
+
+
+def _observed(
+    groups: Groups,
+    changed: Collection[str],
+    compared: Compared,
+    asked: AskedPrompts,
+    further: ComparedPrompts,
+    same_object: Collection[int],
+    fluent: Sequence[tuple[int, float, float]],
+) -> Observed:
+    """What was seen of an edit of one fact, or of an erase, by prompt."""
+    found = Observed(fluent=[*fluent])
+    for name, (before, after) in compared.readings.items():
+        if name in changed:
+            found.add_own_questions(name, groups[name], after)
+        elif name in (NEIGHBOURS, OTHERS):
+            found.add_staying(name, groups[name], before, after, same_object)
+    for kind, (first, then) in further.readings.items():
+        found.add_prompts(kind, asked.groups[kind], first, then)
+    return found
+
+
+def fluency_of(generated: Mapping[str, Any] | None) -> list[tuple[int, float, float]]:
+    """The fluency of the texts that count, before and after, each with its fact."""
+    texts = [] if generated is None else generated["texts"]
+    only = [one for one in texts if one["generation"]] or texts
+    return [
+        (one["fact"], fluency(one["prompt"] + one["before"]), fluency(one["prompt"] + one["after"])) for one in only
+    ]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...exchange.mlflow_log import require_mlflow as require_mlflow
 from ...records.display import Rows
 from ...records.edits import Evaluation
 from ...store import models as store_models

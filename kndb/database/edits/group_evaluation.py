@@ -28,17 +28,18 @@ from ...analysis.edit_measures import (
 from ...analysis.evaluation_prompts import MEASURED, AskedPrompt, compare_prompts
 from ...analysis.group_measures import OwnPrompt, own_measures, read_own
 from ...analysis.readings import Question, State, as_they_are
+from ...analysis.summary_measures import SUMMARY, Observed, summary_measures
 from ...editing.objects.diff_file import EditObject
-from ...editing.objects.slots import edited
 from ...errors import EditError
 from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edits import Edit
 from ...records.facts import EvaluationPrompt, Fact, NeededEdit, Prompt
-from ...records.together import PlannedFact, TogetherRecipe
+from ...records.group_recipes import EditedFact, GroupRecipe
+from ..models import ModelVersion
 from .asked_prompts import AskedPrompts, as_prompt, choose_prompts
 from .control import control_edit, neurons_of
 from .edited_sentences import edited_sentences
-from .evaluation import EditEvaluator
+from .evaluation import EditEvaluator, fluency_of
 from .flips import FlippedFact, flipped_facts, flipped_prompts
 from .kept_prompts import local_fact
 from .together import present_answers
@@ -50,7 +51,7 @@ class GroupEvaluator(EditEvaluator):
     def measure_group(
         self,
         edit: Edit,
-        recipe: TogetherRecipe,
+        recipe: GroupRecipe,
         planned: EditObject,
         prompts: Sequence[Prompt],
         facts: Mapping[int, Fact],
@@ -60,6 +61,7 @@ class GroupEvaluator(EditEvaluator):
         tokens: int = 0,
         evaluation: Mapping[int, Sequence[EvaluationPrompt]],
         there: Collection[NeededEdit] = (),
+        control: bool = True,
     ) -> dict[str, object]:
         """The measures of an edit of many facts; as `measure` gives them for one.
 
@@ -74,6 +76,7 @@ class GroupEvaluator(EditEvaluator):
             tokens: also continue the prompts of the edited facts by so many tokens; 0 does not.
             evaluation: evaluation prompts by edited fact.
             there: the edits of facts that the version has.
+            control: whether to measure random neurons too.
 
         Returns:
             As `measure`. A plan that may change all slots of its layers leaves no random neurons of them, so it has no
@@ -97,23 +100,30 @@ class GroupEvaluator(EditEvaluator):
         }
         left_out: dict[str, Counter[str]] = {}
         changed = self._changed(own, prompts, facts, asked, left_out)
-        staying = self._staying(own, prompts, facts)
+        staying = self._staying(own, prompts, facts, _first_tokens(changed))
         generated = None
         if tokens:
             of_own = [prompt for prompt in prompts if prompt.fact_id in own]
-            texts = [text for one in asked.values() for text in one.continued]
+            texts = [(number, text) for number, one in asked.items() for text in one.continued]
             generated = self._generated(of_own, texts, planned, tokens)
         compared = [planned]
-        if recipe.neurons:
+        if control and recipe.neurons:
             compared.append(control_edit(edit, self._version, planned, seed, computed_on))
-        states: list[State] = [as_they_are, *(partial(edited, self._parameters, content) for content in compared)]
-        measured, named = self._compared(changed, staying, facts, states, recipe, edit, seed)
-        groups = _together(asked.values())
+        states: list[State] = [as_they_are, *(partial(self._edited, content) for content in compared)]
+        measured, named, observed = self._compared(changed, staying, facts, states, recipe, edit, seed)
+        groups = prompts_by_kind(asked.values())
         if groups:
             found = compare_prompts(self._version.network, groups, states, self._unedited, seed)
-            for measures, (more, _) in zip(measured, found, strict=True):
-                measures |= more
-            named += flipped_prompts(self._version, found[0][1], facts, evaluation)
+            for measures, seen, more in zip(measured, observed, found, strict=True):
+                measures |= more.measures
+                for kind, (first, then) in more.readings.items():
+                    seen.add_prompts(kind, groups[kind], first, then)
+            named += flipped_prompts(self._version, found[0].flips, facts, evaluation)
+        observed[0].fluent += fluency_of(generated)
+        measured = [
+            {SUMMARY: summary_measures(seen, seed), **measures}
+            for seen, measures in zip(observed, measured, strict=True)
+        ]
         of_edit, of_control = measured[0], measured[1] if len(measured) > 1 else {}
         for one in asked.values():
             for kind, reasons in one.left_out.items():
@@ -134,27 +144,32 @@ class GroupEvaluator(EditEvaluator):
         staying: Mapping[str, Sequence[Question]],
         facts: Mapping[int, Fact],
         states: Sequence[State],
-        recipe: TogetherRecipe,
+        recipe: GroupRecipe,
         edit: Edit,
         seed: int,
-    ) -> tuple[list[dict[str, Measures]], list[FlippedFact]]:
-        """The measures of each state after the first, by group; and the flips of the second."""
+    ) -> tuple[list[dict[str, Measures]], list[FlippedFact], list[Observed]]:
+        """Of each state after the first, the measures by group, and what was seen; and the flips of the second."""
         measured: list[dict[str, Measures]] = [{} for _ in states[1:]]
+        observed = [Observed() for _ in states[1:]]
         for name, questions in changed.items():
             before, *after = read_own(self._version.network, questions, states)
-            for measures, readings in zip(measured, after, strict=True):
+            for measures, seen, readings in zip(measured, observed, after, strict=True):
                 measures[name] = own_measures(questions, before, readings, name, seed)
-        kept = {local_fact(edit, number) for number in recipe.kept_facts}
+                seen.add_own(name, questions, readings)
+        kept = {local_fact(edit, number) for number in recipe.kept_facts or ()}
         found = compare(self._version.network, staying, states, self._unedited, seed)
-        for measures, one in zip(measured, found, strict=True):
+        same_object = {question.fact for question in staying[NEIGHBOURS] if question.new is not None}
+        for measures, seen, one in zip(measured, observed, found, strict=True):
+            for name, readings_of in one.readings.items():
+                seen.add_staying(name, staying[name], *readings_of, same_object)
             for name, of_group in one.measures.items():
                 measured_facts = {question.fact for question in staying[name]}
                 measures[name] = {**of_group, "facts_kept": Measure(len(measured_facts & kept))}
-        return measured, flipped_facts(self._version, found[0].flips, facts)
+        return measured, flipped_facts(self._version, found[0].flips, facts), observed
 
     def _changed(
         self,
-        own: Mapping[int, PlannedFact],
+        own: Mapping[int, EditedFact],
         prompts: Sequence[Prompt],
         facts: Mapping[int, Fact],
         asked: Mapping[int, AskedPrompts],
@@ -171,31 +186,25 @@ class GroupEvaluator(EditEvaluator):
         groups: dict[str, list[OwnPrompt]] = {OWN: [], PARAPHRASES: []}
         for prompt in [*of_own, *paraphrases]:
             name = PARAPHRASES if prompt.held_out else OWN
-            found = self._own(prompt, own[prompt.fact_id], old)
+            found = own_prompt(self._version, prompt, own[prompt.fact_id].to, old[prompt.fact_id])
             if isinstance(found, Skipped):
                 left_out.setdefault(name, Counter())[found.reason] += 1
             else:
                 groups[name].append(found)
         return groups
 
-    def _own(self, prompt: Prompt, fact: PlannedFact, old: Mapping[int, int]) -> OwnPrompt | Skipped:
-        encode, span = self._version.encoder.encode, prompt.subject_span
-        opened, new, own = (encode(prompt.id, prompt.text, to, subject=span) for to in (None, fact.to, prompt.answer))
-        for one in (opened, new):
-            if isinstance(one, Skipped):
-                return one
-        assert isinstance(opened, EncodedPrompt)
-        assert isinstance(new, EncodedPrompt)
-        return OwnPrompt(
-            prompt.fact_id, old[prompt.fact_id], opened, new, own if isinstance(own, EncodedPrompt) else None
-        )
-
     def _staying(
-        self, own: Mapping[int, PlannedFact], prompts: Sequence[Prompt], facts: Mapping[int, Fact]
+        self,
+        own: Mapping[int, EditedFact],
+        prompts: Sequence[Prompt],
+        facts: Mapping[int, Fact],
+        new: Mapping[int, int],
     ) -> dict[str, list[Question]]:
-        """The prompts of other facts, those of the edited relations apart."""
+        """The prompts of other facts, those of the edited relations apart; `new` has new answers' first tokens."""
         relations = {fact.relation for fact in own.values()}
-        rivals = {(fact.relation, fact.object): fact.tokens[0] for fact in reversed([*own.values()])}
+        rivals = {
+            (fact.relation, fact.object): new[number] for number, fact in reversed([*own.items()]) if number in new
+        }
         edited_ones = edited_sentences(facts.values(), prompts, own)
         groups: dict[str, list[Question]] = {name: [] for name in GROUPS if name in (NEIGHBOURS, OTHERS)}
         for prompt in edited_ones.others(prompts):
@@ -207,7 +216,34 @@ class GroupEvaluator(EditEvaluator):
         return groups
 
 
-def _together(asked: Collection[AskedPrompts]) -> dict[str, list[AskedPrompt]]:
+def _first_tokens(changed: Mapping[str, Sequence[OwnPrompt]]) -> dict[int, int]:
+    """The first token of each fact's new answer, as its first prompt asks for it."""
+    found: dict[int, int] = {}
+    for question in (one for name in (OWN, PARAPHRASES) for one in changed[name]):
+        found.setdefault(question.fact, question.new.answers[0])
+    return found
+
+
+def own_prompt(version: ModelVersion, prompt: Prompt, to: str, old: int) -> OwnPrompt | Skipped:
+    """A prompt of an edited fact as a model is asked it.
+
+    Args:
+        version: the model.
+        prompt: the prompt.
+        to: the new answer.
+        old: the first token of the fact's old answer.
+    """
+    encode, span = version.encoder.encode, prompt.subject_span
+    opened, new, own = (encode(prompt.id, prompt.text, answer, subject=span) for answer in (None, to, prompt.answer))
+    for one in (opened, new):
+        if isinstance(one, Skipped):
+            return one
+    assert isinstance(opened, EncodedPrompt)
+    assert isinstance(new, EncodedPrompt)
+    return OwnPrompt(prompt.fact_id, old, opened, new, own if isinstance(own, EncodedPrompt) else None)
+
+
+def prompts_by_kind(asked: Collection[AskedPrompts]) -> dict[str, list[AskedPrompt]]:
     """The evaluation prompts of all facts, by kind."""
     found = {kind: [prompt for one in asked for prompt in one.groups.get(kind, ())] for kind in MEASURED}
     return {kind: prompts for kind, prompts in found.items() if prompts}

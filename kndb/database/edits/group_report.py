@@ -1,4 +1,4 @@
-"""What a joint plan is found to do, measured in memory before it is stored: on all of its facts, and on some others."""
+"""What an edit of many facts is found to do, in memory before it is stored: to all of its facts, and to some others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ...analysis.readings import Question, State, as_they_are, read_states
 from ...editing.objects.diff_file import EditObject
 from ...editing.objects.slots import edited
 from ...models.prompting import EncodedPrompt
+from ...records.group_recipes import GroupRecipe
 from ...records.plan_reports import FactReport
-from ...records.together import TogetherRecipe
 from ...store import facts as store_facts
 from ...store import refinements
 from ...store.engine import Store
@@ -30,16 +30,16 @@ def with_group_report(store: Store, version: ModelVersion, content: EditObject) 
     Args:
         store: the store.
         version: the model in memory, on whose weights the edit was planned.
-        content: the edit of a joint plan.
+        content: the edit; its recipe is a `GroupRecipe`.
     """
     recipe = content.recipe
-    assert isinstance(recipe, TogetherRecipe), "only joint plans are reported so"
+    assert isinstance(recipe, GroupRecipe), "only edits of many facts are reported so"
     new = {fact.id: fact.to for fact in recipe.facts}
     with store.reading() as connection:
         chosen = None if recipe.refinement is None else refinements.refinement(connection, recipe.refinement)
         prompts = store_facts.prompts(connection, fact_ids=list(new))
         relations = {fact.relation for fact in recipe.facts}
-        near, far = sampled(connection, version, set(new), relations, recipe.settings.seed, SAMPLED)
+        near, far = sampled(connection, version, set(new), relations, recipe.seed, SAMPLED)
     encoded = [
         (prompt.held_out, version.encoder.encode(prompt.id, prompt.text, new[prompt.fact_id])) for prompt in prompts
     ]

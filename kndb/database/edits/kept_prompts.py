@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from ...advice import Placeholder, call
@@ -12,14 +12,17 @@ from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edit_settings import Neighbours
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt
+from ...records.group_recipes import GroupRecipe
+from ...records.many_recipes import ManyRecipe
 from ...records.recipes import OptimizeRecipe, Recipe, UpdateRecipe, facts_of
-from ...records.together import TogetherRecipe
 from ...store import facts as store_facts
 from ..models import ModelVersion
 from .edited_sentences import edited_sentences, sentences_of_facts
 
 
-def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int) -> list[int]:
+def draw_neighbours(
+    facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed: int, within: Collection[int] | None = None
+) -> list[int]:
     """The numbers of the facts whose answers should stay the same, drawn at random, rising.
 
     Args:
@@ -27,17 +30,21 @@ def draw_neighbours(facts: Iterable[Fact], fact: Fact, counts: Neighbours, seed:
         fact: the one to be edited; neither it nor another fact of its relation and subject is drawn.
         counts: how many.
         seed: of the draw.
+        within: only these facts may be drawn; None for all.
     """
     every = list(facts)
     edited = edited_sentences(every, (), (fact.id,)).facts
-    inside = [other.id for other in every if other.relation == fact.relation and other.id not in edited]
-    outside = [other.id for other in every if other.relation != fact.relation]
+    others = [other for other in every if other.id not in edited and (within is None or other.id in within)]
+    inside = [other.id for other in others if other.relation == fact.relation]
+    outside = [other.id for other in others if other.relation != fact.relation]
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     drawn = chance.sample(sorted(inside), min(counts.relation, len(inside)))
     return sorted(drawn + chance.sample(sorted(outside), min(counts.elsewhere, len(outside))))
 
 
-def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> tuple[list[int], list[Prompt]]:
+def kept_prompts(
+    connection: Any, fact: Fact, counts: Neighbours, seed: int, within: Collection[int] | None = None
+) -> tuple[list[int], list[Prompt]]:
     """The facts whose answers should stay, and their prompts; held-out ones, and those that ask for the fact, left out.
 
     Args:
@@ -45,8 +52,9 @@ def kept_prompts(connection: Any, fact: Fact, counts: Neighbours, seed: int) -> 
         fact: the one to be edited.
         counts: how many facts.
         seed: of the draw.
+        within: only these facts may be drawn; None for all.
     """
-    drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed)
+    drawn = draw_neighbours(store_facts.find_facts(connection), fact, counts, seed, within)
     return drawn, prompts_of_others(connection, [fact.id], drawn, counts.prompts)
 
 
@@ -117,6 +125,8 @@ def facts_in_recipe(edit: Edit) -> tuple[list[int], list[int]]:
         return [], []
     own = [fact.id for fact in facts_of(recipe)]
     kept = () if signed else getattr(recipe, "kept_facts", None)
+    if isinstance(recipe, ManyRecipe):
+        kept = recipe.kept_facts or ()
     if not own or kept is None:
         raise EditError(f"the recipe of edit {edit.id} does not say on which facts it was computed")
     return [local_fact(edit, number) for number in own], [local_fact(edit, number) for number in kept]
@@ -126,7 +136,7 @@ def needs_prompts(recipe: Recipe) -> bool:
     """Whether an edit can be recomputed only on prompts: one by gradient steps, or an update along a gradient."""
     if isinstance(recipe, UpdateRecipe):
         return recipe.rule == "gradient"
-    return isinstance(recipe, (OptimizeRecipe, TogetherRecipe))
+    return isinstance(recipe, OptimizeRecipe | GroupRecipe)
 
 
 def own_prompts(edit: Edit, prompts: Iterable[Prompt]) -> list[Prompt]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...advice import call
 from ...errors import ConflictError, EditError
+from ...records.conditions import CheckedConditions
 from ...store.edits import edit as store_edits
 from ...store.edits.edit import Origin
 from ...store.engine import Store
@@ -52,6 +53,7 @@ def add_object(
     fact_id: int | None,
     relation_id: int | None,
     origin: Origin | None = None,
+    conditions: CheckedConditions | None = None,
 ) -> int:
     """Writes an edit's object, and adds the edit; both belong in one write transaction.
 
@@ -64,6 +66,7 @@ def add_object(
         fact_id: the fact that it changes, if one.
         relation_id: the relation that it changes, if one.
         origin: of an edit from another store.
+        conditions: of an edit from another store, those that it was planned with.
 
     Returns:
         The edit's number; that of the model's edit with this object if there is one already.
@@ -87,4 +90,5 @@ def add_object(
         fact_id,
         relation_id,
         origin,
+        conditions,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ...editing.objects.diff_file import EditObject
 from ...editing.planning.optimize import plan_optimized
@@ -35,11 +35,12 @@ def draft_optimize(
     progress: Progress | None,
     on: ModelVersion | None,
     report: bool,
+    within: Collection[int] | None = None,
 ) -> Draft:
     """Changes a fact's value slots by gradient steps, so that `to` wins; see `EditDrafts.optimize`."""
     aim = aim_at(store, models, model, fact, to, settings, refinement, on)
     with store.reading() as connection:
-        drawn, others = kept_prompts(connection, aim.fact, settings.neighbours, settings.seed)
+        drawn, others = kept_prompts(connection, aim.fact, settings.neighbours, settings.seed, within)
     chosen = without_far_below(aim.chosen.neurons)
     recipe = OptimizeRecipe(
         **{**aim.told, "neurons": tuple(chosen)},

@@ -1,19 +1,23 @@
-"""What a joint plan would do to each of its facts, before it is stored."""
+"""What edits of many facts would do to each of them, before they are stored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+
+import torch
 
 from ...analysis.evaluation_prompts import entries_of, read_answer
 from ...analysis.readings import Question, State, as_they_are, read_states
 from ...editing.objects.slots import edited
 from ...errors import UsageError
 from ...models.prompting import EncodedPrompt
-from ...records.together import TogetherRecipe
+from ...records.group_recipes import EditedFact, GroupRecipe
 from ...store import facts as store_facts
 from ...store.engine import Store
+from ..models import ModelVersion
 from .draft import Draft
 
 
@@ -42,20 +46,24 @@ class PreviewedFact:
     success_rate: float
 
 
-def preview_together(store: Store, draft: Draft) -> list[PreviewedFact]:
-    """Asks all facts of a joint plan, in memory, without the edit and with it; stores nothing.
+def preview_together(store: Store, drafts: Sequence[Draft]) -> list[PreviewedFact]:
+    """Asks all facts of edits of many facts, in memory, without the edits and with all of them; stores nothing.
 
     Args:
         store: the store.
-        draft: the edit; the model is as it was when this returns.
+        drafts: the edits, each planned on the ones before it; the model is as it was when this returns.
 
     Raises:
-        UsageError: if the draft is no joint plan.
+        UsageError: if a draft is not of many facts.
     """
-    recipe, version = draft.content.recipe, draft.version
-    if not isinstance(recipe, TogetherRecipe):
-        raise UsageError(f"an edit of kind {recipe.kind} is not one of many facts; use preview")
-    new = {fact.id: fact.to for fact in recipe.facts}
+    facts: list[EditedFact] = []
+    for draft in drafts:
+        recipe = draft.content.recipe
+        if not isinstance(recipe, GroupRecipe):
+            raise UsageError(f"an edit of kind {recipe.kind} is not one of many facts; use preview")
+        facts += recipe.facts
+    version = drafts[0].version
+    new = {fact.id: fact.to for fact in facts}
     with store.reading() as connection:
         prompts = store_facts.prompts(connection, fact_ids=list(new))
     asked: dict[int, list[EncodedPrompt]] = {number: [] for number in new}
@@ -64,10 +72,10 @@ def preview_together(store: Store, draft: Draft) -> list[PreviewedFact]:
         if isinstance(encoded, EncodedPrompt):
             asked[prompt.fact_id].append(encoded)
     parameters = dict(version.model.named_parameters())
-    states: list[State] = [as_they_are, lambda: edited(parameters, draft.content)]
-    before, after = _read(draft, [one for own in asked.values() for one in own], states)
+    states: list[State] = [as_they_are, lambda: _with_all(parameters, drafts)]
+    before, after = _read(version, [one for own in asked.values() for one in own], states)
     found, start = [], 0
-    for fact in recipe.facts:
+    for fact in facts:
         count = len(asked[fact.id])
         first, then = before[start : start + count], after[start : start + count]
         start += count
@@ -87,11 +95,21 @@ def preview_together(store: Store, draft: Draft) -> list[PreviewedFact]:
     return found
 
 
-def _read(draft: Draft, prompts: Sequence[EncodedPrompt], states: Sequence[State]) -> list[list[tuple[bool, float]]]:
+@contextmanager
+def _with_all(parameters: dict[str, torch.Tensor], drafts: Sequence[Draft]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for draft in drafts:
+            stack.enter_context(edited(parameters, draft.content))
+        yield
+
+
+def _read(
+    version: ModelVersion, prompts: Sequence[EncodedPrompt], states: Sequence[State]
+) -> list[list[tuple[bool, float]]]:
     """For each state, whether each prompt's answer wins, and the mean log-probability of its tokens."""
     questions = [Question(one, 0) for prompt in prompts for one in prompt.questions]
     found = []
-    for reading in read_states(draft.version.network, questions, states):
+    for reading in read_states(version.network, questions, states):
         entries = entries_of(reading)
         found.append([read_answer(prompt, entries) for prompt in prompts])
     return found

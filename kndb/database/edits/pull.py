@@ -15,6 +15,7 @@ from ...exchange import edit_bundle
 from ...exchange.edit_bundle import Bundle, BundledEdit, BundledFact
 from ...models.sources import locate
 from ...models.weights import weight_files
+from ...records.conditions import CheckedConditions
 from ...records.edits import EditChange
 from ...records.facts import Fact
 from ...records.models import Model
@@ -56,6 +57,7 @@ class Pulled:
         builds_on: the numbers here of the edits to apply first; where nothing was stored, starts of their hashes.
         unknown_facts: facts of its recipe that are not in this store.
         what, author, created_at: the sender's words: what the edit is for, who planned it, when.
+        conditions: those that it was planned with, and what the sender found then; applying it checks them here.
     """
 
     edit: int | None
@@ -71,6 +73,7 @@ class Pulled:
     what: str
     author: str | None
     created_at: str
+    conditions: CheckedConditions | None = None
 
 
 def pull(
@@ -280,6 +283,7 @@ def _add(
             None if own is None else own.id,
             relation_id,
             Origin(edit.author, edit.created_at, fact_numbers),
+            edit.conditions,
         )
     except KndbError as error:
         raise InputError(f"{path}: edit {edit.object_hash[:12]} does not fit: {error}") from error
@@ -314,6 +318,7 @@ def _pulled(
         what=content.recipe.title,
         author=edit.author,
         created_at=edit.created_at,
+        conditions=edit.conditions,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ def push(store: Store, edits: Sequence[int], path: Path, *, force: bool) -> Push
                     wanted=number in records,
                     facts=tuple(_bundled_facts(connection, record)),
                     evaluations=tuple(_bundled_evaluations(connection, number)),
+                    # The number of an evaluation means nothing elsewhere.
+                    conditions=None if record.conditions is None else replace(record.conditions, evaluation=None),
                 )
                 for number, record in bundled.items()
             ),

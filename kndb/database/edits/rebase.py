@@ -18,16 +18,21 @@ from ...editing.planning.replay import (
     require_replayable,
 )
 from ...errors import EditError, VersionMovedError
+from ...records.conditions import CheckedConditions
 from ...records.edits import Edit
 from ...records.facts import Prompt
+from ...records.many_recipes import ManyRecipe
 from ...records.recipes import OptimizeRecipe, replayed
 from ...records.together import TogetherRecipe
 from ...records.versions import HistoryEntry
+from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.edits import steps
 from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
 from .kept_prompts import encode_open, needs_prompts, own_prompts, prompts_in_recipe
+from .many import many_anew
+from .many_prompts import answers_there
 from .objects import add_object, step_in_memory
 from .optimize import optimized_anew
 from .recipe_fits import changed_neurons, require_fit
@@ -82,11 +87,12 @@ def rebase(store: Store, models: ModelCommands, edit: int) -> Rebase:
         prompts = {
             record.id: prompts_in_recipe(connection, record) for record in records[:-1] if needs_prompts(record.recipe)
         }
-    replays = compute_replays(models.load(model.name, model.version), contents, prompts)
+    replays = compute_replays(store, models.load(model.name, model.version), contents, prompts)
     return store_rebase(store, edit, model.version, replays)
 
 
 def compute_replays(
+    store: Store,
     version: ModelVersion,
     edits: Sequence[tuple[Edit, diff_file.EditObject]],
     prompts: Mapping[int, Sequence[Prompt]],
@@ -94,6 +100,7 @@ def compute_replays(
     """Takes edits back in memory, and computes all but the last again on the weights that are left.
 
     Args:
+        store: the store.
         version: the model at its current version; its weights change.
         edits: what to take back, in this order: the last applied first, the edit to leave out at the end.
         prompts: for each edit that was computed on prompts, by its number, those of `prompts_in_recipe`.
@@ -113,9 +120,14 @@ def compute_replays(
             neurons = changed_neurons(recipe, version.network)
             later.append((record, recipe, present_slots(version.network, neurons)))
         step_in_memory(parameters, version.record.fingerprint, content, reverse=True)
-    replays = []
+    replays: list[Replay] = []
+    with store.reading() as connection:
+        present = store_versions.version_edits(connection, version.record.id, version.version)
+    stack = [number for number in present if number not in {record.id for record, _ in edits}]
     for record, recipe, before in reversed(later):
-        planned = _computed_anew(version, record, recipe, prompts.get(record.id, ()))
+        # The replays so far gave the answers that the edits gave that they take the place of.
+        there = [*stack, *(one.rebased_from for one in replays)]
+        planned = _computed_anew(store, version, record, recipe, prompts.get(record.id, ()), there)
         apply_object(parameters, planned)
         after = present_slots(version.network, changed_neurons(recipe, version.network))
         replays.append(Replay(record.id, planned, difference(before, after)))
@@ -123,13 +135,22 @@ def compute_replays(
 
 
 def _computed_anew(
-    version: ModelVersion, record: Edit, recipe: Replayable, prompts: Sequence[Prompt]
+    store: Store,
+    version: ModelVersion,
+    record: Edit,
+    recipe: Replayable,
+    prompts: Sequence[Prompt],
+    there: Sequence[int],
 ) -> diff_file.EditObject:
     try:
         if isinstance(recipe, OptimizeRecipe):
             return optimized_anew(record, replayed(recipe, record.id), version, prompts)
         if isinstance(recipe, TogetherRecipe):
             return planned_anew(record, replayed(recipe, record.id), version, prompts)
+        if isinstance(recipe, ManyRecipe):
+            with store.reading() as connection:
+                history = answers_there(connection, version, there)
+            return many_anew(store, record, replayed(recipe, record.id), version, prompts, history)
         own = encode_open(version, own_prompts(record, prompts))
         return replay(version.network, recipe, record.id, own, fingerprint=version.record.fingerprint)
     except EditError as error:
@@ -165,7 +186,12 @@ def store_rebase(store: Store, edit: int, expected_version: str, replays: Sequen
             version = taken[-1].version_after
             subject = store_edits.edit_subject(connection, one.rebased_from)
             number = add_object(connection, store, model_id, one.content, version, *subject)
-            taken.append(steps.apply_edit(connection, number, version))
+            planned = store_edits.edit(connection, one.rebased_from).conditions
+            unchecked = None
+            if planned is not None:
+                store_edits.note_conditions(connection, number, planned)
+                unchecked = CheckedConditions((), planned.conditions, 1, version)
+            taken.append(steps.take_step(connection, number, "apply", version, conditions=unchecked))
             found = one.difference
             replayed.append(Replayed(number, one.rebased_from, found.slots, found.different, found.largest_change))
     return Rebase(tuple(taken), tuple(replayed))

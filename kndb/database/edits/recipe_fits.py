@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from ...editing.planning.recipes import slots_by_layer
 from ...errors import EditError
 from ...models.network import Network
+from ...records.group_recipes import GroupRecipe
+from ...records.many_recipes import ManyRecipe
 from ...records.models import Neuron
 from ...records.recipes import EraseRecipe, OptimizeRecipe, Recipe, UpdateRecipe
 from ...records.together import TogetherRecipe
@@ -29,6 +31,8 @@ def misfit(recipe: Recipe, network: Network) -> str | None:
     """What of a recipe a model does not have, such as `names L9.N0, which the model does not have`."""
     if isinstance(recipe, TogetherRecipe):
         return _misfit_together(recipe, network)
+    if isinstance(recipe, ManyRecipe):
+        return _misfit_many(recipe, network)
     if not isinstance(recipe, (UpdateRecipe, OptimizeRecipe, EraseRecipe)):
         return None
     for neuron in every_neuron(recipe):
@@ -72,9 +76,20 @@ def _misfit_together(recipe: TogetherRecipe, network: Network) -> str | None:
     return None
 
 
-def changed_neurons(recipe: Computed | TogetherRecipe, network: Network) -> Sequence[Neuron]:
+def _misfit_many(recipe: ManyRecipe, network: Network) -> str | None:
+    if not recipe.layers:
+        return "does not say which layers change"
+    for layer in recipe.layers:
+        if layer >= len(network.layers):
+            return f"names layer {layer}, which the model does not have"
+    if recipe.covariances is not None and not {one.layer for one in recipe.covariances} <= set(recipe.layers):
+        return "names covariances of other layers than those that change"
+    return None
+
+
+def changed_neurons(recipe: Computed | GroupRecipe, network: Network) -> Sequence[Neuron]:
     """The neurons whose value slots a recipe may change: those that it names, or all of the layers that it names."""
-    if isinstance(recipe, TogetherRecipe) and recipe.layers:
+    if isinstance(recipe, GroupRecipe) and recipe.layers:
         return [Neuron(layer, index) for layer in recipe.layers for index in range(network.neurons)]
     return recipe.neurons
 

@@ -7,14 +7,16 @@ loaded, unless the files alone do not agree with the edits: then it is, with its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...editing.objects import object_format
 from ...editing.objects.checkpoint_values import CheckpointValues, DisagreementError, places_of
 from ...editing.objects.object_format import StoredEdit, check_fingerprint
 from ...errors import ModelError, UsageError
 from ...models.sources import locate
+from ...records.conditions import CheckedConditions
 from ...records.edits import Edit
 from ...records.models import Model
 from ...records.versions import HistoryEntry
@@ -27,8 +29,14 @@ from ...store.versions import CurrentModel, applied_edits, stored_slots
 from ...versions import Slot
 from ..models import ModelCommands, require_checkpoint
 
+Required = Callable[[Any], CheckedConditions]
+"""Given the transaction of the steps, stores what was measured, and gives what the history is to say."""
+Require = Callable[[CurrentModel, Sequence[int]], Required | None]
 
-def take_steps(store: Store, models: ModelCommands, edits: Sequence[int], action: Action) -> list[HistoryEntry]:
+
+def take_steps(
+    store: Store, models: ModelCommands, edits: Sequence[int], action: Action, require: Require | None = None
+) -> list[HistoryEntry]:
     """Applies edits of one model to its current version, or reverts them, all or none; each is tried first.
 
     Args:
@@ -36,6 +44,7 @@ def take_steps(store: Store, models: ModelCommands, edits: Sequence[int], action
         models: loads the checkpoint, where its files alone don't do.
         edits: at least one.
         action: what to do with them.
+        require: told the model and the steps' order once they were tried; checks conditions, or raises.
     """
     if not edits:
         raise UsageError("there is no edit; give at least one number")
@@ -43,11 +52,14 @@ def take_steps(store: Store, models: ModelCommands, edits: Sequence[int], action
         # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
         model, order = store_steps.plan_steps(connection, edits, action)
     try_current(store, models, model, [(edit, action) for edit in order])
+    required = None if require is None else require(model, order)
     with store.writing() as connection:
         taken: list[HistoryEntry] = []
+        # What was measured is stored with the steps, in their transaction: neither is there without the other.
+        conditions = None if required is None else required(connection)
         for edit in order:
             expected = taken[-1].version_after if taken else model.version
-            taken.append(store_steps.take_step(connection, edit, action, expected))
+            taken.append(store_steps.take_step(connection, edit, action, expected, conditions=conditions))
         return taken
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ def draft_together(
     on: ModelVersion | None = None,
     skip_unusable: bool = False,
     report: bool = True,
+    within: Collection[int] | None = None,
 ) -> Draft:
     """Changes the value slots of many facts by gradient steps, so that each gets its new answer.
 
@@ -101,6 +102,7 @@ def draft_together(
         skip_unusable: pass over facts that the model can't be asked for their new answers and, with scope `neurons`,
             facts without knowledge neurons; the draft has them as `unusable`.
         report: whether to try the edit in memory and put what it does in the recipe.
+        within: only these facts' answers may be kept; None for all.
 
     Raises:
         UsageError: if there is no target, a question gets two answers, or layers are named with scope `neurons`.
@@ -118,7 +120,7 @@ def draft_together(
         layers = layers_by_depth(count) if on.network.adapter.blank is Blank.CUT else ()
     with store.reading() as connection:
         facts = [store_facts.fact(connection, target.fact) for target in targets]
-        _require_one_answer_each(facts, targets)
+        require_one_answer_each(facts, targets)
         slots = _choose(connection, model, facts, settings, layers, refinement, skip_unusable=skip_unusable)
         prompts = store_facts.prompts(connection, fact_ids=[fact.id for fact in facts], held_out=False)
     version = on or models.load(model)
@@ -130,7 +132,7 @@ def draft_together(
     with store.reading() as connection:
         if unusable:
             slots = _choose(connection, model, planned, settings, layers, refinement)
-        drawn = _draw(connection, planned, keep, settings.seed)
+        drawn = _draw(connection, planned, keep, settings.seed, within)
         others = prompts_of_others(connection, sorted(numbers), drawn, keep.prompts)
     present = present_answers(version, [prompt for prompt in prompts if prompt.fact_id in numbers])
     recipe = TogetherRecipe(
@@ -193,7 +195,12 @@ def planned_anew(edit: Edit, recipe: TogetherRecipe, version: ModelVersion, prom
     )
 
 
-def _require_one_answer_each(facts: Sequence[Fact], targets: Sequence[Target]) -> None:
+def require_one_answer_each(facts: Sequence[Fact], targets: Sequence[Target]) -> None:
+    """Refuses no targets, and a question that gets two answers.
+
+    Raises:
+        UsageError: for either.
+    """
     if not targets:
         raise UsageError("there is no fact to edit; give at least one")
     first: dict[tuple[object, ...], Fact] = {}
@@ -278,11 +285,14 @@ def lowest_layer(neurons: Iterable[Neuron], share: float) -> int:
 # --- the facts that are kept ------------------------------------------------------------------------------------
 
 
-def _draw(connection: Any, edited: Sequence[Fact], keep: KeptFacts, seed: int) -> list[int]:
+def _draw(
+    connection: Any, edited: Sequence[Fact], keep: KeptFacts, seed: int, within: Collection[int] | None
+) -> list[int]:
     """The facts whose answers should stay, drawn at random, rising."""
     relations = {fact.relation for fact in edited}
     same = sentences_of_facts(connection, [fact.id for fact in edited]).facts
-    others = [fact for fact in store_facts.find_facts(connection) if fact.id not in same]
+    every = store_facts.find_facts(connection)
+    others = [fact for fact in every if fact.id not in same and (within is None or fact.id in within)]
     inside = sorted(fact.id for fact in others if fact.relation in relations)
     outside = sorted(fact.id for fact in others if fact.relation not in relations)
     chance = random.Random(f"{seed} kept")  # noqa: S311 - not for secrets

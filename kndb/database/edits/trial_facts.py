@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ...advice import Placeholder, call
 from ...analysis.edit_measures import NEIGHBOURS, OTHERS, OWN, PARAPHRASES
@@ -62,7 +63,7 @@ class TrialFacts:
             if settings.relations:
                 store_facts.require_relations(connection, settings.relations)
             self._facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
-            usable = store_trials.facts_with_neurons(connection, refinement)
+            usable = self._usable(connection)
             self._prompts: dict[int, list[Prompt]] = {}
             for prompt in store_facts.prompts(connection):
                 self._prompts.setdefault(prompt.fact_id, []).append(prompt)
@@ -70,6 +71,31 @@ class TrialFacts:
         self.known = len(self._facts)
         self.relations = self._chosen_relations(usable, settings.relations)
         self.targets = self._drawn(usable)
+
+    def _usable(self, connection: Any) -> list[int]:
+        """The facts that may be edited, rising."""
+        return store_trials.facts_with_neurons(connection, self._refinement)
+
+    def _may_be_edited(self, fact: Fact) -> bool:
+        """Whether one of them is, if it is drawn."""
+        return fact.id in self._facts
+
+    def _new_answer(self, fact: Fact, others: Sequence[str]) -> str | None:
+        """The new answer of a fact, among other objects of its relation."""
+        return self._chance(f"{fact.id}").choice(others) if others else None
+
+    def _words(self, words: Iterable[str]) -> list[str]:
+        """The objects of a relation that may be new answers, in order."""
+        encoder = self._version.encoder
+        return sorted(word for word in words if isinstance(encoder.answer_token(word), int))
+
+    def _none_to_edit(self) -> EditError:
+        model = self._version.record.name
+        attribute = call("attribution.run", model=model, relations=self.relations[:1] or [Placeholder("KEY")])
+        return EditError(
+            f"no fact of {', '.join(self.relations)} has a knowledge neuron in refinement {self._refinement}; "
+            f"attribute one of these relations first: {attribute}, then {call('attribution.refine', model=model)}"
+        )
 
     def _chosen_relations(self, usable: Sequence[int], relations: Sequence[str]) -> list[str]:
         known = sorted({self._facts[number].relation for number in usable})
@@ -87,22 +113,12 @@ class TrialFacts:
         chance = self._chance("facts")
         pool = [number for number in usable if self._facts[number].relation in self.relations]
         if not pool:
-            model = self._version.record.name
-            attribute = call("attribution.run", model=model, relations=self.relations[:1] or [Placeholder("KEY")])
-            raise EditError(
-                f"no fact of {', '.join(self.relations)} has a knowledge neuron in refinement {self._refinement}; "
-                f"attribute one of these relations first: {attribute}, then {call('attribution.refine', model=model)}"
-            )
+            raise self._none_to_edit()
         chance.shuffle(pool)
         answers: dict[str, set[str]] = {}
         for fact in self._facts.values():
             answers.setdefault(fact.relation, set()).add(fact.object)
-        encoder = self._version.encoder
-        short = {
-            relation: sorted(word for word in words if isinstance(encoder.answer_token(word), int))
-            for relation, words in answers.items()
-            if relation in self.relations
-        }
+        words = {key: self._words(objects) for key, objects in answers.items() if key in self.relations}
         found: list[TrialTarget] = []
         taken: set[int] = set()
         for number in pool:
@@ -111,11 +127,13 @@ class TrialFacts:
             if number in taken:  # Its sentences are edited already: two new answers to one question can't both win.
                 continue
             fact = self._facts[number]
+            if not self._may_be_edited(fact):
+                continue
             same = self._sentences([number]).facts
             taken |= same
             right = {self._facts[one].object for one in same}
-            others = [word for word in short[fact.relation] if word not in right]
-            found.append(TrialTarget(fact, self._chance(f"{number}").choice(others) if others else None))
+            to = self._new_answer(fact, [word for word in words[fact.relation] if word not in right])
+            found.append(TrialTarget(fact, to))
         return found
 
     # --- what is asked -------------------------------------------------------------------------------------

@@ -105,11 +105,7 @@ class TrialRun:
         return {"to": target.to, "neurons": neurons, **dict(zip(("edited", "control"), values, strict=False))}
 
     def _control(self, draft: Draft, version: ModelVersion) -> EditObject:
-        content = draft.content
-        record = Edit(0, version.record.name, content.kind, content.recipe, "", "", version.version, "")
-        with self._store.reading() as connection:
-            prompts = prompts_in_recipe(connection, record)
-        return control_edit(record, version, content, self._seed + (draft.fact_id or 0), prompts)
+        return control_of(self._store, draft, version, self._seed)
 
     def cumulative(
         self, method: EditSettings, counts: Sequence[int], control: ModelVersion, done: Sequence[int] = ()
@@ -161,6 +157,19 @@ class TrialRun:
         neurons = pile.slots / len(planned) if planned else 0.0
         result = {"edited": measured[0], "control": measured[1], "facts": place, "planned": len(planned)}
         return result | {"neurons": neurons, "unplanned": [list(pair) for pair in unplanned]}
+
+
+def control_of(store: Store, draft: Draft, version: ModelVersion, seed: int) -> EditObject:
+    """The random-neuron control of a draft, on the weights of a model in memory.
+
+    Raises:
+        EditError: if it has none, or nothing would change.
+    """
+    content = draft.content
+    record = Edit(0, version.record.name, content.kind, content.recipe, "", "", version.version, "")
+    with store.reading() as connection:
+        prompts = prompts_in_recipe(connection, record)
+    return control_edit(record, version, content, seed + (draft.fact_id or 0), prompts)
 
 
 def _answers(target: TrialTarget, draft: Draft) -> TargetAnswers:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ...records.attribution import RefinementChoice
+from ...records.bench_methods import BenchMethod
 from ...records.display import Rows
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 from ...records.edits import EditTrial, TrialResult, TrialSummary
@@ -128,6 +129,54 @@ class EditTrialCommands:
                     progress(tried, len(cells) * len(run.facts.targets))
         return self._finished(trial)
 
+    def compare(
+        self,
+        model: str,
+        methods: Sequence[BenchMethod],
+        settings: TrialSettings | None = None,
+        *,
+        sizes: Sequence[int] = COUNTS,
+        seeds: Sequence[int] = (),
+        refinement: RefinementChoice = None,
+        progress: Progress | None = None,
+    ) -> EditTrial:
+        """Edits the same facts by several methods, so many at once, and measures after the last edit of each; resumes.
+
+        Methods that plan many facts make one edit of all of them; update, optimize and rome plan one after the other.
+        Of the facts that are not edited, plans look at `settings.share`, to keep their answers or to count their keys;
+        what is measured is drawn from the others. Results are stored cell by cell: method × seed × size.
+
+        Args:
+            model: a registered model; its current version is edited.
+            methods: the ways to edit, each of another name, at least one; see `kndb.bench_method`.
+            settings: what is edited and measured; None takes the defaults. Facts hold knowledge neurons if one of the
+                methods changes these; new answers are one token if one of them needs that.
+            sizes: how many facts to edit; those above the number of facts are left out.
+            seeds: of all that is drawn, one table for each; none takes that of the settings.
+            refinement: whose knowledge neurons; see `QueryCommands.choose`.
+            progress: told how many cells were measured, and how many there are.
+
+        Raises:
+            UsageError: if there is no method, one is named twice, or a size is under 1; if texts are to be continued,
+                and the model is not causal.
+            NotFoundError: if there is no such model, relation or refinement.
+            EditError: if there is no fact to edit.
+        """
+        from .comparing import compare_methods
+
+        number = compare_methods(
+            self._store,
+            self._models,
+            model,
+            methods,
+            settings,
+            sizes=sizes,
+            seeds=seeds,
+            refinement=refinement,
+            progress=progress,
+        )
+        return self.get(number)
+
     # --- looking -------------------------------------------------------------------------------------------
 
     def all(self, model: str | None = None) -> Rows[EditTrial]:
@@ -155,21 +204,25 @@ class EditTrialCommands:
             found = store_trials.trial(connection, trial)
             results = store_trials.results(connection, trial)
         settings: Any = found.settings
+        from ...analysis.trial_summaries import summarise, summarise_compared
+
+        if "methods" in settings:
+            return Rows(summarise_compared(results, [one["method"] for one in settings["methods"]]), TrialSummary)
         order = [json.dumps(cell, sort_keys=True) for cell in settings.get("cells", ())]
         results.sort(key=lambda result: order.index(result.part) if result.part in order else -1)
-        from ...analysis.trial_summaries import summarise
-
         return Rows(summarise(results, int(settings["seed"])), TrialSummary)
 
     def unplanned(self, trial: int) -> list[tuple[int, str]]:
-        """The facts for which no edit could be planned alone, and why; those of a sweep once for each of its cells."""
+        """The facts for which no edit could be planned, and why; those of a sweep once for each of its cells."""
         with self._store.reading() as connection:
             results = store_trials.results(connection, trial)
-        return [
-            (result.fact or 0, str(result.measures["unplanned"]))
-            for result in results
-            if result.part != CUMULATIVE and "unplanned" in result.measures
+        found = [
+            (result.fact or 0, result.measures.get("unplanned")) for result in results if result.part != CUMULATIVE
         ]
+        alone = [(fact, reason) for fact, reason in found if isinstance(reason, str)]
+        # Of a comparison, each size names the facts of the sizes under it again.
+        many = {(int(fact), str(why)) for _, pairs in found if isinstance(pairs, list) for fact, why in pairs}
+        return alone + sorted(many)
 
     # --- working -------------------------------------------------------------------------------------------
 

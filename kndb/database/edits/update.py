@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -35,10 +36,11 @@ def draft_update(
     refinement: RefinementChoice,
     on: ModelVersion | None,
     report: bool,
+    within: Collection[int] | None = None,
 ) -> Draft:
     """Moves a fact's value slots away from the present answer and towards `to`; see `EditDrafts.update`."""
     aim = aim_at(store, models, model, fact, to, settings, refinement, on)
-    rule, details = _rule_without_factors(store, aim, settings.rule)
+    rule, details = _rule_without_factors(store, aim, settings.rule, within)
     rule, turned_at = _with_factors(aim, rule, settings)
     recipe = UpdateRecipe(
         **aim.told,
@@ -61,13 +63,15 @@ def _factor(settings: UpdateSettings) -> float | Literal["auto"]:
     return PAPERS_FACTORS[1] if settings.rule == "paper" else "auto"
 
 
-def _rule_without_factors(store: Store, aim: Aim, name: str) -> tuple[recipes.UpdateRule, dict[str, Any]]:
+def _rule_without_factors(
+    store: Store, aim: Aim, name: str, within: Collection[int] | None
+) -> tuple[recipes.UpdateRule, dict[str, Any]]:
     """The rule with its weights or signs, and what the recipe says of them."""
     network, neurons = aim.version.network, aim.chosen.neurons
     rule = recipes.UpdateRule(aim.old, aim.new, 0.0, 0.0, name)
     if name == "gradient":
         with store.reading() as connection:
-            kept, others = kept_prompts(connection, aim.fact, MEASURED_AGAINST, seed=0)
+            kept, others = kept_prompts(connection, aim.fact, MEASURED_AGAINST, 0, within)
         rule = by_gradient(network, rule, neurons, aim.prompts, encode_open(aim.version, others))
         each = MEASURED_AGAINST.prompts
         return rule, {"weights": dict(rule.weights), "kept_facts": tuple(kept), "prompts_each": each}

@@ -14,6 +14,7 @@ from ...store import runs as store_runs
 from ...store.edits import edit as store_edits
 from ...store.edits import evaluations as store_evaluations
 from ..drawings import making, probe_in_words, refinement_of_probe
+from .edit_tables import comparison_table, summary_table
 from .sources import IN_PAGE, Sources
 
 FACTS_SHOWN = 3
@@ -156,15 +157,27 @@ def edits(sources: Sources) -> Section:
     ]
     columns = ("edit", "kind", "what for", "value slots", "planned on", "applied")
     tables = [table("Edits", Command("edit-list", f"kndb edit list --model {name}"), columns, rows, source="")]
-    tables += [_measures(edit, measured[edit.id]) for edit in found if edit.id in measured]
+    for edit in found:
+        if edit.id in measured:
+            summary = summary_table(edit, measured[edit.id], _evaluating(edit, measured[edit.id]))
+            tables += [_measures(edit, measured[edit.id]), *([summary] if summary else [])]
+    trials = sources.database.trials
+    compared = [trial for trial in trials.all(sources.model.name) if "methods" in trial.settings]
+    if compared and (summaries := trials.table(compared[-1].id)):
+        tables.append(comparison_table(compared[-1], summaries))
     return Section("edits", title, tables=tuple(tables))
 
 
-def _measures(edit: Edit, evaluation: Evaluation) -> Table:
+def _evaluating(edit: Edit, evaluation: Evaluation) -> str:
+    """The command that measures an edit again."""
     settings = evaluation.settings
     line = f"kndb edit eval {edit.id} --sample {settings.get('sample')} --seed {settings.get('seed')}"
     if edit.kind == "capture":
         line += f" --fact {settings.get('fact')} --to {shlex.quote(str(settings.get('to')))}"
+    return line
+
+
+def _measures(edit: Edit, evaluation: Evaluation) -> Table:
     edited, control = (evaluation.measures.get(name) for name in ("edited", "control"))
     rows = []
     for group, measures in edited.items() if isinstance(edited, Mapping) else ():
@@ -174,7 +187,7 @@ def _measures(edit: Edit, evaluation: Evaluation) -> Table:
                 words = f"{group}: {name}".replace("_", " ")
                 rows.append((words, decimal(measures[name], digits=3), decimal(beside, digits=3)))
     columns = ("prompts and measure", "edit", "random neurons")
-    command = Command(f"edit-eval-{edit.id}", line)
+    command = Command(f"edit-eval-{edit.id}", _evaluating(edit, evaluation))
     source = f"evaluation {evaluation.id}: {edit.model} {evaluation.version_before} → {evaluation.version_after}"
     return table(f"Measures of edit {edit.id}", command, columns, rows, source=source)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...advice import option
+from ...errors import UsageError
+from ...models.cards import CARD, NewCard, base_card, require_hub_name
 from ...records.display import Rows
 from ...records.edits import Edit
 from ...records.versions import HistoryEntry, Snapshot
@@ -17,7 +20,8 @@ from ...store.engine import Store
 from ...store.versions import applied_edits
 from ..edits.diff import SlotDiff, compare_versions
 from ..edits.steps import try_steps
-from ..models import ModelCommands
+from ..models import ModelCommands, ModelVersion
+from .model_card import base_on_hub, card_facts, model_card
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Export:
         files_copied, files_linked: weight files that are copies, or hard links to the checkpoint's.
         dtype: the dtype that all weights were converted to; None if each kept its own.
         values_rounded: values that it could not hold.
+        card: the model card that was written; None where none was.
     """
 
     model: str
@@ -42,6 +47,7 @@ class Export:
     files_linked: int
     dtype: str | None
     values_rounded: int
+    card: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,13 @@ class SnapshotCommands:
         link: bool = False,
         dtype: str | None = None,
         rounding: bool = False,
+        card: bool = True,
+        base_model: str | None = None,
     ) -> Export:
         """Writes a version as a checkpoint folder that transformers loads.
+
+        Beside the weights lies a model card that the Hugging Face hub reads, with the version's edits, their facts and
+        measures; of a version without edits, the checkpoint's own card.
 
         Args:
             name: a snapshot's name, or what else names a version.
@@ -155,19 +166,47 @@ class SnapshotCommands:
             link: hard-link weight files that stay as they are; they share their bytes with the checkpoint.
             dtype: float32, float16 or bfloat16 for all floating weights; None keeps what each has.
             rounding: with `dtype`, allow that values change.
+            card: whether to write a model card; else the checkpoint's own one stays.
+            base_model: the base checkpoint's name on the hub, for the card. None takes the name by which it was
+                registered, if that is one.
 
         Raises:
-            UsageError: if the folder is something else, or lies in the checkpoint's own.
+            UsageError: if the folder is something else, or lies in the checkpoint's own, or the name can't be one.
             ModelError: if the dtype would change values.
             OutputError: if the folder can't be written.
         """
         from ...models.export import export_checkpoint
 
+        if base_model is not None:
+            if not card:
+                raise UsageError(f"{option('base_model')} is for the card; leave it out, or have one written")
+            require_hub_name(base_model)
         version = self._models.load(model, name)
         with self._store.reading() as connection:
             edit_ids = store_versions.version_edits(connection, version.record.id, version.version)
             names = {slot.parameter for number in edit_ids for slot in store_edits.edit_changes(connection, number)}
         parameters = dict(version.model.named_parameters())
         changed = {parameter: parameters[parameter] for parameter in sorted(names)}
-        done = export_checkpoint(version.folder, Path(out), changed, link=link, dtype=dtype, rounding=rounding)
-        return Export(model, version.version, str(out), len(changed), dtype=dtype, **asdict(done))
+        written = self._card(version, base_model, dtype) if card and edit_ids else None
+        done = export_checkpoint(
+            version.folder, Path(out), changed, link=link, dtype=dtype, rounding=rounding, card=written
+        )
+        told = None if written is None else CARD
+        return Export(model, version.version, str(out), len(changed), dtype=dtype, **asdict(done), card=told)
+
+    def _card(self, version: ModelVersion, base_model: str | None, dtype: str | None) -> NewCard:
+        """The card of a version with edits."""
+        from ...models.adapter import Blank
+
+        tasks = {Blank.CUT: "text-generation", Blank.MASK: "fill-mask", Blank.SENTINEL: "text2text-generation"}
+        with self._store.reading() as connection:
+            facts = card_facts(connection, version.record, version.version)
+        base, hub = base_card(version.folder), base_on_hub(version.record.source)
+        text = model_card(
+            facts,
+            base,
+            tasks[version.adapter.blank],
+            base_model=base_model or (None if hub is None else hub[0]),
+            dtype=dtype,
+        )
+        return NewCard(text, base.kept_as)

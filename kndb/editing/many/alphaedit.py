@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import torch
 
+from ...advice import option
 from ...errors import EditError
+from .solving import solved, typical_entry
 
 
 def null_space(covariance: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Eigenvectors of C whose eigenvalues are under a part of its median diagonal entry: U, [n, rank].
+    """Eigenvectors of C whose eigenvalues are under a part of its typical diagonal entry: U, [n, rank].
+
+    An eigenvalue that is only rounding counts as nothing, however low the threshold.
 
     Args:
         covariance: C, [n, n], without a ridge.
         threshold: which part.
     """
     values, vectors = torch.linalg.eigh(covariance)
-    found: torch.Tensor = vectors[:, values < threshold * covariance.diagonal().median()]
+    rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
+    found: torch.Tensor = vectors[:, values < torch.maximum(threshold * typical_entry(covariance), rounding)]
     return found
 
 
@@ -40,17 +45,21 @@ def solve(keys: torch.Tensor, basis: torch.Tensor, earlier: torch.Tensor | None,
         M, [U, n].
 
     Raises:
-        EditError: if the basis has no direction.
+        EditError: if the basis has no direction, the keys have nothing in it, or the system is next to singular.
     """
     if not basis.shape[1]:
         raise EditError(
             "the covariance has no eigenvalue under the threshold: there is no null space to change; set a higher "
-            "threshold, or use memit"
+            f"{option('threshold')}, or use memit"
         )
     inside = basis.T @ keys
+    if not bool(inside.any()):
+        raise EditError(
+            "no key has anything in the null space, so nothing there changes what it gives; set a higher threshold, or "
+            "use memit"
+        )
     system = inside @ inside.T + damping * inside.square().sum(0).mean() * torch.eye(len(inside), dtype=keys.dtype)
     if earlier is not None:
         before = basis.T @ earlier
         system = system + before @ before.T
-    found: torch.Tensor = torch.linalg.solve(system, inside).T @ basis.T
-    return found
+    return solved(system, inside, "the system of the edited keys").T @ basis.T

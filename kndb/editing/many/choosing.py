@@ -13,9 +13,10 @@ import torch
 
 from ...errors import EditError
 from ...models.network import Network
-from ...records.many_settings import KeySettings, Token
+from ...records.many_settings import FinetuneSettings, ManySettings, Token
 from ...records.progress import Progress
 from .covariance import Covariance
+from .finetune import finetune
 from .layerwise import change_layers
 from .passes import Passes
 from .sentences import Rewrite, Sentence
@@ -30,11 +31,13 @@ class Tried:
         settings: the candidate.
         success: share of the asked sentences to which the new answer's tokens are the most probable ones.
         kept: share of the other sentences whose most probable tokens stayed.
+        failed: why there was no plan, in the words of its error; then both are 0.
     """
 
-    settings: KeySettings
+    settings: ManySettings
     success: float
     kept: float
+    failed: str | None = None
 
     @property
     def score(self) -> float:
@@ -44,7 +47,7 @@ class Tried:
 
 def try_settings(
     network: Network,
-    candidates: Sequence[KeySettings],
+    candidates: Sequence[ManySettings],
     rewrites: Mapping[Token, Sequence[Rewrite]],
     asked: Sequence[Sentence],
     others: Sequence[Sentence],
@@ -55,8 +58,8 @@ def try_settings(
 
     Args:
         network: the model, in the dtype in which it is stored; it is as it was when this returns.
-        candidates: with layers and token, at least one.
-        rewrites: what is wanted of some facts, for each token that a candidate has.
+        candidates: with layers and, but for FT-M, a token; at least one.
+        rewrites: what is wanted of some facts, for each token that a candidate has; FT-M takes those of `answer`.
         asked: sentences of these facts with their new answers, at least one, that are not among the rewrites'.
         others: sentences of other facts, at least one; their answers' tokens don't matter.
         covariances: of the keys of each layer that a candidate has.
@@ -66,23 +69,45 @@ def try_settings(
         Best first; of equal scores, in the order of the candidates.
 
     Raises:
-        EditError: if a candidate has no layers or token.
+        EditError: if a candidate has no layers or token, or none can be planned; then it is the last one's error.
     """
     found = []
     with Workspace(network) as untouched:
         before = most_probable(untouched.network, others)
+    error: EditError | None = None
     for number, settings in enumerate(candidates, start=1):
-        if settings.layers is None or settings.token is None:
+        if settings.layers is None or (not isinstance(settings, FinetuneSettings) and settings.token is None):
             raise EditError("a candidate needs layers and a token")
-        with Workspace(network) as workspace:
-            change_layers(workspace, rewrites[settings.token], settings.layers, settings, covariances)
-            new, after = (most_probable(workspace.network, some) for some in (asked, others))
-        won = [tokens == sentence.answers for tokens, sentence in zip(new, asked, strict=True)]
-        same = [one == other for one, other in zip(before, after, strict=True)]
-        found.append(Tried(settings, sum(won) / len(won), sum(same) / len(same)))
+        try:
+            with Workspace(network) as workspace:
+                _change(workspace, settings, rewrites, covariances)
+                new, after = (most_probable(workspace.network, some) for some in (asked, others))
+        except EditError as raised:
+            error = raised
+            found.append(Tried(settings, 0.0, 0.0, str(raised)))
+        else:
+            won = [tokens == sentence.answers for tokens, sentence in zip(new, asked, strict=True)]
+            same = [one == other for one, other in zip(before, after, strict=True)]
+            found.append(Tried(settings, sum(won) / len(won), sum(same) / len(same)))
         if progress is not None:
             progress(number, len(candidates))
+    if error is not None and all(one.failed for one in found):
+        raise error
     return sorted(found, key=lambda one: -one.score)
+
+
+def _change(
+    workspace: Workspace,
+    settings: ManySettings,
+    rewrites: Mapping[Token, Sequence[Rewrite]],
+    covariances: Mapping[int, Covariance],
+) -> None:
+    layers = settings.layers or ()
+    if isinstance(settings, FinetuneSettings):
+        finetune(workspace, rewrites["answer"], layers[0], settings)
+    else:
+        assert settings.token is not None
+        change_layers(workspace, rewrites[settings.token], layers, settings, covariances)
 
 
 @torch.no_grad()

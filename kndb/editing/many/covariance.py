@@ -7,46 +7,24 @@ that was interrupted goes on where it stopped, to the same bytes; and it belongs
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import save
 
 from ...errors import EditError
 from ...models.network import Network
+from ...records.many_settings import RomeSettings
 from ...records.progress import Progress
+from .covariance_file import CovarianceHeader, Origin, read_file, write_file
 from .keys import at_places, every_key
 from .sentences import Sentence
+from .solving import typical_entry
 
-_FORMAT = "kndb-covariance-1"
+__all__ = ["Covariance", "Origin", "count_keys", "empty", "read", "write"]
+
 _TEXTS_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a covariance is of.
-
-    Attributes:
-        fingerprint: of the model's checkpoint; `version`: which of its versions.
-        source: where the texts are from, in words that tell one source from another.
-        tokens: `every` token of the texts counts, or their `place` alone.
-        texts: how many texts there are.
-        digest: sha256 of the texts' token ids, in hex.
-    """
-
-    fingerprint: str
-    version: str
-    source: str
-    tokens: str
-    texts: int
-    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +51,7 @@ class Covariance:
         return self.done == self.origin.texts
 
     def matrix(self, ridge: float = 0.0) -> torch.Tensor:
-        """C = E[k kᵀ] with a part of its median diagonal entry added there: [n, n].
-
-        The mean would be that of a few neurons: at the first token, many decoders have some that are a thousand times
-        as active as any elsewhere.
+        """C = E[k kᵀ] with a part of its `typical_entry` added on the diagonal: [n, n].
 
         Args:
             ridge: which part.
@@ -87,7 +62,8 @@ class Covariance:
         if not self.keys:
             raise EditError(f"the covariance of layer {self.layer} is of no key; count it first")
         mean = self.total / self.keys
-        return mean + ridge * mean.diagonal().median() * torch.eye(len(mean), dtype=mean.dtype)
+        mean.diagonal().add_(ridge * typical_entry(mean))
+        return mean
 
     def require(self, fingerprint: str, layer: int, neurons: int) -> None:
         """Refuses a covariance of something else.
@@ -125,36 +101,43 @@ def count_keys(
     Args:
         network: the model.
         sentences: all of them, in the order in which they are counted.
-        begun: by layer, what was counted so far; of one origin, and equally far.
+        begun: by layer, what was counted so far; of one origin. The sums are added to where they stand. Layers that are
+            less far catch up first, which gives the same as if all had been counted together.
         keep: called with what there is, after each part.
-        progress: told how many sentences are done.
+        progress: told how many sentences are done in all layers.
 
     Raises:
         EditError: if the model has an encoder.
     """
     found = dict(begun)
-    if not found:
-        return found
-    done = next(iter(found.values())).done
-    for start in range(done, len(sentences), _TEXTS_AT_ONCE):
-        part = sentences[start : start + _TEXTS_AT_ONCE]
-        for layer, keys in _keys(network, part, found):
-            wide = keys.double().cpu()
-            one = found[layer]
-            found[layer] = replace(one, total=one.total + wide.T @ wide, keys=one.keys + len(wide))
-        found = {layer: replace(one, done=start + len(part)) for layer, one in found.items()}
-        if keep is not None:
-            keep(found)
-        if progress is not None:
-            progress(start + len(part), len(sentences))
+    while found:
+        done = min(one.done for one in found.values())
+        if done == len(sentences):
+            break
+        behind = [layer for layer, one in found.items() if one.done == done]
+        until = min((one.done for one in found.values() if one.done > done), default=len(sentences))
+        for start in range(done, until, _TEXTS_AT_ONCE):
+            stop = min(start + _TEXTS_AT_ONCE, until)
+            for layer, keys in _keys(network, sentences[start:stop], [found[layer] for layer in behind]):
+                wide = keys.cpu().double()
+                found[layer].total.addmm_(wide.T, wide)
+                found[layer] = replace(found[layer], keys=found[layer].keys + len(wide))
+            found |= {layer: replace(found[layer], done=stop) for layer in behind}
+            if keep is not None:
+                keep({layer: found[layer] for layer in behind})
+            if progress is not None:
+                progress(stop, len(sentences))
     return found
 
 
-def _keys(network: Network, sentences: Sequence[Sentence], wanted: Mapping[int, Covariance]) -> Any:
-    layers = list(wanted)
-    if next(iter(wanted.values())).origin.tokens == "every":
-        return every_key(network, sentences, layers)
-    return ((layer, found.keys) for layer, found in at_places(network, sentences, layers).items())
+def _keys(
+    network: Network, sentences: Sequence[Sentence], wanted: Sequence[Covariance]
+) -> Iterator[tuple[int, torch.Tensor]]:
+    layers = [one.layer for one in wanted]
+    if wanted[0].origin.tokens == "every":
+        yield from every_key(network, sentences, layers)
+    else:
+        yield from ((layer, found.keys) for layer, found in at_places(network, sentences, layers).items())
 
 
 def empty(layer: int, neurons: int, origin: Origin) -> Covariance:
@@ -162,22 +145,43 @@ def empty(layer: int, neurons: int, origin: Origin) -> Covariance:
     return Covariance(layer, origin, torch.zeros(neurons, neurons, dtype=torch.float64))
 
 
+def spectrum(covariance: Covariance) -> tuple[int, float | None]:
+    """How many dimensions the keys span, and the condition of C with the methods' ridge.
+
+    Returns:
+        The number of eigenvalues above rounding, λ > n·ε·λ₁; and the largest eigenvalue of what the methods solve with
+        by its smallest, None where that is nothing.
+
+    Raises:
+        EditError: if there is no key.
+    """
+    mean = covariance.matrix()
+    values = torch.linalg.eigvalsh(mean)
+    rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
+    ridge = RomeSettings().ridge * typical_entry(mean)
+    least = values[0].clamp_min(0) + ridge
+    condition = float((values[-1] + ridge) / least) if least > 0 else None
+    return int((values > rounding).sum()), condition
+
+
 def write(covariance: Covariance, path: Path) -> None:
-    """Puts a covariance into a file: a safetensors file of `total`, with the rest as metadata; in one step.
+    """Puts a covariance into a file, in one step; of a whole count, with its `spectrum`.
 
     Raises:
         EditError: if the file can't be written.
     """
-    about = {**asdict(covariance.origin), "layer": covariance.layer, "keys": covariance.keys, "done": covariance.done}
-    metadata = {_FORMAT: json.dumps(about, sort_keys=True)}  # One entry: the order of several is left to chance.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(save({"total": covariance.total.contiguous()}, metadata))
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise EditError(f"{path} can't be written: {error.strerror or error}") from error
+    rank, condition = spectrum(covariance) if covariance.complete and covariance.keys else (None, None)
+    header = CovarianceHeader(
+        origin=covariance.origin,
+        layer=covariance.layer,
+        neurons=len(covariance.total),
+        keys=covariance.keys,
+        done=covariance.done,
+        rank=rank,
+        condition=condition,
+        sha256="",
+    )
+    write_file(path, header, covariance.total.contiguous().numpy().data.cast("B"))
 
 
 def read(path: Path) -> Covariance:
@@ -186,15 +190,8 @@ def read(path: Path) -> Covariance:
     Raises:
         EditError: if there is none, or it is not what `write` writes.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as content:
-            metadata = content.metadata() or {}
-            about: dict[str, Any] = json.loads(metadata[_FORMAT])
-            total = content.get_tensor("total")
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise EditError(f"{path} can't be read as a covariance: {error}; remove it and count again") from error
-    layer, keys, done = (about.pop(name) for name in ("layer", "keys", "done"))
-    found = Covariance(layer, Origin(**about), total, keys, done)
-    if total.dtype != torch.float64 or total.ndim != 2 or total.shape[0] != total.shape[1]:
-        raise EditError(f"{path} holds {total.dtype} {list(total.shape)}; a covariance is float64 [n, n]")
-    return found
+    header, content = read_file(path)
+    total = torch.frombuffer(content, dtype=torch.float64).reshape(header.neurons, header.neurons)
+    if not bool(total.isfinite().all()):
+        raise EditError(f"{path} can't be read as a covariance: it has values that are no numbers; remove it")
+    return Covariance(header.layer, header.origin, total, header.keys, header.done)

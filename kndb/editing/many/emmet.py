@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import torch
 
+from ...advice import option
 from ...errors import EditError
+from .solving import solved
 
 
 def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.Tensor:
@@ -25,9 +27,9 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.T
         M, [U, n].
 
     Raises:
-        EditError: if the outputs can't all be given.
+        EditError: if the covariance is singular, or the outputs can't all be given.
     """
-    directions = torch.linalg.solve(covariance, keys)
+    directions = solved(covariance, keys, "the covariance")
     gram = keys.T @ directions
     gram = (gram + gram.T) / 2
     gram += slack * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
@@ -36,6 +38,6 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, slack: float) -> torch.T
     if bool(failed) or not least > 1e-7:
         raise EditError(
             f"{keys.shape[1]} keys of {keys.shape[0]} numbers can't all be given exactly what is wanted: they are not "
-            "independent; set a slack above 0, or use memit"
+            f"independent; set {option('slack', 0.1)}, or use memit"
         )
     return torch.cholesky_solve(directions.T, factor)

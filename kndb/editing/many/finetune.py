@@ -90,7 +90,7 @@ class _Steps:
         while taken < settings.steps and won < count:
             order = chance.sample(range(count), count)
             won = sum(
-                self._step(adam, order[start : start + settings.batch]) for start in range(0, count, settings.batch)
+                self._step(adam, order[start : start + settings.at_once]) for start in range(0, count, settings.at_once)
             )
             taken += 1
             if progress is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...models.adapter import Blank
 from ...models.network import Network
 from .passes import Passes
 from .sentences import Rewrite, Sentence
@@ -60,10 +61,17 @@ def at_places(network: Network, sentences: Sequence[Sentence], layers: Sequence[
 def every_key(
     network: Network, sentences: Sequence[Sentence], layers: Sequence[int]
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """The keys of all positions of some sentences, layer by layer, [tokens, n] in the model's dtype."""
+    """The keys of all positions of some sentences, layer by layer, [tokens, n] in the model's dtype.
+
+    Of a causal model, all but each sentence's first: decoders look at that token whatever it is, and have neurons there
+    that are a thousand times as active as anywhere else. A sum with them would be of first tokens alone.
+    """
+    causal = network.adapter.blank is not Blank.MASK
     for rows in Passes(network, sentences).run(max(layers)):
         if rows.layer in layers:
-            yield rows.layer, rows.neurons
+            counted = torch.ones(len(rows.neurons), dtype=torch.bool)
+            counted[list(rows.packing.row.values())] = not causal
+            yield rows.layer, rows.neurons[counted.to(rows.neurons.device)]
 
 
 def mean_of_each(values: torch.Tensor, rewrites: Sequence[Rewrite]) -> torch.Tensor:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from ...errors import EditError
+from .solving import solved
+
 
 def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torch.Tensor:
     """The map from residuals to the change: Δ = R·M.
@@ -21,13 +24,21 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> torc
 
     Returns:
         M, [U, n].
+
+    Raises:
+        EditError: if the covariance is singular, or every key zero.
     """
     weighted = weight(keys, covariance, preserve) * covariance
-    found: torch.Tensor = torch.linalg.solve(weighted + keys @ keys.T, keys).T
-    return found
+    return solved(weighted + keys @ keys.T, keys, "the covariance with the edited keys").T
 
 
 def weight(keys: torch.Tensor, covariance: torch.Tensor, preserve: float) -> float:
-    """λ."""
-    along = (keys * torch.linalg.solve(covariance, keys)).sum(0)
+    """λ.
+
+    Raises:
+        EditError: if the covariance is singular, or every key zero.
+    """
+    along = (keys * solved(covariance, keys, "the covariance")).sum(0)
+    if not bool(along.mean() > 0):
+        raise EditError("the facts' keys are zero in this layer; choose another one")
     return preserve * float(along.mean())

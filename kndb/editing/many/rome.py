@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from ...errors import EditError
+from .solving import solved
 
 
 def solve(keys: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
@@ -23,11 +24,11 @@ def solve(keys: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
         M, [1, n].
 
     Raises:
-        EditError: if there is not one key, or it is zero.
+        EditError: if there is not one key, it is zero, or the covariance is singular.
     """
     if keys.shape[1] != 1:
         raise EditError(f"ROME changes one fact at once (got {keys.shape[1]} keys); use memit or alphaedit")
-    direction = torch.linalg.solve(covariance, keys)
+    direction = solved(covariance, keys, "the covariance")
     along = (keys.T @ direction).item()
     if not along > 0:
         raise EditError("the fact's key is zero in this layer; choose another one")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...advice import option
 from ...errors import EditError
 from ...models.adapter import Blank
 from ...models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
@@ -17,6 +18,7 @@ from ...models.subjects import shown_text, subject_place
 from ...records.facts import BLANK
 from ...records.many_settings import Token
 
+_USE_ANSWER = f"change what the model makes of the answer's place: {option('token', 'answer')}"
 _ESSENCES = "{} is a [Y].", "Note that {} is a [Y]."
 """The second for where the first begins with the subject's last token."""
 
@@ -114,9 +116,9 @@ def _at_subject(
     tokenizer: Any, encoder: Encoder, blank: Blank, answer: NewAnswer, number: int, prefixes: Sequence[str]
 ) -> Rewrite:
     if answer.subject is None:
-        raise EditError(f"the fact whose new answer is {answer.to!r} has no named subject; use the answer's token")
+        raise EditError(f"the fact whose new answer is {answer.to!r} has no named subject; {_USE_ANSWER}")
     if blank is Blank.SENTINEL:
-        raise EditError("the subject stands in the encoder's text of this model; use the answer's token")
+        raise EditError(f"the subject stands in the encoder's text of this model; {_USE_ANSWER}")
     sentences = [
         _whole(prompt, _place(tokenizer, blank, text, answer.subject, prompt), blank)
         for text, prompt in _encoded(encoder, answer, prefixes)
@@ -161,7 +163,7 @@ def _place(tokenizer: Any, blank: Blank, text: str, subject: str, prompt: Encode
     place = subject_place(tokenizer, blank, text, subject, prompt)
     if place is None:
         shown = shown_text(tokenizer, blank, *text.split(BLANK, 1))
-        raise EditError(f"the subject {subject!r} was not found in {shown!r}; use the answer's token")
+        raise EditError(f"the subject {subject!r} was not found in {shown!r}; {_USE_ANSWER}")
     return place
 
 
@@ -169,6 +171,11 @@ def _whole(prompt: EncodedPrompt, place: int, blank: Blank) -> Sentence:
     """A prompt with all tokens of its answer in one pass: a causal model's last question holds those before it."""
     ids = prompt.questions[-1].ids if blank is Blank.CUT else prompt.ids
     return Sentence(ids, place, tuple(one.position for one in prompt.questions), prompt.answers)
+
+
+def asked(prompt: EncodedPrompt, blank: Blank) -> Sentence:
+    """A prompt with all tokens of its answer in one pass; its place is where the first of them is read."""
+    return _whole(prompt, prompt.position, blank)
 
 
 def _one_question(question: EncodedPrompt) -> Sentence:

@@ -6,7 +6,7 @@ low-rank factors where they reproduce the bytes exactly and take less than half 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -50,29 +50,48 @@ def capture(
     layers: dict[str, int] = {}
     for layer in reversed(range(len(network.layers))):
         layers[network.down_parameter(layer)] = network.canonical_layer(layer)
-    plain: list[ParameterDiff] = []
-    parts: list[TensorDiff] = []
+    changes: list[ParameterDiff | TensorDiff] = []
     for name in sorted(present):
         old, new = present[name].detach().cpu(), edited[name].detach().cpu()
         if torch.equal(raw_view(old), raw_view(new)):
             continue
         if name not in layers:
-            parts.append(_whole(name, old, new))
+            changes.append(_whole(name, old, new))
             continue
-        change = _slots(name, layers[name], network.layers[layers[name]].layout, old, new)
-        (plain if isinstance(change, ParameterDiff) else parts).append(change)  # type: ignore[arg-type]
-    if not plain and not parts:
+        changes.append(_slots(name, layers[name], network.layers[layers[name]].layout, old, new))
+    if not changes:
         raise EditError("the two checkpoints hold the same weights; there is nothing to capture")
+    recipe = CaptureRecipe(source=source, from_fingerprint=source_fingerprint, tensors={})
+    shapes = {name: tuple(tensor.shape) for name, tensor in present.items()}
+    return captured_object(fingerprint, recipe, changes, layers, shapes)
+
+
+def captured_object(
+    fingerprint: str,
+    recipe: CaptureRecipe,
+    changes: Sequence[ParameterDiff | TensorDiff],
+    layers: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> EditObject:
+    """The edit object of some changes.
+
+    Args:
+        fingerprint: of the model's checkpoint.
+        recipe: what it says; its `tensors` are filled in.
+        changes: at least one.
+        layers: the layer of each changed down projection, at least.
+        shapes: the shape of each changed parameter, at least.
+    """
+    plain = [change for change in changes if isinstance(change, ParameterDiff)]
     content = EditObject(
         fingerprint=fingerprint,
         recipe=OtherRecipe("capture"),
         parameters=tuple(plain),
         layers={diff.parameter: layers[diff.parameter] for diff in plain},
-        shapes={diff.parameter: tuple(present[diff.parameter].shape) for diff in plain},
-        tensors=tuple(parts),
+        shapes={diff.parameter: shapes[diff.parameter] for diff in plain},
+        tensors=tuple(change for change in changes if isinstance(change, TensorDiff)),
     )
-    recipe = CaptureRecipe(source=source, from_fingerprint=source_fingerprint, tensors=described(content))
-    return replace(content, recipe=recipe)
+    return replace(content, recipe=replace(recipe, tensors=described(content)))
 
 
 def _require_alike(present: Mapping[str, torch.Tensor], edited: Mapping[str, torch.Tensor]) -> None:

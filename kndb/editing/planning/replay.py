@@ -12,6 +12,7 @@ from ...advice import call
 from ...errors import EditError
 from ...models.network import Network
 from ...models.prompting import EncodedPrompt
+from ...records.many_recipes import ManyRecipe
 from ...records.models import Neuron
 from ...records.recipes import REPLAYED_KINDS, EraseRecipe, OptimizeRecipe, OtherRecipe, Recipe, UpdateRecipe, replayed
 from ...records.together import TogetherRecipe
@@ -38,7 +39,7 @@ class Difference:
     largest_change: float
 
 
-Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe
+Replayable = UpdateRecipe | OptimizeRecipe | EraseRecipe | TogetherRecipe | ManyRecipe
 """The recipes of edits that can be recomputed."""
 
 
@@ -52,7 +53,7 @@ def require_replayable(edit: int, recipe: Recipe) -> Replayable:
     Raises:
         EditError: if the kind is not one that can be replayed, or the recipe could not be read.
     """
-    if isinstance(recipe, (UpdateRecipe, OptimizeRecipe, EraseRecipe, TogetherRecipe)):
+    if isinstance(recipe, Replayable):
         return recipe
     why = f"kind {recipe.kind!r} is not one of {', '.join(REPLAYED_KINDS)}"
     if isinstance(recipe, OtherRecipe) and recipe.kind in REPLAYED_KINDS:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, true, update
 
 from ...advice import call
-from ...errors import EditError, NotFoundError, StoreDamagedError
+from ...errors import EditError, NotFoundError, StoreDamagedError, UsageError
+from ...records.conditions import CheckedConditions
 from ...records.edits import Edit, SlotChange
 from ...records.models import Neuron
 from ...records.recipes import Recipe, read_recipe
@@ -55,6 +56,7 @@ def add_edit(
     fact_id: int | None = None,
     relation_id: int | None = None,
     origin: Origin | None = None,
+    conditions: CheckedConditions | None = None,
 ) -> int:
     """Adds a planned edit. The object file must be on disk already.
 
@@ -69,6 +71,7 @@ def add_edit(
         fact_id: the fact that it changes, if one.
         relation_id: the relation that it changes, if one.
         origin: of an edit from another store; None for one that was planned here and now.
+        conditions: of an edit from another store, those that it was planned with; see also `note_conditions`.
 
     Returns:
         The edit's number; that of the model's edit with this object if there is one already.
@@ -98,6 +101,7 @@ def add_edit(
             created_at=now() if origin is None else origin.created_at,
             author=author() if origin is None else origin.author,
             fact_numbers=None if origin is None else dict(origin.fact_numbers),
+            conditions=None if conditions is None else conditions.as_json(),
         )
         .returning(EditRow.id)
     ).scalar_one()
@@ -135,6 +139,11 @@ def _add_changes(connection: Connection, edit_id: int, changes: Sequence[tuple[S
         connection.execute(insert(EditNeuronRow), slots)
     if tensors:
         connection.execute(insert(EditTensorRow), tensors)
+
+
+def note_conditions(connection: Connection, edit_id: int, conditions: CheckedConditions) -> None:
+    """Notes the conditions that an edit was planned with, in place of those that it had."""
+    connection.execute(update(EditRow).where(EditRow.id == edit_id).values(conditions=conditions.as_json()))
 
 
 def note_facts(
@@ -306,6 +315,7 @@ def history_entries(connection: Connection, condition: ColumnElement[bool]) -> l
             created_at=row.created_at,
             author=row.author,
             direction=row.direction,
+            conditions=_conditions(row.conditions, f"step {row.id}"),
         )
         for row in connection.execute(query)
     ]
@@ -323,6 +333,21 @@ def stored_recipe(edit_id: int, kind: str, values: object) -> Recipe:
             "from a backup"
         )
     return read_recipe(kind, values)
+
+
+def _conditions(values: object, of: str) -> CheckedConditions | None:
+    """The conditions of an edit or a step from their JSON.
+
+    Raises:
+        StoreDamagedError: if they can't be read: nobody may take them for none.
+    """
+    try:
+        return None if values is None else CheckedConditions.parse(values)
+    except (TypeError, UsageError) as error:
+        raise StoreDamagedError(
+            f"the conditions of {of} can't be read ({error}): the database was changed by something else. Restore it "
+            "from a backup"
+        ) from None
 
 
 def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> list[Edit]:
@@ -350,6 +375,7 @@ def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> lis
             fact_numbers=row.fact_numbers,
             # Each edit from a file has this column, be it empty: no other column says where an edit is from.
             pulled=row.fact_numbers is not None,
+            conditions=_conditions(row.conditions, f"edit {row.id}"),
         )
         for row in connection.execute(query)
     ]

@@ -14,12 +14,14 @@ from ...records.edits import EDIT_MEASURES, Interval
 from ...records.recipes import Recipe
 from .edit import stored_recipe
 
+_SUMMED = ("ES", "PS", "NS", "S", "rewrite_acc", "rephrase_acc", "locality", "perplexity_relation", "perplexity_others")
 _SHOWN = {
     **EDIT_MEASURES,
     "own_perplexity": ("own", "perplexity_after"),
     "neighbour_prompts": ("neighbourhood", "neighbourhood_score_after"),
     "locality_prompts": ("locality", "accuracy_after"),
     "portability": ("portability", "accuracy_after"),
+    **{name: ("summary", name) for name in (*_SUMMED, "flips_relation", "flips_others", "fluency_ratio")},
 }
 """Columns of the table, each with the group and the name of its measure."""
 

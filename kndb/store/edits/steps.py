@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ...advice import call
 from ...errors import EditError, VersionMovedError
+from ...records.conditions import CheckedConditions
 from ...records.versions import HistoryEntry
 from ..author import author
 from ..clock import now
@@ -171,6 +172,7 @@ def take_step(
     action: Action,
     expected_version: str,
     recorded_as: Literal["apply", "revert", "restore"] | None = None,
+    conditions: CheckedConditions | None = None,
 ) -> HistoryEntry:
     """Applies an edit to its model's current version, or takes it out.
 
@@ -180,6 +182,7 @@ def take_step(
         action: what to do with it.
         expected_version: the version that the caller has looked at.
         recorded_as: how the history calls the step, if not by its action.
+        conditions: what the step was checked against, for the history.
 
     Returns:
         The step, as the history holds it.
@@ -206,6 +209,7 @@ def take_step(
             created_at=now(),
             author=author(),
             direction=action if recorded_as == "restore" else None,
+            conditions=None if conditions is None else conditions.as_json(),
         )
         .returning(HistoryRow.id)
     ).scalar_one()

@@ -1,0 +1,98 @@
+"""Comparing ways to edit: what it needs from the store, and its results, stored cell by cell: method × seed × size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from ...advice import option
+from ...analysis.trial_summaries import compared_part
+from ...errors import UsageError
+from ...records.attribution import RefinementChoice
+from ...records.bench_methods import BenchMethod, as_trial, needs_neurons
+from ...records.edit_settings import TrialSettings
+from ...records.edits import TrialResult
+from ...records.progress import Progress
+from ...store import facts as store_facts
+from ...store import versions as store_versions
+from ...store.choosing import answering
+from ...store.edits import trials as store_trials
+from ...store.engine import Store
+from ..models import ModelCommands, ModelVersion
+from .comparison import Comparison
+
+
+def compare_methods(
+    store: Store,
+    models: ModelCommands,
+    model: str,
+    methods: Sequence[BenchMethod],
+    settings: TrialSettings | None,
+    *,
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    refinement: RefinementChoice,
+    progress: Progress | None,
+) -> int:
+    """Measures what is not measured yet, and gives the trial's number; see `EditTrialCommands.compare`."""
+    _require(methods, sizes)
+    chosen_sizes = sorted(set(sizes))
+    wanted = settings or TrialSettings(facts=max(sizes))
+    models.get(model)
+    with store.reading() as connection:
+        wanted = replace(wanted, relations=tuple(store_facts.named_relations(connection, wanted.relations)))
+        of_neurons = any(map(needs_neurons, methods))
+        chosen = answering(connection, refinement, model=model, relations=wanted.relations).id if of_neurons else None
+        facts = len(store_facts.find_facts(connection))
+    version = models.load(model)
+    drawn = [replace(wanted, seed=seed) for seed in dict.fromkeys(seeds or (wanted.seed,))]
+    stored: dict[str, Any] = {
+        **wanted.as_json(),
+        **{name: getattr(wanted, name) for name in ("share", "known", "generate")},
+        "methods": [as_trial(method) for method in methods],
+        "sizes": chosen_sizes,
+        "seeds": [one.seed for one in drawn],
+        "refinement": chosen,
+        # With more known facts, others would be drawn.
+        "known_facts": facts,
+    }
+    with store.writing() as connection:
+        number = store_trials.begin(connection, version.record.id, version.version, "bench", stored).id
+        done = {(result.part, result.position) for result in store_trials.results(connection, number)}
+    unedited = _unedited(store, models, version)
+    control = cache(lambda: models.load(model, version.version))
+    measured, total = 0, len(drawn) * len(methods) * len(chosen_sizes)
+    for one in drawn:
+        run = cache(lambda one=one: Comparison(store, models, version, unedited, control, chosen, methods, one))
+        for method in methods:
+            part = compared_part(method.method, one.seed)
+            there = [size for of_part, size in done if of_part == part]
+            if not set(chosen_sizes) <= set(there):
+                kept = [size for size in chosen_sizes if size <= len(run().facts.targets)]
+                for size, found in run().cells(method, kept, there):
+                    if found is not None:
+                        with store.writing() as connection:
+                            store_trials.add_result(connection, number, TrialResult(part, size, None, found))
+                    if progress is not None:
+                        progress(measured + kept.index(size) + 1, total)
+            measured += len(chosen_sizes)
+    with store.writing() as connection:
+        store_trials.finish(connection, number)
+    return number
+
+
+def _require(methods: Sequence[BenchMethod], sizes: Sequence[int]) -> None:
+    names = [method.method for method in methods]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"{option('method')} must name each method once (got {', '.join(names) or 'none'})")
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"{option('sizes')} must be at least 1 (got {', '.join(map(str, sizes)) or 'none'})")
+
+
+def _unedited(store: Store, models: ModelCommands, version: ModelVersion) -> ModelVersion | None:
+    """The model without any edit; None if the version is just that."""
+    with store.reading() as connection:
+        base = store_versions.current_model(connection, version.record.id).base
+    return None if version.version == base else models.load(version.record.name, "base")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kndb.errors import UsageError
+from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, TogetherSettings
 
 from ..option_groups import takes
 from .together import given
@@ -27,6 +28,7 @@ class GivenSettings:
 
 
 NO_SETTINGS = GivenSettings()
+_DEFAULT = TogetherSettings()
 _AGREED = "Default: as in the merged edits, if they agree, else {}."
 
 
@@ -51,21 +53,25 @@ _SCOPE = Annotated[
 ]
 _OPTIONS: Mapping[str, Any] = {
     "scope": _SCOPE,
-    "steps": _whole("--steps", "Take at most so many gradient steps.", 200),
+    "steps": _whole("--steps", "Take at most so many gradient steps.", _DEFAULT.steps),
     "learning_rate": _number(
-        "--learning-rate", "Move a slot about so far in the first step, in lengths of a mean slot.", 0.04
+        "--learning-rate", "Move a slot about so far in the first step, in lengths of a mean slot.", "fitted"
     ),
-    "keep": _number("--keep", "Penalty for changing other facts' answers (β in the docs).", 8),
-    "decay": _number("--decay", "Penalty for large changes of slots (γ in the docs).", 0),
-    "ridge": _number("--ridge", "How little steps heed what neurons do on kept prompts (λ in the docs).", 0.01),
-    "bound": _number("--bound", "Change a slot by at most this, in lengths of that slot.", 20),
-    "target": _number("--target", "A new answer's token has won once it has at least this probability (0 to 1).", 0.6),
+    "keep": _number("--keep", "Penalty for changing other facts' answers (β in the docs).", _DEFAULT.keep),
+    "decay": _number("--decay", "Penalty for large changes of slots (γ in the docs).", _DEFAULT.decay),
+    "ridge": _number(
+        "--ridge", "How little steps heed what neurons do on kept prompts (λ in the docs).", _DEFAULT.ridge
+    ),
+    "bound": _number("--bound", "Change a slot by at most this, in lengths of that slot.", _DEFAULT.bound),
+    "target": _number(
+        "--target", "A new answer's token has won once it has at least this probability (0 to 1).", _DEFAULT.target
+    ),
     "success": _number(
         "--success",
         "Stop once the new answers win on this share of the prompts (0 to 1) and --drift is reached.",
-        0.99,
+        _DEFAULT.success,
     ),
-    "drift": _number("--drift", "Stop once other answers diverge by at most this on average, in nats.", 0.01),
+    "drift": _number("--drift", "Stop once other answers diverge by at most this on average, in nats.", _DEFAULT.drift),
     "neighbours": _whole(
         "--neighbours",
         "Keep the answers of so many other facts of the edited relations, drawn at random.",
@@ -76,11 +82,15 @@ _OPTIONS: Mapping[str, Any] = {
         "--others", "Keep the answers of so many facts of other relations, drawn at random.", 500, agreed=False
     ),
     "prompts": _whole("--prompts", "Use so many prompts of each of these facts.", 4, agreed=False),
-    "at_once": _whole("--at-once", "Use so many prompts of edited facts, and of kept ones, in each step.", 64),
-    "validation": _number(
-        "--validation", "Measure the drift on this share of the kept facts, which no step sees.", 0.1
+    "at_once": _whole(
+        "--at-once",
+        "Use so many prompts of edited facts, and of kept ones, in each step.",
+        f"{AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more",
     ),
-    "check": _whole("--check", "Measure success and drift every so many steps.", 50),
+    "validation": _number(
+        "--validation", "Measure the drift on this share of the kept facts, which no step sees.", _DEFAULT.validation
+    ),
+    "check": _whole("--check", "Measure success and drift every so many steps.", _DEFAULT.check),
     "seed": _whole("--seed", "Random seed.", 0),
 }
 

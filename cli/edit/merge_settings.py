@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.records.together import KeptFacts, TogetherSettings
+from kndb.errors import UsageError
+from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, KeptFacts, TogetherSettings
 
 from ..option_groups import takes
 from .together import given, prompts_at_once
@@ -66,7 +67,7 @@ _AT_ONCE = Annotated[
     typer.Option(
         "--at-once",
         help="Use so many prompts of edited facts, and of kept ones, in each step. "
-        f"{_AGREED.format(_USUAL.edited_at_once)}",
+        f"{_AGREED.format(f'{AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more')}",
         show_default=False,
     ),
 ]

@@ -9,7 +9,7 @@ import typer
 from kndb.errors import UsageError
 from kndb.records.edit_settings import Neighbours, OptimizeSettings
 from kndb.records.recipes import OptimizeRecipe, Recipe
-from kndb.records.together import KeptFacts
+from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, KeptFacts
 
 from ..answering import warn
 from ..options import (
@@ -160,7 +160,7 @@ def optimize(
         typer.Option(
             "--at-once",
             help="Use so many of these prompts in each step; with --together, and as many of the edited facts. "
-            "Default: 16; 64 with --together.",
+            f"Default: 16; with --together {AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more.",
             show_default=False,
         ),
     ] = None,

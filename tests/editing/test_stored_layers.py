@@ -95,6 +95,7 @@ def test_logits_and_gradients_are_those_of_changed_weights(name, layers, whole):
     network = make_network(name)
     questions, changes = make_questions(network), make_changes(network, layers, whole=whole)
     stored = StoredLayers(network, dict.fromkeys(changes, None if whole else INDICES), questions)
+    assert stored.count == len(network.layers) - min(changes)
     chosen = [4, 0, 3, 1, 5]
     found = stored.logits(chosen, changes)
     expected = logits_of_whole_model(network, [questions[number] for number in chosen], changes, whole=whole)

@@ -115,6 +115,13 @@ def test_a_recipe_from_before_patience_is_replayed_as_it_was_planned():
     assert found.settings == settings
 
 
+@pytest.mark.parametrize(("layers", "at_once"), [(1, 64), (11, 64), (12, 24), (80, 24)])
+def test_fewer_prompts_count_in_steps_that_run_many_layers(layers, at_once):
+    assert TogetherSettings().fitted(layers) == TogetherSettings(edited_at_once=at_once, kept_at_once=at_once)
+    given = TogetherSettings(edited_at_once=5)
+    assert given.fitted(layers) == TogetherSettings(edited_at_once=5, kept_at_once=at_once)
+
+
 def test_runs_against_sets():
     chance = random.Random(0)
     for _ in range(50):
@@ -153,7 +160,7 @@ def test_what_changes_and_the_title():
 
 @pytest.mark.parametrize(
     ("steps", "prompts", "expected"),
-    [(None, 10, 200), (None, 1066, 200), (None, 1067, 201), (None, 10_000, 1875), (7, 10_000, 7)],
+    [(None, 10, 300), (None, 1600, 300), (None, 1601, 301), (None, 10_000, 1875), (7, 10_000, 7)],
 )
 def test_many_prompts_get_more_steps_unless_steps_are_named(steps, prompts, expected):
     settings = TogetherSettings(steps=steps)

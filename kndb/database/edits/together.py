@@ -64,6 +64,11 @@ class ChosenSlots:
     left_out: int | None
     without: frozenset[int] = frozenset()
 
+    @property
+    def lowest(self) -> int:
+        """The lowest layer that changes."""
+        return min((*self.layers, *(neuron.layer for neuron in self.neurons)))
+
 
 def draft_together(
     store: Store,
@@ -154,7 +159,7 @@ def draft_together(
         left_out=slots.left_out,
         kept_facts=tuple(drawn),
         prompts_each=keep.prompts,
-        how=settings.as_json(),
+        how=settings.fitted(count - slots.lowest).as_json(),
     )
     content = plan_together(
         version.network,

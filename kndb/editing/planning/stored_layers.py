@@ -119,6 +119,11 @@ class StoredLayers(PackedPrompts):
 
     # --- with changes --------------------------------------------------------------------------------------
 
+    @property
+    def count(self) -> int:
+        """How many layers are run with changes: from the lowest changed one up."""
+        return self._last + 1 - self._first
+
     def logits(self, numbers: Sequence[int], changes: Changes) -> torch.Tensor:
         """Logits [P, V] at the answer positions of some questions, in their order, each once; gradients reach Δv."""
         packing = self._pack(numbers)

@@ -215,12 +215,13 @@ class _Planning:
         self._steps = SlotSteps(values, self._layers.moments, settings.ridge, settings.bound)
         self._unit = self._steps.mean_length / network.hidden_size**0.5
 
+        fitted = settings.fitted(self._layers.count)
         self._edited_turns = (
-            Turns(len(self._edited), settings.edited_at_once, f"{settings.seed} edited")
+            Turns(len(self._edited), fitted.edited_at_once, f"{settings.seed} edited")
             if settings.patience == 1
-            else Reviews(len(self._edited), settings.edited_at_once, settings.patience, f"{settings.seed} edited")
+            else Reviews(len(self._edited), fitted.edited_at_once, settings.patience, f"{settings.seed} edited")
         )
-        self._kept_turns = Turns(len(self._kept), settings.kept_at_once, f"{settings.seed} kept")
+        self._kept_turns = Turns(len(self._kept), fitted.kept_at_once, f"{settings.seed} kept")
 
     def run(self, steps_file: Path | None, key: str, progress: Progress | None) -> Together:
         """Takes steps until success and drift are reached or there are no more."""

@@ -20,7 +20,7 @@ PLACES = Places(
         "erase": Place("erase:erase", "Plan an edit that makes the model forget a relation.", PLAN, table=True),
         "capture": Place("capture:capture", "Plan what another tool did to a checkpoint.", PLAN),
         "statistics": Place(
-            "statistics:statistics", "Count and keep what edits of many facts need to know of keys.", PLAN, table=True
+            "statistics:statistics", "Count and keep what edits of many facts need of keys.", PLAN, table=True
         ),
         "merge": Place("merge:merge", "Plan one edit of several that overlap.", PLAN, table=True),
         "apply": Place("apply:apply", "Apply edits, all or none.", MOVE, table=True),

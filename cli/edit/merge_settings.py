@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.errors import UsageError
 from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, KeptFacts, TogetherSettings
 
 from ..option_groups import takes

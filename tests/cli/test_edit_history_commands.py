@@ -64,7 +64,10 @@ def test_a_rebase_of_an_edit_of_another_kind_changes_nothing(two_edits, kndb, st
         connection.exec_driver_sql("UPDATE edit SET kind = 'other' WHERE id = 2")
     before = state()
     refused = kndb("edit", "revert", 1, "--rebase", code=EDIT)
-    assert "edit 2 can't be replayed: kind 'other' is not one of erase, optimize, together, update" in refused.err
+    assert (
+        "edit 2 can't be replayed: kind 'other' is not one of alphaedit, emmet, erase, finetune, memit, optimize, rome, together, update"
+        in refused.err
+    )
     assert state() == before
 
 

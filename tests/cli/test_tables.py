@@ -9,12 +9,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.main import get_command
 
-from kndb import EvaluationSettings, TrialSettings
+from kndb import EvaluationSettings, OptimizeSettings, TrialSettings
 from kndb.cli.commands import TableCommand
 from kndb.cli.main import command_line, exit_code
 from kndb.database import open_database
 
 COLUMNS = 80
+MANY = ["--model", "tiny", "--fact", "2", "--to", "Paris", "--layers", "0"]
 COMMANDS = {
     "methods": [[]],
     "refine": [[]],
@@ -42,6 +43,21 @@ COMMANDS = {
     "edit optimize": [
         ["--model", "tiny", "--fact", "2", "--to", "Paris", "--steps", "1", "--others", "2", "--neighbours", "2"]
     ],
+    "edit memit": [[*MANY, "--target-steps", "1"], [*MANY, "--target-steps", "1", "--preview"]],
+    "edit alphaedit": [[*MANY, "--target-steps", "1", "--threshold", "100"]],
+    "edit emmet": [[*MANY, "--target-steps", "1"]],
+    "edit rome": [[*MANY, "--target-steps", "1"]],
+    "edit finetune": [[*MANY, "--steps", "1"]],
+    "edit merge": [["4", "5", "--anyway", "--steps", "1", "--others", "2", "--neighbours", "2", "--preview"]],
+    "edit statistics": [["--model", "tiny", "--layers", "0"], ["--list"]],
+    "edit export": [["1", "--format", "peft", "--out", "another-adapter"]],
+    "edit import": [["adapter", "--format", "peft", "--model", "tiny"]],
+    "edit bisect": [
+        ["--test", "tests.jsonl", "--model", "tiny"],
+        ["--test", "tests.jsonl", "--model", "tiny", "--all"],
+    ],
+    "test": [["tests.jsonl", "--list"], ["tests.jsonl", "--model", "tiny", "--version", "base", "--all"]],
+    "blame": [["--edit", "1", "--model", "tiny"]],
     "edit erase": [["--model", "tiny", "--relation", "P37", "--top", "2", "--preview"]],
     "edit apply": [["3"]],
     "edit revert": [["2"]],
@@ -91,6 +107,9 @@ def filled(ready, tmp_path_factory):
         for relation, top in (("P36", 3), ("P37", 1)):
             database.edits.apply(database.edits.plan_erase("tiny", relation, top=top).id)
         database.edits.plan_erase("tiny", "P37", top=4)
+        for number, to in ((2, "Paris"), (3, "Rome")):
+            database.edits.plan_optimize("tiny", number, to, OptimizeSettings(steps=1))
+        database.edits.export_adapter([1], folder / "adapter")
         database.snapshots.create("a-snapshot-with-quite-a-long-name", "tiny")
         database.edits.evaluate(1, EvaluationSettings(sample=2))
         database.probes.scale("suppress", "tiny", others=2)
@@ -98,6 +117,8 @@ def filled(ready, tmp_path_factory):
         database.edits.push([1], folder / "edits.kndb")
         fact = database.facts.find()[0]
     text = {"fact": fact.external_id, "kind": "head-and-tail", "text": f"{fact.subject} and {fact.object}"}
+    test = {"name": f"what is said of {fact.subject}", "fact": fact.id, "answer": fact.object}
+    (folder / "tests.jsonl").write_text(json.dumps(test) + "\n", encoding="utf-8")
     (folder / "texts.jsonl").write_text(json.dumps(text) + "\n", encoding="utf-8")
     return folder
 

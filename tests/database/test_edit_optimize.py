@@ -79,7 +79,7 @@ def test_measures_beside_the_same_optimisation_of_random_neurons(database):
     measures = database.edits.evaluate(edit.id, EvaluationSettings(sample=8)).measures
     edited, control = measures["edited"], measures["control"]
     assert edited["own"]["success_rate"] == 1
-    assert set(edited) == {"own", "own_held_out", "intra", "inter"}
+    assert set(edited) == {"summary", "own", "own_held_out", "intra", "inter"}
     assert edited["intra"]["unchanged"] > 0.5
     assert len(measures["control_neurons"]) == edit.neurons
     assert not set(measures["control_neurons"]) & {str(neuron) for neuron in edit.recipe.neurons}

@@ -12,7 +12,7 @@ from kndb.records.models import Neuron
 from kndb.store.numbers import there_are
 
 FACTS = 60
-EDIT = "INSERT INTO edit VALUES (?, ?, 'erase', '{}', ?, 'path', 'v', NULL, NULL, 'now', NULL, NULL)"
+EDIT = "INSERT INTO edit VALUES (?, ?, 'erase', '{}', ?, 'path', 'v', NULL, NULL, 'now', NULL, NULL, NULL)"
 SLOT = "INSERT INTO edit_neuron VALUES (?, ?, ?, 'weight', 'old', 'new', 'old')"
 
 

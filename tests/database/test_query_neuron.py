@@ -53,7 +53,7 @@ def crowded(tmp_path_factory):
             (4, 2, 5, 1),
         ):
             execute(
-                "INSERT INTO edit VALUES (?, ?, ?, '{}', ?, 'p', 'v', ?, ?, ?, NULL, NULL)",
+                "INSERT INTO edit VALUES (?, ?, ?, '{}', ?, 'p', 'v', ?, ?, ?, NULL, NULL, NULL)",
                 (number, model, "update" if fact else "erase", f"h{number}", fact, relation, f"day {number}"),
             )
             execute(

@@ -23,7 +23,7 @@ WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 def one_by_one(method: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     """A method of `EditCommands` that takes one edit after the other, each in a transaction of its own."""
-    return lambda self, edits: [taken for edit in edits for taken in method(self, [edit])]
+    return lambda self, edits, **how: [taken for edit in edits for taken in method(self, [edit], **how)]
 
 
 def apply_each(_: object) -> AbstractContextManager[object]:

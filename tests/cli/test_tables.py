@@ -51,7 +51,6 @@ COMMANDS = {
     "edit merge": [["4", "5", "--anyway", "--steps", "1", "--others", "2", "--neighbours", "2", "--preview"]],
     "edit statistics": [["--model", "tiny", "--layers", "0"], ["--list"]],
     "edit export": [["1", "--format", "peft", "--out", "another-adapter"]],
-    "edit import": [["adapter", "--format", "peft", "--model", "tiny"]],
     "edit bisect": [
         ["--test", "tests.jsonl", "--model", "tiny"],
         ["--test", "tests.jsonl", "--model", "tiny", "--all"],
@@ -109,7 +108,6 @@ def filled(ready, tmp_path_factory):
         database.edits.plan_erase("tiny", "P37", top=4)
         for number, to in ((2, "Paris"), (3, "Rome")):
             database.edits.plan_optimize("tiny", number, to, OptimizeSettings(steps=1))
-        database.edits.export_adapter([1], folder / "adapter")
         database.snapshots.create("a-snapshot-with-quite-a-long-name", "tiny")
         database.edits.evaluate(1, EvaluationSettings(sample=2))
         database.probes.scale("suppress", "tiny", others=2)

@@ -131,7 +131,7 @@ def plans(bench: Bench, options: argparse.Namespace, method: str, cases: Path, f
     size = kept.stat().st_size
     resumed = plan(bench, options.model, method, cases, flag, str(kept))
     of_few = plan(bench, options.model, method, few)
-    edits = [json.loads(run.output)["edit"] for run in (through, resumed)]
+    edits = [json.loads(run.output) for run in (through, resumed)]
     objects = [one["object_hash"] for one in edits]
     return {
         "edit": edits[0]["id"],

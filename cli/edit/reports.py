@@ -211,7 +211,7 @@ def _advice_on_together(recipe: TogetherRecipe) -> str:
     if any(len(fact.tokens) > 1 for fact in recipe.facts):
         several = (
             ". A masked model is asked for each token of an answer at a mask of its own; if it answers the same at all "
-            "of them, no steps help: give answers of one token, or edit a causal model"
+            "of them, give answers of one token, or edit a causal model"
         )
     if outcome is None or not outcome.learning_rate:
         return f"Try a higher --learning-rate, or more --steps{several}"

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.main import get_command
 
-from kndb import EvaluationSettings, OptimizeSettings, TrialSettings
+from kndb import EvaluationSettings, KnowledgeTest, OptimizeSettings, TrialSettings
 from kndb.cli.commands import TableCommand
 from kndb.cli.main import command_line, exit_code
 from kndb.database import open_database
@@ -114,8 +114,17 @@ def filled(ready, tmp_path_factory):
         database.trials.bench("tiny", settings=TrialSettings(2, 2, 2, ("P36",)), counts=[1])
         database.edits.push([1], folder / "edits.kndb")
         fact = database.facts.find()[0]
+        asked = KnowledgeTest("all", fact=fact.id, answers=(fact.object,))
+        base, now = database.tests.run("tiny", [asked], versions=["base", "current"])
+        before, after = (min(one.probability for one in found.outcomes[0].prompts) for found in (base, now))
+        assert after < before, "the erasures leave less of it"
     text = {"fact": fact.external_id, "kind": "head-and-tail", "text": f"{fact.subject} and {fact.object}"}
-    test = {"name": f"what is said of {fact.subject}", "fact": fact.id, "answer": fact.object}
+    test = {
+        "name": f"what is said of {fact.subject}",
+        "fact": fact.id,
+        "answer": fact.object,
+        "probability": (before + after) / 2,
+    }
     (folder / "tests.jsonl").write_text(json.dumps(test) + "\n", encoding="utf-8")
     (folder / "texts.jsonl").write_text(json.dumps(text) + "\n", encoding="utf-8")
     return folder

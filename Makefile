@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test real real-page torture fuzz fuzz-coverage mutants lint format lab bench docs docs-serve notebooks figures release-check clean
+.PHONY: demo test long real real-page torture fuzz fuzz-coverage mutants lint format lab bench docs docs-serve notebooks figures release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -14,6 +14,10 @@ test: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# The tests that take long, some two minutes on 2 cores: the installed demo, the lab models as the paper has it.
+long: $(VENV)/.development
+	$(BIN)/python -m pytest -n auto --dist load -m long
 
 # Prepares a really pretrained model, once, runs the tests marked `real` and prints a page of figures (some 10 minutes).
 real: $(VENV)/.real $(VENV)/.development

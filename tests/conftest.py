@@ -199,11 +199,13 @@ def count_points(request):
     return count
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     # Files with slow tests come first: each file is one worker's, and one that begins last would keep the others idle.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     for item in items:
+        if item.get_closest_marker("long") and "long" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="takes long; `make long` runs it"))
         for marker in item.iter_markers("fault"):
             item.user_properties += [(POINTS, [name, 1]) for name in marker.args]
 

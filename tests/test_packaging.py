@@ -149,6 +149,7 @@ def test_the_installed_command(installed, tmp_path):
 @pytest.mark.skipif(
     "lab-bert" not in LAB_MODELS, reason="this source tree lacks data/lab-bert: make it with `make lab`"
 )
+@pytest.mark.long
 def test_the_installed_demo(installed, tmp_path):
     story = run(installed / "kndb", "demo", folder=tmp_path, HF_HUB_OFFLINE="1").stdout
     assert "is sound" in story

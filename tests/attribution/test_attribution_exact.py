@@ -245,7 +245,7 @@ def lab_prompts(encoder, count: int) -> list[EncodedPrompt]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lab-bert", "lab-gpt2"])
+@pytest.mark.parametrize("name", ["lab-bert", pytest.param("lab-gpt2", marks=pytest.mark.long)])
 def test_lab_models(name):
     try:
         loaded = load(lab_folder(name))

@@ -435,7 +435,7 @@ def test_any_batch_size_gives_the_same(fresh, sql, family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["lab-bert", "lab-gpt2"])
+@pytest.mark.parametrize("model", [pytest.param("lab-bert", marks=pytest.mark.long), "lab-gpt2"])
 def test_any_batch_size_gives_the_same_on_lab_models(tmp_path, sql, write_facts, model):
     rows = [json.loads(line) for line in (DATA / "P37.jsonl").read_text(encoding="utf-8").splitlines()]
     templates = [row for row in rows if "template" in row]

@@ -25,7 +25,7 @@ WRITE_ROWS += ("import neurons", "import scores", "refine", "probe", "model add"
 OTHERS = ("evaluate", "apply on conditions", "snapshot create", "snapshot delete", "backup", "create")
 WORKS = (*WRITE_ROWS, *OTHERS, *(f"migrate {revision}" for revision in schema.REVISIONS[:-1]))
 
-SHORT = {KILL: 13, ERROR: 6, FULL: 6}
+SHORT = {KILL: 19, ERROR: 9, FULL: 9}
 EVERY = SHORT if FACTOR == 1 else {KILL: 2, ERROR: 1, FULL: 1}
 """Of how many steps one is tried."""
 LONG = {"apply on conditions": 3, "rebase": 2, "pull": 2, "evaluate": 2, "import scores": 7, "backup": 2, "create": 2}

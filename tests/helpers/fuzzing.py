@@ -29,7 +29,7 @@ DOCUMENTED = range(2, 11)
 """The exit codes of kndb's errors: docs/commands.md."""
 
 
-def fuzzed(short: int = 30, *, slower: int = 1) -> Callable[[Any], Any]:
+def fuzzed(short: int = 15, *, slower: int = 1) -> Callable[[Any], Any]:
     """Settings of a fuzzer, and its mark.
 
     Args:

@@ -16,7 +16,7 @@ from kndb.records.edit_settings import EvaluationSettings, UpdateSettings
 RELATIONS = ("P176", "P36")
 """One of few objects, and one in which each fact has an object of its own."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module", params=["lab-bert"])

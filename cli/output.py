@@ -84,7 +84,8 @@ SHARES = frozenset(
     {"share", "known_answers", "success", "held_out_success", "paraphrase", "neighbourhood", "success_rate"}
     | {"correct_before", "correct_after", "intra_locality", "inter_locality", "share_of_product"}
     | {"precision", "precision_by_chance", "recall", "recall_by_chance", "own", "block", "foreign", "free"}
-    | {"alone", "merged"}
+    | {"alone", "merged", "ES", "PS", "NS", "S", "rewrite_acc", "rephrase_acc", "locality", "portability"}
+    | {"flips_relation", "flips_others"}
 )
 """Columns that hold shares: people read them in percent."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")

@@ -12,7 +12,7 @@ from ...records.edit_settings import EvaluationSettings
 from ...records.edits import Evaluation
 from ...records.progress import Progress
 from ...records.statistics import LayerStatistics, StatisticsSettings
-from . import evaluations
+from . import evaluations, listing
 from .command_group import CommandGroup
 from .evaluations import EvaluatedEdit
 
@@ -182,7 +182,7 @@ class MeasuringCommands(CommandGroup):
         """
         from ...exchange.mlflow_log import log_evaluation
 
-        return log_evaluation(self.get(evaluation.edit), evaluation, experiment)
+        return log_evaluation(listing.get(self._store, evaluation.edit), evaluation, experiment)
 
     def export_easyedit(
         self,

@@ -34,7 +34,7 @@ ALLOWED = {
     "database": COMMON
     | {"analysis", "attribution", "bench", "editing", "exchange", "facts", "lab", "models", "plots", "report", "store"},
     "demo": {"", "advice", "errors", "records"},
-    "cli": {"", "advice", "database", "demo", "errors", "manual", "records"},
+    "cli": {"", "advice", "database", "demo", "errors", "files", "manual", "records"},
     "manual": {"errors"},
     "migrations": {"store"},
     "": {"advice", "database", "errors", "records"},

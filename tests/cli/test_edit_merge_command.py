@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -116,5 +117,5 @@ def test_help_names_the_defaults_of_joint_plans(kndb):
     for name, value in (vars(TogetherSettings()) | vars(KeptFacts())).items():
         flag = "at-once" if name.endswith("_at_once") else name.replace("_", "-")
         shown = "fitted to the model by --first-step" if name == "learning_rate" else f"{value}".removesuffix(".0")
-        after = told.split(f" --{flag} ", 1)[1].split("Default: ", 1)[1]
+        after = re.split(rf" --{flag} (?:<int>|<float>|neurons\|layers) ", told)[1].split("Default: ", 1)[1]
         assert after.removeprefix("as in the merged edits, if they agree, else ").startswith(f"{shown}."), name

@@ -174,8 +174,8 @@ STEPS: list[tuple[str, list[str]]] = [
         ["kndb edit revert 8", "kndb edit apply 8 --require 'flips.others<=1%'"],
     ),
     (
-        "All of it is taken back, byte for byte.",
-        ["kndb edit revert 6 7", "kndb edit diff base current --model lab-bert --part slots --format csv"],
+        "All of it is taken back, byte for byte: the version is that of the snapshot again.",
+        ["kndb edit revert 6 7", "kndb edit diff honda current --model lab-bert"],
     ),
     ("And all is as it should be.", ["kndb edit verify --all --weights", "kndb db check"]),
 ]

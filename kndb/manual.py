@@ -24,7 +24,7 @@ PAGES = {
     "knowledge-tests": "tests of what a model knows, and which step broke one",
     "experiments": "suppressing, amplifying and reading knowledge neurons",
     "edits": "edits, versions, snapshots, evaluation, crashes",
-    "editing-methods": "how each way to plan an edit works, when to use which, what each does",
+    "editing-methods": "how each way to plan an edit works, and when to use which",
     "schema": "the tables, for SQL of your own",
     "stability": "what stays as it is from version to version",
     "paper": "the paper's figures beside those of other models",

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from kndb.records.together import KeptFacts, TogetherSettings
+from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, LEAST_STEPS, TURNS, KeptFacts, TogetherSettings
 
 SHORT = ("--steps", 2, "--check", 1, "--neighbours", 2, "--others", 2, "--prompts", 1)
 
@@ -112,10 +112,20 @@ def test_a_merge_meets_conditions_or_is_not_stored(kndb, kndb_json, two, state):
     assert kndb_json("edit", "show", 4)["conditions"]["checked"][0]["holds"]
 
 
+IN_WORDS = {
+    "learning_rate": "fitted to the model by --first-step",
+    "steps": f"{LEAST_STEPS}, or as many as give each prompt of the facts {TURNS} turns",
+    **dict.fromkeys(
+        ("edited_at_once", "kept_at_once"), f"{AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more"
+    ),
+}
+"""Defaults that depend on the facts or the model."""
+
+
 def test_help_names_the_defaults_of_joint_plans(kndb):
     told = " ".join(kndb("edit", "merge", "--help").out.split())
     for name, value in (vars(TogetherSettings()) | vars(KeptFacts())).items():
         flag = "at-once" if name.endswith("_at_once") else name.replace("_", "-")
-        shown = "fitted to the model by --first-step" if name == "learning_rate" else f"{value}".removesuffix(".0")
+        shown = IN_WORDS.get(name, f"{value}".removesuffix(".0"))
         after = re.split(rf" --{flag} (?:<int>|<float>|neurons\|layers) ", told)[1].split("Default: ", 1)[1]
         assert after.removeprefix("as in the merged edits, if they agree, else ").startswith(f"{shown}."), name

@@ -59,13 +59,15 @@ class ListFile:
     def written(self, records):
         """The file's bytes with these records; a record may be a text already."""
         if self.kind == "lines":
-            return "".join(_text(record) + "\n" for record in records).encode()
+            return "".join(_text(record) + "\n" for record in records).encode(errors="replace")
         if self.kind == "items":
-            return f"[{', '.join(_text(record) for record in records)}]".encode()
+            return f"[{', '.join(_text(record) for record in records)}]".encode(errors="replace")
         if self.kind == "pairs":
-            return f"{{{', '.join(f'{json.dumps(key)}: {_text(value)}' for key, value in records)}}}".encode()
+            return f"{{{', '.join(f'{json.dumps(key)}: {_text(value)}' for key, value in records)}}}".encode(
+                errors="replace"
+            )
         if self.kind == "questions":
-            return "".join(f"{key}, {question}\n" for key, question in records).encode()
+            return "".join(f"{key}, {question}\n" for key, question in records).encode(errors="replace")
         out = io.StringIO(newline="")
         writer = csv.writer(out, delimiter=self.delimiter, lineterminator="\n")
         writer.writerow(self.columns)

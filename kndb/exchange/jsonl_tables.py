@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .columns import Column, Row, fits
-from .lines import RowLines, opened
+from .lines import json_lines
 
 
 def write(path: Path, columns: Sequence[Column], rows: Iterable[Row]) -> int:
@@ -28,25 +28,16 @@ def read(path: Path, columns: Sequence[Column]) -> Iterator[tuple[int, Row]]:
     Raises:
         InputError: if a line is no JSON object, or a value is not what its column holds.
     """
-    with opened(path) as file:
-        lines = RowLines(path, file)
-        for line, text in enumerate(lines, 1):
-            lines.row_ends()
-            if not text.strip():
-                continue
-            try:
-                record = json.loads(text)
-            except (ValueError, RecursionError) as error:
+    for line, record in json_lines(path):
+        if isinstance(record, Exception):
+            raise InputError(f"{path}:{line}: not valid JSON ({record}): each line must be one JSON object") from record
+        if not isinstance(record, dict):
+            raise InputError(f"{path}:{line}: each line must be one JSON object (got {json.dumps(record)[:60]})")
+        row = {column.name: record.get(column.name) for column in columns}
+        for column in columns:
+            value = row[column.name]
+            if value is not None and not fits(column.kind, value):
                 raise InputError(
-                    f"{path}:{line}: not valid JSON ({error}): each line must be one JSON object"
-                ) from error
-            if not isinstance(record, dict):
-                raise InputError(f"{path}:{line}: each line must be one JSON object (got {json.dumps(record)[:60]})")
-            row = {column.name: record.get(column.name) for column in columns}
-            for column in columns:
-                value = row[column.name]
-                if value is not None and not fits(column.kind, value):
-                    raise InputError(
-                        f"{path}:{line}: {column.name!r} must be {column.kind.value} (got {json.dumps(value)[:60]})"
-                    )
-            yield line, row
+                    f"{path}:{line}: {column.name!r} must be {column.kind.value} (got {json.dumps(value)[:60]})"
+                )
+        yield line, row

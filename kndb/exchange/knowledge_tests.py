@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import InputError, RejectedLine, UsageError
 from ..files import writing
 from ..records.knowledge_tests import TRAINING, KnowledgeTest, as_fields
-from .lines import RowLines, csv_records, opened
+from .lines import csv_records, json_lines
 
 FIELDS = (
     *("name", "prompt", "fact", "relation", "subject", "prompts"),
@@ -79,17 +79,10 @@ def write(path: Path, tests: list[KnowledgeTest]) -> None:
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Fields | str]]:
     """Each line's object; where it is none, what is wrong with it."""
-    with opened(path) as file:
-        lines = RowLines(path, file)
-        for line, text in enumerate(lines, 1):
-            lines.row_ends()
-            if not text.strip():
-                continue
-            try:
-                record = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                yield line, f"not valid JSON ({error}): each line must be one JSON object"
-                continue
+    for line, record in json_lines(path):
+        if isinstance(record, Exception):
+            yield line, f"not valid JSON ({record}): each line must be one JSON object"
+        else:
             yield line, record if isinstance(record, dict) else "each line must be one JSON object"
 
 

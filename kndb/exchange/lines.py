@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,3 +92,22 @@ def csv_records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[st
                 ) from error
     finally:
         csv.field_size_limit(limit)
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, object]]:
+    """Yields the number of each line that is not blank, with its JSON value; where it is no JSON, with the error.
+
+    Raises:
+        InputError: as `opened` and `RowLines`.
+    """
+    with opened(path) as file:
+        lines = RowLines(path, file)
+        for line, text in enumerate(lines, 1):
+            lines.row_ends()
+            if not text.strip():
+                continue
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                value = error
+            yield line, value

@@ -153,6 +153,7 @@ def uses(bench: Bench, options: argparse.Namespace, edit: int) -> dict[str, Any]
     shared, other = bench.folder / f"{edit}.kndb", bench.folder / f"colleague-{edit}.db"
     evaluated = bench.kndb("edit", "eval", number, "--format", "json")
     bench.kndb("ingest", str(FACTS), store=other)
+    bench.kndb("model", "add", options.model, store=other)
     runs = {
         "eval": evaluated,
         "show": bench.kndb("edit", "show", number, "--format", "json"),

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, KeptFacts, TogetherSettings
+from kndb.records.together import KeptFacts, TogetherSettings, fitted_in_words
 
 from ..option_groups import takes
-from .together import given, prompts_at_once
+from .together import AT_ONCE_IN_WORDS, STEPS_IN_WORDS, given, prompts_at_once
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,17 @@ _USUAL, _KEPT = TogetherSettings(), KeptFacts()
 
 def _number(name: str, text: str, otherwise: str | None = None) -> Any:
     """A setting of `TogetherSettings` that is a number; `otherwise`, in words, is what it is if the edits disagree."""
-    default = _AGREED.format(otherwise or f"{getattr(_USUAL, name):g}")
+    default = _AGREED.format(otherwise or _usual(name))
     return Annotated[float | None, typer.Option(_flag(name), help=f"{text} {default}", show_default=False)]
 
 
+def _usual(name: str) -> str:
+    value = getattr(_USUAL, name)
+    return fitted_in_words(name) if value is None else f"{value:g}"
+
+
 def _whole(name: str, text: str, usual: str | None = None) -> Any:
-    default = _AGREED.format(getattr(_USUAL, name) if usual is None else usual)
+    default = _AGREED.format(usual or _usual(name))
     return Annotated[int | None, typer.Option(_flag(name), help=f"{text} {default}", show_default=False)]
 
 
@@ -65,16 +70,13 @@ _AT_ONCE = Annotated[
     int | None,
     typer.Option(
         "--at-once",
-        help="Use so many prompts of edited facts, and of kept ones, in each step. "
-        f"{_AGREED.format(f'{AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more')}",
+        help=f"Use so many prompts of edited facts, and of kept ones, in each step. {_AGREED.format(AT_ONCE_IN_WORDS)}",
         show_default=False,
     ),
 ]
 _OPTIONS: Mapping[str, Any] = {
     "scope": _SCOPE,
-    "steps": _whole(
-        "steps", "Take at most so many gradient steps.", "300, or as many as give each prompt of the facts 12 turns"
-    ),
+    "steps": _whole("steps", "Take at most so many gradient steps.", STEPS_IN_WORDS),
     "learning_rate": _number(
         "learning_rate",
         "Move a slot about so far in the first step, in lengths of a mean slot; 0 fits it to the model.",
@@ -88,7 +90,10 @@ _OPTIONS: Mapping[str, Any] = {
     "patience": _whole(
         "patience", "Use prompts whose new answers have won this many times less often than the others."
     ),
-    "keep": _number("keep", "Penalty for changing other facts' answers (β in the docs)."),
+    "keep": _number(
+        "keep", "Penalty for changing other facts' answers (β in the docs), in the first half of the steps."
+    ),
+    "keep_last": _number("keep_last", "That penalty in the last sixth of the steps."),
     "decay": _number("decay", "Penalty for large changes of slots (γ in the docs)."),
     "ridge": _number("ridge", "How little steps heed what neurons do on kept prompts (λ in the docs)."),
     "bound": _number("bound", "Change a slot by at most this, in lengths of that slot."),

@@ -9,7 +9,7 @@ import typer
 from kndb.errors import UsageError
 from kndb.records.edit_settings import Neighbours, OptimizeSettings
 from kndb.records.recipes import OptimizeRecipe, Recipe
-from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, KeptFacts
+from kndb.records.together import KeptFacts, fitted_in_words
 
 from ..answering import warn
 from ..options import (
@@ -38,11 +38,14 @@ from .planning import (
     require_one_way,
 )
 from .together import (
+    AT_ONCE_IN_WORDS,
+    STEPS_IN_WORDS,
     BatchSizeOption,
     CheckOption,
     DecayOption,
     FirstStepOption,
     JointPlan,
+    KeepLastOption,
     LayersOption,
     PatienceOption,
     RidgeOption,
@@ -81,8 +84,7 @@ def optimize(
         int | None,
         typer.Option(
             "--steps",
-            help="Take at most so many gradient steps. Default: 60; with --together, 300, or as many as give each "
-            "prompt of the facts 12 turns.",
+            help=f"Take at most so many gradient steps. Default: 60; with --together, {STEPS_IN_WORDS}.",
             show_default=False,
         ),
     ] = None,
@@ -101,10 +103,12 @@ def optimize(
         float | None,
         typer.Option(
             "--keep",
-            help="Penalty for changing other facts' answers (β in the docs). Default: 16; 32 with --together.",
+            help="Penalty for changing other facts' answers (β in the docs). Default: 16; with --together "
+            f"{fitted_in_words('keep')}.",
             show_default=False,
         ),
     ] = None,
+    keep_last: KeepLastOption = None,
     decay: DecayOption = None,
     ridge: RidgeOption = None,
     bound: Annotated[
@@ -160,7 +164,7 @@ def optimize(
         typer.Option(
             "--at-once",
             help="Use so many of these prompts in each step; with --together, and as many of the edited facts. "
-            f"Default: 16; with --together {AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more.",
+            f"Default: 16; with --together, of edited and of kept facts {AT_ONCE_IN_WORDS}.",
             show_default=False,
         ),
     ] = None,
@@ -204,6 +208,7 @@ def optimize(
         "ridge": ridge,
         "first_step": first_step,
         "patience": patience,
+        "keep_last": keep_last,
         "success": success,
         "validation": validation,
         "check": check,

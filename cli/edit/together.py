@@ -14,7 +14,7 @@ from kndb.errors import UsageError
 from kndb.records.group_recipes import GroupRecipe
 from kndb.records.layer_lists import layers_in
 from kndb.records.recipes import Recipe
-from kndb.records.together import KeptFacts, TogetherRecipe, TogetherSettings
+from kndb.records.together import FITTED, KeptFacts, TogetherRecipe, TogetherSettings, fitted_in_words
 
 from ..answering import warn
 from ..numbers import number_ranges
@@ -33,6 +33,17 @@ if TYPE_CHECKING:
     from kndb.database.edits.draft import Draft
     from kndb.database.edits.targets import Targets
     from kndb.database.models import ModelVersion
+
+_SHALLOW, _DEEP = FITTED
+STEPS_IN_WORDS = (
+    f"{_SHALLOW.steps}, or as many as give each prompt of the facts {_SHALLOW.turns} turns; "
+    f"in deep models {_DEEP.steps} and {_DEEP.turns}"
+)
+AT_ONCE_IN_WORDS = (
+    f"{_SHALLOW.edited_at_once} and {_SHALLOW.kept_at_once}; "
+    f"in deep models {_DEEP.edited_at_once} and {_DEEP.kept_at_once}"
+)
+"""What is taken where nothing is asked for."""
 
 ScopeOption = Annotated[
     str | None,
@@ -65,7 +76,8 @@ RidgeOption = Annotated[
     float | None,
     typer.Option(
         "--ridge",
-        help="With --together, how little steps heed what neurons do on kept prompts (λ in the docs). Default: 0.03.",
+        help="With --together, how little steps heed what neurons do on kept prompts (λ in the docs). Default: "
+        f"{fitted_in_words('ridge')}.",
         show_default=False,
     ),
 ]
@@ -74,7 +86,7 @@ FirstStepOption = Annotated[
     typer.Option(
         "--first-step",
         help="With --together, fit the learning rate so that the first step moves the outputs of the changed layers by "
-        "this much, in lengths of these outputs. Default: 0.005.",
+        f"this much, in lengths of these outputs. Default: {fitted_in_words('first_step')}.",
         show_default=False,
     ),
 ]
@@ -83,7 +95,16 @@ PatienceOption = Annotated[
     typer.Option(
         "--patience",
         help="With --together, use prompts whose new answers have won this many times less often than the others. "
-        "Default: 2.",
+        f"Default: {fitted_in_words('patience')}.",
+        show_default=False,
+    ),
+]
+KeepLastOption = Annotated[
+    float | None,
+    typer.Option(
+        "--keep-last",
+        help="With --together, --keep in the last sixth of the steps; it changes from the middle of the steps on. "
+        f"Default: --keep, if it is given, else {fitted_in_words('keep_last')}.",
         show_default=False,
     ),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ..advice import option
 from ..errors import UsageError
@@ -34,29 +34,81 @@ from .models import Neuron
 from .plan_reports import FactReport
 from .recipe_facts import facts_in_words
 
+_Number = TypeVar("_Number", int, float)
 SCOPES = ("neurons", "layers")
 """What joint planning may change: see `TogetherSettings`."""
 
 
-AT_ONCE, AT_ONCE_DEEP, DEEP = 64, 24, 12
-"""How many edited and kept prompts count in a step by default; of a model of whose layers a step runs so many, fewer.
+DEEP = 12
+"""So many layers run in a step make a model a deep one, to which other settings are fitted."""
 
-On SmolLM2-135M, of whose 30 layers a step runs 25, 300 steps of 24 and 24 prompts take about 15 minutes of one core, of
-64 and 64 more than half an hour; lab-gpt2 wins 95 % of its prompts with 32 and 32, all with 64 and 64.
+
+@dataclass(frozen=True)
+class Fitted:
+    """What settings are where none are asked for: of shallow models or of deep ones.
+
+    Attributes:
+        first_step, patience, keep, keep_last, ridge, edited_at_once, kept_at_once: of `TogetherSettings`.
+        steps: at most, at least so many; `turns`: and as many as give each edited prompt so many turns.
+    """
+
+    first_step: float
+    patience: int
+    keep: float
+    keep_last: float
+    ridge: float
+    edited_at_once: int
+    kept_at_once: int
+    steps: int
+    turns: int
+
+
+FITTED = (
+    Fitted(0.005, 2, 32.0, 32.0, 0.03, edited_at_once=64, kept_at_once=64, steps=300, turns=12),
+    Fitted(0.003, 1, 8.0, 48.0, 0.01, edited_at_once=24, kept_at_once=40, steps=200, turns=6),
+)
+"""Of shallow models and of deep ones.
+
+The former were chosen on the lab models, of four layers, the latter on SmolLM2-135M, of whose 30 layers a step runs 25;
+what they reach is in docs/editing-methods.md. Of a hundred facts' prompts, 300 steps are 19 turns; of a thousand
+facts', a single one, in which one answer in nine wins.
 """
+
+
+def fitted_in_words(name: str) -> str:
+    """What a setting is where none is asked for, such as `32, and 8 where a step runs 12 layers or more`."""
+    shallow, deep = (f"{getattr(one, name):g}" for one in FITTED)
+    return shallow if shallow == deep else f"{shallow}, and {deep} where a step runs {DEEP} layers or more"
+
 
 _BEFORE = {"patience": 1}
 """How steps were taken before there was a setting for it: so are those of a recipe that does not say."""
 
 
-LEAST_STEPS, TURNS = 300, 12
-"""Gradient steps at most where none are asked for: at least so many, and so many turns of each edited prompt. Of a
-hundred facts' prompts, 300 steps are 19 turns; of a thousand facts', a single one, in which one answer in nine wins."""
+def _counts(value: float) -> bool:
+    return value >= 1
+
+
+def _at_least_0(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+def _above_0(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def known(setting: _Number | None) -> _Number:
+    """A setting that was fitted."""
+    if setting is None:
+        raise AssertionError("steps begin with settings that are fitted")
+    return setting
 
 
 @dataclass(frozen=True)
 class TogetherSettings:
     """How the value slots of many facts are optimised together.
+
+    What is None is fitted to the model, by how many layers a step runs; recipes have what it was.
 
     Attributes:
         scope: `neurons`: the value slots of the facts' knowledge neurons. `layers`: all value slots of the layers that
@@ -71,7 +123,9 @@ class TogetherSettings:
             the same move.
         patience: how much later an edited prompt that is won comes back than one that is not, at least 1. 1 takes all
             in turn. What is won moves nothing, so that steps are best spent on the others.
-        keep: β, the weight of the kept prompts' divergence, at least 0.
+        keep: β, the weight of the kept prompts' divergence, at least 0; in the first half of the steps. `keep_last`: β
+            in the last sixth; between, it changes in a straight line. Answers that are lost by then count again, so
+            that the last steps give others back what winning took more than it needed.
         decay: γ, the weight of the mean (‖Δv‖ ÷ ‖v‖)² over slots, at least 0.
         ridge: λ, above 0: how little steps heed what neurons do on kept prompts; see `slot_steps`. Less changes other
             answers less, and takes more steps.
@@ -79,8 +133,7 @@ class TogetherSettings:
         target: the probability of a new answer's token with which it counts as won, and no more in the loss; 0 to 1.
         success: the share of edited prompts that are to be won, 0 to 1; `drift`: the mean KL divergence of the prompts
             of the validation facts, in nats, at least 0. Once both are reached, the steps stop.
-        edited_at_once: edited prompts that count in one step; `kept_at_once`: kept ones. 0 fits them to the model:
-            `AT_ONCE`, and `AT_ONCE_DEEP` where a step runs `DEEP` layers or more.
+        edited_at_once: edited prompts that count in one step; `kept_at_once`: kept ones; both at least 1.
         check: steps between measurements of success and drift, at least 1.
         validation: the share of the kept facts whose prompts are only measured, 0 to 1, 1 left out.
         seed: of the order of prompts, and of the draw of validation facts.
@@ -91,17 +144,18 @@ class TogetherSettings:
     scope: str = "layers"
     steps: int | None = None
     learning_rate: float = 0.0
-    first_step: float = 0.005
-    patience: int = 2
-    keep: float = 32.0
+    first_step: float | None = None
+    patience: int | None = None
+    keep: float | None = None
+    keep_last: float | None = None
     decay: float = 0.0
-    ridge: float = 0.03
+    ridge: float | None = None
     bound: float = 20.0
     target: float = 0.5
     success: float = 0.99
     drift: float = 0.01
-    edited_at_once: int = 0
-    kept_at_once: int = 0
+    edited_at_once: int | None = None
+    kept_at_once: int | None = None
     check: int = 50
     validation: float = 0.1
     seed: int = 0
@@ -113,33 +167,47 @@ class TogetherSettings:
             UsageError: if a setting is out of its range.
         """
         above, least, share = "a number above 0", "a number of at least 0", "a number from 0 to 1"
-        below = "a number of at least 0, under 1"
-        for name, allowed, must in (
-            ("scope", self.scope in SCOPES, f"one of {', '.join(SCOPES)}"),
-            ("steps", self.steps is None or self.steps >= 1, "at least 1"),
-            ("learning_rate", 0 <= self.learning_rate < math.inf, least),
-            ("first_step", 0 < self.first_step < math.inf, above),
-            ("patience", self.patience >= 1, "at least 1"),
-            ("keep", 0 <= self.keep < math.inf, least),
-            ("decay", 0 <= self.decay < math.inf, least),
-            ("ridge", 0 < self.ridge < math.inf, above),
-            ("bound", 0 < self.bound < math.inf, above),
-            ("target", 0 <= self.target < 1, below),
-            ("success", 0 <= self.success <= 1, share),
-            ("drift", 0 <= self.drift < math.inf, least),
-            ("edited_at_once", self.edited_at_once >= 0, "at least 0"),
-            ("kept_at_once", self.kept_at_once >= 0, "at least 0"),
-            ("check", self.check >= 1, "at least 1"),
-            ("validation", 0 <= self.validation < 1, below),
+        below, counted = "a number of at least 0, under 1", "at least 1"
+        for name, allows, must in (
+            ("scope", lambda value: value in SCOPES, f"one of {', '.join(SCOPES)}"),
+            ("steps", _counts, counted),
+            ("learning_rate", _at_least_0, least),
+            ("first_step", _above_0, above),
+            ("patience", _counts, counted),
+            ("keep", _at_least_0, least),
+            ("keep_last", _at_least_0, least),
+            ("decay", _at_least_0, least),
+            ("ridge", _above_0, above),
+            ("bound", _above_0, above),
+            ("target", lambda value: 0 <= value < 1, below),
+            ("success", lambda value: 0 <= value <= 1, share),
+            ("drift", _at_least_0, least),
+            ("edited_at_once", _counts, counted),
+            ("kept_at_once", _counts, counted),
+            ("check", _counts, counted),
+            ("validation", lambda value: 0 <= value < 1, below),
         ):
-            if not allowed:
-                raise UsageError(f"{option(name)} must be {must} (got {getattr(self, name)})")
+            value = getattr(self, name)
+            if value is not None and not allows(value):
+                raise UsageError(f"{option(name)} must be {must} (got {value})")
         check_seed(self.seed)
 
     def fitted(self, layers: int) -> TogetherSettings:
-        """The settings of steps that run so many layers: how many prompts count in one is said in numbers."""
-        at_once = AT_ONCE_DEEP if layers >= DEEP else AT_ONCE
-        return replace(self, edited_at_once=self.edited_at_once or at_once, kept_at_once=self.kept_at_once or at_once)
+        """The settings of steps that run so many layers, with nothing left to fit.
+
+        A β that is asked for is that of the last steps, too, unless another is asked for.
+        """
+        usual = {**vars(FITTED[layers >= DEEP])}
+        if self.keep is not None:
+            usual["keep_last"] = self.keep
+        return replace(
+            self, **{name: usual[name] for name, value in vars(self).items() if value is None and name != "steps"}
+        )
+
+    def keep_at(self, taken: int, most: int) -> float:
+        """β of fitted settings in the step after so many, of so many at most."""
+        first, last = known(self.keep), known(self.keep_last)
+        return first + (last - first) * min(1.0, max(0.0, 3 * taken / most - 1.5))
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> TogetherSettings:
@@ -149,21 +217,29 @@ class TogetherSettings:
             TypeError: if a value is of another type, or a setting is unknown.
             UsageError: if a setting is out of its range.
         """
-        kinds = {one.name: type(one.default) for one in fields(cls)}
-        parse: Mapping[type, Parse] = {str: text, int: whole, float: number, type(None): or_null(whole)}
-        unknown = set(values) - set(kinds)
+        unknown = set(values) - set(_PARSE)
         if unknown:
             raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
-        found: dict[str, Any] = {name: parse[kinds[name]](value) for name, value in values.items()}
+        found: dict[str, Any] = {name: _PARSE[name](value) for name, value in values.items()}
         return cls(**{**_BEFORE, **found})
 
-    def most_steps(self, prompts: int) -> int:
-        """Gradient steps at most for so many edited prompts: where none were asked for, `TURNS` turns of each."""
-        return self.steps or max(LEAST_STEPS, -(-TURNS * prompts // (self.edited_at_once or AT_ONCE)))
+    def most_steps(self, prompts: int, layers: int) -> int:
+        """Gradient steps at most for so many edited prompts, where a step runs so many layers."""
+        usual = FITTED[layers >= DEEP]
+        at_once = self.edited_at_once or usual.edited_at_once
+        return self.steps or max(usual.steps, math.ceil(usual.turns * prompts / at_once))
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a recipe, a trial and a file of steps keep them."""
         return dict(vars(self))
+
+
+_PARSE: Mapping[str, Parse] = {
+    name: {"str": text, "int": whole, "float": number, "int | None": or_null(whole), "float | None": or_null(number)}[
+        str(one.type)
+    ]
+    for name, one in ((one.name, one) for one in fields(TogetherSettings))
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from kndb.records.together import AT_ONCE, AT_ONCE_DEEP, DEEP, LEAST_STEPS, TURNS, KeptFacts, TogetherSettings
+from kndb.records.together import DEEP, FITTED, KeptFacts, TogetherSettings
 
 SHORT = ("--steps", 2, "--check", 1, "--neighbours", 2, "--others", 2, "--prompts", 1)
 
@@ -112,12 +112,21 @@ def test_a_merge_meets_conditions_or_is_not_stored(kndb, kndb_json, two, state):
     assert kndb_json("edit", "show", 4)["conditions"]["checked"][0]["holds"]
 
 
+SHALLOW_MODEL, DEEP_MODEL = FITTED
 IN_WORDS = {
     "learning_rate": "fitted to the model by --first-step",
-    "steps": f"{LEAST_STEPS}, or as many as give each prompt of the facts {TURNS} turns",
+    "steps": f"{SHALLOW_MODEL.steps}, or as many as give each prompt of the facts {SHALLOW_MODEL.turns} turns; "
+    f"in deep models {DEEP_MODEL.steps} and {DEEP_MODEL.turns}",
     **dict.fromkeys(
-        ("edited_at_once", "kept_at_once"), f"{AT_ONCE}, and {AT_ONCE_DEEP} where a step runs {DEEP} layers or more"
+        ("edited_at_once", "kept_at_once"),
+        f"{SHALLOW_MODEL.edited_at_once} and {SHALLOW_MODEL.kept_at_once}; "
+        f"in deep models {DEEP_MODEL.edited_at_once} and {DEEP_MODEL.kept_at_once}",
     ),
+    **{
+        name: f"{getattr(SHALLOW_MODEL, name):g}, and {getattr(DEEP_MODEL, name):g} where a step runs {DEEP} layers or "
+        "more"
+        for name in ("first_step", "patience", "keep", "keep_last", "ridge")
+    },
 }
 """Defaults that depend on the facts or the model."""
 

@@ -16,7 +16,7 @@ from kndb.records.edit_settings import OptimizeSettings, UpdateSettings
 from kndb.records.facts import Fact
 from kndb.records.merges import MergedFrom
 from kndb.records.recipes import OtherRecipe, read_recipe
-from kndb.records.together import AT_ONCE, KeptFacts, TogetherSettings
+from kndb.records.together import KeptFacts, TogetherSettings
 
 QUICK = {"steps": 2, "check": 1}
 GOOD = {"steps": 150, "check": 25, "validation": 0.0, "drift": 100.0, "keep": 0.01, "learning_rate": 0.1, "ridge": 1.0}
@@ -234,7 +234,7 @@ def test_settings_are_those_on_which_the_edits_agree(database, plan, number):
     assert (settings.keep, settings.steps, settings.seed) == (1.0, 2, 5)
     whole = TogetherSettings(**QUICK)
     settings = database.edits.draft_merge([first, second], settings=whole, keep=FEW).draft.content.recipe.settings
-    assert settings == replace(whole, edited_at_once=AT_ONCE, kept_at_once=AT_ONCE)
+    assert settings == whole.fitted(1)
 
 
 def test_a_version_that_moved_is_noticed(database, plan):

@@ -14,6 +14,7 @@ from kndb.records.models import Neuron
 from kndb.records.plan_reports import FactReport, OthersReport
 from kndb.records.recipes import OtherRecipe, read_recipe
 from kndb.records.together import (
+    FITTED,
     PlannedFact,
     TogetherOutcome,
     TogetherRecipe,
@@ -115,11 +116,27 @@ def test_a_recipe_from_before_patience_is_replayed_as_it_was_planned():
     assert found.settings == settings
 
 
-@pytest.mark.parametrize(("layers", "at_once"), [(1, 64), (11, 64), (12, 24), (80, 24)])
-def test_fewer_prompts_count_in_steps_that_run_many_layers(layers, at_once):
-    assert TogetherSettings().fitted(layers) == TogetherSettings(edited_at_once=at_once, kept_at_once=at_once)
-    given = TogetherSettings(edited_at_once=5)
-    assert given.fitted(layers) == TogetherSettings(edited_at_once=5, kept_at_once=at_once)
+@pytest.mark.parametrize(("layers", "usual"), [(1, FITTED[0]), (11, FITTED[0]), (12, FITTED[1]), (80, FITTED[1])])
+def test_settings_that_nobody_asks_for_are_fitted_to_the_depth(layers, usual):
+    fitted = TogetherSettings().fitted(layers)
+    for name, value in vars(fitted).items():
+        assert value == getattr(usual, name, getattr(TogetherSettings(), name)) or name == "steps"
+    assert fitted.steps is None
+    assert fitted.fitted(80) == fitted, "what is fitted stays"
+    given = TogetherSettings(edited_at_once=5, ridge=0.5).fitted(layers)
+    assert given == replace(fitted, edited_at_once=5, ridge=0.5)
+
+
+def test_keep_that_is_asked_for_stays_to_the_end():
+    assert TogetherSettings(keep=3.0).fitted(30).keep_last == 3.0
+    assert TogetherSettings(keep=3.0, keep_last=5.0).fitted(30).keep_last == 5.0
+    assert TogetherSettings(keep_last=5.0).fitted(30).keep == FITTED[1].keep
+
+
+def test_keep_rises_from_the_middle_to_the_last_sixth():
+    settings = TogetherSettings(keep=2.0, keep_last=14.0)
+    found = [settings.keep_at(taken, 12) for taken in range(12)]
+    assert found == pytest.approx([2, 2, 2, 2, 2, 2, 2, 5, 8, 11, 14, 14])
 
 
 def test_runs_against_sets():
@@ -159,12 +176,20 @@ def test_what_changes_and_the_title():
 
 
 @pytest.mark.parametrize(
-    ("steps", "prompts", "expected"),
-    [(None, 10, 300), (None, 1600, 300), (None, 1601, 301), (None, 10_000, 1875), (7, 10_000, 7)],
+    ("steps", "prompts", "shallow", "deep"),
+    [
+        (None, 10, 300, 200),
+        (None, 800, 300, 200),
+        (None, 801, 300, 201),
+        (None, 1601, 301, 401),
+        (None, 10_000, 1875, 2500),
+        (7, 10_000, 7, 7),
+    ],
 )
-def test_many_prompts_get_more_steps_unless_steps_are_named(steps, prompts, expected):
+def test_many_prompts_get_more_steps_unless_steps_are_named(steps, prompts, shallow, deep):
     settings = TogetherSettings(steps=steps)
-    assert settings.most_steps(prompts) == expected
+    assert settings.most_steps(prompts, 4) == shallow
+    assert settings.most_steps(prompts, 30) == deep
     assert TogetherSettings.parse(settings.as_json()) == settings
 
 

@@ -151,8 +151,8 @@ def _settings(recipes: Iterable[Recipe], given: MergeSettings | None) -> tuple[T
 
 
 def _in_words(name: str, value: object) -> str:
-    """A setting's value; a learning rate of 0 stands for one that is fitted to the model."""
-    return "fitted" if name == "learning_rate" and value == 0 else str(value)
+    """A setting's value; None, and a learning rate of 0, stand for one that is fitted to the model."""
+    return "fitted" if value is None or (name == "learning_rate" and value == 0) else str(value)
 
 
 def _slots(

@@ -4,7 +4,7 @@ The steps make each of many prompts get its own new answer, while the distributi
 unedited model: they lower
 
     mean −log p(new answer)  over the edited prompts
-        +  β · mean KL(p before ‖ p after)  over the kept prompts
+        +  β · mean KL(p before ‖ p after)  over the kept prompts, β rising in the second half of the steps
         +  γ · mean (‖Δv‖ ÷ ‖v‖)²  over the slots
 
 estimated at each step on some edited and some kept prompts, in orders drawn by the seed. Of an answer of m tokens, each
@@ -35,7 +35,7 @@ from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
 from ...records.progress import Progress
-from ...records.together import TogetherOutcome, TogetherRecipe, TogetherSettings
+from ...records.together import TogetherOutcome, TogetherRecipe, TogetherSettings, known
 from ..objects.diff_file import EditObject
 from .optimize import wide
 from .questions import Questions
@@ -198,7 +198,6 @@ class _Planning:
         kept: Sequence[EncodedPrompt],
         settings: TogetherSettings,
     ) -> None:
-        self._settings = settings
         self._slots = slots
         validation = _drawn({prompt.fact_id for prompt in kept}, settings)
         self._edited = Questions(edited, 0)
@@ -208,25 +207,26 @@ class _Planning:
         self._validation = Questions(measured, self._kept.places.stop) if measured else self._kept
         every = [*self._edited.each, *self._kept.each, *(self._validation.each if measured else ())]
         self._layers = StoredLayers(network, slots, every, moments_of=self._kept.places)
+        self._settings = fitted = settings.fitted(self._layers.count)
         values = {}
         for layer, chosen in slots.items():
             of_layer = network.layers[layer].slots
             values[layer] = of_layer if chosen is None else of_layer[chosen.to(of_layer.device)]
-        self._steps = SlotSteps(values, self._layers.moments, settings.ridge, settings.bound)
+        self._steps = SlotSteps(values, self._layers.moments, known(fitted.ridge), fitted.bound)
         self._unit = self._steps.mean_length / network.hidden_size**0.5
 
-        fitted = settings.fitted(self._layers.count)
+        at_once, patience = known(fitted.edited_at_once), known(fitted.patience)
         self._edited_turns = (
-            Turns(len(self._edited), fitted.edited_at_once, f"{settings.seed} edited")
-            if settings.patience == 1
-            else Reviews(len(self._edited), fitted.edited_at_once, settings.patience, f"{settings.seed} edited")
+            Turns(len(self._edited), at_once, f"{settings.seed} edited")
+            if patience == 1
+            else Reviews(len(self._edited), at_once, patience, f"{settings.seed} edited")
         )
-        self._kept_turns = Turns(len(self._kept), fitted.kept_at_once, f"{settings.seed} kept")
+        self._kept_turns = Turns(len(self._kept), known(fitted.kept_at_once), f"{settings.seed} kept")
+        self._most = fitted.most_steps(len(self._edited), self._layers.count)
 
     def run(self, steps_file: Path | None, key: str, progress: Progress | None) -> Together:
         """Takes steps until success and drift are reached or there are no more."""
-        settings, steps = self._settings, self._steps
-        most = settings.most_steps(len(self._edited))
+        settings, steps, most = self._settings, self._steps, self._most
         own_key = self._key(key)
         saved = None if steps_file is None else saved_steps(steps_file, own_key)
         learning_rate = self._learning_rate()
@@ -263,7 +263,7 @@ class _Planning:
         first = {layer: change * self._unit for layer, change in self._steps.first(gradients).items()}
         own, _ = self._edited.of(numbers)
         moved = self._layers.moved(own, first)
-        return self._settings.first_step / moved if moved else 0.0
+        return known(self._settings.first_step) / moved if moved else 0.0
 
     def _gradients(self, numbers: Sequence[int]) -> tuple[tuple[torch.Tensor, ...], list[bool]]:
         """Of the loss on some edited prompts and the kept ones of the next step; and which of the former are won."""
@@ -284,7 +284,9 @@ class _Planning:
         loss = -(torch.where(won, 0.0, of_answer) * of_own.to(after)).sum()
         if others:
             divergence = _divergences(self._layers.logits_before(others).log_softmax(-1), after[len(own) :])
-            loss = loss + self._settings.keep * (divergence * of_others.to(after)).sum()
+            loss = (
+                loss + self._settings.keep_at(self._steps.taken, self._most) * (divergence * of_others.to(after)).sum()
+            )
         if self._settings.decay:
             loss = loss + self._settings.decay * self._steps.relative_square()
         return loss, self._edited.all_of(edited, own, won.tolist())

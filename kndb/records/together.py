@@ -70,7 +70,7 @@ FITTED = (
 """Of shallow models and of deep ones.
 
 The former were chosen on the lab models, of four layers, the latter on SmolLM2-135M, of whose 30 layers a step runs 25;
-what they reach is in docs/editing-methods.md. Of a hundred facts' prompts, 300 steps are 19 turns; of a thousand
+the page on editing methods says what they reach. Of a hundred facts' prompts, 300 steps are 19 turns; of a thousand
 facts', a single one, in which one answer in nine wins.
 """
 

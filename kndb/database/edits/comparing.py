@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection
-
 from ...advice import option
 from ...analysis.trial_summaries import compared_part
 from ...errors import UsageError
@@ -112,7 +110,7 @@ def _require(methods: Sequence[BenchMethod], sizes: Sequence[int]) -> None:
         raise UsageError(f"{option('sizes')} must be at least 1 (got {', '.join(map(str, sizes)) or 'none'})")
 
 
-def _cells_of(connection: Connection, trial: int) -> set[tuple[str, int]]:
+def _cells_of(connection: Any, trial: int) -> set[tuple[str, int]]:
     """What is measured of a trial: method and seed, and size."""
     return {(result.part, result.position) for result in store_trials.results(connection, trial)}
 

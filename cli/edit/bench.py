@@ -105,9 +105,15 @@ def bench(
         ),
     ] = None,
     known: Annotated[
-        bool,
-        typer.Option("--known", help="Of several methods, edit only facts that the model answers on every prompt."),
-    ] = False,
+        float | None,
+        typer.Option(
+            "--known",
+            metavar="SHARE",
+            help="Of several methods, edit only facts that the model answers on at least this share of their prompts "
+            "(0 to 1). Default: any facts.",
+            show_default=False,
+        ),
+    ] = None,
     tokens: Annotated[
         int | None,
         typer.Option(
@@ -167,8 +173,8 @@ def bench(
     names = method or [UpdateSettings.method]
     counts = [int(count) for count in numbers_of("--sizes", sizes, whole=True)]
     drawn = TrialSettings(_FACTS if facts is None else facts, intra, inter, tuple(relation or ()), seed)
-    of_several = {"--set": set_, "--settings": settings, "--seeds": seeds, "--share": share, "--tokens": tokens}
-    told = [name for name, value in of_several.items() if value is not None] + (["--known"] if known else [])
+    of_several = (set_, settings, seeds, share, known, tokens)
+    told = any(value is not None for value in of_several)
     alone = len(names) == 1 and names[0] in (UpdateSettings.method, OptimizeSettings.method) and not told
     compared: list[BenchMethod] = []
     chosen: EditSettings = UpdateSettings()
@@ -181,7 +187,11 @@ def bench(
         compared = bench_methods(names, settings, set_ or ())
         wanted = max(counts) if facts is None else facts
         drawn = replace(
-            drawn, facts=wanted, share=_SHARE if share is None else share, known=known, generate=tokens or 0
+            drawn,
+            facts=wanted,
+            share=_SHARE if share is None else share,
+            known=known or 0.0,
+            generate=tokens or 0,
         )
     numbers = [] if seeds is None else [int(one) for one in numbers_of("--seeds", seeds, whole=True)]
     with open_existing(db) as database, computing(threads):

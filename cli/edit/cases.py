@@ -35,7 +35,11 @@ def cases(
     ] = 100,
     known: Annotated[
         float,
-        typer.Option("--known", help="Take facts that the model answers on this share of their prompts (0 to 1)."),
+        typer.Option(
+            "--known",
+            metavar="SHARE",
+            help="Take facts that the model answers on at least this share of their prompts (0 to 1).",
+        ),
     ] = 1.0,
     neighbours: Annotated[
         int,

@@ -36,7 +36,7 @@ _SAID_ELSEWHERE = {
     "version",
     "baseline_version",
 }
-_NOT_OF_TRIALS = {"known_facts", "cells"}
+_NOT_OF_TRIALS = {"known_facts", "known_prompts", "cells"}
 _NO_MATTER = {
     "device",
     "batch_size",
@@ -230,6 +230,8 @@ class Drawings:
         told = f"seed{'s' if len(settings['seeds']) > 1 else ''} {seeds}"
         measured = f"measured on {settings['intra']} facts of the edited relations and {settings['inter']} others"
         share = f"plans may look at {settings['share']:.0%} of the facts that are not edited, and at none measured"
+        if settings["known"]:
+            share += f"; the edited facts are those of whose prompts the model answers {settings['known']:.3g} or more"
         head = f"{trial.model} {trial.version[:12]}"
         return " · ".join([head, *refinement, f"trial {trial.id} (bench): {told}; {measured}; {share}"])
 

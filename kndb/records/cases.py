@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..advice import option
 from ..errors import UsageError
 from .display import Record, many, quoted
-from .edit_settings import check_seed
+from .edit_settings import check_known, check_seed
 
 LEFT_OUT = {
     "not-named": "its subject is not named",
@@ -28,7 +28,7 @@ class CaseSettings:
     Attributes:
         count: how many cases, at least 1; all that there are, if there are fewer.
         seed: of all that is drawn.
-        known: the share of a fact's prompts, held-out ones left out, that the model has to answer; above 0, at most 1.
+        known: the share of a fact's prompts, held-out ones included, that the model has to answer; from 0 to 1.
         neighbours: prompts of other subjects with the same object, at least 0; all that there are, if there are fewer.
     """
 
@@ -45,11 +45,11 @@ class CaseSettings:
         """
         for name, allowed, must in (
             ("count", self.count >= 1, "at least 1"),
-            ("known", 0 < self.known <= 1, "a number above 0, at most 1"),
             ("neighbours", self.neighbours >= 0, "at least 0"),
         ):
             if not allowed:
                 raise UsageError(f"{option(name)} must be {must} (got {getattr(self, name)})")
+        check_known(self.known)
         check_seed(self.seed)
 
 

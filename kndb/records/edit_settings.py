@@ -45,6 +45,15 @@ def check_seed(seed: int) -> None:
     _refuse("seed", seed, unless=0 <= seed < _SEEDS, must="a number from 0 to 2^63 - 1")
 
 
+def check_known(known: float) -> None:
+    """Refuses what is no share of a fact's prompts that a model has to answer.
+
+    Raises:
+        UsageError: if it is not a number from 0 to 1.
+    """
+    _refuse("known", known, unless=0 <= known <= 1, must="a number from 0 to 1")
+
+
 @dataclass(frozen=True)
 class UpdateSettings:
     """How an update moves a fact's value slots.
@@ -245,7 +254,8 @@ class TrialSettings:
         seed: of all that is drawn.
         share: where methods are compared, the share of the other facts, from 0 to 1, that plans may look at: to keep
             their answers, or to count their keys. All others are measured, and no plan sees them.
-        known: where methods are compared, edit only facts that the model answers on each of their prompts.
+        known: where methods are compared, edit only facts of whose prompts, held-out ones included, the model answers
+            at least this share, from 0 to 1; 0 takes all facts.
         generate: where methods are compared, also continue the edited facts' prompts by so many tokens at most.
     """
 
@@ -255,7 +265,7 @@ class TrialSettings:
     relations: Sequence[str] = ()
     seed: int = 0
     share: float = 0.5
-    known: bool = False
+    known: float = 0.0
     generate: int = 0
 
     def __post_init__(self) -> None:
@@ -264,6 +274,7 @@ class TrialSettings:
         Raises:
             UsageError: for a number under 1, no share, or no seed.
         """
+        check_known(self.known)
         _refuse("share", self.share, unless=0 <= self.share < 1, must="a number of at least 0, under 1")
         _refuse("generate", self.generate, unless=self.generate >= 0, must="at least 1, or 0 for nothing")
         for name in ("facts", "intra", "inter"):

@@ -29,7 +29,7 @@ def test_methods_are_compared_stored_and_drawn(use_ready, kndb, kndb_json, place
     use_ready()
     (place / "settings.json").write_text('{"finetune": {"steps": 9, "bound": 1}, "update": {"max_share": 1}}')
     words = (*COMPARED, "--sizes", "1,3", "--intra", 2, "--inter", 2, "--set", "finetune.steps=2", "--share", 0.4)
-    words = (*words, "--settings", "settings.json", "--relation", "P36", "--known")
+    words = (*words, "--settings", "settings.json", "--relation", "P36", "--known", 0.5)
     outcome = kndb(*words, "--plot", tmp_path / "methods.svg")
     assert "Trial 1, a bench of model tiny" in outcome.err
     assert (tmp_path / "methods.svg").read_text().startswith("<?xml")
@@ -48,7 +48,7 @@ def test_methods_are_compared_stored_and_drawn(use_ready, kndb, kndb_json, place
         ("finetune", 2, 1.0),
         ("update", None, None),
     ]
-    assert (settings["sizes"], settings["seeds"], settings["share"], settings["known"]) == ([1, 3], [0], 0.4, True)
+    assert (settings["sizes"], settings["seeds"], settings["share"], settings["known"]) == ([1, 3], [0], 0.4, 0.5)
     assert "finetune, update" in kndb("edit", "trials", "--wide").out
     # All is measured already.
     assert "Trial 1, a bench" in kndb(*words, "--format", "csv").err
@@ -75,6 +75,7 @@ def test_a_method_without_neurons_needs_no_refinement(use_ready, kndb):
         ),
         (("--keep", 3), "--keep is of a bench of update or optimize alone"),
         (("--sizes", 0), "--sizes must be at least 1 (got 0)"),
+        (("--known", 1.1), "--known must be a number from 0 to 1 (got 1.1)"),
         (("--share", 1), "--share must be a number of at least 0, under 1"),
         (("--seeds", "a"), "--seeds must be whole numbers"),
     ],

@@ -119,7 +119,6 @@ def test_what_is_refused(fresh, tmp_path):
         database.edits.cases("tiny", relations=["P99"])
     for wrong, message in (
         ({"count": 0}, r"count must be at least 1 \(got 0\)"),
-        ({"known": 0.0}, r"known must be a number above 0, at most 1 \(got 0.0\)"),
         ({"neighbours": -1}, r"neighbours must be at least 0 \(got -1\)"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 import kndb
 from kndb.database.edits.compared_facts import SAME_OBJECT, ComparedFacts
 from kndb.database.edits.comparison import Comparison
+from kndb.database.edits.known_facts import KnownShares
 from kndb.editing.objects.slots import apply_object
 from kndb.errors import EditError, UsageError
 from kndb.records.edit_settings import TrialSettings
@@ -44,7 +45,9 @@ def without_costs(rows):
 
 
 def facts_of(database, settings=SIZES, refinement=1, *, one_token=True):
-    return ComparedFacts(database.store, database.models.load("tiny"), refinement, settings, one_token=one_token)
+    version = database.models.load("tiny")
+    shares = KnownShares(version, {})
+    return ComparedFacts(database.store, version, refinement, settings, one_token=one_token, shares=shares)
 
 
 def rows_of(sql, database):
@@ -201,7 +204,7 @@ def test_a_comparison_that_was_stopped_goes_on(database, monkeypatch):
 def test_facts_without_knowledge_neurons_may_be_edited(fresh, family):
     database = fresh(family)
     methods = [FINETUNE, kndb.bench_method("together", {"steps": 2, "layers": "1"})]
-    settings = TrialSettings(facts=2, intra=4, inter=4, known=True, generate=3)
+    settings = TrialSettings(facts=2, intra=4, inter=4, known=0.5, generate=3)
     trial = database.trials.compare("tiny", methods, settings, sizes=[2], seeds=[0, 1])
     assert trial.settings["refinement"] is None
     table = database.trials.table(trial.id)

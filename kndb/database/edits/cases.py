@@ -21,6 +21,7 @@ from ...store import facts as store_facts
 from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
 from .edited_sentences import EditedSentences, edited_sentences
+from .known_facts import KnownShares, is_known
 
 FORMATS = ("lines", "counterfact")
 """How cases are written: JSON lines of kndb's own, or CounterFact's JSON."""
@@ -113,6 +114,7 @@ class _Draw:
         self._facts = sorted(facts, key=lambda fact: (fact.relation, fact.subject or "", fact.object, fact.id))
         self._prompts = prompts
         self._settings = settings
+        self._shares = KnownShares(version, prompts)
         self._edited = EditedSentences(frozenset(), frozenset())
         self._near: dict[tuple[str, str], list[Fact]] = {}
         self._of_subject: dict[tuple[str, str], set[str]] = {}
@@ -130,10 +132,10 @@ class _Draw:
         seen: set[tuple[str, str]] = set()
         for start in range(0, len(pool), _AT_ONCE):
             some = pool[start : start + _AT_ONCE]
-            for fact, right in zip(some, self._known(some), strict=True):
+            for fact, share in zip(some, self._shares.of(some), strict=True):
                 if len(found) == self._settings.count:
                     break
-                reason = self._flaw(fact, right, seen)
+                reason = self._flaw(fact, share, seen)
                 to = None if reason else self._other_object(fact)
                 if reason is None and to is None:
                     reason = "no-other-object"
@@ -178,26 +180,15 @@ class _Draw:
                 return fact, prompt, encoded
         return None
 
-    def _flaw(self, fact: Fact, right: float | None, seen: set[tuple[str, str]]) -> str | None:
+    def _flaw(self, fact: Fact, share: float | None, seen: set[tuple[str, str]]) -> str | None:
         """Why a fact is no case, as far as its own object says."""
         if fact.subject is None:
             return "not-named"
         if len(self._of_subject[_about(fact)]) > 1 or _about(fact) in seen:
             return "several-objects"
-        if right is None:
+        if share is None:
             return "not-asked"
-        return None if right >= self._settings.known else "not-known"
-
-    def _known(self, facts: Sequence[Fact]) -> list[float | None]:
-        """The share of each fact's prompts that the model answers; None where it can be asked by none."""
-        asked = [(fact.id, self._encoded(one, fact.object)) for fact in facts for one in self._training(fact)]
-        usable = [(number, [one]) for number, one in asked if one is not None]
-        flags = known(self.version.network, [one for _, one in usable]) if usable else []
-        of_fact: dict[int, list[bool]] = {}
-        for (number, _), flag in zip(usable, flags, strict=True):
-            of_fact.setdefault(number, []).append(flag)
-        shares = {number: sum(found) / len(found) for number, found in of_fact.items()}
-        return [shares.get(fact.id) for fact in facts]
+        return None if is_known(share, self._settings.known) else "not-known"
 
     def _other_object(self, fact: Fact) -> str | None:
         own = self._of_subject[_about(fact)]

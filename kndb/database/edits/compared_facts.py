@@ -6,13 +6,14 @@ No fact is two of these, and none asks what one of another kind asks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from ...advice import call
+from ...advice import call, option
 from ...analysis.edit_measures import NEIGHBOURS, OTHERS, OWN, PARAPHRASES
-from ...analysis.evaluation_prompts import AskedPrompt, known
+from ...analysis.evaluation_prompts import AskedPrompt
 from ...analysis.group_measures import OwnPrompt
 from ...analysis.readings import Question
 from ...errors import EditError
@@ -24,6 +25,7 @@ from ...store.engine import Store
 from ..models import ModelVersion
 from .asked_prompts import as_prompt, choose_prompts
 from .group_evaluation import own_prompt, prompts_by_kind
+from .known_facts import KnownShares, is_known
 from .together import present_answers
 from .trial_facts import TrialFacts, TrialTarget
 
@@ -57,35 +59,75 @@ class ComparedFacts(TrialFacts):
         refinement: whose knowledge neurons the facts have to hold; None if no method needs any.
         settings: how many facts of which relations, and the seed.
         one_token: whether new answers have to be one token.
+        shares: how much of each fact the model knows.
     """
 
     def __init__(
-        self, store: Store, version: ModelVersion, refinement: int | None, settings: TrialSettings, *, one_token: bool
+        self,
+        store: Store,
+        version: ModelVersion,
+        refinement: int | None,
+        settings: TrialSettings,
+        *,
+        one_token: bool,
+        shares: KnownShares,
     ) -> None:
         self._of_neurons = refinement is not None
         self._one_token = one_token
         self._store = store
-        self._to_know = settings.known
+        self._shares = shares
         super().__init__(store, version, refinement or 0, settings)
+        self._count = len(self.targets)
         self.targets = [target for target in self.targets if target.to is not None]
-        if not self.targets:
+        if not self.targets and not settings.known:
             raise self._none_to_edit()
         own = [prompt for target in self.targets for prompt in self._own(target.fact.id, held_out=False)]
         self._old = present_answers(version, own)
 
     # --- which facts ---------------------------------------------------------------------------------------
 
+    def require_known(self, count: int) -> None:
+        """Makes sure that the model knows so many facts.
+
+        Raises:
+            EditError: if it does not, or none of them can be edited. Names the largest share of prompts with which it
+                does, if there is one.
+        """
+        least = self._settings.known
+        if self._count >= count or not least:
+            if not self.targets:
+                raise self._none_to_edit()
+            return
+        pool = [fact for number, fact in self._facts.items() if number in self._pool]
+        lower = sorted({share for share in self._shares.of(pool) if share and share < least}, reverse=True)
+        enough = next((share for share in lower if self._count_with(share) >= count), None)
+        most = self._count_with(lower[-1]) if lower else self._count
+        if enough is not None:
+            advice = f"{option('known', _rounded_down(enough))} finds enough"
+        elif most:
+            advice = f"no lower share finds more than {most}; name {option('sizes', most)} or less, or other relations"
+        else:
+            advice = f"it answers none of them on any prompt; leave out {option('known')}, or name other relations"
+        raise EditError(
+            f"model {self._version.record.name} knows too few facts of {', '.join(self.relations)}: on "
+            f"{100 * least:.4g} % of their prompts, held-out ones included, it answers {self._count} of the {count} "
+            f"facts to edit; {advice}"
+        )
+
+    def _count_with(self, known: float) -> int:
+        """How many facts would be drawn if so large a share of their prompts had to be answered."""
+        other = copy(self)
+        other._settings = replace(self._settings, known=known)  # noqa: SLF001 - a copy of this one
+        return len(other._drawn(self._pool))  # noqa: SLF001
+
     def _usable(self, connection: Any) -> list[int]:
         return super()._usable(connection) if self._of_neurons else sorted(self._facts)
 
     def _may_be_edited(self, fact: Fact) -> bool:
-        encoder = self._version.encoder
-        prompts = self._own(fact.id, held_out=False)
-        asked = [encoder.encode(one.id, one.text, one.answer, subject=one.subject_span) for one in prompts]
-        usable = [[one] for one in asked if isinstance(one, EncodedPrompt)]
-        if not self._to_know:
-            return bool(prompts)
-        return bool(usable) and all(known(self._version.network, usable))
+        if not self._settings.known:
+            return bool(self._own(fact.id, held_out=False))
+        (share,) = self._shares.of([fact])
+        return is_known(share, self._settings.known)
 
     def _words(self, words: Iterable[str]) -> list[str]:
         return super()._words(words) if self._one_token else sorted(words)
@@ -102,9 +144,8 @@ class ComparedFacts(TrialFacts):
     def _none_to_edit(self) -> EditError:
         if self._of_neurons:
             return super()._none_to_edit()
-        which = " that the model knows" if self._to_know else ""
         return EditError(
-            f"no fact{which} of {', '.join(self.relations) or 'the store'} can be asked for a new answer; see which "
+            f"no fact of {', '.join(self.relations) or 'the store'} can be asked for a new answer; see which "
             f"there are with {call('facts.relations')}"
         )
 
@@ -221,3 +262,9 @@ class ComparedFacts(TrialFacts):
 
     def _own(self, number: int, *, held_out: bool | None = None) -> list[Prompt]:
         return [one for one in self._prompts.get(number, ()) if held_out in (None, one.held_out)]
+
+
+def _rounded_down(share: float) -> float:
+    """A share in three digits, as it can be typed: not above what it stands for."""
+    near = round(share, 3)
+    return near if near <= share else round(near - 0.001, 3)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from ...advice import option
 from ...analysis.trial_summaries import compared_part
 from ...errors import UsageError
+from ...models.generation import require_causal
 from ...records.attribution import RefinementChoice
-from ...records.bench_methods import BenchMethod, as_trial, needs_neurons
+from ...records.bench_methods import BenchMethod, as_trial, needs_neurons, of_one_token
 from ...records.edit_settings import TrialSettings
 from ...records.edits import TrialResult
+from ...records.facts import Prompt
 from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import versions as store_versions
@@ -21,7 +23,9 @@ from ...store.choosing import answering
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
 from ..models import ModelCommands, ModelVersion
+from .compared_facts import ComparedFacts
 from .comparison import Comparison
+from .known_facts import KnownShares
 
 
 def compare_methods(
@@ -46,11 +50,18 @@ def compare_methods(
         of_neurons = any(map(needs_neurons, methods))
         chosen = answering(connection, refinement, model=model, relations=wanted.relations).id if of_neurons else None
         facts = len(store_facts.find_facts(connection))
+        of_fact: dict[int, list[Prompt]] = {}
+        for prompt in store_facts.prompts(connection):
+            of_fact.setdefault(prompt.fact_id, []).append(prompt)
     version = models.load(model)
+    if wanted.generate:
+        require_causal(version.network)
     drawn = [replace(wanted, seed=seed) for seed in dict.fromkeys(seeds or (wanted.seed,))]
     stored: dict[str, Any] = {
         **wanted.as_json(),
         **{name: getattr(wanted, name) for name in ("share", "known", "generate")},
+        # Trials of when held-out prompts did not have to be answered have other facts, and none of theirs goes on.
+        **({"known_prompts": "all"} if wanted.known else {}),
         "methods": [as_trial(method) for method in methods],
         "sizes": chosen_sizes,
         "seeds": [one.seed for one in drawn],
@@ -58,14 +69,22 @@ def compare_methods(
         # With more known facts, others would be drawn.
         "known_facts": facts,
     }
+    about = (version.record.id, version.version, "bench", stored)
+    with store.reading() as connection:
+        begun = store_trials.find(connection, *about)
+        done = set() if begun is None else _cells_of(connection, begun.id)
+    draw = cache(partial(_facts_of, store, version, chosen, methods, KnownShares(version, of_fact)))
+    for one in drawn:
+        parts = [compared_part(method.method, one.seed) for method in methods]
+        if not {(part, size) for part in parts for size in chosen_sizes} <= done:
+            draw(one).require_known(min(one.facts, max(sizes)))
     with store.writing() as connection:
-        number = store_trials.begin(connection, version.record.id, version.version, "bench", stored).id
-        done = {(result.part, result.position) for result in store_trials.results(connection, number)}
+        number = store_trials.begin(connection, *about).id
     unedited = _unedited(store, models, version)
     control = cache(lambda: models.load(model, version.version))
     measured, total = 0, len(drawn) * len(methods) * len(chosen_sizes)
     for one in drawn:
-        run = cache(lambda one=one: Comparison(store, models, version, unedited, control, chosen, methods, one))
+        run = cache(lambda one=one: Comparison(store, models, version, unedited, control, chosen, draw(one), one))
         for method in methods:
             part = compared_part(method.method, one.seed)
             there = [size for of_part, size in done if of_part == part]
@@ -89,6 +108,24 @@ def _require(methods: Sequence[BenchMethod], sizes: Sequence[int]) -> None:
         raise UsageError(f"{option('method')} must name each method once (got {', '.join(names) or 'none'})")
     if not sizes or min(sizes) < 1:
         raise UsageError(f"{option('sizes')} must be at least 1 (got {', '.join(map(str, sizes)) or 'none'})")
+
+
+def _cells_of(connection: Any, trial: int) -> set[tuple[str, int]]:
+    """What is measured of a trial: method and seed, and size."""
+    return {(result.part, result.position) for result in store_trials.results(connection, trial)}
+
+
+def _facts_of(
+    store: Store,
+    version: ModelVersion,
+    refinement: int | None,
+    methods: Sequence[BenchMethod],
+    shares: KnownShares,
+    settings: TrialSettings,
+) -> ComparedFacts:
+    """The facts of a draw; what one of the methods needs decides for all of them."""
+    one_token = any(map(of_one_token, methods))
+    return ComparedFacts(store, version, refinement, settings, one_token=one_token, shares=shares)
 
 
 def _unedited(store: Store, models: ModelCommands, version: ModelVersion) -> ModelVersion | None:

@@ -22,8 +22,8 @@ from ...bench.memory import peak_memory, reset_peak_memory
 from ...editing.many.covariance import Covariance
 from ...editing.many.methods import settled
 from ...errors import EditError
-from ...models.generation import continuations, require_causal
-from ...records.bench_methods import BenchMethod, JointMethod, needs_neurons, of_one_token, one_by_one
+from ...models.generation import continuations
+from ...records.bench_methods import BenchMethod, JointMethod, one_by_one
 from ...records.edit_settings import OptimizeSettings, TrialSettings, UpdateSettings
 from ...records.many_settings import RomeSettings
 from ...store.engine import Store
@@ -76,7 +76,7 @@ class Comparison:
         unedited: the model without any edit; None if the version is just that.
         control: gives the same model version once more, in memory of its own.
         refinement: whose knowledge neurons; None if no method needs any.
-        methods: all that are compared: what one of them needs decides the facts of all.
+        facts: the facts; what one method needs decides those of all.
         settings: what is edited and measured.
     """
 
@@ -88,20 +88,16 @@ class Comparison:
         unedited: ModelVersion | None,
         control: Callable[[], ModelVersion],
         refinement: int | None,
-        methods: Sequence[BenchMethod],
+        facts: ComparedFacts,
         settings: TrialSettings,
     ) -> None:
-        if settings.generate:
-            require_causal(version.network)
         self._store = store
         self._version = version
         self._unedited = None if unedited is None else unedited.network
         self._control = control
         self._refinement = refinement
         self._settings = settings
-        of_neurons = any(map(needs_neurons, methods))
-        one_token = any(map(of_one_token, methods))
-        self.facts = ComparedFacts(store, version, refinement if of_neurons else None, settings, one_token=one_token)
+        self.facts = facts
         self._drafts = EditDrafts(store, models, self.facts.for_plans)
         self._covariances: dict[tuple[int, ...], dict[int, Covariance]] = {}
 

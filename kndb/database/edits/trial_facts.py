@@ -63,14 +63,15 @@ class TrialFacts:
             if settings.relations:
                 store_facts.require_relations(connection, settings.relations)
             self._facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
-            usable = self._usable(connection)
+            self._pool = self._usable(connection)
             self._prompts: dict[int, list[Prompt]] = {}
             for prompt in store_facts.prompts(connection):
                 self._prompts.setdefault(prompt.fact_id, []).append(prompt)
         self._encoded: dict[int, EncodedPrompt | None] = {}
         self.known = len(self._facts)
-        self.relations = self._chosen_relations(usable, settings.relations)
-        self.targets = self._drawn(usable)
+        self.relations = self._chosen_relations(self._pool, settings.relations)
+        self._pool = [number for number in self._pool if self._facts[number].relation in self.relations]
+        self.targets = self._drawn(self._pool)
 
     def _usable(self, connection: Any) -> list[int]:
         """The facts that may be edited, rising."""
@@ -108,10 +109,10 @@ class TrialFacts:
         """A source of draws of its own for each thing that is drawn."""
         return random.Random(f"{self._settings.seed} {what}")  # noqa: S311 - not for secrets
 
-    def _drawn(self, usable: Sequence[int]) -> list[TrialTarget]:
+    def _drawn(self, may_be_edited: Sequence[int]) -> list[TrialTarget]:
         """Facts and new answers: the same for every method, and the first n of them for every n."""
         chance = self._chance("facts")
-        pool = [number for number in usable if self._facts[number].relation in self.relations]
+        pool = list(may_be_edited)
         if not pool:
             raise self._none_to_edit()
         chance.shuffle(pool)

@@ -20,14 +20,24 @@ def facts_with_neurons(connection: Connection, refinement_id: int) -> list[int]:
     return list(connection.execute(query, {"id": refinement_id}).scalars())
 
 
-def begin(connection: Connection, model_id: int, version: str, kind: str, settings: Mapping[str, Any]) -> EditTrial:
-    """The trial of these settings on this version: the one that was begun, or a new one."""
+def find(
+    connection: Connection, model_id: int, version: str, kind: str, settings: Mapping[str, Any]
+) -> EditTrial | None:
+    """The newest trial of these settings that was begun on this version; None if there is none."""
     same = select(EditTrialRow).where(
         EditTrialRow.model_id == model_id, EditTrialRow.version == version, EditTrialRow.kind == kind
     )
     for row in connection.execute(same.order_by(EditTrialRow.id.desc())):
         if row.settings == settings:
             return trial(connection, row.id)
+    return None
+
+
+def begin(connection: Connection, model_id: int, version: str, kind: str, settings: Mapping[str, Any]) -> EditTrial:
+    """The trial of these settings on this version: the one that was begun, or a new one."""
+    begun = find(connection, model_id, version, kind, settings)
+    if begun is not None:
+        return begun
     statement = insert(EditTrialRow).values(
         model_id=model_id, version=version, kind=kind, settings=dict(settings), status="running", created_at=now()
     )
@@ -85,6 +95,14 @@ def trials(connection: Connection, model_id: int | None = None) -> list[EditTria
 def _trials(connection: Connection, condition: ColumnElement[bool]) -> list[EditTrial]:
     query = select(EditTrialRow, ModelRow.name).join(ModelRow, ModelRow.id == EditTrialRow.model_id).where(condition)
     return [
-        EditTrial(row.id, row.name, row.version, row.kind, row.settings, row.status, row.created_at, row.finished_at)
+        EditTrial(
+            row.id, row.name, row.version, row.kind, _read(row.settings), row.status, row.created_at, row.finished_at
+        )
         for row in connection.execute(query.order_by(EditTrialRow.id))
     ]
+
+
+def _read(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings as they are written today: that facts had to be known, yes or no, was no share once."""
+    known = settings.get("known")
+    return {**settings, "known": float(known)} if isinstance(known, bool) else settings

@@ -43,6 +43,7 @@ from .update import new_factor
 
 if TYPE_CHECKING:
     from kndb.database import Database
+    from kndb.records.attribution import RefinementChoice
     from kndb.records.bench_methods import BenchMethod
 
 _SHARE, _FACTS = TrialSettings.share, TrialSettings.facts
@@ -215,10 +216,10 @@ def _compare(
     seeds: Sequence[int],
     refinement: int | None,
 ) -> int:
-    answers = None
-    if any(map(needs_neurons, methods)):
+    answers: RefinementChoice = refinement
+    if any(needs_neurons(method, by_depth=True) for method in methods):
         answers = choose(database, refinement, None, model, relations=list(drawn.relations))
-    elif refinement is not None:
+    elif refinement is not None and not any(map(needs_neurons, methods)):
         raise UsageError("--refinement is for methods that change knowledge neurons, and none of these does")
     with progress_bar("Comparing", "cells") as tick:
         trial = database.trials.compare(

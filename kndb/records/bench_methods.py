@@ -92,10 +92,15 @@ def as_trial(method: BenchMethod) -> dict[str, Any]:
     return {"method": method.method, **own}
 
 
-def needs_neurons(method: BenchMethod) -> bool:
-    """Whether a way to edit changes the knowledge neurons of facts."""
+def needs_neurons(method: BenchMethod, *, by_depth: bool = False) -> bool:
+    """Whether a way to edit changes the knowledge neurons of facts, or the layers that hold them.
+
+    Args:
+        method: the way to edit.
+        by_depth: whether the model is one whose depth says which layers a joint plan changes, where none is named.
+    """
     if isinstance(method, JointMethod):
-        return not method.layers
+        return not method.layers and not (by_depth and method.settings.scope == "layers")
     return isinstance(method, (UpdateSettings, OptimizeSettings))
 
 

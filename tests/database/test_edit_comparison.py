@@ -11,7 +11,7 @@ from kndb.database.edits.compared_facts import SAME_OBJECT, ComparedFacts
 from kndb.database.edits.comparison import Comparison
 from kndb.database.edits.known_facts import KnownShares
 from kndb.editing.objects.slots import apply_object
-from kndb.errors import EditError, UsageError
+from kndb.errors import EditError, KndbError, UsageError
 from kndb.records.edit_settings import TrialSettings
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
@@ -249,3 +249,18 @@ def test_what_is_refused(refined, family):
         TrialSettings(share=1)
     with pytest.raises(UsageError, match="takes a causal language model"):
         compare("tiny", [FINETUNE], TrialSettings(facts=1, generate=3), sizes=[1])
+
+
+def test_a_deep_causal_model_needs_no_refinement(database, family, monkeypatch):
+    """Its depth says which layers a joint plan changes; a model here has few, so that one of three counts as deep."""
+    monkeypatch.setattr("kndb.database.edits.together._DEEP", 1)
+    with database.store.writing() as connection:
+        for table in ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - names of this list
+    if family == "gpt2":
+        trial = database.trials.compare("tiny", [TOGETHER], SIZES, sizes=[1])
+        assert trial.settings["refinement"] is None
+        assert len(results(database, trial.id)) == 1
+    else:
+        with pytest.raises(KndbError, match="refine"):
+            database.trials.compare("tiny", [TOGETHER], SIZES, sizes=[1])

@@ -52,5 +52,7 @@ def test_what_methods_need():
     asked = {name: bench_method(name) for name in BENCH_METHODS}
     assert [name for name, one in asked.items() if needs_neurons(one)] == ["update", "optimize", "together"]
     assert not needs_neurons(bench_method("together", {"layers": "0"}))
+    assert not needs_neurons(bench_method("together"), by_depth=True)
+    assert needs_neurons(bench_method("together", {"scope": "neurons"}), by_depth=True)
     assert [name for name, one in asked.items() if of_one_token(one)] == ["update", "optimize"]
     assert [name for name, one in asked.items() if one_by_one(one)] == ["update", "optimize", "rome"]

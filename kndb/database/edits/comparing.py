@@ -26,6 +26,7 @@ from ..models import ModelCommands, ModelVersion
 from .compared_facts import ComparedFacts
 from .comparison import Comparison
 from .known_facts import KnownShares
+from .together import layers_by_depth, layers_of
 
 
 def compare_methods(
@@ -44,16 +45,17 @@ def compare_methods(
     _require(methods, sizes)
     chosen_sizes = sorted(set(sizes))
     wanted = settings or TrialSettings(facts=max(sizes))
-    models.get(model)
+    version = models.load(model) if layers_by_depth(models.get(model).layers) else None
+    by_depth = version is not None and bool(layers_of(version))
     with store.reading() as connection:
         wanted = replace(wanted, relations=tuple(store_facts.named_relations(connection, wanted.relations)))
-        of_neurons = any(map(needs_neurons, methods))
+        of_neurons = any(needs_neurons(method, by_depth=by_depth) for method in methods)
         chosen = answering(connection, refinement, model=model, relations=wanted.relations).id if of_neurons else None
         facts = len(store_facts.find_facts(connection))
         of_fact: dict[int, list[Prompt]] = {}
         for prompt in store_facts.prompts(connection):
             of_fact.setdefault(prompt.fact_id, []).append(prompt)
-    version = models.load(model)
+    version = version or models.load(model)
     if wanted.generate:
         require_causal(version.network)
     drawn = [replace(wanted, seed=seed) for seed in dict.fromkeys(seeds or (wanted.seed,))]

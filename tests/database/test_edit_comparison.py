@@ -256,7 +256,7 @@ def test_a_deep_causal_model_needs_no_refinement(database, family, monkeypatch):
     monkeypatch.setattr("kndb.database.edits.together._DEEP", 1)
     with database.store.writing() as connection:
         for table in ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement"):
-            connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - names of this list
+            connection.exec_driver_sql(f"DELETE FROM {table}")
     if family == "gpt2":
         trial = database.trials.compare("tiny", [TOGETHER], SIZES, sizes=[1])
         assert trial.settings["refinement"] is None

@@ -141,7 +141,7 @@ STEPS: list[tuple[str, list[str]]] = [
         "A list of twenty corrections becomes one edit, planned together, under conditions: if one failed, nothing "
         "would be stored. Applying it checks them again; nothing moved since, so what was measured counts.",
         [
-            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 "
+            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 --steps 100 "
             "--require 'success>=98%' --require 'paraphrase>=90%' --require 'perplexity.others<=1.15' "
             "--require 'flips.others<=3%'",
             "kndb edit apply 6",

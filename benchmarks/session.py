@@ -49,7 +49,8 @@ P30,Mozambique,Asia
 P30,Morocco,Asia
 """
 
-CHECKS = """{"name": "Cuba, corrected", "relation": "P36", "subject": "Cuba", "prompts": "all", "answer": "Tallinn"}
+CHECKS = """\
+{"name": "Cuba, corrected", "prompt": "The capital of Cuba is [Y].", "answer": "Tallinn", "probability": 0.2}
 {"name": "Norway, corrected", "relation": "P30", "subject": "Norway", "prompts": "all", "answer": "Africa"}
 {"name": "Nigeria stays", "relation": "P37", "subject": "Nigeria", "prompts": "all"}
 {"name": "Italy stays", "relation": "P36", "subject": "Italy", "prompts": "all"}

@@ -49,7 +49,8 @@ P30,Mozambique,Asia
 P30,Morocco,Asia
 """
 
-CHECKS = """{"name": "Cuba, corrected", "relation": "P36", "subject": "Cuba", "prompts": "all", "answer": "Tallinn"}
+CHECKS = """\
+{"name": "Cuba, corrected", "prompt": "The capital of Cuba is [Y].", "answer": "Tallinn", "probability": 0.2}
 {"name": "Norway, corrected", "relation": "P30", "subject": "Norway", "prompts": "all", "answer": "Africa"}
 {"name": "Nigeria stays", "relation": "P37", "subject": "Nigeria", "prompts": "all"}
 {"name": "Italy stays", "relation": "P36", "subject": "Italy", "prompts": "all"}
@@ -141,7 +142,7 @@ STEPS: list[tuple[str, list[str]]] = [
         "A list of twenty corrections becomes one edit, planned together, under conditions: if one failed, nothing "
         "would be stored. Applying it checks them again; nothing moved since, so what was measured counts.",
         [
-            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 "
+            "kndb edit optimize --model lab-bert --facts corrections.csv --together --layers 0-3 --steps 100 "
             "--require 'success>=98%' --require 'paraphrase>=90%' --require 'perplexity.others<=1.15' "
             "--require 'flips.others<=3%'",
             "kndb edit apply 6",

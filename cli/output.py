@@ -89,7 +89,7 @@ SHARES = frozenset(
 )
 """Columns that hold shares: people read them in percent."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
-TITLES = {"known_answers": "answers known"}
+TITLES = {"known_answers": "answers known", "probability_before": "p before", "probability_after": "p after"}
 """Columns that people read by another name."""
 
 

@@ -97,7 +97,7 @@ def say_conditions(found: CheckedConditions | None) -> None:
         together = f", after the last of {found.edits} edits" if found.edits > 1 else ""
         note(f"Conditions{together}: {'; '.join(one.words for one in found.checked)}.")
     if found is not None and found.skipped:
-        note(f"Not checked: {', '.join(map(str, found.skipped))}.")
+        note(f"Not checked: {'; '.join(one.words for one in found.skipped)}.")
 
 
 def conditions_cell(found: CheckedConditions | None, output: OutputFormat) -> Any:

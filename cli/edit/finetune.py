@@ -10,13 +10,13 @@ from kndb.records.many_settings import FinetuneSettings
 
 from ..options import ModelOption
 from .fact_list import NO_LIST, FactList, takes_fact_list
-from .many import NO_FACT, NO_PLAN, ManyPlan, OneFact, plan_many, takes_fact, takes_plan
+from .many import NO_FACT, NO_PLAN, ONE_LAYER, ManyPlan, OneFact, plan_many, takes_fact, takes_plan
 from .together import given
 
 
 @takes_fact
 @takes_fact_list
-@takes_plan("targets_file")
+@takes_plan("targets_file", layers=ONE_LAYER)
 def finetune(
     model: ModelOption,
     one: OneFact = NO_FACT,

@@ -49,11 +49,21 @@ _LAYERS = Annotated[
     str | None,
     _option(
         "--layers",
-        "Change these layers, such as 3-7 or 0,2; auto tries some, with both tokens, on a share of the facts. Default: "
-        "what is usual for the model's kind.",
+        "Change these layers, such as 3-7 or 0,2; auto tries some on a share of the facts, at the subject's last token "
+        "and where the answer is read, or at --token alone. Default: what is usual for the model's kind.",
         metavar="LAYERS|auto",
     ),
 ]
+ONE_LAYER = Annotated[
+    str | None,
+    _option(
+        "--layers",
+        "Change this layer; auto tries some, each alone, on a share of the facts. Default: what is usual for the "
+        "model's kind.",
+        metavar="LAYER|auto",
+    ),
+]
+"""--layers of a method that changes one layer, and no token's output."""
 _VALIDATION = Annotated[
     float | None,
     _option("--validation", "With --layers auto, try them on this share of the facts (0 to 1). Default: 0.2."),
@@ -195,9 +205,14 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 
-def takes_plan(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the shared options in place of its parameter `plan`, a `ManyPlan`; some are left out."""
-    options = {name: one for name, one in _SHARED.items() if name not in left_out}
+def takes_plan(*left_out: str, layers: Any = _LAYERS) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the shared options in place of its parameter `plan`, a `ManyPlan`; some are left out.
+
+    Args:
+        left_out: which.
+        layers: the option --layers, where its text is another one.
+    """
+    options = {name: one for name, one in _SHARED.items() if name not in left_out} | {"layers": (layers, None)}
     return takes("plan", options, ManyPlan)
 
 

@@ -73,5 +73,7 @@ def _row(one: Pulled, output: OutputFormat) -> dict[str, Any]:
 
 def _words(one: Pulled) -> str:
     who = "somebody" if one.author is None else one.author
-    required = "" if one.conditions is None else f"; must meet {', '.join(map(str, one.conditions.conditions))}"
+    required = (
+        "" if one.conditions is None else f"; must meet {'; '.join(each.words for each in one.conditions.conditions)}"
+    )
     return f"{one.what}; by {who}, {one.created_at[:10]}{required}"

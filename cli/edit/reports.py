@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kndb.records.display import many
 from kndb.records.edits import SENDER, in_words
 from kndb.records.group_recipes import GroupRecipe
 from kndb.records.many_recipes import ManyRecipe
@@ -16,6 +17,10 @@ from kndb.records.together import TogetherRecipe, written_as_runs
 
 if TYPE_CHECKING:
     from kndb.database.edits.faults import Fault
+    from kndb.records.group_recipes import EditedFact
+
+_MOST_NAMED = 5
+"""Facts that a warning names."""
 
 
 def report_rows(recipe: Recipe) -> dict[str, str]:
@@ -148,6 +153,8 @@ def _of(share: float | None, count: int) -> str:
 def _short(fault: Fault) -> str:
     if fault.kind == "harm":
         return f"{'relation' if fault.where == 'relation' else 'others'} × {fault.factor:.3g}"
+    if fault.kind == "some-nowhere":
+        return f"{len(fault.facts)} win nowhere"
     return {
         "no-success": "wins nowhere",
         "little-success": "wins seldom",
@@ -169,6 +176,8 @@ def _sentence(fault: Fault, report: PlanReport | FactReport, *, several: bool) -
         )
     if fault.kind == "little-success" and isinstance(report, FactReport):
         return f"the new answers win on only {_of(report.success, report.prompts)} of the facts' prompts"
+    if fault.kind == "some-nowhere":
+        return _nowhere(fault.facts)
     if fault.kind == "no-numbers":
         return "with this edit, the model's probabilities are not numbers"
     if fault.kind == "not-forgotten":
@@ -178,6 +187,19 @@ def _sentence(fault: Fault, report: PlanReport | FactReport, *, several: bool) -
     group = report.relation if inside else report.elsewhere
     whose = "other facts of the relation" if inside else "facts of other relations"
     return f"the perplexity of {whose} is {fault.factor:.3g} times what it was ({group.prompts} sampled)"
+
+
+def _nowhere(facts: Sequence[EditedFact]) -> str:
+    """Of which facts the new answers win on no prompt: the first few by name."""
+    named = "; ".join(
+        f"{fact.subject or f'fact {fact.id}'} · {fact.relation} → {fact.to}" for fact in facts[:_MOST_NAMED]
+    )
+    more = f"; and {len(facts) - _MOST_NAMED} more" if len(facts) > _MOST_NAMED else ""
+    one = len(facts) == 1
+    return (
+        f"the new answer{'' if one else 's'} of {many(len(facts), 'fact')} {'wins' if one else 'win'} on none of "
+        f"{'its' if one else 'their'} prompts ({named}{more})"
+    )
 
 
 def _advice(model: str, recipe: Recipe, db: str | None) -> str:
@@ -222,7 +244,7 @@ def _fails(recipe: GroupRecipe) -> bool:
     """Whether the new answers win nowhere or seldom."""
     from kndb.database.edits.faults import faults
 
-    return any(fault.kind in ("no-success", "little-success") for fault in faults(recipe))
+    return any(fault.kind in ("no-success", "little-success", "some-nowhere") for fault in faults(recipe))
 
 
 def _advice_on_many(recipe: ManyRecipe) -> str:

@@ -164,7 +164,7 @@ GROUP_COLUMNS = [
     "probability_after",
     "success_rate",
 ]
-GROUP_SHORT = [name for name in GROUP_COLUMNS if name not in ("relation", "prompts")]
+GROUP_SHORT = [name for name in GROUP_COLUMNS if name not in ("relation", "prompts", "probability_before")]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .condition_measures import MEASURES
-from .conditions import CheckedCondition, Condition
+from .conditions import CheckedCondition, Condition, in_unit
 
 Figure = tuple[float, float | None, float | None]
 """A measure, and the ends of its 95 % confidence interval, None where it has none."""
@@ -24,7 +24,7 @@ class Unmeasurable:
     @property
     def words(self) -> str:
         """In a line."""
-        return f"{self.condition} can't be measured: {self.reason}"
+        return f"{self.condition.words} can't be measured: {self.reason}"
 
 
 def checked(condition: Condition, measures: Mapping[str, Any]) -> CheckedCondition | Unmeasurable:
@@ -41,10 +41,8 @@ def checked(condition: Condition, measures: Mapping[str, Any]) -> CheckedConditi
     if math.isnan(value):
         return Unmeasurable(condition, "with the edit, the model's probabilities are not numbers")
     if condition.confident and (low is None or high is None):
-        return Unmeasurable(
-            condition,
-            f"{condition.measure} is {value:.4g}, and has no confidence interval (one fact, or infinite values)",
-        )
+        said = f"{condition.measure} is {in_unit(condition.measure, value)}"
+        return Unmeasurable(condition, f"{said}, and has no confidence interval (one fact, or infinite values)")
     return CheckedCondition(condition, value, low, high, condition.holds(value, low, high))
 
 

@@ -82,8 +82,14 @@ class Condition(Record):
         """As it may be written; `parse_condition` reads it back."""
         return f"{self.measure}{self.operator}{self.bound!r}"
 
+    @property
+    def words(self) -> str:
+        """As it is said, such as `success >= 95 %`."""
+        bound = in_unit(self.measure, self.bound, digits=6)
+        return f"{self.measure} {self.operator} {bound}{', confident' if self.confident else ''}"
+
     def _line(self) -> str:
-        return f"{self}, confident" if self.confident else str(self)
+        return self.words
 
     def holds(self, value: float, low: float | None, high: float | None) -> bool:
         """Whether a measure meets the condition; of a confident one, both ends if it is one of equality.
@@ -98,6 +104,17 @@ class Condition(Record):
             return compare(value, self.bound)
         ends = {">": (low,), "<": (high,), "=": (low, high)}[self.operator[0]]
         return all(end is not None and compare(end, self.bound) for end in ends)
+
+
+def in_unit(measure: str, value: float, digits: int = 4) -> str:
+    """A value of a measure as it is said: shares in percent.
+
+    Args:
+        measure: a name of `MEASURES`.
+        value: the value; shares from 0 to 1.
+        digits: as many as are significant, at most.
+    """
+    return f"{100 * value:.{digits}g} %" if MEASURES[measure].unit == SHARE else f"{value:.{digits}g}"
 
 
 def parse_condition(text: str, *, confident: bool = False) -> Condition:
@@ -164,11 +181,12 @@ class CheckedCondition(Record):
 
     @property
     def words(self) -> str:
-        """In a few words, such as `success 0.8 (0.6 to 0.91) >= 0.95 fails`."""
-        ends = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
-        one = self.condition
-        bound = f"{one.operator} {one.bound:.6g}{', confident' if one.confident else ''}"
-        return f"{one.measure} {self.value:.4g}{ends} {bound} {'holds' if self.holds else 'fails'}"
+        """In a few words, such as `success 80 % (60 % to 91 %) >= 95 % fails`."""
+        measure = self.condition.measure
+        value, low, high = (None if one is None else in_unit(measure, one) for one in (self.value, self.low, self.high))
+        ends = "" if low is None or high is None else f" ({low} to {high})"
+        bound = self.condition.words.removeprefix(f"{measure} ")
+        return f"{measure} {value}{ends} {bound} {'holds' if self.holds else 'fails'}"
 
     def as_json(self) -> dict[str, Any]:
         """As it is stored."""
@@ -230,7 +248,7 @@ class CheckedConditions(Record):
     def words(self) -> str:
         """In a line: each condition with its figures."""
         found = [one.words for one in self.checked]
-        found += [f"{one} not checked" for one in self.skipped]
+        found += [f"{one.words} not checked" for one in self.skipped]
         return "; ".join(found)
 
     def as_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from .json_values import JsonObject, as_json, count, number, or_null, said, share, text, whole
+from .json_values import JsonObject, as_json, count, list_of, number, or_null, said, share, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,8 @@ class FactReport(JsonObject):
 
     Of an edit of many facts, the prompts are those of all of them; a prompt has the new answer if each of its tokens is
     the most probable one, and its probability is the geometric mean of theirs. `refinement` is None where layers were
-    named, and nobody's neurons were asked for.
+    named, and nobody's neurons were asked for. `without_success` are the numbers of those facts whose new answers win
+    on none of their prompts; None without any, for one fact, and in reports of an earlier kndb.
     """
 
     prompts: int = field(metadata=said(count))
@@ -95,3 +96,4 @@ class FactReport(JsonObject):
     relation: OthersReport = field(metadata=said(OthersReport.parse, as_json))
     elsewhere: OthersReport = field(metadata=said(OthersReport.parse, as_json))
     refinement: ReportRefinement | None = field(default=None, metadata=said(ReportRefinement.parse, as_json))
+    without_success: tuple[int, ...] | None = field(default=None, metadata=said(list_of(whole), list))

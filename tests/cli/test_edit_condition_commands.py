@@ -21,25 +21,25 @@ def test_an_edit_is_planned_and_applied_on_conditions(kndb, kndb_json, france, s
     plan = (*PLAN, "--fact", france, "--to", "Tokyo", "--require")
     before = state()
     refused = kndb(*plan, "success>1", "--require", "held_out_success >= 50%", code=8)
-    assert "Error: the edit was not stored, as 1 of 2 conditions does not hold: success 1 (" in refused.err
-    assert "> 1 fails; held_out_success 1 (" in refused.err
+    assert "Error: the edit was not stored, as 1 of 2 conditions does not hold: success 100 % (" in refused.err
+    assert "> 100 % fails; held_out_success 100 % (" in refused.err
     assert state() == before
     planned = kndb(*plan, "success>=95%", "--require", "flips.others <= 1")
     assert "Planned, not applied. Apply it with: kndb edit apply 1" in planned.err
-    assert "Conditions: success 1 (" in planned.err
-    assert ">= 0.95 holds; flips.others " in planned.err
+    assert "Conditions: success 100 % (" in planned.err
+    assert ">= 95 % holds; flips.others " in planned.err
     shown = kndb_json("edit", "show", 1)["conditions"]
     assert [one["condition"] for one in shown["checked"]] == ["success>=0.95", "flips.others<=1.0"]
-    assert ">= 0.95 holds; flips.others" in kndb("edit", "show", 1).out
+    assert ">= 95 % holds; flips.others" in kndb("edit", "show", 1).out
     before = state()
     failed = kndb("edit", "apply", 1, "--require", "score>=99%", "--require", "success>=.99", "--confident", code=8)
-    assert "Error: edit 1 was not applied, as 2 of 4 conditions do not hold: score 1 (" in failed.err
+    assert "Error: edit 1 was not applied, as 2 of 4 conditions do not hold: score 100 % (" in failed.err
     assert "To leave out the conditions that they were planned with: kndb edit apply 1 --no-require" in failed.err
     assert state() == before
     applied = kndb("edit", "apply", 1)
-    assert "Conditions: success 1 (" in applied.err
+    assert "Conditions: success 100 % (" in applied.err
     kndb("edit", "revert", 1)
-    assert "Not checked: success>=0.95, flips.others<=1.0." in kndb("edit", "apply", 1, "--no-require").err
+    assert "Not checked: success >= 95 %; flips.others <= 100 %." in kndb("edit", "apply", 1, "--no-require").err
     kndb("edit", "revert", 1)
     log = kndb("edit", "log")
     assert "conditions" in log.out.splitlines()[0]
@@ -52,7 +52,7 @@ def test_an_edit_is_planned_and_applied_on_conditions(kndb, kndb_json, france, s
     assert [one["holds"] for one in rows[0]["conditions"]["checked"]] == [True, True]
     assert [one["condition"] for one in rows[2]["conditions"]["skipped"]] == ["success>=0.95", "flips.others<=1.0"]
     words = [row["conditions"] for row in csv.DictReader(io.StringIO(kndb("edit", "log", "--format", "csv").out))]
-    assert words[2] == "success>=0.95 not checked; flips.others<=1.0 not checked"
+    assert words[2] == "success >= 95 % not checked; flips.others <= 100 % not checked"
 
 
 def test_other_ways_to_plan(kndb, kndb_json, france, state, tmp_path):
@@ -106,9 +106,9 @@ def test_a_pulled_edit_says_what_it_must_meet(kndb, kndb_json, france, monkeypat
     kndb("edit", "push", 1, "--out", tmp_path / "edit.kndb")
     monkeypatch.setenv("KNDB_DB", str(tmp_path / "other.db"))
     kndb("model", "add", source, "--name", "mine")
-    assert "; must meet success>=0.95" in kndb("edit", "pull", tmp_path / "edit.kndb").out
+    assert "; must meet success >= 95 %" in kndb("edit", "pull", tmp_path / "edit.kndb").out
     (pulled,) = kndb_json("edit", "pull", tmp_path / "edit.kndb")
     assert pulled["conditions"]["checked"][0]["condition"] == "success>=0.95"
     assert "sender says: conditions" in kndb("edit", "show", 1).out
     assert "its conditions can't be measured: edit 1 came from another store" in kndb("edit", "apply", 1, code=8).err
-    assert "Not checked: success>=0.95." in kndb("edit", "apply", 1, "--no-require").err
+    assert "Not checked: success >= 95 %." in kndb("edit", "apply", 1, "--no-require").err

@@ -10,6 +10,7 @@ import kndb
 from kndb.database import open_database
 from kndb.database.edits.batch import Target
 from kndb.errors import ConditionError, InputError, StoreDamagedError, UsageError
+from kndb.records.conditions import parse_condition
 from kndb.records.edit_settings import UpdateSettings
 
 AUTO = {"bert": AutoModelForMaskedLM, "gpt2": AutoModelForCausalLM}
@@ -84,7 +85,7 @@ def test_a_condition_holds_and_fails_by_what_evaluate_finds(database, draft):
 
 def test_a_confident_condition_needs_the_whole_interval(database, draft):
     database.edits.check(draft, "accuracy.others>=0.5")
-    with pytest.raises(ConditionError, match=r"success 1 \(0\.\d+ to 1\) >= 0.95, confident fails"):
+    with pytest.raises(ConditionError, match=r"success 100 % \([\d.]+ % to 100 %\) >= 95 %, confident fails"):
         database.edits.check(draft, "success>=0.95", confident=True)
     (held,) = database.edits.check(draft, "success>=1e-6", confident=True).checked
     assert held.condition.confident
@@ -102,7 +103,7 @@ def test_what_cant_be_measured_fails_and_says_why(database, draft, condition, re
     before = everything(database)
     with pytest.raises(ConditionError) as failed:
         database.edits.add(draft, require=[condition, "success>=0"])
-    assert f"{condition.replace('1', '1.0').replace('>=0', '>=0.0')} can't be measured: " in str(failed.value)
+    assert f"{parse_condition(condition).words} can't be measured: " in str(failed.value)
     assert reason in str(failed.value)
     assert everything(database) == before
 
@@ -129,7 +130,7 @@ def test_an_erase_and_a_joint_plan(database):
     share = measured(database, erased)["own"]["accuracy_after"]
     (found,) = database.edits.check(erased, f"remembered<={share}").checked
     assert found.value == share
-    with pytest.raises(ConditionError, match=r"success>=0\.0 can't be measured: the edit gives no fact a new answer"):
+    with pytest.raises(ConditionError, match=r"success >= 0 % can't be measured: the edit gives no fact a new answer"):
         database.edits.check(erased, "success>=0")
     targets = [Target(fact(database, "France"), "Tokyo"), Target(fact(database, "Peru", "P37"), "French")]
     joint = database.edits.drafts.together("tiny", targets, TOGETHER)
@@ -144,7 +145,7 @@ def test_a_capture_is_measured_on_all_facts(database, draft, tmp_path):
     database.checkouts.checkout("current", tmp_path / "edited", model="tiny")
     database.edits.revert(edit.id)
     captured = database.edits.draft_capture("tiny", str(tmp_path / "edited")).draft
-    with pytest.raises(ConditionError, match=r"success>=0\.0 can't be measured"):
+    with pytest.raises(ConditionError, match=r"success >= 0 % can't be measured"):
         database.edits.check(captured, ["success>=0", "flips.others<=1"])
     (found,) = database.edits.check(captured, "flips.others<=1").checked
     assert found.value > 0, "the fact that was edited flips, and counts here"

@@ -10,6 +10,7 @@ from plain_answers import whole
 from transformers import AutoTokenizer
 
 import kndb
+from kndb.cli.edit.reports import short_warning, warnings
 from kndb.database import open_database
 from kndb.database.edits.batch import Target
 from kndb.database.edits.claims import ClaimError, check_claims
@@ -53,6 +54,35 @@ def weights(database, version="current"):
 
 def same(one, other):
     return all(value.equal(other[name]) for name, value in one.items())
+
+
+def test_facts_whose_answers_win_on_no_prompt_are_named(database, family, small_models):
+    tokenizer, partly = AutoTokenizer.from_pretrained(small_models[family]), 0
+    for steps in (1, 4, 6, 8, 10, 13, 17, 22):
+        settings = replace(METHODS["finetune"], steps=steps)
+        edit = database.edits.plan_many("tiny", targets(database), settings)
+        database.edits.apply(edit.id)
+        model = database.load_model("tiny").eval()
+        won = {
+            fact.id: any(
+                all(whole(model, tokenizer, family, template.replace("[X]", fact.subject), fact.to)[1])
+                for template in templates(database, fact.relation)
+            )
+            for fact in edit.recipe.facts
+        }
+        database.edits.revert(edit.id)
+        nowhere = sorted(number for number, wins in won.items() if not wins)
+        assert edit.recipe.report.without_success == (tuple(nowhere) or None)
+        said = " ".join(warnings("tiny", edit.recipe))
+        if nowhere and any(won.values()):
+            partly += 1
+            for fact in edit.recipe.facts:
+                named = f"{fact.subject} · {fact.relation} → {fact.to}"
+                assert (named in said) is (fact.id in nowhere)
+            assert f"{len(nowhere)} win nowhere" in short_warning(edit.recipe)
+        else:
+            assert "prompts (" not in said or "none of the facts'" in said
+    assert partly
 
 
 @pytest.mark.parametrize("method", ["memit", "alphaedit", "emmet", "finetune"])

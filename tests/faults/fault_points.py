@@ -19,6 +19,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,9 +37,43 @@ class BetweenError(AssertionError):
     """A store that is neither before nor after a work."""
 
 
-def try_each(folder: Path, work: Work, fault: str, every: int) -> dict[str, int]:
-    base, before, after = prepared(folder, work)
-    state = remembering(work.state)
+@dataclass(frozen=True)
+class Ready:
+    """A work that is tried often: prepared once.
+
+    Attributes:
+        work: the work.
+        base: what it starts from; only to be copied.
+        state: says what a folder holds, and remembers it.
+        before, after: the states before and after it.
+    """
+
+    work: Work
+    base: Path
+    state: Callable[[Path], State]
+    before: State
+    after: State
+
+
+def made_ready(folder: Path, work: Work) -> Ready:
+    base, state = folder / "base", remembering(work.state)
+    work.prepare(base)
+    before = state(base)
+    return Ready(work, base, state, before, done_once(folder, work, base, state, before))
+
+
+def done_once(folder: Path, work: Work, base: Path, state: Callable[[Path], State], before: State) -> State:
+    """The state after a work that nothing stops."""
+    done = copied(base, folder / "done")
+    work.act(done)
+    after = state(done)
+    shutil.rmtree(done)
+    assert after != before
+    return after
+
+
+def try_each(folder: Path, ready: Ready, fault: str, every: int) -> dict[str, int]:
+    work, base, state, before, after = ready.work, ready.base, ready.state, ready.before, ready.after
     counts = {"before": 0, "after": 0}
     for number in range(1, 100_000, every):
         place = copied(base, folder / "place")
@@ -56,17 +91,6 @@ def try_each(folder: Path, work: Work, fault: str, every: int) -> dict[str, int]
             work.act(place)
             assert state(place) == after
     raise AssertionError("the work never came to its end")
-
-
-def prepared(folder: Path, work: Work) -> tuple[Path, State, State]:
-    """What the work starts from, and the states before and after it."""
-    base, done = folder / "base", folder / "done"
-    work.prepare(base)
-    before = work.state(base)
-    work.act(copied(base, done))
-    after = work.state(done)
-    assert after != before
-    return base, before, after
 
 
 def remembering(state: Callable[[Path], State]) -> Callable[[Path], State]:
@@ -87,12 +111,13 @@ def remembering(state: Callable[[Path], State]) -> Callable[[Path], State]:
     return look
 
 
-def is_noticed(folder: Path, work: Work, mutant: str, every: int) -> bool:
+def is_noticed(folder: Path, ready: Ready, mutant: str, every: int) -> bool:
     """Whether kills at the same steps as of the real work find the mutant's store in between, or unsound."""
-    with MUTANTS[mutant](partial(work.act, copied(prepared(folder, work)[0], folder / "counted"))):
-        shutil.rmtree(folder / "base")
+    work, base = ready.work, ready.base
+    with MUTANTS[mutant](partial(work.act, copied(base, folder / "counted"))):
+        after = done_once(folder, work, base, ready.state, ready.before)
         try:
-            try_each(folder, work, KILL, every)
+            try_each(folder, replace(ready, after=after), KILL, every)
         except (BetweenError, UnsoundError):
             return True
     return False
@@ -108,14 +133,18 @@ def main(folder: Path, ready: Path, wanted: list[str]) -> None:
     (folder / "shared").mkdir()
     known = works(ready, folder / "shared")
     gc.freeze()  # a fork then copies fewer pages
+    prepared: dict[str, Ready] = {}
     found: dict[str, dict[str, object]] = {}
     for one in wanted:
         kind, _, rest = one.partition(":")
         name, _, every = rest.partition("=")
         place = folder / one
         place.mkdir()
+        if name not in prepared:
+            (folder / f"ready {name}").mkdir()
+            prepared[name] = made_ready(folder / f"ready {name}", known[name])
         attempt = is_noticed if kind in MUTANTS else try_each
-        found.setdefault(kind, {})[name] = attempt(place, known[name], kind, int(every))
+        found.setdefault(kind, {})[name] = attempt(place, prepared[name], kind, int(every))
         shutil.rmtree(place)
     sys.stdout.write(json.dumps(found))
 

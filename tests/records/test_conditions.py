@@ -60,6 +60,22 @@ def test_any_text_is_a_condition_or_refused(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("success>=0.95", "success >= 95 %"),
+        ("flips.others<99.9%", "flips.others < 99.9 %"),
+        ("perplexity.others<=105%", "perplexity.others <= 1.05"),
+    ],
+)
+def test_shares_are_said_in_percent_and_factors_as_numbers(text, words):
+    condition = parse_condition(text)
+    assert condition.words == words
+    found = CheckedCondition(condition, 0.98765, 0.9, None, holds=False).words
+    assert found == words.replace(" ", " 98.77 % " if "%" in words else " 0.9877 ", 1) + " fails"
+    assert "(90 % to 100 %)" in CheckedCondition(parse_condition("S>=0"), 1.0, 0.9, 1.0, holds=True).words
+
+
+@pytest.mark.parametrize(
     ("text", "measure", "operator", "bound"),
     [
         ("success>=95%", "success", ">=", 0.95),

@@ -199,3 +199,17 @@ def test_a_plan_whose_answers_seldom_win_is_at_fault(success, expected):
     none = OthersReport(prompts=0)
     report = FactReport(prompts=9, success=success, held_out_prompts=0, relation=none, elsewhere=none, **unsaid)
     assert [fault.kind for fault in faults(recipe(report=report))] == expected
+
+
+def test_facts_that_win_nowhere_are_named_unless_all_do():
+    unsaid = dict.fromkeys(("success_before", "probability_before", "probability", "held_out_success"))
+    none = OthersReport(prompts=0)
+    common = {"prompts": 9, "held_out_prompts": 0, "relation": none, "elsewhere": none, **unsaid}
+    number = recipe().facts[0].id
+    for success, expected in ((0.0, []), (0.9, [number])):
+        report = FactReport(success=success, without_success=(number, 99), **common)
+        assert FactReport.parse(json.loads(json.dumps(report.as_json()))) == report
+        found = [fact.id for fault in faults(recipe(report=report)) for fact in fault.facts]
+        assert found == expected
+    # As in reports of before there was such a list.
+    assert "without_success" not in FactReport(success=0.9, **common).as_json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...records.group_recipes import GroupRecipe
+from ...records.group_recipes import EditedFact, GroupRecipe
 from ...records.plan_reports import FactReport
 from ...records.recipes import EraseRecipe, Recipe
 
@@ -22,16 +22,18 @@ class Fault:
 
     Attributes:
         kind: `no-success`: the new answer wins on none of the fact's prompts. `little-success`: of many facts, on fewer
-            than `LITTLE_SUCCESS`. `harm`: perplexity of other answers times
-            `HARM` or more. `not-forgotten`: an erase that leaves most right answers right. `no-numbers`: with the edit,
-            the model's probabilities are not numbers.
+            than `LITTLE_SUCCESS`. `some-nowhere`: some of many facts win on none of their prompts. `harm`: perplexity
+            of other answers times `HARM` or more. `not-forgotten`: an erase that leaves most right answers right.
+            `no-numbers`: with the edit, the model's probabilities are not numbers.
         where: `relation` or `elsewhere`, of a harm.
         factor: of a harm, perplexity after ÷ before.
+        facts: those that win nowhere, in the recipe's order.
     """
 
     kind: str
     where: str = ""
     factor: float = 0.0
+    facts: tuple[EditedFact, ...] = ()
 
 
 def faults(recipe: Recipe) -> list[Fault]:
@@ -44,6 +46,10 @@ def faults(recipe: Recipe) -> list[Fault]:
         found.append(Fault("no-success"))
     elif isinstance(report, FactReport) and isinstance(recipe, GroupRecipe) and _little(report):
         found.append(Fault("little-success"))
+    if isinstance(report, FactReport) and isinstance(recipe, GroupRecipe) and report.success:
+        numbers = set(report.without_success or ())
+        nowhere: tuple[EditedFact, ...] = tuple(fact for fact in recipe.facts if fact.id in numbers)
+        found += [Fault("some-nowhere", facts=nowhere)] if nowhere else []
     for name, group in (("relation", report.relation), ("elsewhere", report.elsewhere)):
         if not group.prompts:
             continue

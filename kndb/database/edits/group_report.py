@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...analysis.evaluation_prompts import entries_of, read_answer
@@ -40,11 +40,10 @@ def with_group_report(store: Store, version: ModelVersion, content: EditObject) 
         prompts = store_facts.prompts(connection, fact_ids=list(new))
         relations = {fact.relation for fact in recipe.facts}
         near, far = sampled(connection, version, set(new), relations, recipe.seed, SAMPLED)
-    encoded = [
-        (prompt.held_out, version.encoder.encode(prompt.id, prompt.text, new[prompt.fact_id])) for prompt in prompts
-    ]
+    encoded = [(prompt, version.encoder.encode(prompt.id, prompt.text, new[prompt.fact_id])) for prompt in prompts]
     own, held_out = (
-        [one for flag, one in encoded if flag is wanted and isinstance(one, EncodedPrompt)] for wanted in (False, True)
+        [(prompt.fact_id, one) for prompt, one in encoded if prompt.held_out is flag and isinstance(one, EncodedPrompt)]
+        for flag in (False, True)
     )
     parameters = dict(version.model.named_parameters())
     groups = {"relation": near, "elsewhere": far}
@@ -54,29 +53,42 @@ def with_group_report(store: Store, version: ModelVersion, content: EditObject) 
     others: dict[str, Any] = {name: report_of_others(groups[name], before[name], after[name]) for name in groups}
     states: list[State] = [as_they_are, lambda: edited(parameters, content)]
     first, then = (_wins(version, own, state) for state in states)
-    _, held_out_success = _wins(version, held_out, states[1])
+    held_out_success = _wins(version, held_out, states[1]).success
     report = FactReport(
         prompts=len(own),
-        success_before=first[1],
-        success=then[1],
-        probability_before=first[0],
-        probability=then[0],
+        success_before=first.success,
+        success=then.success,
+        probability_before=first.probability,
+        probability=then.probability,
         held_out_prompts=len(held_out),
         held_out_success=held_out_success,
         refinement=None if chosen is None else of_refinement(chosen),
+        without_success=then.nowhere or None,
         **others,
     )
     return replace(content, recipe=replace(recipe, report=report))
 
 
-def _wins(version: ModelVersion, prompts: Sequence[EncodedPrompt], state: State) -> tuple[float | None, float | None]:
-    """The new answers' mean probability, and the share of prompts on which they win; None without a prompt."""
+@dataclass(frozen=True)
+class _Wins:
+    """New answers' mean probability, the share of prompts on which they win, and the facts of which they do on none."""
+
+    probability: float | None = None
+    success: float | None = None
+    nowhere: tuple[int, ...] = ()
+
+
+def _wins(version: ModelVersion, prompts: Sequence[tuple[int, EncodedPrompt]], state: State) -> _Wins:
+    """How often the new answers win on prompts, each with its fact; without a prompt, nothing is a number."""
     if not prompts:
-        return None, None
-    (reading,) = read_states(
-        version.network, [Question(one, 0) for prompt in prompts for one in prompt.questions], [state]
-    )
+        return _Wins()
+    questions = [Question(one, 0) for _, prompt in prompts for one in prompt.questions]
+    (reading,) = read_states(version.network, questions, [state])
     entries = entries_of(reading)
-    read = [read_answer(prompt, entries) for prompt in prompts]
-    probability = sum(math.exp(value) for _, value in read) / len(read)
-    return rounded(probability), rounded(sum(won for won, _ in read) / len(read))
+    read = [read_answer(prompt, entries) for _, prompt in prompts]
+    won = {fact for (fact, _), (wins, _) in zip(prompts, read, strict=True) if wins}
+    return _Wins(
+        rounded(sum(math.exp(value) for _, value in read) / len(read)),
+        rounded(sum(wins for wins, _ in read) / len(read)),
+        tuple(sorted({fact for fact, _ in prompts} - won)),
+    )

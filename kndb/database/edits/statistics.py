@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from ...advice import option
 from ...editing.many.covariance import Covariance, count_keys, empty, read, write
@@ -28,6 +29,7 @@ from ..models import ModelCommands, ModelVersion
 from .kept_statistics import file_of, kept_statistics, mismatch, remedy
 from .statistics_texts import is_causal, of_facts, origin_of, sentences_and_source
 
+_T = TypeVar("_T")
 _SECONDS = 20.0
 """Between two saves of what was counted."""
 _BESIDE = 3
@@ -277,20 +279,8 @@ def _is_kept(store: Store, version: ModelVersion, layer: int, origin: Origin, *,
         EditError: if the file is damaged, and is not to be replaced.
     """
     path = file_of(store, origin.fingerprint, origin.version, layer)
-    if not os.path.lexists(path):
-        return False
-    try:
-        with _refusing(version, path, layer):
-            header = _header(version, path, origin.version, layer)
-            if header.origin.same_count(origin):
-                return check_file(path).complete
-    except EditError:
-        if replaced:
-            return False
-        raise
-    if not replaced:
-        raise _of_other_texts(version, header, layer)
-    return False
+    complete = _of_these_texts(version, path, layer, origin, lambda: check_file(path).complete, replaced=replaced)
+    return complete is True
 
 
 def _remove_begun(store: Store, origin: Origin, layer: int) -> None:
@@ -313,22 +303,45 @@ def _begun(store: Store, version: ModelVersion, layer: int, origin: Origin, *, r
         EditError: if the file is damaged, and is not to be replaced.
     """
     path = file_of(store, origin.fingerprint, origin.version, layer, begun=True)
-    fresh = empty(layer, version.record.neurons, origin)
+    stands = _of_these_texts(version, path, layer, origin, lambda: read(path), replaced=replaced)
+    # What the texts are called is this call's to say.
+    return empty(layer, version.record.neurons, origin) if stands is None else replace(stands, origin=origin)
+
+
+def _of_these_texts(
+    version: ModelVersion, path: Path, layer: int, origin: Origin, look: Callable[[], _T], *, replaced: bool
+) -> _T | None:
+    """What a file of a layer's statistics says, if they are of these texts.
+
+    Args:
+        version: the model.
+        path: the file.
+        layer: the layer.
+        origin: the texts, and whose keys are counted.
+        look: reads the file.
+        replaced: whether a file that is damaged, or of other texts, may be replaced.
+
+    Returns:
+        What `look` gives; None if there is no file, or another one, which is replaced.
+
+    Raises:
+        UsageError: if they are of other texts, and not to be replaced.
+        EditError: if the file is damaged, and not to be replaced.
+    """
     if not os.path.lexists(path):
-        return fresh
+        return None
     try:
         with _refusing(version, path, layer):
             header = _header(version, path, origin.version, layer)
             if header.origin.same_count(origin):
-                # What the texts are called is this call's to say.
-                return replace(read(path), origin=origin)
+                return look()
     except EditError:
         if replaced:
-            return fresh
+            return None
         raise
     if not replaced:
         raise _of_other_texts(version, header, layer)
-    return fresh
+    return None
 
 
 def _of_other_texts(version: ModelVersion, header: CovarianceHeader, layer: int) -> UsageError:

@@ -44,6 +44,7 @@ from .together import (
     CheckOption,
     DecayOption,
     FirstStepOption,
+    FollowOption,
     JointPlan,
     KeepLastOption,
     LayersOption,
@@ -109,6 +110,7 @@ def optimize(
         ),
     ] = None,
     keep_last: KeepLastOption = None,
+    follow: FollowOption = None,
     decay: DecayOption = None,
     ridge: RidgeOption = None,
     bound: Annotated[
@@ -119,7 +121,7 @@ def optimize(
         typer.Option(
             "--target",
             help="A new answer has won once it has at least this probability (0 to 1). The steps stop once all have "
-            "and --drift is reached. Default: 0.5.",
+            f"and --drift is reached. Default: 0.5; with --together {fitted_in_words('target')}.",
             show_default=False,
         ),
     ] = None,
@@ -209,6 +211,7 @@ def optimize(
         "first_step": first_step,
         "patience": patience,
         "keep_last": keep_last,
+        "follow": follow,
         "success": success,
         "validation": validation,
         "check": check,

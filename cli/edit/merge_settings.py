@@ -93,7 +93,6 @@ _OPTIONS: Mapping[str, Any] = {
     "keep": _number(
         "keep", "Penalty for changing other facts' answers (β in the docs), in the first half of the steps."
     ),
-    "follow": _number("follow", "How far steps keep their length as gradients shrink (φ in the docs; 0 to 1)."),
     "keep_last": _number("keep_last", "That penalty in the last sixth of the steps."),
     "decay": _number("decay", "Penalty for large changes of slots (γ in the docs)."),
     "ridge": _number("ridge", "How little steps heed what neurons do on kept prompts (λ in the docs)."),

@@ -44,7 +44,6 @@ from .together import (
     CheckOption,
     DecayOption,
     FirstStepOption,
-    FollowOption,
     JointPlan,
     KeepLastOption,
     LayersOption,
@@ -110,7 +109,6 @@ def optimize(
         ),
     ] = None,
     keep_last: KeepLastOption = None,
-    follow: FollowOption = None,
     decay: DecayOption = None,
     ridge: RidgeOption = None,
     bound: Annotated[
@@ -121,7 +119,7 @@ def optimize(
         typer.Option(
             "--target",
             help="A new answer has won once it has at least this probability (0 to 1). The steps stop once all have "
-            f"and --drift is reached. Default: 0.5; with --together {fitted_in_words('target')}.",
+            "and --drift is reached. Default: 0.5.",
             show_default=False,
         ),
     ] = None,
@@ -211,7 +209,6 @@ def optimize(
         "first_step": first_step,
         "patience": patience,
         "keep_last": keep_last,
-        "follow": follow,
         "success": success,
         "validation": validation,
         "check": check,

@@ -108,15 +108,6 @@ KeepLastOption = Annotated[
         show_default=False,
     ),
 ]
-FollowOption = Annotated[
-    float | None,
-    typer.Option(
-        "--follow",
-        help="With --together, how far steps keep their length as gradients shrink (φ in the docs; 0 to 1). Default: "
-        f"{fitted_in_words('follow')}.",
-        show_default=False,
-    ),
-]
 SuccessOption = Annotated[
     float | None,
     typer.Option(

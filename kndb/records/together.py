@@ -48,8 +48,7 @@ class Fitted:
     """What settings are where none are asked for: of shallow models or of deep ones.
 
     Attributes:
-        first_step, patience, keep, keep_last, follow, ridge, target, edited_at_once, kept_at_once: of
-            `TogetherSettings`.
+        first_step, patience, keep, keep_last, ridge, edited_at_once, kept_at_once: of `TogetherSettings`.
         steps: at most, at least so many; `turns`: and as many as give each edited prompt so many turns.
     """
 
@@ -57,9 +56,7 @@ class Fitted:
     patience: int
     keep: float
     keep_last: float
-    follow: float
     ridge: float
-    target: float
     edited_at_once: int
     kept_at_once: int
     steps: int
@@ -67,8 +64,8 @@ class Fitted:
 
 
 FITTED = (
-    Fitted(0.005, 2, 32.0, 32.0, 1.0, 0.03, 0.5, edited_at_once=64, kept_at_once=64, steps=300, turns=12),
-    Fitted(0.006, 1, 8.0, 48.0, 0.0, 0.01, 0.3, edited_at_once=24, kept_at_once=40, steps=200, turns=6),
+    Fitted(0.005, 2, 32.0, 32.0, 0.03, edited_at_once=64, kept_at_once=64, steps=300, turns=12),
+    Fitted(0.003, 1, 8.0, 48.0, 0.01, edited_at_once=24, kept_at_once=40, steps=200, turns=6),
 )
 """Of shallow models and of deep ones.
 
@@ -84,7 +81,7 @@ def fitted_in_words(name: str) -> str:
     return shallow if shallow == deep else f"{shallow}, and {deep} where a step runs {DEEP} layers or more"
 
 
-_BEFORE = {"patience": 1, "follow": 1.0}
+_BEFORE = {"patience": 1}
 """How steps were taken before there was a setting for it: so are those of a recipe that does not say."""
 
 
@@ -130,8 +127,6 @@ class TogetherSettings:
             in the last sixth; between, it changes in a straight line. Answers that are lost by then count again, so
             that the last steps give others back what winning took more than it needed.
         decay: γ, the weight of the mean (‖Δv‖ ÷ ‖v‖)² over slots, at least 0.
-        follow: φ, 0 to 1: how far steps keep their length as gradients shrink; see `slot_steps`. 1 is Adam's rule; with
-            0, prompts that are won end what moves others, and single facts take more steps.
         ridge: λ, above 0: how little steps heed what neurons do on kept prompts; see `slot_steps`. Less changes other
             answers less, and takes more steps.
         bound: c, the largest change of a slot in lengths of that slot, above 0.
@@ -154,10 +149,9 @@ class TogetherSettings:
     keep: float | None = None
     keep_last: float | None = None
     decay: float = 0.0
-    follow: float | None = None
     ridge: float | None = None
     bound: float = 20.0
-    target: float | None = None
+    target: float = 0.5
     success: float = 0.99
     drift: float = 0.01
     edited_at_once: int | None = None
@@ -183,7 +177,6 @@ class TogetherSettings:
             ("keep", _at_least_0, least),
             ("keep_last", _at_least_0, least),
             ("decay", _at_least_0, least),
-            ("follow", lambda value: 0 <= value <= 1, share),
             ("ridge", _above_0, above),
             ("bound", _above_0, above),
             ("target", lambda value: 0 <= value < 1, below),

@@ -125,7 +125,7 @@ IN_WORDS = {
     **{
         name: f"{getattr(SHALLOW_MODEL, name):g}, and {getattr(DEEP_MODEL, name):g} where a step runs {DEEP} layers or "
         "more"
-        for name in ("first_step", "patience", "keep", "keep_last", "follow", "ridge", "target")
+        for name in ("first_step", "patience", "keep", "keep_last", "ridge")
     },
 }
 """Defaults that depend on the facts or the model."""

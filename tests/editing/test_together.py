@@ -17,7 +17,6 @@ from torch.func import functional_call
 from kndb.editing.objects import diff_file
 from kndb.editing.objects.slots import apply_object
 from kndb.editing.planning import resuming, together
-from kndb.editing.planning.slot_steps import SlotSteps
 from kndb.editing.planning.together import Together, optimize_together, plan_together
 from kndb.errors import EditError, UsageError
 from kndb.models.answers import answer_logits
@@ -30,16 +29,7 @@ from kndb.records.together import PlannedFact, TogetherRecipe, TogetherSettings
 MODELS = ("bert", "albert", "gpt2", "llama", "t5")
 NEURONS = [Neuron(0, 3), Neuron(0, 30), Neuron(2, 7), Neuron(2, 0)]
 SETTINGS = TogetherSettings(
-    scope="neurons",
-    steps=6,
-    learning_rate=0.5,
-    patience=1,
-    keep=2.0,
-    target=0.5,
-    edited_at_once=2,
-    kept_at_once=3,
-    check=3,
-    seed=3,
+    scope="neurons", steps=6, learning_rate=0.5, patience=1, keep=2.0, edited_at_once=2, kept_at_once=3, check=3, seed=3
 )
 
 
@@ -144,16 +134,7 @@ def test_steps_are_those_of_plain_pytorch(name, scope):
     """Loss and gradients by autograd through the whole model; neurons by hooks; each step and its bound by hand."""
     network = make_network(name)
     settings = replace(
-        SETTINGS,
-        scope=scope,
-        decay=0.5,
-        bound=0.3,
-        ridge=0.1,
-        validation=0.0,
-        steps=4,
-        check=4,
-        drift=0.0,
-        keep_last=6.0,
+        SETTINGS, scope=scope, decay=0.5, bound=0.3, ridge=0.1, validation=0.0, steps=4, check=4, drift=0.0
     )
     edited, kept = make_edited(network), make_kept(network)
     found = optimize_together(network, NEURONS, edited, kept, settings)
@@ -177,8 +158,7 @@ def test_steps_are_those_of_plain_pytorch(name, scope):
         pairs = {owner: (slots[owner], change.requires_grad_()) for owner, change in changes.items()}
         some_edited = [edited[number] for number in orders["edited"][step]]
         some_kept = [kept[number] for number in orders["kept"][step]]
-        keep = 2.0 if step < 3 else 2.0 + 0.75 * (6.0 - 2.0)
-        loss = plain_loss(network, some_edited, some_kept, pairs, replace(settings, keep=keep))
+        loss = plain_loss(network, some_edited, some_kept, pairs, settings)
         gradients = torch.autograd.grad(loss, list(changes.values()))
         for (owner, change), gradient in zip(list(changes.items()), gradients, strict=True):
             means[owner] = 0.9 * means[owner] + 0.1 * gradient
@@ -192,23 +172,6 @@ def test_steps_are_those_of_plain_pytorch(name, scope):
         assert found.changes[owner][0].tolist() == slots[owner].tolist()
         # Some families compute norms, rotations or biases in float32, which Adam's division magnifies.
         assert (found.changes[owner][1] - change).norm() <= 2e-3 * change.norm()
-
-
-@pytest.mark.parametrize("follow", [0.0, 0.3, 1.0])
-def test_squares_rise_with_gradients_and_fall_as_far_as_they_follow(follow):
-    torch.manual_seed(1)
-    steps = SlotSteps({4: torch.ones(3, 2).double()}, {}, 0.1, 1e9, follow)
-    change, mean, square = torch.zeros(3, 2).double(), torch.zeros(3, 2).double(), 0.0
-    for step, scale in enumerate((1.0, 3.0, 0.1, 0.01, 0.5, 9.0, 0.001), start=1):
-        gradient = scale * torch.randn(3, 2).double()
-        mean = 0.9 * mean + 0.1 * gradient
-        along = mean / (1 - 0.9**step)
-        now = sum(x * x for x in along.flatten().tolist()) / 6
-        share = 0.05 / (1 - 0.95**step)
-        square += share * (now - square) * (1 if now > square else follow)
-        change = change - 0.01 * along / square**0.5
-        steps.take([gradient], 0.01)
-        assert torch.allclose(steps.changes[4], change, rtol=1e-12)
 
 
 def neurons_of_each_layer(network: Network, question: EncodedPrompt) -> list[torch.Tensor]:
@@ -449,7 +412,6 @@ def test_nothing_to_plan():
         ("patience", 0),
         ("keep", -1.0),
         ("decay", float("inf")),
-        ("follow", 1.5),
         ("bound", 0.0),
         ("ridge", 0.0),
         ("target", 1.0),

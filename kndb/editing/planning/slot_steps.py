@@ -9,13 +9,10 @@ less to the others than the one along the gradient G itself, where
 are the neurons' second moments: neurons, and sums of neurons, that are active everywhere move little, those that tell
 prompts apart move much. (ROME and MEMIT solve for Δ with the same matrix; here it shapes each step.) A step is
 
-    M ← 0.9 M + 0.1 G        Δ ← Δ − η · P M̂ / √ŝ        ŝ ← ŝ + α · (mean (P M̂)² − ŝ),  α = 0.05 ÷ (1 − 0.95^step)
+    M ← 0.9 M + 0.1 G        Δ ← Δ − η · P M̂ / √ŝ        s ← 0.95 s + 0.05 · mean (P M̂)²
 
-with M̂ corrected for its beginning as Adam does, and ŝ one number for each layer: Adam's mean of squares for each
-number would undo what P does. Where the squares are less than ŝ, it follows them by φ·α. With φ = 1 it is Adam's mean,
-and steps are as long at the end as at the beginning, but for η. With φ = 0 it never falls: once the new answers are
-won, what is left of the gradient is small, and so are the steps, which else go on along the noise of the kept prompts.
-Then each ‖Δv‖ is shortened to at most c·‖v‖.
+with M̂ and ŝ corrected for their beginning as Adam does, and s one number for each layer: Adam's mean of squares for
+each number would undo what P does. Then each ‖Δv‖ is shortened to at most c·‖v‖.
 
 Shapes: k slots of a layer, d hidden size.
 """
@@ -28,7 +25,7 @@ import torch
 
 from .resuming import StepsTaken
 
-_MEAN, _SHARE = 0.9, 0.05
+_MEAN, _SQUARE = 0.9, 0.95
 
 
 class SlotSteps:
@@ -43,20 +40,13 @@ class SlotSteps:
         moments: C by layer, [k, k] in double precision; of a layer without, P is the identity.
         ridge: λ, above 0.
         bound: c.
-        follow: φ, 0 to 1.
     """
 
     def __init__(
-        self,
-        values: Mapping[int, torch.Tensor],
-        moments: Mapping[int, torch.Tensor],
-        ridge: float,
-        bound: float,
-        follow: float = 1.0,
+        self, values: Mapping[int, torch.Tensor], moments: Mapping[int, torch.Tensor], ridge: float, bound: float
     ) -> None:
         self._lengths = {layer: of_layer.norm(dim=1, keepdim=True) for layer, of_layer in values.items()}
         self._bound = bound
-        self._follow = follow
         self._shaping = {layer: _shaping(moment, ridge).to(values[layer]) for layer, moment in moments.items()}
         self._means = {layer: torch.zeros_like(of_layer) for layer, of_layer in values.items()}
         self._squares = {layer: of_layer.new_zeros(()) for layer, of_layer in values.items()}
@@ -89,9 +79,8 @@ class SlotSteps:
             mean, square = self._means[layer], self._squares[layer]
             mean.mul_(_MEAN).add_(gradient, alpha=1 - _MEAN)
             along = self._shaped(layer, mean / (1 - _MEAN**self.taken))
-            more = ((along**2).mean() - square) * (_SHARE / (1 - (1 - _SHARE) ** self.taken))
-            square += torch.where(more > 0, more, self._follow * more)
-            change -= rate * along / square.sqrt().clamp_min(1e-30)
+            square.mul_(_SQUARE).add_((along**2).mean(), alpha=1 - _SQUARE)
+            change -= rate * along / (square / (1 - _SQUARE**self.taken)).sqrt().clamp_min(1e-30)
             allowed = self._bound * self._lengths[layer]
             change *= (allowed / change.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
 

@@ -212,7 +212,7 @@ class _Planning:
         for layer, chosen in slots.items():
             of_layer = network.layers[layer].slots
             values[layer] = of_layer if chosen is None else of_layer[chosen.to(of_layer.device)]
-        self._steps = SlotSteps(values, self._layers.moments, known(fitted.ridge), fitted.bound, known(fitted.follow))
+        self._steps = SlotSteps(values, self._layers.moments, known(fitted.ridge), fitted.bound)
         self._unit = self._steps.mean_length / network.hidden_size**0.5
 
         at_once, patience = known(fitted.edited_at_once), known(fitted.patience)
@@ -280,7 +280,7 @@ class _Planning:
         others, of_others = self._kept.of(kept)
         after = self._layers.logits([*own, *others], self._steps.changes).log_softmax(-1)
         of_answer, wins = self._answers(own, after[: len(own)])
-        won = wins & (of_answer.exp() >= known(self._settings.target))
+        won = wins & (of_answer.exp() >= self._settings.target)
         loss = -(torch.where(won, 0.0, of_answer) * of_own.to(after)).sum()
         if others:
             divergence = _divergences(self._layers.logits_before(others).log_softmax(-1), after[len(own) :])

@@ -22,6 +22,8 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 RUN = [page for page in PAGES if any(block.runs for block in blocks(page.read_text(encoding="utf-8")))]
+LONG = ("docs/session.md",)
+"""Pages whose examples take a minute: they plan for a list of facts, and edit, test and bisect what comes of it."""
 READY = "lab-bert, P176 attributed"
 """The one store that pages start from: what attributes P176 on a page then finds it done, and takes no time."""
 
@@ -52,7 +54,12 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def _as_case(page: Path):
+    name = str(page.relative_to(ROOT))
+    return pytest.param(page, id=name, marks=[pytest.mark.long] if name in LONG else [])
+
+
+@pytest.mark.parametrize("page", [_as_case(page) for page in RUN])
 def test_the_examples_of_a_page_run_as_printed(page, place, request, monkeypatch):
     text = page.read_text(encoding="utf-8")
     store = store_of(text)

@@ -15,7 +15,7 @@ test: $(VENV)/.development
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# The tests that take long, some two minutes on 2 cores: the installed demo, the lab models as the paper has it.
+# The tests that take long, some three minutes on 2 cores: the installed demo, the lab models as the paper has it, docs/session.md.
 long: $(VENV)/.development
 	$(BIN)/python -m pytest -n auto --dist load -m long
 

@@ -231,7 +231,7 @@ def test_settings_are_those_on_which_the_edits_agree(database, plan, number):
     assert any("seed 1 and 2; the merge takes the default, 0" in text for text in draft.remarks)
     named = database.edits.draft_merge([first, second], settings={"seed": 5, "keep": 1.0}, keep=FEW)
     settings = named.draft.content.recipe.settings
-    assert (settings.keep, settings.steps, settings.seed) == (1.0, 2, 5)
+    assert (settings.keep, settings.keep_last, settings.steps, settings.seed) == (1.0, 1.0, 2, 5)
     whole = TogetherSettings(**QUICK)
     settings = database.edits.draft_merge([first, second], settings=whole, keep=FEW).draft.content.recipe.settings
     assert settings == whole.fitted(1)

@@ -129,6 +129,9 @@ def _settings(recipes: Iterable[Recipe], given: MergeSettings | None) -> tuple[T
     if isinstance(given, TogetherSettings):
         return given, []
     named = dict(given or {})
+    # A penalty that is named is that of the last steps, too.
+    if "keep" in named:
+        named.setdefault("keep_last", None)
     known = {one.name: one.default for one in fields(TogetherSettings)}
     for name in named:
         if name not in known:

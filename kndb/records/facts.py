@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import RejectedLine
@@ -222,3 +222,11 @@ class Prompt(Record):
 
     def _line(self) -> str:
         return f"{self.id}, fact {self.fact_id}, {quoted(self.text)} → {quoted(self.answer)}"
+
+
+def by_fact(prompts: Iterable[Prompt]) -> dict[int, list[Prompt]]:
+    """Prompts by their facts' numbers; facts and prompts in the order in which they come."""
+    found: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.fact_id, []).append(prompt)
+    return found

@@ -75,6 +75,10 @@ facts', a single one, in which one answer in nine wins.
 """
 
 
+def _usual(layers: int) -> Fitted:
+    return FITTED[layers >= DEEP]
+
+
 def fitted_in_words(name: str) -> str:
     """What a setting is where none is asked for, such as `32, and 8 where a step runs 12 layers or more`."""
     shallow, deep = (f"{getattr(one, name):g}" for one in FITTED)
@@ -97,7 +101,7 @@ def _above_0(value: float) -> bool:
     return 0 < value < math.inf
 
 
-def known(setting: _Number | None) -> _Number:
+def settled(setting: _Number | None) -> _Number:
     """A setting that was fitted."""
     if setting is None:
         raise AssertionError("steps begin with settings that are fitted")
@@ -197,7 +201,7 @@ class TogetherSettings:
 
         A β that is asked for is that of the last steps, too, unless another is asked for.
         """
-        usual = {**vars(FITTED[layers >= DEEP])}
+        usual = dict(vars(_usual(layers)))
         if self.keep is not None:
             usual["keep_last"] = self.keep
         return replace(
@@ -206,7 +210,7 @@ class TogetherSettings:
 
     def keep_at(self, taken: int, most: int) -> float:
         """β of fitted settings in the step after so many, of so many at most."""
-        first, last = known(self.keep), known(self.keep_last)
+        first, last = settled(self.keep), settled(self.keep_last)
         return first + (last - first) * min(1.0, max(0.0, 3 * taken / most - 1.5))
 
     @classmethod
@@ -225,7 +229,7 @@ class TogetherSettings:
 
     def most_steps(self, prompts: int, layers: int) -> int:
         """Gradient steps at most for so many edited prompts, where a step runs so many layers."""
-        usual = FITTED[layers >= DEEP]
+        usual = _usual(layers)
         at_once = self.edited_at_once or usual.edited_at_once
         return self.steps or max(usual.steps, math.ceil(usual.turns * prompts / at_once))
 

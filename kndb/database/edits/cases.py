@@ -14,7 +14,7 @@ from ...exchange import edit_cases
 from ...files import require_new_file, writing
 from ...models.prompting import EncodedPrompt
 from ...records.cases import LEFT_OUT, CasePrompt, CaseSet, CaseSettings, EditCase
-from ...records.facts import PARAPHRASE, Fact, Prompt
+from ...records.facts import PARAPHRASE, Fact, Prompt, by_fact
 from ...records.progress import Progress
 from ...store import evaluation_prompts
 from ...store import facts as store_facts
@@ -44,9 +44,7 @@ def draw_cases(
         every = store_facts.find_facts(connection)
         labels = {one.key: one.label for one in store_facts.relations(connection)}
         wanted = [fact for fact in every if not keys or fact.relation in keys]
-        of_fact: dict[int, list[Prompt]] = {}
-        for prompt in store_facts.prompts(connection, fact_ids=[fact.id for fact in wanted]):
-            of_fact.setdefault(prompt.fact_id, []).append(prompt)
+        of_fact = by_fact(store_facts.prompts(connection, fact_ids=[fact.id for fact in wanted]))
     draw = _Draw(models.load(model), wanted, of_fact, settings)
     drawn = draw.known_facts(progress)
     if not drawn:

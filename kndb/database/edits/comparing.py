@@ -15,7 +15,7 @@ from ...records.attribution import RefinementChoice
 from ...records.bench_methods import BenchMethod, as_trial, needs_neurons, of_one_token
 from ...records.edit_settings import TrialSettings
 from ...records.edits import TrialResult
-from ...records.facts import Prompt
+from ...records.facts import by_fact
 from ...records.progress import Progress
 from ...store import facts as store_facts
 from ...store import versions as store_versions
@@ -52,9 +52,7 @@ def compare_methods(
         of_neurons = any(needs_neurons(method, by_depth=by_depth) for method in methods)
         chosen = answering(connection, refinement, model=model, relations=wanted.relations).id if of_neurons else None
         facts = len(store_facts.find_facts(connection))
-        of_fact: dict[int, list[Prompt]] = {}
-        for prompt in store_facts.prompts(connection):
-            of_fact.setdefault(prompt.fact_id, []).append(prompt)
+        of_fact = by_fact(store_facts.prompts(connection)) if wanted.known else {}
     version = version or models.load(model)
     if wanted.generate:
         require_causal(version.network)

@@ -11,7 +11,7 @@ from ...errors import EditError
 from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edit_settings import Neighbours
 from ...records.edits import Edit
-from ...records.facts import Fact, Prompt
+from ...records.facts import Fact, Prompt, by_fact
 from ...records.group_recipes import GroupRecipe
 from ...records.many_recipes import ManyRecipe
 from ...records.recipes import OptimizeRecipe, Recipe, UpdateRecipe, facts_of
@@ -68,11 +68,8 @@ def prompts_of_others(connection: Any, own: Sequence[int], kept: Sequence[int], 
         each: so many prompts of each; None takes all.
     """
     every = sentences_of_facts(connection, own).others(store_facts.prompts(connection, fact_ids=kept, held_out=False))
-    of_fact: dict[int, list[Prompt]] = {}
-    for prompt in every:
-        of_fact.setdefault(prompt.fact_id, []).append(prompt)
     found: list[Prompt] = []
-    for place, prompts in enumerate(of_fact.values()):
+    for place, prompts in enumerate(by_fact(every).values()):
         count = len(prompts) if each is None else min(each, len(prompts))
         # The next ones for the next fact: so all templates of a relation take their turns.
         found += [prompts[(place * count + number) % len(prompts)] for number in range(count)]

@@ -20,7 +20,7 @@ from ...models.answers import batched_log_probabilities
 from ...models.prompting import SKIP_REASONS, EncodedPrompt, Skipped
 from ...records.attribution import RefinementChoice
 from ...records.edits import Edit
-from ...records.facts import Fact, Prompt
+from ...records.facts import Fact, Prompt, by_fact
 from ...records.models import Neuron
 from ...records.progress import Progress
 from ...records.together import KeptFacts, PlannedFact, TogetherRecipe, TogetherSettings
@@ -354,9 +354,7 @@ def encode_new_answers(
 
 def present_answers(version: ModelVersion, prompts: Sequence[Prompt]) -> dict[int, int]:
     """By fact, the first token of the model's answer: the one of the highest mean probability over its prompts."""
-    of_fact: dict[int, list[Prompt]] = {}
-    for prompt in prompts:
-        of_fact.setdefault(prompt.fact_id, []).append(prompt)
+    of_fact = by_fact(prompts)
     numbers, found = list(of_fact), {}
     for start in range(0, len(numbers), _AT_ONCE):
         some = numbers[start : start + _AT_ONCE]

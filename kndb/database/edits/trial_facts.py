@@ -14,7 +14,7 @@ from ...analysis.readings import Question
 from ...errors import EditError
 from ...models.prompting import EncodedPrompt
 from ...records.edit_settings import TrialSettings
-from ...records.facts import Fact, Prompt
+from ...records.facts import Fact, Prompt, by_fact
 from ...store import facts as store_facts
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
@@ -64,9 +64,7 @@ class TrialFacts:
                 store_facts.require_relations(connection, settings.relations)
             self._facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
             self._pool = self._usable(connection)
-            self._prompts: dict[int, list[Prompt]] = {}
-            for prompt in store_facts.prompts(connection):
-                self._prompts.setdefault(prompt.fact_id, []).append(prompt)
+            self._prompts = by_fact(store_facts.prompts(connection))
         self._encoded: dict[int, EncodedPrompt | None] = {}
         self.known = len(self._facts)
         self.relations = self._chosen_relations(self._pool, settings.relations)

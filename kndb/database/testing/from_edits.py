@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import UsageError
 from ...records.display import many
 from ...records.edits import Edit
-from ...records.facts import Fact, Prompt
+from ...records.facts import Fact, Prompt, by_fact
 from ...records.knowledge_tests import PASSED, KnowledgeTest, WrittenTests
 from ...records.progress import Progress
 from ...records.recipes import new_answers
@@ -127,10 +127,7 @@ def _neighbours(connection: Any, answers: Sequence[_NewAnswer], count: int, seed
 
 
 def _prompts_of(connection: Any, facts: Sequence[int]) -> dict[int, list[Prompt]]:
-    found: dict[int, list[Prompt]] = {}
-    for prompt in _all_prompts(connection, facts):
-        found.setdefault(prompt.fact_id, []).append(prompt)
-    return found
+    return by_fact(_all_prompts(connection, facts))
 
 
 def _all_prompts(connection: Any, facts: Sequence[int]) -> list[Prompt]:

@@ -35,7 +35,7 @@ from ...models.network import Network
 from ...models.prompting import EncodedPrompt
 from ...records.models import Neuron
 from ...records.progress import Progress
-from ...records.together import TogetherOutcome, TogetherRecipe, TogetherSettings, known
+from ...records.together import TogetherOutcome, TogetherRecipe, TogetherSettings, settled
 from ..objects.diff_file import EditObject
 from .optimize import wide
 from .questions import Questions
@@ -212,16 +212,16 @@ class _Planning:
         for layer, chosen in slots.items():
             of_layer = network.layers[layer].slots
             values[layer] = of_layer if chosen is None else of_layer[chosen.to(of_layer.device)]
-        self._steps = SlotSteps(values, self._layers.moments, known(fitted.ridge), fitted.bound)
+        self._steps = SlotSteps(values, self._layers.moments, settled(fitted.ridge), fitted.bound)
         self._unit = self._steps.mean_length / network.hidden_size**0.5
 
-        at_once, patience = known(fitted.edited_at_once), known(fitted.patience)
+        at_once, patience = settled(fitted.edited_at_once), settled(fitted.patience)
         self._edited_turns = (
             Turns(len(self._edited), at_once, f"{settings.seed} edited")
             if patience == 1
             else Reviews(len(self._edited), at_once, patience, f"{settings.seed} edited")
         )
-        self._kept_turns = Turns(len(self._kept), known(fitted.kept_at_once), f"{settings.seed} kept")
+        self._kept_turns = Turns(len(self._kept), settled(fitted.kept_at_once), f"{settings.seed} kept")
         self._most = fitted.most_steps(len(self._edited), self._layers.count)
 
     def run(self, steps_file: Path | None, key: str, progress: Progress | None) -> Together:
@@ -263,7 +263,7 @@ class _Planning:
         first = {layer: change * self._unit for layer, change in self._steps.first(gradients).items()}
         own, _ = self._edited.of(numbers)
         moved = self._layers.moved(own, first)
-        return known(self._settings.first_step) / moved if moved else 0.0
+        return settled(self._settings.first_step) / moved if moved else 0.0
 
     def _gradients(self, numbers: Sequence[int]) -> tuple[tuple[torch.Tensor, ...], list[bool]]:
         """Of the loss on some edited prompts and the kept ones of the next step; and which of the former are won."""

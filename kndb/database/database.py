@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..records.maintenance import CheckReport
-from ..store.connections import database_path
 from ..store.engine import Store, open_store
-from ..store.schema import require_file, upgrade
+from ..store.schema import upgrade
 
 if TYPE_CHECKING:
     from .attribution.commands import AttributionCommands
@@ -38,19 +37,25 @@ def default_location() -> str:
     return os.environ.get(LOCATION_VARIABLE) or DEFAULT_LOCATION
 
 
-def open_database(location: str | Path | None = None, *, create: bool = True) -> Database:
+def open_database(
+    location: str | Path | None = None, *, create: bool = True, objects: str | Path | None = None
+) -> Database:
     """Opens a database.
 
     Args:
-        location: a path or `sqlite:///PATH`; None takes the environment's KNDB_DB, else `./kndb.db`.
-        create: whether a missing file becomes a new database.
+        location: a path, `sqlite:///PATH` or `postgresql://USER@HOST/NAME` (extra `postgres`); None takes the
+            environment's KNDB_DB, else `./kndb.db`.
+        create: whether a missing file, or an empty database on a server, becomes a new database.
+        objects: the folder of edit objects of a database on a server; None takes the environment's KNDB_OBJECTS. A file
+            has its own beside it.
 
     Raises:
         StoreMissingError: if there is none and `create` is false.
         SchemaVersionError: if its schema is of another revision: `kndb db upgrade`.
         StoreError: if it can't be opened.
     """
-    return Database(open_store(location if location is not None else default_location(), create=create))
+    named = location if location is not None else default_location()
+    return Database(open_store(named, create=create, objects=objects))
 
 
 def upgrade_database(location: str | Path) -> str:
@@ -60,15 +65,16 @@ def upgrade_database(location: str | Path) -> str:
         StoreMissingError: if there is none.
         SchemaVersionError: if it is newer than this kndb, or no database of kndb's.
     """
-    return upgrade(database_path(location))
+    return upgrade(location)
 
 
-def check_database(location: str | Path, *, repair: bool = False) -> CheckReport:
+def check_database(location: str | Path, *, repair: bool = False, objects: str | Path | None = None) -> CheckReport:
     """Looks for damage in a database, whatever its schema revision.
 
     Args:
-        location: a path or `sqlite:///PATH`.
+        location: a path, `sqlite:///PATH` or `postgresql://…`.
         repair: remove files that no edit names, and no count of statistics; nothing else is touched.
+        objects: as for `open_database`.
 
     Raises:
         StoreMissingError: if there is none.
@@ -76,8 +82,8 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
     """
     from .maintenance import check
 
-    require_file(database_path(location))
-    with Store(location) as store:
+    with Store(location, objects=objects) as store:
+        store.backend.require()
         return check(store, repair=repair)
 
 
@@ -92,8 +98,8 @@ def broken_references(location: str | Path) -> tuple[str, ...]:
     """
     from ..store import maintenance
 
-    require_file(database_path(location))
     with Store(location) as store:
+        store.backend.require()
         return maintenance.broken_references(store)
 
 
@@ -101,14 +107,14 @@ class Database:
     """An open database; a context manager that closes it.
 
     Attributes:
-        store: the SQLite store below.
+        store: the store below.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def __repr__(self) -> str:
-        return f"Database({str(self.store.path)!r})"
+        return f"Database({self.store.shown!r})"
 
     def __enter__(self) -> Database:
         return self

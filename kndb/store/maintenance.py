@@ -20,14 +20,16 @@ from ..advice import call, option
 from ..errors import StoreDamagedError, StoreError, UsageError
 from ..files import sha256, sync, temporary_name
 from ..records.maintenance import CheckReport
-from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
+from .backends.backend import BUSY_TIMEOUT, Backend
+from .connections import database_path, translated_errors
 from .edits.checks import check_edits
 from .engine import Store
+from .files import is_database
 from .json_checks import check_json
 from .refinement_checks import check_refinements
 from .row_checks import Problem, check_references, check_rows, check_shapes
 from .run_errors import check_run_errors
-from .schema import MAGIC, current_revision, head_revision
+from .schema import current_revision, head_revision
 from .schema_checks import check_schema
 from .tables import EditRow, Table
 
@@ -76,7 +78,7 @@ def check(store: Store, repair: bool = False) -> CheckReport:
     """
     try:
         with store.reading() as connection:
-            problems = _file_problems(connection)
+            problems = _file_problems(store.backend, connection)
             if problems:
                 return CheckReport(problems=tuple(problems))
             in_rows = _value_problems(connection)
@@ -87,23 +89,25 @@ def check(store: Store, repair: bool = False) -> CheckReport:
             if any(problem.table == EditRow.__tablename__ for problem in in_rows):
                 return CheckReport(problems=tuple(problems))
             objects = _objects(connection)
-            orphans = _orphans(store, objects)
+            # Where nobody said where objects are, there may still be none.
+            looks = bool(objects) or store.backend.has_folders
+            orphans = _orphans(store, objects) if looks else []
     except StoreDamagedError as error:
         return CheckReport(problems=(str(error),))
     problems += [problem for named in objects if (problem := _object_problem(store, named))]
     repaired: list[str] = []
     if repair and orphans:
-        sharing = sharing_objects(store)
+        sharing = store.backend.sharing_objects()
         problems += [f"{other} shares {store.objects}: nothing was removed; move it away" for other in sharing]
         repaired = [] if sharing else _remove_orphans(store)
     return CheckReport(tuple(problems), tuple(orphans), tuple(repaired))
 
 
-def _file_problems(connection: Connection) -> list[str]:
+def _file_problems(backend: Backend, connection: Connection) -> list[str]:
     """What is wrong with the file as a database of kndb's; with a problem here, rows can't be looked at."""
-    pages = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-    if pages != ["ok"]:
-        return [f"SQLite's integrity check: {page}" for page in pages]
+    own = backend.file_problems(connection)
+    if own:
+        return own
     revision = current_revision(connection)
     if revision is not None and revision != head_revision():
         return [f"its schema revision is {revision}, and this kndb needs {head_revision()}: upgrade the database"]
@@ -166,12 +170,6 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.is_symlink() or not path.is_dir())
 
 
-def sharing_objects(store: Store) -> list[Path]:
-    """Gives other databases of the same stem, whose objects would look like left-overs of this one."""
-    others = (path for path in store.path.parent.glob("*") if path.with_suffix(OBJECTS) == store.objects)
-    return sorted(path for path in others if path != store.path and _is_database(path))
-
-
 def _remove_orphans(store: Store) -> list[str]:
     """Removes left-overs while nobody can be writing an edit."""
     with store.writing() as connection, _file_errors(store.objects):
@@ -202,10 +200,12 @@ def backup(store: Store, target: str | Path, *, overwrite: bool = False) -> Path
         The path of the copy.
 
     Raises:
-        UsageError: if the copy would be the store itself, or share its folder of objects.
+        UsageError: if the copy would be the store itself, or share its folder of objects; or if the store is on a
+            server, which has tools of its own.
         StoreError: if there is a file already (without `overwrite`), or the copy can't be written.
         StoreDamagedError: if an edit's object is missing or damaged.
     """
+    store.backend.require_backup()
     path = database_path(target)
     copy = Store(path)
     _require_free(store, copy, overwrite)
@@ -232,7 +232,7 @@ def _require_free(store: Store, copy: Store, overwrite: bool) -> None:
         return
     if not overwrite:
         raise StoreError(f"{copy.path} exists; name another file, or replace it with {option('overwrite', True)}")
-    if not _is_database(copy.path):
+    if not is_database(copy.path):
         raise StoreError(f"{copy.path} is not an SQLite database, so it is not replaced; name another file")
 
 
@@ -294,24 +294,26 @@ def info(store: Store) -> dict[str, Any]:
         store: the store.
 
     Returns:
-        `path`, `objects`, `size` and `objects_size` (bytes), `revision`, `journal_mode`, `sqlite_version` and
-        `rows` (table name to number of rows).
+        `path`, `objects` (None where nobody said where they are), `size` and `objects_size` (bytes), `revision`, what
+        the database system says of itself (`journal_mode` and `sqlite_version`, or `server_version`) and `rows` (table
+        name to number of rows).
 
     Raises:
         StoreError: if the database can't be read.
     """
-    with store.reading() as connection, _file_errors(store.path):
+    folder = store.objects if store.backend.has_folders else None
+    with store.reading() as connection, _file_errors(Path(store.shown)):
         tables = sorted(Table.metadata.tables)
         queries = {table: f'SELECT count(*) FROM "{table}"' for table in tables}  # noqa: S608
         rows = {table: connection.exec_driver_sql(query).scalar_one() for table, query in queries.items()}
+        about = store.backend.about(connection)
         return {
-            "path": str(store.path),
-            "objects": str(store.objects),
-            "size": store.path.stat().st_size,
-            "objects_size": sum(path.lstat().st_size for path in _files(store.objects)),
+            "path": store.shown,
+            "objects": None if folder is None else str(folder),
+            "size": about.pop("size"),
+            "objects_size": 0 if folder is None else sum(path.lstat().st_size for path in _files(folder)),
             "revision": current_revision(connection),
-            "journal_mode": connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
-            "sqlite_version": sqlite3.sqlite_version,
+            **about,
             "rows": rows,
         }
 
@@ -326,11 +328,3 @@ def _file_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename or path
         raise StoreError(f"{place} can't be read or written: {error.strerror or error}") from error
-
-
-def _is_database(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False

@@ -20,7 +20,6 @@ from ...advice import call
 from ...errors import EditError, StoreError, UsageError
 from ...records.edits import DeletedEdit
 from ..engine import Store
-from ..maintenance import sharing_objects
 from ..tables import (
     EditRow,
     EditTrialRow,
@@ -202,7 +201,7 @@ def remove_objects(store: Store, deleted: Iterable[DeletedEdit]) -> None:
     """
     # Who writes an edit holds the write lock from before its object is written until its row commits.
     with store.writing() as connection:
-        if sharing_objects(store):
+        if store.backend.sharing_objects():
             return
         named = set(connection.scalars(select(EditRow.object_hash)))
         for object_hash in {one.edit.object_hash for one in deleted} - named:

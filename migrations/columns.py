@@ -16,7 +16,7 @@ _SERVER = "postgresql"
 
 
 def text() -> sa.types.TypeEngine[Any]:
-    """The type of texts, which are ordered and compared by their bytes, as in SQLite, whatever the server's language."""
+    """The type of texts: ordered and compared by their bytes, as in SQLite, whatever the server's language."""
     return sa.String().with_variant(sa.String(collation="C"), _SERVER)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +102,43 @@ def broken_references(location: str | Path) -> tuple[str, ...]:
     with Store(location) as store:
         store.backend.require()
         return maintenance.broken_references(store)
+
+
+def copy_database(
+    source: str | Path,
+    target: str | Path,
+    *,
+    source_objects: str | Path | None = None,
+    target_objects: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Copies a store into another database, of the same system or another, with its edit objects.
+
+    The copy is one state of the store, whoever writes meanwhile, and is there whole or not at all; all rows keep their
+    numbers. Kept statistics are not copied: they can be counted again.
+
+    Args:
+        source: a path, `sqlite:///PATH` or `postgresql://…`.
+        target: likewise: a file that is not there yet, or an empty database on a server.
+        source_objects: the folder of the source's edit objects, if it is on a server; None takes KNDB_OBJECTS.
+        target_objects: the same for the target.
+        progress: called with the number of rows that were copied, and of all.
+
+    Returns:
+        The number of rows of each table.
+
+    Raises:
+        UsageError: if both are one database, or would share a folder of edit objects.
+        StoreMissingError: if there is no source.
+        StoreError: if the target holds anything, or can't be written.
+        StoreDamagedError: if an edit's object is missing or damaged.
+    """
+    from ..store.backends.finding import backend_at
+    from ..store.copying import copy_store
+
+    made = backend_at(target, target_objects)
+    with open_store(source, create=False, objects=source_objects) as store:
+        return copy_store(store, made, progress)
 
 
 class Database:

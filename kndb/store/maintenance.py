@@ -94,7 +94,7 @@ def check(store: Store, repair: bool = False) -> CheckReport:
             orphans = _orphans(store, objects) if looks else []
     except StoreDamagedError as error:
         return CheckReport(problems=(str(error),))
-    problems += [problem for named in objects if (problem := _object_problem(store, named))]
+    problems += [problem for named in objects if (problem := _object_problem(store.objects, named))]
     repaired: list[str] = []
     if repair and orphans:
         sharing = store.backend.sharing_objects()
@@ -139,12 +139,12 @@ def _objects(connection: Connection) -> list[_Object]:
     return [_Object(*row) for row in connection.execute(query)]
 
 
-def _object_problem(store: Store, named: _Object) -> str | None:
+def _object_problem(folder: Path, named: _Object) -> str | None:
     """Says what is wrong with an edit's object file; None if it is as it was written."""
     expected = f"{named.hash[:2]}/{named.hash}.safetensors"
     if named.path != expected:
         return f"edit {named.edit}: its row names the object {named.path!r}, and its hash says {expected!r}"
-    path = store.objects / named.path
+    path = folder / named.path
     if path.is_symlink():
         return f"edit {named.edit}: its object {path} is a symbolic link, and must be a file"
     try:
@@ -160,6 +160,8 @@ def _object_problem(store: Store, named: _Object) -> str | None:
 
 def _orphans(store: Store, objects: list[_Object]) -> list[str]:
     named = {store.objects / one.path for one in objects}
+    if store.backend.note is not None:
+        named.add(store.objects / store.backend.note)
     return sorted(str(path) for path in _files(store.objects) if path not in named)
 
 
@@ -210,8 +212,7 @@ def backup(store: Store, target: str | Path, *, overwrite: bool = False) -> Path
     copy = Store(path)
     _require_free(store, copy, overwrite)
     with store.reading() as connection, _file_errors(path):
-        for named in _objects(connection):
-            _copy_object(store, copy, named)
+        _copy_all_objects(store, connection, copy.objects)
         if path.exists():
             # Not by a new file of that name: a process that has the old one open would spoil it with its log.
             _copy_database(connection, path)
@@ -236,13 +237,34 @@ def _require_free(store: Store, copy: Store, overwrite: bool) -> None:
         raise StoreError(f"{copy.path} is not an SQLite database, so it is not replaced; name another file")
 
 
-def _copy_object(store: Store, copy: Store, named: _Object) -> None:
-    problem = _object_problem(store, named)
+def copy_objects(store: Store, connection: Connection, folder: Path) -> None:
+    """Copies the edit objects that a store's rows name into another folder, each whole or not at all.
+
+    Args:
+        store: the store.
+        connection: a transaction of its.
+        folder: where to; what is there already and right stays.
+
+    Raises:
+        StoreDamagedError: if an object is missing or damaged.
+        StoreError: if one can't be written.
+    """
+    with _file_errors(folder):
+        _copy_all_objects(store, connection, folder)
+
+
+def _copy_all_objects(store: Store, connection: Connection, folder: Path) -> None:
+    for named in _objects(connection):
+        _copy_object(store.objects, folder, named)
+
+
+def _copy_object(source_folder: Path, target_folder: Path, named: _Object) -> None:
+    problem = _object_problem(source_folder, named)
     if problem is not None:
-        raise StoreDamagedError(f"{problem}; no backup was made. See: {call('maintenance.check')}")
-    if _object_problem(copy, named) is None:
+        raise StoreDamagedError(f"{problem}; no copy was made. See: {call('maintenance.check')}")
+    if _object_problem(target_folder, named) is None:
         return
-    source, target = store.objects / named.path, copy.objects / named.path
+    source, target = source_folder / named.path, target_folder / named.path
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(target)
     try:
@@ -254,7 +276,7 @@ def _copy_object(store: Store, copy: Store, named: _Object) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    for folder in (target.parent, copy.objects, copy.objects.parent):
+    for folder in (target.parent, target_folder, target_folder.parent):
         sync(folder)
 
 

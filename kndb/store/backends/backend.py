@@ -59,12 +59,14 @@ class Backend(ABC):
     Attributes:
         shown: how messages name the database; never with a password.
         kind: `sqlite` or `postgresql`.
+        note: the name of a file in the folder of objects that is the backend's own; None for none.
         what: what it is, in words: an SQLite database, or one of PostgreSQL.
     """
 
     shown: str
     kind: str
     what: str
+    note: str | None = None
 
     # --- where things are -------------------------------------------------------------------------------------
 
@@ -99,6 +101,13 @@ class Backend(ABC):
     @abstractmethod
     def sharing_objects(self) -> list[str]:
         """Other databases whose edit objects lie in the same folder, so that they look like left-overs."""
+
+    def note_store(self) -> None:  # noqa: B027 - a file's folder is its own
+        """Prepares the folder of objects for the first one, and notes there whose it is.
+
+        Raises:
+            StoreError: if that can't be written.
+        """
 
     # --- opening ----------------------------------------------------------------------------------------------
 
@@ -171,6 +180,18 @@ class Backend(ABC):
     @abstractmethod
     def grown(self, connection: Connection, *tables: str) -> None:
         """Lets the system know that tables have other rows than before, for what it plans by."""
+
+    @abstractmethod
+    def renumber(self, connection: Connection) -> None:
+        """Has new rows numbered on from those that were written with their numbers."""
+
+    @abstractmethod
+    def made_whole(self) -> AbstractContextManager[Backend]:
+        """Gives, for a block that fills it in one transaction, an empty database that is this one if the block ends.
+
+        Raises:
+            StoreError: if there is something already.
+        """
 
     # --- the schema -------------------------------------------------------------------------------------------
 

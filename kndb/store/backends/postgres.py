@@ -40,17 +40,11 @@ _LOCK = 1802396770
 """The first number of the advisory lock; the second is made of the schema's name."""
 _KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 """So that a server that is gone without a word is noticed within a minute."""
-_LIST = "CAST(CAST({} AS text) AS jsonb)"
 # Arguments of the words are the store's own names and parameters.
 _WORDS: dict[str, Callable[..., str]] = {
-    "numbers": lambda values: (
-        f"(SELECT CAST(item AS bigint) AS value FROM jsonb_array_elements_text({_LIST.format(values)}) AS item)"
-    ),
-    "texts": lambda values: f"(SELECT item AS value FROM jsonb_array_elements_text({_LIST.format(values)}) AS item)",
-    "rows": lambda values, *names: (
-        f"(SELECT {', '.join(map(_item, range(len(names)), names))} "
-        f"FROM jsonb_array_elements({_LIST.format(values)}) AS item)"
-    ),
+    "numbers": lambda values: f"(SELECT CAST(item AS bigint) AS value FROM {_items(values, '_text')})",  # noqa: S608
+    "texts": lambda values: f"(SELECT item AS value FROM {_items(values, '_text')})",  # noqa: S608
+    "rows": lambda values, *names: f"(SELECT {', '.join(map(_item, range(len(names)), names))} FROM {_items(values)})",  # noqa: S608
     "listed": lambda column: f"string_agg(CAST({column} AS text), ',')",
     "place": lambda text, part: f"strpos({text}, {part})",
     "number_at": lambda column, name: f"CAST(CAST({column} AS jsonb) ->> '{name}' AS double precision)",
@@ -65,6 +59,7 @@ class PostgresBackend(Backend):
 
     kind = "postgresql"
     what = "a PostgreSQL database"
+    note = STORES
 
     def __init__(self, location: str, objects: str | Path | None = None) -> None:
         """Names the database; nothing is opened.
@@ -183,6 +178,25 @@ class PostgresBackend(Backend):
     def grown(self, connection: Connection, *tables: str) -> None:
         """Has the server count what the tables hold, which it would do by itself a minute later."""
         connection.exec_driver_sql(f"ANALYZE {', '.join(tables)}")
+
+    def renumber(self, connection: Connection) -> None:
+        """Sets the counters that number rows behind the largest number that is there."""
+        query = """
+            SELECT table_name, column_name, pg_get_serial_sequence(quote_ident(table_name), column_name) AS counter
+            FROM information_schema.columns
+            WHERE table_schema = current_schema() AND substr(column_default, 1, 8) = 'nextval('
+        """
+        for table, column, counter in connection.exec_driver_sql(query).fetchall():
+            connection.exec_driver_sql(
+                f"SELECT setval('{counter}', (SELECT max({column}) FROM {table})) "  # noqa: S608 - the catalogue's names
+                f"WHERE EXISTS (SELECT 1 FROM {table})"
+            )
+
+    @contextlib.contextmanager
+    def made_whole(self) -> Iterator[Backend]:
+        """Gives itself: what is filled in one transaction is there whole or not at all."""
+        self.require()
+        yield self
 
     # --- the schema -------------------------------------------------------------------------------------------
 
@@ -405,13 +419,20 @@ def _rendered(statement: str) -> str:
 
 @remembered
 def _rendered_for_driver(statement: str) -> str:
-    """The same for a statement that SQLAlchemy has not compiled: its parameters are question marks."""
-    return _rendered(statement.replace("%", "%%")).replace("?", "%s")
+    """The same for a statement that SQLAlchemy has not compiled."""
+    return _rendered(statement.replace("%", "%%"))
+
+
+@remembered
+def _rendered_with_marks(statement: str) -> str:
+    """The same where its parameters are question marks."""
+    return _rendered_for_driver(statement).replace("?", "%s")
 
 
 def _render(_: Any, __: Any, statement: str, parameters: Any, context: Any, ___: bool) -> tuple[str, Any]:
-    compiled = context is not None and context.compiled is not None
-    return (_rendered if compiled else _rendered_for_driver)(statement), _held(parameters)
+    if context is not None and context.compiled is not None:
+        return _rendered(statement), _held(parameters)
+    return (_rendered_with_marks if parameters else _rendered_for_driver)(statement), _held(parameters)
 
 
 def _held(values: Any) -> Any:
@@ -423,6 +444,10 @@ def _held(values: Any) -> Any:
             _held(one) if isinstance(one, (dict, tuple)) else None if one != one else one for one in values
         )
     return values
+
+
+def _items(values: str, kind: str = "") -> str:
+    return f"jsonb_array_elements{kind}(CAST(CAST({values} AS text) AS jsonb)) AS item"
 
 
 def _item(place: int, name: str) -> str:

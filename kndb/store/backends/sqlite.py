@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import Pool, StaticPool
 
 from ...errors import StoreError, StoreMissingError
+from ...files import sync, temporary_name
 from ..column_rules import FORMS, ColumnRule
 from ..connections import OBJECTS, STATISTICS, make_engine, translated_errors
 from ..files import MAGIC, empty, is_database, missing
@@ -22,11 +24,9 @@ from .sqlite_schema import described
 
 # Arguments of the words are the store's own names and parameters.
 _WORDS: dict[str, Callable[..., str]] = {
-    "numbers": lambda values: f"(SELECT value FROM json_each({values}))",
-    "texts": lambda values: f"(SELECT value FROM json_each({values}))",
-    "rows": lambda values, *names: (
-        f"(SELECT {', '.join(map(_item, range(len(names)), names))} FROM json_each({values}))"
-    ),
+    "numbers": lambda values: f"(SELECT value FROM json_each({values}))",  # noqa: S608
+    "texts": lambda values: f"(SELECT value FROM json_each({values}))",  # noqa: S608
+    "rows": lambda values, *names: f"(SELECT {_items(names)} FROM json_each({values}))",  # noqa: S608
     "listed": lambda column: f"group_concat({column})",
     "place": lambda text, part: f"instr({text}, {part})",
     "number_at": lambda column, name: f"json_extract({column}, '$.{name}')",
@@ -138,6 +138,26 @@ class SqliteBackend(Backend):
     def grown(self, connection: Connection, *tables: str) -> None:
         """Nothing: statements tell SQLite themselves how to go about it."""
 
+    def renumber(self, connection: Connection) -> None:
+        """Nothing: SQLite numbers on from the largest that is there."""
+
+    @contextlib.contextmanager
+    def made_whole(self) -> Iterator[Backend]:
+        """Gives a file of another name, which takes its place when all is in it."""
+        self.require_room()
+        if os.path.lexists(self._path):
+            raise StoreError(f"{self._path} exists already, so nothing was copied into it; name another file")
+        temporary = temporary_name(self._path)
+        made = [temporary.with_name(f"{temporary.name}{end}") for end in ("-wal", "-shm", "")]
+        try:
+            yield SqliteBackend(temporary)
+            sync(temporary)
+            temporary.replace(self._path)
+            sync(self._path.parent)
+        finally:
+            for path in made:
+                path.unlink(missing_ok=True)
+
     # --- the schema -------------------------------------------------------------------------------------------
 
     def tables(self, connection: Connection) -> set[str]:
@@ -244,8 +264,8 @@ class SqliteBackend(Backend):
         }
 
 
-def _item(place: int, name: str) -> str:
-    return f"json_extract(value, '$[{place}]') AS {name}"
+def _items(names: Sequence[str]) -> str:
+    return ", ".join(f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(names))
 
 
 @remembered

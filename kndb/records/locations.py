@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 _SERVER = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
 _SECRET = re.compile("password|passfile|sslkey", re.IGNORECASE)
@@ -30,9 +30,8 @@ def without_password(location: str) -> str:
         if "@" in user or "@" in parts.path or "@" in parts.fragment or not _is_host(where):
             return f"{parts.scheme}://…"
         # A host in the query may be a folder: it stays readable.
-        return urlunsplit(
-            (parts.scheme, f"{user}{at}{where}", parts.path, urlencode(query, safe="/", quote_via=quote), "")
-        )
+        asked = f"?{urlencode(query, safe='/', quote_via=quote)}" if query else ""
+        return f"{parts.scheme}://{user}{at}{where}{parts.path}{asked}"
     except ValueError:
         return f"{location.partition(':')[0]}://…"
 

@@ -74,7 +74,7 @@ def held(store: Store) -> tuple[list[int], list[list[int]], int]:
     with store.reading() as connection:
         rows = connection.exec_driver_sql("SELECT edits FROM version ORDER BY model_id, version").scalars().all()
         edits = [one.id for one in edit.edits(connection)]
-    return edits, sorted(rows), len([path for path in store.objects.rglob("*.safetensors")])
+    return edits, sorted(rows), len(list(store.objects.rglob("*.safetensors")))
 
 
 def test_what_nothing_needs_goes_with_all_that_is_its_own(store, add):
@@ -209,16 +209,17 @@ def test_another_database_of_this_folder_keeps_the_file(store, add, backend):
         with (store.objects / "stores.txt").open("a") as file:
             file.write("1/another/public\n")
     delete(store, 1)
-    assert len([path for path in store.objects.rglob("*.safetensors")]) == 1
+    assert len(list(store.objects.rglob("*.safetensors"))) == 1
 
 
-def test_an_object_that_is_added_meanwhile_stays(store, add):
+def test_an_object_that_is_added_meanwhile_stays(store, add, backend):
     add(1, "a", "b")
     with store.writing() as connection:
         deleted = deleting.delete_edits(connection, [1])
     add(1, "a", "b")
     deleting.remove_objects(store, store.objects, deleted.edits)
-    assert held(store) == ([1], ["[]", "[]"], 1)
+    # A server gives no number twice.
+    assert held(store) == ([1 if backend == SQLITE else 2], ["[]", "[]"], 1)
 
 
 def test_a_crash_between_leaves_a_file_that_a_repair_removes(store, add):
@@ -252,11 +253,11 @@ def test_no_row_leads_out_of_the_folder_of_objects(store, add, tmp_path):
             "UPDATE edit SET object_hash = ?, object_path = ?", ("../outside/" + "0" * 64, "../outside/x")
         )
     delete(store, 1)
-    add(1, "a", "b")
+    again = add(1, "a", "b")
     (store.objects / "00").symlink_to(tmp_path / "outside")
     with store.writing() as connection:
         connection.exec_driver_sql("UPDATE edit SET object_hash = ?", ("0" * 64,))
-    delete(store, 1)
+    delete(store, again)
     assert other.read_text() == "mine"
 
 

@@ -95,7 +95,7 @@ class _Asked:
             raise self._mistake(error) from error
         except psycopg.Error as error:
             state = error.sqlstate or ""
-            if state == "25006":
+            if state.startswith("25"):
                 raise UsageError(f"this statement is not allowed here ({_said(error)}); {_READABLE}") from error
             if state == "08P01":
                 raise UsageError("write the values themselves in place of parameters ($1)") from error

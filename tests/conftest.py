@@ -192,7 +192,8 @@ def pytest_configure():
 
 def pytest_generate_tests(metafunc):
     backends = getattr(metafunc.module, "BACKENDS", None)
-    if backends is not None and "backend" in metafunc.fixturenames:
+    own = any(marker.args[0] == "backend" for marker in metafunc.definition.iter_markers("parametrize"))
+    if backends is not None and "backend" in metafunc.fixturenames and not own:
         assert set(backends) <= set(BOTH)
         metafunc.parametrize("backend", backends, indirect=True)
 

@@ -13,7 +13,21 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import Connection, Double, Integer, Row, cast, func, insert, literal_column, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Double,
+    Integer,
+    Row,
+    cast,
+    false,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from ..advice import call
 from ..errors import NotFoundError
@@ -299,7 +313,7 @@ def _selected(fact_ids: Sequence[int] | None, *, held_out: bool) -> Any:
         chosen = text("prompt.fact_id IN kndb_numbers(:fact_ids)").bindparams(fact_ids=json.dumps(list(fact_ids)))
         query = query.where(chosen)
     if not held_out:
-        query = query.where(func.coalesce(TemplateRow.held_out, False).is_(False))
+        query = query.where(~func.coalesce(TemplateRow.held_out, false(), type_=Boolean()))
     return query
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kndb.migrations import columns
+from kndb.store import revision_parts as parts
 
 revision = "0003"
 down_revision = "0002"
@@ -31,7 +31,7 @@ def upgrade() -> None:
 def _fact_alias() -> None:
     op.create_table(
         "fact_alias",
-        sa.Column("external_id", columns.text(), nullable=False),
+        sa.Column("external_id", parts.text(), nullable=False),
         sa.Column("fact_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["fact_id"], ["fact.id"], name=op.f("fk_fact_alias_fact_id_fact"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("external_id", "fact_id", name=op.f("pk_fact_alias")),
@@ -41,7 +41,7 @@ def _fact_alias() -> None:
 
 
 def _knowledge_neuron() -> None:
-    if columns.on_server():
+    if parts.on_server():
         op.alter_column("knowledge_neuron", "prompts", nullable=True)
         op.alter_column("knowledge_neuron", "mean_score", nullable=True)
         return
@@ -75,7 +75,7 @@ def _knowledge_neuron() -> None:
 
 
 def _refinement_relation() -> None:
-    if columns.on_server():
+    if parts.on_server():
         op.alter_column("refinement_relation", "share", nullable=True)
         op.alter_column("refinement_relation", "passes", nullable=True)
         return
@@ -116,7 +116,7 @@ def _relation_neuron() -> None:
         sa.Column("layer", sa.Integer(), nullable=False),
         sa.Column("neuron", sa.Integer(), nullable=False),
         sa.Column("facts", sa.Integer(), nullable=False),
-        *columns.in_sqlite(
+        *parts.in_sqlite(
             sa.ForeignKeyConstraint(
                 ["refinement_id"],
                 ["refinement.id"],
@@ -148,11 +148,11 @@ def _probes() -> None:
         "probe",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
-        sa.Column("version", columns.text(), nullable=False),
-        sa.Column("kind", columns.text(), nullable=False),
+        sa.Column("version", parts.text(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
         sa.Column("refinement_id", sa.Integer(), nullable=False),
-        sa.Column("settings", columns.json(), nullable=False),
-        sa.Column("created_at", columns.text(), nullable=False),
+        sa.Column("settings", parts.json(), nullable=False),
+        sa.Column("created_at", parts.text(), nullable=False),
         sa.CheckConstraint("kind IN ('suppress', 'amplify', 'activation')", name=op.f("ck_probe_kind")),
         sa.ForeignKeyConstraint(["model_id"], ["model.id"], name=op.f("fk_probe_model_id_model"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
@@ -168,8 +168,8 @@ def _probes() -> None:
     _probe_table(
         "probe_fact",
         ("neurons_from", "prompts_of"),
-        sa.Column("neurons_from", columns.text(), nullable=False),
-        sa.Column("prompts_of", columns.text(), nullable=False),
+        sa.Column("neurons_from", parts.text(), nullable=False),
+        sa.Column("prompts_of", parts.text(), nullable=False),
         sa.Column("neurons", sa.Integer(), nullable=False),
         sa.Column("prompts", sa.Integer(), nullable=False),
         *(
@@ -184,7 +184,7 @@ def _probes() -> None:
     _probe_table(
         "probe_activation",
         ("kind",),
-        sa.Column("kind", columns.text(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
         sa.Column("texts", sa.Integer(), nullable=False),
         sa.Column("mean_activation", sa.Double(), nullable=False),
         sa.CheckConstraint("kind IN ('head-and-tail', 'head', 'neither')", name=op.f("ck_probe_activation_kind")),
@@ -193,8 +193,8 @@ def _probes() -> None:
         "probe_text",
         ("rank",),
         sa.Column("rank", sa.Integer(), nullable=False),
-        sa.Column("kind", columns.text(), nullable=False),
-        sa.Column("text", columns.text(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
+        sa.Column("text", parts.text(), nullable=False),
         sa.Column("activation", sa.Double(), nullable=False),
     )
 

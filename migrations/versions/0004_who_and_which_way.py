@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kndb.migrations import columns
+from kndb.store import revision_parts as parts
 
 revision = "0004"
 down_revision = "0003"
@@ -16,8 +16,8 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Adds two columns, NULL in the rows that are there."""
-    op.add_column("history", sa.Column("author", columns.text(), nullable=True))
-    order = ' COLLATE "C"' if columns.on_server() else ""
+    op.add_column("history", sa.Column("author", parts.text(), nullable=True))
+    order = ' COLLATE "C"' if parts.on_server() else ""
     op.execute(
         f"ALTER TABLE history ADD COLUMN direction VARCHAR{order} "
         "CONSTRAINT ck_history_direction CHECK (direction IN ('apply', 'revert'))"

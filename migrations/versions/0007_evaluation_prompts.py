@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from kndb.migrations import columns
+from kndb.store import revision_parts as parts
 
 revision = "0007"
 down_revision = "0006"
@@ -16,17 +16,17 @@ down_revision = "0006"
 
 def upgrade() -> None:
     """Adds a table and a column."""
-    op.add_column("model", sa.Column("chat_template", columns.text(), nullable=True))
+    op.add_column("model", sa.Column("chat_template", parts.text(), nullable=True))
     op.create_table(
         "evaluation_prompt",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("fact_id", sa.Integer(), nullable=False),
-        sa.Column("kind", columns.text(), nullable=False),
-        sa.Column("axis", columns.text(), nullable=False),
-        sa.Column("text", columns.text(), nullable=False),
-        sa.Column("answers", columns.json(), nullable=False),
-        sa.Column("new_object", columns.text(), nullable=True),
-        sa.Column("needs", columns.json(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
+        sa.Column("axis", parts.text(), nullable=False),
+        sa.Column("text", parts.text(), nullable=False),
+        sa.Column("answers", parts.json(), nullable=False),
+        sa.Column("new_object", parts.text(), nullable=True),
+        sa.Column("needs", parts.json(), nullable=False),
         sa.CheckConstraint(
             "kind IN ('paraphrase', 'neighbourhood', 'attribute', 'locality', 'portability', 'generation')",
             name=op.f("ck_evaluation_prompt_kind"),
@@ -38,8 +38,8 @@ def upgrade() -> None:
     )
     key = ["fact_id", "kind", "axis", "text", "answers", "needs"]
     texts = ["text", "answers", "needs", "new_object"]
-    columns.unique_texts("uq_evaluation_prompt_any_new_object", "evaluation_prompt", key, texts, "new_object IS NULL")
-    columns.unique_texts(
+    parts.unique_texts("uq_evaluation_prompt_any_new_object", "evaluation_prompt", key, texts, "new_object IS NULL")
+    parts.unique_texts(
         "uq_evaluation_prompt_new_object", "evaluation_prompt", [*key, "new_object"], texts, "new_object IS NOT NULL"
     )
     op.create_index("ix_evaluation_prompt_fact_id", "evaluation_prompt", ["fact_id"])

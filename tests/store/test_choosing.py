@@ -4,7 +4,7 @@ import logging
 import random
 
 import pytest
-from backends import BOTH
+from backends import BOTH, SQLITE
 from refined_worlds import FACTS, RELATIONS, World, chosen
 from sqlalchemy import event
 
@@ -329,6 +329,7 @@ def test_where_there_is_none_the_next_step_is_named(world):
 # --- at scale -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", [SQLITE], indirect=True)
 def test_no_table_of_scores_is_read_and_no_whole_run(world):
     world.refine(world.run((P1[0], P2[0], P3[0])), with_neurons=P1)
     world.refine(world.run(P1))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from backends import BOTH
+from backends import BOTH, SQLITE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -416,6 +416,7 @@ def test_a_subject_is_no_number(store):
         read(store, facts.fact, "France")
 
 
+@pytest.mark.parametrize("backend", [SQLITE], indirect=True)
 def test_reads_use_indexes(store):
     take(store, FILE)
     with store.reading() as connection:

@@ -106,17 +106,22 @@ class Server:
 
 
 @contextlib.contextmanager
-def own_server(*, settings: tuple[str, ...] = (), tcp: bool = False) -> Iterator[Server]:
-    """A running server that is only the block's."""
-    folder = _new_folder()
-    server = Server(folder, settings=settings, port=_free_port() if tcp else None)
+def own_server(*, settings: tuple[str, ...] = (), tcp: bool = False, folder: Path | None = None) -> Iterator[Server]:
+    """A running server that is only the block's; with a folder, one that keeps its data there for the next time."""
+    kept = folder is not None
+    place = _new_folder() if folder is None else folder
+    server = Server(place, settings=settings, port=_free_port() if tcp else None)
     try:
-        server.make()
+        if not server.data.exists():
+            place.mkdir(exist_ok=True)
+            _let_in(place)
+            server.make()
         server.start()
         yield server
     finally:
         server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def shared_server() -> Server:

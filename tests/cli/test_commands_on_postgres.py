@@ -12,7 +12,9 @@ from kndb.cli.main import exit_code
 from kndb.database import check_database
 
 pytestmark = pytest.mark.slow
-SECONDS = frozenset({"report", "edit bench", "edit sweep", "edit optimize", "db backup", "db copy", "db info"})
+SECONDS = frozenset(
+    {"report", "edit bench", "edit sweep", "edit optimize", "db backup", "db copy", "db info", "query sql"}
+)
 """Commands that take seconds and read what others read, or that answer otherwise on purpose."""
 NAMES = tuple(name for name in every_command.NAMES if name not in SECONDS and not name.startswith("plot"))
 READING = tuple(name for name in NAMES if name not in every_command.CHANGING)
@@ -62,13 +64,13 @@ def test_a_reading_command_answers_alike(name, read_only, run):
     assert found[0] == code, found[2]
     assert plain(found[1]) == plain(out)
     assert found[3] == written
-    assert re.sub(r"--(db|objects) \S+", "", found[2]) == re.sub(r"--(db|objects) \S+", "", err)
+    assert re.sub(r" *--(db|objects) \S+", "", found[2]) == re.sub(r" *--(db|objects) \S+", "", err)
 
 
 def plain(out):
-    """What a command printed, without the paths of objects."""
+    """What a command printed, without paths of objects and the last digits, which differ with the order of a sum."""
     try:
-        return json.loads(re.sub(r"[^\" ]*objects/", "", out))
+        return json.loads(re.sub(r"[^\" ]*objects/", "", out), parse_float=lambda text: f"{float(text):.12g}")
     except ValueError:
         return out
 
@@ -76,7 +78,7 @@ def plain(out):
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_changing_command_works(name, ends, rich_store, run):
     places = {backend: made.copy_of(rich_store, name.replace(" ", "-")) for backend, made in ends.items()}
-    code, out, err, _ = run(name, places[SQLITE])
+    code, _, err, _ = run(name, places[SQLITE])
     assert code in (0, 2, 8, 11), err
     found = run(name, places[POSTGRESQL])
     assert found[0] == code, found[2]

@@ -79,7 +79,7 @@ class Places:
     def copy_of(self, folder: Path, name: str = "kndb") -> Place:
         """A copy of the database `kndb.db` in a folder, with all that lies beside it."""
         if self.backend == SQLITE:
-            target = self._folder / f"copy-{name}"
+            target = self._folder / name
             shutil.copytree(folder, target)
             return Place(target / "kndb.db", None)
         place = self._made(name, _copied(folder))

@@ -179,7 +179,7 @@ def backend(request) -> str:
 
 
 @pytest.fixture
-def places(backend, tmp_path):
+def db_places(backend, tmp_path):
     """Makes databases of the backend."""
     made = Places(backend, tmp_path)
     yield made

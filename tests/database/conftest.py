@@ -16,12 +16,12 @@ def ready(small_stores):
 
 
 @pytest.fixture
-def attributed(ready, places):
+def attributed(ready, db_places):
     """Gives a copy of a family's attributed database, open."""
     opened = []
 
     def copy(family="bert"):
-        opened.append(places.copy_of(ready[family], family).database())
+        opened.append(db_places.copy_of(ready[family], family).database())
         return opened[-1]
 
     yield copy
@@ -36,9 +36,9 @@ def refined_folders(small_stores):
 
 
 @pytest.fixture
-def refined(refined_folders, places, family):
+def refined(refined_folders, db_places, family):
     """Gives a copy of the refined database of each family in turn, open."""
-    with places.copy_of(refined_folders[family], "refined").database() as opened:
+    with db_places.copy_of(refined_folders[family], "refined").database() as opened:
         yield opened
 
 

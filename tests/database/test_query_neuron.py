@@ -38,7 +38,7 @@ def crowded(request, tmp_path_factory):
                     score = chance.choice([None, chance.uniform(-1, 1)])
                     rows.append((refinement, fact, place // 6, int(place % 6 * chance.random()), 3, score))
         for row in rows:
-            execute("INSERT OR IGNORE INTO knowledge_neuron VALUES (?, ?, ?, ?, ?, ?)", row)
+            execute("INSERT INTO knowledge_neuron VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
         execute(
             "INSERT INTO relation_neuron SELECT refinement_id, relation_id, layer, neuron, count(*)"
             " FROM knowledge_neuron JOIN fact ON fact.id = fact_id GROUP BY 1, 2, 3, 4"

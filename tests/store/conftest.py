@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture
-def store(places):
+def store(db_places):
     """A new store, open."""
-    with places.new().store(timeout=5.0) as opened:
+    with db_places.new().store(timeout=5.0) as opened:
         yield opened

@@ -79,8 +79,8 @@ def test_a_copy_and_its_copy_have_the_same_rows(ends, one, other):
 
 
 @pytest.mark.parametrize("backend", BOTH, indirect=True)
-def test_nothing_is_copied_over_anything(places, ends, backend):
-    source, target = ends[SQLITE].new("a"), places.new("b")
+def test_nothing_is_copied_over_anything(db_places, ends, backend):
+    source, target = ends[SQLITE].new("a"), db_places.new("b")
     source.store().close()
     target.store().close()
     with pytest.raises(StoreError, match="nothing was copied into it"):

@@ -24,8 +24,8 @@ BASE = version_id("f" * 64, {})
 
 
 @pytest.fixture
-def store(places: Places) -> Iterator[Store]:
-    with places.new().store(timeout=0.05) as opened:
+def store(db_places: Places) -> Iterator[Store]:
+    with db_places.new().store(timeout=0.05) as opened:
         for name in ("one", "two"):
             with opened.writing() as connection:
                 model = models.add_model(

@@ -62,8 +62,8 @@ def test_locations_that_are_none():
         Store("kndb.db", objects="somewhere")
 
 
-def test_a_server_or_database_that_is_not_there(places):
-    place = places.empty()
+def test_a_server_or_database_that_is_not_there(db_places):
+    place = db_places.empty()
     with pytest.raises(StoreMissingError, match="the server has no database of this name"):
         open_store(place.location.replace("?", "_missing?"), create=True)
     with pytest.raises(StoreError, match="can't be reached") as caught:
@@ -78,9 +78,9 @@ def test_a_server_or_database_that_is_not_there(places):
 # --- edit objects -----------------------------------------------------------------------------------
 
 
-def test_a_folder_of_objects_is_named(places, monkeypatch, tmp_path):
+def test_a_folder_of_objects_is_named(db_places, monkeypatch, tmp_path):
     monkeypatch.delenv("KNDB_OBJECTS", raising=False)
-    location = places.new().location
+    location = db_places.new().location
     with open_store(location, create=True) as store:
         for folder in ("objects", "statistics"):
             with pytest.raises(UsageError, match=r"objects is missing.*KNDB_OBJECTS"):
@@ -103,8 +103,8 @@ def test_a_folder_of_objects_is_named(places, monkeypatch, tmp_path):
         assert maintenance.check(store, repair=True).sound
 
 
-def test_left_overs_stay_while_two_stores_share_a_folder(places, tmp_path):
-    places_ = places.new("one"), places.new("two")
+def test_left_overs_stay_while_two_stores_share_a_folder(db_places, tmp_path):
+    places_ = db_places.new("one"), db_places.new("two")
     for place in places_:
         with open_store(place.location, create=True, objects=tmp_path / "both") as store:
             store.backend.note_store()
@@ -194,8 +194,8 @@ def test_check_finds_what_no_constraint_keeps_out(store):
 # --- the schema -------------------------------------------------------------------------------------
 
 
-def test_revisions_make_what_the_models_say(places):
-    with places.empty().store() as store, store.reading() as connection:
+def test_revisions_make_what_the_models_say(db_places):
+    with db_places.empty().store() as store, store.reading() as connection:
         parts = store.backend.described(connection).parts
         for table in Table.metadata.tables.values():
             for column in table.columns:
@@ -211,8 +211,8 @@ def test_revisions_make_what_the_models_say(places):
         assert len(checks) == 12
 
 
-def test_changed_tables_are_named(places):
-    place = places.apart()
+def test_changed_tables_are_named(db_places):
+    place = db_places.apart()
     with place.store() as store:
         assert maintenance.check(store).sound
         with store.writing() as connection:
@@ -234,8 +234,8 @@ def test_changed_tables_are_named(places):
         place.store()
 
 
-def test_other_peoples_database_is_left_alone(places):
-    place = places.empty()
+def test_other_peoples_database_is_left_alone(db_places):
+    place = db_places.empty()
     with place.store() as store:
         with store.writing() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
@@ -249,8 +249,8 @@ def test_other_peoples_database_is_left_alone(places):
         place.store()
 
 
-def test_processes_that_create_the_same_store_at_once(places):
-    place = places.empty()
+def test_processes_that_create_the_same_store_at_once(db_places):
+    place = db_places.empty()
     outcomes: list[str] = []
 
     def make() -> None:
@@ -269,8 +269,8 @@ def test_processes_that_create_the_same_store_at_once(places):
 # --- transactions -----------------------------------------------------------------------------------
 
 
-def test_one_writer_at_a_time_and_readers_see_one_state(places):
-    place = places.new()
+def test_one_writer_at_a_time_and_readers_see_one_state(db_places):
+    place = db_places.new()
     with place.store() as store, place.store(timeout=0.05) as other:
         with store.writing() as connection, other.reading() as reading:
             before = reading.exec_driver_sql("SELECT count(*) FROM relation").scalar_one()
@@ -339,7 +339,7 @@ def test_a_query_has_limits(store):
         read_sql(store.backend, "SELECT repeat('x', 10)", SqlLimits(most_bytes=9))
 
 
-def test_a_database_is_opened_by_its_location(places):
-    place = places.new()
+def test_a_database_is_opened_by_its_location(db_places):
+    place = db_places.new()
     with open_database(place.location, objects=place.objects) as database:
         assert database.maintenance.info()["path"] == place.location

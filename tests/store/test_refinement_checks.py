@@ -14,8 +14,8 @@ FACTS = FactFile("f", {"P1": None}, (), (FactRecord("P1", "a", "b"), FactRecord(
 
 
 @pytest.fixture
-def store(places):
-    with places.new().store() as opened:
+def store(db_places):
+    with db_places.new().store() as opened:
         with opened.writing() as connection:
             facts.ingest(connection, [FACTS])
             model = models.add_imported_model(connection, name="m", layers=2, neurons=4)

@@ -85,6 +85,7 @@ COMMANDS: Mapping[str, Command] = {
     "kndb.upgrade_database": Command("db upgrade", (), {"location": "db"}, opens=False),
     "maintenance.backup": Command("db backup", ("target",)),
     "maintenance.check": Command("db check"),
+    "maintenance.info": Command("db info"),
     "models.add": Command("model add", ("source",)),
     "models.all": Command("model list"),
     "models.convert": Command("model convert", ("source",), opens=False),

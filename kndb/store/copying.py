@@ -75,7 +75,7 @@ def _fill(source: Connection, target: Backend, counts: dict[str, int], progress:
             if target.tables(connection):
                 raise StoreError(
                     f"{target.shown} holds tables already, so nothing was copied into it; name an empty database, or a "
-                    f"file that is not there. What it is: {call('maintenance.info')}"
+                    "file that is not there"
                 )
             run_migrations(connection)
             done, every = 0, sum(counts.values())

@@ -7,7 +7,7 @@ where a command ends as nobody foresaw, or does not find what should be there, t
 from __future__ import annotations
 
 from kndb.advice import call
-from kndb.errors import KndbError, NotFoundError, StoreDamagedError, StoreError
+from kndb.errors import KndbError, NotFoundError, StoreDamagedError, StoreError, UsageError
 from kndb.records.locations import without_password
 
 from .advice import database_named, objects_named
@@ -31,7 +31,7 @@ def damage_behind(error: Exception) -> StoreError | None:
         problems = broken_references(location) if missing else check_database(location, objects=objects).problems
     except StoreDamagedError as found:
         return None if missing else found
-    except StoreError:  # Such as that there is no database, which is no reason for an error that nobody foresaw.
+    except (StoreError, UsageError):  # Such as that there is no database, which is no reason for an error that nobody foresaw.
         return None
     if not problems:
         return None

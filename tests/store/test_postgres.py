@@ -8,7 +8,7 @@ import pytest
 from backends import POSTGRESQL
 from filled_store import fill
 
-from kndb.database import Database, open_database
+from kndb.database import Database, check_database, open_database
 from kndb.errors import (
     SchemaVersionError,
     StoreDamagedError,
@@ -81,6 +81,7 @@ def test_a_server_or_database_that_is_not_there(db_places):
 def test_a_folder_of_objects_is_named(db_places, monkeypatch, tmp_path):
     monkeypatch.delenv("KNDB_OBJECTS", raising=False)
     location = db_places.new().location
+    assert check_database(location).sound
     with open_store(location, create=True) as store:
         for folder in ("objects", "statistics"):
             with pytest.raises(UsageError, match=r"objects is missing.*KNDB_OBJECTS"):

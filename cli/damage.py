@@ -31,7 +31,7 @@ def damage_behind(error: Exception) -> StoreError | None:
         problems = broken_references(location) if missing else check_database(location, objects=objects).problems
     except StoreDamagedError as found:
         return None if missing else found
-    except (StoreError, UsageError):  # Such as that there is no database, which is no reason for an error that nobody foresaw.
+    except (StoreError, UsageError):  # Such as that there is no database: no reason for an error that nobody foresaw.
         return None
     if not problems:
         return None

@@ -69,6 +69,8 @@ def test_a_server_or_database_that_is_not_there(db_places):
     with pytest.raises(StoreError, match="can't be reached") as caught:
         open_store("postgresql://me:geheim@127.0.0.1:9/lab", create=True, timeout=2)
     assert "geheim" not in str(caught.value)
+    with pytest.raises(StoreError, match=r"can't be reached: .*nowhere\.invalid"):
+        open_store("postgresql://me@nowhere.invalid/lab", create=True, timeout=2)
     with pytest.raises(StoreMissingError, match="is empty, not yet a database"):
         place.store(create=False)
     with place.store() as store:

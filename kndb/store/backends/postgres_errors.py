@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from ...advice import call
 from ...errors import StoreDamagedError, StoreError, StoreMissingError, UsageError
 
+_CONNECTING = re.compile("connection failed|connection to server")
+_CUT = re.compile("closed|lost|consuming|sending|flushing|terminat|EOF|SSL|reset")
+"""What is said of a connection that was open, of all that comes without a state."""
 _LOST = ("57P01", "57P02", "57P03")
 """The server shuts down, crashed, or can't be connected to now."""
 
@@ -51,11 +55,9 @@ def _of_the_server(original: Any, state: str, text: str, shown: str, timeout: fl
             f"{shown}: the server refuses this user: {text}. Give the password in PGPASSWORD or a file ~/.pgpass, "
             "or in the URL: postgresql://USER:PASSWORD@HOST/NAME"
         )
-    if state in _LOST or (not state and isinstance(original, psycopg.OperationalError) and "consuming" not in text):
-        if "connection failed" in text or "connection to server" in text or "timeout" in text:
+    if state in _LOST or (isinstance(original, psycopg.OperationalError) and not state):
+        if _CONNECTING.search(text) or not (state or _CUT.search(text)):
             return StoreError(f"{shown} can't be reached: {text}; start the server, or name another database")
-        return _lost(shown, text)
-    if isinstance(original, psycopg.OperationalError) and not state:
         return _lost(shown, text)
     if state == "53100":
         return StoreError(f"{shown} can't be written: the server's disk is full, nothing of this was stored ({text})")

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kndb.advice import Call, Option, Placeholder, rendered
+from kndb.records.locations import without_password
 
 _database: list[str] = []
 """The database that the command line named, if it named one: commands that are advised name it too."""
+_objects: list[str] = []
+"""The folder of edit objects that it named, likewise."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,12 @@ COMMANDS: Mapping[str, Command] = {
     "facts.relations": Command("query relations"),
     "kndb.attribution_methods": Command("methods", opens=False),
     "kndb.page_text": Command("docs", ("name",), opens=False),
+    "kndb.copy_database": Command("db copy", ("source", "target"), opens=False),
     "kndb.open": Command("db init", (), {"location": "db"}, opens=False),
     "kndb.upgrade_database": Command("db upgrade", (), {"location": "db"}, opens=False),
     "maintenance.backup": Command("db backup", ("target",)),
     "maintenance.check": Command("db check"),
+    "maintenance.info": Command("db info"),
     "models.add": Command("model add", ("source",)),
     "models.all": Command("model list"),
     "models.convert": Command("model convert", ("source",), opens=False),
@@ -124,6 +129,16 @@ def database_named() -> str | None:
     return _database[0] if _database else None
 
 
+def remember_objects(folder: str | None) -> None:
+    """Keeps what --objects named, likewise."""
+    _objects[:] = [] if folder is None else [folder]
+
+
+def objects_named() -> str | None:
+    """What --objects named; None where it was not given."""
+    return _objects[0] if _objects else None
+
+
 def for_shell(text: str) -> str:
     """A text with its options and calls as a shell needs them."""
     return rendered(text, _in_shell)
@@ -141,7 +156,9 @@ def _in_shell(mark: Option | Call) -> str:
     for name, value in by_name.items():
         words += _option(command.options.get(name, name), value)
     if command.opens and _database:
-        words += ["--db", shlex.quote(_database[0])]
+        words += ["--db", shlex.quote(without_password(_database[0]))]
+    if command.opens and _objects:
+        words += ["--objects", shlex.quote(_objects[0])]
     return " ".join(words)
 
 

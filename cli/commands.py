@@ -14,8 +14,10 @@ from typer.main import get_command
 
 from kndb.errors import UsageError
 
+from .advice import remember_objects
 from .output import OutputFormat, manner
 
+OBJECTS_HELP = "With a database on a server: keep the bytes of edits in this folder. Default: $KNDB_OBJECTS."
 PANEL = "Commands"
 """The heading of commands in help that have no other."""
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -56,10 +58,13 @@ class Places(NamedTuple):
 class Command(TyperCommand):
     """A command; its help names arguments as people write them: `EDIT...`, `[FILE]`.
 
-    One that has --format has --safe-csv as well.
+    One that has --format has --safe-csv as well, and one that has --db --objects.
     """
 
     def __init__(self, *arguments: Any, params: list[Any], **settings: Any) -> None:
+        database = next((place for place, one in enumerate(params, 1) if one.name == "db"), None)
+        if database is not None:
+            params = [*params[:database], _own_options()["objects"], *params[database:]]
         place = next((place for place, one in enumerate(params, 1) if one.name == "output"), None)
         if place is not None:
             params = [*params[:place], _own_options()["safe_csv"], *params[place:]]
@@ -195,6 +200,11 @@ def _set_safe_csv(value: bool) -> None:
     manner.safe_csv = value
 
 
+def _set_objects(value: str | None) -> None:
+    if value is not None:
+        remember_objects(value)
+
+
 def _set_reverse(value: bool) -> None:
     manner.reverse = value
 
@@ -222,6 +232,17 @@ def _own_options() -> Mapping[str, Any]:
                 metavar="COLUMN",
                 help="Sort rows by this column: numbers from the largest, texts from A to Z.",
                 callback=_set_sort,
+                expose_value=False,
+                show_default=False,
+            ),
+        ] = None,
+        objects: Annotated[
+            str | None,
+            typer.Option(
+                "--objects",
+                metavar="FOLDER",
+                help=OBJECTS_HELP,
+                callback=_set_objects,
                 expose_value=False,
                 show_default=False,
             ),

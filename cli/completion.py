@@ -24,13 +24,18 @@ def _completing(find: Callable[[Database], Iterable[tuple[object, str]]]) -> Cal
         from kndb.database import open_database
 
         try:
-            with open_database(ctx.params.get("db") or ctx.find_root().params.get("db"), create=False) as database:
+            with open_database(_named(ctx), create=False) as database:
                 found = [(str(value), what) for value, what in find(database)]
         except KndbError:
             return []
         return [(value, what) for value, what in found if value.startswith(incomplete)]
 
     return complete
+
+
+def _named(ctx: typer.Context) -> str | None:
+    """The database that the command line names so far."""
+    return ctx.params.get("db") or ctx.find_root().params.get("db")
 
 
 def _models(database: Database) -> Iterable[tuple[object, str]]:

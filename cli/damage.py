@@ -7,9 +7,10 @@ where a command ends as nobody foresaw, or does not find what should be there, t
 from __future__ import annotations
 
 from kndb.advice import call
-from kndb.errors import KndbError, NotFoundError, StoreDamagedError, StoreError
+from kndb.errors import KndbError, NotFoundError, StoreDamagedError, StoreError, UsageError
+from kndb.records.locations import without_password
 
-from .advice import database_named
+from .advice import database_named, objects_named
 
 
 def damage_behind(error: Exception) -> StoreError | None:
@@ -24,18 +25,19 @@ def damage_behind(error: Exception) -> StoreError | None:
     from kndb.database import broken_references, check_database, default_location
 
     location = database_named() or default_location()
+    objects = objects_named()
     missing = isinstance(error, NotFoundError)
     try:
-        problems = broken_references(location) if missing else check_database(location).problems
+        problems = broken_references(location) if missing else check_database(location, objects=objects).problems
     except StoreDamagedError as found:
         return None if missing else found
-    except StoreError:  # Such as that there is no database, which is no reason for an error that nobody foresaw.
+    except (StoreError, UsageError):  # Such as that there is no database: no reason for an error that nobody foresaw.
         return None
     if not problems:
         return None
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     what = error.text.partition(";")[0] if isinstance(error, NotFoundError) else type(error).__name__
     return StoreDamagedError(
-        f"{location} is damaged, so this can't be done ({what}): {problems[0]}{more}; see: "
+        f"{without_password(location)} is damaged, so this can't be done ({what}): {problems[0]}{more}; see: "
         f"{call('maintenance.check')}, and restore a backup"
     )

@@ -14,9 +14,10 @@ import typer
 
 from kndb.advice import call
 from kndb.errors import InputError, KndbError, OutputError, StoreDamagedError, UsageError
+from kndb.records.locations import without_password
 
-from .advice import remember_database
-from .commands import Group, Place, fill
+from .advice import remember_database, remember_objects
+from .commands import OBJECTS_HELP, Group, Place, fill
 from .damage import damage_behind
 from .logs import log_to_stderr
 from .options import DATABASE_HELP
@@ -87,6 +88,9 @@ def main(
     db: Annotated[
         str | None, typer.Option("--db", metavar="PATH-or-URL", help=DATABASE_HELP, show_default=False)
     ] = None,
+    objects: Annotated[
+        str | None, typer.Option("--objects", metavar="FOLDER", help=OBJECTS_HELP, show_default=False)
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log on stderr what kndb does, with times.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no notes and no progress; warnings and errors stay.")
@@ -100,8 +104,9 @@ def main(
     if verbose and quiet:
         raise UsageError("--verbose and --quiet contradict each other; give one of them, or neither")
     if db is not None and name in COMMANDS and not COMMANDS[name].opens:
-        raise UsageError(f"--db {db}: kndb {name} uses no database of yours; leave --db out")
+        raise UsageError(f"--db {without_password(db)}: kndb {name} uses no database of yours; leave --db out")
     remember_database(db)
+    remember_objects(objects)
     manner.reset()
     manner.quiet = quiet
     if verbose:
@@ -134,7 +139,7 @@ def named_commands(words: Sequence[str]) -> list[str]:
     """The words of a command line that are no options: first of all the group and the command."""
     found, rest = [], iter(words)
     for word in rest:
-        if word == "--db":
+        if word in ("--db", "--objects"):
             next(rest, None)
         elif not word.startswith("-"):
             found.append(word)

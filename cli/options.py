@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kndb.errors import StoreMissingError, UsageError
+from kndb.records.locations import is_server, without_password
 
 from . import completion
-from .advice import remember_database
+from .advice import objects_named, remember_database
 from .numbers import edit_number, fact_number
 from .output import OutputFormat
 
 if TYPE_CHECKING:
     from kndb.database import Database
 
-DATABASE_HELP = "Use this database: a path, or sqlite:///PATH. Default: $KNDB_DB, else ./kndb.db."
+DATABASE_HELP = (
+    "Use this database: a path, sqlite:///PATH or postgresql://USER@HOST/NAME. Default: $KNDB_DB, else ./kndb.db."
+)
 
 
 def _database(ctx: typer.Context, value: str | None) -> str | None:
     """The --db that was given: before the command, after it, or twice the same."""
     before = None if ctx.parent is None else ctx.find_root().params.get("db")
     if value is not None and before not in (None, value):
-        raise UsageError(f"--db was given twice: {before} before the command, {value} after it; give one of them")
+        shown = without_password(str(before)), without_password(value)
+        raise UsageError(f"--db was given twice: {shown[0]} before the command, {shown[1]} after it; give one of them")
     chosen = before if value is None else value
     remember_database(chosen)
     return chosen
@@ -141,14 +145,14 @@ def open_existing(location: str | None) -> Database:
     from kndb.database import open_database
 
     with explained(location):
-        return open_database(location, create=False)
+        return open_database(location, create=False, objects=objects_named())
 
 
 def open_or_create(location: str | None) -> Database:
     """Opens a database, making a new one where there is none."""
     from kndb.database import open_database
 
-    return open_database(location, create=True)
+    return open_database(location, create=True, objects=objects_named())
 
 
 @contextmanager
@@ -161,6 +165,8 @@ def explained(location: str | None) -> Iterator[None]:
     try:
         yield
     except StoreMissingError as error:
+        if is_server(location or os.environ.get("KNDB_DB", "")):
+            raise  # Its own message says what to do on a server.
         raise StoreMissingError(_missing(error.text, location, os.environ.get("KNDB_DB"))) from error
 
 

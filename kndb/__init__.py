@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import errors
-    from .database import Database, upgrade_database
+    from .database import Database, copy_database, upgrade_database
     from .database import open_database as open  # noqa: A004
     from .database.attribution.commands import AttributionRequest, AttributionSettings, Quadrature
     from .database.attribution.commands import methods as attribution_methods
@@ -77,6 +77,7 @@ _HOMES = {
     "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
+    "copy_database": ("database", "copy_database"),
     "bench_method": ("records.bench_methods", "bench_method"),
     "attribution_methods": ("database.attribution.commands", "methods"),
     "errors": ("errors", ""),
@@ -120,6 +121,7 @@ __all__ = [
     "__version__",
     "attribution_methods",
     "bench_method",
+    "copy_database",
     "errors",
     "open",
     "own_facts",

@@ -32,6 +32,7 @@ PAGES = {
     "localisation": "where facts were planted, and what each method finds of it",
     "data": "the facts and the two lab models that kndb ships",
     "benchmarks": "measured figures, with their commands",
+    "scale": "a store on PostgreSQL: when to move, how, what differs",
     "reliability": "the faults that were tried, how often, and what happened",
     "architectures": "the model families, and how to add one",
     "architecture": "how the code is laid out, for those who change it",

@@ -8,6 +8,6 @@ connection = context.config.attributes.get("connection")
 if connection is None:
     raise RuntimeError("kndb's revisions are run by `kndb db upgrade`, not by the alembic command")
 
-context.configure(connection=connection, render_as_batch=True)
+context.configure(connection=connection, render_as_batch=connection.dialect.name == "sqlite")
 with context.begin_transaction():
     context.run_migrations()

@@ -13,7 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+from backends import BOTH, SQLITE, Places
 from made_once import made_once, sums
+from postgres_server import begin_run
 from torture import POINTS, counted
 
 # Both are read when torch and the hub's client are imported, by the programs that tests start too: small products
@@ -168,6 +170,32 @@ def _trained(family, corpus):
     trained = train(corpus, TrainingSettings(family=family, **TRAINING))
     assert trained.scores.training > 0.9, "the small model did not learn its facts"
     return trained
+
+
+@pytest.fixture
+def backend(request) -> str:
+    """SQLite; in a module that names `BACKENDS`, each of these in turn."""
+    return getattr(request, "param", SQLITE)
+
+
+@pytest.fixture
+def db_places(backend, tmp_path):
+    """Makes databases of the backend."""
+    made = Places(backend, tmp_path)
+    yield made
+    made.close()
+
+
+def pytest_configure():
+    begin_run()
+
+
+def pytest_generate_tests(metafunc):
+    backends = getattr(metafunc.module, "BACKENDS", None)
+    own = any(marker.args[0] == "backend" for marker in metafunc.definition.iter_markers("parametrize"))
+    if backends is not None and "backend" in metafunc.fixturenames and not own:
+        assert set(backends) <= set(BOTH)
+        metafunc.parametrize("backend", backends, indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ FOREIGN = {
     "exchange": {"mlflow", "pyarrow"},
     "plots": {"matplotlib", "numpy"},
     "report": {"jinja2"},
-    "store": {"alembic", "sqlalchemy"},
+    "store": {"alembic", "psycopg", "sqlalchemy"},
     "models": {"huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "analysis": {"numpy", "torch"},
     "attribution": {"numpy", "torch"},
@@ -218,7 +218,8 @@ def test_a_start_loads_nothing_heavy(module):
 def test_the_store_and_the_readers_load_no_torch(module):
     program = (
         f"import sys, {module}; "
-        "print(*[name for name in ('torch', 'transformers', 'alembic', 'sqlalchemy.orm') if name in sys.modules])"
+        "print(*[name for name in ('torch', 'transformers', 'alembic', 'sqlalchemy.orm', 'psycopg') "
+        "if name in sys.modules])"
     )
     assert run(program) == ""
 
@@ -317,7 +318,7 @@ def test_what_compares_and_lists_loads_no_torch(tmp_path):
         database.probes.scale("suppress", "lab-bert", facts=1, others=0)
         database.trials.bench("lab-bert", settings=TrialSettings(1, 1, 1, ("P36",)), counts=[1])
     # All in one new interpreter: whatever a command imports would still be there after the next.
-    without = ("torch", "transformers", "alembic", "sqlalchemy.orm")
+    without = ("torch", "transformers", "alembic", "sqlalchemy.orm", "psycopg")
     for lines, heavy in ((WITHOUT_A_MODEL, without), (LISTINGS, (*without, "numpy", "scipy", "pandas", "matplotlib"))):
         words = [sys.executable, "-c", f"HEAVY = {heavy}\n{RUN}"]
         text = "\n".join(lines)

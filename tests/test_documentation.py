@@ -16,7 +16,7 @@ from kndb.manual import PAGES as PAGE_NAMES
 
 ROOT = Path(__file__).parents[1]
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
-EVERYWHERE = {"--help", "--safe-csv"}
+EVERYWHERE = {"--help", "--objects", "--safe-csv"}
 """Options that every command has, or every one that has --format: documented once."""
 
 

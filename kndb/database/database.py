@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..records.maintenance import CheckReport
-from ..store.connections import database_path
 from ..store.engine import Store, open_store
-from ..store.schema import require_file, upgrade
+from ..store.schema import upgrade
 
 if TYPE_CHECKING:
     from .attribution.commands import AttributionCommands
@@ -38,19 +38,25 @@ def default_location() -> str:
     return os.environ.get(LOCATION_VARIABLE) or DEFAULT_LOCATION
 
 
-def open_database(location: str | Path | None = None, *, create: bool = True) -> Database:
+def open_database(
+    location: str | Path | None = None, *, create: bool = True, objects: str | Path | None = None
+) -> Database:
     """Opens a database.
 
     Args:
-        location: a path or `sqlite:///PATH`; None takes the environment's KNDB_DB, else `./kndb.db`.
-        create: whether a missing file becomes a new database.
+        location: a path, `sqlite:///PATH` or `postgresql://USER@HOST/NAME` (extra `postgres`); None takes the
+            environment's KNDB_DB, else `./kndb.db`.
+        create: whether a missing file, or an empty database on a server, becomes a new database.
+        objects: the folder of edit objects of a database on a server; None takes the environment's KNDB_OBJECTS. A file
+            has its own beside it.
 
     Raises:
         StoreMissingError: if there is none and `create` is false.
         SchemaVersionError: if its schema is of another revision: `kndb db upgrade`.
         StoreError: if it can't be opened.
     """
-    return Database(open_store(location if location is not None else default_location(), create=create))
+    named = location if location is not None else default_location()
+    return Database(open_store(named, create=create, objects=objects))
 
 
 def upgrade_database(location: str | Path) -> str:
@@ -60,15 +66,16 @@ def upgrade_database(location: str | Path) -> str:
         StoreMissingError: if there is none.
         SchemaVersionError: if it is newer than this kndb, or no database of kndb's.
     """
-    return upgrade(database_path(location))
+    return upgrade(location)
 
 
-def check_database(location: str | Path, *, repair: bool = False) -> CheckReport:
+def check_database(location: str | Path, *, repair: bool = False, objects: str | Path | None = None) -> CheckReport:
     """Looks for damage in a database, whatever its schema revision.
 
     Args:
-        location: a path or `sqlite:///PATH`.
+        location: a path, `sqlite:///PATH` or `postgresql://…`.
         repair: remove files that no edit names, and no count of statistics; nothing else is touched.
+        objects: as for `open_database`.
 
     Raises:
         StoreMissingError: if there is none.
@@ -76,8 +83,8 @@ def check_database(location: str | Path, *, repair: bool = False) -> CheckReport
     """
     from .maintenance import check
 
-    require_file(database_path(location))
-    with Store(location) as store:
+    with Store(location, objects=objects) as store:
+        store.backend.require()
         return check(store, repair=repair)
 
 
@@ -92,23 +99,60 @@ def broken_references(location: str | Path) -> tuple[str, ...]:
     """
     from ..store import maintenance
 
-    require_file(database_path(location))
     with Store(location) as store:
+        store.backend.require()
         return maintenance.broken_references(store)
+
+
+def copy_database(
+    source: str | Path,
+    target: str | Path,
+    *,
+    source_objects: str | Path | None = None,
+    target_objects: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Copies a store into another database, of the same system or another, with its edit objects.
+
+    The copy is one state of the store, whoever writes meanwhile, and is there whole or not at all; all rows keep their
+    numbers. Kept statistics are not copied: they can be counted again.
+
+    Args:
+        source: a path, `sqlite:///PATH` or `postgresql://…`.
+        target: likewise: a file that is not there yet, or an empty database on a server.
+        source_objects: the folder of the source's edit objects, if it is on a server; None takes KNDB_OBJECTS.
+        target_objects: the same for the target.
+        progress: called with the number of rows that were copied, and of all.
+
+    Returns:
+        The number of rows of each table.
+
+    Raises:
+        UsageError: if both are one database, or would share a folder of edit objects.
+        StoreMissingError: if there is no source.
+        StoreError: if the target holds anything, or can't be written.
+        StoreDamagedError: if an edit's object is missing or damaged.
+    """
+    from ..store.backends.finding import backend_at
+    from ..store.copying import copy_store
+
+    made = backend_at(target, target_objects)
+    with open_store(source, create=False, objects=source_objects) as store:
+        return copy_store(store, made, progress)
 
 
 class Database:
     """An open database; a context manager that closes it.
 
     Attributes:
-        store: the SQLite store below.
+        store: the store below.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def __repr__(self) -> str:
-        return f"Database({str(self.store.path)!r})"
+        return f"Database({self.store.shown!r})"
 
     def __enter__(self) -> Database:
         return self

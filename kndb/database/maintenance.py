@@ -54,7 +54,7 @@ def check(store: Store, *, repair: bool = False) -> CheckReport:
     problems, left_over = statistics_problems(store)
     removed: list[str] = []
     if repair and left_over:
-        sharing = maintenance.sharing_objects(store)
+        sharing = store.backend.sharing_objects()
         problems += [f"{other} shares {store.statistics}: nothing was removed; move it away" for other in sharing]
         removed = [] if sharing else left_over
         remove_files(removed)

@@ -21,6 +21,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -37,37 +38,38 @@ from ..records.attribution import (
 from . import models
 from .facts import named_relations
 from .refinements import refinement
+from .tables import RefinementRow, RunRow
 
 _log = logging.getLogger(__name__)
 
 _CANDIDATES = """
-SELECT refinement.id, run.method, run.status, json_extract(refinement.settings, '$.incomplete'),
-    json_extract(refinement.settings, '$.negative')
+SELECT refinement.id, run.method, run.status, refinement.settings
 FROM refinement JOIN run ON run.id = refinement.run_id JOIN model ON model.id = run.model_id
-WHERE (:model IS NULL OR model.name = :model)
-  AND (:version IS NULL OR run.version = :version)
-  AND (:method IS NULL OR run.method = :method)
+WHERE (CAST(:model AS TEXT) IS NULL OR model.name = :model)
+  AND (CAST(:version AS TEXT) IS NULL OR run.version = :version)
+  AND (CAST(:method AS TEXT) IS NULL OR run.method = :method)
 ORDER BY refinement.id DESC
 """
+_CANDIDATE_COLUMNS: list[Any] = [RefinementRow.id, RunRow.method, RunRow.status, RefinementRow.settings]
 _HELD_OF_RELATIONS = """
 SELECT refinement_id, SUM(facts) FROM refinement_relation
-WHERE :every OR relation_id IN (SELECT value FROM json_each(:relations))
+WHERE :every OR relation_id IN kndb_numbers(:relations)
 GROUP BY refinement_id
 """
 # CROSS JOIN keeps the order of joins: from refinements and facts on, each row is found by its key.
 _FACTS_IN = """
 SELECT refinement.id, refinement.run_id, fact.id, fact.relation_id, outcome.facts,
     EXISTS (SELECT 1 FROM knowledge_neuron WHERE refinement_id = refinement.id AND fact_id = fact.id)
-FROM json_each(:refinements) AS candidate
+FROM kndb_numbers(:refinements) AS candidate
 CROSS JOIN refinement ON refinement.id = candidate.value
-CROSS JOIN json_each(:facts) AS asked
+CROSS JOIN kndb_numbers(:facts) AS asked ON TRUE
 CROSS JOIN fact ON fact.id = asked.value
 CROSS JOIN refinement_relation AS outcome
     ON outcome.refinement_id = refinement.id AND outcome.relation_id = fact.relation_id
 """
 _SIZES = """
 SELECT relation_id, COUNT(*) FROM fact WHERE relation_id IN (
-    SELECT relation_id FROM fact WHERE id IN (SELECT value FROM json_each(:facts))) GROUP BY relation_id
+    SELECT relation_id FROM fact WHERE id IN kndb_numbers(:facts)) GROUP BY relation_id
 """
 _ATTRIBUTED = """
 SELECT DISTINCT fact.id
@@ -78,20 +80,21 @@ WHERE fact.relation_id = :relation AND result.max_score IS NOT NULL
 """
 _ASKED = """
 SELECT fact.id, relation.id, relation.key FROM fact JOIN relation ON relation.id = fact.relation_id
-WHERE fact.id IN (SELECT value FROM json_each(:facts))
+WHERE fact.id IN kndb_numbers(:facts)
 """
 _FACTS_OF_RELATIONS = """
-SELECT COUNT(*) FROM fact WHERE relation_id IN (SELECT value FROM json_each(:relations))
+SELECT COUNT(*) FROM fact WHERE relation_id IN kndb_numbers(:relations)
 """
 _NOT_REFINED = """
 SELECT run.id FROM run JOIN model ON model.id = run.model_id
-WHERE (:model IS NULL OR model.name = :model) AND (:method IS NULL OR run.method = :method) AND run.method <> :imported
+WHERE (CAST(:model AS TEXT) IS NULL OR model.name = :model)
+  AND (CAST(:method AS TEXT) IS NULL OR run.method = :method) AND run.method <> :imported
   AND NOT EXISTS (SELECT 1 FROM refinement WHERE run_id = run.id)
 ORDER BY run.id DESC LIMIT 1
 """
 _METHODS = """
 SELECT DISTINCT run.method FROM refinement JOIN run ON run.id = refinement.run_id
-JOIN model ON model.id = run.model_id WHERE :model IS NULL OR model.name = :model ORDER BY run.method
+JOIN model ON model.id = run.model_id WHERE CAST(:model AS TEXT) IS NULL OR model.name = :model ORDER BY run.method
 """
 
 
@@ -181,11 +184,12 @@ def find(
     Its other arguments are those of `choose`; `version` narrows it to refinements of one version of a model.
     """
     asked = _asked(connection, relations, facts)
-    rows = connection.execute(text(_CANDIDATES), {"model": model, "version": version, "method": method})
+    candidates = text(_CANDIDATES).columns(*_CANDIDATE_COLUMNS)
+    rows = connection.execute(candidates, {"model": model, "version": version, "method": method})
     ranked: dict[int, list[int]] = {}
-    for number, by, status, incomplete, negative in rows:
-        complete = status == "complete" and not incomplete
-        ranked.setdefault(rank(by, complete=complete, negative=bool(negative)), []).append(number)
+    for number, by, status, settings in rows:
+        complete = status == "complete" and not settings.get("incomplete")
+        ranked.setdefault(rank(by, complete=complete, negative=bool(settings.get("negative"))), []).append(number)
     for _, numbers in sorted(ranked.items()):
         held = _held(connection, asked, numbers)
         most = max(held.values(), default=0)

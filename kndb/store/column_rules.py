@@ -47,7 +47,7 @@ class ColumnRule:
         if self.kind == "number":
             return type(value) in (float, int) and (self.infinite or math.isfinite(value))  # type: ignore[arg-type]
         if self.kind == "flag":
-            return type(value) is int and value in (0, 1)
+            return type(value) in (int, bool) and value in (0, 1)
         return type(value) is str
 
     @property
@@ -72,10 +72,17 @@ class ColumnRule:
 
 @dataclass(frozen=True)
 class Form:
-    """A form of texts: what it is in words, and whether a text has it."""
+    """A form of texts.
+
+    Attributes:
+        must_be: what it is, in words.
+        fits: whether a text has it.
+        pattern: a regular expression, of Python's and PostgreSQL's, that all texts of this form match, and no other.
+    """
 
     must_be: str
     fits: Callable[[str], bool]
+    pattern: str
 
 
 def _is_time(value: str) -> bool:
@@ -86,16 +93,22 @@ def _is_time(value: str) -> bool:
     return True
 
 
-def _matches(pattern: str) -> Callable[[str], bool]:
+def _form(must_be: str, pattern: str) -> Form:
     compiled = re.compile(pattern)
-    return lambda value: compiled.fullmatch(value) is not None
+    return Form(must_be, lambda value: compiled.fullmatch(value) is not None, f"^({pattern})$")
 
+
+_TIME_PATTERN = (
+    "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "([T ]([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9]([.][0-9]{3}([0-9]{3})?)?)?)?([+-][0-9]{2}:[0-9]{2}|Z)?)?$"
+)
+"""Times as `datetime.fromisoformat` takes them, but for days that a month has not."""
 
 FORMS: Mapping[str, Form] = {
-    "time": Form("a time in ISO 8601", _is_time),
-    "sha256": Form("64 hex digits", _matches("[0-9a-f]{64}")),
-    "fingerprint": Form("64 hex digits, or empty", _matches("(?:[0-9a-f]{64})?")),
-    "version": Form("a version's id (v and 16 hex digits), or unknown", _matches("v[0-9a-f]{16}|unknown")),
+    "time": Form("a time in ISO 8601", _is_time, _TIME_PATTERN),
+    "sha256": _form("64 hex digits", "[0-9a-f]{64}"),
+    "fingerprint": _form("64 hex digits, or empty", "(?:[0-9a-f]{64})?"),
+    "version": _form("a version's id (v and 16 hex digits), or unknown", "v[0-9a-f]{16}|unknown"),
 }
 
 _WHOLE = ColumnRule("whole")

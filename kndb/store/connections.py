@@ -10,8 +10,6 @@ what was committed survives a loss of power (NORMAL would only keep the file con
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import re
 import sqlite3
@@ -26,12 +24,7 @@ from sqlalchemy.pool import Pool
 
 from ..advice import call
 from ..errors import StoreDamagedError, StoreError, UsageError
-
-BUSY_TIMEOUT = 30.0
-"""Seconds that a transaction waits for another process to end its own."""
-
-BEGIN = "kndb_begin"
-"""The execution option that names the statement with which a transaction begins."""
+from .backends.backend import BEGIN, BUSY_TIMEOUT, READING, WRITING
 
 OBJECTS = ".objects"
 """The suffix of the folder of edit objects, which otherwise has the database's name."""
@@ -45,6 +38,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"fuse.glusterfs", "fuse.rclone", "fuse.sshfs"}
 )
 
+_BEGINNINGS = {READING: "BEGIN", WRITING: "BEGIN IMMEDIATE"}
 _MOUNTS = Path("/proc/mounts")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _log = logging.getLogger(__name__)
@@ -65,7 +59,7 @@ def database_path(location: str | Path) -> Path:
     if scheme is not None:
         if scheme[1].lower() != "sqlite":
             raise UsageError(
-                f"kndb stores in SQLite: the database must be a path or sqlite:///PATH (got a {scheme[1]!r} URL)"
+                f"the database must be a path, sqlite:///PATH or postgresql://USER@HOST/NAME (got a {scheme[1]!r} URL)"
             )
         if not text[scheme.end() :].startswith("/"):
             raise UsageError(f"the database must be a path or sqlite:///PATH, with three slashes (got {text!r})")
@@ -150,14 +144,13 @@ def make_engine(
             raise
         return driver
 
-    serializer = functools.partial(json.dumps, ensure_ascii=False, sort_keys=True)
-    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=poolclass, json_serializer=serializer)
+    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=poolclass)
     event.listen(engine, "begin", _begin)
     return engine
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(BEGIN, "BEGIN"))
+    connection.exec_driver_sql(_BEGINNINGS[connection.get_execution_options().get(BEGIN, READING)])
 
 
 def _set_pragmas(driver: sqlite3.Connection, journal: str, foreign_keys: bool, timeout: float) -> None:

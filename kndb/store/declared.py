@@ -15,16 +15,16 @@ from sqlalchemy import JSON, Boolean, Column, Double, Integer, MetaData, String
 from sqlalchemy import Table as CoreTable
 
 from .column_rules import rule_of
-from .stored_types import StoredType
+from .stored_types import JsonText, StoredType
 
 _TYPES: dict[str, Any] = {
     "int": Integer,
     "str": String,
     "bool": Boolean,
     "float": Double,  # SQLAlchemy 2.0 would say FLOAT, 2.1 DOUBLE
-    "dict[str, Any]": JSON,
-    "list[int]": JSON,
-    "list[str]": JSON,
+    "dict[str, Any]": JsonText,
+    "list[int]": JsonText,
+    "list[str]": JsonText,
 }
 _ANNOTATION = re.compile(r"Mapped\[(?P<type>.+?)(?P<nullable> \| None)?\]")
 
@@ -67,6 +67,6 @@ def _column(table: str, name: str, said: str, more: mapped_column | None) -> Col
     nullable = found["nullable"] is not None
     plain = _TYPES[found["type"]]()
     if parts and isinstance(parts[0], JSON):
-        plain, parts = parts[0], parts[1:]
+        plain, parts = JsonText(none_as_null=parts[0].none_as_null), parts[1:]
     kind = StoredType(plain, f"{table}.{name}", rule_of(table, name, found["type"]), nullable)
     return Column(name, kind, *parts, nullable=nullable, **options)

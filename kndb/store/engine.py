@@ -1,7 +1,7 @@
-"""The store: one SQLite file, and beside it the folder of edit objects (`kndb.db` and `kndb.objects`).
+"""The store: a database, and a folder of edit objects, which for a file lies beside it (`kndb.db` and `kndb.objects`).
 
 All reads and writes go through `reading()` and `writing()`: each is one transaction that sees one state of
-the database. Writers take the write lock at once (BEGIN IMMEDIATE): one that began need not wait again.
+the database. Writers take the write lock at once, so that one that began need not wait again.
 Never hold a write transaction while a model computes.
 """
 
@@ -19,8 +19,9 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import QueuePool
 
 from ..errors import StoreError, StoreMissingError
-from .connections import BEGIN, BUSY_TIMEOUT, OBJECTS, STATISTICS, database_path, make_engine, translated_errors
-from .schema import require_file, require_head, upgrade
+from .backends.backend import BEGIN, BUSY_TIMEOUT, READING, WRITING, Backend
+from .backends.finding import backend_at
+from .schema import require_head, upgrade
 
 _log = logging.getLogger(__name__)
 OLDEST_SQLITE = (3, 35)
@@ -31,26 +32,53 @@ class Store:
     """An open database. Made by `open_store`, which checks that there is one of the right revision.
 
     Attributes:
-        path: the database file, absolute.
-        objects: the folder of its edit objects.
-        statistics: the folder of its kept covariances; there may be none.
+        backend: the database, and what its system does in its own way.
     """
 
-    def __init__(self, location: str | Path, *, timeout: float = BUSY_TIMEOUT) -> None:
-        """Names the database; the file is touched by the first transaction.
+    def __init__(
+        self, location: str | Path | Backend, *, objects: str | Path | None = None, timeout: float = BUSY_TIMEOUT
+    ) -> None:
+        """Names the database, which is touched by the first transaction.
 
         Args:
-            location: a path or a `sqlite:///PATH` URL.
+            location: a path, a `sqlite:///PATH` or a `postgresql://…` URL.
+            objects: the folder of edit objects of a database on a server; None takes the environment's KNDB_OBJECTS.
             timeout: seconds that a transaction waits for other processes.
 
         Raises:
-            UsageError: if the location is another kind of URL.
+            UsageError: if the location is another kind of URL, or one of a server whose driver is not installed.
         """
-        self.path = database_path(location)
-        self.objects = self.path.with_suffix(OBJECTS)
-        self.statistics = self.path.with_suffix(STATISTICS)
+        self.backend = backend_at(location, objects)
         self._timeout = timeout
-        self._engine = make_engine(self.path, QueuePool, timeout=timeout)
+        self._engine = self.backend.make_engine(QueuePool, timeout=timeout)
+
+    @property
+    def shown(self) -> str:
+        """How messages name the database: its file, or its URL without a password."""
+        return self.backend.shown
+
+    @property
+    def path(self) -> Path:
+        """The database file, absolute.
+
+        Raises:
+            UsageError: if the database is on a server.
+        """
+        return self.backend.path
+
+    @property
+    def objects(self) -> Path:
+        """The folder of its edit objects.
+
+        Raises:
+            UsageError: if the database is on a server, and nobody said where that folder is.
+        """
+        return self.backend.objects
+
+    @property
+    def statistics(self) -> Path:
+        """The folder of its kept covariances; there may be none. Errors as for `objects`."""
+        return self.backend.statistics
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -59,7 +87,7 @@ class Store:
         Raises:
             StoreError: if the database can't be read.
         """
-        with self._connection("BEGIN") as connection:
+        with self._connection(READING) as connection:
             transaction = connection.begin()
             try:
                 yield connection
@@ -73,7 +101,7 @@ class Store:
         Raises:
             StoreError: if the database can't be written, or another process kept the lock for too long.
         """
-        with self._connection("BEGIN IMMEDIATE") as connection, connection.begin():
+        with self._connection(WRITING) as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
@@ -89,20 +117,27 @@ class Store:
         self.close()
 
     @contextmanager
-    def _connection(self, begin: str) -> Iterator[Connection]:
+    def _connection(self, purpose: str) -> Iterator[Connection]:
         started = time.perf_counter()
-        with translated_errors(self.path, self._timeout), self._engine.connect() as connection:
-            yield connection.execution_options(**{BEGIN: begin})
-        _log.debug("%s on %s took %.1f ms", begin, self.path.name, 1000 * (time.perf_counter() - started))
+        with self.backend.errors(self._timeout), self._engine.connect() as connection:
+            yield connection.execution_options(**{BEGIN: purpose})
+        _log.debug("%s %s took %.1f ms", purpose, self.shown, 1000 * (time.perf_counter() - started))
 
 
-def open_store(location: str | Path, *, create: bool, timeout: float = BUSY_TIMEOUT) -> Store:
+def open_store(
+    location: str | Path | Backend,
+    *,
+    create: bool,
+    objects: str | Path | None = None,
+    timeout: float = BUSY_TIMEOUT,
+) -> Store:
     """Opens a database that has this kndb's schema revision.
 
     Args:
-        location: a path or a `sqlite:///PATH` URL.
-        create: whether a missing or empty file becomes a new database: commands that write say yes. A
-            database of an older revision is never migrated here.
+        location: a path, a `sqlite:///PATH` or a `postgresql://…` URL.
+        create: whether a missing or empty file, or an empty database on a server, becomes a new database: commands
+            that write say yes. A database of an older revision is never migrated here.
+        objects: the folder of edit objects of a database on a server; None takes the environment's KNDB_OBJECTS.
         timeout: seconds that each transaction waits for other processes.
 
     Raises:
@@ -116,22 +151,22 @@ def open_store(location: str | Path, *, create: bool, timeout: float = BUSY_TIME
         raise StoreError(
             f"kndb needs SQLite {needed} or newer, and this Python has {sqlite3.sqlite_version}; use another Python"
         )
-    path = database_path(location)
+    backend = backend_at(location, objects)
     try:
-        return _open(path, timeout)
+        return _open(backend, timeout)
     except StoreMissingError:
         if not create:
             raise
-    upgrade(path, create=True, timeout=timeout)
-    return _open(path, timeout)
+    upgrade(backend, create=True, timeout=timeout)
+    return _open(backend, timeout)
 
 
-def _open(path: Path, timeout: float) -> Store:
-    require_file(path)
-    store = Store(path, timeout=timeout)
+def _open(backend: Backend, timeout: float) -> Store:
+    backend.require()
+    store = Store(backend, timeout=timeout)
     try:
         with store.reading() as connection:
-            require_head(connection, path)
+            require_head(connection)
     except BaseException:
         store.close()
         raise

@@ -29,7 +29,7 @@ _ADD_UNNAMED = f"""
 """  # noqa: S608 - _COLUMNS is a constant
 _OF_FACT = f"SELECT {_COLUMNS} FROM evaluation_prompt WHERE fact_id = ? ORDER BY id"  # noqa: S608 - a constant
 _COUNTS = """
-    SELECT fact_id, kind, count(*) FROM evaluation_prompt WHERE fact_id IN (SELECT value FROM json_each(?))
+    SELECT fact_id, kind, count(*) FROM evaluation_prompt WHERE fact_id IN kndb_numbers(?)
     GROUP BY fact_id, kind ORDER BY min(id)
 """
 

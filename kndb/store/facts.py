@@ -1,14 +1,15 @@
 """Facts, relations and prompts: adding them (see `ingest.py`) and reading them.
 
 Relations are named by their keys (`P176`); an empty choice of relations means all of them. Lists of
-identifiers reach SQL as one JSON text, as SQLite limits the number of variables in a statement.
+identifiers reach SQL as one JSON text (`backends.portable`), as the number of variables in a statement is limited.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,15 +26,18 @@ from .tables import FactRow, RelationRow
 __all__ = ["fact", "find_facts", "ingest", "named_relations", "prompts", "relations", "require_relations"]
 
 PATH = Placeholder("PATH")
+EVERY_ROW = 2**62
+"""A LIMIT that is none."""
 _FACTS = """
     SELECT fact.id, relation.key, fact.subject, fact.object, fact.external_id,
            (SELECT count(*) FROM prompt WHERE prompt.fact_id = fact.id)
     FROM fact JOIN relation ON relation.id = fact.relation_id
 """
+_NAMES = "SELECT fact.id, fact.subject, fact.object FROM fact"
 _FACT_COLUMNS: list[Any] = [FactRow.id, RelationRow.key, FactRow.subject, FactRow.object, FactRow.external_id]
 """Their types refuse what no fact can have; the number of prompts at the end has none."""
 _PROMPTS = """
-    SELECT prompt.id, prompt.fact_id, prompt.text, fact.object, coalesce(template.held_out, 0) AS held_out,
+    SELECT prompt.id, prompt.fact_id, prompt.text, fact.object, coalesce(template.held_out, FALSE) AS held_out,
         fact.subject, template.text AS template
     FROM prompt JOIN fact ON fact.id = prompt.fact_id LEFT JOIN template ON template.id = prompt.template_id
 """
@@ -81,13 +85,22 @@ def find_facts(
         NotFoundError: if there is no relation of such a key.
     """
     conditions, values = _relation_condition(connection, relations)
-    for column, part in (("subject", subject), ("object", object_)):
-        if part is not None:
-            conditions.append(f"instr(kndb_casefold(fact.{column}), :{column}) > 0")
-            values[column] = part.casefold()
+    most = EVERY_ROW if limit is None else limit
+    if subject is not None or object_ is not None:
+        names = text(f"{_NAMES} {_where(conditions)} ORDER BY fact.id")
+        found = (number for number, *name in connection.execute(names, values) if _holds(name, (subject, object_)))
+        conditions = ["fact.id IN kndb_numbers(:found)"]
+        values = {"found": json.dumps(list(itertools.islice(found, max(0, most))))}
     query = text(f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit").columns(*_FACT_COLUMNS)
-    rows = connection.execute(query, {**values, "limit": -1 if limit is None else limit})
-    return [Fact(*row) for row in rows]
+    return [Fact(*row) for row in connection.execute(query, {**values, "limit": most})]
+
+
+def _holds(names: Sequence[Any], parts: Sequence[str | None]) -> bool:
+    """Whether each name holds its part, in any case; here, as no two database systems fold letters alike."""
+    return all(
+        part is None or (isinstance(name, str) and part.casefold() in name.casefold())
+        for name, part in zip(names, parts, strict=True)
+    )
 
 
 def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's own name for it
@@ -133,11 +146,11 @@ def prompts(
     """
     conditions, values = _relation_condition(connection, relations)
     if fact_ids is not None:
-        conditions.append("prompt.fact_id IN (SELECT value FROM json_each(:fact_ids))")
+        conditions.append("prompt.fact_id IN kndb_numbers(:fact_ids)")
         values["fact_ids"] = json.dumps(list(fact_ids))
     if held_out is not None:
-        conditions.append("coalesce(template.held_out, 0) = :held_out")
-        values["held_out"] = int(held_out)
+        conditions.append("coalesce(template.held_out, FALSE) = :held_out")
+        values["held_out"] = bool(held_out)
     rows = connection.execute(text(f"{_PROMPTS} {_where(conditions)} ORDER BY prompt.id"), values)
     return [prompt_record(*row) for row in rows]
 
@@ -231,7 +244,7 @@ def _relation_condition(connection: Connection, keys: Iterable[str]) -> tuple[li
     numbers = require_relations(connection, keys)
     if not numbers:
         return [], {}
-    condition = "fact.relation_id IN (SELECT value FROM json_each(:relations))"
+    condition = "fact.relation_id IN kndb_numbers(:relations)"
     return [condition], {"relations": json.dumps(numbers)}
 
 

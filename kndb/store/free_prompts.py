@@ -18,7 +18,7 @@ GAP = "…"
 _PRESENT = """
 SELECT fact.id, fact.subject FROM fact
 JOIN relation ON relation.id = fact.relation_id AND relation.key = :key
-JOIN prompt ON prompt.fact_id = fact.id AND prompt.text IN (SELECT value FROM json_each(:prompts))
+JOIN prompt ON prompt.fact_id = fact.id AND prompt.text IN kndb_texts(:prompts)
 WHERE fact.object = :answer AND fact.subject IS NOT NULL
 ORDER BY fact.id LIMIT 1
 """

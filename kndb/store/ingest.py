@@ -18,6 +18,7 @@ from ..errors import InputError, RejectedLine
 from ..records.facts import BLANK, SUBJECT_SLOT, FactFile, FactRecord, IngestReport
 from ..sentences import CLOSING_MARKS
 from . import evaluation_prompts
+from .backends.finding import backend_of
 
 MOST_PROMPTS = 20_000_000
 """That one ingest may add: some 3 GB in the store. Facts times templates grow much faster than the file they are in."""
@@ -26,11 +27,11 @@ _CLOSING = CLOSING_MARKS + "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 _ADD_RELATION = """
     INSERT INTO relation (key, label) VALUES (?, ?)
-    ON CONFLICT (key) DO UPDATE SET label = excluded.label WHERE label IS NULL AND excluded.label IS NOT NULL
+    ON CONFLICT (key) DO UPDATE SET label = excluded.label WHERE relation.label IS NULL AND excluded.label IS NOT NULL
 """
 _ADD_TEMPLATE = """
     INSERT INTO template (relation_id, text, held_out) VALUES (?, ?, ?)
-    ON CONFLICT (relation_id, text) DO NOTHING
+    ON CONFLICT DO NOTHING
 """
 _ADD_FACT = """
     INSERT INTO fact (relation_id, subject, object, external_id, source) VALUES (?, ?, ?, ?, ?)
@@ -38,7 +39,8 @@ _ADD_FACT = """
 """
 _ADD_ALIAS = """
     INSERT INTO fact_alias (external_id, fact_id)
-    SELECT ?1, id FROM fact WHERE relation_id = ?2 AND subject = ?3 AND object = ?4 AND external_id IS NOT ?1
+    SELECT ?, id FROM fact
+    WHERE relation_id = ? AND subject = ? AND object = ? AND (external_id IS NULL OR external_id <> ?)
     ON CONFLICT DO NOTHING
 """
 # CROSS JOIN keeps the facts in the outer loop, so that both indexes of prompt grow at their end.
@@ -46,34 +48,57 @@ _ADD_FILLED_PROMPTS = f"""
     INSERT INTO prompt (fact_id, template_id, text)
     SELECT fact.id, template.id, replace(template.text, '{SUBJECT_SLOT}', fact.subject)
     FROM fact CROSS JOIN template ON template.relation_id = fact.relation_id
-    WHERE fact.subject IS NOT NULL AND fact.relation_id IN (SELECT value FROM json_each(?))
+    WHERE fact.subject IS NOT NULL AND fact.relation_id IN kndb_numbers(?)
     ORDER BY fact.id, template.id
-    ON CONFLICT (fact_id, text) DO UPDATE SET template_id = excluded.template_id WHERE template_id IS NULL
+    ON CONFLICT DO NOTHING
 """  # noqa: S608 - SUBJECT_SLOT is a constant
+_WRITTEN_PROMPTS = """
+    SELECT EXISTS (
+        SELECT 1 FROM prompt JOIN fact ON fact.id = prompt.fact_id
+        WHERE prompt.template_id IS NULL AND fact.subject IS NOT NULL AND fact.relation_id IN kndb_numbers(?)
+            AND EXISTS (SELECT 1 FROM template WHERE template.relation_id = fact.relation_id))
+"""
+_CLAIM_PROMPTS = f"""
+    UPDATE prompt SET template_id = made.template_id
+    FROM (
+        SELECT written.id, min(template.id) AS template_id
+        FROM fact
+        JOIN prompt AS written ON written.fact_id = fact.id AND written.template_id IS NULL
+        JOIN template ON template.relation_id = fact.relation_id
+            AND replace(template.text, '{SUBJECT_SLOT}', fact.subject) = written.text
+        WHERE fact.subject IS NOT NULL AND fact.relation_id IN kndb_numbers(?)
+        GROUP BY written.id
+    ) AS made
+    WHERE prompt.id = made.id
+"""  # noqa: S608 - SUBJECT_SLOT is a constant
+"""A prompt that a file wrote out, and a template makes as well, is the template's."""
 _COUNT_FILLED_PROMPTS = """
-    SELECT key,
-        (SELECT count(*) FROM fact WHERE relation_id = relation.id AND subject IS NOT NULL) AS facts,
-        (SELECT count(*) FROM template WHERE relation_id = relation.id) AS templates
-    FROM relation WHERE id IN (SELECT value FROM json_each(?)) ORDER BY facts * templates DESC, key
+    SELECT key, facts, templates FROM (
+        SELECT key,
+            (SELECT count(*) FROM fact WHERE relation_id = relation.id AND subject IS NOT NULL) AS facts,
+            (SELECT count(*) FROM template WHERE relation_id = relation.id) AS templates
+        FROM relation WHERE id IN kndb_numbers(?)
+    ) AS counted
+    ORDER BY facts * templates DESC, key
 """
 _COUNT_PROMPTS = """
     SELECT count(*) FROM prompt JOIN fact ON fact.id = prompt.fact_id
-    WHERE fact.relation_id IN (SELECT value FROM json_each(?)) AND fact.subject IS NOT NULL
+    WHERE fact.relation_id IN kndb_numbers(?) AND fact.subject IS NOT NULL
 """
 _ADD_NAMED_PROMPT = """
     INSERT INTO prompt (fact_id, text)
     SELECT id, ? FROM fact WHERE relation_id = ? AND subject = ? AND object = ?
-    ON CONFLICT (fact_id, text) DO NOTHING
+    ON CONFLICT DO NOTHING
 """
 _ADD_UNNAMED_PROMPT = """
     INSERT INTO prompt (fact_id, text)
     SELECT id, ? FROM fact WHERE relation_id = ? AND subject IS NULL AND external_id = ?
-    ON CONFLICT (fact_id, text) DO NOTHING
+    ON CONFLICT DO NOTHING
 """
 _COUNT_BLANK_LAST = f"""
     SELECT count(*) FROM prompt JOIN fact ON fact.id = prompt.fact_id
-    WHERE fact.relation_id IN (SELECT value FROM json_each(?))
-    AND rtrim(substr(prompt.text, instr(prompt.text, '{BLANK}') + {len(BLANK)}), ?) = ''
+    WHERE fact.relation_id IN kndb_numbers(?)
+    AND rtrim(substr(prompt.text, kndb_place(prompt.text, '{BLANK}') + {len(BLANK)}), ?) = ''
 """  # noqa: S608 - BLANK is a constant
 
 
@@ -112,6 +137,9 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
     ids = json.dumps(sorted(relations.values()))
     _require_few_prompts(connection, ids, most_prompts)
     connection.exec_driver_sql(_ADD_FILLED_PROMPTS, (ids,))
+    if connection.exec_driver_sql(_WRITTEN_PROMPTS, (ids,)).scalar_one():
+        connection.exec_driver_sql(_CLAIM_PROMPTS, (ids,))
+    backend_of(connection).grown(connection, "relation", "template", "fact", "fact_alias", "prompt")
     after = _counts(connection)
     return IngestReport(
         facts_added=after["fact"] - before["fact"],
@@ -149,13 +177,13 @@ def _counts(connection: Connection) -> dict[str, int]:
 def _add_relations(connection: Connection, file: FactFile) -> dict[str, int]:
     """Adds the file's relations and gives the ids of all of them."""
     _execute_many(connection, _ADD_RELATION, list(file.relations.items()))
-    query = "SELECT key, id FROM relation WHERE key IN (SELECT value FROM json_each(?))"
+    query = "SELECT key, id FROM relation WHERE key IN kndb_texts(?)"
     rows = connection.exec_driver_sql(query, (json.dumps(list(file.relations)),))
     return {row[0]: row[1] for row in rows}
 
 
 def _add_templates(connection: Connection, file: FactFile, relations: Mapping[str, int]) -> None:
-    rows = [(relations[record.relation], record.text, int(record.held_out)) for record in file.templates]
+    rows = [(relations[record.relation], record.text, record.held_out) for record in file.templates]
     _execute_many(connection, _ADD_TEMPLATE, rows)
 
 
@@ -166,7 +194,7 @@ def _add_facts(connection: Connection, file: FactFile, relations: Mapping[str, i
     ]
     _execute_many(connection, _ADD_FACT, rows)
     aliases = [
-        (record.external_id, relations[record.relation], record.subject, record.object)
+        (record.external_id, relations[record.relation], record.subject, record.object, record.external_id)
         for record in file.facts
         if record.external_id is not None and record.subject is not None
     ]
@@ -179,7 +207,7 @@ def _require_same_objects(connection: Connection, unnamed: list[FactRecord], rel
         return
     query = """
         SELECT relation_id, external_id, object FROM fact
-        WHERE subject IS NULL AND relation_id IN (SELECT value FROM json_each(?))
+        WHERE subject IS NULL AND relation_id IN kndb_numbers(?)
     """
     ids = json.dumps(sorted({relations[record.relation] for record in unnamed}))
     stored = {(row[0], row[1]): row[2] for row in connection.exec_driver_sql(query, (ids,))}

@@ -20,14 +20,16 @@ from ..advice import call, option
 from ..errors import StoreDamagedError, StoreError, UsageError
 from ..files import sha256, sync, temporary_name
 from ..records.maintenance import CheckReport
-from .connections import BUSY_TIMEOUT, OBJECTS, database_path, translated_errors
+from .backends.backend import BUSY_TIMEOUT, Backend
+from .connections import database_path, translated_errors
 from .edits.checks import check_edits
 from .engine import Store
+from .files import is_database
 from .json_checks import check_json
 from .refinement_checks import check_refinements
 from .row_checks import Problem, check_references, check_rows, check_shapes
 from .run_errors import check_run_errors
-from .schema import MAGIC, current_revision, head_revision
+from .schema import current_revision, head_revision
 from .schema_checks import check_schema
 from .tables import EditRow, Table
 
@@ -76,7 +78,7 @@ def check(store: Store, repair: bool = False) -> CheckReport:
     """
     try:
         with store.reading() as connection:
-            problems = _file_problems(connection)
+            problems = _file_problems(store.backend, connection)
             if problems:
                 return CheckReport(problems=tuple(problems))
             in_rows = _value_problems(connection)
@@ -87,23 +89,25 @@ def check(store: Store, repair: bool = False) -> CheckReport:
             if any(problem.table == EditRow.__tablename__ for problem in in_rows):
                 return CheckReport(problems=tuple(problems))
             objects = _objects(connection)
-            orphans = _orphans(store, objects)
+            # Where nobody said where objects are, there may still be none.
+            looks = bool(objects) or store.backend.has_folders
+            orphans = _orphans(store, objects) if looks else []
     except StoreDamagedError as error:
         return CheckReport(problems=(str(error),))
-    problems += [problem for named in objects if (problem := _object_problem(store, named))]
+    problems += [problem for named in objects if (problem := _object_problem(store.objects, named))]
     repaired: list[str] = []
     if repair and orphans:
-        sharing = sharing_objects(store)
+        sharing = store.backend.sharing_objects()
         problems += [f"{other} shares {store.objects}: nothing was removed; move it away" for other in sharing]
         repaired = [] if sharing else _remove_orphans(store)
     return CheckReport(tuple(problems), tuple(orphans), tuple(repaired))
 
 
-def _file_problems(connection: Connection) -> list[str]:
+def _file_problems(backend: Backend, connection: Connection) -> list[str]:
     """What is wrong with the file as a database of kndb's; with a problem here, rows can't be looked at."""
-    pages = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-    if pages != ["ok"]:
-        return [f"SQLite's integrity check: {page}" for page in pages]
+    own = backend.file_problems(connection)
+    if own:
+        return own
     revision = current_revision(connection)
     if revision is not None and revision != head_revision():
         return [f"its schema revision is {revision}, and this kndb needs {head_revision()}: upgrade the database"]
@@ -135,12 +139,12 @@ def _objects(connection: Connection) -> list[_Object]:
     return [_Object(*row) for row in connection.execute(query)]
 
 
-def _object_problem(store: Store, named: _Object) -> str | None:
+def _object_problem(folder: Path, named: _Object) -> str | None:
     """Says what is wrong with an edit's object file; None if it is as it was written."""
     expected = f"{named.hash[:2]}/{named.hash}.safetensors"
     if named.path != expected:
         return f"edit {named.edit}: its row names the object {named.path!r}, and its hash says {expected!r}"
-    path = store.objects / named.path
+    path = folder / named.path
     if path.is_symlink():
         return f"edit {named.edit}: its object {path} is a symbolic link, and must be a file"
     try:
@@ -156,6 +160,8 @@ def _object_problem(store: Store, named: _Object) -> str | None:
 
 def _orphans(store: Store, objects: list[_Object]) -> list[str]:
     named = {store.objects / one.path for one in objects}
+    if store.backend.note is not None:
+        named.add(store.objects / store.backend.note)
     return sorted(str(path) for path in _files(store.objects) if path not in named)
 
 
@@ -164,12 +170,6 @@ def _files(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         paths = [Path(parent, name) for name in (*folders, *names)]
         yield from (path for path in paths if path.is_symlink() or not path.is_dir())
-
-
-def sharing_objects(store: Store) -> list[Path]:
-    """Gives other databases of the same stem, whose objects would look like left-overs of this one."""
-    others = (path for path in store.path.parent.glob("*") if path.with_suffix(OBJECTS) == store.objects)
-    return sorted(path for path in others if path != store.path and _is_database(path))
 
 
 def _remove_orphans(store: Store) -> list[str]:
@@ -202,16 +202,17 @@ def backup(store: Store, target: str | Path, *, overwrite: bool = False) -> Path
         The path of the copy.
 
     Raises:
-        UsageError: if the copy would be the store itself, or share its folder of objects.
+        UsageError: if the copy would be the store itself, or share its folder of objects; or if the store is on a
+            server, which has tools of its own.
         StoreError: if there is a file already (without `overwrite`), or the copy can't be written.
         StoreDamagedError: if an edit's object is missing or damaged.
     """
+    store.backend.require_backup()
     path = database_path(target)
     copy = Store(path)
     _require_free(store, copy, overwrite)
     with store.reading() as connection, _file_errors(path):
-        for named in _objects(connection):
-            _copy_object(store, copy, named)
+        _copy_all_objects(store, connection, copy.objects)
         if path.exists():
             # Not by a new file of that name: a process that has the old one open would spoil it with its log.
             _copy_database(connection, path)
@@ -232,17 +233,38 @@ def _require_free(store: Store, copy: Store, overwrite: bool) -> None:
         return
     if not overwrite:
         raise StoreError(f"{copy.path} exists; name another file, or replace it with {option('overwrite', True)}")
-    if not _is_database(copy.path):
+    if not is_database(copy.path):
         raise StoreError(f"{copy.path} is not an SQLite database, so it is not replaced; name another file")
 
 
-def _copy_object(store: Store, copy: Store, named: _Object) -> None:
-    problem = _object_problem(store, named)
+def copy_objects(store: Store, connection: Connection, folder: Path) -> None:
+    """Copies the edit objects that a store's rows name into another folder, each whole or not at all.
+
+    Args:
+        store: the store.
+        connection: a transaction of its.
+        folder: where to; what is there already and right stays.
+
+    Raises:
+        StoreDamagedError: if an object is missing or damaged.
+        StoreError: if one can't be written.
+    """
+    with _file_errors(folder):
+        _copy_all_objects(store, connection, folder)
+
+
+def _copy_all_objects(store: Store, connection: Connection, folder: Path) -> None:
+    for named in _objects(connection):
+        _copy_object(store.objects, folder, named)
+
+
+def _copy_object(source_folder: Path, target_folder: Path, named: _Object) -> None:
+    problem = _object_problem(source_folder, named)
     if problem is not None:
-        raise StoreDamagedError(f"{problem}; no backup was made. See: {call('maintenance.check')}")
-    if _object_problem(copy, named) is None:
+        raise StoreDamagedError(f"{problem}; no copy was made. See: {call('maintenance.check')}")
+    if _object_problem(target_folder, named) is None:
         return
-    source, target = store.objects / named.path, copy.objects / named.path
+    source, target = source_folder / named.path, target_folder / named.path
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(target)
     try:
@@ -254,7 +276,7 @@ def _copy_object(store: Store, copy: Store, named: _Object) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    for folder in (target.parent, copy.objects, copy.objects.parent):
+    for folder in (target.parent, target_folder, target_folder.parent):
         sync(folder)
 
 
@@ -294,24 +316,26 @@ def info(store: Store) -> dict[str, Any]:
         store: the store.
 
     Returns:
-        `path`, `objects`, `size` and `objects_size` (bytes), `revision`, `journal_mode`, `sqlite_version` and
-        `rows` (table name to number of rows).
+        `path`, `objects` (None where nobody said where they are), `size` and `objects_size` (bytes), `revision`, what
+        the database system says of itself (`journal_mode` and `sqlite_version`, or `server_version`) and `rows` (table
+        name to number of rows).
 
     Raises:
         StoreError: if the database can't be read.
     """
-    with store.reading() as connection, _file_errors(store.path):
+    folder = store.objects if store.backend.has_folders else None
+    with store.reading() as connection, _file_errors(Path(store.shown)):
         tables = sorted(Table.metadata.tables)
         queries = {table: f'SELECT count(*) FROM "{table}"' for table in tables}  # noqa: S608
         rows = {table: connection.exec_driver_sql(query).scalar_one() for table, query in queries.items()}
+        about = store.backend.about(connection)
         return {
-            "path": str(store.path),
-            "objects": str(store.objects),
-            "size": store.path.stat().st_size,
-            "objects_size": sum(path.lstat().st_size for path in _files(store.objects)),
+            "path": store.shown,
+            "objects": None if folder is None else str(folder),
+            "size": about.pop("size"),
+            "objects_size": 0 if folder is None else sum(path.lstat().st_size for path in _files(folder)),
             "revision": current_revision(connection),
-            "journal_mode": connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
-            "sqlite_version": sqlite3.sqlite_version,
+            **about,
             "rows": rows,
         }
 
@@ -326,11 +350,3 @@ def _file_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename or path
         raise StoreError(f"{place} can't be read or written: {error.strerror or error}") from error
-
-
-def _is_database(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False

@@ -15,15 +15,16 @@ from ..advice import Placeholder, call
 from ..errors import NotFoundError, StoreDamagedError
 from ..records.models import Neuron, StoredSettings
 from ..records.probes import ARMS, TEXT_KINDS, ExtremeText, FactActivation, Probe, ProbeFact
+from .backends.finding import backend_of
 from .clock import now
 from .numbers import there_are
-from .tables import ProbeRow
+from .tables import ProbeRow, Table
 
 _PROBES = """
 SELECT probe.id, model.name, probe.version, probe.kind, probe.refinement_id, probe.settings, probe.created_at
 FROM probe JOIN model ON model.id = probe.model_id
-WHERE (:id IS NULL OR probe.id = :id) AND (:model IS NULL OR model.name = :model)
-  AND (:kind IS NULL OR probe.kind = :kind)
+WHERE (CAST(:id AS INTEGER) IS NULL OR probe.id = CAST(:id AS INTEGER))
+  AND (CAST(:model AS TEXT) IS NULL OR model.name = :model) AND (CAST(:kind AS TEXT) IS NULL OR probe.kind = :kind)
 ORDER BY probe.id
 """
 _FACTS = """
@@ -31,18 +32,18 @@ SELECT probe_fact.fact_id, relation.key, neurons_from, prompts_of, neurons, prom
        probability_before, probability_after, correct_before, correct_after, flips
 FROM probe_fact JOIN fact ON fact.id = probe_fact.fact_id JOIN relation ON relation.id = fact.relation_id
 WHERE probe_id = :probe
-  AND (:relations IS NULL OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
+  AND (CAST(:relations AS TEXT) IS NULL OR fact.relation_id IN kndb_numbers(:relations))
 """
 _ACTIVATIONS = """
 SELECT probe_activation.fact_id, relation.key, kind, texts, mean_activation
 FROM probe_activation
 JOIN fact ON fact.id = probe_activation.fact_id JOIN relation ON relation.id = fact.relation_id
 WHERE probe_id = :probe
-  AND (:relations IS NULL OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
+  AND (CAST(:relations AS TEXT) IS NULL OR fact.relation_id IN kndb_numbers(:relations))
 """
 _TEXTS = """
 SELECT fact_id, rank, kind, text, activation FROM probe_text
-WHERE probe_id = :probe AND (:fact IS NULL OR fact_id = :fact)
+WHERE probe_id = :probe AND (CAST(:fact AS INTEGER) IS NULL OR fact_id = CAST(:fact AS INTEGER))
 ORDER BY fact_id, rank < 0, abs(rank)
 """
 _FOREIGN = """
@@ -57,7 +58,7 @@ SELECT knowledge_neuron.fact_id, relation.key, layer, neuron
 FROM knowledge_neuron
 JOIN fact ON fact.id = knowledge_neuron.fact_id JOIN relation ON relation.id = fact.relation_id
 WHERE refinement_id = :refinement
-  AND (:relations IS NULL OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
+  AND (CAST(:relations AS TEXT) IS NULL OR fact.relation_id IN kndb_numbers(:relations))
 ORDER BY relation.key, knowledge_neuron.fact_id, layer, neuron
 """
 
@@ -168,10 +169,8 @@ def _probes(
 
 def _insert(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> None:
     """Writes whole rows: every column of a table, in its order."""
-    values = list(rows)
-    if values:
-        marks = ", ".join("?" * len(values[0]))
-        connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 - no user's text
+    columns = [column.name for column in Table.metadata.tables[table].columns]
+    backend_of(connection).write_rows(connection, table, columns, rows)
 
 
 def _chosen(relation_ids: Sequence[int]) -> str | None:

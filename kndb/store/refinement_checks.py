@@ -11,10 +11,10 @@ SELECT refinement_id, COUNT(*) FROM (
         FROM knowledge_neuron JOIN fact ON fact.id = knowledge_neuron.fact_id
         UNION ALL
         SELECT refinement_id, relation_id, layer, neuron, -facts FROM relation_neuron
-    )
+    ) AS counted
     GROUP BY refinement_id, relation_id, layer, neuron
     HAVING SUM(facts) <> 0
-)
+) AS differing
 GROUP BY refinement_id
 ORDER BY refinement_id
 """

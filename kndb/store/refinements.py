@@ -11,6 +11,7 @@ from ..advice import call
 from ..errors import NotFoundError
 from ..records.attribution import KnowledgeNeuron, Refinement, RelationRefinement
 from ..records.models import StoredSettings
+from .backends.finding import backend_of
 from .clock import now
 from .numbers import there_are
 from .tables import (
@@ -41,15 +42,13 @@ REACHES = {
     True: "prompt_result.min_score < 0 AND score.score <= :threshold * prompt_result.min_score",
 }
 """Which scores make a coarse set: the highest, or (negative) the lowest."""
-_INSERT_NEURON = """
-INSERT INTO knowledge_neuron (refinement_id, fact_id, layer, neuron, prompts, mean_score) VALUES (?, ?, ?, ?, ?, ?)
-"""
+_NEURON_COLUMNS = ("refinement_id", "fact_id", "layer", "neuron", "prompts", "mean_score")
 _SUM_UP = """
 INSERT INTO relation_neuron (refinement_id, relation_id, layer, neuron, facts)
 SELECT knowledge_neuron.refinement_id, fact.relation_id, knowledge_neuron.layer, knowledge_neuron.neuron, COUNT(*)
 FROM knowledge_neuron JOIN fact ON fact.id = knowledge_neuron.fact_id
 WHERE knowledge_neuron.refinement_id = ?
-GROUP BY fact.relation_id, knowledge_neuron.layer, knowledge_neuron.neuron
+GROUP BY knowledge_neuron.refinement_id, fact.relation_id, knowledge_neuron.layer, knowledge_neuron.neuron
 """
 
 
@@ -106,6 +105,7 @@ def add_refinement(
     Returns:
         The refinement's number.
     """
+    backend = backend_of(connection)
     added = connection.execute(
         insert(RefinementRow).values(run_id=run_id, settings=dict(settings), created_at=created_at or now())
     )
@@ -123,9 +123,9 @@ def add_refinement(
             )
         )
         rows = [(refinement_id, row.fact_id, row.layer, row.neuron, row.prompts, row.mean_score) for row in neurons]
-        if rows:
-            connection.exec_driver_sql(_INSERT_NEURON, rows)
+        backend.write_rows(connection, "knowledge_neuron", _NEURON_COLUMNS, rows)
     connection.exec_driver_sql(_SUM_UP, (refinement_id,))
+    backend.grown(connection, "refinement_relation", "knowledge_neuron", "relation_neuron")
     return refinement_id
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import Connection, select, text
 
 from ..records.attribution import LayerErrors, Run, RunErrors, WorstPrompt, error_limit
-from .tables import RunRow
+from .tables import PromptResultRow, RunRow
 
 _SUMMARY = """
-SELECT COUNT(*) AS prompts, COALESCE(SUM(completeness_error > :limit), 0) AS above, MAX(completeness_error) AS worst,
-    COUNT(DISTINCT prompt.fact_id) AS facts,
+SELECT COUNT(*) AS prompts, COUNT(CASE WHEN completeness_error > :limit THEN 1 END) AS above,
+    MAX(completeness_error) AS worst, COUNT(DISTINCT prompt.fact_id) AS facts,
     COUNT(DISTINCT CASE WHEN completeness_error > :limit THEN prompt.fact_id END) AS facts_above,
-    COALESCE(SUM(completeness_error > :limit AND worst_layer IS NULL), 0) AS unrecorded
+    COUNT(CASE WHEN completeness_error > :limit AND worst_layer IS NULL THEN 1 END) AS unrecorded
 FROM prompt_result JOIN prompt ON prompt.id = prompt_result.prompt_id
 WHERE run_id = :run AND completeness_error IS NOT NULL
 """
@@ -24,13 +26,7 @@ WHERE result.run_id = :run AND result.completeness_error IS NOT NULL
 ORDER BY result.completeness_error DESC, prompt.id
 LIMIT :most
 """
-_LAYERS = """
-SELECT CAST(layer.key AS INTEGER) AS layer, COUNT(*) AS prompts, MAX(layer.value) AS worst
-FROM prompt_result CROSS JOIN json_each(prompt_result.layers_above) AS layer
-WHERE run_id = :run AND layers_above IS NOT NULL
-GROUP BY CAST(layer.key AS INTEGER)
-ORDER BY prompts DESC, worst DESC, layer
-"""
+_LAYERS = select(PromptResultRow.layers_above).where(PromptResultRow.layers_above.is_not(None))
 _WRONG = """
 SELECT result.run_id, result.prompt_id
 FROM prompt_result AS result JOIN run ON run.id = result.run_id JOIN model ON model.id = run.model_id
@@ -39,21 +35,12 @@ WHERE (result.worst_layer IS NOT NULL AND (
     OR (result.layers_above IS NOT NULL AND result.worst_layer IS NULL)
 ORDER BY result.run_id, result.prompt_id
 """
-_DIFFERING = """
-SELECT prompt_id FROM prompt_result AS result
-WHERE run_id = :run AND worst_layer IS NOT NULL AND (
-    (completeness_error > :limit) <> (layers_above IS NOT NULL)
-    OR CASE
-        WHEN layers_above IS NULL THEN 0
-        WHEN NOT json_valid(layers_above) THEN 1
-        ELSE ABS(COALESCE(json_extract(layers_above, '$."' || worst_layer || '"'), -1) - completeness_error)
-                > 1e-9 * completeness_error
-            OR EXISTS (SELECT 1 FROM json_each(layers_above) AS layer
-                WHERE layer.value * (1 - 1e-9) > result.completeness_error OR layer.value * (1 + 1e-9) <= :limit)
-        END)
+_NOTED = """
+SELECT prompt_id, completeness_error, worst_layer, layers_above FROM prompt_result
+WHERE run_id = :run AND worst_layer IS NOT NULL AND completeness_error IS NOT NULL
+    AND (layers_above IS NOT NULL OR completeness_error > :limit)
 ORDER BY prompt_id
 """
-"""Up to a last digit: SQLite may read a number that JSON has as text otherwise than it was written."""
 
 
 def run_errors(connection: Connection, run: Run) -> RunErrors:
@@ -65,7 +52,6 @@ def run_errors(connection: Connection, run: Run) -> RunErrors:
     """
     values = {"run": run.id, "limit": run.error_limit}
     row = connection.execute(text(_SUMMARY), values).one()
-    layers = connection.execute(text(_LAYERS), {"run": run.id})
     return RunErrors(
         limit=run.error_limit,
         asked=run.settings.get("tolerance") is not None,
@@ -75,8 +61,18 @@ def run_errors(connection: Connection, run: Run) -> RunErrors:
         facts=row.facts,
         facts_above=row.facts_above,
         unrecorded=row.unrecorded,
-        layers=tuple(LayerErrors(*layer) for layer in layers),
+        layers=_by_layer(connection, run.id),
     )
+
+
+def _by_layer(connection: Connection, run_id: int) -> tuple[LayerErrors, ...]:
+    """The layers whose errors are above the tolerance: those of most prompts first, then of the largest error."""
+    errors: dict[int, list[float]] = {}
+    for layers in connection.scalars(_LAYERS.where(PromptResultRow.run_id == run_id)):
+        for layer, error in layers.items():
+            errors.setdefault(int(layer), []).append(error)
+    found = [LayerErrors(layer, len(some), max(some)) for layer, some in errors.items()]
+    return tuple(sorted(found, key=lambda row: (-row.prompts, -row.worst, row.layer)))
 
 
 def worst_prompts(connection: Connection, run_id: int, most: int) -> list[WorstPrompt]:
@@ -97,10 +93,29 @@ def check_run_errors(connection: Connection) -> list[str]:
         wrong.setdefault(run_id, set()).add(prompt_id)
     for run_id, settings in connection.execute(select(RunRow.id, RunRow.settings)).all():
         limit = error_limit(settings)
-        for (prompt_id,) in connection.execute(text(_DIFFERING), {"run": run_id, "limit": limit}):
-            wrong.setdefault(run_id, set()).add(prompt_id)
+        for prompt_id, error, worst, layers in connection.execute(text(_NOTED), {"run": run_id, "limit": limit}):
+            if not _fits(error, str(worst), layers, limit):
+                wrong.setdefault(run_id, set()).add(prompt_id)
     return [
         f"run {run_id}: worst_layer and layers_above don't fit completeness_error for {len(prompts)} prompts, the "
         f"first being prompt {min(prompts)}"
         for run_id, prompts in sorted(wrong.items())
     ]
+
+
+def _fits(error: float, worst: str, layers: str | None, limit: float) -> bool:
+    """Whether the errors noted for a prompt's layers are above the limit, and none above the prompt's own.
+
+    Up to a last digit: a number that JSON has as text may have been read otherwise than it was written.
+    """
+    if (error > limit) != (layers is not None):
+        return False
+    if layers is None:
+        return True
+    try:
+        noted = {str(layer): float(value) for layer, value in json.loads(layers).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return False
+    if abs(noted.get(worst, -1) - error) > 1e-9 * error:
+        return False
+    return all(value * (1 - 1e-9) <= error and value * (1 + 1e-9) > limit for value in noted.values())

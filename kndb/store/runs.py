@@ -10,26 +10,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, cast, func, insert, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Double,
+    Integer,
+    Row,
+    cast,
+    false,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from ..advice import call
 from ..errors import NotFoundError
 from ..records.attribution import ERROR_LIMIT, ResultBatch, Run
 from ..records.facts import Prompt
 from ..records.models import StoredSettings
+from .backends.finding import backend_of
 from .clock import now
 from .facts import prompt_record
 from .numbers import there_are
 from .tables import FactRow, ModelRow, PromptResultRow, PromptRow, RunRow, TemplateRow
 
-_INSERT_RESULT = """
-INSERT OR REPLACE INTO prompt_result (run_id, prompt_id, probability, predicted, predicted_probability, correct,
-    completeness_error, completeness_error_mean, max_score, min_score, evaluations, tokens, answer_tokens, skipped,
-    worst_layer, layers_above)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_RESULT = ("run_id", "prompt_id")
+_RESULT_COLUMNS = (
+    *_RESULT,
+    *("probability", "predicted", "predicted_probability", "correct", "completeness_error", "completeness_error_mean"),
+    *("max_score", "min_score", "evaluations", "tokens", "answer_tokens", "skipped", "worst_layer", "layers_above"),
+)
+_SCORE = ("run_id", "prompt_id", "layer", "neuron")
 _UNFINISHED = """
 SELECT relation.key, COUNT(*)
 FROM run_fact
@@ -39,29 +56,32 @@ CROSS JOIN prompt ON prompt.fact_id = fact.id
 LEFT JOIN template ON template.id = prompt.template_id
 LEFT JOIN prompt_result ON prompt_result.run_id = :run AND prompt_result.prompt_id = prompt.id
 WHERE run_fact.run_id = :run AND prompt_result.prompt_id IS NULL
-    AND (:held_out OR NOT COALESCE(template.held_out, 0))
+    AND (:held_out OR NOT COALESCE(template.held_out, FALSE))
 GROUP BY relation.id
 ORDER BY relation.key
 """
 _CHOOSE_FACTS = """
-INSERT OR IGNORE INTO run_fact (run_id, fact_id)
-SELECT ?, fact.id FROM json_each(?) AS chosen JOIN fact ON fact.id = chosen.value ORDER BY fact.id
+INSERT INTO run_fact (run_id, fact_id)
+SELECT CAST(:run AS INTEGER), fact.id FROM kndb_numbers(:facts) AS chosen JOIN fact ON fact.id = chosen.value
+ORDER BY fact.id
+ON CONFLICT DO NOTHING
 """
 _CHOOSE_FACTS_WITH_RESULTS = """
-INSERT OR IGNORE INTO run_fact (run_id, fact_id)
+INSERT INTO run_fact (run_id, fact_id)
 SELECT DISTINCT result.run_id, prompt.fact_id
 FROM prompt_result AS result JOIN prompt ON prompt.id = result.prompt_id
-WHERE result.run_id = ? ORDER BY prompt.fact_id
+WHERE result.run_id = :run ORDER BY prompt.fact_id
+ON CONFLICT DO NOTHING
 """
 _CHOOSE_RELATIONS_BEGUN = """
-INSERT OR IGNORE INTO run_fact (run_id, fact_id)
-SELECT ?1, fact.id FROM fact WHERE fact.relation_id IN (
+INSERT INTO run_fact (run_id, fact_id)
+SELECT CAST(:run AS INTEGER), fact.id FROM fact WHERE fact.relation_id IN (
     SELECT named.relation_id FROM prompt_result AS result
     JOIN prompt ON prompt.id = result.prompt_id JOIN fact AS named ON named.id = prompt.fact_id
-    WHERE result.run_id = ?1)
+    WHERE result.run_id = :run)
 ORDER BY fact.id
+ON CONFLICT DO NOTHING
 """
-_INSERT_SCORE = "INSERT OR REPLACE INTO score (run_id, prompt_id, layer, neuron, score) VALUES (?, ?, ?, ?, ?)"
 
 
 def start_run(
@@ -143,7 +163,7 @@ def count_prompts(connection: Connection, fact_ids: Sequence[int] | None = None,
 
 def choose_facts(connection: Connection, run_id: int, fact_ids: Sequence[int]) -> None:
     """Notes that a run is to have the results of these facts' prompts, beside those that it was to have before."""
-    connection.exec_driver_sql(_CHOOSE_FACTS, (run_id, json.dumps(list(fact_ids))))
+    connection.execute(text(_CHOOSE_FACTS), {"run": run_id, "facts": json.dumps(list(fact_ids))})
 
 
 def choose_facts_of_results(connection: Connection, run_id: int) -> None:
@@ -152,41 +172,40 @@ def choose_facts_of_results(connection: Connection, run_id: int) -> None:
     If it is complete, those that have results. If it is not, nobody can say: all facts of the relations that it began.
     """
     complete = run(connection, run_id).status == "complete"
-    connection.exec_driver_sql(_CHOOSE_FACTS_WITH_RESULTS if complete else _CHOOSE_RELATIONS_BEGUN, (run_id,))
+    statement = _CHOOSE_FACTS_WITH_RESULTS if complete else _CHOOSE_RELATIONS_BEGUN
+    connection.execute(text(statement), {"run": run_id})
 
 
 def save_results(connection: Connection, run_id: int, batch: ResultBatch) -> None:
     """Writes a batch's results and scores; the run is open again, whatever another process made of it."""
     connection.execute(update(RunRow).where(RunRow.id == run_id).values(status="running", finished_at=None))
-    if batch.results:
-        connection.exec_driver_sql(
-            _INSERT_RESULT,
-            [
-                (
-                    run_id,
-                    result.prompt_id,
-                    result.probability,
-                    result.predicted,
-                    result.predicted_probability,
-                    result.correct,
-                    result.completeness_error,
-                    result.completeness_error_mean,
-                    result.max_score,
-                    result.min_score,
-                    result.evaluations,
-                    result.tokens,
-                    result.answer_tokens,
-                    result.skipped,
-                    result.worst_layer,
-                    _layers_as_json(result.layers_above),
-                )
-                for result in batch.results
-            ],
+    backend = backend_of(connection)
+    results = [
+        (
+            run_id,
+            result.prompt_id,
+            result.probability,
+            result.predicted,
+            result.predicted_probability,
+            result.correct,
+            result.completeness_error,
+            result.completeness_error_mean,
+            result.max_score,
+            result.min_score,
+            result.evaluations,
+            result.tokens,
+            result.answer_tokens,
+            result.skipped,
+            result.worst_layer,
+            _layers_as_json(result.layers_above),
         )
+        for result in batch.results
+    ]
+    backend.write_rows(connection, "prompt_result", _RESULT_COLUMNS, results, replace=_RESULT)
     scores = batch.scores
     if len(scores):
-        rows = zip(scores.prompt_ids, scores.layers, scores.neurons, scores.scores, strict=True)
-        connection.exec_driver_sql(_INSERT_SCORE, [(run_id, *row) for row in rows])
+        rows = zip(repeat(run_id), scores.prompt_ids, scores.layers, scores.neurons, scores.scores)
+        backend.write_rows(connection, "score", (*_SCORE, "score"), rows, replace=_SCORE)
 
 
 def unfinished_relations(connection: Connection, run_id: int, *, held_out: bool) -> dict[str, int]:
@@ -210,6 +229,7 @@ def finish_run(connection: Connection, run_id: int, *, held_out: bool) -> tuple[
     unfinished = unfinished_relations(connection, run_id, held_out=held_out)
     if not unfinished:
         connection.execute(update(RunRow).where(RunRow.id == run_id).values(status="complete", finished_at=now()))
+        backend_of(connection).grown(connection, "run_fact", "prompt_result", "score")
     return run(connection, run_id), unfinished
 
 
@@ -261,11 +281,11 @@ def trust(connection: Connection, run_id: int) -> dict[str, float | int | None]:
     rows = connection.execute(
         select(
             func.count().label("prompts"),
-            func.avg(PromptResultRow.correct).label("correct"),
+            func.avg(cast(cast(PromptResultRow.correct, Integer), Double)).label("correct"),
             func.avg(PromptResultRow.probability).label("probability"),
             func.avg(PromptResultRow.completeness_error).label("completeness_error"),
             func.max(PromptResultRow.completeness_error).label("completeness_error_max"),
-            func.avg(PromptResultRow.evaluations).label("evaluations"),
+            func.avg(cast(PromptResultRow.evaluations, Double)).label("evaluations"),
         ).where(PromptResultRow.run_id == run_id, PromptResultRow.max_score.is_not(None))
     )
     return dict(rows.mappings().one())
@@ -290,15 +310,16 @@ def _selected(fact_ids: Sequence[int] | None, *, held_out: bool) -> Any:
         .outerjoin(TemplateRow, TemplateRow.id == PromptRow.template_id)
     )
     if fact_ids is not None:
-        chosen = func.json_each(json.dumps(list(fact_ids))).table_valued("value")
-        query = query.where(PromptRow.fact_id.in_(select(chosen.c.value)))
+        chosen = text("prompt.fact_id IN kndb_numbers(:fact_ids)").bindparams(fact_ids=json.dumps(list(fact_ids)))
+        query = query.where(chosen)
     if not held_out:
-        query = query.where(func.coalesce(TemplateRow.held_out, False).is_(False))
+        query = query.where(~func.coalesce(TemplateRow.held_out, false(), type_=Boolean()))
     return query
 
 
 def _runs(connection: Connection, *conditions: Any) -> list[Run]:
-    limit = func.coalesce(func.json_extract(RunRow.settings, "$.tolerance"), ERROR_LIMIT)  # as `error_limit` has it
+    # As `error_limit` has it.
+    limit = func.coalesce(literal_column("kndb_number_at(run.settings, tolerance)", Double), ERROR_LIMIT)
     counts = (
         select(
             PromptResultRow.run_id,

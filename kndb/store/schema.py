@@ -14,20 +14,16 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import NullPool
 
 from ..advice import call
-from ..errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
-from .connections import BEGIN, BUSY_TIMEOUT, make_engine, translated_errors
+from ..errors import SchemaVersionError, StoreDamagedError, StoreMissingError
+from .backends.backend import BEGIN, BUSY_TIMEOUT, WRITING, Backend
+from .backends.finding import backend_at, backend_of
+from .files import empty
 from .tables import Table
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
-MAGIC = b"SQLite format 3\x00"
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
-_COLUMNS = """
-SELECT owner.name, part.name FROM sqlite_master AS owner, pragma_table_info(owner.name) AS part
-WHERE owner.type = 'table'
-"""
-_OTHERS = "SELECT name, type FROM sqlite_master WHERE type IN ('index', 'trigger')"
 _alembic = threading.Lock()  # alembic keeps the running migration in module globals
 
 
@@ -42,40 +38,17 @@ def current_revision(connection: Connection) -> str | None:
     Args:
         connection: a connection to it.
     """
-    if "alembic_version" not in _tables(connection):
+    if "alembic_version" not in backend_of(connection).tables(connection):
         return None
     revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     return None if revision is None else str(revision)
 
 
-def require_file(path: Path) -> None:
-    """Checks that a file can be an SQLite database, without changing it.
-
-    Raises:
-        StoreMissingError: if there is no file, or an empty one.
-        StoreError: if it is a folder, can't be read or is no SQLite database.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreMissingError(f"no database at {path}; make one with: {call('kndb.open', location=path)}") from error
-    except IsADirectoryError as error:
-        raise StoreError(f"{path} is a folder, not a database; name a file in it") from error
-    except OSError as error:
-        raise StoreError(f"{path} can't be read: {error.strerror or error}") from error
-    if not head:
-        raise _empty(path)
-    if head != MAGIC:
-        raise StoreError(f"{path} is not an SQLite database; name another file")
-
-
-def require_head(connection: Connection, path: Path) -> None:
+def require_head(connection: Connection) -> None:
     """Checks that a database has this kndb's revision, and what every command needs of its schema.
 
     Args:
         connection: a connection to it.
-        path: its file, for the messages.
 
     Raises:
         StoreMissingError: if it holds no tables at all.
@@ -83,24 +56,26 @@ def require_head(connection: Connection, path: Path) -> None:
         StoreDamagedError: if a table, column or index is missing, or there is a trigger: it would change what is
             written.
     """
-    revision = _known_revision(connection, path)
+    shown = backend_of(connection).shown
+    revision = _known_revision(connection)
     if revision is None:
-        raise _empty(path)
+        raise empty(shown)
     if revision != head_revision():
         raise SchemaVersionError(
-            f"{path} has schema revision {revision}, this kndb needs {head_revision()}; "
-            f"bring it up to date with: {call('kndb.upgrade_database', location=path)}"
+            f"{shown} has schema revision {revision}, this kndb needs {head_revision()}; "
+            f"bring it up to date with: {call('kndb.upgrade_database', location=shown)}"
         )
     flaw = _flaw(connection)
     if flaw is not None:
         raise StoreDamagedError(
-            f"{path} is damaged: {flaw}; see all with: {call('maintenance.check')}, and restore a backup"
+            f"{shown} is damaged: {flaw}; see all with: {call('maintenance.check')}, and restore a backup"
         )
 
 
 def _flaw(connection: Connection) -> str | None:
     """The first table, column or index that is missing, or trigger that is there; None if there is none of these."""
-    names = set(map(tuple, connection.exec_driver_sql(_COLUMNS).fetchall()))
+    backend = backend_of(connection)
+    names = backend.columns(connection)
     tables = {name for name, _ in names}
     for table in Table.metadata.tables.values():
         if table.name not in tables:
@@ -108,7 +83,7 @@ def _flaw(connection: Connection) -> str | None:
         for column in table.columns:
             if (table.name, column.name) not in names:
                 return f"column {table.name}.{column.name} is missing"
-    others = {str(name): str(kind) for name, kind in connection.exec_driver_sql(_OTHERS).fetchall()}
+    others = backend.indexes_and_triggers(connection)
     for table in Table.metadata.tables.values():
         for index in table.indexes:
             if index.name not in others:
@@ -117,12 +92,12 @@ def _flaw(connection: Connection) -> str | None:
     return None if trigger is None else f"trigger {trigger} is not kndb's, and would change what kndb writes"
 
 
-def upgrade(path: Path, *, create: bool = False, timeout: float = BUSY_TIMEOUT) -> str:
+def upgrade(location: str | Path | Backend, *, create: bool = False, timeout: float = BUSY_TIMEOUT) -> str:
     """Brings a database to the newest revision, in one transaction.
 
     Args:
-        path: the database file.
-        create: whether a missing or empty file becomes a new database.
+        location: the database.
+        create: whether a missing or empty file, or an empty database on a server, becomes a new database.
         timeout: seconds to wait for other processes.
 
     Returns:
@@ -132,35 +107,37 @@ def upgrade(path: Path, *, create: bool = False, timeout: float = BUSY_TIMEOUT) 
         StoreMissingError: if there is no database and `create` is false.
         SchemaVersionError: if the database is newer than this kndb, or not kndb's.
         StoreDamagedError: if a foreign key would be broken; the database stays as it was.
-        StoreError: if the file can't be written or is no SQLite database.
+        StoreError: if it can't be written or is something else.
     """
+    backend = backend_at(location)
     try:
-        require_file(path)
+        backend.require()
     except StoreMissingError:
         if not create:
             raise
-        _require_folder(path)
+        backend.require_room()
     # Foreign keys are off: alembic's batch mode drops and re-creates tables, which would cascade.
-    engine = make_engine(path, NullPool, create=create, foreign_keys=False, timeout=timeout)
-    with translated_errors(path, timeout), engine.connect() as plain:
-        connection = plain.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
+    engine = backend.make_engine(NullPool, create=create, foreign_keys=False, timeout=timeout)
+    with backend.errors(timeout), engine.connect() as plain:
+        connection = plain.execution_options(**{BEGIN: WRITING})
         with connection.begin():
-            _upgrade(connection, path, create)
+            _upgrade(connection, create)
     return head_revision()
 
 
-def _upgrade(connection: Connection, path: Path, create: bool) -> None:
-    revision = _known_revision(connection, path)
+def _upgrade(connection: Connection, create: bool) -> None:
+    backend = backend_of(connection)
+    revision = _known_revision(connection)
     if revision is None and not create:
-        raise _empty(path)
+        raise empty(backend.shown)
     if revision == head_revision():
         return
     run_migrations(connection)
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    broken = backend.revision_broke(connection)
     if broken:
-        tables = ", ".join(sorted({str(row[0]) for row in broken}))
+        tables = ", ".join(sorted(set(broken)))
         raise StoreDamagedError(
-            f"{path} was not upgraded: {len(broken)} rows (tables {tables}) refer to rows that don't exist; "
+            f"{backend.shown} was not upgraded: {len(broken)} rows (tables {tables}) refer to rows that don't exist; "
             f"see: {call('maintenance.check')}, and restore a backup"
         )
 
@@ -179,43 +156,28 @@ def run_migrations(connection: Connection) -> None:
         command.upgrade(config, "head")
 
 
-def _tables(connection: Connection) -> set[str]:
-    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
-    return {str(row[0]) for row in connection.exec_driver_sql(query)}
-
-
-def _known_revision(connection: Connection, path: Path) -> str | None:
+def _known_revision(connection: Connection) -> str | None:
     """Gives the revision of a database that is kndb's; None for one without tables."""
-    tables = _tables(connection)
+    backend = backend_of(connection)
+    shown, tables = backend.shown, backend.tables(connection)
     if not tables:
         return None
     revision = current_revision(connection)
     if revision is None and tables >= _OWN_TABLES:
         raise StoreDamagedError(
-            f"{path} is damaged: it has kndb's tables and no schema revision; see: {call('maintenance.check')}, and "
+            f"{shown} is damaged: it has kndb's tables and no schema revision; see: {call('maintenance.check')}, and "
             "restore a backup"
         )
     # Other programs number their revisions, too; but none has these tables.
     if revision is None or (revision in REVISIONS and not tables & _OWN_TABLES):
         found = ", ".join(sorted(tables)[:5])
         raise SchemaVersionError(
-            f"{path} is an SQLite database, but not one of kndb's: it has no kndb schema revision "
+            f"{shown} is {backend.what}, but not one of kndb's: it has no kndb schema revision "
             f"(such as {head_revision()}); its tables: {found}. Name another file"
         )
     if revision not in REVISIONS:
         raise SchemaVersionError(
-            f"{path} has schema revision {revision}, this kndb knows only up to {head_revision()}: "
+            f"{shown} has schema revision {revision}, this kndb knows only up to {head_revision()}: "
             "a newer kndb made it; update kndb (`pip install --upgrade kndb`)"
         )
     return revision
-
-
-def _empty(path: Path) -> StoreMissingError:
-    return StoreMissingError(
-        f"{path} is empty, not yet a database; make it one with: {call('kndb.open', location=path)}"
-    )
-
-
-def _require_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise StoreError(f"{path} can't be created: there is no folder {path.parent}; create it first")

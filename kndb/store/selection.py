@@ -18,18 +18,18 @@ from .numbers import there_are
 _CANDIDATES = """
 SELECT fact.id, fact.subject, relation.key
 FROM fact JOIN relation ON relation.id = fact.relation_id
-WHERE (:every OR fact.relation_id IN (SELECT value FROM json_each(:relations)))
-  AND (:any_subject OR fact.subject IN (SELECT value FROM json_each(:subjects)))
-  AND (:any_fact OR fact.id IN (SELECT value FROM json_each(:facts)))
+WHERE (:every OR fact.relation_id IN kndb_numbers(:relations))
+  AND (:any_subject OR fact.subject IN kndb_texts(:subjects))
+  AND (:any_fact OR fact.id IN kndb_numbers(:facts))
   AND EXISTS (
     SELECT 1 FROM prompt LEFT JOIN template ON template.id = prompt.template_id
-    WHERE prompt.fact_id = fact.id AND (:held_out OR NOT COALESCE(template.held_out, 0)))
+    WHERE prompt.fact_id = fact.id AND (:held_out OR NOT COALESCE(template.held_out, FALSE)))
 ORDER BY fact.id
 """
 _SUBJECTS = "SELECT DISTINCT subject FROM fact WHERE subject IS NOT NULL"
 _NUMBERED = """
 SELECT fact.id, relation.key FROM fact JOIN relation ON relation.id = fact.relation_id
-WHERE fact.id IN (SELECT value FROM json_each(:facts))
+WHERE fact.id IN kndb_numbers(:facts)
 """
 
 

@@ -6,16 +6,41 @@ column's type; what kndb wrote is always right, so anything else is damage.
 
 from __future__ import annotations
 
+import json
 import reprlib
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Dialect
+from sqlalchemy import JSON, Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..advice import call
 from ..errors import StoreDamagedError
 from .column_rules import ColumnRule
+
+
+class JsonText(JSON):
+    """JSON that is kept as the text kndb writes, also where the database system has a type of its own for it."""
+
+    cache_ok = True
+
+    def dialect_impl(self, dialect: Dialect) -> JsonText:  # noqa: ARG002 - it is the same for each
+        """The type itself."""
+        return self
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002
+        """Gives what makes text of a value: one form for equal values."""
+
+        def write(value: Any) -> str | None:
+            if value is None and self.none_as_null:
+                return None
+            return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+        return write
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+        """Gives what reads the text."""
+        return lambda value: None if value is None else json.loads(value)
 
 
 class StoredType(TypeDecorator[Any]):

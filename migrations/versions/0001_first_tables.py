@@ -11,6 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from kndb.store import revision_parts as parts
+
 revision = "0001"
 down_revision: str | None = None
 
@@ -35,11 +37,11 @@ def _number(name: str, *, null: bool = False) -> sa.Column[Any]:
 
 
 def _text(name: str, *, null: bool = False) -> sa.Column[Any]:
-    return _column(name, sa.String(), null=null)
+    return _column(name, parts.text(), null=null)
 
 
 def _json(name: str) -> sa.Column[Any]:
-    return _column(name, sa.JSON())
+    return _column(name, parts.json())
 
 
 def _key(table: str, *columns: str) -> sa.PrimaryKeyConstraint:
@@ -65,11 +67,13 @@ def _facts() -> None:
         _integer("id"),
         _integer("relation_id"),
         _text("text"),
-        sa.Column("held_out", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("held_out", sa.Boolean(), server_default=sa.false(), nullable=False),
         _key("template"),
         _refers("template", "relation_id", "relation"),
-        sa.UniqueConstraint("relation_id", "text", name="uq_template_relation_id_text"),
+        *parts.in_sqlite(sa.UniqueConstraint("relation_id", "text", name="uq_template_relation_id_text")),
     )
+    if parts.on_server():
+        parts.unique_texts("uq_template_relation_id_text", "template", ["relation_id", "text"], ["text"])
     op.create_table(
         "fact",
         _integer("id"),
@@ -82,23 +86,23 @@ def _facts() -> None:
         sa.CheckConstraint("subject IS NOT NULL OR external_id IS NOT NULL", name="ck_fact_identified"),
         _refers("fact", "relation_id", "relation"),
     )
-    op.create_index(
+    parts.unique_texts(
         "uq_fact_relation_id_subject_object",
         "fact",
         ["relation_id", "subject", "object"],
-        unique=True,
-        sqlite_where=sa.text("subject IS NOT NULL"),
+        ["subject", "object"],
+        "subject IS NOT NULL",
     )
-    op.create_index(
+    parts.unique_texts(
         "uq_fact_relation_id_external_id_unnamed",
         "fact",
         ["relation_id", "external_id"],
-        unique=True,
-        sqlite_where=sa.text("subject IS NULL"),
+        ["external_id"],
+        "subject IS NULL",
     )
     op.create_index("ix_fact_relation_id", "fact", ["relation_id"])
-    op.create_index("ix_fact_external_id", "fact", ["external_id"])
-    op.create_index("ix_fact_subject", "fact", ["subject"])
+    parts.index_of_text("ix_fact_external_id", "fact", "external_id")
+    parts.index_of_text("ix_fact_subject", "fact", "subject")
     op.create_table(
         "prompt",
         _integer("id"),
@@ -108,8 +112,10 @@ def _facts() -> None:
         _key("prompt"),
         _refers("prompt", "fact_id", "fact"),
         _refers("prompt", "template_id", "template"),
-        sa.UniqueConstraint("fact_id", "text", name="uq_prompt_fact_id_text"),
+        *parts.in_sqlite(sa.UniqueConstraint("fact_id", "text", name="uq_prompt_fact_id_text")),
     )
+    if parts.on_server():
+        parts.unique_texts("uq_prompt_fact_id_text", "prompt", ["fact_id", "text"], ["text"])
     op.create_index("ix_prompt_template_id", "prompt", ["template_id"])
 
 
@@ -170,8 +176,7 @@ def _results() -> None:
         _integer("neuron"),
         _number("score"),
         _key("score", "run_id", "prompt_id", "layer", "neuron"),
-        _refers("score", "run_id", "run"),
-        _refers("score", "prompt_id", "prompt"),
+        *parts.in_sqlite(_refers("score", "run_id", "run"), _refers("score", "prompt_id", "prompt")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -207,8 +212,9 @@ def _results() -> None:
         _integer("prompts"),
         _number("mean_score"),
         _key("knowledge_neuron", "refinement_id", "fact_id", "layer", "neuron"),
-        _refers("knowledge_neuron", "refinement_id", "refinement"),
-        _refers("knowledge_neuron", "fact_id", "fact"),
+        *parts.in_sqlite(
+            _refers("knowledge_neuron", "refinement_id", "refinement"), _refers("knowledge_neuron", "fact_id", "fact")
+        ),
         sqlite_with_rowid=False,
     )
     op.create_index(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from kndb.store import revision_parts as parts
+
 revision = "0002"
 down_revision = "0001"
 
@@ -18,8 +20,8 @@ def upgrade() -> None:
     """Adds the two columns, and to the settings of runs what they silently were."""
     op.add_column("prompt_result", sa.Column("answer_tokens", sa.Integer(), nullable=True))
     op.add_column("prompt_result", sa.Column("min_score", sa.Double(), nullable=True))
-    op.execute(
+    parts.change_old_rows(
         "UPDATE run SET settings = json_set(settings, '$.dtype', 'float32', '$.target', 'gold', "
         "'$.negative', json('false')) WHERE method = 'integrated-gradients'"
     )
-    op.execute("DELETE FROM prompt_result WHERE skipped = 'answer-of-several-tokens'")
+    parts.change_old_rows("DELETE FROM prompt_result WHERE skipped = 'answer-of-several-tokens'")

@@ -5,12 +5,15 @@ every identifier under which sources list a fact. `relation_neuron` counts, for 
 that hold a neuron; it follows from `knowledge_neuron`. The tables of probes hold experiments on activations.
 
 `knowledge_neuron` and `refinement_relation` are made anew by hand: alembic's batch mode forgets WITHOUT ROWID.
+PostgreSQL lets a column be NULL in place.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from kndb.store import revision_parts as parts
 
 revision = "0003"
 down_revision = "0002"
@@ -28,7 +31,7 @@ def upgrade() -> None:
 def _fact_alias() -> None:
     op.create_table(
         "fact_alias",
-        sa.Column("external_id", sa.String(), nullable=False),
+        sa.Column("external_id", parts.text(), nullable=False),
         sa.Column("fact_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["fact_id"], ["fact.id"], name=op.f("fk_fact_alias_fact_id_fact"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("external_id", "fact_id", name=op.f("pk_fact_alias")),
@@ -38,6 +41,10 @@ def _fact_alias() -> None:
 
 
 def _knowledge_neuron() -> None:
+    if parts.on_server():
+        op.alter_column("knowledge_neuron", "prompts", nullable=True)
+        op.alter_column("knowledge_neuron", "mean_score", nullable=True)
+        return
     op.drop_index("ix_knowledge_neuron_refinement_id_layer_neuron", "knowledge_neuron")
     op.rename_table("knowledge_neuron", "knowledge_neuron_0002")
     op.create_table(
@@ -68,6 +75,10 @@ def _knowledge_neuron() -> None:
 
 
 def _refinement_relation() -> None:
+    if parts.on_server():
+        op.alter_column("refinement_relation", "share", nullable=True)
+        op.alter_column("refinement_relation", "passes", nullable=True)
+        return
     op.rename_table("refinement_relation", "refinement_relation_0002")
     op.create_table(
         "refinement_relation",
@@ -105,14 +116,19 @@ def _relation_neuron() -> None:
         sa.Column("layer", sa.Integer(), nullable=False),
         sa.Column("neuron", sa.Integer(), nullable=False),
         sa.Column("facts", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["refinement_id"],
-            ["refinement.id"],
-            name=op.f("fk_relation_neuron_refinement_id_refinement"),
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(
-            ["relation_id"], ["relation.id"], name=op.f("fk_relation_neuron_relation_id_relation"), ondelete="CASCADE"
+        *parts.in_sqlite(
+            sa.ForeignKeyConstraint(
+                ["refinement_id"],
+                ["refinement.id"],
+                name=op.f("fk_relation_neuron_refinement_id_refinement"),
+                ondelete="CASCADE",
+            ),
+            sa.ForeignKeyConstraint(
+                ["relation_id"],
+                ["relation.id"],
+                name=op.f("fk_relation_neuron_relation_id_relation"),
+                ondelete="CASCADE",
+            ),
         ),
         sa.PrimaryKeyConstraint("refinement_id", "relation_id", "layer", "neuron", name=op.f("pk_relation_neuron")),
         sqlite_with_rowid=False,
@@ -132,11 +148,11 @@ def _probes() -> None:
         "probe",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
-        sa.Column("version", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("version", parts.text(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
         sa.Column("refinement_id", sa.Integer(), nullable=False),
-        sa.Column("settings", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.String(), nullable=False),
+        sa.Column("settings", parts.json(), nullable=False),
+        sa.Column("created_at", parts.text(), nullable=False),
         sa.CheckConstraint("kind IN ('suppress', 'amplify', 'activation')", name=op.f("ck_probe_kind")),
         sa.ForeignKeyConstraint(["model_id"], ["model.id"], name=op.f("fk_probe_model_id_model"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
@@ -152,8 +168,8 @@ def _probes() -> None:
     _probe_table(
         "probe_fact",
         ("neurons_from", "prompts_of"),
-        sa.Column("neurons_from", sa.String(), nullable=False),
-        sa.Column("prompts_of", sa.String(), nullable=False),
+        sa.Column("neurons_from", parts.text(), nullable=False),
+        sa.Column("prompts_of", parts.text(), nullable=False),
         sa.Column("neurons", sa.Integer(), nullable=False),
         sa.Column("prompts", sa.Integer(), nullable=False),
         *(
@@ -168,7 +184,7 @@ def _probes() -> None:
     _probe_table(
         "probe_activation",
         ("kind",),
-        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
         sa.Column("texts", sa.Integer(), nullable=False),
         sa.Column("mean_activation", sa.Double(), nullable=False),
         sa.CheckConstraint("kind IN ('head-and-tail', 'head', 'neither')", name=op.f("ck_probe_activation_kind")),
@@ -177,8 +193,8 @@ def _probes() -> None:
         "probe_text",
         ("rank",),
         sa.Column("rank", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
+        sa.Column("text", parts.text(), nullable=False),
         sa.Column("activation", sa.Double(), nullable=False),
     )
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from kndb.store import revision_parts as parts
+
 revision = "0005"
 down_revision = "0004"
 
 
 def upgrade() -> None:
     """Adds two columns, NULL in the rows that are there, and four tables."""
-    op.add_column("edit", sa.Column("author", sa.String(), nullable=True))
-    op.add_column("edit", sa.Column("fact_numbers", sa.JSON(), nullable=True))
+    op.add_column("edit", sa.Column("author", parts.text(), nullable=True))
+    op.add_column("edit", sa.Column("fact_numbers", parts.json(), nullable=True))
     _edit_tensor()
     _evaluation_measure()
     _edit_trial()
@@ -26,10 +28,10 @@ def _edit_tensor() -> None:
     op.create_table(
         "edit_tensor",
         sa.Column("edit_id", sa.Integer(), nullable=False),
-        sa.Column("parameter", sa.String(), nullable=False),
-        sa.Column("old_sha256", sa.String(), nullable=False),
-        sa.Column("new_sha256", sa.String(), nullable=False),
-        sa.Column("base_sha256", sa.String(), nullable=False),
+        sa.Column("parameter", parts.text(), nullable=False),
+        sa.Column("old_sha256", parts.text(), nullable=False),
+        sa.Column("new_sha256", parts.text(), nullable=False),
+        sa.Column("base_sha256", parts.text(), nullable=False),
         sa.ForeignKeyConstraint(["edit_id"], ["edit.id"], name=op.f("fk_edit_tensor_edit_id_edit"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("edit_id", "parameter", name=op.f("pk_edit_tensor")),
         sqlite_with_rowid=False,
@@ -40,9 +42,9 @@ def _evaluation_measure() -> None:
     op.create_table(
         "evaluation_measure",
         sa.Column("evaluation_id", sa.Integer(), nullable=False),
-        sa.Column("weights", sa.String(), nullable=False),
-        sa.Column("prompts_of", sa.String(), nullable=False),
-        sa.Column("measure", sa.String(), nullable=False),
+        sa.Column("weights", parts.text(), nullable=False),
+        sa.Column("prompts_of", parts.text(), nullable=False),
+        sa.Column("measure", parts.text(), nullable=False),
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("low", sa.Double(), nullable=True),
         sa.Column("high", sa.Double(), nullable=True),
@@ -59,7 +61,7 @@ def _evaluation_measure() -> None:
         ),
         sqlite_with_rowid=False,
     )
-    op.execute(
+    parts.change_old_rows(
         """
         INSERT INTO evaluation_measure (evaluation_id, weights, prompts_of, measure, value)
         SELECT evaluation.id, side.key, grouped.key, found.key, found.value
@@ -77,12 +79,12 @@ def _edit_trial() -> None:
         "edit_trial",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
-        sa.Column("version", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("settings", sa.JSON(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("created_at", sa.String(), nullable=False),
-        sa.Column("finished_at", sa.String(), nullable=True),
+        sa.Column("version", parts.text(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
+        sa.Column("settings", parts.json(), nullable=False),
+        sa.Column("status", parts.text(), nullable=False),
+        sa.Column("created_at", parts.text(), nullable=False),
+        sa.Column("finished_at", parts.text(), nullable=True),
         sa.CheckConstraint("kind IN ('bench', 'sweep')", name=op.f("ck_edit_trial_kind")),
         sa.CheckConstraint("status IN ('running', 'complete')", name=op.f("ck_edit_trial_status")),
         sa.ForeignKeyConstraint(
@@ -94,10 +96,10 @@ def _edit_trial() -> None:
     op.create_table(
         "edit_trial_result",
         sa.Column("trial_id", sa.Integer(), nullable=False),
-        sa.Column("part", sa.String(), nullable=False),
+        sa.Column("part", parts.text(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("fact_id", sa.Integer(), nullable=True),
-        sa.Column("measures", sa.JSON(), nullable=False),
+        sa.Column("measures", parts.json(), nullable=False),
         sa.ForeignKeyConstraint(
             ["fact_id"], ["fact.id"], name=op.f("fk_edit_trial_result_fact_id_fact"), ondelete="SET NULL"
         ),

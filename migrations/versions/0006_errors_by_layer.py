@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from kndb.store import revision_parts as parts
+
 revision = "0006"
 down_revision = "0005"
 
@@ -16,7 +18,7 @@ down_revision = "0005"
 def upgrade() -> None:
     """Adds two columns, NULL in the rows that are there, and a table."""
     op.add_column("prompt_result", sa.Column("worst_layer", sa.Integer(), nullable=True))
-    op.add_column("prompt_result", sa.Column("layers_above", sa.JSON(), nullable=True))
+    op.add_column("prompt_result", sa.Column("layers_above", parts.json(), nullable=True))
     op.create_table(
         "run_fact",
         sa.Column("run_id", sa.Integer(), nullable=False),
@@ -26,7 +28,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "fact_id", name=op.f("pk_run_fact")),
         sqlite_with_rowid=False,
     )
-    op.execute(
+    parts.change_old_rows(
         """
         INSERT INTO run_fact (run_id, fact_id)
         SELECT DISTINCT result.run_id, prompt.fact_id
@@ -36,7 +38,7 @@ def upgrade() -> None:
         ORDER BY 1, 2
         """
     )
-    op.execute(
+    parts.change_old_rows(
         """
         INSERT INTO run_fact (run_id, fact_id)
         SELECT begun.run_id, fact.id

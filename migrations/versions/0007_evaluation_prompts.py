@@ -8,23 +8,25 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from kndb.store import revision_parts as parts
+
 revision = "0007"
 down_revision = "0006"
 
 
 def upgrade() -> None:
     """Adds a table and a column."""
-    op.add_column("model", sa.Column("chat_template", sa.String(), nullable=True))
+    op.add_column("model", sa.Column("chat_template", parts.text(), nullable=True))
     op.create_table(
         "evaluation_prompt",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("fact_id", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("axis", sa.String(), nullable=False),
-        sa.Column("text", sa.String(), nullable=False),
-        sa.Column("answers", sa.JSON(), nullable=False),
-        sa.Column("new_object", sa.String(), nullable=True),
-        sa.Column("needs", sa.JSON(), nullable=False),
+        sa.Column("kind", parts.text(), nullable=False),
+        sa.Column("axis", parts.text(), nullable=False),
+        sa.Column("text", parts.text(), nullable=False),
+        sa.Column("answers", parts.json(), nullable=False),
+        sa.Column("new_object", parts.text(), nullable=True),
+        sa.Column("needs", parts.json(), nullable=False),
         sa.CheckConstraint(
             "kind IN ('paraphrase', 'neighbourhood', 'attribute', 'locality', 'portability', 'generation')",
             name=op.f("ck_evaluation_prompt_kind"),
@@ -34,18 +36,10 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluation_prompt")),
     )
-    op.create_index(
-        "uq_evaluation_prompt_any_new_object",
-        "evaluation_prompt",
-        ["fact_id", "kind", "axis", "text", "answers", "needs"],
-        unique=True,
-        sqlite_where=sa.text("new_object IS NULL"),
-    )
-    op.create_index(
-        "uq_evaluation_prompt_new_object",
-        "evaluation_prompt",
-        ["fact_id", "kind", "axis", "text", "answers", "needs", "new_object"],
-        unique=True,
-        sqlite_where=sa.text("new_object IS NOT NULL"),
+    key = ["fact_id", "kind", "axis", "text", "answers", "needs"]
+    texts = ["text", "answers", "needs", "new_object"]
+    parts.unique_texts("uq_evaluation_prompt_any_new_object", "evaluation_prompt", key, texts, "new_object IS NULL")
+    parts.unique_texts(
+        "uq_evaluation_prompt_new_object", "evaluation_prompt", [*key, "new_object"], texts, "new_object IS NOT NULL"
     )
     op.create_index("ix_evaluation_prompt_fact_id", "evaluation_prompt", ["fact_id"])

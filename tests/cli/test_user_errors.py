@@ -128,7 +128,7 @@ ON_READY = [
     (USAGE, ["or auto .got nan"], "edit update --model tiny --fact 1 --to Rome --lambda-new nan"),
     (USAGE, ["--max-share must be a number above 0"], "edit update --model tiny --fact 1 --to Rome --max-share 0"),
     (USAGE, ["--top must be at least 1 .got 0"], "ask --model tiny --top 0 [MASK]."),
-    (USAGE, ["sqlite:///PATH", "postgresql"], "db info --db postgresql://host/name"),
+    (USAGE, ["sqlite:///PATH", "postgresql"], "db info --db mysql://host/name"),
     (USAGE, ["Usage|Missing|required"], "query shared"),
     (USAGE, ["Usage|No such option"], "query facts --no-such-option"),
     (USAGE, ["'first' is not a fact's number", "kndb query facts --subject first"], "query neurons first"),

@@ -1,7 +1,6 @@
 """Databases with results in them, made by hand or by the small models."""
 
 import json
-import shutil
 
 import pytest
 
@@ -17,13 +16,12 @@ def ready(small_stores):
 
 
 @pytest.fixture
-def attributed(ready, tmp_path):
+def attributed(ready, db_places):
     """Gives a copy of a family's attributed database, open."""
     opened = []
 
     def copy(family="bert"):
-        shutil.copytree(ready[family], tmp_path / family)
-        opened.append(open_database(tmp_path / family / "kndb.db"))
+        opened.append(db_places.copy_of(ready[family], family).database())
         return opened[-1]
 
     yield copy
@@ -38,10 +36,9 @@ def refined_folders(small_stores):
 
 
 @pytest.fixture
-def refined(refined_folders, tmp_path, family):
+def refined(refined_folders, db_places, family):
     """Gives a copy of the refined database of each family in turn, open."""
-    folder = shutil.copytree(refined_folders[family], tmp_path / "refined")
-    with open_database(folder / "kndb.db") as opened:
+    with db_places.copy_of(refined_folders[family], "refined").database() as opened:
         yield opened
 
 

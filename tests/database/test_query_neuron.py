@@ -5,19 +5,20 @@ import statistics
 
 import pytest
 import torch
+from backends import BOTH, Places
 
-from kndb.database import open_database
 from kndb.errors import ModelError, NotFoundError, UsageError
 from kndb.records.models import Neuron
 
 RELATIONS = {1: "P36", 2: "P37", 3: "P176"}
 
 
-@pytest.fixture(scope="module")
-def crowded(tmp_path_factory):
+@pytest.fixture(scope="module", params=BOTH)
+def crowded(request, tmp_path_factory):
     """Two refinements of two models' runs, with rows drawn at random, some of them without a score."""
     chance = random.Random(7)
-    database = open_database(tmp_path_factory.mktemp("neurons") / "kndb.db")
+    places = Places(request.param, tmp_path_factory.mktemp("neurons"))
+    database = places.new().database()
     with database.store.writing() as connection:
         execute = connection.exec_driver_sql
         execute("INSERT INTO model VALUES (1, 'tiny', 'x', 'f', 'bert', 2, 6, 'v', 'now', NULL)")
@@ -37,7 +38,7 @@ def crowded(tmp_path_factory):
                     score = chance.choice([None, chance.uniform(-1, 1)])
                     rows.append((refinement, fact, place // 6, int(place % 6 * chance.random()), 3, score))
         for row in rows:
-            execute("INSERT OR IGNORE INTO knowledge_neuron VALUES (?, ?, ?, ?, ?, ?)", row)
+            execute("INSERT INTO knowledge_neuron VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
         execute(
             "INSERT INTO relation_neuron SELECT refinement_id, relation_id, layer, neuron, count(*)"
             " FROM knowledge_neuron JOIN fact ON fact.id = fact_id GROUP BY 1, 2, 3, 4"
@@ -63,6 +64,7 @@ def crowded(tmp_path_factory):
         execute("INSERT INTO applied_edit VALUES (1, 0, 2), (2, 0, 4)")
     yield database
     database.close()
+    places.close()
 
 
 @pytest.mark.parametrize("refinement", [1, 2])

@@ -5,6 +5,7 @@ from itertools import combinations
 from math import isclose
 
 import pytest
+from backends import POSTGRESQL, SQLITE, Places
 from random_sets import add_facts, add_model, draw, refine
 
 from kndb.database import open_database
@@ -13,13 +14,15 @@ from kndb.errors import NotFoundError
 KEYS = ("P36", "P37", "P176", "P9")
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=[(1, SQLITE), (2, SQLITE), (3, SQLITE), (2, POSTGRESQL)])
 def drawn(request, tmp_path_factory):
     """A database of 60 facts with few objects, two refinements, and what was drawn for them."""
-    chance = random.Random(request.param)
+    seed, backend = request.param
+    chance = random.Random(seed)
     keys = [chance.choice(["P36", "P37", "P37", "P176"]) for _ in range(59)] + ["P5"]
     objects = [chance.choice(["Rome", "Paris", "rome", "Ümlaut, with comma"]) for _ in keys]
-    database = open_database(tmp_path_factory.mktemp("overlap") / "kndb.db")
+    places = Places(backend, tmp_path_factory.mktemp("overlap"))
+    database = places.new().database()
     add_facts(database, keys, objects)
     add_model(database)
     sets = [draw(chance, 60) for _ in range(2)]
@@ -28,6 +31,7 @@ def drawn(request, tmp_path_factory):
         refine(database, held)
     yield database, keys, objects, sets
     database.close()
+    places.close()
 
 
 def mean(values):

@@ -5,24 +5,26 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
+from backends import BOTH, Places
 from random_sets import add_facts, add_model, draw, refine
 
-from kndb.database import open_database
 from kndb.errors import NotFoundError, UsageError
 from kndb.store.facts import require_relations
 from kndb.store.queries.neurons import shares
 
 
-@pytest.fixture(scope="module")
-def crowded(tmp_path_factory):
+@pytest.fixture(scope="module", params=BOTH)
+def crowded(request, tmp_path_factory):
     """A database of four relations and two refinements, whose sets are drawn at random."""
     chance = random.Random(5)
-    database = open_database(tmp_path_factory.mktemp("crowded") / "kndb.db")
+    places = Places(request.param, tmp_path_factory.mktemp("crowded"))
+    database = places.new().database()
     add_facts(database, [chance.choice(["P36", "P37", "P37", "P176"]) for _ in range(100)], ["o"] * 100)
     add_model(database)
     assert [refine(database, draw(chance, 100)) for _ in range(2)] == [1, 2]
     yield database
     database.close()
+    places.close()
 
 
 def counted(database, sql, refinement, keys, min_share=0, across=1):

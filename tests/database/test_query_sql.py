@@ -136,7 +136,7 @@ def test_nothing_can_be_written(path, query, monkeypatch):
 @pytest.mark.parametrize("query", WRITES)
 def test_each_lock_holds_without_the_other(path, query, monkeypatch):
     """A connection that may write, with the authorizer alone."""
-    from kndb.store.queries import reading_sql
+    from kndb.store.queries import reading_sqlite as reading_sql
 
     plain = reading_sql._connect
     monkeypatch.setattr(reading_sql, "_connect", lambda path, _options, timeout: plain(path, "mode=rw", timeout))
@@ -201,7 +201,7 @@ def test_any_revision_and_any_database(path, tmp_path):
 @pytest.mark.parametrize("message", ["unable to open database file", "attempt to write a readonly database"])
 def test_a_database_that_nobody_can_write(path, monkeypatch, message):
     """SQLite can't make a log beside it: it is read as a file that nobody changes, unless there is a log."""
-    from kndb.store.queries import reading_sql
+    from kndb.store.queries import reading_sqlite as reading_sql
 
     plain = reading_sql._connect
 

@@ -56,6 +56,7 @@ BY_COMMAND = {
     "import facts": {"paths": "{inputs}/facts.parquet"},
     "probe activation": {"texts": "{inputs}/texts.jsonl"},
     "db backup": {"target": "{out}/backup.db"},
+    "db copy": {"source": "kndb.db", "target": "{out}/copied.db"},
     "plot": {"out": "{out}/figure.svg"},
 }
 MORE = {
@@ -84,7 +85,7 @@ MORE = {
 ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "bench attribution", "bench localisation"})
 """Commands that open no database of the user's."""
 CHANGING = frozenset(
-    {"test", "ingest", "attribute", "refine", "checkout", "model add", "db init", "db upgrade", "db backup"}
+    {"test", "ingest", "attribute", "refine", "checkout", "model add", "db init", "db upgrade", "db backup", "db copy"}
     | {f"probe {name}" for name in ("suppress", "amplify", "activation")}
     | {f"import {name}" for name in ("neurons", "scores", "facts")}
     | {f"edit {name}" for name in ("update", "optimize", "memit", "alphaedit", "emmet", "finetune", "rome", "erase")}

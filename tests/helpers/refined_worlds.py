@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from kndb.records.attribution import KnowledgeNeuron, PromptResult, RelationRefinement, ResultBatch
 from kndb.records.facts import FactFile, FactRecord
 from kndb.store import facts, models, refinements, runs
-from kndb.store.engine import open_store
 
 RELATIONS = {"P1": "capital", "P2": "language", "P3": None}
 FACTS = {1: "P1", 2: "P1", 3: "P1", 4: "P2", 5: "P2", 6: "P3", 7: "P3"}
@@ -36,8 +35,8 @@ class Made:
 class World:
     """A store, and what was put into it."""
 
-    def __init__(self, folder):
-        self.store = open_store(folder / "kndb.db", create=True)
+    def __init__(self, store):
+        self.store = store
         self.made, self._runs, self._models = [], {}, {}
         listed = [FactRecord(key, f"s{fact}", f"o{fact}", None, (f"s{fact} is [Y].",)) for fact, key in FACTS.items()]
         with self.store.writing() as connection:

@@ -4,11 +4,14 @@ import logging
 import random
 
 import pytest
+from backends import BOTH, SQLITE
 from refined_worlds import FACTS, RELATIONS, World, chosen
 from sqlalchemy import event
 
 from kndb.errors import NotFoundError, UsageError
 from kndb.store import choosing, refinements
+
+BACKENDS = BOTH
 
 IG, ACTIVATION, RANDOM = "integrated-gradients", "activation", "random"
 ALL = tuple(FACTS)
@@ -16,10 +19,8 @@ P1, P2, P3 = (tuple(fact for fact in FACTS if FACTS[fact] == key) for key in REL
 
 
 @pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.store.close()
+def world(store):
+    return World(store)
 
 
 def ask(world, choice=None, **question):
@@ -210,9 +211,9 @@ def draw(world, chance):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_random_stores_against_a_brute_force(tmp_path, seed):
+def test_random_stores_against_a_brute_force(store, seed):
     chance = random.Random(seed)
-    world = World(tmp_path)
+    world = World(store)
     draw(world, chance)
     for _ in range(40):
         relations = chance.sample(list(RELATIONS), chance.choice((0, 0, 1, 2)))
@@ -222,7 +223,6 @@ def test_random_stores_against_a_brute_force(tmp_path, seed):
             found = choosing.find(connection, relations=relations, facts=asked, model=model, method=method)
         wanted = chosen(world, relations, asked, model, method)
         assert (None if found is None else found.refinement.id) == wanted
-    world.store.close()
 
 
 # --- how it came to -------------------------------------------------------------------------------------------
@@ -329,6 +329,7 @@ def test_where_there_is_none_the_next_step_is_named(world):
 # --- at scale -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", [SQLITE], indirect=True)
 def test_no_table_of_scores_is_read_and_no_whole_run(world):
     world.refine(world.run((P1[0], P2[0], P3[0])), with_neurons=P1)
     world.refine(world.run(P1))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from backends import BOTH
 from sqlalchemy import Connection
 
 from kndb.errors import ConflictError, EditError, NotFoundError, StoreDamagedError, VersionMovedError
@@ -16,8 +16,10 @@ from kndb.records.versions import HistoryEntry
 from kndb.store import facts, models, versions
 from kndb.store.edits import edit as edits
 from kndb.store.edits import steps
-from kndb.store.engine import Store, open_store
+from kndb.store.engine import Store
 from kndb.versions import version_id
+
+BACKENDS = BOTH
 
 BASE = version_id("f" * 64, {})
 
@@ -52,12 +54,6 @@ def apply(connection: Connection, *edit_ids: int) -> None:
 def revert(connection: Connection, *edit_ids: int) -> None:
     for edit_id in edit_ids:
         steps.revert_edit(connection, edit_id, current(connection))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "kndb.db", create=True) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from backends import BOTH
 from sqlalchemy import Connection, event
 from torture import FACTOR
 
@@ -21,6 +22,8 @@ from kndb.store.edits import edit as edits
 from kndb.store.edits import steps
 from kndb.store.engine import Store, open_store
 from kndb.versions import version_id
+
+BACKENDS = BOTH
 
 BASE = version_id("f", {})
 
@@ -91,7 +94,7 @@ def at_once(store: Store, works: list[Callable[[Connection], object]]) -> int:
     outcomes: list[str] = []
 
     def write(work: Callable[[Connection], object]) -> None:
-        with open_store(store.path, create=False) as own:
+        with open_store(store.backend, create=False) as own:
             start.wait()
             try:
                 with own.writing() as connection:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from backends import BOTH, SQLITE
 from sqlalchemy import Connection
 
 from kndb.records.edits import SlotChange
@@ -14,17 +14,23 @@ from kndb.store import models, snapshots, versions
 from kndb.store.edits import edit as edits
 from kndb.store.edits import steps
 from kndb.store.edits.checks import check_edits
-from kndb.store.engine import open_store
+from kndb.store.engine import Store
 from kndb.versions import version_id
+
+BACKENDS = BOTH
 
 BASE = version_id("f", {})
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
+def connection(store: Store, backend: str) -> Iterator[Connection]:
     """Edits 1 and 2 of slot 0, edit 3 of slot 1; 1 and 2 are applied, 3 was and is not."""
-    with open_store(tmp_path / "kndb.db", create=True) as store, store.writing() as opened:
-        opened.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+    with store.writing() as opened:
+        # The tests damage the store: no reference is looked up.
+        sqlite = backend == SQLITE
+        opened.exec_driver_sql(
+            "PRAGMA defer_foreign_keys=ON" if sqlite else "SET LOCAL session_replication_role=replica"
+        )
         model = models.add_model(
             opened, name="tiny", source="x", fingerprint="f", family="bert", layers=1, neurons=9, version=BASE
         )

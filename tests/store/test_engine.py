@@ -60,8 +60,8 @@ def test_location_is_a_path_or_an_sqlite_url(tmp_path, monkeypatch):
 
 
 def test_other_urls_are_refused():
-    with pytest.raises(UsageError, match=r"SQLite.*'postgresql'"):
-        Store("postgresql://host/kndb")
+    with pytest.raises(UsageError, match=r"sqlite:///PATH or postgresql://.*'mysql'"):
+        Store("mysql://host/kndb")
     with pytest.raises(UsageError, match="three slashes"):
         Store("sqlite://kndb.db")
     for nothing in ("", ":memory:", "/", "sqlite:///", "sqlite:///:memory:"):

@@ -253,7 +253,7 @@ def test_backup_refuses_places_that_would_spoil_the_store(store, tmp_path):
 
 def test_backup_of_a_damaged_object_is_refused(store, tmp_path):
     add_edit(store, b"one").write_bytes(b"other")
-    with pytest.raises(StoreDamagedError, match="no backup was made"):
+    with pytest.raises(StoreDamagedError, match="no copy was made"):
         maintenance.backup(store, tmp_path / "copy.db")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 

@@ -1,19 +1,21 @@
 """The sums over relations against the sets they follow from."""
 
 import pytest
+from backends import BOTH
 
 from kndb.records.attribution import KnowledgeNeuron, RelationRefinement
 from kndb.records.facts import FactFile, FactRecord
 from kndb.records.models import UNKNOWN
 from kndb.store import facts, maintenance, models, refinements, runs
-from kndb.store.engine import open_store
+
+BACKENDS = BOTH
 
 FACTS = FactFile("f", {"P1": None}, (), (FactRecord("P1", "a", "b"), FactRecord("P1", "c", "d")))
 
 
 @pytest.fixture
-def store(tmp_path):
-    with open_store(tmp_path / "kndb.db", create=True) as opened:
+def store(db_places):
+    with db_places.new().store() as opened:
         with opened.writing() as connection:
             facts.ingest(connection, [FACTS])
             model = models.add_imported_model(connection, name="m", layers=2, neurons=4)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from kndb.errors import StoreDamagedError
 from kndb.store import row_checks
+from kndb.store.backends import sqlite
+from kndb.store.backends.sqlite import SqliteBackend
 from kndb.store.column_rules import FORMS
 from kndb.store.engine import open_store
 from kndb.store.stored_types import StoredType
@@ -32,10 +35,12 @@ ANY = st.one_of(
 def breaks(rule, value):
     """Whether the SQL says that a value breaks a rule."""
     with closing(sqlite3.connect(":memory:")) as driver:
-        driver.create_function("kndb_fits_form", 2, row_checks._fits_form)
-        driver.create_function("kndb_is_text", 1, row_checks._is_text)
+        driver.create_function("kndb_fits_form", 2, sqlite._fits_form)
+        driver.create_function("kndb_is_text", 1, sqlite._is_text)
         return bool(
-            driver.execute(f"SELECT {row_checks._broken('x', rule)} FROM (SELECT ? AS x)", (value,)).fetchone()[0]
+            driver.execute(
+                f"SELECT {SqliteBackend(Path('x')).breaks('x', rule)} FROM (SELECT ? AS x)", (value,)
+            ).fetchone()[0]
         )
 
 

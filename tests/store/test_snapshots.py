@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from backends import BOTH
 from sqlalchemy import Connection
 
 from kndb.errors import EditError, NotFoundError, StoreDamagedError, VersionMovedError
@@ -16,16 +16,18 @@ from kndb.store import models, snapshots, versions
 from kndb.store.edits import allowed_steps, steps
 from kndb.store.edits import checks as edit_checks
 from kndb.store.edits import edit as edits
-from kndb.store.engine import open_store
+from kndb.store.engine import Store
 from kndb.versions import version_id
+
+BACKENDS = BOTH
 
 BASE = version_id("f", {})
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
+def connection(store: Store) -> Iterator[Connection]:
     """A model with four edits of slots 0 to 3; the fifth, on top of the first, is of slot 0 too."""
-    with open_store(tmp_path / "kndb.db", create=True) as store, store.writing() as opened:
+    with store.writing() as opened:
         model = models.add_model(
             opened, name="tiny", source="x", fingerprint="f", family="bert", layers=1, neurons=9, version=BASE
         )

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from backends import BOTH, SQLITE
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kndb.errors import InputError, NotFoundError, RejectedLine, UsageError
@@ -29,13 +30,9 @@ from kndb.records.facts import (
 from kndb.store import evaluation_prompts, facts, ingest
 from kndb.store.engine import Store, open_store
 
+BACKENDS = BOTH
+
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "kndb.db", create=True) as opened:
-        yield opened
 
 
 def take(store: Store, *files: FactFile):
@@ -250,6 +247,17 @@ def test_ingest_gives_what_plain_python_gives(empty_database, ingests):
                 check_ingest(store, account, files)
 
 
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ingests=st.lists(st.lists(fact_files(), max_size=3), min_size=1, max_size=3))
+def test_ingest_into_any_backend_gives_what_plain_python_gives(store, ingests):
+    with store.writing() as connection:
+        for table in ("evaluation_prompt", "prompt", "fact_alias", "fact", "template", "relation"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    account = Account()
+    for files in ingests:
+        check_ingest(store, account, files)
+
+
 def check_ingest(store: Store, account: Account, files: list[FactFile]) -> None:
     old_facts, old_prompts, old_templates = len(account.facts), len(account.prompts()), len(account.templates)
     old_evaluation = len(account.evaluation)
@@ -408,6 +416,7 @@ def test_a_subject_is_no_number(store):
         read(store, facts.fact, "France")
 
 
+@pytest.mark.parametrize("backend", [SQLITE], indirect=True)
 def test_reads_use_indexes(store):
     take(store, FILE)
     with store.reading() as connection:

@@ -15,7 +15,8 @@ def delete(store: Store, edits: Sequence[int], *, preview: bool) -> Rows[Deleted
     if preview:
         with store.reading() as connection:
             return Rows(deleting.plan_deletion(connection, edits).edits, DeletedEdit)
+    objects = store.objects  # Asked for first: where nobody said where they are, nothing is deleted.
     with store.writing() as connection:
         deleted = deleting.delete_edits(connection, edits).edits
-    deleting.remove_objects(store, deleted)
+    deleting.remove_objects(store, objects, deleted)
     return Rows(deleted, DeletedEdit)

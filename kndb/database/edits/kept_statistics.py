@@ -104,7 +104,7 @@ def remedy(model: str, layer: int) -> str:
 
 def statistics_problems(store: Store) -> tuple[list[str], list[str]]:
     """What is wrong in the folder, and its left-overs: files that are no covariances of kndb's."""
-    if not os.path.lexists(store.statistics):
+    if not store.backend.has_folders or not os.path.lexists(store.statistics):
         return [], []
     if store.statistics.is_symlink() or not store.statistics.is_dir():
         return [f"{store.statistics} is no folder; kept statistics lie in a folder of that name: move it away"], []

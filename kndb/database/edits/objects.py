@@ -78,6 +78,7 @@ def add_object(
     from ...editing.objects import diff_file
     from ...editing.objects.slots import changes
 
+    store.backend.note_store()
     object_hash, object_path = diff_file.write(content, store.objects)
     return store_edits.add_edit(
         connection,

@@ -441,7 +441,7 @@ class QueryCommands:
         Raises:
             UsageError: if the statement would do more than read, SQLite can't run it, or it goes beyond a limit.
         """
-        return read_sql(self._store.path, query, SqlLimits(time_limit, most_rows, most_bytes))
+        return read_sql(self._store.backend, query, SqlLimits(time_limit, most_rows, most_bytes))
 
 
 def _neuron(named: Neuron | str) -> Neuron:

@@ -12,17 +12,16 @@ from ..versions import StoredSlot
 
 _SLOTS = """
 SELECT edit.id, held.parameter, held.layer, held.neuron, held.old_sha256, held.new_sha256, held.base_sha256
-FROM (SELECT json_extract(value, '$[0]') AS layer, json_extract(value, '$[1]') AS first,
-             json_extract(value, '$[2]') AS last FROM json_each(:ranges)) AS wanted
+FROM kndb_rows(:ranges, layer, low, high) AS wanted
 JOIN edit_neuron AS held
-  ON held.layer = wanted.layer AND held.neuron BETWEEN wanted.first AND wanted.last
+  ON held.layer = wanted.layer AND held.neuron BETWEEN wanted.low AND wanted.high
 JOIN edit ON edit.id = held.edit_id AND edit.model_id = :model
 ORDER BY held.layer, held.neuron, held.parameter, edit.id
 """
 _TENSORS = """
 SELECT edit.id, held.parameter, held.old_sha256, held.new_sha256, held.base_sha256
 FROM edit_tensor AS held JOIN edit ON edit.id = held.edit_id AND edit.model_id = :model
-WHERE held.parameter IN (SELECT value FROM json_each(:names))
+WHERE held.parameter IN kndb_texts(:names)
 ORDER BY held.parameter, edit.id
 """
 

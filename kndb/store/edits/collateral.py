@@ -19,8 +19,7 @@ from . import edit as edits
 # CROSS JOIN and INDEXED BY settle the order: SQLite knows no table's size without ANALYZE.
 _HOLDERS = """
 SELECT fact.id, fact.relation_id, relation.key, relation.label, fact.subject, fact.object, held.layer, held.neuron
-FROM (SELECT DISTINCT json_extract(value, '$[0]') AS layer, json_extract(value, '$[1]') AS neuron
-      FROM json_each(:neurons)) AS wanted
+FROM kndb_rows(:neurons, layer, neuron) AS wanted
 CROSS JOIN knowledge_neuron AS held INDEXED BY ix_knowledge_neuron_refinement_id_layer_neuron
   ON held.refinement_id = :refinement AND held.layer = wanted.layer AND held.neuron = wanted.neuron
 JOIN fact ON fact.id = held.fact_id

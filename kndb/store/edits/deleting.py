@@ -12,6 +12,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
@@ -20,7 +21,6 @@ from ...advice import call
 from ...errors import EditError, StoreError, UsageError
 from ...records.edits import DeletedEdit
 from ..engine import Store
-from ..maintenance import sharing_objects
 from ..tables import (
     EditRow,
     EditTrialRow,
@@ -190,11 +190,12 @@ def _edits(edit_ids: Sequence[int]) -> str:
 # --- objects --------------------------------------------------------------------------------------
 
 
-def remove_objects(store: Store, deleted: Iterable[DeletedEdit]) -> None:
+def remove_objects(store: Store, objects: Path, deleted: Iterable[DeletedEdit]) -> None:
     """Removes the object files of edits that were deleted, unless a row names them (of another model, or a new one).
 
     Args:
         store: the store, with no transaction open.
+        objects: its folder of edit objects.
         deleted: edits whose rows are gone.
 
     Raises:
@@ -202,13 +203,13 @@ def remove_objects(store: Store, deleted: Iterable[DeletedEdit]) -> None:
     """
     # Who writes an edit holds the write lock from before its object is written until its row commits.
     with store.writing() as connection:
-        if sharing_objects(store):
+        if store.backend.sharing_objects():
             return
         named = set(connection.scalars(select(EditRow.object_hash)))
         for object_hash in {one.edit.object_hash for one in deleted} - named:
             if not _HASH.fullmatch(object_hash):
                 continue
-            folder = store.objects / object_hash[:2]
+            folder = objects / object_hash[:2]
             try:
                 if not folder.is_symlink():
                     (folder / f"{object_hash}.safetensors").unlink(missing_ok=True)

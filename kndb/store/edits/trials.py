@@ -46,17 +46,21 @@ def begin(connection: Connection, model_id: int, version: str, kind: str, settin
 
 def add_result(connection: Connection, trial_id: int, result: TrialResult) -> None:
     """Adds a result; one that is there already, by another process, stays."""
-    connection.execute(
-        insert(EditTrialResultRow)
-        .prefix_with("OR IGNORE")
-        .values(
-            trial_id=trial_id,
-            part=result.part,
-            position=result.position,
-            fact_id=result.fact,
-            measures=dict(result.measures),
-        )
+    there = select(EditTrialResultRow.trial_id).where(
+        EditTrialResultRow.trial_id == trial_id,
+        EditTrialResultRow.part == result.part,
+        EditTrialResultRow.position == result.position,
     )
+    if connection.scalar(there) is None:
+        connection.execute(
+            insert(EditTrialResultRow).values(
+                trial_id=trial_id,
+                part=result.part,
+                position=result.position,
+                fact_id=result.fact,
+                measures=dict(result.measures),
+            )
+        )
 
 
 def finish(connection: Connection, trial_id: int) -> None:

@@ -21,11 +21,11 @@ SELECT fact.id, relation.key, fact.subject, fact.object,
     (SELECT COUNT(*) FROM knowledge_neuron WHERE refinement_id = :a AND fact_id = fact.id),
     (SELECT COUNT(*) FROM knowledge_neuron WHERE refinement_id = :b AND fact_id = fact.id),
     (SELECT COUNT(*) FROM knowledge_neuron AS one CROSS JOIN knowledge_neuron AS other
-     WHERE one.refinement_id = :a AND one.fact_id = fact.id
-       AND other.refinement_id = :b AND other.fact_id = fact.id
-       AND other.layer = one.layer AND other.neuron = one.neuron)
+       ON other.refinement_id = :b AND other.fact_id = fact.id
+       AND other.layer = one.layer AND other.neuron = one.neuron
+     WHERE one.refinement_id = :a AND one.fact_id = fact.id)
 FROM relation CROSS JOIN fact ON fact.relation_id = relation.id
-WHERE relation.id IN (SELECT value FROM json_each(:relations))
+WHERE relation.id IN kndb_numbers(:relations)
 ORDER BY relation.key, fact.id
 """
 

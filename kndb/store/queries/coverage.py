@@ -78,5 +78,5 @@ def refined_model(connection: Connection, refinement_id: int) -> Model:
 
 
 def selection(refinement_id: int, relations: Sequence[Covered]) -> dict[str, object]:
-    """The values `:refinement` and `:relations` of a statement; the latter a JSON list for `json_each`."""
+    """The values `:refinement` and `:relations` of a statement; the latter a JSON list for `kndb_numbers`."""
     return {"refinement": refinement_id, "relations": json.dumps([relation.id for relation in relations])}

@@ -14,36 +14,36 @@ from .coverage import covered, refined_model, selection
 # each fact's. SQLite knows no table's size without ANALYZE.
 _LAYERS = """
 SELECT NULL, layer, SUM(facts), COUNT(DISTINCT neuron)
-FROM json_each(:relations) AS chosen
+FROM kndb_numbers(:relations) AS chosen
 CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
 GROUP BY layer
 """
 _LAYERS_BY_RELATION = """
 SELECT relation_id, layer, SUM(facts), COUNT(*)
-FROM json_each(:relations) AS chosen
+FROM kndb_numbers(:relations) AS chosen
 CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
 GROUP BY relation_id, layer
 """
 _NEURONS_BY_RELATION = """
 SELECT relation_id, COUNT(*)
-FROM json_each(:relations) AS chosen
+FROM kndb_numbers(:relations) AS chosen
 CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
 GROUP BY relation_id
 """
 _NEURONS = """
 SELECT COUNT(*) FROM (
     SELECT DISTINCT layer, neuron
-    FROM json_each(:relations) AS chosen
+    FROM kndb_numbers(:relations) AS chosen
     CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
-)
+) AS held
 """
 _SIZES = """
 SELECT relation_id, size, COUNT(*) FROM (
     SELECT fact.relation_id, COUNT(*) AS size
     FROM fact CROSS JOIN knowledge_neuron ON refinement_id = :refinement AND fact_id = fact.id
-    WHERE fact.relation_id IN (SELECT value FROM json_each(:relations))
+    WHERE fact.relation_id IN kndb_numbers(:relations)
     GROUP BY fact.id
-)
+) AS sized
 GROUP BY relation_id, size
 """
 _SIZE_OF_EACH = "SELECT fact_id, COUNT(*) FROM knowledge_neuron WHERE refinement_id = :refinement GROUP BY fact_id"

@@ -8,7 +8,7 @@ from ...records.attribution import KnowledgeNeuron
 from ...records.queries import NearFact, PromptFindings
 
 _PROMPTS = """
-SELECT prompt.id, prompt.text, COALESCE(template.held_out, 0) AS held_out, result.probability, result.predicted,
+SELECT prompt.id, prompt.text, COALESCE(template.held_out, FALSE) AS held_out, result.probability, result.predicted,
     result.predicted_probability, result.correct, result.completeness_error, result.worst_layer,
     result.completeness_error > :limit AS above_tolerance, result.skipped
 FROM prompt
@@ -29,7 +29,7 @@ sharing AS (
     GROUP BY other.fact_id
 ),
 least AS (
-    SELECT MIN(shared) AS shared FROM (SELECT shared FROM sharing ORDER BY shared DESC LIMIT :nearest)
+    SELECT MIN(shared) AS shared FROM (SELECT shared FROM sharing ORDER BY shared DESC LIMIT :nearest) AS nearest
 ),
 sized AS (
     SELECT sharing.fact_id, sharing.shared,
@@ -42,7 +42,8 @@ sized AS (
     ORDER BY sharing.shared DESC, together, sharing.fact_id
     LIMIT :nearest
 )
-SELECT fact.id, relation.key, fact.subject, fact.object, sized.shared, CAST(sized.shared AS REAL) / sized.together
+SELECT fact.id, relation.key, fact.subject, fact.object, sized.shared,
+    CAST(sized.shared AS DOUBLE PRECISION) / sized.together
 FROM sized
 CROSS JOIN fact ON fact.id = sized.fact_id
 CROSS JOIN relation ON relation.id = fact.relation_id
@@ -54,7 +55,7 @@ _TOP = """
 SELECT prompt.fact_id, score.layer, score.neuron, COUNT(*), AVG(score.score)
 FROM prompt CROSS JOIN score ON score.run_id = :run AND score.prompt_id = prompt.id
 WHERE prompt.fact_id = :fact
-GROUP BY score.layer, score.neuron
+GROUP BY prompt.fact_id, score.layer, score.neuron
 ORDER BY SUM(score.score) DESC, score.layer, score.neuron
 LIMIT :top
 """

@@ -15,7 +15,7 @@ from .coverage import covered, selection
 
 _SHARES = """
 SELECT layer, neuron, SUM(facts)
-FROM json_each(:relations) AS chosen
+FROM kndb_numbers(:relations) AS chosen
 CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
 GROUP BY layer, neuron
 """
@@ -24,7 +24,7 @@ GROUP BY layer, neuron
 _HOLDERS = """
 WITH held AS MATERIALIZED (
     SELECT layer, neuron, SUM(facts) AS facts
-    FROM json_each(:relations) AS chosen
+    FROM kndb_numbers(:relations) AS chosen
     CROSS JOIN relation_neuron ON refinement_id = :refinement AND relation_id = chosen.value
     GROUP BY layer, neuron
     HAVING SUM(facts) >= :least AND COUNT(*) >= :across
@@ -42,7 +42,7 @@ _OF_FACT = """
 SELECT fact_id, layer, neuron, prompts, mean_score FROM knowledge_neuron
 WHERE refinement_id = :refinement AND fact_id = :fact ORDER BY layer, neuron
 """
-_EVERY_ROW = -1
+_EVERY_ROW = 2**62
 _ROUNDING = 1e-9
 """So that a share that is met exactly counts, whatever the last bit of its product."""
 

@@ -23,9 +23,9 @@ from ...records.queries import Overlap, OverlapSummary, RelationOverlap
 from .coverage import Covered, covered, selection
 
 _BY_NEURON = """
-SELECT group_concat(relation_id), group_concat(facts)
+SELECT kndb_listed(relation_id), kndb_listed(facts)
 FROM relation_neuron
-WHERE refinement_id = :refinement AND relation_id IN (SELECT value FROM json_each(:relations))
+WHERE refinement_id = :refinement AND relation_id IN kndb_numbers(:relations)
 GROUP BY layer, neuron
 HAVING SUM(facts) > 1
 """
@@ -33,24 +33,24 @@ _BY_OBJECT = """
 WITH holding AS (
     SELECT object, relation_id, COUNT(*) AS facts
     FROM fact
-    WHERE relation_id IN (SELECT value FROM json_each(:relations))
+    WHERE relation_id IN kndb_numbers(:relations)
       AND EXISTS (SELECT 1 FROM knowledge_neuron WHERE refinement_id = :refinement AND fact_id = fact.id)
     GROUP BY object, relation_id
 )
-SELECT group_concat(relation_id), group_concat(facts) FROM holding GROUP BY object HAVING SUM(facts) > 1
+SELECT kndb_listed(relation_id), kndb_listed(facts) FROM holding GROUP BY object HAVING SUM(facts) > 1
 """
 # Objects are numbered first: sorting numbers is faster than sorting texts. CROSS JOIN keeps the order of the tables.
 _BY_NEURON_AND_OBJECT = """
 WITH numbered AS MATERIALIZED (
     SELECT id, relation_id, DENSE_RANK() OVER (ORDER BY object) AS object
     FROM fact
-    WHERE relation_id IN (SELECT value FROM json_each(:relations))
+    WHERE relation_id IN kndb_numbers(:relations)
 ), holding AS (
     SELECT layer, neuron, object, relation_id, COUNT(*) AS facts
     FROM numbered CROSS JOIN knowledge_neuron ON refinement_id = :refinement AND fact_id = numbered.id
     GROUP BY layer, neuron, object, relation_id
 )
-SELECT group_concat(relation_id), group_concat(facts)
+SELECT kndb_listed(relation_id), kndb_listed(facts)
 FROM holding GROUP BY layer, neuron, object HAVING SUM(facts) > 1
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,14 +50,14 @@ USUAL_LIMITS = SqlLimits()
 
 
 def limited(
-    cursor: sqlite3.Cursor, limits: SqlLimits, told: Callable[[], AbstractContextManager[None]]
+    next_row: Callable[[], Row | None], limits: SqlLimits, told: Callable[[], AbstractContextManager[None]]
 ) -> Iterator[Row]:
     """The rows of an answer, as long as it keeps within its limits.
 
     Args:
-        cursor: with a statement that was begun.
+        next_row: gives the next row of a statement that was begun, and None at the end.
         limits: what the answer may have.
-        told: in which errors of SQLite's are said as kndb's.
+        told: in which errors of the driver's are said as kndb's.
 
     Raises:
         UsageError: once there is more.
@@ -65,7 +65,7 @@ def limited(
     rows = size = 0
     while True:
         with told():
-            row = cursor.fetchone()
+            row = next_row()
         if row is None:
             return
         rows += 1
@@ -133,3 +133,24 @@ def _peak_memory() -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def nearest_names(wrong: str, names: dict[str, str]) -> str:
+    """Says which names have short forms that are most like a wrong one, at most three."""
+    near = difflib.get_close_matches(wrong.casefold(), sorted(set(names.values())), n=3, cutoff=0.5)
+    found = [name for short in near for name in names if names[name] == short][:3]
+    if not found:
+        return "none is near"
+    return f"the nearest {'is' if len(found) == 1 else 'are'} {', '.join(found)}"
+
+
+def distinct_names(names: list[str]) -> list[str]:
+    """Names of columns, none twice."""
+    found: list[str] = []
+    for name in names:
+        tried, number = name, 1
+        while tried in found or (number > 1 and tried in names):
+            number += 1
+            tried = f"{name}_{number}"
+        found.append(tried)
+    return found

@@ -132,6 +132,70 @@ class NeuronCounts(Record):
 
 
 @dataclass(frozen=True)
+class ListedFact(Record):
+    """A fact in a list; `neurons` is the size of its refined set, None where no refinement was asked."""
+
+    fact: int
+    relation: str
+    subject: str | None
+    object: str
+    neurons: int | None
+
+    def _line(self) -> str:
+        return f"{self.fact}, {fact_words(self)}"
+
+
+@dataclass(frozen=True)
+class FactList(Record):
+    """Facts in an order, some of them from a place on.
+
+    Attributes:
+        facts: those asked for.
+        start: how many were passed over.
+        total: how many there are in all.
+    """
+
+    facts: tuple[ListedFact, ...]
+    start: int
+    total: int
+
+    def _line(self) -> str:
+        return f"{many(len(self.facts), 'fact')} of {self.total:,}, from {self.start:,}"
+
+
+@dataclass(frozen=True)
+class HeldNeuron(Record):
+    """A neuron that some facts hold, with the number of them, and of their relations."""
+
+    layer: int
+    neuron: int
+    facts: int
+    relations: int
+
+    def _line(self) -> str:
+        return f"{Neuron(self.layer, self.neuron)}, {many(self.facts, 'fact')}"
+
+
+@dataclass(frozen=True)
+class NearRelation(Record):
+    """Another relation, and how near it is.
+
+    Attributes:
+        relation, label: the other relation.
+        neurons: neurons that facts of both hold.
+        mean: mean of |A ∩ B| over all pairs of a fact of the one and a fact of the other that have a set.
+    """
+
+    relation: str
+    label: str | None
+    neurons: int
+    mean: float
+
+    def _line(self) -> str:
+        return f"{self.relation}, mean {self.mean:.4g}, {many(self.neurons, 'neuron')}"
+
+
+@dataclass(frozen=True)
 class HoldingFact(Record):
     """A fact that holds a neuron. Votes and score are None where an imported set does not have them."""
 

@@ -15,7 +15,10 @@ from ...records.queries import (
     Comparison,
     Consistency,
     FactFindings,
+    FactList,
+    HeldNeuron,
     LayerCount,
+    NearRelation,
     NeuronCounts,
     NeuronFindings,
     Overlap,
@@ -27,7 +30,7 @@ from ...store.choosing import answering, choose, find
 from ...store.edits import collateral as store_collateral
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
-from ...store.queries import comparisons, distributions
+from ...store.queries import comparisons, distributions, listings
 from ...store.queries import neurons as queries
 from ...store.queries import overlap as store_overlap
 from ...store.queries.coverage import refined_model
@@ -292,6 +295,99 @@ class QueryCommands:
             if not neurons:
                 raise UsageError(f"name at least one neuron, for example: {call('query.collateral', ['L9.N2827'])}")
             return store_collateral.collateral(connection, chosen, neurons, edited)
+
+    # --- lists to look through -----------------------------------------------------------------------------
+
+    def facts(
+        self,
+        relations: Sequence[str] = (),
+        *,
+        text: str | None = None,
+        refinement: int | None = None,
+        sort: str = "id",
+        descending: bool = False,
+        start: int = 0,
+        count: int | None = None,
+    ) -> FactList:
+        """Facts in an order, with the sizes of their refined sets, some of them from a place on.
+
+        Args:
+            relations: the relations' keys; none means all.
+            text: only facts whose subject or object holds this text, in any case.
+            refinement: the number of the refinement whose sets are counted; None counts none.
+            sort: `id`, `relation`, `subject`, `object` or `neurons`.
+            descending: the largest first.
+            start: how many to pass over.
+            count: at most so many; None for all.
+
+        Raises:
+            NotFoundError: for an unknown relation or refinement.
+            UsageError: for an option out of its range.
+        """
+        if sort not in listings.ORDERS:
+            raise UsageError(f"{option('sort')} must be one of {', '.join(listings.ORDERS)} (got {sort!r})")
+        if start < 0:
+            raise UsageError(f"{option('start')} must be at least 0 (got {start})")
+        if count is not None and count < 1:
+            raise UsageError(f"{option('count')} must be at least 1 (got {count})")
+        with self._store.reading() as connection:
+            ids = store_facts.require_relations(connection, relations)
+            if refinement is not None:
+                refined_model(connection, refinement)
+            found, total = listings.listed_facts(
+                connection, refinement, ids, text, sort=sort, descending=descending, start=start, count=count
+            )
+            return FactList(tuple(found), start, total)
+
+    def held_neurons(
+        self, relations: Sequence[str] = (), *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> Rows[HeldNeuron]:
+        """Every neuron that facts of some relations hold, by layer and number, with how many facts do.
+
+        Args:
+            relations: the relations' keys; none means all.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
+
+        Raises:
+            NotFoundError: for an unknown relation or refinement.
+        """
+        with self._store.reading() as connection:
+            ids = store_facts.require_relations(connection, relations)
+            chosen = answering(connection, refinement, model=model, relations=relations).id
+            return Rows(listings.held_neurons(connection, chosen, ids), HeldNeuron)
+
+    def beside(
+        self, neuron: Neuron | str, *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> tuple[Neuron | None, Neuron | None]:
+        """The neurons that some fact holds before and after one, by layer and number; None where there is none.
+
+        Raises:
+            NotFoundError: if there is no such refinement.
+        """
+        with self._store.reading() as connection:
+            chosen = answering(connection, refinement, model=model).id
+            return listings.beside(connection, chosen, _neuron(neuron))
+
+    def near_relations(
+        self, relation: str, *, refinement: RefinementChoice = None, model: str | None = None
+    ) -> Rows[NearRelation]:
+        """How many neurons a fact of a relation and one of another share on average, the nearest relation first.
+
+        The means are those of `overlap`, for one row of its matrix.
+
+        Args:
+            relation: the relation's key.
+            refinement: whose refined sets; see `choose`.
+            model: only refinements of this model.
+
+        Raises:
+            NotFoundError: for an unknown relation or refinement.
+        """
+        with self._store.reading() as connection:
+            (number,) = store_facts.require_relations(connection, [relation])
+            chosen = answering(connection, refinement, model=model, relations=[relation]).id
+            return Rows(listings.near_relations(connection, chosen, number), NearRelation)
 
     # --- one fact ------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "snapshot": Place("snapshot:app", "Name versions, go back to them, export them.", EDITS),
     "checkout": Place("checkout:checkout", "Make or switch a working copy of a checkpoint.", EDITS),
     "plot": Place("plot:app", "Draw what queries and probes find.", FILES),
+    "serve": Place("serve:serve", "Explore the database in a browser, offline.", FILES),
     "report": Place("report:report", "Write a model's report as one HTML file.", FILES),
     "import": Place("imports:app", "Import others' results, and other stores'.", FILES),
     "export": Place("exports:app", "Write neurons, scores and facts to files.", FILES),

@@ -34,7 +34,8 @@ ALLOWED = {
     "database": COMMON
     | {"analysis", "attribution", "bench", "editing", "exchange", "facts", "lab", "models", "plots", "report", "store"},
     "demo": {"", "advice", "errors", "records"},
-    "cli": {"", "advice", "database", "demo", "errors", "files", "manual", "records"},
+    "explorer": {"advice", "database", "errors", "records"},
+    "cli": {"", "advice", "database", "demo", "errors", "explorer", "files", "manual", "records"},
     "manual": {"errors"},
     "migrations": {"store"},
     "": {"advice", "database", "errors", "records"},
@@ -58,6 +59,7 @@ FOREIGN = {
     "lab": {"numpy", "tokenizers", "torch", "transformers"},
     "database": {"numpy", "torch"},
     "demo": {"torch"},
+    "explorer": {"jinja2", "markupsafe", "starlette", "uvicorn"},
     "cli": {"rich", "typer"},
     "migrations": {"alembic", "sqlalchemy"},
     "data": set(),

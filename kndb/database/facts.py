@@ -13,7 +13,7 @@ from ..facts import MOST_BYTES as MOST_BYTES
 from ..facts import at_most, read
 from ..facts import passed_over as passed_over
 from ..records.display import Rows
-from ..records.facts import Fact, FactFile, IngestReport, Relation
+from ..records.facts import Fact, FactFile, IngestReport, Relation, TemplateRecord
 from ..store import evaluation_prompts
 from ..store import facts as store_facts
 from ..store import ingest as store_ingest
@@ -66,6 +66,15 @@ class FactCommands:
         """All relations, by key."""
         with self._store.reading() as connection:
             return Rows(store_facts.relations(connection), Relation)
+
+    def templates(self, relation: str) -> Rows[TemplateRecord]:
+        """A relation's templates in the order in which they were added, those that are held out last.
+
+        Raises:
+            NotFoundError: if there is no such relation.
+        """
+        with self._store.reading() as connection:
+            return Rows(store_facts.templates(connection, relation), TemplateRecord)
 
     def find(
         self,

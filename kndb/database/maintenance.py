@@ -39,6 +39,10 @@ class MaintenanceCommands:
         """Path, size, schema revision and row counts."""
         return maintenance.info(self._store)
 
+    def tables(self) -> dict[str, tuple[str, ...]]:
+        """The store's tables, by name, each with its columns, as `query.sql` can ask them."""
+        return maintenance.tables()
+
 
 def check(store: Store, *, repair: bool = False) -> CheckReport:
     """What `kndb.store.maintenance.check` finds, and what is wrong in the folder of kept statistics.

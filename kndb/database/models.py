@@ -281,6 +281,7 @@ class ModelCommands:
         top: int = 5,
         device: str = "auto",
         sum_alike: bool = False,
+        on: ModelVersion | None = None,
     ) -> Rows[Answer]:
         """The model's most probable answers to a sentence with a blank.
 
@@ -292,6 +293,7 @@ class ModelCommands:
             device: where to compute.
             sum_alike: sum up the probabilities of tokens that are the same but for the space before them and for
                 capital letters (` Rome`, `Rome`, `rome`).
+            on: the model in memory, as `load` gave it; `version` is not heeded then. None loads it.
 
         Raises:
             UsageError: if the text can't be asked.
@@ -306,7 +308,7 @@ class ModelCommands:
         if top < 1:
             raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         chosen = choose_device(device)
-        loaded = self.load(name, version).loaded
+        loaded = (on or self.load(name, version)).loaded
         example = call("models.ask", name=name, text=f"The capital of France is {BLANK}.")
         question = question_text(text, loaded.adapter.blank, example)
         encoded = loaded.encoder.encode(0, question, None)
@@ -318,7 +320,14 @@ class ModelCommands:
         return Rows(answers, Answer)
 
     def token_effects(
-        self, name: str, neuron: Neuron, *, version: str = "current", top: int = 10, device: str = "auto"
+        self,
+        name: str,
+        neuron: Neuron,
+        *,
+        version: str = "current",
+        top: int = 10,
+        device: str = "auto",
+        on: ModelVersion | None = None,
     ) -> tuple[list[TokenEffect], list[TokenEffect]]:
         """The tokens that a neuron's value slot makes more likely, and those that it makes less likely.
 
@@ -331,6 +340,7 @@ class ModelCommands:
             version: as for `load`.
             top: how many tokens of each kind, at least 1.
             device: where to compute.
+            on: the model in memory, as for `ask`.
 
         Returns:
             The promoted tokens, the largest effect first, and the demoted ones, the most negative first. Only tokens of
@@ -351,7 +361,7 @@ class ModelCommands:
             raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         chosen = choose_device(device)
         store_models.require_neuron(self.get(name), neuron)
-        loaded = self.load(name, version).loaded
+        loaded = (on or self.load(name, version)).loaded
         effects = token_effects(loaded.moved(chosen, torch.float32), neuron)[: len(loaded.tokenizer)]
 
         def ranked(sign: int) -> list[TokenEffect]:

@@ -17,13 +17,13 @@ from sqlalchemy import Connection, text
 
 from ..advice import Placeholder, call, option
 from ..errors import NotFoundError, UsageError
-from ..records.facts import SUBJECT_SLOT, Fact, Prompt, Relation
+from ..records.facts import SUBJECT_SLOT, Fact, Prompt, Relation, TemplateRecord
 from . import evaluation_prompts
 from .ingest import ingest
 from .numbers import there_are
 from .tables import FactRow, RelationRow
 
-__all__ = ["fact", "find_facts", "ingest", "named_relations", "prompts", "relations", "require_relations"]
+__all__ = ["fact", "find_facts", "ingest", "named_relations", "prompts", "relations", "require_relations", "templates"]
 
 PATH = Placeholder("PATH")
 EVERY_ROW = 2**62
@@ -41,6 +41,7 @@ _PROMPTS = """
         fact.subject, template.text AS template
     FROM prompt JOIN fact ON fact.id = prompt.fact_id LEFT JOIN template ON template.id = prompt.template_id
 """
+_TEMPLATES = "SELECT text, held_out FROM template WHERE relation_id = :relation ORDER BY held_out, id"
 _RELATIONS = """
     SELECT relation.id, relation.key, relation.label,
            coalesce(facts.number, 0), coalesce(templates.number, 0), coalesce(prompts.number, 0)
@@ -93,6 +94,17 @@ def find_facts(
         values = {"found": json.dumps(list(itertools.islice(found, max(0, most))))}
     query = text(f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit").columns(*_FACT_COLUMNS)
     return [Fact(*row) for row in connection.execute(query, {**values, "limit": most})]
+
+
+def templates(connection: Connection, relation: str) -> list[TemplateRecord]:
+    """A relation's templates in the order in which they were added, those that are held out last.
+
+    Raises:
+        NotFoundError: if there is no such relation.
+    """
+    ((key, number),) = named_relations(connection, [relation]).items()
+    rows = connection.execute(text(_TEMPLATES), {"relation": number})
+    return [TemplateRecord(key, row[0], bool(row[1])) for row in rows]
 
 
 def _holds(names: Sequence[Any], parts: Sequence[str | None]) -> bool:

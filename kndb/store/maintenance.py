@@ -309,6 +309,12 @@ def _copy_database(connection: Connection, target: Path) -> None:
 # --- info -------------------------------------------------------------------------------------------
 
 
+def tables() -> dict[str, tuple[str, ...]]:
+    """The tables of this kndb's schema, by name, each with its columns."""
+    every = sorted(Table.metadata.tables.values(), key=lambda one: one.name)
+    return {table.name: tuple(column.name for column in table.columns) for table in every}
+
+
 def info(store: Store) -> dict[str, Any]:
     """Says what a store is and holds.
 

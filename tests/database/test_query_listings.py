@@ -38,9 +38,7 @@ def test_facts_are_sorted_counted_and_cut_as_plain_python_does(database):
     }
     for sort, key in keys.items():
         for descending in (False, True):
-            found = database.query.facts(
-                refinement=refinement, sort=sort, descending=descending, start=3, count=5
-            )
+            found = database.query.facts(refinement=refinement, sort=sort, descending=descending, start=3, count=5)
             wanted = sorted(facts, key=lambda fact: fact.id)
             wanted.sort(key=key, reverse=descending)
             assert [row.fact for row in found.facts] == [fact.id for fact in wanted][3:8], (sort, descending)

@@ -100,7 +100,8 @@ def listed_facts(
     statement = (_BY_NEURONS if sort == "neurons" else _LISTED).format(where=where, order=order)
     values |= {"refinement": refinement_id, "start": start, "count": EVERY_ROW if count is None else count}
     found = connection.execute(text(statement), values)
-    rows = [ListedFact(*row[:4], None if refinement_id is None else row[4]) for row in found]
+    counted = refinement_id is not None
+    rows = [ListedFact(row.id, row.key, row.subject, row.object, row.neurons if counted else None) for row in found]
     return rows, total
 
 

@@ -1,0 +1,208 @@
+"""The server's application: from a request to a page, as HTML, JSON or CSV; whatever goes wrong is a page, too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from ..advice import for_python
+from ..errors import KndbError, ModelError, NotFoundError, StoreError, UsageError
+from . import answers
+from .actions import Done, act
+from .addresses import ServedAddresses, path_of, taken_apart, with_query
+from .blocks import Link, Page, Text
+from .guard import HEADERS, Admission, Refusal, Rules, cookie_header, foreign, form_allowed, judged
+from .registry import find, headings
+from .rendering import STATIC, Frame, render
+from .visit import Visit
+from .workroom import Workroom
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from ..database import Database
+
+_log = logging.getLogger("kndb.explorer")
+MOST_BODY = 65_536
+"""Bytes of a form that is sent."""
+MOST_FIELDS = 64
+STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_STATUS: tuple[tuple[type[KndbError], int], ...] = ((NotFoundError, 404), (UsageError, 400), (StoreError, 503))
+
+
+class Explorer:
+    """The application, as ASGI servers run it.
+
+    Args:
+        database: the store.
+        rules: what is let in.
+        words: says the marks of `kndb.advice` in commands and messages.
+    """
+
+    def __init__(self, database: Database, rules: Rules, words: Callable[[str], str] = for_python) -> None:
+        self.database = database
+        self.rules = rules
+        self.words = words
+        self.addresses = ServedAddresses()
+        self.room = Workroom(database)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.method == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        raw = request.scope.get("raw_path") or request.scope["path"].encode("utf-8")
+        path, query = raw.decode("latin-1").partition("?")[0], request.scope["query_string"].decode("latin-1")
+        target = f"{path}?{query}" if query else path
+        many: dict[str, list[str]] = {}
+        for name, value in request.headers.items():
+            many.setdefault(name.lower(), []).append(value)
+        found = judged(self.rules, request.method, target, many)
+        if isinstance(found, Refusal):
+            return Response(f"{found.reason}\n", found.status, media_type="text/plain")
+        if isinstance(found, Admission):
+            return RedirectResponse(found.address, 303, {"set-cookie": cookie_header(self.rules)})
+        try:
+            parameters = dict(parse_qsl(query, max_num_fields=MOST_FIELDS, errors="replace"))
+        except ValueError:
+            return Response("The address has too many parameters.\n", 400, media_type="text/plain")
+        if request.method == "POST":
+            return await self._post(request, path)
+        if path.startswith("/static/"):
+            return self._static(path.removeprefix("/static/"))
+        return await run_in_threadpool(self._page, path, parameters, foreign(many))
+
+    def _static(self, name: str) -> Response:
+        files: dict[str, Path] = {one.name: one for one in STATIC.iterdir()}
+        if name not in files:
+            return Response("There is no such file.\n", 404, media_type="text/plain")
+        return Response(
+            files[name].read_bytes(),
+            media_type=STATIC_TYPES[files[name].suffix],
+            headers={"cache-control": "no-cache"},
+        )
+
+    async def _post(self, request: Request, path: str) -> Response:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BODY:
+                return Response("The form is too large.\n", 413, media_type="text/plain")
+        try:
+            fields = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=MOST_FIELDS))
+        except ValueError:
+            return Response("The form has too many fields.\n", 400, media_type="text/plain")
+        if not form_allowed(self.rules, fields.pop("token", "")):
+            return Response("The form does not carry its token: open its page again.\n", 403, media_type="text/plain")
+        return await run_in_threadpool(self._act, path, fields)
+
+    def _act(self, path: str, fields: Mapping[str, str]) -> Response:
+        segments, _ = taken_apart(path)
+        visit = self._visit({}, {}, foreign_page=False)
+        try:
+            done: Done = act(visit, segments, fields)
+        except KndbError as error:
+            return self._html(failed(error), visit, path, {})
+        except Exception:
+            _log.exception("a form failed")
+            return self._html(broken(), visit, path, {})
+        return RedirectResponse(done.address, 303)
+
+    def _page(self, path: str, query: Mapping[str, str], foreign_page: bool) -> Response:
+        segments, suffix = taken_apart(path)
+        found = find(segments, editing=self.rules.editing)
+        visit = self._visit({} if found is None else found[1], query, foreign_page=foreign_page)
+        try:
+            if found is None:
+                raise NotFoundError("there is no page of this address")
+            page = found[0].make(visit)
+            return self._as(suffix, page, visit, path_of(segments), query)
+        except KndbError as error:
+            page = failed(error)
+        except Exception:
+            _log.exception("a page failed")
+            page = broken()
+        if suffix:
+            text = "\n".join(self.words(block.text) for block in page.blocks if isinstance(block, Text))
+            return Response(f"{text}\n", page.status, media_type="text/plain")
+        return self._html(page, visit, path_of(segments), query)
+
+    def _visit(self, parts: Mapping[str, str], query: Mapping[str, str], *, foreign_page: bool) -> Visit:
+        return Visit(
+            self.database,
+            parts,
+            query,
+            self.addresses,
+            self.room,
+            self.words,
+            editing=self.rules.editing,
+            foreign=foreign_page,
+        )
+
+    def _as(self, suffix: str, page: Page, visit: Visit, path: str, query: Mapping[str, str]) -> Response:
+        if suffix == "json":
+            context = None if visit.shown_context is None else visit.shown_context.as_json()
+            text = answers.as_json(page, query, context, self.words)
+            return Response(text, page.status, media_type="application/json")
+        if suffix == "csv":
+            name, text = answers.as_csv(page, query)
+            named = {"content-disposition": f'attachment; filename="{name}.csv"'}
+            return Response(text, page.status, named, media_type="text/csv")
+        return self._html(page, visit, path, query)
+
+    def _html(self, page: Page, visit: Visit, path: str, query: Mapping[str, str]) -> Response:
+        frame = Frame(page, query, path, static=self.addresses.static, live=True)
+        context = visit.shown_context
+        kept = {} if context is None else context.query()
+        editing = self.rules.editing
+        text = render(
+            page,
+            frame,
+            context=context,
+            navigation=[
+                Link(place.heading, with_query(path_of(place.segments), kept))
+                for place in headings(editing=editing, live=True)
+            ],
+            command=self.words(page.command or ""),
+            permanent=with_query(path, {**query, **kept}),
+            token=self.rules.form_token if editing else "",
+            store=self.database.store.shown,
+            words=self.words,
+        )
+        return Response(text, page.status, media_type="text/html")
+
+
+def failed(error: KndbError) -> Page:
+    """The page of an error that kndb raises on purpose."""
+    status = next((number for kind, number in _STATUS if isinstance(error, kind)), 409)
+    title = {404: "There is no such page", 400: "That can't be shown", 503: "The store can't be read"}.get(
+        status, "A model is needed" if isinstance(error, ModelError) else "That can't be done"
+    )
+    text = error.text
+    return Page(
+        title, [Text(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), "warning")], status=status
+    )
+
+
+def broken() -> Page:
+    """The page of an error of the explorer's own; what it was stands in the server's log."""
+    return Page(
+        "This page failed",
+        [Text("An error of the explorer's own; the terminal in which it runs has the details.", "warning")],
+        status=500,
+    )

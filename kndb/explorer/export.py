@@ -1,0 +1,188 @@
+"""The whole site as static files that open from disk: for an appendix, or where no server may run.
+
+A page is a file named after its address, links are relative, and all pages speak of one refinement. What a server
+computes (search, questions, SQL, sorted or filtered tables) is left out; tables have all their rows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ..advice import for_python, option
+from ..errors import NotFoundError, OutputError
+from ..records.progress import Progress
+from .addresses import Segments
+from .blocks import Link
+from .registry import find, headings
+from .rendering import STATIC, Frame, render
+from .visit import Visit
+from .workroom import Workroom
+
+if TYPE_CHECKING:
+    from ..database import Database
+
+MOST_PAGES = 200_000
+"""So that a store far beyond what a reader could open is refused before the disk is full."""
+INDEX = "index.html"
+_PLAIN = re.compile(r"[^A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True)
+class WrittenSite:
+    """What was written: pages, and bytes of all files."""
+
+    pages: int
+    bytes: int
+
+
+class FileAddresses:
+    """Addresses of files, relative to the page that is made; notes which pages were linked to.
+
+    Attributes:
+        linked: pages that were linked to since it was last emptied.
+    """
+
+    live = False
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self.linked: list[Segments] = []
+
+    def at(self, segments: Segments) -> None:
+        """Says which page is made next."""
+        self._depth = max(0, len(segments) - 1)
+        self.linked = []
+
+    def page(self, segments: Iterable[Any], query: Mapping[str, Any]) -> str | None:
+        """The address of a page's file; None where there is none."""
+        wanted = tuple(map(str, segments))
+        if query.get("relation") and wanted == ("facts",):
+            wanted = ("relations", str(query["relation"]))  # Its page lists its facts.
+        found = find(wanted, editing=False)
+        if found is None or not found[0].exported:
+            return None
+        self.linked.append(wanted)
+        return "../" * self._depth + "/".join(quote(one) for one in file_parts(wanted))
+
+    def static(self, name: str) -> str:
+        """The address of a file that all pages have."""
+        return "../" * self._depth + f"static/{name}"
+
+
+def file_parts(segments: Segments) -> tuple[str, ...]:
+    """The parts of a page's file, below the folder; names that no file system would take are written out.
+
+    Each letter of a name that is none of a few plain ones becomes `~` and its code, so that two names never share a
+    file; upper-case letters in it, which some file systems don't tell from lower-case ones, only where there are both.
+    """
+    if not segments:
+        return (INDEX,)
+    *folders, last = [_PLAIN.sub(lambda letter: f"~{ord(letter[0]):x}~", one)[:200] or "~" for one in segments]
+    return (*folders, f"{last}.html")
+
+
+def export_site(
+    database: Database,
+    folder: str | Path,
+    *,
+    model: str | None = None,
+    refinement: int | None = None,
+    force: bool = False,
+    words: Callable[[str], str] = for_python,
+    progress: Progress | None = None,
+) -> WrittenSite:
+    """Writes all pages of a store that can be reached from the front page as files.
+
+    Args:
+        database: the store.
+        folder: where; it is made if need be.
+        model: only what belongs to this model, where pages choose a refinement.
+        refinement: the refinement that pages speak of; None takes the one that the store's rule chooses.
+        force: write into a folder that has files, replacing those of the same names.
+        words: says the marks of `kndb.advice` as commands.
+        progress: told how many pages are written, of how many that are known so far.
+
+    Raises:
+        NotFoundError: if there is no such model or refinement.
+        OutputError: if the folder has files and `force` is false, or a file can't be written.
+    """
+    target = Path(folder)
+    if target.exists() and not force and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target} is there already; name a new folder, or replace its files with {option('force')}")
+    chosen = database.query.refinement(refinement, model) if refinement is not None or model is not None else None
+    query = {} if chosen is None else {"refinement": str(chosen.id)}
+    writer = _Writer(database, target, query, words)
+    try:
+        return writer.write(progress)
+    except OSError as error:
+        raise OutputError(f"{error.filename or target} can't be written: {error.strerror or error}") from error
+
+
+class _Writer:
+    def __init__(self, database: Database, folder: Path, query: Mapping[str, str], words: Callable[[str], str]) -> None:
+        self._database = database
+        self._folder = folder
+        self._query = query
+        self._words = words
+        self._addresses = FileAddresses()
+        self._room = Workroom(database)
+        self._bytes = 0
+
+    def write(self, progress: Progress | None) -> WrittenSite:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        static = self._folder / "static"
+        static.mkdir(exist_ok=True)
+        for file in STATIC.iterdir():
+            shutil.copyfile(file, static / file.name)
+            self._bytes += file.stat().st_size
+        known: dict[Segments, None] = {(): None}
+        waiting: deque[Segments] = deque([()])
+        written = 0
+        while waiting:
+            segments = waiting.popleft()
+            for one in self._page(segments):
+                if one not in known:
+                    known[one] = None
+                    waiting.append(one)
+            written += 1
+            if len(known) > MOST_PAGES:
+                raise OutputError(f"the store has more than {MOST_PAGES:,} pages, which is no site to open from disk")
+            if progress is not None:
+                progress(written, len(known))
+        return WrittenSite(written, self._bytes)
+
+    def _page(self, segments: Segments) -> list[Segments]:
+        """Writes a page, and gives those that it links to."""
+        found = find(segments, editing=False)
+        if found is None:
+            raise NotFoundError(f"there is no page of the address {'/'.join(segments)!r}")
+        place, parts = found
+        self._addresses.at(segments)
+        visit = Visit(self._database, parts, self._query, self._addresses, self._room, self._words)
+        page = place.make(visit)
+        frame = Frame(page, {}, "", static=self._addresses.static, live=False, whole=True)
+        text = render(
+            page,
+            frame,
+            context=visit.shown_context,
+            navigation=[
+                Link(one.heading, self._addresses.page(one.segments, {})) for one in headings(editing=False, live=False)
+            ],
+            command=self._words(page.command or ""),
+            store=os.path.basename(self._database.store.shown),  # noqa: PTH119 - a URL, or a path
+            words=self._words,
+        )
+        path = self._folder.joinpath(*file_parts(segments))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = text.encode("utf-8")
+        path.write_bytes(data)
+        self._bytes += len(data)
+        return self._addresses.linked

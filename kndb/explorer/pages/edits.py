@@ -1,0 +1,262 @@
+"""Pages of edits: the history, and each edit with what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...advice import call
+from ...errors import KndbError
+from ...records.edits import Edit, Evaluation
+from ...records.versions import HistoryEntry
+from ..blocks import Block, Choice, Column, Form, Page, Row, Step, Table, Text, Timeline, Values
+from ..visit import Visit
+from .edit_parts import GROUPS, collateral_tables, facts_table, flips_table, report_values
+from .parts import edit_columns, edit_rows, neuron_column
+
+MOST_STEPS = 200
+"""Steps that the timeline shows; the table below has all."""
+
+
+def edits(visit: Visit) -> Page:
+    """The history of the models' versions, all edits, snapshots."""
+    context = visit.context()
+    database, name = visit.database, visit.query.get("model") or None
+    titles = {one.id: one.what for one in database.edits.all()}
+    log = database.edits.log(name)
+    steps = [_step(visit, entry, titles) for entry in log[-MOST_STEPS:]]
+    plans = Table(
+        "edits",
+        "Edits",
+        [edit_columns(visit)[0], Column("model", "Model"), *edit_columns(visit)[1:]],
+        edit_rows(database.edits.all(name)),
+        empty="No edit is planned yet. An edit changes the value slots of a fact's knowledge neurons, so that the "
+        "model gives another answer; it can be applied and taken back.",
+    )
+    snapshots = Table(
+        "snapshots",
+        "Snapshots",
+        [
+            Column("name", "Snapshot"),
+            Column("model", "Model", link=lambda row: visit.to("models", row["model"])),
+            Column("version", "Version", "version"),
+            Column("created_at", "Made", "time"),
+            Column("compare", "", link=lambda row: _from_base(visit, row), sorts=False),
+        ],
+        [
+            {
+                "name": one.name,
+                "model": one.model,
+                "version": one.version,
+                "created_at": one.created_at,
+                "compare": "compare with base" if visit.live else "",
+            }
+            for one in database.snapshots.all(name)
+        ],
+        empty="No version has a name yet.",
+    )
+    empty = "No edit was applied yet." if titles else "No edit was planned or applied yet."
+    note = "" if len(log) <= MOST_STEPS else f" (the last {MOST_STEPS})"
+    blocks: list[Block] = [Timeline(f"History{note}", steps, empty), plans, snapshots]
+    if visit.editing and context.models:
+        blocks.append(_snapshot_form(visit, [one.name for one in context.models]))
+        if context.model is not None and database.snapshots.all(context.model.name):
+            blocks.append(_restore_form(visit, context.model.name))
+    return Page("Edits", blocks, command=call("edits.log", model=name))
+
+
+def _from_base(visit: Visit, row: Row) -> str | None:
+    if not visit.live:
+        return None
+    return visit.to("compare", model=row["model"], a="base", b=row["name"], kind="versions")
+
+
+def _step(visit: Visit, entry: HistoryEntry, titles: Mapping[int, str]) -> Step:
+    words = {"apply": "applied", "revert": "reverted", "restore": "restored"}
+    what = "" if entry.edit is None else f" edit {entry.edit}"
+    title = f"{words.get(entry.action, entry.action)}{what}"
+    told = titles.get(entry.edit or 0, "")
+    detail = f"{entry.created_at[:16].replace('T', ' ')}, {entry.author or 'nobody knows who'}, {entry.model}: "
+    detail += f"{entry.version_before[:10]} → {entry.version_after[:10]}"
+    href = None if entry.edit is None else visit.to("edits", entry.edit)
+    return Step(title, f"{told + ' · ' if told else ''}{detail}", href, entry.direction or entry.action)
+
+
+def _snapshot_form(visit: Visit, models: Sequence[str]) -> Form:
+    return Form(
+        visit.addresses.page(("snapshots",), {}) or "",
+        "Name this version",
+        [
+            Choice("model", "Model", kind="select", options=[(one, one) for one in models]),
+            Choice("name", "Name", placeholder="before-the-talk"),
+        ],
+        post=True,
+        title="Name a model's current version",
+    )
+
+
+def _restore_form(visit: Visit, model: str) -> Form:
+    names = [one.name for one in visit.database.snapshots.all(model)]
+    return Form(
+        visit.addresses.page(("snapshots", "restore"), {}) or "",
+        "Go back to it",
+        [
+            Choice("model", kind="hidden", value=model),
+            Choice("name", "Snapshot", kind="select", options=[(one, one) for one in names]),
+        ],
+        post=True,
+        title=f"Go back to a snapshot of {model}",
+        warning="Edits are reverted and applied as it takes, all or none; compare the versions first.",
+    )
+
+
+def edit(visit: Visit) -> Page:
+    """One edit: its facts before and after, what it did to others, its value slots, its steps."""
+    number = visit.number("edit")
+    database = visit.database
+    one = database.edits.get(number)
+    context = visit.context(model=one.model)
+    every = [row.id for row in database.edits.all(one.model)]
+    steps = [entry for entry in database.edits.log(one.model) if entry.edit == number]
+    blocks: list[Block] = [Values("", _values(visit, one))]
+    report = report_values(one.recipe)
+    facts = facts_table(visit, one.recipe, one.fact_numbers, pulled=one.pulled)
+    blocks += [block for block in (facts, report) if block is not None]
+    evaluations = database.edits.evaluations(number)
+    blocks += _measured(visit, one, evaluations)
+    if visit.editing:
+        blocks += _forms(visit, one)
+    if context.refinement is not None:
+        try:
+            blocks += collateral_tables(visit, database.query.collateral(number, refinement=context.number))
+        except KndbError as error:
+            blocks.append(Text(error.text[:1].upper() + error.text[1:], "empty"))
+    blocks.append(_slots(visit, one))
+    blocks.append(
+        Timeline(
+            "Its steps",
+            [_step(visit, entry, {}) for entry in steps],
+            f"It was never applied; apply it with: {call('edits.apply', number)}",
+        )
+    )
+    place = every.index(number)
+    return Page(
+        f"Edit {number}",
+        blocks,
+        command=call("edits.get", number),
+        crumbs=[visit.link("Edits", "edits")],
+        before=None if place == 0 else visit.link(f"Edit {every[place - 1]}", "edits", every[place - 1]),
+        after=None if place + 1 == len(every) else visit.link(f"Edit {every[place + 1]}", "edits", every[place + 1]),
+        lead=one.what,
+    )
+
+
+def _values(visit: Visit, one: Edit) -> list[tuple[str, Any, str]]:
+    values: list[tuple[str, Any, str]] = [
+        ("Model", visit.link(one.model, "models", one.model), "text"),
+        ("Kind", one.kind, "text"),
+        ("State", "applied: part of the current version" if one.applied else "not applied", "text"),
+        ("Planned", f"{one.created_at[:16].replace('T', ' ')} by {one.author or 'nobody knows whom'}", "text"),
+        ("Planned on", one.base_version, "text"),
+        ("From", "a file: what is said of it are its sender's words" if one.pulled else "this store", "text"),
+    ]
+    try:
+        values.append(("Changes", visit.database.edits.change(one.id).words, "text"))
+    except KndbError as error:
+        values.append(("Changes", error.text, "text"))
+    if one.conditions is not None:
+        values.append(("Conditions", f"{one.conditions.words}, when it was planned", "text"))
+    return values
+
+
+def _measured(visit: Visit, one: Edit, evaluations: Sequence[Evaluation]) -> list[Block]:
+    """What the newest evaluation found."""
+    if not evaluations:
+        how = f"It was not measured on other facts yet; measure it with: {call('edits.evaluate', one.id)}"
+        return [Text(how, "empty", "What it does to other facts")]
+    newest = max(evaluations, key=lambda row: row.id)
+    measures: Mapping[str, Any] = newest.measures
+    flips = measures.get("flips")
+    when = newest.created_at[:16].replace("T", " ")
+    note = f"Of evaluation {newest.id}, {when}; compared with version {newest.version_before[:12]}."
+    empty = "Of all prompts of other facts that were asked, none has another answer with the edit."
+    found: list[Block] = [flips_table(visit, flips if isinstance(flips, list) else [], empty, note)]
+    rows = list(_measures(measures))
+    found.append(
+        Table(
+            "measures",
+            "Measures, beside an edit of as many random neurons",
+            [
+                Column("group", "Prompts"),
+                Column("measure", "Measure"),
+                Column("edit", "Edit", "number"),
+                Column("control", "Random neurons", "number"),
+            ],
+            rows,
+            empty="The evaluation has no measures.",
+            size=15,
+        )
+    )
+    return found
+
+
+def _measures(measures: Mapping[str, Any]) -> list[Row]:
+    edited, control = measures.get("edited"), measures.get("control")
+    if not isinstance(edited, Mapping):
+        return []
+    rows: list[Row] = []
+    for group, some in edited.items():
+        if not isinstance(some, Mapping):
+            continue
+        beside = control.get(group) if isinstance(control, Mapping) else None
+        for name, value in some.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                other = beside.get(name) if isinstance(beside, Mapping) else None
+                words = name.replace("_", " ")
+                rows.append({"group": GROUPS.get(group, group), "measure": words, "edit": value, "control": other})
+    return rows
+
+
+def _forms(visit: Visit, one: Edit) -> list[Block]:
+    """What can be done with the edit, below the figures that say what it does."""
+    if one.applied:
+        ways = [("revert", "Revert this edit", f"The value slots of edit {one.id} get back the bytes from before it.")]
+    else:
+        told = "The figures above say what it was found to do; conditions that it was planned with are checked again."
+        ways = [("apply", "Apply this edit", told)]
+    if one.kind != "capture":
+        told = "Asks its facts and others before and after, in memory; takes from some seconds to minutes."
+        ways.append(("evaluate", "Measure it", told))
+    return [
+        Form(visit.addresses.page(("edits", one.id, way), {}) or "", button, post=True, warning=told)
+        for way, button, told in ways
+    ]
+
+
+def _slots(visit: Visit, one: Edit) -> Table:
+    try:
+        slots = visit.database.edits.change(one.id).slots
+    except KndbError:
+        slots = ()
+    rows = [
+        {
+            "neuron": slot.neuron,
+            "before": slot.length_before,
+            "after": slot.length_after,
+            "factor": slot.length_after / slot.length_before if slot.length_before and slot.length_after else None,
+        }
+        for slot in slots
+    ]
+    return Table(
+        "slots",
+        "Value slots that it changes",
+        [
+            neuron_column(visit, one.model),
+            Column("before", "‖v‖ before", "number", help="length of the value slot"),
+            Column("after", "‖v‖ after", "number"),
+            Column("factor", "Factor", "number", help="after ÷ before"),
+        ],
+        rows,
+        empty="It changes no single value slot, but whole parameters; or its object can't be read.",
+        size=15,
+    )

@@ -1,0 +1,147 @@
+"""The front page: what the store holds, and where to go."""
+
+from __future__ import annotations
+
+from ...advice import Placeholder, call
+from ..blocks import Column, Page, Table, Text, Values
+from ..visit import Visit
+from .parts import edit_columns, edit_rows, settings_in_words
+
+
+def front(visit: Visit) -> Page:
+    """What the store holds."""
+    database = visit.database
+    context = visit.context()
+    relations = database.facts.relations()
+    runs = {run.id: run for run in database.query.runs()}
+    refinements, edits = database.query.refinements(), database.edits.all()
+    facts = sum(row.facts for row in relations)
+    values = [
+        ("Facts", visit.link(f"{facts:,} of {len(relations):,} relations", "facts"), "text"),
+        ("Prompts", sum(row.prompts for row in relations), "count"),
+        ("Models", len(context.models), "count"),
+        ("Edits", visit.link(f"{len(edits):,}, {sum(one.applied for one in edits):,} applied", "edits"), "text"),
+    ]
+    blocks: list[Text | Values | Table] = [Values("", values)]
+    if not relations:
+        blocks.append(
+            Text(f"The store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}", "empty")
+        )
+    blocks.append(Values("Where to begin", _ways(visit), name="ways"))
+    blocks.append(
+        Table(
+            "models",
+            "Models",
+            [
+                Column("name", "Model", link=lambda row: visit.to("models", row["name"])),
+                Column("family", "Family"),
+                Column("layers", "Layers", "count"),
+                Column("neurons", "Neurons per layer", "count"),
+                Column("version", "Current version", "version"),
+            ],
+            [
+                {
+                    "name": one.name,
+                    "family": one.family,
+                    "layers": one.layers,
+                    "neurons": one.neurons,
+                    "version": one.version,
+                }
+                for one in context.models
+            ],
+            empty=f"No model is registered yet; register one with: {call('models.add', Placeholder('PATH'))}",
+        )
+    )
+    blocks.append(
+        Table(
+            "refinements",
+            "Refinements",
+            [
+                Column("id", "Refinement", "id", lambda row: visit.addresses.page((), {"refinement": row["id"]})),
+                Column("model", "Model"),
+                Column("method", "Method"),
+                Column("run", "Run", "id"),
+                Column("facts", "Facts", "count", help="facts with an attributed prompt"),
+                Column("neurons", "Neurons per fact", "number", help="mean size of their refined sets"),
+                Column("settings", "Settings", sorts=False),
+                Column("created_at", "Made", "time"),
+            ],
+            [
+                {
+                    "id": one.id,
+                    "model": one.model,
+                    "method": one.method,
+                    "run": one.run_id,
+                    "facts": one.facts,
+                    "neurons": sum(row.mean_size * row.facts for row in one.relations) / max(1, one.facts),
+                    "settings": settings_in_words(one.settings),
+                    "created_at": one.created_at,
+                }
+                for one in refinements
+            ],
+            empty=f"Nothing is refined yet. Attribute and refine with: "
+            f"{call('attribution.run', model=Placeholder('NAME'))}, then: {call('attribution.refine')}",
+        )
+    )
+    blocks.append(
+        Table(
+            "runs",
+            "Attribution runs",
+            [
+                Column("id", "Run", "id"),
+                Column("model", "Model"),
+                Column("method", "Method"),
+                Column("version", "Version", "version"),
+                Column("status", "Status"),
+                Column("prompts", "Prompts", "count", help="prompts with scores"),
+                Column("above_tolerance", "Above tolerance", "count", help="prompts with a larger completeness error"),
+                Column("created_at", "Begun", "time"),
+            ],
+            [
+                {
+                    "id": run.id,
+                    "model": run.model,
+                    "method": run.method,
+                    "version": run.version,
+                    "status": run.status,
+                    "prompts": run.prompts,
+                    "above_tolerance": run.above_tolerance,
+                    "created_at": run.created_at,
+                }
+                for run in runs.values()
+            ],
+            empty=f"No prompt is attributed yet; begin with: {call('attribution.run', model=Placeholder('NAME'))}",
+        )
+    )
+    plan = call("edits.plan_update", model=Placeholder("NAME"), fact=Placeholder("FACT"), to=Placeholder("ANSWER"))
+    newest = sorted(edits, key=lambda one: -one.id)[:10]
+    blocks.append(
+        Table(
+            "edits",
+            "Newest edits",
+            edit_columns(visit),
+            edit_rows(newest),
+            empty=f"No edit is planned yet; plan one with: {plan}",
+        )
+    )
+    return Page("What this store holds", blocks, command=call("maintenance.info"))
+
+
+def _ways(visit: Visit) -> list[tuple[str, object, str]]:
+    found = visit.shown_context
+    model = None if found is None or found.model is None else found.model.name
+    ways: list[tuple[str, object, str]] = [
+        ("Two relations", visit.link("which neurons they share, in a heat map of all pairs", "overlap"), "text"),
+        (
+            "A fact",
+            visit.link("facts by their knowledge neurons, the most first", "facts", **{"facts.sort": "-neurons"}),
+            "text",
+        ),
+        ("A neuron", visit.link("the most widely held ones", "neurons"), "text"),
+        ("An edit", visit.link("the history, and what each edit did to other facts", "edits"), "text"),
+    ]
+    if model is not None:
+        ways.insert(3, ("Layers", visit.link(f"where {model} has its neurons", "models", model, "layers"), "text"))
+    if visit.live:
+        ways.append(("The model", visit.link("ask two versions side by side", "ask"), "text"))
+    return ways

@@ -1,0 +1,190 @@
+"""Pages of relations: the list, and each relation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...advice import Placeholder, call
+from ...errors import NotFoundError
+from ...records.attribution import SharedNeuron
+from ...records.facts import Relation
+from ..blocks import Block, Column, Figure, Page, Table, Values
+from ..context import Context
+from ..figures import LayerBar, layer_bars
+from ..visit import Visit
+from .facts import fact_table
+from .parts import holds_nothing, neuron_column, neuron_name, neuron_relations, not_refined, relation_column
+
+MOST_SHARED = 500
+"""Neurons that a relation's page lists."""
+
+
+def relations(visit: Visit) -> Page:
+    """All relations, with what the refinement holds of each."""
+    context = visit.context()
+    found = context.refinement
+    outcomes = {} if found is None else {one.relation: one for one in found.relations}
+    rows = []
+    for one in visit.database.facts.relations():
+        outcome = outcomes.get(one.key)
+        rows.append(
+            {
+                "relation": one.key,
+                "label": one.label,
+                "facts": one.facts,
+                "templates": one.templates,
+                "prompts": one.prompts,
+                "attributed": None if outcome is None else outcome.facts,
+                "with_neurons": None if outcome is None else outcome.facts_with_neurons,
+                "mean_size": None if outcome is None else outcome.mean_size,
+            }
+        )
+    columns = [
+        relation_column(visit),
+        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"])),
+        Column("facts", "Facts", "count", lambda row: visit.to("facts", relation=row["relation"])),
+        Column("templates", "Templates", "count"),
+        Column("prompts", "Prompts", "count"),
+        Column("attributed", "Attributed facts", "count", help="facts that the refinement holds"),
+        Column("with_neurons", "With neurons", "count", help="those whose refined set is not empty"),
+        Column("mean_size", "Neurons per fact", "number", help="mean size of the refined sets"),
+    ]
+    empty = f"The store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
+    blocks: list[Block] = [Table("relations", "Relations", columns, rows, empty=empty, size=100)]
+    if found is None and rows:
+        blocks.insert(0, not_refined(context))
+    return Page("Relations", blocks, command=call("facts.relations"))
+
+
+def relation(visit: Visit) -> Page:
+    """One relation: templates, layers, the neurons that its facts share, near relations, facts."""
+    key, every = visit.parts["relation"], visit.database.facts.relations()
+    place = next((place for place, one in enumerate(every) if one.key == key), None)
+    if place is None:
+        near = next(
+            (one.key for one in every if key.casefold() in (one.key.casefold(), (one.label or "").casefold())), None
+        )
+        meant = f"; did you mean {near}?" if near else ""
+        raise NotFoundError(f"there is no relation {key!r}{meant}")
+    one = every[place]
+    context = visit.context(relations=[key])
+    blocks: list[Block] = [Values("", _values(one, context))]
+    if context.refinement is None:
+        blocks.append(not_refined(context, [key]))
+    else:
+        blocks += _neurons(visit, one, context)
+    blocks.append(_templates(visit, one))
+    blocks.append(fact_table(visit, context, [key]))
+    title = f"{key} {one.label}" if one.label else key
+    return Page(
+        title,
+        blocks,
+        command=call("query.shared", relations=[key], refinement=context.number),
+        crumbs=[visit.link("Relations", "relations")],
+        before=None if place == 0 else visit.link(every[place - 1].key, "relations", every[place - 1].key),
+        after=None if place + 1 == len(every) else visit.link(every[place + 1].key, "relations", every[place + 1].key),
+    )
+
+
+def _values(one: Relation, context: Context) -> list[tuple[str, object, str]]:
+    values: list[tuple[str, object, str]] = [
+        ("Facts", one.facts, "count"),
+        ("Templates", one.templates, "count"),
+        ("Prompts", one.prompts, "count"),
+    ]
+    outcomes = () if context.refinement is None else context.refinement.relations
+    for outcome in outcomes:
+        if outcome.relation == one.key:
+            values += [
+                ("Attributed facts", outcome.facts, "count"),
+                ("With knowledge neurons", outcome.facts_with_neurons, "count"),
+                ("Neurons per fact", outcome.mean_size, "number"),
+                ("Share of prompts asked for", outcome.share, "share"),
+            ]
+    return values
+
+
+def _neurons(visit: Visit, one: Relation, context: Context) -> list[Block]:
+    assert context.refinement is not None
+    model, query = context.refinement.model, visit.database.query
+    counts = query.layers([one.key], refinement=context.number)
+    bars = [LayerBar(row.layer, row.pairs, row.share, row.neurons) for row in counts]
+    picture = layer_bars(
+        bars, one.key, lambda layer: visit.to("models", model, "layers", relation=one.key, layer=layer)
+    )
+    near = query.near_relations(one.key, refinement=context.number)
+    shared = query.shared([one.key], refinement=context.number, top=MOST_SHARED)
+    return [
+        Figure(
+            "Where its knowledge neurons lie",
+            picture,
+            f"Share of the (fact, neuron) pairs of {one.key} in each layer, in per cent; all layers add up to 100 %.",
+        ),
+        shared_table(visit, shared, context, holds_nothing(context, one.key)),
+        Table(
+            "near",
+            "Relations that share neurons with it",
+            [
+                relation_column(visit),
+                Column("label", "Label"),
+                Column("mean", "Shared by two facts", "number", help="mean of |A ∩ B| over pairs of facts"),
+                Column(
+                    "neurons",
+                    "Neurons in common",
+                    "count",
+                    lambda row: visit.to("overlap", one.key, row["relation"]),
+                    help="neurons that facts of both hold",
+                ),
+            ],
+            [{"relation": row.relation, "label": row.label, "mean": row.mean, "neurons": row.neurons} for row in near],
+            empty="The refinement has facts with knowledge neurons of no other relation, or of none here.",
+            size=10,
+        ),
+    ]
+
+
+def shared_table(visit: Visit, shared: Sequence[SharedNeuron], context: Context, empty: str) -> Table:
+    """A table of neurons that facts of some relations share."""
+    model = None if context.refinement is None else context.refinement.model
+    note = f"The {MOST_SHARED} most widely held; the command below lists all." if len(shared) == MOST_SHARED else ""
+    return Table(
+        "shared",
+        "Neurons that its facts share",
+        [
+            neuron_column(visit, model),
+            Column("layer", "Layer", "count"),
+            Column("facts", "Facts", "count", help="facts whose refined set holds the neuron"),
+            Column("share", "Share", "share", help="of the facts with a refined set"),
+            Column("held_by", "Held by facts of", help="every relation with the number of such facts", sorts=False),
+        ],
+        [
+            {
+                "neuron": neuron_name(row.layer, row.neuron),
+                "layer": row.layer,
+                "facts": row.facts,
+                "share": row.share,
+                "held_by": _first(neuron_relations(row.relations)),
+            }
+            for row in shared
+        ],
+        empty=empty,
+        note=note,
+        size=20,
+    )
+
+
+def _first(names: list[str], most: int = 6) -> list[str]:
+    return names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"]
+
+
+def _templates(visit: Visit, one: Relation) -> Table:
+    rows = [{"text": row.text, "held_out": row.held_out} for row in visit.database.facts.templates(one.key)]
+    return Table(
+        "templates",
+        "Templates",
+        [Column("text", "Sentence"), Column("held_out", "Held out", "flag", help="only tests edits")],
+        rows,
+        empty="The relation has no templates: its prompts were written out by its source, or there are none.",
+        size=20,
+        filters=False,
+    )

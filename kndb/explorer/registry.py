@@ -1,0 +1,88 @@
+"""All pages: where each is, and what makes it.
+
+A pattern is the address's segments; one in braces is a variable part. A new page is a function in `pages/` and a line
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .addresses import Segments
+from .blocks import Page
+from .pages import ask, compare, edits, facts, front, neurons, overlap, plan, relations, search, sql
+from .visit import Visit
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of page.
+
+    Attributes:
+        pattern: its address.
+        make: makes it.
+        heading: what links at the top of all pages call it; empty for none.
+        exported: whether it is among static files: pages that search or compute are not.
+        edits: whether it is there only where edits are allowed.
+    """
+
+    pattern: str
+    make: Callable[[Visit], Page]
+    heading: str = ""
+    exported: bool = True
+    edits: bool = False
+
+    @property
+    def segments(self) -> Segments:
+        """The pattern's segments."""
+        return tuple(one for one in self.pattern.split("/") if one)
+
+    def parts_of(self, segments: Segments) -> dict[str, str] | None:
+        """The variable parts of an address, by name; None if it is another page's."""
+        if len(segments) != len(self.segments):
+            return None
+        found = {}
+        for wanted, given in zip(self.segments, segments, strict=True):
+            if wanted.startswith("{"):
+                found[wanted.strip("{}")] = given
+            elif wanted != given:
+                return None
+        return found
+
+
+PLACES: tuple[Place, ...] = (
+    Place("/", front.front, "Store"),
+    Place("/search", search.search, "", exported=False),
+    Place("/relations", relations.relations, "Relations"),
+    Place("/relations/{relation}", relations.relation),
+    Place("/facts", facts.facts, "Facts"),
+    Place("/facts/{fact}", facts.fact),
+    Place("/neurons", neurons.shared, "Neurons"),
+    Place("/models/{model}", neurons.model),
+    Place("/models/{model}/layers", neurons.layers),
+    Place("/models/{model}/neurons/{neuron}", neurons.neuron),
+    Place("/overlap", overlap.overlap, "Overlap"),
+    Place("/overlap/{one}/{other}", overlap.pair),
+    Place("/edits", edits.edits, "Edits"),
+    Place("/edits/{edit}", edits.edit),
+    Place("/plan", plan.plan, "Plan", exported=False, edits=True),
+    Place("/compare", compare.compare, "Compare", exported=False),
+    Place("/ask", ask.ask, "Ask", exported=False),
+    Place("/sql", sql.sql, "SQL", exported=False),
+)
+"""All pages; those with a heading stand at the top of every page, in this order."""
+
+
+def find(segments: Segments, *, editing: bool) -> tuple[Place, dict[str, str]] | None:
+    """The kind of page that an address is of, with its variable parts; None if it is of none."""
+    for place in PLACES:
+        parts = place.parts_of(segments)
+        if parts is not None and (editing or not place.edits):
+            return place, parts
+    return None
+
+
+def headings(*, editing: bool, live: bool) -> Iterator[Place]:
+    """The pages that stand at the top of every page."""
+    return (place for place in PLACES if place.heading and (editing or not place.edits) and (live or place.exported))

@@ -1,0 +1,124 @@
+// Makes pages smoother; without it, all of them work the same. Nothing is fetched but pages of this server.
+"use strict";
+
+// Choosing in the context bar shows the page at once.
+for (const form of document.querySelectorAll("form[data-changes]")) {
+  form.addEventListener("change", (event) => {
+    // Another model has other refinements and versions.
+    if (event.target.name === "model") for (const name of ["refinement", "version"]) form.elements[name].selectedIndex = 0;
+    form.requestSubmit();
+  });
+}
+
+// Sorting, filtering and paging put another table in place of the one there; "back" and the address stay right.
+async function swap(address, ids, push) {
+  const shown = ids.map((id) => document.getElementById(id));
+  shown.forEach((one) => one && one.classList.add("busy"));
+  try {
+    const answer = await fetch(address, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+    if (!answer.ok) throw new Error(String(answer.status));
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    shown.forEach((old, place) => {
+      const fresh = page.getElementById(ids[place]);
+      if (old && fresh) old.replaceWith(document.adoptNode(fresh));
+    });
+    if (push) history.pushState({}, "", address);
+    else history.replaceState({}, "", address);
+    return true;
+  } catch {
+    location.assign(address);
+    return false;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-swaps]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  const id = link.dataset.swaps;
+  const what = link.textContent.trim().replace(/[▲▼]/g, "").trim();
+  swap(link.href, [id], true).then(() => {
+    const again = [...document.querySelectorAll(`#${CSS.escape(id)} a[data-swaps]`)];
+    const same = again.find((one) => one.textContent.replace(/[▲▼]/g, "").trim() === what) || again[0];
+    if (same) same.focus({ preventScroll: true });
+  });
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[data-swaps]");
+  if (!form) return;
+  event.preventDefault();
+  const address = new URL(form.action);
+  address.search = new URLSearchParams(new FormData(form)).toString();
+  swap(address.href, [form.dataset.swaps], true);
+});
+
+addEventListener("popstate", () => location.reload());
+
+// The search page answers as one types.
+for (const form of document.querySelectorAll("form[data-typing]")) {
+  const field = form.querySelector("input[type=search]");
+  let waiting = 0;
+  let last = field.value;
+  field.setAttribute("autocomplete", "off");
+  if (!field.value) field.focus();
+  field.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      if (field.value === last) return;
+      const asked = (last = field.value);
+      const address = new URL(form.action);
+      address.search = new URLSearchParams(new FormData(form)).toString();
+      const answer = await fetch(address, { credentials: "same-origin" });
+      if (!answer.ok || asked !== field.value) return;
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const old = document.getElementById("blocks");
+      const fresh = page.getElementById("blocks");
+      const kept = form.closest("section");
+      for (const child of [...old.children]) if (child !== kept) child.remove();
+      for (const child of [...fresh.children].slice(1)) old.append(document.adoptNode(child));
+      history.replaceState({}, "", address);
+    }, 150);
+  });
+}
+
+// Figures say what is pointed at or reached by keyboard; arrows go from cell to cell.
+for (const figure of document.querySelectorAll("figure")) {
+  const readout = figure.querySelector(".readout");
+  const picture = figure.querySelector("svg");
+  if (!readout || !picture) continue;
+  readout.hidden = false;
+  readout.textContent = "Point at a part of the figure, or reach it with Tab and the arrow keys.";
+  const say = (event) => {
+    const part = event.target.closest("[data-said]");
+    if (part && part.dataset.said !== readout.textContent) readout.textContent = part.dataset.said;
+  };
+  picture.addEventListener("pointerover", say);
+  picture.addEventListener("focusin", say);
+  const cells = new Map();
+  for (const part of picture.querySelectorAll("a[data-row]")) {
+    cells.set(`${part.dataset.row} ${part.dataset.column}`, part);
+    part.setAttribute("tabindex", cells.size === 1 ? "0" : "-1");
+  }
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  picture.addEventListener("keydown", (event) => {
+    const part = event.target.closest("a[data-row]");
+    const step = steps[event.key];
+    if (!part || !step) return;
+    event.preventDefault();
+    let row = Number(part.dataset.row);
+    let column = Number(part.dataset.column);
+    for (let tries = 0; tries < 512; tries += 1) {
+      row += step[0];
+      column += step[1];
+      if (row < 0 || column < 0 || row > 4096 || column > 4096) return;
+      const next = cells.get(`${row} ${column}`);
+      if (next) {
+        part.setAttribute("tabindex", "-1");
+        next.setAttribute("tabindex", "0");
+        next.focus();
+        return;
+      }
+    }
+  });
+}

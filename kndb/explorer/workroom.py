@@ -1,0 +1,113 @@
+"""What computes with models: one thing at a time, with the versions used last kept in memory.
+
+What a version answers never changes, as a version is its bytes; so answers are kept, too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..records.models import Answer, Neuron, TokenEffect
+
+if TYPE_CHECKING:
+    from ..database import Database
+
+KEPT_VERSIONS = 2
+"""Versions of models in memory."""
+KEPT_ANSWERS = 512
+"""Answers and matrices in memory."""
+Found = TypeVar("Found")
+
+
+class Workroom:
+    """Computes with a database's models, one thing at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._busy = threading.Lock()
+        self._counting = threading.Lock()
+        self._guard = threading.Lock()
+        self._versions: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._drafts: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def loaded(self, model: str, version: str) -> bool:
+        """Whether a version is in memory: then asking it takes no loading."""
+        key = model, self._database.models.resolve_version(model, version)
+        with self._guard:
+            return key in self._versions
+
+    def ask(self, model: str, text: str, version: str, top: int) -> Sequence[Answer]:
+        """The most probable answers of a version; see `ModelCommands.ask`."""
+        resolved = self._database.models.resolve_version(model, version)
+        return self._kept_result(
+            ("ask", model, resolved, text, top),
+            lambda: self._database.models.ask(model, text, top=top, on=self._version(model, resolved)),
+            self._busy,
+        )
+
+    def token_effects(
+        self, model: str, neuron: Neuron, version: str, top: int
+    ) -> tuple[Sequence[TokenEffect], Sequence[TokenEffect]]:
+        """The tokens that a value slot promotes and demotes; see `ModelCommands.token_effects`."""
+        resolved = self._database.models.resolve_version(model, version)
+        return self._kept_result(
+            ("effects", model, resolved, neuron, top),
+            lambda: self._database.models.token_effects(model, neuron, top=top, on=self._version(model, resolved)),
+            self._busy,
+        )
+
+    def computed(self, compute: Callable[[], Found]) -> Found:
+        """Computes something with a model, alone."""
+        with self._busy:
+            return compute()
+
+    def drafted(self, key: Hashable, draft: Callable[[], Found]) -> Found:
+        """A draft of an edit, computed once while it is looked at; only the last ones are kept."""
+        with self._busy:
+            if key not in self._drafts:
+                self._drafts[key] = draft()
+                while len(self._drafts) > KEPT_VERSIONS:
+                    self._drafts.popitem(last=False)
+            return self._drafts[key]  # type: ignore[no-any-return]
+
+    def counted(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """Something that the store's rows give, takes long and never changes, computed once; no model is waited for."""
+        return self._kept_result(key, compute, self._counting)
+
+    def _kept_result(self, key: Hashable, compute: Callable[[], Found], alone: threading.Lock) -> Found:
+        """What was computed before; else computes it. What fails is computed again."""
+        found = self._get(key)
+        if found is None:
+            with alone:
+                found = self._get(key)  # Another thread may have computed it meanwhile.
+                if found is None:
+                    found = compute()
+                    with self._guard:
+                        self._kept[key] = found
+                        while len(self._kept) > KEPT_ANSWERS:
+                            self._kept.popitem(last=False)
+        return found  # type: ignore[no-any-return]
+
+    def _get(self, key: Hashable) -> Any:
+        with self._guard:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _version(self, model: str, resolved: str) -> Any:
+        """A version in memory; only called by the one that computes."""
+        key = model, resolved
+        with self._guard:
+            if key in self._versions:
+                self._versions.move_to_end(key)
+                return self._versions[key]
+        version = self._database.models.load(model, resolved)
+        with self._guard:
+            self._versions[key] = version
+            while len(self._versions) > KEPT_VERSIONS:
+                self._versions.popitem(last=False)
+        return version

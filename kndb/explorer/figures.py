@@ -7,7 +7,8 @@ that they are read without telling colours apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -15,20 +16,37 @@ from markupsafe import Markup
 from .svg import element, linked, picture
 
 SHADES = 9
+RANGE = 1_000
+"""The largest value is at most so many times the upper end of the first shade's."""
 LETTER = 7.2
 """Width of a letter of the figures' text, about, in units of a picture."""
 
 
-def shade(value: float | None, most: float) -> str:
-    """The class of a value's shade: by its square root, so that small values differ; `q0` for nothing."""
-    if value is None or value <= 0 or most <= 0:
-        return "q0"
-    return f"q{min(SHADES, 1 + int(SHADES * math.sqrt(min(1.0, value / most)) * 0.9999))}"
+class Shades:
+    """Shades of values by their logarithms, so that small ones differ, too.
 
+    Attributes:
+        bounds: the largest value of each shade, from `q1` on; empty if there is no value above 0.
+    """
 
-def bounds(most: float) -> list[float]:
-    """The largest value of each shade, from `q1` on."""
-    return [most * ((number + 1) / SHADES) ** 2 for number in range(SHADES)]
+    def __init__(self, values: Iterable[float | None]) -> None:
+        above = [value for value in values if value is not None and value > 0]
+        most = max(above, default=0.0)
+        least = max(min(above, default=0.0), most / RANGE)
+        steps = range(SHADES)
+        self.bounds = [least * (most / least) ** (step / (SHADES - 1)) for step in steps] if above else []
+
+    @property
+    def most(self) -> float:
+        """The largest value."""
+        return self.bounds[-1] if self.bounds else 0.0
+
+    def of(self, value: float | None) -> str:
+        """The class of a value's shade; `q0` for nothing."""
+        if value is None or value <= 0 or not self.bounds:
+            return "q0"
+        # The bounds are rounded: a value that is one lies within it.
+        return f"q{min(SHADES, 1 + bisect_left(self.bounds, value * (1 - 1e-9)))}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ def heat_map(
     """
     cell = max(9.0, min(24.0, 640 / max(1, len(keys))))
     margin = 14 + LETTER * min(12, max((len(key) for key in keys), default=1))
-    most = max((value for value in means.values() if value is not None), default=0.0)
+    shades = Shades(means.values())
     parts = []
     small = " small" if cell < 14 else ""
     for place, key in enumerate(keys):
@@ -98,14 +116,14 @@ def heat_map(
                 y=margin + y * cell,
                 width=cell - 1,
                 height=cell - 1,
-                class_=shade(value, most),
+                class_=shades.of(value),
             )
             parts.append(linked(square, href(one, other), said, data_row=y, data_column=x))
     side = margin + len(keys) * cell + 4
     height = side + 46
-    parts.append(_legend(margin, side + 14, bounds(most), "neurons shared by two facts, mean"))
+    parts.append(_legend(max(margin, 64), side + 14, shades, "neurons shared by two facts, mean"))
     title = "Neurons that two facts share, relation × relation"
-    described = f"{len(keys)} relations; the largest mean is {most:.3g}. The table below has every pair."
+    described = f"{len(keys)} relations; the largest mean is {shades.most:.3g}. The table below has every pair."
     return picture(max(side, 420), height, title, described, *parts, kind="heat")
 
 
@@ -114,8 +132,11 @@ def _named(key: str, labels: Mapping[str, str]) -> str:
     return f"{key} {label}" if label else key
 
 
-def _legend(x: float, y: float, edges: Sequence[float], unit: str) -> Markup:
-    parts = [element("text", "0", x=x - 4, y=y + 11, text_anchor="end", class_="number")]
+def _legend(x: float, y: float, shades: Shades, unit: str) -> Markup:
+    edges = shades.bounds
+    if not edges:
+        return element("g")
+    parts = [element("text", f"{edges[0]:.3g}", x=x - 4, y=y + 11, text_anchor="end", class_="number")]
     for number, edge in enumerate(edges):
         said = element("title", f"up to {edge:.3g}")
         at = x + number * 26
@@ -147,7 +168,7 @@ def neuron_map(cells: Sequence[Sequence[MapCell]], href: Callable[[MapCell], str
     columns = max((len(row) for row in cells), default=1)
     width, left, height = 900.0, 46.0, max(12.0, min(30.0, 420 / max(1, len(cells))))
     cell = (width - left - 4) / columns
-    most = max((one.most for row in cells for one in row), default=0)
+    shades = Shades(one.most for row in cells for one in row)
     parts = []
     for y, row in enumerate(cells):
         if not row:
@@ -165,15 +186,15 @@ def neuron_map(cells: Sequence[Sequence[MapCell]], href: Callable[[MapCell], str
                 y=y * height,
                 width=max(0.5, cell - (0.6 if cell > 3 else 0)),
                 height=height - 1,
-                class_=shade(one.most, most),
+                class_=shades.of(one.most),
             )
             parts.append(linked(square, href(one) if one.held else None, said, data_row=y, data_column=x))
     bottom = len(cells) * height
     first, last = (cells[0][0].first, cells[0][-1].last) if cells and cells[0] else (0, 0)
     parts.append(element("text", f"N{first}", x=left, y=bottom + 14, class_="number"))
     parts.append(element("text", f"N{last}", x=width - 4, y=bottom + 14, text_anchor="end", class_="number"))
-    parts.append(_legend(left, bottom + 26, bounds(most), "facts that hold a neuron"))
-    described = f"{len(cells)} layers, neurons {first} to {last}; at most {most:,} facts hold one. The table has them."
+    parts.append(_legend(left, bottom + 26, shades, "facts that hold a neuron"))
+    described = f"{len(cells)} layers, neurons {first} to {last}; at most {shades.most:,.0f} facts hold one."
     return picture(width, bottom + 64, "Neurons × layers", described, *parts, kind="map")
 
 

@@ -66,7 +66,7 @@ class Visit:
         self._context = context_of(self.database, self.query, model=model, relations=relations, facts=facts)
         return self._context
 
-    def to(self, *segments: Any, **parameters: Any) -> str | None:
+    def to(self, /, *segments: Any, **parameters: Any) -> str | None:
         """The address of another page, with the context, and with parameters; those that are None are left out.
 
         Names of parameters that are words of Python's end in `_`.
@@ -75,7 +75,7 @@ class Visit:
         named = {name.rstrip("_"): value for name, value in parameters.items()}
         return self.addresses.page(segments, {**kept, **named})
 
-    def link(self, text: str, *segments: Any, **parameters: Any) -> Link:
+    def link(self, text: str, /, *segments: Any, **parameters: Any) -> Link:
         """A link to another page."""
         return Link(text, self.to(*segments, **parameters))
 

@@ -133,7 +133,7 @@ class NeuronCounts(Record):
 
 @dataclass(frozen=True)
 class ListedFact(Record):
-    """A fact in a list; `neurons` is the size of its refined set, None where no refinement was asked."""
+    """A fact in a list; `neurons` is the size of its refined set, None if that is empty, or no refinement was asked."""
 
     fact: int
     relation: str

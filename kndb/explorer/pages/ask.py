@@ -57,14 +57,9 @@ def _form(visit: Visit, context: Context, model: str, text: str, a: str, b: str)
 
 
 def _bars(answers: Sequence[Answer], others: Sequence[Answer]) -> list[Bar]:
-    """Answers as bars; marked where the other version has another answer in that place."""
-    beside = [one.token for one in others]
+    """Answers as bars; the first is marked where the other version's is another."""
+    differs = bool(answers and others) and answers[0].token != others[0].token
     return [
-        Bar(
-            one.token,
-            one.probability,
-            f"{one.probability:.3f}",
-            marked=bool(beside) and beside[place : place + 1] != [one.token],
-        )
+        Bar(one.token, one.probability, f"{one.probability:.3f}", marked=differs and not place)
         for place, one in enumerate(answers)
     ]

@@ -12,7 +12,7 @@ from ...records.versions import HistoryEntry
 from ..blocks import Block, Choice, Column, Form, Page, Row, Step, Table, Text, Timeline, Values
 from ..visit import Visit
 from .edit_parts import GROUPS, collateral_tables, facts_table, flips_table, report_values
-from .parts import edit_columns, edit_rows, neuron_column
+from .parts import edit_columns, edit_rows, facts_here, neuron_column
 
 MOST_STEPS = 200
 """Steps that the timeline shows; the table below has all."""
@@ -122,6 +122,7 @@ def edit(visit: Visit) -> Page:
     report = report_values(one.recipe)
     facts = facts_table(visit, one.recipe, one.fact_numbers, pulled=one.pulled)
     blocks += [block for block in (facts, report) if block is not None]
+    blocks += _asked(visit, one, steps)
     evaluations = database.edits.evaluations(number)
     blocks += _measured(visit, one, evaluations)
     if visit.editing:
@@ -149,6 +150,21 @@ def edit(visit: Visit) -> Page:
         after=None if place + 1 == len(every) else visit.link(f"Edit {every[place + 1]}", "edits", every[place + 1]),
         lead=one.what,
     )
+
+
+def _asked(visit: Visit, one: Edit, steps: Sequence[HistoryEntry]) -> list[Block]:
+    """A link that asks its first fact at the versions before and after it, where there are such versions."""
+    context, numbers = visit.shown_context, facts_here(one)
+    applied = [entry for entry in steps if entry.action == "apply"]
+    if not visit.live or not applied or not numbers or context is None or context.number is None:
+        return []
+    found = visit.database.query.fact(numbers[0], refinement=context.number, nearest=1)
+    prompts = sorted(found.prompts, key=lambda prompt: not prompt.held_out)
+    if not prompts:
+        return []
+    versions = {"a": applied[-1].version_before, "b": applied[-1].version_after}
+    link = visit.link("Ask the model before and after it", "ask", text=prompts[0].text, model=one.model, **versions)
+    return [Text("", links=[link])]
 
 
 def _values(visit: Visit, one: Edit) -> list[tuple[str, Any, str]]:
@@ -205,7 +221,8 @@ def _measures(measures: Mapping[str, Any]) -> list[Row]:
     if not isinstance(edited, Mapping):
         return []
     rows: list[Row] = []
-    for group, some in edited.items():
+    order = {name: place for place, name in enumerate(GROUPS)}
+    for group, some in sorted(edited.items(), key=lambda pair: order.get(pair[0], len(order))):
         if not isinstance(some, Mapping):
             continue
         beside = control.get(group) if isinstance(control, Mapping) else None

@@ -50,7 +50,7 @@ def fact_table(visit: Visit, context: Context, keys: Sequence[str]) -> Table:
         ]
         return Slice(rows, found.total)
 
-    neurons = Column("neurons", "Knowledge neurons", "count", help="size of the fact's refined set")
+    neurons = Column("neurons", "Knowledge neurons", "count", help="size of its refined set; empty without any")
     return Table(
         "facts",
         "Facts",
@@ -149,7 +149,7 @@ def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
         "prompts",
         "Prompts",
         [
-            Column("text", "Prompt", link=lambda row: _ask(visit, row["text"])),
+            Column("text", "Prompt", "long", lambda row: _ask(visit, row["text"])),
             Column("predicted", "The model answers"),
             Column("predicted_probability", "with p", "probability", help="probability of that answer, 0 to 1"),
             Column("probability", "p(object)", "probability", help="probability of the fact's object, 0 to 1"),

@@ -27,7 +27,7 @@ def front(visit: Visit) -> Page:
         blocks.append(
             Text(f"The store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}", "empty")
         )
-    blocks.append(Values("Where to begin", _ways(visit), name="ways"))
+    blocks.append(Values("Where to begin", _ways(visit), "ways"))
     blocks.append(
         Table(
             "models",

@@ -153,7 +153,7 @@ def layers(visit: Visit) -> Page:
     caption = (
         "A row for each layer, from the first one down; from left to right its neurons by number"
         f"{'' if stop - first < CELLS else ', some next to each other in a cell, shown by the most widely held'}. "
-        "Shades: facts that hold a neuron, by square root. A cell leads closer, and at last to the neuron."
+        "Shades: facts that hold a neuron, logarithmic. A cell leads closer, and at last to the neuron."
     )
     listed = sorted(
         (row for row in rows if layer in (-1, row.layer)), key=lambda row: (-row.facts, row.layer, row.neuron)
@@ -237,7 +237,7 @@ def neuron(visit: Visit) -> Page:
         _facts(visit, found, context),
         *_tokens(visit, one, place),
         _texts(visit, found, one, context),
-        _edits(visit, found),
+        _edits(visit, found, name),
     ]
     score = "" if found.mean_score is None else f", with a mean score of {found.mean_score:.4g}"
     return Page(
@@ -360,7 +360,7 @@ def _texts(visit: Visit, found: NeuronFindings, model: Model, context: Context) 
         [
             Column("fact", "Fact", "id", lambda row: visit.to("facts", row["fact"])),
             Column("subject", "Subject"),
-            Column("text", "Text"),
+            Column("text", "Text", "long"),
             Column("kind", "Kind"),
             Column("activation", "Activation", "number", help="mean over the fact's knowledge neurons"),
         ],
@@ -371,14 +371,15 @@ def _texts(visit: Visit, found: NeuronFindings, model: Model, context: Context) 
     )
 
 
-def _edits(visit: Visit, found: NeuronFindings) -> Table:
+def _edits(visit: Visit, found: NeuronFindings, model: str) -> Table:
+    titles = {one.id: one.what for one in visit.database.edits.all(model)} if found.edits else {}
     return Table(
         "edits",
         "Edits that change it",
         [
             Column("edit", "Edit", "id", lambda row: visit.to("edits", row["edit"])),
             Column("kind", "Kind"),
-            Column("target", "For"),
+            Column("what", "What", link=lambda row: visit.to("edits", row["edit"])),
             Column("applied", "Applied", "flag"),
             Column("created_at", "Planned", "time"),
         ],
@@ -386,7 +387,7 @@ def _edits(visit: Visit, found: NeuronFindings) -> Table:
             {
                 "edit": row.edit,
                 "kind": row.kind,
-                "target": row.target,
+                "what": titles.get(row.edit, row.target),
                 "applied": row.applied,
                 "created_at": row.created_at,
             }

@@ -41,7 +41,8 @@ def overlap(visit: Visit) -> Page:
     ways = [visit.link(f"ordered by {name}", "overlap", order=name) for name in ORDERS] if visit.live else []
     caption = (
         "Mean number of knowledge neurons that a fact of the row's relation and one of the column's share; on the "
-        "diagonal, two facts of the same relation. Shades by square root. A cell leads to the neurons that both share."
+        "diagonal, two facts of the same relation. Shades are logarithmic; where there "
+        "is none, nothing is shared. A cell leads to the neurons that both share."
     )
     blocks: list[Block] = []
     if keys:

@@ -87,7 +87,7 @@ def _previewed(visit: Visit, wanted: Plan) -> list[Block]:
             "preview",
             "Answers before and with the edit",
             [
-                Column("prompt", "Prompt"),
+                Column("prompt", "Prompt", "long"),
                 Column("rank", "Rank", "count"),
                 Column("before", "Before"),
                 Column("p_before", "p", "probability"),

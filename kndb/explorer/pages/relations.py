@@ -132,7 +132,7 @@ def _neurons(visit: Visit, one: Relation, context: Context) -> list[Block]:
                     "neurons",
                     "Neurons in common",
                     "count",
-                    lambda row: visit.to("overlap", one.key, row["relation"]),
+                    lambda row: visit.to("overlap", one.key, row["relation"]) if row["neurons"] else None,
                     help="neurons that facts of both hold",
                 ),
             ],
@@ -182,7 +182,7 @@ def _templates(visit: Visit, one: Relation) -> Table:
     return Table(
         "templates",
         "Templates",
-        [Column("text", "Sentence"), Column("held_out", "Held out", "flag", help="only tests edits")],
+        [Column("text", "Sentence", "long"), Column("held_out", "Held out", "flag", help="only tests edits")],
         rows,
         empty="The relation has no templates: its prompts were written out by its source, or there are none.",
         size=20,

@@ -28,7 +28,7 @@ ORDERS = {
 # Sorting goes over the smallest rows there are; the neurons of facts that are listed are counted by their keys.
 _LISTED = """
 SELECT fact.id, relation.key, fact.subject, fact.object,
-    (SELECT COUNT(*) FROM knowledge_neuron AS held
+    (SELECT NULLIF(COUNT(*), 0) FROM knowledge_neuron AS held
      WHERE held.refinement_id = :refinement AND held.fact_id = fact.id) AS neurons
 FROM fact JOIN relation ON relation.id = fact.relation_id
 {where}
@@ -36,7 +36,7 @@ ORDER BY {order}
 LIMIT :count OFFSET :start
 """
 _BY_NEURONS = """
-SELECT fact.id, relation.key, fact.subject, fact.object, COALESCE(sized.neurons, 0) AS neurons
+SELECT fact.id, relation.key, fact.subject, fact.object, sized.neurons
 FROM fact JOIN relation ON relation.id = fact.relation_id
 LEFT JOIN (
     SELECT fact_id, COUNT(*) AS neurons FROM knowledge_neuron WHERE refinement_id = :refinement GROUP BY fact_id
@@ -89,7 +89,7 @@ def listed_facts(
         relation_ids: the relations' keys in the store; none means all.
         holding: only facts whose subject or object holds this text, in any case.
         sort: a key of `ORDERS`; facts that are alike in it follow by number.
-        descending: the largest first. Facts without a subject come last in any case.
+        descending: the largest first. Facts without a subject, or without neurons, come last in any case.
         start: how many to pass over, at least 0.
         count: at most so many.
     """
@@ -100,8 +100,7 @@ def listed_facts(
     statement = (_BY_NEURONS if sort == "neurons" else _LISTED).format(where=where, order=order)
     values |= {"refinement": refinement_id, "start": start, "count": EVERY_ROW if count is None else count}
     found = connection.execute(text(statement), values)
-    counted = refinement_id is not None
-    rows = [ListedFact(row.id, row.key, row.subject, row.object, row.neurons if counted else None) for row in found]
+    rows = [ListedFact(row.id, row.key, row.subject, row.object, row.neurons) for row in found]
     return rows, total
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 HOST = "127.0.0.1:8017"
+TOKEN = "a-token-for-tests"
 
 
 @dataclass

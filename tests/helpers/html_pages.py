@@ -1,0 +1,61 @@
+"""Reads pages of HTML as a browser would see them, strictly: tags closed in order, no attribute twice."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Html(HTMLParser):
+    """A page: its tags with attributes, links, tables by the identifiers of their sections, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self._section = ""
+        self._rows: list[list[str]] | None = None
+        self.feed(text)
+        self.close()
+        assert self._open == [], f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        assert len(attributes) == len(attrs), f"{tag} has an attribute twice"
+        self.tags.append((tag, attributes))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "section":
+            self._section = attributes.get("id") or ""
+        elif tag == "table":
+            self._rows = self.tables[self._section] = []
+        elif self._rows is not None and tag == "tr":
+            self._rows.append([])
+        elif self._rows is not None and tag in ("td", "th"):
+            self._rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open, f"{tag} closes nothing"
+        assert self._open.pop() == tag, f"{tag} closes another"
+        if tag == "table":
+            self._rows = None
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if self._rows and self._rows[-1] and self._open[-1] != "span":
+            self._rows[-1][-1] += data.strip()
+
+    @property
+    def links(self) -> list[str]:
+        """Where its links lead."""
+        return [attributes["href"] or "" for tag, attributes in self.tags if tag == "a" and "href" in attributes]
+
+    def rows(self, section: str) -> list[list[str]]:
+        """The rows of a section's table, without its head."""
+        return self.tables[section][1:]

@@ -1,0 +1,301 @@
+"""Every page of a store full of hostile names: well-formed, without their markup, and with what the database says."""
+
+import csv
+import io
+import json
+import random
+import re
+from collections import Counter
+from urllib.parse import quote
+
+import pytest
+from asgi import ask
+from filled_store import HOSTILE, NAME
+from html_pages import Html
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kndb.cli.advice import for_shell
+from kndb.database import open_database
+from kndb.explorer.addresses import path_of
+from kndb.explorer.application import Explorer
+from kndb.explorer.guard import Rules
+from kndb.explorer.registry import PLACES
+from kndb.records.models import Neuron
+
+HELD = "L0.N1"
+PAGES = [
+    (),
+    ("search",),
+    ("relations",),
+    *(("relations", key) for key in ("P36", "P37", HOSTILE)),
+    ("facts",),
+    ("facts", 1),
+    ("facts", 15),
+    ("neurons",),
+    ("models", NAME),
+    ("models", NAME, "layers"),
+    ("models", NAME, "neurons", HELD),
+    ("overlap",),
+    ("overlap", "P36", HOSTILE),
+    ("overlap", "P37", "P37"),
+    ("edits",),
+    ("edits", 1),
+    ("compare",),
+    ("ask",),
+    ("sql",),
+]
+QUERIES = {
+    ("search",): ["q=subject", "q=L0.N1", f"q={quote(HOSTILE)}", "q=edit 1", "q=%00%1b", "q=nothing-like-this"],
+    ("facts",): ["facts.sort=-neurons", f"relation={quote(HOSTILE)}", "facts.q=subject&facts.page=99"],
+    ("compare",): ["a=1&b=2", "kind=versions&a=base&b=current"],
+    ("models", NAME, "layers"): ["from=2&to=5&relation=P36", "layer=1"],
+    ("overlap",): ["order=name"],
+    ("sql",): ["query=SELECT%20subject,%20object%20FROM%20fact"],
+    ("neurons",): ["relation=P37"],
+}
+ADDRESSES = [path_of(one) for one in PAGES] + [
+    f"{path_of(one)}?{query}" for one, queries in QUERIES.items() for query in queries
+]
+
+
+def test_every_kind_of_page_is_among_those_that_are_tried():
+    tried = {place.pattern for place in PLACES for one in PAGES if place.parts_of(tuple(map(str, one))) is not None}
+    assert tried | {"/plan"} == {place.pattern for place in PLACES}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_page_is_well_formed_and_shows_no_markup_of_strangers(explorer, address):
+    found = ask(explorer, address)
+    assert found.status == 200, Html(found.text).text
+    assert found.header("content-type") == "text/html; charset=utf-8"
+    page = Html(found.text)
+    tags = Counter(tag for tag, _ in page.tags)
+    assert tags["script"] == 1
+    assert tags["h1"] == 1
+    assert tags["b"] == tags["iframe"] == tags["style"] == 0
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), (tag, attributes)
+        for name in ("href", "src", "action"):
+            value = attributes.get(name)
+            # No request leaves for another host, and no address is a script.
+            assert value is None or value.startswith(("/", "#")), (tag, value)
+            assert value is None or not value.startswith("//"), (tag, value)
+    assert "evil.example/x.js>" not in found.text
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_page_has_its_json_and_the_csv_of_each_table(explorer, address):
+    path, _, query = address.partition("?")
+    path = "/index" if path == "/" else path
+    found = ask(explorer, f"{path}.json?{query}")
+    assert found.status == 200
+    assert found.header("content-type") == "application/json"
+    data = found.json()
+    assert data["title"]
+    for name, rows in data["tables"].items():
+        answer = ask(explorer, f"{path}.csv?{query}&table={name}")
+        assert answer.header("content-type") == "text/csv; charset=utf-8"
+        assert answer.header("content-disposition") == f'attachment; filename="{name}.csv"'
+        read = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+        assert len(read) == len(rows)
+        assert all(set(row) == set(wanted) for row, wanted in zip(read, rows, strict=True))
+        assert not any(cell.startswith(("=", "+", "@")) for row in read for cell in row.values())
+
+
+def test_links_of_pages_lead_to_pages(explorer):
+    seen, waiting = set(), ["/"]
+    chance = random.Random(1)
+    while waiting and len(seen) < 120:
+        address = waiting.pop(chance.randrange(len(waiting))).partition("#")[0]
+        if address in seen or not address:
+            continue
+        seen.add(address)
+        found = ask(explorer, address)
+        # Its checkpoint is not there: what computes says so, and nothing else fails.
+        assert found.status == 200 or "tokens=1" in address or address.startswith("/ask"), address
+        if found.header("content-type").startswith("text/html"):
+            waiting += Html(found.text).links
+
+
+def test_a_facts_page_says_what_the_query_says(explorer, filled):
+    wanted = filled.query.fact(2, refinement=1)
+    data = ask(explorer, "/facts/2.json?refinement=1").json()
+    assert data["values"]["Knowledge neurons"] == wanted.neurons
+    assert data["values"]["Consistency"] == wanted.consistency
+    assert [row["text"] for row in data["tables"]["prompts"]] == [one.text for one in wanted.prompts]
+    assert [row["neuron"] for row in data["tables"]["votes"]] == [str(Neuron(v.layer, v.neuron)) for v in wanted.votes]
+    assert [row["fact"] for row in data["tables"]["nearest"]] == [one.fact for one in wanted.nearest]
+    answers = Counter(one.predicted for one in wanted.prompts).most_common(1)[0]
+    assert data["lead"].startswith(f"The model answers “{answers[0]}” to {answers[1]} of its")
+    assert data["context"] == {
+        "model": NAME,
+        "version": "current",
+        "refinement": 1,
+        "run": 1,
+        "method": "integrated-gradients",
+        "attributed_version": filled.query.refinement(1).version,
+    }
+    assert data["command"].startswith("kndb query fact 2 --refinement 1")
+
+
+def test_the_pair_of_two_relations_lists_the_neurons_that_both_hold(explorer, filled):
+    wanted = filled.query.shared(["P36", "P37"], across=2, refinement=1)
+    rows = ask(explorer, "/overlap/P36/P37.json?refinement=1").json()["tables"]["shared"]
+    assert [row["neuron"] for row in rows] == [str(Neuron(one.layer, one.neuron)) for one in wanted]
+    assert [(row["of_P36"], row["of_P37"]) for row in rows] == [
+        (one.relations["P36"], one.relations["P37"]) for one in wanted
+    ]
+
+
+def test_the_heat_map_has_a_cell_for_each_pair(explorer, filled):
+    matrix = filled.query.overlap(refinement=1)
+    page = Html(ask(explorer, "/overlap?refinement=1").text)
+    cells = {
+        (one["data-row"], one["data-column"]): one["data-said"]
+        for _, one in page.tags
+        if one.get("data-row") is not None
+    }
+    assert len(cells) == len(matrix.relations) ** 2
+    order = ask(explorer, "/overlap.json?refinement=1").json()["order"]
+    assert sorted(order) == sorted(matrix.relations)
+    means = {(cell.relation, cell.other): cell.mean for cell in matrix.cells}
+    for (row, column), said in cells.items():
+        one, other = order[int(row)], order[int(column)]
+        mean = means.get((one, other), means.get((other, one)))
+        assert said.endswith(f"{mean:.3g} neurons shared on average")
+
+
+def test_the_map_of_layers_has_every_held_neuron(explorer, filled):
+    held = {f"L{one.layer}.N{one.neuron}": one.facts for one in filled.query.held_neurons(refinement=1)}
+    page = Html(ask(explorer, path_of(("models", NAME, "layers")) + "?refinement=1").text)
+    said = [one["data-said"] for _, one in page.tags if one.get("data-row") is not None]
+    found = {text.partition(":")[0]: int(text.rpartition("held by ")[2].split()[0]) for text in said}
+    assert {name: count for name, count in found.items() if count} == held
+    assert len(found) == 3 * 9
+
+
+def test_what_an_edit_did_to_other_facts_is_named(edited):
+    application = Explorer(edited, Rules(), for_shell)
+    data = ask(application, "/edits/1.json").json()
+    flips = edited.edits.evaluations(1)[-1].measures["flips"]
+    assert [(row["fact"], row["before"], row["after"]) for row in data["tables"]["flips"]] == [
+        (one["fact"], one["old_answer"], one["new_answer"]) for one in flips
+    ]
+    (row,) = data["tables"]["answers"]
+    assert (row["fact"], row["to"]) == (1, "Rome")
+    assert len(data["tables"]["slots"]) == edited.edits.get(1).neurons
+    assert [step["title"] for step in data["timeline"]] == ["applied edit 1"]
+
+
+def test_two_versions_are_asked_side_by_side(edited):
+    application = Explorer(edited, Rules(), for_shell)
+    text = "The capital city of France is called [Y]."
+    data = ask(application, f"/ask.json?text={quote(text)}&a=base&b=current").json()
+    for version in ("base", "current"):
+        wanted = [one.token for one in edited.models.ask("tiny", text, version=version, top=10)]
+        assert [one["label"] for one in data["answers"][f"tiny, {version}"]] == wanted
+
+
+def test_tokens_are_those_of_the_command(edited):
+    application = Explorer(edited, Rules(), for_shell)
+    promoted, _ = edited.models.token_effects("tiny", Neuron(0, 1), top=12)
+    data = ask(application, "/models/tiny/neurons/L0%2EN1.json?tokens=1").json()
+    assert [row["token"] for row in data["tables"]["promoted"]] == [one.token for one in promoted]
+
+
+def test_another_sites_page_makes_nothing_compute(edited):
+    application = Explorer(edited, Rules(), for_shell)
+    for address in ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201"):
+        assert ask(application, address, headers={"sec-fetch-site": "cross-site"}).status == 400
+        assert ask(application, address, headers={"sec-fetch-site": "none"}).status == 200
+
+
+def test_what_is_not_there_says_so_and_what_is_near(explorer):
+    for address, status, said in (
+        ("/relations/p36", 404, "did you mean P36?"),
+        ("/relations/capital of", 404, "did you mean P36?"),
+        ("/facts/999", 404, "no fact has the number 999"),
+        ("/facts/x", 404, "is not the number of a fact"),
+        ("/facts/99999999999999999999", 404, "is not the number of a fact"),
+        ("/edits/99", 404, "99"),
+        ("/models/none", 404, "the store has no model"),
+        (path_of(("models", NAME, "neurons", "L9.N1")), 404, "has no neuron L9.N1"),
+        ("/plan", 404, "no page of this address"),
+        ("/compare?a=x&b=1", 400, "named by its number"),
+        ("/sql?query=DELETE FROM fact", 400, ""),
+        (path_of(("models", NAME, "layers")) + "?from=x", 400, "must be a number"),
+    ):
+        found = ask(explorer, address.replace(" ", "%20"))
+        assert found.status == status, address
+        assert said.lower() in " ".join(Html(found.text).text).lower(), address
+        assert "Traceback" not in found.text
+
+
+def test_an_empty_store_says_what_to_do_on_every_page(tmp_path):
+    with open_database(tmp_path / "kndb.db") as database:
+        application = Explorer(database, Rules(), for_shell)
+        for place in PLACES:
+            if "{" in place.pattern or place.edits:
+                continue
+            found = ask(application, place.pattern)
+            assert found.status == 200
+            assert "kndb " in " ".join(Html(found.text).text), place.pattern
+
+
+def test_imported_sets_without_a_model_have_all_pages_and_say_how_to_add_one(tmp_path):
+    sets = tmp_path / "sets.csv"
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text(
+        "".join(json.dumps({"relation": "P1", "subject": f"s{n}", "object": "o"}) + "\n" for n in range(3)), "utf-8"
+    )
+    sets.write_text("fact,relation,subject,object,layer,neuron\n1,P1,s0,o,1,7\n2,P1,s1,o,1,7\n", "utf-8")
+    with open_database(tmp_path / "kndb.db") as database:
+        database.facts.ingest([facts])
+        database.exchange.import_neurons([sets], model="elsewhere", layers=2, neurons=9)
+        application = Explorer(database, Rules(), for_shell)
+        for address in ("/", "/facts/1", "/overlap", "/neurons", "/relations/P1", "/models/elsewhere/layers"):
+            assert ask(application, address).status == 200, address
+        for address in ("/ask", "/models/elsewhere", "/models/elsewhere/neurons/L1%2EN7?tokens=1"):
+            text = " ".join(Html(ask(application, address).text).text)
+            assert "kndb model add PATH --name elsewhere" in text, address
+        rows = ask(application, "/models/elsewhere/neurons/L1%2EN7.json").json()["tables"]["facts"]
+        assert [row["fact"] for row in rows] == [1, 2]
+
+
+def test_texts_that_would_reverse_a_page_are_written_out(tmp_path):
+    evil = "a\u202eb\x1b[31m"
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text(json.dumps({"relation": "P1", "subject": evil, "object": evil}) + "\n", "utf-8")
+    with open_database(tmp_path / "kndb.db") as database:
+        database.facts.ingest([facts])
+        text = ask(Explorer(database, Rules(), for_shell), "/facts/1").text
+    assert "\\u202e" in text
+    assert not re.search("[\u202e\x1b]", text)
+
+
+SEGMENTS = st.lists(
+    st.sampled_from(
+        ["facts", "relations", "models", "overlap", "edits", NAME, "P36", "1", "..", "%2e%2e", "%00", "%ff"]
+    )
+    | st.text(max_size=8).map(lambda text: quote(text, safe="")),
+    max_size=5,
+)
+NAMES = st.sampled_from(
+    "refinement model method version q a b kind from to layer relation query facts.sort facts.q facts.page table tokens "
+    "order text fact".split()
+)
+PARAMETERS = st.lists(st.tuples(NAMES, st.text(max_size=12) | st.integers().map(str)), max_size=4)
+
+
+@given(SEGMENTS, st.sampled_from(["", ".json", ".csv", "/", ".html"]), PARAMETERS)
+@settings(max_examples=150, deadline=None)
+def test_no_address_breaks_a_page(explorer, segments, suffix, parameters):
+    query = "&".join(f"{name}={quote(value)}" for name, value in parameters if name != "query")
+    found = ask(explorer, f"/{'/'.join(segments)}{suffix}?{query}")
+    assert found.status in (200, 400, 404, 409), found.text
+    assert "Traceback" not in found.text
+    if found.header("content-type").startswith("text/html"):
+        Html(found.text)

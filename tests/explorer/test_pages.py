@@ -254,7 +254,7 @@ def test_imported_sets_without_a_model_have_all_pages_and_say_how_to_add_one(tmp
     sets.write_text("fact,relation,subject,object,layer,neuron\n1,P1,s0,o,1,7\n2,P1,s1,o,1,7\n", "utf-8")
     with open_database(tmp_path / "kndb.db") as database:
         database.facts.ingest([facts])
-        database.exchange.import_neurons([sets], model="elsewhere", layers=2, neurons=9)
+        database.exchange.import_neurons([sets], model_name="elsewhere", layers=2, neurons=9)
         application = Explorer(database, Rules(), for_shell)
         for address in ("/", "/facts/1", "/overlap", "/neurons", "/relations/P1", "/models/elsewhere/layers"):
             assert ask(application, address).status == 200, address
@@ -283,10 +283,9 @@ SEGMENTS = st.lists(
     | st.text(max_size=8).map(lambda text: quote(text, safe="")),
     max_size=5,
 )
-NAMES = st.sampled_from(
-    "refinement model method version q a b kind from to layer relation query facts.sort facts.q facts.page table tokens "
-    "order text fact".split()
-)
+CONTEXT = ["refinement", "model", "method", "version", "relation", "layer", "from", "to", "tokens", "order"]
+OTHERS = ["q", "a", "b", "kind", "query", "facts.sort", "facts.q", "facts.page", "table", "text", "fact"]
+NAMES = st.sampled_from([*CONTEXT, *OTHERS])
 PARAMETERS = st.lists(st.tuples(NAMES, st.text(max_size=12) | st.integers().map(str)), max_size=4)
 
 

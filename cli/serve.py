@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,9 @@ from kndb.errors import UsageError
 from .advice import for_shell
 from .options import DatabaseOption, OptionalModelOption, RefinementOption, open_existing
 from .output import OutputFormat, note, print_record, print_text, progress_bar
+
+if TYPE_CHECKING:
+    from kndb.explorer.server import ServeSettings
 
 
 def serve(
@@ -84,11 +89,12 @@ def serve(
             return
         with Server(database, settings, for_shell) as server:
             print_text(f"Open {server.address}")
-            note(_what_is_let_in(settings) + " Stop it with Ctrl-C.")
-            server.run()
+            sys.stdout.flush()
+            note(f"{_what_is_let_in(settings)} Stop it with Ctrl-C.")
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run()
 
 
-def _what_is_let_in(settings: object) -> str:
-    local, edits = getattr(settings, "local"), getattr(settings, "allow_edits")  # noqa: B009
-    who = "Only this machine reaches it" if local else "Whoever has the address with its token reaches it"
-    return f"{who}; {'edits are allowed to whoever has the token.' if edits else 'it only reads.'}"
+def _what_is_let_in(settings: ServeSettings) -> str:
+    who = "Only this machine reaches it" if settings.local else "Other machines reach it, with the address's token"
+    return f"{who}; {'whoever has the token can edit.' if settings.allow_edits else 'it only reads.'}"

@@ -6,6 +6,7 @@ computes (search, questions, SQL, sorted or filtered tables) is left out; tables
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 MOST_PAGES = 200_000
 """So that a store far beyond what a reader could open is refused before the disk is full."""
 INDEX = "index.html"
-_PLAIN = re.compile(r"[^A-Za-z0-9_-]")
+_USUAL = re.compile(r"\d+|P\d+|L\d+\.N\d+|(?![pl]\d)[a-z][a-z0-9_-]{0,60}", re.ASCII)
+_CLEANED = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,21 @@ class FileAddresses:
 
 
 def file_parts(segments: Segments) -> tuple[str, ...]:
-    """The parts of a page's file, below the folder; names that no file system would take are written out.
+    """The parts of a page's file, below the folder.
 
-    Each letter of a name that is none of a few plain ones becomes `~` and its code, so that two names never share a
-    file; upper-case letters in it, which some file systems don't tell from lower-case ones, only where there are both.
+    Usual names stay as they are: numbers, keys such as P36, neurons, short words of small letters. All others are cut
+    and cleaned, and end in `~` and a part of their sha256: no two names share a file, even where a file system takes
+    large letters for small ones.
     """
     if not segments:
         return (INDEX,)
-    *folders, last = [_PLAIN.sub(lambda letter: f"~{ord(letter[0]):x}~", one)[:200] or "~" for one in segments]
+    *folders, last = [one if _USUAL.fullmatch(one) else _unusual(one) for one in segments]
     return (*folders, f"{last}.html")
+
+
+def _unusual(name: str) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_CLEANED.sub('-', name)[:40].lower()}~{digest[:16]}"
 
 
 def export_site(

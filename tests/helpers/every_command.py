@@ -80,6 +80,7 @@ MORE = {
     "edit trials": "1",
     "edit statistics": "--model tiny --layers 0",
     "snapshot list": "--model tiny",
+    "serve": "--export {out}/site",
 }
 """Options beyond those that are required, as typed."""
 ASIDE = frozenset({"demo", "docs", "methods", "model convert", "lab train", "bench attribution", "bench localisation"})
@@ -114,4 +115,4 @@ def words_for(name: str, inputs: Path, out: Path) -> list[str]:
         value = own.get(parameter.name) or VALUES[parameter.name]
         text = value.format(inputs=inputs, out=out)
         words += [text] if parameter.param_type_name == "argument" else [parameter.opts[0], text]
-    return words + MORE.get(name, "").split()
+    return words + MORE.get(name, "").format(inputs=inputs, out=out).split()

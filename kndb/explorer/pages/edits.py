@@ -41,7 +41,7 @@ def edits(visit: Visit) -> Page:
             Column("model", "Model", link=lambda row: visit.to("models", row["model"])),
             Column("version", "Version", "version"),
             Column("created_at", "Made", "time"),
-            Column("compare", "", link=lambda row: _from_base(visit, row), sorts=False),
+            Column("compare", "", link=lambda row: _from_current(visit, row), sorts=False),
         ],
         [
             {
@@ -49,7 +49,7 @@ def edits(visit: Visit) -> Page:
                 "model": one.model,
                 "version": one.version,
                 "created_at": one.created_at,
-                "compare": "compare with base" if visit.live else "",
+                "compare": "compare with the current version" if visit.live else "",
             }
             for one in database.snapshots.all(name)
         ],
@@ -65,10 +65,10 @@ def edits(visit: Visit) -> Page:
     return Page("Edits", blocks, command=call("edits.log", model=name))
 
 
-def _from_base(visit: Visit, row: Row) -> str | None:
+def _from_current(visit: Visit, row: Row) -> str | None:
     if not visit.live:
         return None
-    return visit.to("compare", model=row["model"], a="base", b=row["name"], kind="versions")
+    return visit.to("compare", model=row["model"], a="current", b=row["name"], kind="versions")
 
 
 def _step(visit: Visit, entry: HistoryEntry, titles: Mapping[int, str]) -> Step:
@@ -179,7 +179,9 @@ def _values(visit: Visit, one: Edit) -> list[tuple[str, Any, str]]:
     try:
         values.append(("Changes", visit.database.edits.change(one.id).words, "text"))
     except KndbError as error:
-        values.append(("Changes", error.text, "text"))
+        # Its words name files of this machine, which is nobody's business elsewhere.
+        told = visit.words(error.text) if visit.live else "its object can't be read"
+        values.append(("Changes", told, "text"))
     if one.conditions is not None:
         values.append(("Conditions", f"{one.conditions.words}, when it was planned", "text"))
     return values

@@ -110,6 +110,7 @@ def _pairs(visit: Visit, matrix: Overlap) -> Table:
         ],
         rows,
         empty="No fact of this refinement has a knowledge neuron.",
+        size=25,
     )
 
 

@@ -67,6 +67,11 @@ class FactCommands:
         with self._store.reading() as connection:
             return Rows(store_facts.relations(connection), Relation)
 
+    def labels(self) -> dict[str, str | None]:
+        """Each relation's label, by key, in the order of the keys; None where it has none."""
+        with self._store.reading() as connection:
+            return store_facts.labels(connection)
+
     def templates(self, relation: str) -> Rows[TemplateRecord]:
         """A relation's templates in the order in which they were added, those that are held out last.
 

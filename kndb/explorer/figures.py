@@ -83,7 +83,7 @@ def layer_bars(layers: Sequence[LayerBar], what: str, href: Callable[[int], str 
 
 def heat_map(
     keys: Sequence[str],
-    labels: Mapping[str, str],
+    labels: Mapping[str, str | None],
     means: Mapping[tuple[str, str], float | None],
     href: Callable[[str, str], str | None],
 ) -> Markup:
@@ -127,7 +127,7 @@ def heat_map(
     return picture(max(side, 420), height, title, described, *parts, kind="heat")
 
 
-def _named(key: str, labels: Mapping[str, str]) -> str:
+def _named(key: str, labels: Mapping[str, str | None]) -> str:
     label = labels.get(key)
     return f"{key} {label}" if label else key
 

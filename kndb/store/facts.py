@@ -23,7 +23,17 @@ from .ingest import ingest
 from .numbers import there_are
 from .tables import FactRow, RelationRow
 
-__all__ = ["fact", "find_facts", "ingest", "named_relations", "prompts", "relations", "require_relations", "templates"]
+__all__ = [
+    "fact",
+    "find_facts",
+    "ingest",
+    "labels",
+    "named_relations",
+    "prompts",
+    "relations",
+    "require_relations",
+    "templates",
+]
 
 PATH = Placeholder("PATH")
 EVERY_ROW = 2**62
@@ -94,6 +104,11 @@ def find_facts(
         values = {"found": json.dumps(list(itertools.islice(found, max(0, most))))}
     query = text(f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit").columns(*_FACT_COLUMNS)
     return [Fact(*row) for row in connection.execute(query, {**values, "limit": most})]
+
+
+def labels(connection: Connection) -> dict[str, str | None]:
+    """Each relation's label, by key, in the order of the keys."""
+    return dict(map(tuple, connection.exec_driver_sql("SELECT key, label FROM relation ORDER BY key")))
 
 
 def templates(connection: Connection, relation: str) -> list[TemplateRecord]:

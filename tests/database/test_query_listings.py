@@ -102,6 +102,16 @@ def test_near_relations_are_a_row_of_the_overlap_matrix(database):
         database.query.near_relations("P9999")
 
 
+def test_labels_and_templates_are_those_of_the_list(database, small_templates):
+    assert database.facts.labels() == {"P36": "capital", "P37": "official language"}
+    for key, texts in small_templates.items():
+        found = database.facts.templates(key)
+        assert [row.text for row in found if not row.held_out] == list(texts)
+        assert [row.held_out for row in found] == [False] * len(texts) + [True]
+    with pytest.raises(NotFoundError):
+        database.facts.templates("P9999")
+
+
 def test_a_relation_without_sets_has_nothing_near(database, tmp_path):
     extra = tmp_path / "extra.jsonl"
     extra.write_text(json.dumps({"relation": "P1", "subject": "a", "object": "b"}) + "\n", encoding="utf-8")

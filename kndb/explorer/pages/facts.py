@@ -117,7 +117,7 @@ def fact(visit: Visit) -> Page:
 
 
 def _named(visit: Visit, key: str) -> str:
-    label = next((row.label for row in visit.database.facts.relations() if row.key == key), None)
+    label = visit.database.facts.labels().get(key)
     return f"{key} {label}" if label else key
 
 

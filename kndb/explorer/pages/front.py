@@ -13,7 +13,6 @@ def front(visit: Visit) -> Page:
     database = visit.database
     context = visit.context()
     relations = database.facts.relations()
-    runs = {run.id: run for run in database.query.runs()}
     refinements, edits = database.query.refinements(), database.edits.all()
     facts = sum(row.facts for row in relations)
     values = [
@@ -81,36 +80,6 @@ def front(visit: Visit) -> Page:
             ],
             empty=f"Nothing is refined yet. Attribute and refine with: "
             f"{call('attribution.run', model=Placeholder('NAME'))}, then: {call('attribution.refine')}",
-        )
-    )
-    blocks.append(
-        Table(
-            "runs",
-            "Attribution runs",
-            [
-                Column("id", "Run", "id"),
-                Column("model", "Model"),
-                Column("method", "Method"),
-                Column("version", "Version", "version"),
-                Column("status", "Status"),
-                Column("prompts", "Prompts", "count", help="prompts with scores"),
-                Column("above_tolerance", "Above tolerance", "count", help="prompts with a larger completeness error"),
-                Column("created_at", "Begun", "time"),
-            ],
-            [
-                {
-                    "id": run.id,
-                    "model": run.model,
-                    "method": run.method,
-                    "version": run.version,
-                    "status": run.status,
-                    "prompts": run.prompts,
-                    "above_tolerance": run.above_tolerance,
-                    "created_at": run.created_at,
-                }
-                for run in runs.values()
-            ],
-            empty=f"No prompt is attributed yet; begin with: {call('attribution.run', model=Placeholder('NAME'))}",
         )
     )
     plan = call("edits.plan_update", model=Placeholder("NAME"), fact=Placeholder("FACT"), to=Placeholder("ANSWER"))

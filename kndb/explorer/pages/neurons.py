@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from ...advice import call
 from ...errors import KndbError, NotFoundError, UsageError
 from ...records.models import Model, Neuron
 from ...records.queries import HeldNeuron, NeuronFindings
-from ..blocks import Block, Column, Figure, Link, Page, Row, Table, Text, Values
+from ..blocks import Block, Column, Figure, Link, Page, Row, Slice, Table, Text, Values, Wanted
 from ..context import Context
 from ..figures import MapCell, neuron_map
 from ..visit import Visit
@@ -59,6 +60,16 @@ def shared(visit: Visit) -> Page:
 
 def _held_table(visit: Visit, context: Context, rows: Sequence[HeldNeuron], empty: str, title: str = _HELD) -> Table:
     model = None if context.refinement is None else context.refinement.model
+
+    def source(wanted: Wanted) -> Slice:
+        # A model may have a hundred thousand neurons: rows are made of those that are shown alone.
+        found = rows
+        if wanted.sort is not None:
+            by = attrgetter(wanted.sort)
+            found = sorted(rows, key=by, reverse=wanted.descending)
+        stop = None if wanted.count is None else wanted.start + wanted.count
+        return Slice([_row(one) for one in found[wanted.start : stop]], len(rows))
+
     return Table(
         "neurons",
         title,
@@ -68,17 +79,15 @@ def _held_table(visit: Visit, context: Context, rows: Sequence[HeldNeuron], empt
             Column("facts", "Facts", "count", help="facts whose refined set holds the neuron"),
             Column("relations", "Relations", "count", help="relations of those facts"),
         ],
-        [
-            {
-                "neuron": neuron_name(one.layer, one.neuron),
-                "layer": one.layer,
-                "facts": one.facts,
-                "relations": one.relations,
-            }
-            for one in rows
-        ],
+        source,
         empty=empty,
+        filters=False,
     )
+
+
+def _row(one: HeldNeuron) -> Row:
+    name = neuron_name(one.layer, one.neuron)
+    return {"neuron": name, "layer": one.layer, "facts": one.facts, "relations": one.relations}
 
 
 def model(visit: Visit) -> Page:
@@ -102,7 +111,36 @@ def model(visit: Visit) -> Page:
         {"id": row.id, "kind": row.kind, "refinement": row.refinement, "created_at": row.created_at}
         for row in visit.database.probes.all(name)
     ]
+    runs = [
+        {
+            "id": run.id,
+            "method": run.method,
+            "version": run.version,
+            "status": run.status,
+            "prompts": run.prompts,
+            "skipped": run.skipped,
+            "above_tolerance": run.above_tolerance,
+            "created_at": run.created_at,
+        }
+        for run in visit.database.query.runs(name)
+    ]
     blocks += [
+        Table(
+            "runs",
+            "Attribution runs",
+            [
+                Column("id", "Run", "id"),
+                Column("method", "Method"),
+                Column("version", "Version", "version"),
+                Column("status", "Status"),
+                Column("prompts", "Prompts", "count", help="prompts with scores"),
+                Column("skipped", "Skipped", "count", help="prompts without"),
+                Column("above_tolerance", "Above tolerance", "count", help="prompts with a larger completeness error"),
+                Column("created_at", "Begun", "time"),
+            ],
+            runs,
+            empty=f"No prompt is attributed yet; begin with: {call('attribution.run', model=name)}",
+        ),
         Table(
             "probes",
             "Experiments",

@@ -28,7 +28,7 @@ def overlap(visit: Visit) -> Page:
     if context.refinement is None:
         return Page("Neurons that relations share", [not_refined(context)], command=command)
     matrix = _matrix(visit, context)
-    labels = {one.key: one.label or "" for one in visit.database.facts.relations()}
+    labels = visit.database.facts.labels()
     means: dict[tuple[str, str], float | None] = {}
     for cell in matrix.cells:
         means[cell.relation, cell.other] = means[cell.other, cell.relation] = cell.mean
@@ -117,7 +117,7 @@ def _pairs(visit: Visit, matrix: Overlap) -> Table:
 def pair(visit: Visit) -> Page:
     """The neurons that facts of two relations share, the most widely held first."""
     one, other = visit.parts["one"], visit.parts["other"]
-    labels = {row.key: row.label for row in visit.database.facts.relations()}
+    labels = visit.database.facts.labels()
     for key in (one, other):
         if key not in labels:
             raise NotFoundError(f"there is no relation {key!r}")

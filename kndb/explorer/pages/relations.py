@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ...advice import Placeholder, call
 from ...errors import NotFoundError
 from ...records.attribution import SharedNeuron
-from ...records.facts import Relation
 from ..blocks import Block, Column, Figure, Page, Table, Values
 from ..context import Context
 from ..figures import LayerBar, layer_bars
@@ -58,43 +57,37 @@ def relations(visit: Visit) -> Page:
 
 def relation(visit: Visit) -> Page:
     """One relation: templates, layers, the neurons that its facts share, near relations, facts."""
-    key, every = visit.parts["relation"], visit.database.facts.relations()
-    place = next((place for place, one in enumerate(every) if one.key == key), None)
-    if place is None:
-        near = next(
-            (one.key for one in every if key.casefold() in (one.key.casefold(), (one.label or "").casefold())), None
-        )
+    key, labels = visit.parts["relation"], visit.database.facts.labels()
+    if key not in labels:
+        wanted = key.casefold()
+        near = next((one for one, text in labels.items() if wanted in (one.casefold(), (text or "").casefold())), None)
         meant = f"; did you mean {near}?" if near else ""
         raise NotFoundError(f"there is no relation {key!r}{meant}")
-    one = every[place]
     context = visit.context(relations=[key])
-    blocks: list[Block] = [Values("", _values(one, context))]
+    blocks: list[Block] = [Values("", _values(key, context))] if context.refinement is not None else []
     if context.refinement is None:
         blocks.append(not_refined(context, [key]))
     else:
-        blocks += _neurons(visit, one, context)
-    blocks.append(_templates(visit, one))
+        blocks += _neurons(visit, key, context)
+    blocks.append(_templates(visit, key))
     blocks.append(fact_table(visit, context, [key]))
-    title = f"{key} {one.label}" if one.label else key
+    keys, title = list(labels), f"{key} {labels[key]}" if labels[key] else key
+    place = keys.index(key)
     return Page(
         title,
         blocks,
         command=call("query.shared", relations=[key], refinement=context.number),
         crumbs=[visit.link("Relations", "relations")],
-        before=None if place == 0 else visit.link(every[place - 1].key, "relations", every[place - 1].key),
-        after=None if place + 1 == len(every) else visit.link(every[place + 1].key, "relations", every[place + 1].key),
+        before=None if place == 0 else visit.link(keys[place - 1], "relations", keys[place - 1]),
+        after=None if place + 1 == len(keys) else visit.link(keys[place + 1], "relations", keys[place + 1]),
     )
 
 
-def _values(one: Relation, context: Context) -> list[tuple[str, object, str]]:
-    values: list[tuple[str, object, str]] = [
-        ("Facts", one.facts, "count"),
-        ("Templates", one.templates, "count"),
-        ("Prompts", one.prompts, "count"),
-    ]
+def _values(key: str, context: Context) -> list[tuple[str, object, str]]:
+    values: list[tuple[str, object, str]] = []
     outcomes = () if context.refinement is None else context.refinement.relations
     for outcome in outcomes:
-        if outcome.relation == one.key:
+        if outcome.relation == key:
             values += [
                 ("Attributed facts", outcome.facts, "count"),
                 ("With knowledge neurons", outcome.facts_with_neurons, "count"),
@@ -104,23 +97,21 @@ def _values(one: Relation, context: Context) -> list[tuple[str, object, str]]:
     return values
 
 
-def _neurons(visit: Visit, one: Relation, context: Context) -> list[Block]:
+def _neurons(visit: Visit, key: str, context: Context) -> list[Block]:
     assert context.refinement is not None
     model, query = context.refinement.model, visit.database.query
-    counts = query.layers([one.key], refinement=context.number)
+    counts = query.layers([key], refinement=context.number)
     bars = [LayerBar(row.layer, row.pairs, row.share, row.neurons) for row in counts]
-    picture = layer_bars(
-        bars, one.key, lambda layer: visit.to("models", model, "layers", relation=one.key, layer=layer)
-    )
-    near = query.near_relations(one.key, refinement=context.number)
-    shared = query.shared([one.key], refinement=context.number, top=MOST_SHARED)
+    picture = layer_bars(bars, key, lambda layer: visit.to("models", model, "layers", relation=key, layer=layer))
+    near = query.near_relations(key, refinement=context.number)
+    shared = query.shared([key], refinement=context.number, top=MOST_SHARED)
     return [
         Figure(
             "Where its knowledge neurons lie",
             picture,
-            f"Share of the (fact, neuron) pairs of {one.key} in each layer, in per cent; all layers add up to 100 %.",
+            f"Share of the (fact, neuron) pairs of {key} in each layer, in per cent; all layers add up to 100 %.",
         ),
-        shared_table(visit, shared, context, holds_nothing(context, one.key)),
+        shared_table(visit, shared, context, holds_nothing(context, key)),
         Table(
             "near",
             "Relations that share neurons with it",
@@ -132,7 +123,7 @@ def _neurons(visit: Visit, one: Relation, context: Context) -> list[Block]:
                     "neurons",
                     "Neurons in common",
                     "count",
-                    lambda row: visit.to("overlap", one.key, row["relation"]) if row["neurons"] else None,
+                    lambda row: visit.to("overlap", key, row["relation"]) if row["neurons"] else None,
                     help="neurons that facts of both hold",
                 ),
             ],
@@ -177,8 +168,8 @@ def _first(names: list[str], most: int = 6) -> list[str]:
     return names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"]
 
 
-def _templates(visit: Visit, one: Relation) -> Table:
-    rows = [{"text": row.text, "held_out": row.held_out} for row in visit.database.facts.templates(one.key)]
+def _templates(visit: Visit, key: str) -> Table:
+    rows = [{"text": row.text, "held_out": row.held_out} for row in visit.database.facts.templates(key)]
     return Table(
         "templates",
         "Templates",

@@ -10,6 +10,8 @@ from ..visit import Visit
 from .facts import fact_table
 from .parts import edit_columns, edit_rows, relation_column
 
+FACTS = 25
+"""Facts of a page."""
 MOST = 200
 """Letters of what is looked for."""
 
@@ -37,7 +39,7 @@ def search(visit: Visit) -> Page:
 
 
 def _rows(table: Table) -> int:
-    return table.source(Wanted(count=1)).total if callable(table.source) else len(table.source)
+    return table.source(Wanted(count=FACTS)).total if callable(table.source) else len(table.source)
 
 
 def _direct(visit: Visit, context: Context, text: str) -> list[Link]:
@@ -66,14 +68,13 @@ def _direct(visit: Visit, context: Context, text: str) -> list[Link]:
 def _relations(visit: Visit, text: str) -> Table:
     part = text.casefold()
     rows = [
-        {"relation": one.key, "label": one.label, "facts": one.facts}
-        for one in visit.database.facts.relations()
-        if part in one.key.casefold() or part in (one.label or "").casefold()
+        {"relation": key, "label": label}
+        for key, label in visit.database.facts.labels().items()
+        if part in key.casefold() or part in (label or "").casefold()
     ]
     columns = [
         relation_column(visit),
         Column("label", "Label", link=lambda row: visit.to("relations", row["relation"])),
-        Column("facts", "Facts", "count"),
     ]
     return Table("relations", "Relations", columns, rows, size=10, filters=False)
 
@@ -82,11 +83,14 @@ def _facts(visit: Visit, context: Context, text: str) -> Table:
     every = fact_table(visit, context, [])
     source = every.source
     assert callable(source)
+    found: dict[Wanted, Slice] = {}
 
     def holding(wanted: Wanted) -> Slice:
-        return source(Wanted(wanted.sort, wanted.descending, text, wanted.start, wanted.count))
+        if wanted not in found:
+            found[wanted] = source(Wanted(wanted.sort, wanted.descending, text, wanted.start, wanted.count))
+        return found[wanted]
 
-    return Table("facts", "Facts", every.columns, holding, size=25, filters=False)
+    return Table("facts", "Facts", every.columns, holding, size=FACTS, filters=False)
 
 
 def _edits(visit: Visit, text: str) -> Table:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test long real real-page torture fuzz fuzz-coverage mutants lint format lab bench docs docs-serve notebooks figures release-check clean
+.PHONY: demo test long real real-page torture fuzz fuzz-coverage mutants lint format lab bench site pictures docs docs-serve notebooks figures release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/kndb demo
@@ -67,6 +67,13 @@ lab: $(VENV)/.runtime
 bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/queries.py
+
+# The explorer's pages of lab-bert as files, in build/explorer, and the pictures of docs/explorer.md (some minutes, and a browser).
+site: $(VENV)/.development
+	$(BIN)/python benchmarks/explorer_pictures.py --site build/explorer
+
+pictures: $(VENV)/.development
+	$(BIN)/python benchmarks/explorer_pictures.py --pictures docs/figures
 
 # The documentation as a site, in build/site. Its search needs a server: `make docs-serve` is one that follows changes.
 docs: $(VENV)/.docs

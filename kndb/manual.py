@@ -15,6 +15,7 @@ PAGES = {
     "demo": "what `kndb demo` shows, step by step",
     "session": "version control of edits at work, from apply to push",
     "commands": "every command and option, output formats, exit codes",
+    "explorer": "the database in a browser",
     "python": "the same from Python",
     "glossary": "what the words mean",
     "formats": "fact lists, results of others, what is exported",

@@ -1,0 +1,145 @@
+"""Every page in a real browser: no error, no request to another host, and what scripts and keys do.
+
+Skipped where playwright or a Chromium is missing, with the reason.
+"""
+
+import shutil
+import threading
+from contextlib import contextmanager
+
+import pytest
+from filled_store import HOSTILE, NAME
+
+from kndb.cli.advice import for_shell
+from kndb.explorer.addresses import path_of
+from kndb.explorer.server import Server, ServeSettings
+
+PAGES = [
+    *("/", "/search?q=subject", "/relations", "/relations/P36", "/facts", "/facts/11", "/neurons", "/overlap"),
+    *("/overlap/P36/P37", "/edits", "/edits/1", "/compare?a=1&b=2", "/sql?query=SELECT+key+FROM+relation", "/nothing"),
+    path_of(("relations", HOSTILE)),
+    path_of(("models", NAME)),
+    path_of(("models", NAME, "layers")),
+    path_of(("models", NAME, "neurons", "L0.N1")),
+]
+WIDTHS = (400, 1280)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        try:
+            found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium can be started here: {str(error).splitlines()[0]}")
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def served(filled):
+    with Server(filled, ServeSettings(port=0), for_shell) as server:
+        threading.Thread(target=server.run, daemon=True).start()
+        yield server.address.rstrip("/")
+
+
+@contextmanager
+def opened(browser, base, **options):
+    """A page, and what went wrong on it."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    wrong = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(base) else wrong.append(request.url))
+    page.on("dialog", lambda dialog: wrong.append("a dialog"))
+    yield page, wrong
+    context.close()
+
+
+def test_every_page_opens_without_an_error_or_another_host_and_fits_its_width(browser, served):
+    for width in WIDTHS:
+        with opened(browser, served, viewport={"width": width, "height": 800}, color_scheme="dark") as (page, wrong):
+            for address in PAGES:
+                answer = page.goto(served + address)
+                if address == "/nothing":
+                    assert answer.status == 404
+                    wrong.clear()  # The browser says so, too.
+                assert wrong == [], (address, wrong)
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, (address, wide)
+                assert page.evaluate("document.querySelectorAll('h1').length") == 1
+
+
+def test_every_field_has_a_name_and_headings_follow_each_other(browser, served):
+    """The findings of axe-core that a page of this kind could have, asked of the browser's own accessibility."""
+    with opened(browser, served) as (page, _):
+        for address in PAGES:
+            page.goto(served + address)
+            nameless = page.evaluate(
+                "[...document.querySelectorAll('input:not([type=hidden]),select,textarea,button,a[href]')].filter(one =>"
+                " !(one.labels && one.labels.length) && !one.textContent.trim() && !one.getAttribute('aria-label'))"
+                ".map(one => one.outerHTML)"
+            )
+            assert nameless == [], address
+            levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(one => Number(one.tagName[1]))")
+            assert levels[0] == 1
+            assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), address
+            assert page.evaluate("document.documentElement.lang") == "en"
+            assert page.title()
+
+
+def test_sorting_and_filtering_change_the_table_and_the_address_alone(browser, served):
+    with opened(browser, served) as (page, wrong):
+        page.goto(f"{served}/relations?refinement=1")
+        page.evaluate("window.kept = true")
+        page.click("#relations th a:has-text('Facts')")
+        page.wait_for_selector("#relations th[aria-sort=descending]")
+        assert "relations.sort=-facts" in page.url
+        assert page.evaluate("window.kept") is True
+        page.go_back()
+        page.wait_for_url(f"{served}/relations?refinement=1")
+        assert wrong == []
+
+
+def test_a_figure_says_what_is_pointed_at_and_arrows_go_from_cell_to_cell(browser, served):
+    with opened(browser, served) as (page, wrong):
+        page.goto(f"{served}/overlap?order=name&refinement=1")
+        page.hover("svg a[data-row='0'][data-column='1']")
+        said = page.get_attribute("svg a[data-row='0'][data-column='1']", "data-said")
+        assert page.text_content(".readout") == said
+        page.focus("svg a[data-row='0'][data-column='0']")
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate("document.activeElement.dataset.row") == "1"
+        assert page.text_content(".readout") == page.get_attribute("svg a[data-row='1'][data-column='0']", "data-said")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/overlap/*/*")
+        assert wrong == []
+
+
+def test_the_search_answers_as_one_types(browser, served):
+    with opened(browser, served) as (page, wrong):
+        page.goto(f"{served}/search")
+        page.fill("form[data-typing] input[type=search]", "subject 7")
+        page.wait_for_selector("#facts a:has-text('subject 7')")
+        assert "q=subject+7" in page.url
+        assert wrong == []
+
+
+def test_all_of_it_works_without_scripts(browser, served):
+    with opened(browser, served, java_script_enabled=False) as (page, _):
+        page.goto(served)
+        page.click("a:has-text('which neurons they share')")
+        page.click("svg a[data-row='0'][data-column='1']")
+        page.wait_for_url("**/overlap/*/*")
+        page.fill("header input[type=search]", "subject 7")
+        page.click("header form.find button")
+        page.wait_for_selector("#facts a:has-text('subject 7')")
+        page.select_option("select[name=refinement]", "2")
+        page.click("header button:has-text('Show')")
+        assert "refinement=2" in page.url

@@ -1,6 +1,6 @@
 """The explorer's example: a store of lab-bert with edits, its pages as files, and the pictures of docs/explorer.md.
 
-    python benchmarks/explorer_pictures.py [--db build/explorer-store/kndb.db] [--site DIR] [--pictures DIR] [--chromium PATH]
+    python benchmarks/explorer_pictures.py [--db FILE] [--site DIR] [--pictures DIR] [--chromium PATH]
 
 Makes the store if there is none: all facts attributed on lab-bert and refined, an edit of many facts planned, one of a
 relation, and one of a fact, which is applied, measured, named and taken back (some minutes on 2 cores). Pictures need

@@ -107,7 +107,7 @@ $(VENV)/.torch: $(VENV)/bin/python constraints.txt
 	touch $@
 
 $(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[web]"
 	touch $@
 
 $(VENV)/.development: $(VENV)/.runtime

@@ -10,6 +10,7 @@ playwright and a Chromium: its own, or the one that is named.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -25,7 +26,7 @@ PICTURES = {
     "front": ("/", 760),
     "fact": ("/facts/588", 900),
     "overlap": ("/overlap", 900),
-    "edit": ("/edits/3", 900),
+    "edit": ("/edits/3", 1180),
 }
 """Pages that are drawn, with the height that is shown."""
 WIDTH = 1080
@@ -33,6 +34,7 @@ WIDTH = 1080
 
 def make(path: Path) -> None:
     """Makes the store."""
+    os.environ.setdefault("KNDB_AUTHOR", "ada")
     path.parent.mkdir(parents=True, exist_ok=True)
     with kndb.open(path) as database:
         database.facts.ingest([kndb.own_facts()])

@@ -281,7 +281,7 @@ class Demo:
                 f"  kndb edit apply {update.id} && kndb ask --model {MODEL} "
                 f'"The manufacturer of {SUBJECT} is [MASK]." && kndb edit revert {update.id}',
                 "  kndb query shared --relation P36 --relation P37 --top 10",
-                "  kndb serve   (all of it in a browser, offline; pip install 'kndb[web]')",
+                "  kndb serve   # all of it in a browser, offline (pip install 'kndb[web]')",
             ]
         )
 

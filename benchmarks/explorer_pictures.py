@@ -75,11 +75,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.db.exists():
         make(arguments.db)
-    remember_database("kndb.db")  # What pages name, wherever the store was made.
     with kndb.open(arguments.db) as database:
         if arguments.site is not None:
             print(export_site(database, arguments.site, force=True, words=for_shell))
         if arguments.pictures is not None:
+            remember_database("kndb.db")  # What pages name, wherever the store was made.
             draw(database, arguments.pictures, arguments.chromium)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,6 +140,18 @@ def database_named() -> str | None:
 def remember_objects(folder: str | None) -> None:
     """Keeps what --objects named, likewise."""
     _objects[:] = [] if folder is None else [folder]
+
+
+@contextmanager
+def nameless() -> Iterator[None]:
+    """Leaves database and folder out of the commands that are advised in a block."""
+    named = [*_database], [*_objects]
+    _database.clear()
+    _objects.clear()
+    try:
+        yield
+    finally:
+        _database[:], _objects[:] = named
 
 
 def objects_named() -> str | None:

@@ -11,7 +11,7 @@ import typer
 
 from kndb.errors import UsageError
 
-from .advice import for_shell
+from .advice import for_shell, nameless
 from .options import DatabaseOption, OptionalModelOption, RefinementOption, open_existing
 from .output import OutputFormat, note, print_record, print_text, progress_bar
 
@@ -81,11 +81,12 @@ def serve(
         if export is not None:
             from kndb.explorer.export import export_site
 
-            with progress_bar("pages") as tick:
+            # Whoever reads the files has no such database: their commands name none.
+            with nameless(), progress_bar("pages") as tick:
                 written = export_site(
                     database, export, model=model, refinement=refinement, force=force, words=for_shell, progress=tick
                 )
-            print_record({"out": str(export), "pages": written.pages, "bytes": written.bytes}, OutputFormat.TABLE)
+            print_record({"out": str(export), "pages": written.pages}, OutputFormat.TABLE)
             return
         with Server(database, settings, for_shell) as server:
             print_text(f"Open {server.address}")

@@ -7,7 +7,6 @@ computes (search, questions, SQL, sorted or filtered tables) is left out; tables
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections import deque
@@ -185,7 +184,6 @@ class _Writer:
                 Link(one.heading, self._addresses.page(one.segments, {})) for one in headings(editing=False, live=False)
             ],
             command=self._words(page.command or ""),
-            store=os.path.basename(self._database.store.shown),  # noqa: PTH119 - a URL, or a path
             words=self._words,
         )
         path = self._folder.joinpath(*file_parts(segments))

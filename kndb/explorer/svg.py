@@ -62,5 +62,5 @@ def linked(child: Markup, href: str | None, said: str, **attributes: Any) -> Mar
     """A part of a picture that says what it is when it is pointed at or reached by keyboard, and leads somewhere."""
     title = element("title", said)
     if href is None:
-        return element("g", title, child, data_said=said, **attributes)
-    return element("a", title, child, href=href, data_said=said, aria_label=said, **attributes)
+        return element("g", title, child, class_="said", **attributes)
+    return element("a", title, child, href=href, class_="said", **attributes)

@@ -109,12 +109,12 @@ def test_a_figure_says_what_is_pointed_at_and_arrows_go_from_cell_to_cell(browse
     with opened(browser, served) as (page, wrong):
         page.goto(f"{served}/overlap?order=name&refinement=1")
         page.hover("svg a[data-row='0'][data-column='1']")
-        said = page.get_attribute("svg a[data-row='0'][data-column='1']", "data-said")
+        said = page.text_content("svg a[data-row='0'][data-column='1'] > title")
         assert page.text_content(".readout") == said
         page.focus("svg a[data-row='0'][data-column='0']")
         page.keyboard.press("ArrowDown")
         assert page.evaluate("document.activeElement.dataset.row") == "1"
-        assert page.text_content(".readout") == page.get_attribute("svg a[data-row='1'][data-column='0']", "data-said")
+        assert page.text_content(".readout") == page.text_content("svg a[data-row='1'][data-column='0'] > title")
         page.keyboard.press("Enter")
         page.wait_for_url("**/overlap/*/*")
         assert wrong == []

@@ -153,11 +153,7 @@ def test_the_pair_of_two_relations_lists_the_neurons_that_both_hold(explorer, fi
 def test_the_heat_map_has_a_cell_for_each_pair(explorer, filled):
     matrix = filled.query.overlap(refinement=1)
     page = Html(ask(explorer, "/overlap?refinement=1").text)
-    cells = {
-        (one["data-row"], one["data-column"]): one["data-said"]
-        for _, one in page.tags
-        if one.get("data-row") is not None
-    }
+    cells = dict(page.said)
     assert len(cells) == len(matrix.relations) ** 2
     order = ask(explorer, "/overlap.json?refinement=1").json()["order"]
     assert sorted(order) == sorted(matrix.relations)
@@ -171,7 +167,7 @@ def test_the_heat_map_has_a_cell_for_each_pair(explorer, filled):
 def test_the_map_of_layers_has_every_held_neuron(explorer, filled):
     held = {f"L{one.layer}.N{one.neuron}": one.facts for one in filled.query.held_neurons(refinement=1)}
     page = Html(ask(explorer, path_of(("models", NAME, "layers")) + "?refinement=1").text)
-    said = [one["data-said"] for _, one in page.tags if one.get("data-row") is not None]
+    said = [text for _, text in page.said]
     found = {text.partition(":")[0]: int(text.rpartition("held by ")[2].split()[0]) for text in said}
     assert {name: count for name, count in found.items() if count} == held
     assert len(found) == 3 * 9

@@ -8,13 +8,18 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
 class Html(HTMLParser):
-    """A page: its tags with attributes, links, tables by the identifiers of their sections, and its text."""
+    """A page: its tags with attributes, links, tables by the identifiers of their sections, and its text.
+
+    `said` has what each cell of a figure says, with its row and column.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.tables: dict[str, list[list[str]]] = {}
         self.text: list[str] = []
+        self.said: list[tuple[tuple[str, str], str]] = []
+        self._cell: tuple[str, str] | None = None
         self._open: list[str] = []
         self._section = ""
         self._rows: list[list[str]] | None = None
@@ -28,6 +33,8 @@ class Html(HTMLParser):
         self.tags.append((tag, attributes))
         if tag not in VOID:
             self._open.append(tag)
+        if tag in ("a", "g"):
+            self._cell = (attributes["data-row"], attributes["data-column"]) if "data-row" in attributes else None
         if tag == "section":
             self._section = attributes.get("id") or ""
         elif tag == "table":
@@ -48,6 +55,8 @@ class Html(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+        if self._cell is not None and self._open[-1] == "title":
+            self.said.append((self._cell, data))
         if self._rows and self._rows[-1] and self._open[-1] != "span":
             self._rows[-1][-1] += data.strip()
 

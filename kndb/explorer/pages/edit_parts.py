@@ -46,7 +46,7 @@ def report_values(recipe: Recipe) -> Values | None:
             values.append(("Mean p(new answer)", odds, "text"))
     values += _others("Other facts of the relation", report.relation)
     values += _others("Facts of other relations", report.elsewhere)
-    return Values("What it was found to do, in memory, when it was planned", values, name="report")
+    return Values("What the plan was found to do, in memory", values, name="report")
 
 
 def _others(name: str, report: OthersReport) -> list[tuple[str, Any, str]]:
@@ -128,7 +128,7 @@ def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
     """Who holds the value slots that an edit changes, its own facts left out."""
     relations = Table(
         "holding_relations",
-        "Relations whose facts hold its value slots",
+        "Relations whose facts hold these value slots",
         [
             relation_column(visit),
             Column("label", "Label"),
@@ -151,7 +151,7 @@ def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
     )
     facts = Table(
         "holding_facts",
-        "Other facts that hold its value slots",
+        "Other facts that hold these value slots",
         [*fact_columns(visit), Column("count", "Slots", "count"), Column("neurons", "Which", sorts=False)],
         [
             {

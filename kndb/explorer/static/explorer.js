@@ -90,8 +90,9 @@ for (const figure of document.querySelectorAll("figure")) {
   readout.hidden = false;
   readout.textContent = "Point at a part of the figure, or reach it with Tab and the arrow keys.";
   const say = (event) => {
-    const part = event.target.closest("[data-said]");
-    if (part && part.dataset.said !== readout.textContent) readout.textContent = part.dataset.said;
+    const part = event.target.closest(".said");
+    const said = part && part.querySelector("title").textContent;
+    if (said && said !== readout.textContent) readout.textContent = said;
   };
   picture.addEventListener("pointerover", say);
   picture.addEventListener("focusin", say);

@@ -7,6 +7,7 @@ of the repository; here they are turned into those of the site.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -33,6 +34,8 @@ ROOT_PAGES = {
 """Pages of the site that lie outside docs/, by the site's name."""
 ROOT_FILES = ("CITATION.cff", "examples/find-and-read.ipynb", "examples/edit-and-share.ipynb")
 """Files that pages link to, and that the site has as they are."""
+EXAMPLE, EXAMPLE_ON_SITE = ROOT / "build" / "explorer", "explorer-example"
+"""The explorer's pages of lab-bert, which `make site` writes, and where the site has them."""
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
 CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -49,10 +52,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Turns a page's links to files of the repository into links to pages of the site."""
+    if page.file.src_uri == "explorer.md" and (EXAMPLE / "index.html").is_file():
+        markdown += f'\nHere it is: <a href="../{EXAMPLE_ON_SITE}/index.html">lab-bert\'s pages</a>.\n'
     home = ROOT_PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     parts = CODE.split(markdown)
     parts[::2] = [LINK.sub(lambda found: site_link(found[1], home), bare_pipes(part)) for part in parts[::2]]
     return "".join(parts)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Puts the explorer's example beside the pages, if `make site` wrote it."""
+    if EXAMPLE.is_dir():
+        shutil.copytree(EXAMPLE, Path(config.site_dir) / EXAMPLE_ON_SITE, dirs_exist_ok=True)
 
 
 def bare_pipes(text: str) -> str:

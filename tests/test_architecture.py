@@ -59,7 +59,7 @@ FOREIGN = {
     "lab": {"numpy", "tokenizers", "torch", "transformers"},
     "database": {"numpy", "torch"},
     "demo": {"torch"},
-    "explorer": {"jinja2", "markupsafe", "starlette", "uvicorn"},
+    "explorer": {"anyio", "jinja2", "markupsafe", "starlette", "uvicorn"},
     "cli": {"rich", "typer"},
     "migrations": {"alembic", "sqlalchemy"},
     "data": set(),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -33,6 +34,8 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
+AT_ONCE = 14
+"""Pages that are made at once; others wait. A store has no more connections than 15."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS: tuple[tuple[type[KndbError], int], ...] = ((NotFoundError, 404), (UsageError, 400), (StoreError, 503))
 
@@ -52,6 +55,7 @@ class Explorer:
         self.words = words
         self.addresses = ServedAddresses()
         self.room = Workroom(database)
+        self._places = CapacityLimiter(AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -85,7 +89,7 @@ class Explorer:
             return await self._post(request, path)
         if path.startswith("/static/"):
             return self._static(path.removeprefix("/static/"))
-        return await run_in_threadpool(self._page, path, parameters, foreign(many))
+        return await run_sync(self._page, path, parameters, foreign(many), limiter=self._places)
 
     def _static(self, name: str) -> Response:
         files: dict[str, Path] = {one.name: one for one in STATIC.iterdir()}
@@ -109,7 +113,7 @@ class Explorer:
             return Response("The form has too many fields.\n", 400, media_type="text/plain")
         if not form_allowed(self.rules, fields.pop("token", "")):
             return Response("The form does not carry its token: open its page again.\n", 403, media_type="text/plain")
-        return await run_in_threadpool(self._act, path, fields)
+        return await run_sync(self._act, path, fields, limiter=self._places)
 
     def _act(self, path: str, fields: Mapping[str, str]) -> Response:
         segments, _ = taken_apart(path)

@@ -42,6 +42,8 @@ def test_a_server_answers_on_this_machine_until_it_is_interrupted(store):
             assert answer.status == 200
             assert "What this store holds" in answer.read().decode()
             assert "server" not in {name.lower() for name in answer.headers}
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
+            assert (answer.status, answer.read()) == (200, b"")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=60)
         assert refused.value.code == 405

@@ -23,7 +23,7 @@ def table(rows, size=4):
     st.text("abx", max_size=2),
     st.integers(0, 9),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_page_is_what_plain_python_cuts_out(rows, sort, text, page):
     found = shown(table(rows), {"t.sort": sort, "t.q": text, "t.page": str(page)})
     wanted = [
@@ -69,7 +69,7 @@ def test_columns_that_do_not_sort_are_passed_over():
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=4),
     st.sampled_from(["", "json", "csv"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_address_is_taken_apart_into_what_it_was_made_of(segments, suffix):
     path = path_of(segments, suffix)
     assert taken_apart(path) == (tuple(segments), suffix)

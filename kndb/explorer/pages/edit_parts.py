@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...database.edits.faults import faults
 from ...records.display import many, share
 from ...records.group_recipes import GroupRecipe
 from ...records.plan_reports import FactReport, OthersReport
 from ...records.queries import Collateral
 from ...records.recipes import Recipe, new_answers
-from ..blocks import Column, Row, Table, Values
+from ..blocks import Column, Row, Table, Text, Values
 from ..visit import Visit
 from .parts import fact_columns, relation_column
 
@@ -47,6 +48,25 @@ def report_values(recipe: Recipe) -> Values | None:
     values += _others("Other facts of the relation", report.relation)
     values += _others("Facts of other relations", report.elsewhere)
     return Values("What the plan was found to do, in memory", values, name="report")
+
+
+def warnings(recipe: Recipe) -> list[Text]:
+    """What is wrong with a plan, by its report: what the commands warn of."""
+    report = recipe.report
+    found = []
+    for fault in faults(recipe):
+        if fault.kind in ("no-success", "little-success") and isinstance(report, FactReport):
+            found.append(f"the new answer wins on only {share(report.success)} of {many(report.prompts, 'prompt')}")
+        elif fault.kind == "some-nowhere":
+            found.append(f"the new answers of {many(len(fault.facts), 'fact')} win on none of their prompts")
+        elif fault.kind == "not-forgotten":
+            found.append("the model still answers most sampled facts of the relation")
+        elif fault.kind == "no-numbers":
+            found.append("with the edit, the model's probabilities are not numbers")
+        else:
+            whose = "other facts of the relation" if fault.where == "relation" else "facts of other relations"
+            found.append(f"the perplexity of {whose} is {fault.factor:.3g} times what it was")
+    return [Text(f"Warning: {'; '.join(found)}.", "warning")] if found else []
 
 
 def _others(name: str, report: OthersReport) -> list[tuple[str, Any, str]]:

@@ -11,7 +11,7 @@ from ...records.edits import Edit, Evaluation
 from ...records.versions import HistoryEntry
 from ..blocks import Block, Choice, Column, Form, Page, Row, Step, Table, Text, Timeline, Values
 from ..visit import Visit
-from .edit_parts import GROUPS, collateral_tables, facts_table, flips_table, report_values
+from .edit_parts import GROUPS, collateral_tables, facts_table, flips_table, report_values, warnings
 from .parts import edit_columns, edit_rows, facts_here, neuron_column
 
 MOST_STEPS = 200
@@ -122,6 +122,7 @@ def edit(visit: Visit) -> Page:
     report = report_values(one.recipe)
     facts = facts_table(visit, one.recipe, one.fact_numbers, pulled=one.pulled)
     blocks += [block for block in (facts, report) if block is not None]
+    blocks += warnings(one.recipe)
     blocks += _asked(visit, one, steps)
     evaluations = database.edits.evaluations(number)
     blocks += _measured(visit, one, evaluations)

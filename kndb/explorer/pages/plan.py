@@ -9,7 +9,7 @@ from ...errors import UsageError
 from ..blocks import Block, Choice, Column, Form, Page, Table, Text, Values
 from ..planning import Plan, prepared
 from ..visit import Visit
-from .edit_parts import collateral_tables, facts_table, flips_table, report_values
+from .edit_parts import collateral_tables, facts_table, flips_table, report_values, warnings
 from .parts import add_model
 
 OTHERS = 60
@@ -71,6 +71,7 @@ def _previewed(visit: Visit, wanted: Plan) -> list[Block]:
     facts = facts_table(visit, recipe, None, pulled=False)
     report = report_values(recipe)
     blocks += [block for block in (facts, report) if block is not None]
+    blocks += warnings(recipe)
     rows = [
         {
             "prompt": one.prompt,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .addresses import Segments
 from .blocks import Page
-from .pages import ask, compare, edits, facts, front, neurons, overlap, plan, relations, search, sql
+from .pages import ask, compare, edits, facts, front, models, neurons, overlap, plan, relations, search, sql
 from .visit import Visit
 
 
@@ -58,9 +58,9 @@ PLACES: tuple[Place, ...] = (
     Place("/relations/{relation}", relations.relation),
     Place("/facts", facts.facts, "Facts"),
     Place("/facts/{fact}", facts.fact),
-    Place("/neurons", neurons.shared, "Neurons"),
-    Place("/models/{model}", neurons.model),
-    Place("/models/{model}/layers", neurons.layers),
+    Place("/neurons", models.shared, "Neurons"),
+    Place("/models/{model}", models.model),
+    Place("/models/{model}/layers", models.layers),
     Place("/models/{model}/neurons/{neuron}", neurons.neuron),
     Place("/overlap", overlap.overlap, "Overlap"),
     Place("/overlap/{one}/{other}", overlap.pair),

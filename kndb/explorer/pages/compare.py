@@ -128,7 +128,7 @@ def _versions(visit: Visit, context: Context, a: str, b: str, forms: list[Block]
             Column("norm_b", "‖v‖ in B", "number"),
             Column("norm_difference", "‖v B − v A‖", "number"),
             Column("facts", "Facts", "count", help="facts that hold the neuron"),
-            Column("relations", "Relations", sorts=False),
+            Column("relations", "Relations", "long", sorts=False),
         ],
         [
             {

@@ -172,7 +172,7 @@ def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
     facts = Table(
         "holding_facts",
         "Other facts that hold these value slots",
-        [*fact_columns(visit), Column("count", "Slots", "count"), Column("neurons", "Which", sorts=False)],
+        [*fact_columns(visit), Column("count", "Slots", "count"), Column("neurons", "Which", "long", sorts=False)],
         [
             {
                 "fact": row.fact,

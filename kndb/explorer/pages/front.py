@@ -62,7 +62,7 @@ def front(visit: Visit) -> Page:
                 Column("run", "Run", "id"),
                 Column("facts", "Facts", "count", help="facts with an attributed prompt"),
                 Column("neurons", "Neurons per fact", "number", help="mean size of their refined sets"),
-                Column("settings", "Settings", sorts=False),
+                Column("settings", "Settings", "long", sorts=False),
                 Column("created_at", "Made", "time"),
             ],
             [

@@ -44,7 +44,7 @@ def edit_columns(visit: Visit) -> list[Column]:
     return [
         Column("edit", "Edit", "id", lambda row: visit.to("edits", row["edit"])),
         Column("kind", "Kind"),
-        Column("what", "What", link=lambda row: visit.to("edits", row["edit"])),
+        Column("what", "What", "long", lambda row: visit.to("edits", row["edit"])),
         Column("neurons", "Value slots", "count", help="value slots that it changes"),
         Column("applied", "Applied", "flag", help="part of the model's current version"),
         Column("created_at", "Planned", "time"),

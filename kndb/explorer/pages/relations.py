@@ -146,7 +146,9 @@ def shared_table(visit: Visit, shared: Sequence[SharedNeuron], context: Context,
             Column("layer", "Layer", "count"),
             Column("facts", "Facts", "count", help="facts whose refined set holds the neuron"),
             Column("share", "Share", "share", help="of the facts with a refined set"),
-            Column("held_by", "Held by facts of", help="every relation with the number of such facts", sorts=False),
+            Column(
+                "held_by", "Held by facts of", "long", help="every relation with the number of such facts", sorts=False
+            ),
         ],
         [
             {

@@ -31,7 +31,7 @@ def sql(visit: Visit) -> Page:
         Table(
             "schema",
             "Tables",
-            [Column("table", "Table", "code"), Column("columns", "Columns", sorts=False)],
+            [Column("table", "Table", "code"), Column("columns", "Columns", "long", sorts=False)],
             schema,
             size=100,
             note=f"What they mean: {call('kndb.page_text', 'schema')}",

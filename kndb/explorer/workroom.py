@@ -65,6 +65,10 @@ class Workroom:
         with self._busy:
             return compute()
 
+    def asked(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """Something that a model answers and that never changes, computed once, while nothing else computes."""
+        return self._kept_result(key, compute, self._busy)
+
     def drafted(self, key: Hashable, draft: Callable[[], Found]) -> Found:
         """A draft of an edit, computed once while it is looked at; only the last ones are kept."""
         with self._busy:

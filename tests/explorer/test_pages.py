@@ -186,6 +186,19 @@ def test_what_an_edit_did_to_other_facts_is_named(edited):
     assert [step["title"] for step in data["timeline"]] == ["applied edit 1"]
 
 
+def test_an_edits_facts_are_asked_before_and_with_it(edited):
+    application = Explorer(edited, Rules(), for_shell)
+    assert "Ask them" in " ".join(Html(ask(application, "/edits/2").text).text)
+    rows = ask(application, "/edits/1.json?answers=1").json()["tables"]["preview"]
+    for version, column in (("base", "before"), ("current", "after")):
+        for row in rows:
+            (wanted,) = edited.models.ask("tiny", row["prompt"], version=version, top=1)
+            assert row[column] == wanted.token
+    data = ask(application, "/edits/2.json?answers=1").json()
+    assert data["tables"]["preview"]
+    assert "flips" in data["tables"]  # It was never measured.
+
+
 def test_what_is_wrong_with_a_plan_is_said_on_its_page():
     from dataclasses import replace
 

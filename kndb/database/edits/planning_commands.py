@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .drafts import EditDrafts
     from .import_adapter import ImportedAdapter
     from .preview import EditPreview
+    from .preview_stored import StoredPreview
 
 
 Conditions = str | Sequence[str | Condition]
@@ -87,6 +88,24 @@ class PlanningCommands(CommandGroup):
         from .preview import preview
 
         return preview(self._store, draft, top, others)
+
+    def preview_stored(self, edit: int, *, top: int = 3, others: int = 0) -> StoredPreview:
+        """What a stored edit does to the model's answers, on the version that it was planned on; stores nothing.
+
+        Args:
+            edit: the edit's number; it need not be applied.
+            top: answers to show for each prompt, at least 1; of an edit of many facts, shares are given instead.
+            others: facts that the edit is not for, to ask whether their answers flip.
+
+        Raises:
+            NotFoundError: if there is no such edit, or no refinement of its model, which says who holds its slots.
+            UsageError: if a number is out of range, or the edit does not say which facts here it is for.
+            ModelError: if the model's checkpoint is not there.
+            DiffFileError: if the edit's object is damaged.
+        """
+        from .preview_stored import preview_stored
+
+        return preview_stored(self._store, self._models, edit, top, others)
 
     def add(self, draft: Draft, *, require: Conditions = (), confident: bool = False) -> Edit:
         """Stores a draft as an edit, if conditions hold; applies nothing.

@@ -112,6 +112,70 @@ def facts_table(
     )
 
 
+def answers_table(answers: Sequence[Any]) -> Table:
+    """The answers to prompts of an edit's facts before it and with it (`PreviewedAnswer`)."""
+    rows: list[Row] = [
+        {
+            "prompt": one.prompt,
+            "rank": one.rank,
+            "before": one.before,
+            "p_before": one.probability_before,
+            "after": one.after,
+            "p_after": one.probability_after,
+        }
+        for one in answers
+    ]
+    return Table(
+        "preview",
+        "Answers before and with the edit",
+        [
+            Column("prompt", "Prompt", "long"),
+            Column("rank", "Rank", "count"),
+            Column("before", "Before"),
+            Column("p_before", "p before", "probability"),
+            Column("after", "With the edit"),
+            Column("p_after", "p with it", "probability"),
+        ],
+        rows,
+        empty="The model can be asked none of its prompts.",
+        size=15,
+    )
+
+
+def asked_facts_table(visit: Visit, facts: Sequence[Any]) -> Table:
+    """What an edit of many facts does to each of them (`PreviewedFact`)."""
+    rows: list[Row] = [
+        {
+            "fact": one.fact,
+            "relation": one.relation,
+            "subject": one.subject,
+            "object": one.old_answer,
+            "to": one.to,
+            "prompts": one.prompts,
+            "p_before": one.probability_before,
+            "p_after": one.probability_after,
+            "success": one.success_rate,
+        }
+        for one in facts
+    ]
+    *columns, _ = fact_columns(visit)
+    return Table(
+        "preview",
+        "Its facts before and with the edit",
+        [
+            *columns,
+            Column("object", "Answer before"),
+            Column("to", "New answer"),
+            Column("p_before", "p before", "probability", help="mean probability of the new answer, 0 to 1"),
+            Column("p_after", "p with it", "probability"),
+            Column("success", "Wins on", "share", help="share of the fact's prompts"),
+            Column("prompts", "Prompts", "count"),
+        ],
+        rows,
+        size=25,
+    )
+
+
 def flips_table(visit: Visit, flips: Sequence[Mapping[str, Any]], empty: str, note: str = "") -> Table:
     """Answers to other facts that an edit changes, by name."""
     rows: list[Row] = [

@@ -11,9 +11,20 @@ from ...records.edits import Edit, Evaluation
 from ...records.versions import HistoryEntry
 from ..blocks import Block, Choice, Column, Form, Page, Row, Step, Table, Text, Timeline, Values
 from ..visit import Visit
-from .edit_parts import GROUPS, collateral_tables, facts_table, flips_table, report_values, warnings
+from .edit_parts import (
+    GROUPS,
+    answers_table,
+    asked_facts_table,
+    collateral_tables,
+    facts_table,
+    flips_table,
+    report_values,
+    warnings,
+)
 from .parts import edit_columns, edit_rows, facts_here, neuron_column
 
+TOP, OTHERS = 1, 40
+"""Answers of a prompt, and other facts, that are asked before an edit and with it."""
 MOST_STEPS = 200
 """Steps that the timeline shows; the table below has all."""
 
@@ -124,6 +135,7 @@ def edit(visit: Visit) -> Page:
     blocks += [block for block in (facts, report) if block is not None]
     blocks += warnings(one.recipe)
     blocks += _asked(visit, one, steps)
+    blocks += _before_and_after(visit, one)
     evaluations = database.edits.evaluations(number)
     blocks += _measured(visit, one, evaluations)
     if visit.editing:
@@ -151,6 +163,31 @@ def edit(visit: Visit) -> Page:
         after=None if place + 1 == len(every) else visit.link(f"Edit {every[place + 1]}", "edits", every[place + 1]),
         lead=one.what,
     )
+
+
+def _before_and_after(visit: Visit, one: Edit) -> list[Block]:
+    """The answers to its facts' prompts before and with it: at once if the model is in memory, else if asked."""
+    title, model = "Its answers, asked now", visit.database.models.get(one.model)
+    if not visit.live or not model.has_checkpoint:
+        return []
+    if not visit.query.get("answers") and not visit.room.loaded(one.model, "base"):
+        link = visit.link("Ask them", "edits", one.id, answers=1)
+        return [Text("The model is not loaded yet, which takes some seconds.", "empty", title, [link])]
+    visit.require_own()
+    key = ("before and after", one.object_hash, one.base_version)
+    edits = visit.database.edits
+    try:
+        found = visit.room.asked(key, lambda: edits.preview_stored(one.id, top=TOP, others=OTHERS))
+    except KndbError as error:
+        return [Text(error.text[:1].upper() + error.text[1:], "empty", title)]
+    if found.one is None:
+        return [asked_facts_table(visit, found.facts)]
+    blocks: list[Block] = [answers_table(found.one.answers)]
+    if not edits.evaluations(one.id):
+        told = f"{found.one.asked} other facts were asked: those that hold most of its value slots, then others."
+        empty = f"Of {found.one.asked} other facts that were asked, none gets another answer."
+        blocks.append(flips_table(visit, [vars(flip) for flip in found.one.flips], empty, told))
+    return blocks
 
 
 def _asked(visit: Visit, one: Edit, steps: Sequence[HistoryEntry]) -> list[Block]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from ...advice import call
 from ...errors import UsageError
-from ..blocks import Block, Choice, Column, Form, Page, Table, Text, Values
+from ..blocks import Block, Choice, Form, Page, Text, Values
 from ..planning import Plan, prepared
 from ..visit import Visit
-from .edit_parts import collateral_tables, facts_table, flips_table, report_values, warnings
+from .edit_parts import answers_table, collateral_tables, facts_table, flips_table, report_values, warnings
 from .parts import add_model
 
 OTHERS = 60
@@ -72,34 +72,7 @@ def _previewed(visit: Visit, wanted: Plan) -> list[Block]:
     report = report_values(recipe)
     blocks += [block for block in (facts, report) if block is not None]
     blocks += warnings(recipe)
-    rows = [
-        {
-            "prompt": one.prompt,
-            "rank": one.rank,
-            "before": one.before,
-            "p_before": one.probability_before,
-            "after": one.after,
-            "p_after": one.probability_after,
-        }
-        for one in found.answers
-    ]
-    blocks.append(
-        Table(
-            "preview",
-            "Answers before and with the edit",
-            [
-                Column("prompt", "Prompt", "long"),
-                Column("rank", "Rank", "count"),
-                Column("before", "Before"),
-                Column("p_before", "p", "probability"),
-                Column("after", "With the edit"),
-                Column("p_after", "p", "probability"),
-            ],
-            rows,
-            empty="The model can be asked none of the fact's prompts.",
-            size=15,
-        )
-    )
+    blocks.append(answers_table(found.answers))
     empty = f"Of {found.asked} other facts that were asked, none gets another answer."
     asked = f"{found.asked} other facts were asked: those that hold the most of its value slots, then others at random."
     blocks.append(flips_table(visit, [vars(one) for one in found.flips], empty, asked))

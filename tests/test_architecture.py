@@ -214,6 +214,7 @@ def test_a_start_loads_nothing_heavy(module):
             "kndb.database.versions.snapshots",
             "kndb.database.testing.commands",
             "kndb.database.versions.checkouts",
+            "kndb.explorer.application",
         ),
     ],
 )

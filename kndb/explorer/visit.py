@@ -88,7 +88,7 @@ class Visit:
         text = self.parts[name]
         if text.isascii() and text.isdigit() and len(text) < 19 and int(text) < LARGEST:
             return int(text)
-        raise NotFoundError(f"{text!r} is not the number of a {name}")
+        raise NotFoundError(f"{text!r} is not the number of {'an' if name[0] in 'aeiou' else 'a'} {name}")
 
     def parameter(self, name: str, least: int, most: int, default: int) -> int:
         """A parameter that is a number within bounds.

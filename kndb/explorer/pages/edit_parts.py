@@ -100,7 +100,7 @@ def facts_table(
         )
     return Table(
         "answers",
-        "Its facts, before and after",
+        "Its facts and their new answers",
         [
             *fact_columns(visit),
             Column("old_answer", "Answer before", help="the model's, when the edit was planned"),

@@ -172,7 +172,7 @@ def _before_and_after(visit: Visit, one: Edit) -> list[Block]:
         return []
     if not visit.query.get("answers") and not visit.room.loaded(one.model, "base"):
         link = visit.link("Ask them", "edits", one.id, answers=1)
-        return [Text("The model is not loaded yet, which takes some seconds.", "empty", title, [link])]
+        return [Text("This loads the model, which takes some seconds.", "empty", title, [link])]
     visit.require_own()
     key = ("before and after", one.object_hash, one.base_version)
     edits = visit.database.edits

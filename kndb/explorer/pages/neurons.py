@@ -126,7 +126,7 @@ def _tokens(visit: Visit, model: Model, place: Neuron) -> list[Block]:
     try:
         if not visit.query.get("tokens") and not visit.room.loaded(model.name, version):
             link = visit.link("Compute them", "models", model.name, "neurons", place, tokens=1)
-            return [Text("The model is not loaded yet, which takes some seconds.", "empty", title, [link])]
+            return [Text("This loads the model, which takes some seconds.", "empty", title, [link])]
         visit.require_own()
         promoted, demoted = visit.room.token_effects(model.name, place, version, TOKENS)
     except KndbError as error:

@@ -53,7 +53,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Turns a page's links to files of the repository into links to pages of the site."""
     if page.file.src_uri == "explorer.md" and (EXAMPLE / "index.html").is_file():
-        markdown += f'\nHere it is: <a href="../{EXAMPLE_ON_SITE}/index.html">lab-bert\'s pages</a>.\n'
+        markdown += f'\nHere it is: <a href="{EXAMPLE_ON_SITE}/index.html">lab-bert\'s pages</a>.\n'
     home = ROOT_PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     parts = CODE.split(markdown)
     parts[::2] = [LINK.sub(lambda found: site_link(found[1], home), bare_pipes(part)) for part in parts[::2]]

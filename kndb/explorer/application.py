@@ -34,8 +34,11 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
-AT_ONCE = 14
-"""Pages that are made at once; others wait. A store has no more connections than 15."""
+COMPUTING = frozenset({"tokens", "answers"})
+"""Parameters that ask a page to compute with a model."""
+AT_ONCE, COMPUTED_AT_ONCE = 1, 4
+"""Pages that are made at once, and those that compute; others wait. SQLite's driver gives Python's lock away with each
+row, and beside another thread waits for it each time: two pages at once take longer than one after the other."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATUS: tuple[tuple[type[KndbError], int], ...] = ((NotFoundError, 404), (UsageError, 400), (StoreError, 503))
 
@@ -56,6 +59,7 @@ class Explorer:
         self.addresses = ServedAddresses()
         self.room = Workroom(database)
         self._places = CapacityLimiter(AT_ONCE)
+        self._computing = CapacityLimiter(COMPUTED_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -89,7 +93,10 @@ class Explorer:
             return await self._post(request, path)
         if path.startswith("/static/"):
             return self._static(path.removeprefix("/static/"))
-        return await run_sync(self._page, path, parameters, foreign(many), limiter=self._places)
+        found = find(taken_apart(path)[0], editing=self.rules.editing)
+        slow = bool(COMPUTING & parameters.keys()) or (found is not None and found[0].computes)
+        places = self._computing if slow else self._places
+        return await run_sync(self._page, path, parameters, foreign(many), limiter=places)
 
     def _static(self, name: str) -> Response:
         files: dict[str, Path] = {one.name: one for one in STATIC.iterdir()}
@@ -113,7 +120,7 @@ class Explorer:
             return Response("The form has too many fields.\n", 400, media_type="text/plain")
         if not form_allowed(self.rules, fields.pop("token", "")):
             return Response("The form does not carry its token: open its page again.\n", 403, media_type="text/plain")
-        return await run_sync(self._act, path, fields, limiter=self._places)
+        return await run_sync(self._act, path, fields, limiter=self._computing)
 
     def _act(self, path: str, fields: Mapping[str, str]) -> Response:
         segments, _ = taken_apart(path)

@@ -25,6 +25,7 @@ class Place:
         heading: what links at the top of all pages call it; empty for none.
         exported: whether it is among static files: pages that search or compute are not.
         edits: whether it is there only where edits are allowed.
+        computes: whether it may take long, so that it must not keep other pages waiting.
     """
 
     pattern: str
@@ -32,6 +33,7 @@ class Place:
     heading: str = ""
     exported: bool = True
     edits: bool = False
+    computes: bool = False
 
     @property
     def segments(self) -> Segments:
@@ -66,10 +68,10 @@ PLACES: tuple[Place, ...] = (
     Place("/overlap/{one}/{other}", overlap.pair),
     Place("/edits", edits.edits, "Edits"),
     Place("/edits/{edit}", edits.edit),
-    Place("/plan", plan.plan, "Plan", exported=False, edits=True),
+    Place("/plan", plan.plan, "Plan", exported=False, edits=True, computes=True),
     Place("/compare", compare.compare, "Compare", exported=False),
-    Place("/ask", ask.ask, "Ask", exported=False),
-    Place("/sql", sql.sql, "SQL", exported=False),
+    Place("/ask", ask.ask, "Ask", exported=False, computes=True),
+    Place("/sql", sql.sql, "SQL", exported=False, computes=True),
 )
 """All pages; those with a heading stand at the top of every page, in this order."""
 

@@ -166,11 +166,11 @@ def edit(visit: Visit) -> Page:
 
 
 def _before_and_after(visit: Visit, one: Edit) -> list[Block]:
-    """The answers to its facts' prompts before and with it: at once if the model is in memory, else if asked."""
+    """The answers to its facts' prompts before and with it, if the address asks for them: they need the model."""
     title, model = "Its answers, asked now", visit.database.models.get(one.model)
     if not visit.live or not model.has_checkpoint:
         return []
-    if not visit.query.get("answers") and not visit.room.loaded(one.model, "base"):
+    if not visit.query.get("answers"):
         link = visit.link("Ask them", "edits", one.id, answers=1)
         return [Text("This loads the model, which takes some seconds.", "empty", title, [link])]
     visit.require_own()

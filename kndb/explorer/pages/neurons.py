@@ -115,7 +115,7 @@ def _facts(visit: Visit, found: NeuronFindings, context: Context) -> Table:
 
 
 def _tokens(visit: Visit, model: Model, place: Neuron) -> list[Block]:
-    """The tokens that its value slot promotes and demotes: at once where the model is in memory, else if asked."""
+    """The tokens that its value slot promotes and demotes, if the address asks for them: they need the model."""
     title = "Tokens that its value slot promotes and demotes"
     if not model.has_checkpoint:
         return [Text(add_model(model.name), "empty", title)]
@@ -124,7 +124,7 @@ def _tokens(visit: Visit, model: Model, place: Neuron) -> list[Block]:
     if not visit.live:
         return []
     try:
-        if not visit.query.get("tokens") and not visit.room.loaded(model.name, version):
+        if not visit.query.get("tokens"):
             link = visit.link("Compute them", "models", model.name, "neurons", place, tokens=1)
             return [Text("This loads the model, which takes some seconds.", "empty", title, [link])]
         visit.require_own()

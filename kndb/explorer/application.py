@@ -93,8 +93,8 @@ class Explorer:
             return await self._post(request, path)
         if path.startswith("/static/"):
             return self._static(path.removeprefix("/static/"))
-        found = find(taken_apart(path)[0], editing=self.rules.editing)
-        slow = bool(COMPUTING & parameters.keys()) or (found is not None and found[0].computes)
+        kind = find(taken_apart(path)[0], editing=self.rules.editing)
+        slow = bool(COMPUTING & parameters.keys()) or (kind is not None and kind[0].computes)
         places = self._computing if slow else self._places
         return await run_sync(self._page, path, parameters, foreign(many), limiter=places)
 

@@ -5,7 +5,9 @@ import io
 import json
 import random
 import re
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -336,3 +338,21 @@ def test_no_address_breaks_a_page(explorer, segments, suffix, parameters):
     assert "Traceback" not in found.text
     if found.header("content-type").startswith("text/html"):
         Html(found.text)
+
+
+def test_a_page_that_computes_keeps_no_other_waiting(filled, monkeypatch):
+    application = Explorer(filled, Rules(), for_shell)
+    begun, done = threading.Event(), threading.Event()
+
+    def long(*_):
+        begun.set()
+        assert done.wait(60)
+        return []
+
+    monkeypatch.setattr(application.room, "ask", long)
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(ask, application, f"/ask?model={quote(NAME)}&text=a%20[Y]")
+        assert begun.wait(60)
+        assert ask(application, "/facts/1").status == 200
+        done.set()
+        assert asked.result(60).status == 200

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
 from made_once import made_once, sums
+from new_databases import repeat_first_revisions
 from postgres_server import begin_run
 from torture import POINTS, counted
 
@@ -75,6 +76,14 @@ TRAINING = {
 }
 """Settings with which the small models learn the facts, in seconds."""
 HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language of [X] is [Y]."}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_databases():
+    """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`."""
+    with pytest.MonkeyPatch.context() as patch:
+        repeat_first_revisions(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
 from made_once import made_once, sums
+from memory import use_memory
 from new_databases import repeat_first_revisions
 from postgres_server import begin_run
 from torture import POINTS, counted
@@ -23,6 +24,7 @@ from torture import POINTS, counted
 # only get slower on several threads, and no test asks the hub.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+use_memory()
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = ("bert", "gpt2")

@@ -61,14 +61,15 @@ def stride(fault: str, work: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(small_stores, fast_folder):
+def found(small_stores, tmp_path_factory):
     """What became of all works under all faults, and of those that were broken on purpose: one run of a program."""
     wanted = [f"{fault}:{work}={stride(fault, work)}" for fault in FAULTS for work in WORKS]
     broken = [(mutant, work) for mutant, some in NAMED_MUTANTS.items() for work in some]
     broken += [("halfway", work) for work in WRITE_ROWS]
     wanted += [f"{mutant}:{work}={HIDDEN.get(work, SHORT[KILL] * LONG.get(work, 1))}" for mutant, work in broken]
     ready = small_stores / "refined" / "bert"
-    program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(fast_folder), str(ready), *wanted]
+    folder = tmp_path_factory.mktemp("faults")
+    program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(folder), str(ready), *wanted]
     result = subprocess.run(program, capture_output=True, text=True, timeout=1800, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - the system's folder in memory, where there is one
+MEMORY = Path("/dev/shm")
 ROOM = 6 << 30
 """Free bytes below which it is left alone; a run of all tests takes some 2 GB."""
 

@@ -21,6 +21,7 @@ from ..errors import StoreDamagedError, StoreError, UsageError
 from ..files import sha256, sync, temporary_name
 from ..records.maintenance import CheckReport
 from .backends.backend import BUSY_TIMEOUT, Backend
+from .backends.shared_folder import STORES
 from .connections import database_path, translated_errors
 from .edits.checks import check_edits
 from .engine import Store
@@ -160,8 +161,7 @@ def _object_problem(folder: Path, named: _Object) -> str | None:
 
 def _orphans(store: Store, objects: list[_Object]) -> list[str]:
     named = {store.objects / one.path for one in objects}
-    if store.backend.note is not None:
-        named.add(store.objects / store.backend.note)
+    named.add(store.objects / STORES)
     return sorted(str(path) for path in _files(store.objects) if path not in named)
 
 

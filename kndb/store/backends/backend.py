@@ -59,14 +59,12 @@ class Backend(ABC):
     Attributes:
         shown: how messages name the database; never with a password.
         kind: `sqlite` or `postgresql`.
-        note: the name of a file in the folder of objects that is the backend's own; None for none.
         what: what it is, in words: an SQLite database, or one of PostgreSQL.
     """
 
     shown: str
     kind: str
     what: str
-    note: str | None = None
 
     # --- where things are -------------------------------------------------------------------------------------
 

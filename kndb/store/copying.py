@@ -6,18 +6,20 @@ server gets everything in one transaction. Rows keep their numbers.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy import Table as CoreTable
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from ..advice import call
 from ..errors import StoreDamagedError, StoreError, UsageError
-from .backends.backend import BEGIN, WRITING, Backend
+from .backends.backend import BEGIN, WRITING, Backend, holds_tables
 from .engine import Store
-from .maintenance import copy_objects
+from .object_files import copy_objects
 from .schema import run_migrations
 from .tables import Table
 
@@ -46,11 +48,10 @@ def copy_store(source: Store, target: Backend, progress: Progress | None = None)
     """
     if source.backend.shown == target.shown:
         raise UsageError(f"{target.shown} is both ends of the copy; name another database to copy to")
-    with source.reading() as connection:
+    with source.reading() as connection, target.made_whole() as made:
         counts = {table.name: _count(connection, table) for table in Table.metadata.sorted_tables}
         _copy_objects(source, connection, target, needed=counts["edit"] > 0)
-        with target.made_whole() as made:
-            _fill(connection, made, counts, progress or _nobody)
+        _fill(source.backend, connection, made, counts, progress or _nobody)
     return counts
 
 
@@ -66,29 +67,58 @@ def _copy_objects(source: Store, connection: Connection, target: Backend, *, nee
     copy_objects(source, connection, target.objects)
 
 
-def _fill(source: Connection, target: Backend, counts: dict[str, int], progress: Progress) -> None:
+def _fill(backend: Backend, source: Connection, target: Backend, counts: dict[str, int], progress: Progress) -> None:
     """Makes the tables and writes all rows, in one transaction."""
     engine = target.make_engine(NullPool, create=True, foreign_keys=False)
     with target.errors(), engine.connect() as plain:
         connection = plain.execution_options(**{BEGIN: WRITING})
         with connection.begin():
             if target.tables(connection):
-                raise StoreError(
-                    f"{target.shown} holds tables already, so nothing was copied into it; name an empty database, or a "
-                    "file that is not there"
-                )
+                raise holds_tables(target.shown)
             run_migrations(connection)
             done, every = 0, sum(counts.values())
             for table in Table.metadata.sorted_tables:
                 columns = [column.name for column in table.columns]
-                for rows in _chunks(source, table, columns):
-                    target.write_rows(connection, table.name, columns, rows)
+                chunks = _chunks(source, table, columns)
+                while rows := _next(backend, chunks):
+                    with _named(table, target):
+                        target.write_rows(connection, table.name, columns, rows)
                     done += len(rows)
                     progress(done, every)
             _verify(connection, target, counts)
             target.renumber(connection)
             target.grown(connection, *counts)
     engine.dispose()
+
+
+def _next(source: Backend, chunks: Iterator[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]] | None:
+    """The next rows; what goes wrong with the source is said of the source."""
+    with source.errors():
+        return next(chunks, None)
+
+
+@contextlib.contextmanager
+def _named(table: CoreTable, target: Backend) -> Iterator[None]:
+    """Says of which table the rows are that the target can't hold."""
+    try:
+        with target.errors():
+            yield
+    except UsageError as error:
+        raise UsageError(f"table {table.name}: {error}; nothing was copied") from error
+    except Exception as error:
+        # A constraint's error is SQLAlchemy's, or the driver's own, which has a state of class 23.
+        own = str(getattr(error, "sqlstate", None) or "").startswith("23")
+        if not own and not isinstance(error, (IntegrityError, StoreDamagedError)):
+            raise
+        raise _wrong_rows(table, error) from error
+
+
+def _wrong_rows(table: CoreTable, error: Exception) -> StoreDamagedError:
+    reason = str(error).strip().split("\n", 1)[0]
+    return StoreDamagedError(
+        f"nothing was copied: a row of {table.name} is not as it must be ({reason}); see, of the database that was to "
+        f"be copied: {call('maintenance.check')}"
+    )
 
 
 def _chunks(connection: Connection, table: CoreTable, columns: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:

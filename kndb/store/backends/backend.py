@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
 
+from ...errors import StoreError
 from ..column_rules import ColumnRule
 from ..queries.sql_limits import Row, SqlLimits
 
@@ -51,6 +52,13 @@ class AnyText(bytes):
 
     def __str__(self) -> str:
         return self.decode("utf-8", "backslashreplace")
+
+
+def holds_tables(shown: str) -> StoreError:
+    """The error that a database which is to be filled is not empty."""
+    return StoreError(
+        f"{shown} holds tables already, so nothing was copied into it; name an empty database or a new file"
+    )
 
 
 class Backend(ABC):

@@ -20,7 +20,7 @@ from sqlalchemy.pool import Pool
 from ...advice import Placeholder, call
 from ...errors import StoreError, UsageError
 from ..column_rules import FORMS, ColumnRule
-from .backend import BACKEND, BEGIN, BUSY_TIMEOUT, READING, WRITING, Answer, Backend, RowsOf, Schema
+from .backend import BACKEND, BEGIN, BUSY_TIMEOUT, READING, WRITING, Answer, Backend, RowsOf, Schema, holds_tables
 from .postgres_address import PostgresAddress
 from .postgres_errors import translated_errors
 from .postgres_rows import copied, replaced, rows_as_bytes
@@ -185,6 +185,10 @@ class PostgresBackend(Backend):
     def made_whole(self) -> Iterator[Backend]:
         """Gives itself: what is filled in one transaction is there whole or not at all."""
         self.require()
+        with self._own_connection() as connection:
+            row = connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() LIMIT 1").fetchone()
+        if row is not None:
+            raise holds_tables(self.shown)
         yield self
 
     # --- the schema -------------------------------------------------------------------------------------------

@@ -70,7 +70,9 @@ def _of_the_server(original: Any, state: str, text: str, shown: str, timeout: fl
         return StoreError(f"{shown} can't be written: {text}; name a server and a user that may write")
     if state == "42501":
         rights = call("kndb.page_text", "scale")
-        return StoreError(f"{shown}: the server does not let this user do that: {text}; which rights it takes: {rights}")
+        return StoreError(
+            f"{shown}: the server does not let this user do that: {text}; which rights it takes: {rights}"
+        )
     if state in ("40001", "40P01"):
         return StoreError(f"{shown}: another process changed this at the same time ({text}); try again")
     if state in _DAMAGED:

@@ -12,6 +12,7 @@ from backends import BOTH, SQLITE, Places
 
 from kndb.errors import EditError, NotFoundError, StoreError, UsageError
 from kndb.records.edits import SlotChange
+from kndb.records.maintenance import CheckReport
 from kndb.records.recipes import read_recipe
 from kndb.store import maintenance, models, snapshots, versions
 from kndb.store.edits import deleting, edit, evaluations, steps
@@ -70,7 +71,7 @@ def delete(store: Store, *numbers: int) -> None:
 
 def held(store: Store) -> tuple[list[int], list[list[int]], int]:
     """The numbers of the edits, the edits of the versions, and how many objects there are; the store is sound."""
-    assert maintenance.check(store) == maintenance.CheckReport()
+    assert maintenance.check(store) == CheckReport()
     with store.reading() as connection:
         rows = connection.exec_driver_sql("SELECT edits FROM version ORDER BY model_id, version").scalars().all()
         edits = [one.id for one in edit.edits(connection)]

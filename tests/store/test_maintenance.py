@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import insert
 
 from kndb.errors import StoreDamagedError, StoreError, StoreMissingError, UsageError
+from kndb.records.maintenance import CheckReport
 from kndb.records.models import UNKNOWN
 from kndb.store import checking, maintenance
 from kndb.store.engine import Store, open_store
@@ -203,7 +204,7 @@ def test_backup_is_a_store_of_its_own(store, tmp_path):
     store.path.unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "copy.objects", "home"]
     with open_store(target, create=False) as copy:
-        assert maintenance.check(copy) == maintenance.CheckReport()
+        assert maintenance.check(copy) == CheckReport()
         assert sorted(path.read_bytes() for path in copy.objects.rglob("*.safetensors")) == [b"one", b"two"]
     assert rows(target, "edit") == 2
 
@@ -234,7 +235,7 @@ def test_backup_replaces_only_databases_and_only_when_told(store, tmp_path):
         assert connection.exec_driver_sql("SELECT count(*) FROM edit").scalar_one() == 1
     assert rows(target, "edit") == 2
     with open_store(target, create=False) as copy:
-        assert maintenance.check(copy) == maintenance.CheckReport()
+        assert maintenance.check(copy) == CheckReport()
     (tmp_path / "text.db").write_text("notes")
     with pytest.raises(StoreError, match="not an SQLite database"):
         maintenance.backup(store, tmp_path / "text.db", overwrite=True)

@@ -126,8 +126,8 @@ def _chunks(connection: Connection, table: CoreTable, columns: Sequence[str]) ->
     keys = ", ".join(f'"{column.name}"' for column in table.primary_key.columns)
     names = ", ".join(f'"{name}"' for name in columns)
     query = f'SELECT {names} FROM "{table.name}" ORDER BY {keys}'  # noqa: S608 - the tables' own names
-    streaming = connection.execution_options(stream_results=True, max_row_buffer=_ROWS)
-    with streaming.exec_driver_sql(query) as result:
+    streaming = {"stream_results": True, "max_row_buffer": _ROWS}
+    with connection.exec_driver_sql(query, execution_options=streaming) as result:
         while rows := result.fetchmany(_ROWS):
             yield [tuple(row) for row in rows]
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Double, Integer, MetaData, String
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, MetaData, String
 from sqlalchemy import Table as CoreTable
 
 from .column_rules import rule_of
 from .stored_types import JsonText, StoredType
 
 _TYPES: dict[str, Any] = {
-    "int": Integer,
+    "int": BigInteger,  # so that PostgreSQL compares a column with any number that SQLite takes
     "str": String,
     "bool": Boolean,
     "float": Double,  # SQLAlchemy 2.0 would say FLOAT, 2.1 DOUBLE

@@ -13,9 +13,7 @@ from kndb.database import check_database
 
 pytestmark = pytest.mark.slow
 SECONDS = frozenset()
-OLD = frozenset(
-    {"report", "edit bench", "edit sweep", "edit optimize", "db backup", "db copy", "db info", "query sql"}
-)
+OLD = frozenset({"report", "edit bench", "edit sweep", "edit optimize", "db backup", "db copy", "db info", "query sql"})
 """Commands that take seconds and read what others read, or that answer otherwise on purpose."""
 NAMES = tuple(name for name in every_command.NAMES if name not in SECONDS)
 READING = tuple(name for name in NAMES if name not in every_command.CHANGING)

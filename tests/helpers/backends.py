@@ -90,12 +90,12 @@ class Places:
     def close(self) -> None:
         """Drops what was made on the server, or keeps it for the next test."""
         for name in self._dropped:
-            _run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            run_on_server(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         _free.extend(self._used)
 
     def _made(self, name: str, template: str) -> Place:
         database = f"t{os.getpid()}_{next(_numbers)}"
-        _run(f'CREATE DATABASE "{database}" TEMPLATE "{template}" STRATEGY file_copy')
+        run_on_server(f'CREATE DATABASE "{database}" TEMPLATE "{template}" STRATEGY file_copy')
         self._dropped.append(database)
         return Place(shared_server().url(database), self._folder / f"{name}.objects")
 
@@ -116,7 +116,7 @@ def _wiped() -> str:
             connection.execute("; ".join(statements))
             return name
     name = f"w{os.getpid()}_{next(_numbers)}"
-    _run(f'CREATE DATABASE "{name}" TEMPLATE "{_head()}" STRATEGY file_copy')
+    run_on_server(f'CREATE DATABASE "{name}" TEMPLATE "{_head()}" STRATEGY file_copy')
     return name
 
 
@@ -144,12 +144,13 @@ def _once(name: str, fill: Callable[[str], object]) -> None:
         with _connected() as connection:
             there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if there is None:
-            _run(f'CREATE DATABASE "{name}_begun" TEMPLATE "{_EMPTY}" STRATEGY file_copy')
+            run_on_server(f'CREATE DATABASE "{name}_begun" TEMPLATE "{_EMPTY}" STRATEGY file_copy')
             fill(server.url(f"{name}_begun"))
-            _run(f'ALTER DATABASE "{name}_begun" RENAME TO "{name}"')
+            run_on_server(f'ALTER DATABASE "{name}_begun" RENAME TO "{name}"')
 
 
-def _run(statement: str) -> None:
+def run_on_server(statement: str) -> None:
+    """Runs a statement of the server's own, outside of any transaction, as its superuser."""
     with _connected() as connection:
         connection.execute(statement)
 

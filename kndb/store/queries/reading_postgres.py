@@ -28,7 +28,8 @@ _ROWS = 500
 """Rows that are fetched at a time."""
 _PLAIN = frozenset({"bool", "bytea", "float4", "float8", "int2", "int4", "int8", "numeric", "oid", "text", "varchar"})
 """The types whose values are Python's; those of all others are the texts that the server prints."""
-_TELLING = re.compile(r"(?:EXPLAIN|SHOW)\b", re.IGNORECASE)
+_SHOWING = re.compile(r"SHOW\b", re.IGNORECASE)
+_EXPLAINING = re.compile(r"EXPLAIN(?:\s*\([^()]*\))?(?:\s+(?:ANALY[ZS]E|VERBOSE))*(?=[\s(])", re.IGNORECASE)
 _UNKNOWN = re.compile(r'(relation|column) "?(?:(\w+)"?\."?)?([^".]+)"? does not exist')
 _log = logging.getLogger(__name__)
 _READABLE = "give one that only reads: SELECT, WITH … SELECT, VALUES, EXPLAIN or SHOW"
@@ -78,7 +79,11 @@ class _Asked:
         query = _without_comments(self._query)
         if not query.replace(";", "").strip():
             raise UsageError(f"there is no statement; {_READABLE}")
-        if _TELLING.match(query):
+        explaining = _EXPLAINING.match(query)
+        if explaining is not None or _SHOWING.match(query):
+            if explaining is not None:
+                # What is explained may be run, and in a transaction that only reads CREATE TABLE … AS is run, too.
+                self._run(f"DECLARE kndb_explained NO SCROLL CURSOR FOR {query[explaining.end() :]}")
             self._run(query)
             self._rows = self._cursor.fetchall()[::-1]
         else:

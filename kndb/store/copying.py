@@ -101,24 +101,31 @@ def _next(source: Backend, chunks: Iterator[list[tuple[Any, ...]]]) -> list[tupl
 def _named(table: CoreTable, target: Backend) -> Iterator[None]:
     """Says of which table the rows are that the target can't hold."""
     try:
-        with target.errors():
+        with target.errors(), _wrong_rows(table):
             yield
     except UsageError as error:
         raise UsageError(f"table {table.name}: {error}; nothing was copied") from error
+
+
+@contextlib.contextmanager
+def _wrong_rows(table: CoreTable) -> Iterator[None]:
+    """Says that rows are damage of the source's, where they break a constraint or hold what is no value of a column's.
+
+    Raises:
+        StoreDamagedError: for such rows.
+    """
+    try:
+        yield
     except Exception as error:
-        # A constraint's error is SQLAlchemy's, or the driver's own, which has a state of class 23.
-        own = str(getattr(error, "sqlstate", None) or "").startswith("23")
-        if not own and not isinstance(error, (IntegrityError, StoreDamagedError)):
+        # Either is SQLAlchemy's error, or the driver's own, which has a state.
+        state = str(getattr(error, "sqlstate", None) or "")
+        if not isinstance(error, IntegrityError) and not state.startswith("23") and state != "22P02":
             raise
-        raise _wrong_rows(table, error) from error
-
-
-def _wrong_rows(table: CoreTable, error: Exception) -> StoreDamagedError:
-    reason = str(error).strip().split("\n", 1)[0]
-    return StoreDamagedError(
-        f"nothing was copied: a row of {table.name} is not as it must be ({reason}); see, of the database that was to "
-        f"be copied: {call('maintenance.check')}"
-    )
+        reason = str(error).strip().split("\n", 1)[0]
+        raise StoreDamagedError(
+            f"nothing was copied: a row of {table.name} is not as it must be ({reason}); see, of the database that was "
+            f"to be copied: {call('maintenance.check')}"
+        ) from error
 
 
 def _chunks(connection: Connection, table: CoreTable, columns: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:

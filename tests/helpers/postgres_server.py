@@ -26,7 +26,7 @@ RUN = "KNDB_TEST_RUN"
 PROGRAMS = "KNDB_TEST_POSTGRES"
 """The environment variable that names a folder of PostgreSQL's programs to use in place of the wheel's."""
 USER = "postgres"
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "jit=off")
 """Settings of a server that nobody kills: it need not survive a loss of power."""
 _NOBODY = 65534
 _WAIT = 60.0
@@ -67,7 +67,7 @@ class Server:
             f"listen_addresses={'' if self.port is None else '127.0.0.1'}",
             f"unix_socket_directories={self.folder}",
         ]
-        options += ["shared_buffers=128MB", "max_connections=60", "autovacuum_naptime=10s", *self._settings]
+        options += ["shared_buffers=128MB", "max_connections=60", *self._settings]
         words = [_program("postgres"), "-D", str(self.data), *listen, *(f"-c{one}" for one in options)]
         log = (self.folder / "log").open("ab")
         with log:

@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,18 @@ from postgres_server import shared_server
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 BOTH = (SQLITE, POSTGRESQL)
 """What a module of tests names `BACKENDS` if its tests are to run on both."""
+FEW_ON_SERVER = 4
+"""Of many examples of one thing, so many are tried on the server, too."""
 _EMPTY, _HEAD = "template1", "kndb_head"
 _numbers = itertools.count(1)
 _free: list[str] = []
 """Databases on the server that tests of this process are done with."""
+
+
+def examples(all_of_them: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Pairs of a backend and an example: all on SQLite, the first few on the server, for what differs little."""
+    found = list(all_of_them)
+    return [*((SQLITE, one) for one in found), *((POSTGRESQL, one) for one in found[:FEW_ON_SERVER])]
 
 
 @dataclass(frozen=True)

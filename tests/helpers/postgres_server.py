@@ -26,7 +26,15 @@ RUN = "KNDB_TEST_RUN"
 PROGRAMS = "KNDB_TEST_POSTGRES"
 """The environment variable that names a folder of PostgreSQL's programs to use in place of the wheel's."""
 USER = "postgres"
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "jit=off")
+FAST = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "jit=off",
+)
 """Settings of a server that nobody kills: it need not survive a loss of power."""
 _NOBODY = 65534
 _WAIT = 60.0

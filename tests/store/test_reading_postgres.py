@@ -6,7 +6,7 @@ import logging
 import resource
 
 import pytest
-from backends import POSTGRESQL
+from backends import POSTGRESQL, Places
 from filled_store import fill
 
 from kndb.database import Database
@@ -17,6 +17,15 @@ from kndb.store.queries.sql_limits import SqlLimits
 from kndb.store.tables import Table
 
 BACKENDS = (POSTGRESQL,)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A store without rows, which no test changes."""
+    places = Places(POSTGRESQL, tmp_path_factory.mktemp("reading"))
+    with places.new().store() as opened:
+        yield opened
+    places.close()
 
 
 def test_a_query_reads(store):
@@ -38,8 +47,8 @@ def test_a_query_reads(store):
 @pytest.mark.parametrize(
     "query", ["EXPLAIN SELECT 1", "-- why\nSHOW work_mem", "/* a /* b */ c */ explain TABLE fact;"]
 )
-def test_a_query_describes(store, query):
-    columns, rows = read_sql(store.backend, query)
+def test_a_query_describes(empty, query):
+    columns, rows = read_sql(empty.backend, query)
     assert columns[0] in ("QUERY PLAN", "work_mem")
     assert rows
 
@@ -66,8 +75,8 @@ def test_a_query_describes(store, query):
         ("'é%s%(x)s?'", "é%s%(x)s?"),
     ],
 )
-def test_values_are_texts_and_numbers(store, value, expected):
-    assert read_sql(store.backend, f"SELECT {value}")[1] == [(expected,)]
+def test_values_are_texts_and_numbers(empty, value, expected):
+    assert read_sql(empty.backend, f"SELECT {value}")[1] == [(expected,)]
 
 
 @pytest.mark.parametrize(
@@ -117,37 +126,37 @@ def test_values_are_texts_and_numbers(store, value, expected):
         ("SELECT set_config('statement_timeout', '0', false), pg_sleep(0.002) FROM generate_series(1, 9999)", "time_"),
     ],
 )
-def test_a_query_can_only_read(store, query, said):
+def test_a_query_can_only_read(empty, query, said):
     with pytest.raises(UsageError, match=said):
-        read_sql(store.backend, query, SqlLimits(time_limit=0.3 if "sleep" in query else 30))
-    with store.reading() as connection:
-        assert store.backend.tables(connection) == {*Table.metadata.tables, "alembic_version"}
+        read_sql(empty.backend, query, SqlLimits(time_limit=0.3 if "sleep" in query else 30))
+    with empty.reading() as connection:
+        assert empty.backend.tables(connection) == {*Table.metadata.tables, "alembic_version"}
 
 
-def test_a_query_has_limits(store):
+def test_a_query_has_limits(empty):
     with pytest.raises(UsageError, match=r"time_limit: the query was stopped after 0\.2 s"):
-        read_sql(store.backend, "SELECT count(*) FROM generate_series(1, 100000000000)", SqlLimits(time_limit=0.2))
+        read_sql(empty.backend, "SELECT count(*) FROM generate_series(1, 100000000000)", SqlLimits(time_limit=0.2))
     with pytest.raises(UsageError, match="most_rows"):
-        read_sql(store.backend, "SELECT * FROM generate_series(1, 10)", SqlLimits(most_rows=9))
+        read_sql(empty.backend, "SELECT * FROM generate_series(1, 10)", SqlLimits(most_rows=9))
     with pytest.raises(UsageError, match="most_bytes"):
-        read_sql(store.backend, "SELECT repeat('x', 10)", SqlLimits(most_bytes=9))
+        read_sql(empty.backend, "SELECT repeat('x', 10)", SqlLimits(most_bytes=9))
 
 
-def test_rows_of_any_size_are_held_one_by_one(store):
+def test_rows_of_any_size_are_held_one_by_one(empty):
     """An answer that is too large is refused before all of it has come."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UsageError, match="most_bytes"):
         read_sql(
-            store.backend, "SELECT repeat('x', 2000000) FROM generate_series(1, 400)", SqlLimits(most_bytes=1 << 22)
+            empty.backend, "SELECT repeat('x', 2000000) FROM generate_series(1, 400)", SqlLimits(most_bytes=1 << 22)
         )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 80_000  # KiB; it would be 200 MB
 
 
-def test_a_superusers_query_is_warned_of_once(store, caplog):
+def test_a_superusers_query_is_warned_of_once(empty, caplog):
     reading_postgres._warn_of_superuser.cache_clear()
     caplog.set_level(logging.WARNING)
     for _ in range(2):
-        read_sql(store.backend, "SELECT 1")
+        read_sql(empty.backend, "SELECT 1")
     (warning,) = [record.getMessage() for record in caplog.records]
     assert "its user is a superuser" in warning
     assert "kndb.page_text('scale')" in warning

@@ -51,7 +51,7 @@ def translate(error: BaseException, shown: str, timeout: float) -> StoreError | 
     return found if found is not None else _of_values(state, text, shown)
 
 
-def _of_the_server(original: Any, state: str, text: str, shown: str, timeout: float) -> StoreError | None:
+def _of_the_server(original: Any, state: str, text: str, shown: str, timeout: float) -> StoreError | UsageError | None:
     import psycopg
 
     if state == "55P03":

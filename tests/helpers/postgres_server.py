@@ -36,6 +36,8 @@ FAST = (
     "jit=off",
 )
 """Settings of a server that nobody kills: it need not survive a loss of power."""
+KILLED = ("fsync=off", "full_page_writes=off", "autovacuum=off", "jit=off")
+"""Settings of a server that is killed: the machine goes on, and with it what was written."""
 _NOBODY = 65534
 _WAIT = 60.0
 
@@ -103,10 +105,10 @@ class Server:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def stop(self) -> None:
-        """Stops the server without waiting for anybody who is connected."""
+    def stop(self, *, clean: bool = False) -> None:
+        """Stops the server without waiting for anybody who is connected; `clean` if its data are to be used again."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGINT if clean else signal.SIGQUIT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
             if self._process.poll() is None:
@@ -127,7 +129,7 @@ def own_server(*, settings: tuple[str, ...] = (), tcp: bool = False, folder: Pat
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(clean=kept)
         if not kept:
             shutil.rmtree(place, ignore_errors=True)
 

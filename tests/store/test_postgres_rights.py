@@ -150,7 +150,7 @@ def test_a_server_that_only_reads(users, monkeypatch):
     ],
 )
 def test_a_readers_query_gets_no_further_than_tables(users, query):
-    refused = pytest.raises((UsageError, StoreError), match=r"permission denied|does not exist|read-only")
+    refused = pytest.raises((UsageError, StoreError), match=r"permission denied|does not exist|read-only|must be a")
     with open_store(users["reader"], create=False) as store, refused:
         read_sql(store.backend, query, SqlLimits(time_limit=5))
 

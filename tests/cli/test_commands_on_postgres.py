@@ -82,6 +82,18 @@ def plain(out):
         return out
 
 
+def test_numbers_beyond_a_servers_integers_name_nothing(read_only, capsys):
+    """They are compared like any other: there is none of that number, as in a file."""
+    for number in (2**31, 2**63 - 1):
+        for name in ("query compare 1 {}", "probe show {}", "edit trials {}", "query overlap --refinement {}"):
+            said = []
+            for backend in (SQLITE, POSTGRESQL):
+                code = exit_code([*name.format(number).split(), *read_only[backend].words])
+                said.append((code, re.sub(r" *--(db|objects) \S+", "", capsys.readouterr().err)))
+            assert said[0] == said[1]
+            assert said[0][0] == 5, said
+
+
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_changing_command_works(name, ends, rich_store, run):
     places = {backend: made.copy_of(rich_store, name.replace(" ", "-")) for backend, made in ends.items()}

@@ -127,6 +127,7 @@ class PostgresBackend(Backend):
             poolclass=poolclass,
             pool_pre_ping=True,
             hide_parameters=True,
+            use_native_hstore=False,  # The dialect would ask the server for that type, each time.
             execution_options={BACKEND: self},
         )
         event.listen(engine, "begin", functools.partial(_begin, round(timeout * 1000)))

@@ -203,7 +203,7 @@ def pytest_configure():
 
 def pytest_generate_tests(metafunc):
     backends = getattr(metafunc.module, "BACKENDS", None)
-    own = any(marker.args[0] == "backend" for marker in metafunc.definition.iter_markers("parametrize"))
+    own = any("backend" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
     if backends is not None and "backend" in metafunc.fixturenames and not own:
         assert set(backends) <= set(BOTH)
         metafunc.parametrize("backend", backends, indirect=True)

@@ -62,7 +62,7 @@ ORDER BY relation.key
 """
 _CHOOSE_FACTS = """
 INSERT INTO run_fact (run_id, fact_id)
-SELECT CAST(:run AS INTEGER), fact.id FROM kndb_numbers(:facts) AS chosen JOIN fact ON fact.id = chosen.value
+SELECT CAST(:run AS BIGINT), fact.id FROM kndb_numbers(:facts) AS chosen JOIN fact ON fact.id = chosen.value
 ORDER BY fact.id
 ON CONFLICT DO NOTHING
 """
@@ -75,7 +75,7 @@ ON CONFLICT DO NOTHING
 """
 _CHOOSE_RELATIONS_BEGUN = """
 INSERT INTO run_fact (run_id, fact_id)
-SELECT CAST(:run AS INTEGER), fact.id FROM fact WHERE fact.relation_id IN (
+SELECT CAST(:run AS BIGINT), fact.id FROM fact WHERE fact.relation_id IN (
     SELECT named.relation_id FROM prompt_result AS result
     JOIN prompt ON prompt.id = result.prompt_id JOIN fact AS named ON named.id = prompt.fact_id
     WHERE result.run_id = :run)

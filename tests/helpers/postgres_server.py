@@ -26,8 +26,18 @@ RUN = "KNDB_TEST_RUN"
 PROGRAMS = "KNDB_TEST_POSTGRES"
 """The environment variable that names a folder of PostgreSQL's programs to use in place of the wheel's."""
 USER = "postgres"
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
+FAST = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "jit=off",
+)
 """Settings of a server that nobody kills: it need not survive a loss of power."""
+KILLED = ("fsync=off", "full_page_writes=off", "autovacuum=off", "jit=off")
+"""Settings of a server that is killed: the machine goes on, and with it what was written."""
 _NOBODY = 65534
 _WAIT = 60.0
 
@@ -67,7 +77,7 @@ class Server:
             f"listen_addresses={'' if self.port is None else '127.0.0.1'}",
             f"unix_socket_directories={self.folder}",
         ]
-        options += ["shared_buffers=128MB", "max_connections=60", "autovacuum_naptime=10s", *self._settings]
+        options += ["shared_buffers=128MB", "max_connections=60", *self._settings]
         words = [_program("postgres"), "-D", str(self.data), *listen, *(f"-c{one}" for one in options)]
         log = (self.folder / "log").open("ab")
         with log:
@@ -95,10 +105,10 @@ class Server:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def stop(self) -> None:
-        """Stops the server without waiting for anybody who is connected."""
+    def stop(self, *, clean: bool = False) -> None:
+        """Stops the server without waiting for anybody who is connected; `clean` if its data are to be used again."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGINT if clean else signal.SIGQUIT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
             if self._process.poll() is None:
@@ -119,7 +129,7 @@ def own_server(*, settings: tuple[str, ...] = (), tcp: bool = False, folder: Pat
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(clean=kept)
         if not kept:
             shutil.rmtree(place, ignore_errors=True)
 

@@ -393,12 +393,12 @@ def test_resolving_versions(connection):
     assert versions.version_edits(connection, 1, version[:4]) == [1]
 
 
-@pytest.mark.parametrize("name", ["", "v", "vzzz", "v0000000000000000", "current ", "Base", "%", "v___"])
-def test_an_unknown_version_is_refused(connection, name):
-    message = refused(NotFoundError, versions.resolve_version, connection, 1, name)
-    assert f"no version {name!r}" in message
-    assert "db.edits.log" in message
-    refused(NotFoundError, versions.version_edits, connection, 1, name)
+def test_an_unknown_version_is_refused(connection):
+    for name in ("", "v", "vzzz", "v0000000000000000", "current ", "Base", "%", "v___"):
+        message = refused(NotFoundError, versions.resolve_version, connection, 1, name)
+        assert f"no version {name!r}" in message
+        assert "db.edits.log" in message
+        refused(NotFoundError, versions.version_edits, connection, 1, name)
 
 
 def test_a_prefix_of_several_versions_is_refused(connection):

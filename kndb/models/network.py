@@ -7,7 +7,7 @@ in the model counts here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from .adapter import Adapter, HeadStep, WordLogits
 from .attention import Positions
 from .layer import Layer
 from .paths import identity, optional, resolve
+from .residency import Residency
 
 
 class Network:
@@ -29,18 +30,22 @@ class Network:
         model: a transformers model with its head.
         adapter: of its family.
         name: what messages call it.
+        residency: brings its weights, if not all of them are where it is computed.
 
     Raises:
         UnsupportedModelError: if the model has no layers.
     """
 
-    def __init__(self, model: nn.Module, adapter: Adapter, name: str = "the model") -> None:
+    def __init__(
+        self, model: nn.Module, adapter: Adapter, name: str = "the model", residency: Residency | None = None
+    ) -> None:
         config = cast("Any", model.config)
         self.model = model
         self.adapter = adapter
         self.name = name
+        self.residency = residency
         self.heads = int(config.num_attention_heads)
-        paths = _layer_paths(model, adapter)
+        paths = layer_paths(model, adapter)
         if not paths:
             raise UnsupportedModelError(f"this {adapter.family} model has no layers; at least one is needed")
         kinds = [0] * len(paths) if adapter.rotary_kinds is None else adapter.rotary_kinds(config)
@@ -69,6 +74,15 @@ class Network:
     def device(self) -> torch.device:
         """Where the parameters lie."""
         return self.word_embeddings.device
+
+    def bring_layer(self, number: int, *, slots_only: bool = False) -> None:
+        """Brings a layer's weights to where they are computed, or its value slots alone, unless they are there."""
+        if self.residency is not None:
+            self.residency.bring_layer(number, self.layers[number].down_path if slots_only else None)
+
+    def whole_head(self) -> AbstractContextManager[None]:
+        """While open, the head's matrix is where it is computed."""
+        return nullcontext() if self.residency is None else self.residency.head()
 
     @property
     def neurons(self) -> int:
@@ -149,8 +163,9 @@ class Network:
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """The head on rows of the body's last hidden state: [..., d] to [..., vocabulary]."""
-        for step in self._head:
-            rows = step(rows)
+        with self.whole_head():
+            for step in self._head:
+                rows = step(rows)
         return rows
 
     def down_parameter(self, layer: int) -> str:
@@ -163,7 +178,8 @@ class Network:
         return next(number for number, other in enumerate(self.layers) if other.down_path == path)
 
 
-def _layer_paths(model: nn.Module, adapter: Adapter) -> list[str]:
+def layer_paths(model: nn.Module, adapter: Adapter) -> list[str]:
+    """The path of each layer of a model."""
     if callable(adapter.layers):
         return adapter.layers(model)
     return [f"{adapter.layers}.{number}" for number in range(len(resolve(model, adapter.layers)))]

@@ -1,10 +1,10 @@
 """Steps of a network whose weights may not be where they are computed: each layer is brought once for all rows.
 
-Where all weights are there, a step is computed as it is. Where they are not, `through_layer` brings the layer, runs all rows
-through it in parts, and keeps of the graph only what went in; on the way back it brings the layer again and computes each
-part again, now with its graph, for the gradient. So the memory is that of one layer's weights, of one part's
-activations there, and of the rows that went into each layer, whatever the number of rows; and a layer is read twice for
-a gradient of any number of rows, the topmost once.
+Where all weights are there, a step is computed as it is. Where they are not, `through_layer` brings the layer, runs all
+rows through it in parts, and keeps of the graph only what went in; on the way back it brings the layer again and
+computes each part again, now with its graph, for the gradient. So the memory is that of one layer's weights, of one
+part's activations there, and of the rows that went into each layer; and a layer is read twice for the gradients of any
+number of rows, the topmost once.
 
 The head gives one number for each row, so its gradient is computed on the way up and kept.
 """

@@ -1,9 +1,10 @@
 """Device maps: which device each of a model's parameters is kept on, as a user's file says or as accelerate infers.
 
-A file is a JSON object. Its keys are paths of modules (`model.layers.0`, `lm_head`; the deepest one that holds a parameter
-counts; the empty path is the whole model), or layers by number (`0`, `0-14`, `3,5`). Its values are devices: `cpu`, `disk`,
-`mps`, `cuda`, `cuda:1`, or a number for CUDA's. In place of these, the only key `max_memory` says how much of each
-device accelerate may fill: `{"max_memory": {"cpu": "300MB", "cuda:0": "20GiB"}}`; what is left goes to the disk.
+A file is a JSON object. Its keys are paths of modules (`model.layers.0`, `lm_head`; the deepest one that holds a
+parameter counts; the empty path is the whole model), or layers by number (`0`, `0-14`, `3,5`). Its values are devices:
+`cpu`, `disk`, `mps`, `cuda`, `cuda:1`, or a number for CUDA's. In place of these, the only key `max_memory` says how much
+of each device accelerate may fill: `{"max_memory": {"cpu": "300MB", "cuda:0": "20GiB"}}`; what is left goes to the
+disk.
 
 Files are those of strangers until they are checked against the model.
 """
@@ -53,14 +54,45 @@ class DeviceMap:
     source: str = AUTO
 
 
-def read_device_map(named: str) -> DeviceMap:
-    """The device map of an option: `auto`, or a file.
+@dataclass(frozen=True)
+class Split:
+    """How a model is loaded that is not all kept where it is computed.
+
+    Attributes:
+        given: where its parameters are kept.
+        device: which computes.
+        dtype: in what.
+    """
+
+    given: DeviceMap
+    device: torch.device
+    dtype: torch.dtype
+
+
+DeviceMapChoice = str | Path | Mapping[str, str | int | Mapping[str, str | int]] | None
+"""What a setting takes: `auto`, a file, what such a file says, or None to keep all where it is computed."""
+
+
+def split_for(choice: DeviceMapChoice, device: torch.device, dtype: torch.dtype) -> Split | None:
+    """How to load a model by a setting; None to load all of it.
 
     Raises:
-        UsageError: if the file can't be read, is no device map, or names a device that is none.
+        UsageError: as `read_device_map`.
     """
-    if named == AUTO:
+    return None if choice is None else Split(read_device_map(choice), device, dtype)
+
+
+def read_device_map(choice: str | Path | Mapping[str, Any]) -> DeviceMap:
+    """The device map of a setting: `auto`, a file, or what such a file says.
+
+    Raises:
+        UsageError: if the file can't be read, it is no device map, or names a device that is none.
+    """
+    if choice == AUTO:
         return DeviceMap()
+    if isinstance(choice, Mapping):
+        return _checked(choice, "the device map")
+    named = str(choice)
     try:
         with Path(named).open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
@@ -75,7 +107,12 @@ def read_device_map(named: str) -> DeviceMap:
         found = read_json(raw.decode("utf-8"))
     except (UnicodeDecodeError, JsonTextError) as error:
         raise UsageError(f"{named} is no JSON: {error}") from error
-    if not isinstance(found, dict) or not found:
+    return _checked(found, named)
+
+
+def _checked(found: object, named: str) -> DeviceMap:
+    """What a file says, if it is a device map."""
+    if not isinstance(found, Mapping) or not found:
         raise UsageError(
             f'{named} must be a JSON object with a device for each module, such as {{"model.layers.0": "cpu"}}, '
             f'or with {MEMORY} alone, such as {{"{MEMORY}": {{"cpu": "300MB"}}}}'
@@ -90,8 +127,8 @@ def _device(value: object, key: str, named: str) -> str:
         return f"cuda:{value}"
     if not isinstance(value, str) or not _DEVICE.fullmatch(value):
         raise UsageError(
-            f"{named} says {str(value)[:40]!r} of {key[:80]!r}; a device must be cpu, disk, mps, cuda, cuda:N or CUDA's "
-            "number N"
+            f"{named} says {str(value)[:40]!r} of {key[:80]!r}; a device must be cpu, disk, mps, cuda, cuda:N or "
+            "CUDA's number N"
         )
     return value
 
@@ -99,12 +136,15 @@ def _device(value: object, key: str, named: str) -> str:
 def _memory(found: Mapping[str, object], named: str) -> dict[str, int]:
     if len(found) > 1:
         other = next(key for key in found if key != MEMORY)
-        raise UsageError(f"{named} has {MEMORY}, by which devices are chosen, and a device for {other[:80]!r}; keep one")
+        raise UsageError(
+            f"{named} has {MEMORY}, by which devices are chosen, and a device for {str(other)[:80]!r}; keep one"
+        )
     limits = found[MEMORY]
-    if not isinstance(limits, dict) or not limits:
+    if not isinstance(limits, Mapping) or not limits:
         raise UsageError(f'{named}: {MEMORY} must be an object with a size for each device, such as {{"cpu": "300MB"}}')
     sizes = {}
-    for key, value in limits.items():
+    for name, value in limits.items():
+        key = str(name)
         device = _device(int(key) if key.isascii() and key.isdecimal() and len(key) < 4 else key, MEMORY, named)
         if device == DISK:
             raise UsageError(f"{named}: {MEMORY} can't limit disk; what finds no place elsewhere is read from there")
@@ -123,38 +163,34 @@ def _bytes(value: object, device: str, named: str) -> int:
     return int(float(f"{match[1]}.{match[2] or 0}") * _FACTORS[match[3]])
 
 
-def homes(
-    given: DeviceMap, model: nn.Module, layers: Sequence[str], device: torch.device, dtype: torch.dtype
-) -> dict[str, str]:
+def homes(split: Split, model: nn.Module, layers: Sequence[str]) -> dict[str, str]:
     """The device on which each parameter of a model is kept, by its name; shared ones by their first name.
 
     Args:
-        given: what the user said.
+        split: what the user said, and what computes.
         model: the model; its values are not read.
         layers: the path of each layer.
-        device: which computes.
-        dtype: of the parameters there, by which `auto` reckons.
 
     Raises:
         UsageError: if the map names a module or layer that the model lacks, or a device that this machine lacks, says
             two things of one parameter, or leaves one out.
     """
-    devices = dict(given.devices) or _inferred(given, model, device, dtype)
+    given = split.given
+    devices = dict(given.devices) or _inferred(given, model, split.device, split.dtype)
     by_path = _by_path(devices, model, layers, given.source)
     for key, home in by_path.items():
         if not _is_there(home):
             raise UsageError(f"{given.source} keeps {key or 'the model'} on {home}, which this machine does not have")
     found: dict[str, str] = {}
     first_names = {id(parameter): name for name, parameter in model.named_parameters()}
-    missing = []
+    missing: list[tuple[str, str]] = []
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        home = _home(by_path, name)
-        first = first_names[id(parameter)]
-        if home is None:
+        kept, first = _home(by_path, name), first_names[id(parameter)]
+        if kept is None:
             missing.append((first, name))
-        elif found.setdefault(first, home) != home:
+        elif found.setdefault(first, kept) != kept:
             raise UsageError(
-                f"{given.source} keeps {first} on {found[first]} and {name} on {home}, and the two share their values; "
+                f"{given.source} keeps {first} on {found[first]} and {name} on {kept}, and the two share their values; "
                 "name the same device for both"
             )
     left_out = [name.rpartition(".")[0] for first, name in missing if first not in found]

@@ -69,6 +69,7 @@ COMPUTE_DTYPES = {
         ComputeDtype("float64", torch.float64, 2.0**-53, 1e-4),
         ComputeDtype("tf32", torch.float32, 2.0**-11, 2e-2, tensor_float=True),
         ComputeDtype("bfloat16", torch.bfloat16, 2.0**-8, 0.3),
+        ComputeDtype("float16", torch.float16, 2.0**-11, 0.05),
     )
 }
 

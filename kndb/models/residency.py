@@ -1,15 +1,16 @@
 """Which of a model's weights are where it is computed, when not all of them are kept there.
 
-Everything is computed on one device. What is kept elsewhere (in the CPU's memory, on the disk, on another GPU) is *brought*
-there when it is needed, one layer at a time: bringing a layer puts the one before it away. A layer that is asked for again
-while it is there costs nothing, so that going up through the layers and down again reads the topmost once.
+Everything is computed on one device. What is kept elsewhere (in the CPU's memory, on the disk, on another GPU) is
+*brought* there when it is needed, one layer at a time: bringing a layer puts the one before it away. A layer that is
+asked for again while it is there costs nothing, so that going up through the layers and down again reads the topmost
+once.
 
-A parameter that is not there holds not-a-number everywhere (one number, seen at every index), so that whatever is computed
-with it by mistake shows, and its shape, dtype and device can be asked as ever.
+A parameter that is not there holds not-a-number everywhere (one number, seen at every index), so that whatever is
+computed with it by mistake shows, and its shape, dtype and device can be asked as ever.
 
-Always there: norms and biases, and whatever lies outside of the layers (position embeddings, a head's transform), but for
-the word embeddings, the head's matrix and an encoder. These are small, and families' adapters read them anywhere. Of word
-embeddings, only the rows of the tokens that are asked are read.
+Always there: norms and biases, and whatever lies outside of the layers (position embeddings, a head's transform), but
+for the word embeddings, the head's matrix and an encoder. These are small, and families' adapters read them anywhere.
+Of word embeddings, only the rows of the tokens that are asked are read.
 """
 
 from __future__ import annotations
@@ -120,13 +121,13 @@ class Residency:
             absent = torch.full((1,), torch.nan, dtype=dtype, device=device).expand(parameter.shape)
             parameter.data = absent
             self._groups.setdefault(group, []).append(_Kept(name, parameter, values_there, absent))
-        for name, buffer in self._model.named_buffers():
+        for name, buffer in list(self._model.named_buffers()):
             owner, _, own = name.rpartition(".")
-            resolve_module(self._model, owner)._buffers[own] = buffer.to(device)
+            setattr(resolve_module(self._model, owner), own, buffer.to(device))
         self._note()
 
     def bring_layer(self, number: int, name: str | None = None) -> None:
-        """Brings a layer, or of it one parameter alone, unless it is there; what else of layers is there is put away."""
+        """Brings a layer, or of it one parameter alone, unless it is there; other layers are put away."""
         self._bring(self._layers[number], name)
 
     @contextmanager

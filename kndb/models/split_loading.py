@@ -11,7 +11,7 @@ from torch import nn
 from ..advice import Placeholder, call, option
 from ..errors import ModelError, UsageError
 from .adapter import Adapter
-from .device_maps import DeviceMap, homes
+from .device_maps import Split, homes
 from .fingerprint import stored_dtype
 from .loading import (
     LoadedModel,
@@ -32,16 +32,12 @@ from .stored_values import StoredValues, find_on_disk
 from .weights import read_headers, tensor_places
 
 
-def load_split(
-    folder: Path, given: DeviceMap, device: torch.device, dtype: torch.dtype, name: str, chat: str | None = None
-) -> LoadedModel:
+def load_split(folder: Path, split: Split, name: str = "the model", chat: str | None = None) -> LoadedModel:
     """Loads a checkpoint without its weights; `LoadedModel.moved` then fetches those that always stay in memory.
 
     Args:
         folder: the checkpoint.
-        given: where its parameters are to be kept.
-        device: which computes.
-        dtype: in what; `auto` reckons by it.
+        split: where its parameters are to be kept, and what computes.
         name: what messages call it.
         chat: the sha256 of the chat template that prompts are wrapped in; None for none.
 
@@ -66,7 +62,7 @@ def load_split(
     with quiet():
         model = _empty(adapter, config, loaded)
     layers = layer_paths(model, adapter)
-    kept = homes(given, model, layers, device, dtype)
+    kept = homes(split, model, layers)
     values = _values(folder, model, loaded)
     residency = Residency(model, adapter, layers, kept, values)
     tokenizer = load_tokenizer(files)
@@ -96,16 +92,14 @@ def _empty(adapter: Adapter, config: object, dtype: torch.dtype) -> nn.Module:
     with init_empty_weights():
         model = auto_class(adapter).from_config(config, dtype=dtype, **implementations_of(adapter, config))
     model.tie_weights()
+    every = list(model.named_parameters(remove_duplicate=False))  # Held, so that none of their ids is given again.
     made: dict[int, nn.Parameter] = {}
-    for module in list(model.modules()):
-        for own, parameter in list(module._parameters.items()):
-            if parameter is None:
-                continue
-            if id(parameter) not in made:
-                absent = torch.full((1,), torch.nan, dtype=dtype).expand(parameter.shape)
-                made[id(parameter)] = nn.Parameter(absent, requires_grad=False)
-                made[id(made[id(parameter)])] = made[id(parameter)]
-            module._parameters[own] = made[id(parameter)]
+    for name, parameter in every:
+        if id(parameter) not in made:
+            absent = torch.full((1,), torch.nan, dtype=dtype).expand(parameter.shape)
+            made[id(parameter)] = nn.Parameter(absent, requires_grad=False)
+        owner, _, own = name.rpartition(".")
+        setattr(resolve_module(model, owner), own, made[id(parameter)])
     found: nn.Module = model.eval()
     return found
 
@@ -125,9 +119,9 @@ def _values(folder: Path, model: nn.Module, loaded: torch.dtype) -> dict[str, St
                 f"{option('device_map')} can't find them; load it without, or save it again with save_pretrained"
             )
         found[name] = values
-    for name, buffer in model.named_buffers():
+    for name, buffer in list(model.named_buffers()):
         stored = find_on_disk(folder, [name], tuple(buffer.shape), places, buffer.dtype)
         if stored is not None:
             owner, _, own = name.rpartition(".")
-            resolve_module(model, owner)._buffers[own] = stored.read()
+            setattr(resolve_module(model, owner), own, stored.read())
     return found

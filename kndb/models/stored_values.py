@@ -1,7 +1,7 @@
 """Where a parameter's values come from while they are not where they are used: a checkpoint's file, or memory.
 
-Files are read by plain reads into the tensor's own memory: a memory map would count its pages to the process, and a copy
-of the weights elsewhere would double them on the disk.
+Files are read by plain reads into the tensor's own memory: a memory map would count its pages to the process, and a
+copy of the weights elsewhere would double them on the disk.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class OnDisk(StoredValues):
 
     def _read_bytes(self, place: TensorPlace, target: torch.Tensor, start: int) -> None:
         path = self.folder / place.file
-        view = memoryview(target.view(-1).view(torch.uint8).numpy())
+        view = memoryview(target.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
         try:
             with path.open("rb", buffering=0) as file:
                 if stamp(os.fstat(file.fileno())) != self.stamps[place.file]:

@@ -2,8 +2,8 @@
 
 A file is a JSON object. Its keys are paths of modules (`model.layers.0`, `lm_head`; the deepest one that holds a
 parameter counts; the empty path is the whole model), or layers by number (`0`, `0-14`, `3,5`). Its values are devices:
-`cpu`, `disk`, `mps`, `cuda`, `cuda:1`, or a number for CUDA's. In place of these, the only key `max_memory` says how much
-of each device accelerate may fill: `{"max_memory": {"cpu": "300MB", "cuda:0": "20GiB"}}`; what is left goes to the
+`cpu`, `disk`, `mps`, `cuda`, `cuda:1`, or a number for CUDA's. In place of these, the only key `max_memory` says how
+much of each device accelerate may fill: `{"max_memory": {"cpu": "300MB", "cuda:0": "20GiB"}}`; what is left goes to the
 disk.
 
 Files are those of strangers until they are checked against the model.

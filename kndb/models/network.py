@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..errors import UnsupportedModelError
 from .adapter import Adapter, HeadStep, WordLogits
@@ -21,6 +20,7 @@ from .attention import Positions
 from .layer import Layer
 from .paths import identity, optional, resolve
 from .residency import Residency
+from .wide_logits import wide_linear
 
 
 class Network:
@@ -158,15 +158,28 @@ class Network:
         return self._positions[key]
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """The head on rows of the last layer's output: [..., d] to [..., vocabulary]."""
+        """The head on rows of the last layer's output: [..., d] to [..., vocabulary], in float32 at least."""
         return self.head(self._final_norm(rows))
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
-        """The head on rows of the body's last hidden state: [..., d] to [..., vocabulary]."""
-        with self.whole_head():
+        """The head on rows of the body's last hidden state: [..., d] to [..., vocabulary], in float32 at least."""
+        with self.whole_head(), self._wide_logits():
             for step in self._head:
                 rows = step(rows)
         return rows
+
+    @contextmanager
+    def _wide_logits(self) -> Iterator[None]:
+        """While open, the module that gives the logits gives them in single precision at least."""
+        module: Any = self.output_module
+        if not isinstance(module, nn.Linear):
+            yield
+            return
+        module.forward = lambda rows: wide_linear(rows, module.weight, module.bias)
+        try:
+            yield
+        finally:
+            del module.forward
 
     def down_parameter(self, layer: int) -> str:
         """The name that the down projection's weight has among the model's parameters; shared layers share it."""
@@ -199,7 +212,7 @@ class _WordLogits(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits of rows [..., e]."""
-        return functional.linear(rows, self.weight, self.bias)
+        return wide_linear(rows, self.weight, self.bias)
 
 
 def _head_step(model: nn.Module, step: HeadStep) -> Any:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ..advice import Placeholder, call, option
-from ..errors import ModelError, UsageError
+from ..errors import ModelError, UnsupportedModelError, UsageError
 from .adapter import Adapter
+from .checkpoint_files import CheckpointFiles
 from .device_maps import Split, homes
 from .fingerprint import stored_dtype
 from .loading import (
@@ -54,21 +55,32 @@ def load_split(folder: Path, split: Split, name: str = "the model", chat: str | 
             f"convert it first: {call('models.convert', folder, out=Placeholder('DIR'))}"
         )
     config = configuration(files)
-    adapter = adapter_for(config)
     require_tokenizer(files)
-    read_headers(files)  # Sound, and each tensor in one file.
-    stored = stored_dtype(folder)
-    loaded = stored if isinstance(stored, torch.dtype) else torch.float32
-    with quiet():
-        model = _empty(adapter, config, loaded)
-    layers = layer_paths(model, adapter)
-    kept = homes(split, model, layers)
-    values = _values(folder, model, loaded)
-    residency = Residency(model, adapter, layers, kept, values)
+    adapter = adapter_for(config)
+    model, residency = without_weights(files, config, adapter, split)
     tokenizer = load_tokenizer(files)
     encoder = make_encoder(folder, tokenizer, adapter, config, chat)
     require_known_tokens(folder, encoder, cast("Any", model).get_input_embeddings().num_embeddings)
     return LoadedModel(model, tokenizer, adapter, encoder, name, residency)
+
+
+def without_weights(files: CheckpointFiles, config: Any, adapter: Adapter, split: Split) -> tuple[nn.Module, Residency]:
+    """A checkpoint's model without its weights, and what brings them.
+
+    Raises:
+        ModelError: if the files lack parameters, or have them in other shapes.
+        UsageError: if the device map is not one of this model.
+    """
+    read_headers(files)  # Sound, and each tensor in one file.
+    stored = stored_dtype(files.folder)
+    loaded = stored if isinstance(stored, torch.dtype) else torch.float32
+    with quiet():
+        model = _empty(adapter, config, loaded)
+    layers = layer_paths(model, adapter)
+    if not layers:
+        raise UnsupportedModelError(f"this {adapter.family} model has no layers; at least one is needed")
+    kept = homes(split, model, layers)
+    return model, Residency(model, adapter, layers, kept, _values(files.folder, model, loaded))
 
 
 def require_accelerate() -> None:
@@ -85,7 +97,7 @@ def require_accelerate() -> None:
         ) from error
 
 
-def _empty(adapter: Adapter, config: object, dtype: torch.dtype) -> nn.Module:
+def _empty(adapter: Adapter, config: Any, dtype: torch.dtype) -> nn.Module:
     """The model with its buffers, and parameters that take no memory."""
     from accelerate import init_empty_weights
 

@@ -187,7 +187,7 @@ class TestReads:
         base = continue_from(network, batch)
         integrated_gradients(base, torch.arange(2), Quadrature.choose("bisection", None, 1e-3), 10_000)
         assert sum(rounds) >= 2
-        # Twice by the base pass, too. Layers 0 and 1, where the ways turn, and 3, above which is nothing, are read less.
+        # Twice by the base pass, too. Layers 0 and 1, where ways turn, and 3, above which is nothing, are read less.
         assert self.reads_but_slots(network, 2) == 2 + 2 * sum(rounds)
         assert max(self.reads_but_slots(network, number) for number in (0, 1, 3)) < 2 + 2 * sum(rounds)
 

@@ -34,13 +34,13 @@ class _WideLinear(torch.autograd.Function):
         context.save_for_backward(weight)
         context.dtype = rows.dtype
         wide = rows.float()
-        logits = torch.cat([wide @ block.float().T for block in weight.split(BLOCK)], dim=-1)
+        logits = torch.cat([wide @ block.float().T for block in torch.split(weight, BLOCK)], dim=-1)
         return logits if bias is None else logits.add_(bias.float())
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """The rows' gradient, summed in single precision."""
         (weight,) = context.saved_tensors
-        blocks = zip(gradients[0].split(BLOCK, dim=-1), weight.split(BLOCK), strict=True)
+        blocks = zip(torch.split(gradients[0], BLOCK, dim=-1), torch.split(weight, BLOCK), strict=True)
         found = torch.stack([part.float() @ block.float() for part, block in blocks]).sum(0)
         return found.to(context.dtype), None, None

@@ -41,19 +41,23 @@ def scores_of(sql, database):
     return {row[:3]: row[3] for row in sql(database, SCORES)}
 
 
-def test_a_killed_attribution_goes_on(fresh, attributed, sql, family, disk):
-    database = fresh(family)
+def test_a_killed_attribution_goes_on(fresh, attributed, sql, disk):
+    database = fresh("gpt2")
     place = database.store.path
     database.close()
-    words = ["attribute", "--model", "tiny", "--batch-size", "8", "--device-map", str(disk), "--db", str(place)]
+    words = ["attribute", "--model", "tiny", "--relation", "P36", "--batch-size", "6"]
+    words += ["--device-map", str(disk), "--db", str(place)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, timeout=600, check=False)
     assert killed.returncode == -9, killed.stderr
     with kndb.open(place) as again:
-        report = again.attribution.run("tiny", device_map={"": "disk", "1": "cpu"})
-        assert (report.run.id, report.resumed, report.run.status) == (1, True, "complete")
-        assert 0 < report.already_done < 80 == report.already_done + report.attributed
+        report = again.attribution.run("tiny", relations=["P36"], device_map={"": "disk", "1": "cpu"})
+        assert (report.run.id, report.resumed, report.run.prompts) == (1, True, 40)
+        assert 0 < report.already_done < 40 == report.already_done + report.attributed
         assert "device_map" not in report.run.settings
-        found, expected = scores_of(sql, again), scores_of(sql, attributed(family))
+        found, every = scores_of(sql, again), scores_of(sql, attributed("gpt2"))
+    prompts = {prompt for prompt, _, _ in found}
+    assert len(prompts) == 40
+    expected = {key: score for key, score in every.items() if key[0] in prompts}
     largest = max(map(abs, expected.values()))
     assert max(abs(found.get(key, 0.0) - expected.get(key, 0.0)) for key in expected) < 1e-4 * largest
 

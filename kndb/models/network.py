@@ -171,10 +171,10 @@ class Network:
     @contextmanager
     def _wide_logits(self) -> Iterator[None]:
         """While open, the module that gives the logits gives them in single precision at least."""
-        module: Any = self.output_module
-        if not isinstance(module, nn.Linear):
+        if not isinstance(self.output_module, nn.Linear):
             yield
             return
+        module = cast("Any", self.output_module)
         module.forward = lambda rows: wide_linear(rows, module.weight, module.bias)
         try:
             yield

@@ -13,7 +13,9 @@ from kndb.records.models import LAB_MODELS, Neuron
 from .answering import note_who_answers
 from .options import (
     DatabaseOption,
+    DeviceMapOption,
     DeviceOption,
+    DtypeOption,
     FormatOption,
     ModelOption,
     OptionalModelOption,
@@ -140,10 +142,9 @@ def attribute(
         bool, typer.Option("--held-out/--no-held-out", help="Attribute prompts of held-out templates too.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of --sample and of the method random.")] = 0,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
-    ] = "float32",
+    dtype: DtypeOption = "float32",
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     batch_size: Annotated[
         str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")
     ] = "auto",
@@ -196,6 +197,7 @@ def attribute(
             dtype=dtype,
             device=device,
             batch_size=batch_size_option(batch_size),
+            device_map=device_map,
         )
         report = database.attribution.run_request(request, settings, tick)
         number = report.free_fact

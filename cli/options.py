@@ -130,6 +130,19 @@ DeviceOption = Annotated[
     str, typer.Option("--device", help="Compute on this device: cpu, cuda or mps; auto takes the fastest.")
 ]
 
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="auto|FILE",
+        help="Keep weights that --device has no room for on other devices, in memory or on the disk: as the free "
+        "memory allows (auto), or as this JSON file says. Default: all on --device.",
+        show_default=False,
+    ),
+]
+DTYPES = "float32, tf32, bfloat16, float16 or float64"
+DtypeOption = Annotated[str, typer.Option("--dtype", help=f"Compute in this precision: {DTYPES}.")]
+
 
 @contextmanager
 def computing(threads: int | None) -> Iterator[int]:

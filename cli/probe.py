@@ -16,7 +16,9 @@ from .attribute import batch_size_option
 from .commands import command, group
 from .options import (
     DatabaseOption,
+    DeviceMapOption,
     DeviceOption,
+    DtypeOption,
     FormatOption,
     ModelOption,
     OptionalModelOption,
@@ -82,9 +84,6 @@ FactsOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
-]
 VersionOption = Annotated[
     str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
 ]
@@ -108,6 +107,7 @@ def suppress(
     facts: FactsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     batch_size: BatchSizeOption = "auto",
@@ -120,7 +120,7 @@ def suppress(
     Example: kndb probe suppress --model lab-bert --relation P176
     """
     request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
-    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device, "device_map": device_map}
     settings["batch_size"] = batch_size_option(batch_size)
     _scale({"kind": "suppress", "model": model, **request}, settings, refinement, method, threads, db, output)
 
@@ -137,6 +137,7 @@ def amplify(
     facts: FactsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     batch_size: BatchSizeOption = "auto",
@@ -149,7 +150,7 @@ def amplify(
     Example: kndb probe amplify --model lab-bert --relation P176
     """
     request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
-    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device, "device_map": device_map}
     settings["batch_size"] = batch_size_option(batch_size)
     _scale({"kind": "amplify", "model": model, **request}, settings, refinement, method, threads, db, output)
 
@@ -181,6 +182,7 @@ def activation(
     ] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     threads: ThreadsOption = None,
@@ -196,7 +198,8 @@ def activation(
         from kndb import ProbeSettings, ReadingRequest
 
         request = ReadingRequest(model, texts, input_format, pairs, keep)
-        settings = ProbeSettings(choose(database, refinement, method, model), version, seed, dtype, device)
+        chosen = choose(database, refinement, method, model)
+        settings = ProbeSettings(chosen, version, seed, dtype, device, device_map=device_map)
         probe = database.probes.run_reading(request, settings, tick)
         rows = [_all(as_row(row)) for row in database.probes.activation_summary(probe.id)]
     _report(probe, time.monotonic() - started)

@@ -27,6 +27,7 @@ from ..versions import version_id
 if TYPE_CHECKING:
     from ..models.acceptance import CheckpointDescription
     from ..models.adapter import Adapter, Blank
+    from ..models.device_maps import DeviceMapChoice, Split
     from ..models.loading import LoadedModel
     from ..models.network import Network
     from ..models.prompting import Encoder
@@ -186,18 +187,21 @@ class ModelCommands:
         with self._store.reading() as connection:
             return store_versions.resolve_version(connection, record.id, version)
 
-    def load(self, name: str, version: str = "current") -> ModelVersion:
+    def load(self, name: str, version: str = "current", *, split: Split | None = None) -> ModelVersion:
         """Loads a model at a version, in the dtype of its checkpoint; every edited slot is checked bit for bit.
 
         Args:
             name: a registered model, or a lab model.
             version: `current`, `base`, a version id or an unambiguous start of one, or a snapshot's name.
+            split: how to keep its weights in other places than where it is computed; parameters that edits changed are
+                kept in the CPU's memory where they would be on the disk. None loads all of them.
 
         Raises:
             NotFoundError: if there is no such model or version.
             ModelError: if only results of the model were imported, or its checkpoint is gone.
             FingerprintError: if the checkpoint's files changed since it was registered.
             DiffFileError: if an edit's object file is damaged or missing.
+            UsageError: if the device map is not one of this model.
         """
         record = self.get(name)
         require_checkpoint(record)
@@ -211,12 +215,16 @@ class ModelCommands:
         from ..editing.objects.slots import apply_object, check_fingerprint
         from ..models import loading
 
-        loaded = loading.load(folder, record.name, record.chat_template)
-        parameters = dict(loaded.model.named_parameters())
+        if split is None:
+            loaded = loading.load(folder, record.name, record.chat_template)
+        else:
+            from ..models.split_loading import load_split
+
+            loaded = load_split(folder, split, record.name, record.chat_template)
         for edit in edits:
             edit_object = diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
             check_fingerprint(edit_object, record.fingerprint)
-            apply_object(parameters, edit_object)
+            apply_object(loaded.parameters(edit_object.shapes), edit_object)
         return ModelVersion(record, resolved, folder, loaded)
 
     def verify_checkpoint(self, name: str) -> Path:
@@ -281,6 +289,7 @@ class ModelCommands:
         top: int = 5,
         device: str = "auto",
         sum_alike: bool = False,
+        device_map: DeviceMapChoice = None,
     ) -> Rows[Answer]:
         """The model's most probable answers to a sentence with a blank.
 
@@ -292,6 +301,7 @@ class ModelCommands:
             device: where to compute.
             sum_alike: sum up the probabilities of tokens that are the same but for the space before them and for
                 capital letters (` Rome`, `Rome`, `rome`).
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
 
         Raises:
             UsageError: if the text can't be asked.
@@ -300,13 +310,14 @@ class ModelCommands:
         import torch
 
         from ..models.answers import batched_log_probabilities, most_probable
+        from ..models.device_maps import split_for
         from ..models.loading import choose_device
         from ..models.prompting import SKIP_REASONS, Skipped
 
         if top < 1:
             raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         chosen = choose_device(device)
-        loaded = self.load(name, version).loaded
+        loaded = self.load(name, version, split=split_for(device_map, chosen, torch.float32)).loaded
         example = call("models.ask", name=name, text=f"The capital of France is {BLANK}.")
         question = question_text(text, loaded.adapter.blank, example)
         encoded = loaded.encoder.encode(0, question, None)

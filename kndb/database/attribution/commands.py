@@ -10,6 +10,7 @@ from ...attribution.methods import METHODS
 from ...attribution.quadrature import Quadrature as Quadrature
 from ...attribution.settings import AttributionSettings as AttributionSettings
 from ...errors import UsageError
+from ...models.device_maps import DeviceMapChoice
 from ...records.attribution import AttributionReport, KnowledgeNeuron, Refinement, RunErrors
 from ...records.display import Rows
 from ...records.progress import Progress
@@ -56,6 +57,7 @@ class AttributionCommands:
         dtype: str = "float32",
         device: str = "auto",
         batch_size: int | None = None,
+        device_map: DeviceMapChoice = None,
         version: str = "current",
         run: int | None = None,
         progress: Progress | None = None,
@@ -90,6 +92,7 @@ class AttributionCommands:
             dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
             device: `auto`, `cpu`, `cuda`, `mps`.
             batch_size: prompts per batch; None chooses by the memory.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
             version: which version of the model.
             run: go on with this run; refused if anything that decides its numbers differs.
             progress: told of each batch.
@@ -124,6 +127,7 @@ class AttributionCommands:
             dtype=dtype,
             device=device,
             batch_size=batch_size,
+            device_map=device_map,
         )
         return self.run_request(request, settings, progress)
 

@@ -10,6 +10,7 @@ from ...advice import Placeholder, call, option
 from ...attribution.engine import Engine
 from ...attribution.settings import AttributionSettings
 from ...errors import AttributionError, UsageError
+from ...models.device_maps import split_for
 from ...models.devices import device_for
 from ...models.dtypes import find_dtype
 from ...models.prompting import SKIP_REASONS
@@ -37,19 +38,20 @@ def attribute(
     progress: Progress | None = None,
 ) -> AttributionReport:
     """See `AttributionCommands.run_request`."""
-    device = device_for(settings.device, settings.dtype)
+    device, dtype = device_for(settings.device, settings.dtype), find_dtype(settings.dtype).dtype
+    split = split_for(settings.device_map, device, dtype)
     stored = {**settings.as_settings(), "held_out": request.held_out, "target": request.target}
     stored |= _prompts_setting(models, request.model)
     facts = _chosen_facts(store, request, settings.seed)
     if request.run is not None:
         _require_same(store, models, request, settings.method, stored)
-    loaded = models.load(request.model, request.version)
+    loaded = models.load(request.model, request.version, split=split)
     if request.prompts:
         facts = [_stored_free_prompts(store, loaded, request)]
     identity = RunIdentity(loaded.record.id, loaded.version, settings.method, stored)
     work = _open_work(store, identity, facts, held_out=request.held_out)
     encoded, skipped = encode(loaded.encoder, work.pending, request.target)
-    network = loaded.loaded.moved(device, find_dtype(settings.dtype).dtype)
+    network = loaded.loaded.moved(device, dtype)
     engine = Engine(network, loaded.loaded.decode, settings)
     saver = RunSaver(store, identity, skipped, facts)
     started, done, attributed = time.monotonic(), 0, 0

@@ -24,6 +24,7 @@ from ...store.engine import Store
 from ..models import ModelCommands
 
 if TYPE_CHECKING:
+    from ...models.device_maps import DeviceMapChoice
     from .choices import Choice
     from .making import MadeProbe
     from .settings import ProbeSettings, ReadingRequest, ScalingRequest
@@ -54,6 +55,7 @@ class ProbeCommands:
         version: str = "current",
         dtype: str = "float32",
         batch_size: int | None = None,
+        device_map: DeviceMapChoice = None,
         progress: Progress | None = None,
     ) -> Probe:
         """Multiplies the activations of facts' knowledge neurons, and stores what that does to the model's answers.
@@ -76,6 +78,7 @@ class ProbeCommands:
             version: which version of the model.
             dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
             batch_size: prompts in one forward pass; None chooses by the memory.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
             progress: told how many facts are done.
 
         Raises:
@@ -86,7 +89,7 @@ class ProbeCommands:
         from .settings import ProbeSettings, ScalingRequest
 
         request = ScalingRequest(kind, model, relations, factor, baseline, others, facts)
-        settings = ProbeSettings(refinement, version, seed, dtype, device, batch_size)
+        settings = ProbeSettings(refinement, version, seed, dtype, device, batch_size, device_map)
         return self.run_scaling(request, settings, progress)
 
     def run_scaling(self, request: ScalingRequest, settings: ProbeSettings, progress: Progress | None = None) -> Probe:
@@ -116,6 +119,7 @@ class ProbeCommands:
         device: str = "auto",
         version: str = "current",
         dtype: str = "float32",
+        device_map: DeviceMapChoice = None,
         progress: Progress | None = None,
     ) -> Probe:
         """Reads the activations of facts' knowledge neurons over texts, and stores their means and extremes.
@@ -131,6 +135,7 @@ class ProbeCommands:
             device: `auto`, `cpu`, `cuda`, `mps`.
             version: which version of the model.
             dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
             progress: told how many texts are done.
 
         Raises:
@@ -142,7 +147,7 @@ class ProbeCommands:
         from .settings import ProbeSettings, ReadingRequest
 
         request = ReadingRequest(model, texts, input_format, pairs, keep)
-        settings = ProbeSettings(refinement, version, seed, dtype, device)
+        settings = ProbeSettings(refinement, version, seed, dtype, device, device_map=device_map)
         return self.run_reading(request, settings, progress)
 
     def run_reading(self, request: ReadingRequest, settings: ProbeSettings, progress: Progress | None = None) -> Probe:

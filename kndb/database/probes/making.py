@@ -11,6 +11,7 @@ from ...analysis.interventions import NeuronQuestion
 from ...errors import AttributionError
 from ...facts.texts import read_texts
 from ...files import sha256
+from ...models.device_maps import split_for
 from ...models.devices import device_for
 from ...models.dtypes import find_dtype
 from ...records.probes import ExtremeText, FactActivation, ProbeFact
@@ -54,6 +55,7 @@ def scale(
 ) -> MadeProbe:
     """Multiplies the activations of facts' neurons; see `ProbeCommands.scale`."""
     device, dtype, seed = device_for(settings.device, settings.dtype), find_dtype(settings.dtype), settings.seed
+    split = split_for(settings.device_map, device, dtype.dtype)
     with store.reading() as connection:
         relation_ids = store_facts.require_relations(connection, request.relations)
         knowledge, activation = (
@@ -62,7 +64,7 @@ def scale(
         )
         relation_of = {fact.id: fact.relation for fact in store_facts.find_facts(connection)}
         prompts = store_facts.prompts(connection, held_out=False)
-    loaded = models.load(request.model, choice.version)
+    loaded = models.load(request.model, choice.version, split=split)
     probed = probed_facts(knowledge, activation, per_relation=request.facts, seed=seed, per_layer=loaded.record.neurons)
     book = PromptBook(prompts, relation_of, loaded.encoder)
     with dtype.computing():
@@ -96,6 +98,7 @@ def read_activations(
 ) -> MadeProbe:
     """Reads the activations of facts' neurons over texts; see `ProbeCommands.activation`."""
     device, dtype, seed = device_for(settings.device, settings.dtype), find_dtype(settings.dtype), settings.seed
+    split = split_for(settings.device_map, device, dtype.dtype)
     pairs = None if request.pairs is None else Path(request.pairs)
     files = read_texts([Path(path) for path in request.texts], request.input_format, pairs)
     with store.reading() as connection:
@@ -103,7 +106,7 @@ def read_activations(
         sets = store_probes.neuron_sets(connection, choice.refinement.id)
     joined, unknown = join(files, index, seed)
     with_set = [(fact, text) for fact, text in joined if fact.id in sets]
-    loaded = models.load(request.model, choice.version)
+    loaded = models.load(request.model, choice.version, split=split)
     shown, skipped = show(with_set, loaded.encoder, loaded.adapter.blank, seed)
     if not shown:
         reasons = "; ".join(TEXT_SKIP_REASONS[reason] for reason in skipped) or "none"

@@ -13,6 +13,7 @@ from ...errors import UsageError
 from ...records.attribution import AttributionReport, KnowledgeNeuron, Refinement, RunErrors
 from ...records.display import Rows
 from ...records.progress import Progress
+from ...records.work import WorkEngine
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.queries import fact_findings as store_fact
@@ -58,6 +59,7 @@ class AttributionCommands:
         batch_size: int | None = None,
         version: str = "current",
         run: int | None = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> AttributionReport:
         """Attributes all prompts of some facts that have no result yet, and stores them batch by batch.
@@ -92,6 +94,7 @@ class AttributionCommands:
             batch_size: prompts per batch; None chooses by the memory.
             version: which version of the model.
             run: go on with this run; refused if anything that decides its numbers differs.
+            engine: who computes; None is this process.
             progress: told of each batch.
 
         Raises:
@@ -99,6 +102,7 @@ class AttributionCommands:
             AttributionError: if there is nothing to attribute, the model gives no numbers, or the run saw another
                 version or other settings.
             UsageError: for settings that make no sense, or that the device can't compute.
+            WorkError: if workers can't be had.
         """
         request = AttributionRequest(
             model=model,
@@ -125,10 +129,15 @@ class AttributionCommands:
             device=device,
             batch_size=batch_size,
         )
-        return self.run_request(request, settings, progress)
+        return self.run_request(request, settings, progress, engine=engine)
 
     def run_request(
-        self, request: AttributionRequest, settings: AttributionSettings, progress: Progress | None = None
+        self,
+        request: AttributionRequest,
+        settings: AttributionSettings,
+        progress: Progress | None = None,
+        *,
+        engine: WorkEngine | None = None,
     ) -> AttributionReport:
         """As `run`, with what to attribute and how as values.
 
@@ -136,11 +145,12 @@ class AttributionCommands:
             request: what to attribute.
             settings: how.
             progress: told how many prompts are done, and how many there are.
+            engine: who computes; None is this process.
 
         Raises:
-            NotFoundError, AttributionError, UsageError: as `run`.
+            NotFoundError, AttributionError, UsageError, WorkError: as `run`.
         """
-        return attribute(self._store, self._models, request, settings, progress)
+        return attribute(self._store, self._models, request, settings, progress, engine)
 
     def refine(
         self,

@@ -1,0 +1,179 @@
+"""Joining a Ray cluster, or starting one on this machine. Ray is imported here, when needed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ..advice import option
+from ..errors import UsageError, WorkError
+from ..records.work import WorkEngine
+from .guard import guarded_folder
+
+ADDRESS = "RAY_ADDRESS"
+"""The environment variable by which Ray itself names a cluster."""
+CONNECTING = 5.0
+"""Seconds that the head of a cluster has to answer."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+"""Ray reports nothing to anybody, and its programs log errors alone; but what the environment says counts."""
+_OBJECT_STORE = 2**28
+"""Bytes of memory that workers on this machine share: results pass through it one by one."""
+
+
+def require_ray() -> Any:
+    """Imports Ray.
+
+    Raises:
+        UsageError: if it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            f"{option('engine', 'ray')} needs Ray, which is not installed; install it with: pip install 'kndb[ray]'"
+        ) from error
+    return ray
+
+
+@contextmanager
+def joined(settings: WorkEngine) -> Iterator[tuple[Any, bool]]:
+    """Ray, connected, and whether it was started here: then it ends with the block; another cluster is left.
+
+    A program that is connected already stays so.
+
+    Raises:
+        UsageError: if Ray is not installed, or the cluster's is another.
+        WorkError: if there is no such cluster, or none can be started.
+    """
+    with _environment(_QUIET):
+        ray = require_ray()
+        if ray.is_initialized():
+            if settings.address is not None:
+                raise UsageError(
+                    f"{option('address')}: this program is connected to a Ray cluster already; leave it out to use "
+                    "that one"
+                )
+            _keep_off_stdout(ray)
+            yield ray, False
+            return
+        address = settings.address or os.environ.get(ADDRESS) or None
+        with _connected(ray, address) if address is not None else _started(ray, settings):
+            yield ray, address is None
+
+
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    if address != "auto":
+        _require_head(address)
+    _connect(ray, f"the Ray cluster at {address} can't be joined", address=address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _started(ray: Any, settings: WorkEngine) -> Iterator[None]:
+    workers = settings.workers or _gpus_here(ray) or 1
+    # Sockets have short names: a temporary folder of a long one will not do.
+    parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp"  # noqa: S108 - made by mkdtemp
+    with guarded_folder(parent, "kndb-ray-") as guard:
+        values: dict[str, Any] = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE}
+        if settings.gpus_per_worker == 0:
+            values["num_gpus"] = 0
+        values["_temp_dir"] = str(guard.folder)
+        try:
+            _connect(ray, "workers can't be started on this machine", address="local", **values)
+            guard.watch()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, what: str, **values: Any) -> None:
+    """Connects, without a word of Ray's on the terminal.
+
+    Raises:
+        WorkError: if that can't be.
+    """
+    _keep_off_stdout(ray)
+    local = values["address"] == "local"
+    if local:
+        values["include_dashboard"] = False  # It lets anybody who reaches it run programs.
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=False, **values)
+    except (Exception, SystemExit) as error:  # Ray ends the process where it finds no way to connect.
+        with suppress(Exception):
+            ray.shutdown()
+        said = str(error).strip().splitlines()
+        reason = said[0] if said and not isinstance(error, SystemExit) else "it does not answer"
+        raise WorkError(f"{what}: {reason}") from error
+
+
+def _keep_off_stdout(ray: Any) -> None:
+    """Ray prints on stdout that a worker died, whatever it is told of logs; its debugger keeps it from that like so."""
+    with suppress(AttributeError):
+        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
+
+
+def _require_head(address: str) -> None:
+    """Asks whether anything listens at an address: Ray itself takes two minutes to find out.
+
+    Raises:
+        WorkError: if nothing does.
+        UsageError: if it can't be an address.
+    """
+    WorkEngine("ray", address=address)  # The environment's is checked like an option's.
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING):
+            pass
+        healthy = _is_head(address)
+    except OSError as error:
+        raise WorkError(
+            f"nothing answers at {address} ({error.strerror or error}); {option('address')} is HOST:PORT of the head "
+            "of a Ray cluster, as `ray start --head` prints it"
+        ) from error
+    if not healthy:
+        raise WorkError(
+            f"what answers at {address} is no head of a Ray cluster; {option('address')} is HOST:PORT as "
+            "`ray start --head` prints it"
+        )
+
+
+def _is_head(address: str) -> bool:
+    try:
+        from ray._raylet import check_health
+    except ImportError:
+        return True  # Then Ray finds out by itself.
+    try:
+        return bool(check_health(address, timeout=CONNECTING, skip_version_check=True))
+    except Exception:
+        return False
+
+
+def _gpus_here(ray: Any) -> int:
+    with suppress(Exception):
+        return int(ray._private.accelerators.nvidia_gpu.NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())  # noqa: SLF001
+    return 0
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets what is not set in the environment, for the block."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -74,9 +74,10 @@ class StoreLedger:
         """Notes that a unit is done, in the transaction that writes what came of it."""
         store_work.finish(connection, self._work, self._holder, unit, result)
 
-    def end(self) -> tuple[tuple[int, str], ...]:
-        """The items that could not be done, and why; all units that are done are forgotten."""
+    def end(self, *, keep: bool = False) -> tuple[tuple[int, str], ...]:
+        """The items that could not be done, and why; unless they are kept, all units that are done are forgotten."""
         with self._store.writing() as connection:
-            store_work.forget(connection, self._work, store_work.DONE)
+            if not keep:
+                store_work.forget(connection, self._work, store_work.DONE)
             units = store_work.failed(connection, self._work)
         return tuple((item, error) for unit, error in units for item in unit.items if item in self._items)

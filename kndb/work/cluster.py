@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,11 +22,13 @@ CONNECTING = 5.0
 """Seconds that the head of a cluster has to answer."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
-"""Ray reports nothing to anybody, and its programs log errors alone; but what the environment says counts."""
+"""Ray reports nothing to anybody, and warns of nothing; but what the environment says counts."""
+_TOKEN = secrets.token_hex(32)
+"""What programs of a cluster that this process starts show each other: nobody else is let in."""
+_AUTH_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - a name
 _OBJECT_STORE = 2**28
 """Bytes of memory that workers on this machine share: results pass through it one by one."""
 
@@ -91,12 +95,14 @@ def _started(ray: Any, settings: WorkEngine) -> Iterator[None]:
         if settings.gpus_per_worker == 0:
             values["num_gpus"] = 0
         values["_temp_dir"] = str(guard.folder)
-        try:
-            _connect(ray, "workers can't be started on this machine", address="local", **values)
-            guard.watch()
-            yield
-        finally:
-            ray.shutdown()
+        # Ray asks for a token by itself, and without one would keep a new one in the user's home.
+        with _environment({_AUTH_TOKEN: _TOKEN}):
+            try:
+                _connect(ray, "workers can't be started on this machine", address="local", **values)
+                guard.watch()
+                yield
+            finally:
+                ray.shutdown()
 
 
 def _connect(ray: Any, what: str, **values: Any) -> None:
@@ -106,6 +112,7 @@ def _connect(ray: Any, what: str, **values: Any) -> None:
         WorkError: if that can't be.
     """
     _keep_off_stdout(ray)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     local = values["address"] == "local"
     if local:
         values["include_dashboard"] = False  # It lets anybody who reaches it run programs.

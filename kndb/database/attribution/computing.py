@@ -6,6 +6,7 @@ once each, and check it as this process would.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Computer(Protocol):
         record: what the store knows of the model; `version`: the version's id; `encoder`: prompts to token ids.
         device: where it was computed, once it was.
         threads: threads of each worker; 0 where this process computes, with those that it has.
+        began: when it began to compute, by the clock `time.monotonic`, if that was later than it was told to.
         failed: the prompts that could not be attributed, and why, once all was tried.
     """
 
@@ -68,6 +70,7 @@ class Computer(Protocol):
     device: str
     threads: int
     workers: int
+    began: float | None
     failed: Sequence[tuple[int, str]]
 
     def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Iterator[Computed]:
@@ -79,6 +82,7 @@ class OwnComputer:
 
     failed: Sequence[tuple[int, str]] = ()
     workers = threads = 0
+    began: float | None = None
 
     def __init__(self, models: ModelCommands, name: str, version: str, settings: AttributionSettings) -> None:
         self._settings = settings
@@ -115,6 +119,7 @@ class Workers:
         self.encoder = self._source.encoder()
         self.device = settings.device
         self.threads = self.workers = 0
+        self.began: float | None = None
         self.failed: Sequence[tuple[int, str]] = ()
 
     def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Iterator[Computed]:
@@ -124,7 +129,7 @@ class Workers:
         of_number = {prompt.prompt_id: prompt for prompt in encoded}
         prepare = _Attributing(self._source, self._settings, self._engine.threads)
         with ray_workers(self._engine, prepare, self._settings.device) as pool:
-            self.workers = pool.wait_for_first()
+            self.workers, self.began = pool.wait_for_first(), time.monotonic()
             work = f"run {open_run()}"
             size = self._settings.batch_size
             ledger = StoreLedger(self._store, work, units_of(encoded, self.workers, size))

@@ -64,7 +64,7 @@ def attribute(
                 progress(done, len(encoded))
     texts = {prompt.id: prompt.text for prompt in work.pending}
     run_id = saver.open()
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - (computer.began or started)
     with store.writing() as connection:
         finished, unfinished = store_runs.finish_run(connection, run_id, held_out=request.held_out)
     with store.reading() as connection:

@@ -6,7 +6,7 @@ with their units, so that whoever goes on, with workers or without, computes onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from math import ceil
@@ -62,6 +62,8 @@ class Remote:
     said: list[Any] = field(default_factory=list)
 
 
+Parts = Generator[tuple[Sequence[int], Sequence[Any]], None, None]
+"""Some items, and what a work gives for each."""
 Compute = Callable[[Any], Sequence[Any]]
 """Computes a payload: something for each of its items, in order, as JSON has it."""
 
@@ -93,25 +95,21 @@ def computed(
     if left:
         parts = _by_workers(store, work, left, remote) if remote is not None else _here(work, left, compute)
         with closing(parts):
-            for items, values in parts:
-                found.update(zip(items, values, strict=True))
+            for some, values in parts:
+                found.update(zip(some, values, strict=True))
                 if progress is not None:
                     progress(len(found), work.count)
     return [found[item] for item in range(work.count)]
 
 
-def _here(
-    work: ItemWork, left: Sequence[int], compute: Callable[[], Compute]
-) -> Iterator[tuple[Sequence[int], Sequence[Any]]]:
+def _here(work: ItemWork, left: Sequence[int], compute: Callable[[], Compute]) -> Parts:
     ready = compute()
     for start in range(0, len(left), work.most):
         items = left[start : start + work.most]
         yield items, ready(work.payload(items))
 
 
-def _by_workers(
-    store: Store, work: ItemWork, left: Sequence[int], remote: Remote
-) -> Iterator[tuple[Sequence[int], Sequence[Any]]]:
+def _by_workers(store: Store, work: ItemWork, left: Sequence[int], remote: Remote) -> Parts:
     with ray_workers(remote.engine, remote.prepare, remote.device) as pool:
         workers = pool.wait_for_first()
         size = min(work.most, max(1, ceil(len(left) / (ROUNDS * workers))))

@@ -77,7 +77,7 @@ def joined(settings: WorkEngine) -> Iterator[tuple[Any, bool]]:
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     if address != "auto":
-        _require_head(address)
+        _require_head(ray, address)
     _connect(ray, f"the Ray cluster at {address} can't be joined", address=address)
     try:
         yield
@@ -132,7 +132,7 @@ def _keep_off_stdout(ray: Any) -> None:
         ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
 
 
-def _require_head(address: str) -> None:
+def _require_head(ray: Any, address: str) -> None:
     """Asks whether anything listens at an address: Ray itself takes two minutes to find out.
 
     Raises:
@@ -141,31 +141,26 @@ def _require_head(address: str) -> None:
     """
     WorkEngine("ray", address=address)  # The environment's is checked like an option's.
     host, _, port = address.rpartition(":")
+    # Ray itself goes to this machine's own address where it is told of the loopback's.
+    place = ray.util.get_node_ip_address() if host in ("localhost", "127.0.0.1") else host.strip("[]")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTING):
-            pass
-        healthy = _is_head(address)
+        with socket.create_connection((place, int(port)), timeout=CONNECTING) as connection:
+            said = "" if _is_server(connection) else "no head of a Ray cluster"
     except OSError as error:
+        said = error.strerror or str(error)
+    if said:
         raise WorkError(
-            f"nothing answers at {address} ({error.strerror or error}); {option('address')} is HOST:PORT of the head "
-            "of a Ray cluster, as `ray start --head` prints it"
-        ) from error
-    if not healthy:
-        raise WorkError(
-            f"what answers at {address} is no head of a Ray cluster; {option('address')} is HOST:PORT as "
+            f"no Ray cluster answers at {address} ({said}); {option('address')} is HOST:PORT of its head, as "
             "`ray start --head` prints it"
         )
 
 
-def _is_head(address: str) -> bool:
-    try:
-        from ray._raylet import check_health
-    except ImportError:
+def _is_server(connection: socket.socket) -> bool:
+    """Whether a server of Ray's protocol answers: gRPC's, in which both sides begin with HTTP/2's settings."""
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
         return True  # Then Ray finds out by itself.
-    try:
-        return bool(check_health(address, timeout=CONNECTING, skip_version_check=True))
-    except Exception:
-        return False
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    return connection.recv(9)[3:4] == b"\x04"
 
 
 def _gpus_here(ray: Any) -> int:

@@ -70,9 +70,9 @@ def guarded_folder(parent: str, prefix: str) -> Iterator[Guard]:
     """A new folder, deleted at the end of the block; or soon after this process, if it is killed within."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     command = [sys.executable, "-I", "-S", "-c", _WATCHER, str(folder)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    nowhere = subprocess.DEVNULL
     with subprocess.Popen(  # noqa: S603 - this Python, and words of its own
-        command, stdin=subprocess.PIPE, text=True, **quiet
+        command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, text=True
     ) as watcher:
         assert watcher.stdin is not None
         try:

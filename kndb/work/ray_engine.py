@@ -105,7 +105,7 @@ class RayPool:
     def _usual_number(self, resources: dict[str, float], gpus: float) -> int:
         if gpus:
             return max(1, int(resources.get("GPU", 0) / gpus))
-        return max(1, sum(node["Alive"] for node in self._ray.nodes()))
+        return max(1, sum(bool(node["Alive"]) for node in self._ray.nodes()))
 
     def require_gpus(self) -> None:
         """Refuses to wait for GPUs that this machine will never have.
@@ -116,8 +116,9 @@ class RayPool:
         has, needed = self._ray.cluster_resources().get("GPU", 0), self._needs["num_gpus"] * len(self._members)
         if needed > has:
             raise UsageError(
-                f"{option('workers', len(self._members))} with {option('gpus_per_worker', self._needs['num_gpus'])} "
-                f"needs {needed:g} GPUs, and this machine has {has:g}; take fewer workers, or a smaller share of a GPU"
+                f"{option('workers', len(self._members))} with {option('gpus_per_worker')} "
+                f"{self._needs['num_gpus']:g} needs {needed:g} GPUs, and this machine has {has:g}; take fewer workers, "
+                "or a smaller share of a GPU"
             )
 
     def wait_for_first(self) -> int:

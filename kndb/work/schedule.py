@@ -10,9 +10,9 @@ until a lease of its is over is ended, and its units are open again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import WorkError
 from .outcomes import Failure, Outcome
@@ -46,22 +46,25 @@ class Unit(Protocol):
         """How often it failed."""
 
 
-class Ledger(Protocol):
+Kept = TypeVar("Kept", bound=Unit)
+
+
+class Ledger(Protocol[Kept]):
     """Where units are kept, and who has leased them."""
 
-    def lease(self, most: int, seconds: float) -> Sequence[Unit]:
+    def lease(self, most: int, seconds: float) -> Sequence[Kept]:
         """Takes open units."""
 
-    def prolong(self, units: Sequence[Unit], seconds: float) -> None:
+    def prolong(self, units: Sequence[Kept], seconds: float) -> None:
         """Keeps units for longer."""
 
-    def reopen(self, units: Sequence[Unit], error: str | None) -> None:
+    def reopen(self, units: Sequence[Kept], error: str | None) -> None:
         """Gives units back; with an error, after an attempt that failed."""
 
-    def split(self, unit: Unit, error: str) -> None:
+    def split(self, unit: Kept, error: str) -> None:
         """Cuts a unit in two."""
 
-    def fail(self, unit: Unit, error: str) -> None:
+    def fail(self, unit: Kept, error: str) -> None:
         """Gives a unit up."""
 
     def left(self) -> int:
@@ -103,26 +106,23 @@ class Pool(Protocol):
         """Ends the worker that has a unit; `wait` tells what that became."""
 
 
-class Schedule:
+class Schedule(Generic[Kept]):
     """Work that is done by a pool of workers.
 
     Args:
         pool: the workers.
         ledger: where units are kept.
         payload: gives what a worker is handed for a unit.
-        lease: seconds that a unit is leased for.
     """
 
-    def __init__(
-        self, pool: Pool, ledger: Ledger, payload: Callable[[tuple[int, ...]], Any], lease: float = LEASE
-    ) -> None:
+    def __init__(self, pool: Pool, ledger: Ledger[Kept], payload: Callable[[tuple[int, ...]], Any]) -> None:
         self._pool, self._ledger, self._payload = pool, ledger, payload
-        self._lease = lease
-        self._held: dict[int, Unit] = {}
+        self._lease = LEASE
+        self._held: dict[int, Kept] = {}
         self._ends: dict[int, float] = {}
         self._done = self._given_up = self._deaths = 0
 
-    def run(self) -> Iterator[tuple[Any, Any]]:
+    def run(self) -> Generator[tuple[Kept, Any], None, None]:
         """Does all units.
 
         Yields:
@@ -176,7 +176,7 @@ class Schedule:
         for position in [position for position, end in self._ends.items() if end < now]:
             self._pool.end_worker_of(position)
 
-    def _after_death(self, unit: Unit, event: Event) -> None:
+    def _after_death(self, unit: Kept, event: Event) -> None:
         if not event.suspect:
             self._ledger.reopen([unit], None)
             return
@@ -188,7 +188,7 @@ class Schedule:
             )
         self._again(unit, Failure(event.why))
 
-    def _again(self, unit: Unit, failure: Failure) -> None:
+    def _again(self, unit: Kept, failure: Failure) -> None:
         if unit.attempts + 1 < TRIES:
             self._ledger.reopen([unit], failure.text)
         elif len(unit.items) > 1:

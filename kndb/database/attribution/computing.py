@@ -7,7 +7,7 @@ once each, and check it as this process would.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from ...attribution.settings import AttributionSettings
 from ...models.devices import device_for
 from ...models.dtypes import find_dtype
 from ...models.prompting import EncodedPrompt, Encoder
-from ...records.attribution import PromptResult, ResultBatch, ScoreColumns
+from ...records.attribution import ResultBatch, ScoreColumns
 from ...records.models import Model
 from ...records.work import WorkEngine
 from ...store.engine import Store
@@ -73,7 +73,7 @@ class Computer(Protocol):
     began: float | None
     failed: Sequence[tuple[int, str]]
 
-    def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Iterator[Computed]:
+    def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Generator[Computed, None, None]:
         """Attributes prompts."""
 
 
@@ -92,7 +92,7 @@ class OwnComputer:
         self.encoder = self._loaded.encoder
         self.device = str(self._device)
 
-    def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Iterator[Computed]:  # noqa: ARG002
+    def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Generator[Computed, None, None]:  # noqa: ARG002
         """Attributes prompts."""
         yield from map(Computed, engine_of(self._loaded, self._device, self._settings).run(encoded))
 
@@ -122,7 +122,7 @@ class Workers:
         self.began: float | None = None
         self.failed: Sequence[tuple[int, str]] = ()
 
-    def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Iterator[Computed]:
+    def batches(self, encoded: Sequence[EncodedPrompt], open_run: OpenRun) -> Generator[Computed, None, None]:
         """Attributes prompts, a unit of work after the other."""
         if not encoded:
             return
@@ -173,16 +173,15 @@ def engine_of(loaded: ModelVersion, device: torch.device, settings: AttributionS
 
 def joined(batches: Iterable[ResultBatch]) -> ResultBatch:
     """Several batches as one."""
-    results: list[PromptResult] = []
-    columns: tuple[list[int], list[int], list[int], list[float]] = ([], [], [], [])
-    for batch in batches:
-        results += batch.results
-        scores = batch.scores
-        for column, part in zip(
-            columns, (scores.prompt_ids, scores.layers, scores.neurons, scores.scores), strict=True
-        ):
-            column.extend(part)  # type: ignore[arg-type]
-    return ResultBatch(tuple(results), ScoreColumns(*columns))
+    every = list(batches)
+    scores = [batch.scores for batch in every]
+    columns = ScoreColumns(
+        prompt_ids=[one for part in scores for one in part.prompt_ids],
+        layers=[one for part in scores for one in part.layers],
+        neurons=[one for part in scores for one in part.neurons],
+        scores=[one for part in scores for one in part.scores],
+    )
+    return ResultBatch(tuple(result for batch in every for result in batch.results), columns)
 
 
 def units_of(encoded: Sequence[EncodedPrompt], workers: int, batch_size: int | None) -> list[list[int]]:

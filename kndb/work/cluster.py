@@ -14,12 +14,14 @@ from typing import Any
 from ..advice import option
 from ..errors import UsageError, WorkError
 from ..records.work import WorkEngine
-from .guard import guarded_folder
+from .guard import Guard, guarded_folder
 
 ADDRESS = "RAY_ADDRESS"
 """The environment variable by which Ray itself names a cluster."""
 CONNECTING = 5.0
 """Seconds that the head of a cluster has to answer."""
+STARTS = 3
+"""How often a start of Ray on this machine is tried."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -98,11 +100,28 @@ def _started(ray: Any, settings: WorkEngine) -> Iterator[None]:
         # Ray asks for a token by itself, and without one would keep a new one in the user's home.
         with _environment({_AUTH_TOKEN: _TOKEN}):
             try:
-                _connect(ray, "workers can't be started on this machine", address="local", **values)
-                guard.watch()
+                _start(ray, guard, values)
                 yield
             finally:
                 ray.shutdown()
+
+
+def _start(ray: Any, guard: Guard, values: Mapping[str, Any]) -> None:
+    """Starts a cluster; again if that fails: Ray waits 30 seconds for its programs, too short for a busy machine.
+
+    Raises:
+        WorkError: if that can't be.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            _connect(ray, "workers can't be started on this machine", address="local", **values)
+        except WorkError:
+            if not left:
+                raise
+        else:
+            return
+        finally:
+            guard.watch()
 
 
 def _connect(ray: Any, what: str, **values: Any) -> None:

@@ -18,6 +18,8 @@ from kndb.errors import AttributionError, UsageError, WorkError
 from kndb.records.edit_settings import TrialSettings, UpdateSettings
 from kndb.work import ray_engine, schedule
 
+# Ray leaves its programs to themselves, and Python warns of those.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 TWO = WorkEngine("ray", workers=2)
 RESULTS = """
 SELECT prompt_id, predicted, correct, evaluations, tokens, answer_tokens, skipped, worst_layer, layers_above
@@ -44,17 +46,16 @@ exit_code(sys.argv[1:])
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """A cluster of this program's, which all of these tests use; their workers end with each call."""
-    import ray
     from ray import cloudpickle
+
+    from kndb.work.cluster import joined
 
     # What workers are to do wrong is in this module, which they can't import.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-             address="local", object_store_memory=2**27)  # fmt: skip
-    yield
-    ray.shutdown()
+    with joined(TWO):
+        yield
 
 
 @pytest.fixture
@@ -188,8 +189,8 @@ def test_probes_and_benches_are_those_of_one_process(cluster, refined_folders, d
             "SELECT fact_id, neurons_from, prompts_of, neurons, prompts, flips, {} FROM probe_fact WHERE probe_id = "
         )
         numbers = "probability_before, probability_after"
-        found, expected = ([row for row in sql(database, f"{query.format(numbers)}{one.id} ORDER BY 1, 2, 3")]
-                           for one in (together, alone))  # fmt: skip
+        order = " ORDER BY 1, 2, 3"
+        found, expected = (sql(database, f"{query.format(numbers)}{one.id}{order}") for one in (together, alone))
         assert [row[:6] for row in found] == [row[:6] for row in expected]
         assert [row[6:] for row in found] == [pytest.approx(row[6:], rel=1e-4) for row in expected]
         assert together.settings == alone.settings

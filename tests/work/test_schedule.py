@@ -1,4 +1,4 @@
-"""The loop that hands out units, with workers and a ledger made of Python: what is tried again, cut, given up, ended."""
+"""The loop that hands out units, with workers and a ledger in memory: what is tried again, cut, given up, ended."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ ADDRESS = "RAY_ADDRESS"
 """The environment variable by which Ray itself names a cluster."""
 CONNECTING = 5.0
 """Seconds that the head of a cluster has to answer."""
+_OWN = {"RAY_worker_niceness": "0"}
+"""Of a cluster of its own: workers are not to give way to all other programs, as this process would not."""
 STARTS = 3
 """How often a start of Ray on this machine is tried."""
 _QUIET = {
@@ -98,7 +100,7 @@ def _started(ray: Any, settings: WorkEngine) -> Iterator[None]:
             values["num_gpus"] = 0
         values["_temp_dir"] = str(guard.folder)
         # Ray asks for a token by itself, and without one would keep a new one in the user's home.
-        with _environment({_AUTH_TOKEN: _TOKEN}):
+        with _environment({_AUTH_TOKEN: _TOKEN, **_OWN}):
             try:
                 _start(ray, guard, values)
                 yield
@@ -115,7 +117,7 @@ def _start(ray: Any, guard: Guard, values: Mapping[str, Any]) -> None:
     for left in reversed(range(STARTS)):
         try:
             _connect(ray, "workers can't be started on this machine", address="local", **values)
-        except WorkError:
+        except WorkError:  # noqa: PERF203 - a start takes seconds
             if not left:
                 raise
         else:

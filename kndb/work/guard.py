@@ -34,7 +34,7 @@ for line in sys.stdin:
         sys.exit()
     processes = json.loads(line)
 for number, since in processes.items():
-    if started(number) == since:
+    if int(number) != os.getpid() and started(number) == since:
         try:
             os.kill(int(number), signal.SIGKILL)
         except OSError:

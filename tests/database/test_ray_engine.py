@@ -22,7 +22,7 @@ from kndb.work import ray_engine, schedule
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 TWO = WorkEngine("ray", workers=2)
 RESULTS = """
-SELECT prompt_id, predicted, correct, evaluations, tokens, answer_tokens, skipped, worst_layer, layers_above
+SELECT prompt_id, predicted, correct, evaluations, tokens, answer_tokens, skipped, layers_above
 FROM prompt_result ORDER BY 1
 """
 NUMBERS = """

@@ -1,7 +1,8 @@
 """A temporary folder for programs that this process starts, and somebody who cleans up if it is killed.
 
 A small process waits for the end of a pipe, which comes with the end of this one, however that comes. Unless it was
-told that all is well, it ends the programs that it was shown, which would outlive this process, and deletes the folder.
+told that all is well, it ends the programs that it was shown, and those that write into the folder, which would outlive
+this process; and deletes it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,16 @@ for number, since in processes.items():
             os.kill(int(number), signal.SIGKILL)
         except OSError:
             pass
+# Those that came later write their logs there.
+for entry in os.listdir("/proc") if os.path.isdir("/proc/self/fd") else ():
+    if entry.isdecimal() and int(entry) != os.getpid():
+        for file in ("1", "2"):
+            try:
+                if os.readlink(f"/proc/{entry}/fd/{file}").startswith(folder + "/"):
+                    os.kill(int(entry), signal.SIGKILL)
+                    break
+            except OSError:
+                pass
 for _ in range(50):
     shutil.rmtree(folder, ignore_errors=True)
     if not os.path.exists(folder):

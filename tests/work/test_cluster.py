@@ -88,10 +88,13 @@ with guarded_folder(sys.argv[1], "guarded-") as guard:
     (guard.folder / "log").write_text("x")
     child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     guard.watch()
+    with (guard.folder / "log").open("w") as log:
+        later = subprocess.Popen(["sleep", "1000"], stderr=log, start_new_session=True)
     if sys.argv[2] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    child.kill()
-    child.wait()
+    for one in (child, later):
+        one.kill()
+        one.wait()
 """
 
 

@@ -69,8 +69,17 @@ class Split:
     dtype: torch.dtype
 
 
-DeviceMapChoice = str | Path | Mapping[str, str | int | Mapping[str, str | int]] | None
+DeviceMapChoice = str | Path | Mapping[str, str | int | Mapping[str, str | int]] | DeviceMap | None
 """What a setting takes: `auto`, a file, what such a file says, or None to keep all where it is computed."""
+
+
+def as_read(choice: DeviceMapChoice) -> DeviceMap | None:
+    """A setting after its file was read: refused at once if it is wrong, and the same wherever it is used.
+
+    Raises:
+        UsageError: as `read_device_map`.
+    """
+    return None if choice is None else read_device_map(choice)
 
 
 def split_for(choice: DeviceMapChoice, device: torch.device, dtype: torch.dtype) -> Split | None:
@@ -82,12 +91,14 @@ def split_for(choice: DeviceMapChoice, device: torch.device, dtype: torch.dtype)
     return None if choice is None else Split(read_device_map(choice), device, dtype)
 
 
-def read_device_map(choice: str | Path | Mapping[str, Any]) -> DeviceMap:
+def read_device_map(choice: str | Path | Mapping[str, Any] | DeviceMap) -> DeviceMap:
     """The device map of a setting: `auto`, a file, or what such a file says.
 
     Raises:
         UsageError: if the file can't be read, it is no device map, or names a device that is none.
     """
+    if isinstance(choice, DeviceMap):
+        return choice
     if choice == AUTO:
         return DeviceMap()
     if isinstance(choice, Mapping):

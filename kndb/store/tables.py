@@ -8,6 +8,7 @@ Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text
 Edits: model ─< edit ─< edit_neuron, edit_tensor; `applied_edit` is the model's current stack of edits, `history` the
 road to it, `version` how to build each version, `snapshot` names for versions. evaluation ─< evaluation_measure are
 measures of edits, edit_trial ─< edit_trial_result those of edits that were tried without being stored.
+Work in progress: work_unit, the parts into which work is cut for several workers, until all of it is done.
 
 Times are ISO 8601 text in UTC. Settings, recipes and measures are JSON text. Scores are 8-byte floats.
 """
@@ -545,3 +546,22 @@ class EditTrialResultRow(Table):
     position: Mapped[int] = mapped_column(primary_key=True)
     fact_id: Mapped[int | None] = mapped_column(ForeignKey("fact.id", ondelete="SET NULL"))
     measures: Mapped[dict[str, Any]]
+
+
+class WorkUnitRow(Table):
+    """A part of some work that one worker does at a time; all of a work's are deleted when it is done."""
+
+    __tablename__ = "work_unit"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'leased', 'done', 'failed')", name="state"),
+        {"sqlite_with_rowid": False},
+    )
+    work: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    items: Mapped[list[int]]
+    state: Mapped[str]
+    holder: Mapped[str | None]
+    lease_until: Mapped[str | None]
+    attempts: Mapped[int]
+    error: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

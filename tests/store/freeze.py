@@ -112,6 +112,10 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
     ],
     "edit_trial": [(1, 1, BASE, "bench", '{"method": "update"}', "running", NOW, None)],
     "edit_trial_result": [(1, "single", 0, 1, '{"edited": {}}')],
+    "work_unit": [
+        ("run 2", 0, "[1, 3]", "leased", "somebody", NOW, 1, "a worker died", None),
+        ("probe of something", 0, "[1]", "done", None, None, 0, None, '{"facts": []}'),
+    ],
 }
 
 

@@ -106,8 +106,8 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     found, expected = described(path), described(other)
     assert found == expected
     whole = json.dumps(found)
-    assert whole.count("WITHOUT ROWID") == 17
-    assert whole.count("CHECK (") == 12
+    assert whole.count("WITHOUT ROWID") == 18
+    assert whole.count("CHECK (") == 13
     assert whole.count("WHERE subject IS") == 2
 
 

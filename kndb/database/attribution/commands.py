@@ -14,6 +14,7 @@ from ...models.device_maps import DeviceMapChoice
 from ...records.attribution import AttributionReport, KnowledgeNeuron, Refinement, RunErrors
 from ...records.display import Rows
 from ...records.progress import Progress
+from ...records.work import WorkEngine
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.queries import fact_findings as store_fact
@@ -60,6 +61,7 @@ class AttributionCommands:
         device_map: DeviceMapChoice = None,
         version: str = "current",
         run: int | None = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> AttributionReport:
         """Attributes all prompts of some facts that have no result yet, and stores them batch by batch.
@@ -95,6 +97,7 @@ class AttributionCommands:
             device_map: where the model's weights are kept, as for `AttributionSettings`.
             version: which version of the model.
             run: go on with this run; refused if anything that decides its numbers differs.
+            engine: who computes; None is this process.
             progress: told of each batch.
 
         Raises:
@@ -102,6 +105,7 @@ class AttributionCommands:
             AttributionError: if there is nothing to attribute, the model gives no numbers, or the run saw another
                 version or other settings.
             UsageError: for settings that make no sense, or that the device can't compute.
+            WorkError: if workers can't be had.
         """
         request = AttributionRequest(
             model=model,
@@ -129,10 +133,15 @@ class AttributionCommands:
             batch_size=batch_size,
             device_map=device_map,
         )
-        return self.run_request(request, settings, progress)
+        return self.run_request(request, settings, progress, engine=engine)
 
     def run_request(
-        self, request: AttributionRequest, settings: AttributionSettings, progress: Progress | None = None
+        self,
+        request: AttributionRequest,
+        settings: AttributionSettings,
+        progress: Progress | None = None,
+        *,
+        engine: WorkEngine | None = None,
     ) -> AttributionReport:
         """As `run`, with what to attribute and how as values.
 
@@ -140,11 +149,12 @@ class AttributionCommands:
             request: what to attribute.
             settings: how.
             progress: told how many prompts are done, and how many there are.
+            engine: who computes; None is this process.
 
         Raises:
-            NotFoundError, AttributionError, UsageError: as `run`.
+            NotFoundError, AttributionError, UsageError, WorkError: as `run`.
         """
-        return attribute(self._store, self._models, request, settings, progress)
+        return attribute(self._store, self._models, request, settings, progress, engine)
 
     def refine(
         self,

@@ -142,6 +142,7 @@ _BY_NAME = {
     "finished_at": _TIME,
     "object_hash": _HASH,
     "version": _VERSION,
+    "since": _VERSION,
     "version_before": _VERSION,
     "version_after": _VERSION,
     "base_version": _VERSION,

@@ -424,7 +424,7 @@ class EditTensorRow(Table):
     """A whole parameter that an edit changes, other than by value slots: sha256 of its bytes, as for a slot."""
 
     __tablename__ = "edit_tensor"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (Index("ix_edit_tensor_parameter", "parameter"), {"sqlite_with_rowid": False})
     edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="CASCADE"), primary_key=True)
     parameter: Mapped[str] = mapped_column(primary_key=True)
     old_sha256: Mapped[str]
@@ -443,7 +443,10 @@ class AppliedEditRow(Table):
 
 
 class VersionRow(Table):
-    """How to build a version: the edits to apply to the base checkpoint, in order."""
+    """How to build a version: the edits to apply to the base checkpoint, in order.
+
+    Of a version with `since`, the edits of that one come first, and `edits` has those after them; see `version_lists`.
+    """
 
     __tablename__ = "version"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -451,6 +454,7 @@ class VersionRow(Table):
     version: Mapped[str] = mapped_column(primary_key=True)
     edits: Mapped[list[int]]
     created_at: Mapped[str]
+    since: Mapped[str | None]
 
 
 class HistoryRow(Table):

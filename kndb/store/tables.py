@@ -305,7 +305,15 @@ class RelationNeuronRow(Table):
 
     __tablename__ = "relation_neuron"
     __table_args__ = (
-        Index("ix_relation_neuron_refinement_id_layer_neuron", "refinement_id", "layer", "neuron"),
+        # Has all columns, so that who holds a neuron is read from it alone.
+        Index(
+            "ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts",
+            "refinement_id",
+            "layer",
+            "neuron",
+            "relation_id",
+            "facts",
+        ),
         {"sqlite_with_rowid": False},
     )
     refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)

@@ -31,6 +31,7 @@ class RefinementRequest:
             run's method.
         share, min_prompts, adapt, negative: as in `RefinementSettings`.
         allow_incomplete: accept a run that was not finished.
+        relations: refine only these relations' facts; none named means all that the run has.
     """
 
     run: int | None = None
@@ -41,6 +42,7 @@ class RefinementRequest:
     adapt: bool = True
     negative: bool = False
     allow_incomplete: bool = False
+    relations: Sequence[str] = ()
 
     def settings(self, method: str) -> RefinementSettings:
         """What to refine the scores of a method with.
@@ -59,7 +61,8 @@ def refine(store: Store, request: RefinementRequest) -> Refinement:
         run = _run_to_refine(store_runs.runs(connection, request.model), request.run, request.model)
         settings = request.settings(run.method)
         _require_refinable(run, settings, request.allow_incomplete)
-        facts = store_refinements.attributed_facts(connection, run.id)
+        chosen = store_facts.named_relations(connection, request.relations)
+        facts = store_refinements.attributed_facts(connection, run.id, list(chosen.values()))
         keys = {relation.id: relation.key for relation in store_facts.relations(connection)}
         outcomes = []
         for relation_id, prompts_of_fact in facts.items():
@@ -69,8 +72,9 @@ def refine(store: Store, request: RefinementRequest) -> Refinement:
             outcome, kept = refine_relation(keys[relation_id], prompts_of_fact, candidates, settings)
             outcomes.append((relation_id, outcome, kept))
     if not outcomes:
+        of = f" of {', '.join(chosen)}" if chosen else ""
         raise AttributionError(
-            f"run {run.id} has no attributed prompts to refine; see: {call('query.runs', model=run.model)}"
+            f"run {run.id} has no attributed prompts{of} to refine; see: {call('query.runs', model=run.model)}"
         )
     with store.writing() as connection:
         stored = settings.as_settings() | ({} if run.status == "complete" else {"incomplete": True})

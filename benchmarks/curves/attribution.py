@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,7 +57,7 @@ def measure(along: dict[str, tuple[int, ...]] = ALONG, repeats: int = 3) -> list
     """Points of both kinds of models along each size, and of lab-bert along prompts."""
     torch.set_num_threads(1)
     points = []
-    for point in (*_of_shapes(along, repeats), *_of_lab(along["prompts"], repeats)):
+    for point in chain(_of_shapes(along, repeats), _of_lab(along["prompts"], repeats)):
         show([point])
         points.append(point)
     return points

@@ -9,12 +9,13 @@ from ...advice import Placeholder, call, option
 from ...analysis.refinement import RefinementSettings, refine_relation
 from ...attribution.methods import METHODS
 from ...errors import AttributionError, NotFoundError
-from ...records.attribution import Refinement, Run
+from ...records.attribution import Refinement
 from ...store import facts as store_facts
 from ...store import refinements as store_refinements
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.numbers import there_are
+from ...store.runs import RunHead
 
 DEFAULT_THRESHOLD = 0.2
 """Of runs whose method this kndb does not know."""
@@ -58,7 +59,7 @@ class RefinementRequest:
 def refine(store: Store, request: RefinementRequest) -> Refinement:
     """See `AttributionCommands.refine`."""
     with store.reading() as connection:
-        run = _run_to_refine(store_runs.runs(connection, request.model), request.run, request.model)
+        run = _run_to_refine(store_runs.run_heads(connection, request.model), request.run, request.model)
         settings = request.settings(run.method)
         _require_refinable(run, settings, request.allow_incomplete)
         chosen = store_facts.named_relations(connection, request.relations)
@@ -82,7 +83,7 @@ def refine(store: Store, request: RefinementRequest) -> Refinement:
         return store_refinements.refinement(connection, number)
 
 
-def _run_to_refine(runs: Sequence[Run], number: int | None, model: str | None) -> Run:
+def _run_to_refine(runs: Sequence[RunHead], number: int | None, model: str | None) -> RunHead:
     """The run of a number; or the one that was worked on last."""
     candidates = [run for run in runs if number is None or run.id == number]
     if candidates:
@@ -95,7 +96,7 @@ def _run_to_refine(runs: Sequence[Run], number: int | None, model: str | None) -
     raise NotFoundError(f"there is no run {number}{of}: {known}. List them with: {call('query.runs', model=model)}")
 
 
-def _require_refinable(run: Run, settings: RefinementSettings, allow_incomplete: bool) -> None:
+def _require_refinable(run: RunHead, settings: RefinementSettings, allow_incomplete: bool) -> None:
     if run.status != "complete" and not allow_incomplete:
         raise AttributionError(
             f"run {run.id} is not complete: it was interrupted, or is still in progress. Finish it by running the same "

@@ -30,7 +30,7 @@ WITH held AS MATERIALIZED (
     ORDER BY SUM(facts) DESC, layer, neuron
     LIMIT :top
 )
-SELECT held.layer, held.neuron, held.facts, kndb_listed(holder.relation_id), kndb_listed(holder.facts)
+SELECT held.layer, held.neuron, held.facts, kndb_listed(holder.relation_id), kndb_listed(-holder.facts)
 FROM held
 CROSS JOIN relation_neuron AS holder INDEXED BY ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts
   ON holder.refinement_id = :refinement AND holder.layer = held.layer AND holder.neuron = held.neuron
@@ -82,8 +82,8 @@ def shared_neurons(
     names = _Names(connection)
     rows = sorted(connection.execute(text(_HOLDERS), values), key=lambda row: (-row[2], row[0], row[1]))
     return [
-        SharedNeuron(layer, neuron, int(facts), facts / total, names.by_facts(holders, counts))
-        for layer, neuron, facts, holders, counts in rows
+        SharedNeuron(layer, neuron, int(facts), facts / total, names.by_facts(holders, negative_counts))
+        for layer, neuron, facts, holders, negative_counts in rows
     ]
 
 
@@ -96,14 +96,11 @@ class _Names:
         self._keys = [str(key) for key, _ in found]
         self._places = {str(number): place for place, (_, number) in enumerate(found)}
 
-    def by_facts(self, relations: str, facts: str) -> dict[str, int]:
-        """Keys and numbers of facts from two lists, the relations with most facts first, then by key."""
-        counts = zip(map(int, facts.split(",")), map(self._places.__getitem__, relations.split(",")), strict=True)
-        return {self._keys[place]: count for count, place in sorted(counts, key=_most_first)}
-
-
-def _most_first(holder: tuple[int, int]) -> tuple[int, int]:
-    return -holder[0], holder[1]
+    def by_facts(self, relations: str, negative_counts: str) -> dict[str, int]:
+        """Keys and numbers of facts from lists of relations and of negative numbers; most facts first, then by key."""
+        counts = map(int, negative_counts.split(","))
+        places = map(self._places.__getitem__, relations.split(","))
+        return {self._keys[place]: -count for count, place in sorted(zip(counts, places, strict=True))}
 
 
 def shares(connection: Connection, refinement_id: int, relation_ids: Sequence[int]) -> dict[tuple[int, int], float]:

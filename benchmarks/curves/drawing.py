@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from kndb.plots.style import BLUE, DOUBLE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, new_figure, save, styled
 
@@ -86,11 +86,20 @@ def _axes(axes: Axes, along: str, points: Sequence[Point]) -> None:
     axes.set_yscale("log")
     axes.set_xlabel(along)
     axes.xaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_number))
     axes.grid()
     sizes = sorted({point.size for point in points})
     if sizes and sizes[-1] / sizes[0] < 100:  # few decades: name the sizes themselves
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axes.minorticks_off()
+
+
+def _number(value: float, _: object) -> str:
+    for least, letter in ((1e6, " M"), (1e3, " k")):
+        if value >= least:
+            return f"{value / least:g}{letter}"
+    return f"{value:g}"
 
 
 def _slopes(axes: Axes, points: Sequence[Point]) -> None:

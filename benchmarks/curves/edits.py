@@ -1,9 +1,9 @@
 """Edits against the length of their history: what each command costs once so many edits are applied.
 
 A made-up checkpoint with the shape of a 32-layer Llama, narrow so that it is small (its slots have 8 values in place of
-4,096), and edits of four neurons each, drawn at random from all layers, each planned on the version that the edits
-before it lead to, and applied. Seconds are those of the calls behind the commands, in a process that has
-imported what they need: the start of a command's own process comes on top, and is the same whatever the store holds.
+4,096), and edits of four neurons each, drawn at random from all layers, no neuron twice. Seconds are
+those of the calls behind the commands, in a process that has imported what they need: the start of a command's own
+process comes on top, and is the same whatever the store holds.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from .measuring import Point, in_a_process, show, timed
 PART = "edits"
 SIZES = (1, 10, 100, 1_000, 10_000)
 LAYERS, WIDTH, NEURONS, TOUCHED = 32, 8, 4_096, 4
+TOGETHER = 500
+"""Edits that are applied by one command."""
 MODEL = "measured"
 
 
@@ -55,7 +57,7 @@ def _lengthen_and_measure(folder: Path, before: int, size: int, repeats: int) ->
         history.lengthen(before, size)
         used, passed = time.process_time() - processor, time.perf_counter() - wall
         added = size - before
-        points = [Point(PART, "adding and applying one more", PART, size, used / added, passed / added)]
+        points = [Point(PART, "planning and applying, each of 500", PART, size, used / added, passed / added)]
         points += _ask(database, folder, size, repeats)
     points.append(Point(PART, "database, bytes", PART, size, value=(folder / "kndb.db").stat().st_size))
     return points
@@ -102,26 +104,25 @@ class _History:
         self._record = database.models.get(MODEL)
 
     def lengthen(self, before: int, size: int) -> None:
-        """Plans and applies edits until there are so many."""
-        draw = random.Random(0)
-        held: dict[tuple[int, int], np.ndarray] = {}
-        for number in range(1, size + 1):
-            places = sorted({(draw.randrange(LAYERS), draw.randrange(NEURONS)) for _ in range(TOUCHED)})
-            new = {
-                place: np.random.default_rng((number, *place)).standard_normal(WIDTH, np.float32) for place in places
-            }
-            if number > before:
-                edit = self._add(number, {place: (held.get(place, _base(*place)), new[place]) for place in places})
-                self._database.edits.apply(edit)
-            held |= new
+        """Plans edits, each of slots of its own, and applies them some hundred at a time, until there are so many."""
+        slots = random.Random(0).sample(range(LAYERS * NEURONS), TOUCHED * size)
+        for first in range(before, size, TOGETHER):
+            added = [
+                self._add(number + 1, slots[TOUCHED * number : TOUCHED * (number + 1)])
+                for number in range(first, min(size, first + TOGETHER))
+            ]
+            self._database.edits.apply_all(added)
 
-    def _add(self, number: int, changes: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> int:
+    def _add(self, number: int, slots: list[int]) -> int:
+        values = np.random.default_rng(number).standard_normal((len(slots), WIDTH), np.float32)
+        changes = {
+            divmod(slot, NEURONS): (_base(*divmod(slot, NEURONS)), new) for slot, new in zip(slots, values, strict=True)
+        }
         diffs = [_diff(layer, changes) for layer in sorted({layer for layer, _ in changes})]
         layers = {_parameter(layer): layer for layer, _ in changes}
         shapes = dict.fromkeys(layers, (WIDTH, NEURONS))
-        content = EditObject(
-            self._record.fingerprint, read_recipe("update", {"made": number}), tuple(diffs), layers, shapes
-        )
+        recipe = read_recipe("update", {"made": number})
+        content = EditObject(self._record.fingerprint, recipe, tuple(diffs), layers, shapes)
         with self._database.store.writing() as connection:
             return add_object(
                 connection, self._database.store, self._record.id, content, store_versions.CURRENT, None, None

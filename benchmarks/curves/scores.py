@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import kndb.analysis.refinement  # noqa: F401 - what refining needs is there before it is timed
 from kndb.database import Database, open_database
 from kndb.records.attribution import PromptResult, ResultBatch, ScoreColumns
 from kndb.records.models import Neuron
@@ -144,6 +145,8 @@ def ask(path: Path, size: int, repeats: int) -> list[Point]:
         if not database.query.refinements():
             points.append(_refine(database, size))
         refinement = database.query.refinements()[0].id
+        one = timed(lambda: database.attribution.refine(1, relations=["P7"]))
+        points.append(Point(PART, "refine --relation", PART, size, *one))
         for what, question in _questions(database, refinement).items():
             points.append(Point(PART, what, PART, size, *timed(question, repeats)))
         rows = database.query.neuron_counts(refinement)[0]

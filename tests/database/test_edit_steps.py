@@ -19,11 +19,12 @@ from tiny_models import tiny_model
 from kndb.database import open_database
 from kndb.database.edits.objects import add_object
 from kndb.database.models import ModelCommands
-from kndb.editing.objects import factor_fits, factors
+from kndb.editing.objects import factor_fits, factors, object_format
 from kndb.editing.planning import recipes
 from kndb.errors import ConflictError, DiffFileError, EditError, FingerprintError, ModelError
 from kndb.models.network import Network
 from kndb.records.recipes import read_recipe
+from kndb.store.edits import edit as store_edits
 
 
 def save(folder, name, dtype=torch.float32, shards=None, pickled=False, **sizes):
@@ -365,3 +366,39 @@ def test_sums_are_those_of_torch(seed, dtype, rank, reverse):
     found = factors.summed(factor_fits._bits(present), left.numpy(), right.numpy(), dtype, reverse=reverse)
     same = factor_fits._tensor(found, kind).view(torch.uint8) == expected.view(torch.uint8)
     assert bool((same.view(11, 7, -1).all(dim=2) | expected.isnan()).all())
+
+
+def test_a_step_reads_no_object_but_those_of_its_slots(database, tmp_path, unloaded, monkeypatch):
+    """However many edits are applied: an object is read for the step, and one for each edit of the same slots."""
+    database.models.add(str(save(tmp_path / "model", "bert")), "tiny")
+    for number in range(8):
+        database.edits.apply(plan(database, number, slots=((0, number), (1, number)))[0])
+    over = plan(database, 99, slots=((0, 3),))[0]
+    unloaded()
+    read = []
+    original = object_format.read
+    monkeypatch.setattr(object_format, "read", lambda *words: read.append(words[1]) or original(*words))
+    database.edits.apply(over)
+    assert len(read) == 2
+    read.clear()
+    database.edits.revert(over)
+    assert len(read) == 2
+    read.clear()
+    database.edits.revert(8)
+    assert len(read) == 1
+
+
+def test_a_switch_reads_no_edit_that_both_versions_have(database, tmp_path, unloaded, monkeypatch):
+    database.models.add(str(save(tmp_path / "model", "bert")), "tiny")
+    for number in range(8):
+        database.edits.apply(plan(database, number, slots=((0, number), (1, number)))[0])
+    unloaded()
+    database.checkouts.checkout("current", tmp_path / "copy", model="tiny")
+    database.edits.revert(8)
+    looked_up = []
+    original = store_edits.edit
+    monkeypatch.setattr(
+        store_edits, "edit", lambda opened, number: looked_up.append(number) or original(opened, number)
+    )
+    switched = database.checkouts.checkout("current", tmp_path / "copy")
+    assert (switched.slots_written, looked_up) == (2, [8])

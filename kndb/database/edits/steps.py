@@ -56,9 +56,10 @@ def take_steps(
         taken: list[HistoryEntry] = []
         # What was measured is stored with the steps, in their transaction: neither is there without the other.
         conditions = None if required is None else required(connection)
+        road = store_steps.road_of(connection, order) if len(order) > 1 else None
         for edit in order:
             expected = taken[-1].version_after if taken else model.version
-            taken.append(store_steps.take_step(connection, edit, action, expected, conditions=conditions))
+            taken.append(store_steps.take_step(connection, edit, action, expected, conditions=conditions, road=road))
         return taken
 
 

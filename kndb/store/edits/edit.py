@@ -338,7 +338,10 @@ def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> lis
     query = (
         select(EditRow, ModelRow.name, slots.label("slots"), AppliedEditRow.position)
         .join(ModelRow, ModelRow.id == EditRow.model_id)
-        .outerjoin(AppliedEditRow, AppliedEditRow.edit_id == EditRow.id)
+        # With the model, the table's unique index finds the row; without, all applied edits are gone through for each.
+        .outerjoin(
+            AppliedEditRow, and_(AppliedEditRow.model_id == EditRow.model_id, AppliedEditRow.edit_id == EditRow.id)
+        )
         .where(condition)
         .order_by(EditRow.id)
     )

@@ -105,7 +105,8 @@ class _History:
 
     def lengthen(self, before: int, size: int) -> None:
         """Plans edits, each of slots of its own, and applies them some hundred at a time, until there are so many."""
-        slots = random.Random(0).sample(range(LAYERS * NEURONS), TOUCHED * size)
+        slots = list(range(LAYERS * NEURONS))
+        random.Random(0).shuffle(slots)
         for first in range(before, size, TOGETHER):
             added = [
                 self._add(number + 1, slots[TOUCHED * number : TOUCHED * (number + 1)])

@@ -125,7 +125,7 @@ def applied_edits(connection: Connection, model_id: int) -> list[int]:
 
 def stored_slots(connection: Connection, model_id: int, edit_ids: Sequence[int]) -> dict[int, list[StoredSlot]]:
     """Reads the slots of those of the edits that exist and belong to the model."""
-    values = {"model": model_id, "edits": json.dumps(list(edit_ids))}
+    values = {"model": model_id, "edits": json.dumps(sorted(set(edit_ids)))}
     return _slots_by_edit(connection.execute(text(statement), values) for statement in _SLOTS_OF_EDITS)
 
 

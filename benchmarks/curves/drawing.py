@@ -44,8 +44,8 @@ def draw(points: Sequence[Point], folder: Path) -> list[Path]:
 @styled
 def _attribution(points: Sequence[Point]) -> object:
     figure = new_figure(DOUBLE, 2.1, "")
-    names = list(dict.fromkeys(point.along for point in points))
-    kinds = list(dict.fromkeys(point.what for point in points))
+    names = ("prompts", "layers", "width", "tokens")
+    kinds = ("masked model", "causal model", "lab-bert")
     panels = figure.plots.subplots(1, len(names), sharey=True)
     for axes, along in zip(panels, names, strict=True):
         for kind, look in zip(kinds, _LOOKS, strict=False):
@@ -53,7 +53,8 @@ def _attribution(points: Sequence[Point]) -> object:
         _axes(axes, along, [one for one in points if one.along == along])
         _slopes(axes, points=[one for one in points if one.along == along and one.what == kinds[0]])
     panels[0].set_ylabel("processor seconds")
-    figure.legend_outside(handles=panels[0].get_lines()[: len(kinds)], place="upper left", ncols=len(kinds))
+    handles = [line for line in panels[0].get_lines() if line.get_label() in kinds]
+    figure.legend_outside(handles=handles, place="upper left", ncols=len(kinds))
     return figure
 
 

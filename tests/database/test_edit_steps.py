@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from masked_families import TOKENIZERS, masked_model
 from masked_families import VARIANTS as MASKED
 from safetensors.torch import load_file, save_file
+from sqlalchemy import event
 from tiny_models import tiny_model
 
 from kndb.database import open_database
@@ -402,3 +403,30 @@ def test_a_switch_reads_no_edit_that_both_versions_have(database, tmp_path, unlo
     )
     switched = database.checkouts.checkout("current", tmp_path / "copy")
     assert (switched.slots_written, looked_up) == (2, [8])
+
+
+def test_one_edit_is_verified_alone(database, tmp_path):
+    """Of the log, only `verify` of all edits says something: that of one does not grow with the history."""
+    database.models.add(str(save(tmp_path / "model", "bert")), "tiny")
+    numbers = [plan(database, number, slots=((0, number),))[0] for number in range(2)]
+    database.edits.apply_all(numbers)
+    assert {row.part for row in database.edits.verify(numbers[:1])} == {"object"}
+    assert {row.what.partition(":")[0] for row in database.edits.verify(numbers[:1])} == {f"edit {numbers[0]}"}
+    assert {row.part for row in database.edits.verify()} == {"object", "log"}
+
+
+def test_a_list_of_edits_looks_up_what_is_applied(database):
+    with database.store.reading() as connection:
+        plans = []
+
+        def explain(_connection, cursor, statement, parameters, *_rest):
+            if "applied_edit" in statement and statement.startswith("SELECT"):
+                plans.extend(row[3] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+        event.listen(connection.engine, "before_cursor_execute", explain)
+        try:
+            store_edits.edits(connection)
+        finally:
+            event.remove(connection.engine, "before_cursor_execute", explain)
+    assert any("applied_edit" in step for step in plans)
+    assert not any(step.startswith("SCAN applied_edit") or "AUTOMATIC" in step for step in plans), plans

@@ -328,6 +328,7 @@ def refine(
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Refine a run even if it was interrupted.")
     ] = False,
+    relation: RelationsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -345,6 +346,7 @@ def refine(
             adapt=adapt,
             negative=negative,
             allow_incomplete=allow_incomplete,
+            relations=relation or (),
         )
         _, mean = database.query.neuron_counts(refinement)
         errors = database.attribution.errors(refinement.run_id)

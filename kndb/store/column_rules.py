@@ -143,6 +143,7 @@ _BY_NAME = {
     "lease_until": _TIME,
     "object_hash": _HASH,
     "version": _VERSION,
+    "since": _VERSION,
     "version_before": _VERSION,
     "version_after": _VERSION,
     "base_version": _VERSION,

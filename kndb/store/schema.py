@@ -20,7 +20,7 @@ from .backends.finding import backend_at, backend_of
 from .files import empty
 from .tables import Table
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))

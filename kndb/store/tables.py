@@ -306,7 +306,15 @@ class RelationNeuronRow(Table):
 
     __tablename__ = "relation_neuron"
     __table_args__ = (
-        Index("ix_relation_neuron_refinement_id_layer_neuron", "refinement_id", "layer", "neuron"),
+        # Has all columns, so that who holds a neuron is read from it alone.
+        Index(
+            "ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts",
+            "refinement_id",
+            "layer",
+            "neuron",
+            "relation_id",
+            "facts",
+        ),
         {"sqlite_with_rowid": False},
     )
     refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)
@@ -425,7 +433,7 @@ class EditTensorRow(Table):
     """A whole parameter that an edit changes, other than by value slots: sha256 of its bytes, as for a slot."""
 
     __tablename__ = "edit_tensor"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (Index("ix_edit_tensor_parameter", "parameter"), {"sqlite_with_rowid": False})
     edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="CASCADE"), primary_key=True)
     parameter: Mapped[str] = mapped_column(primary_key=True)
     old_sha256: Mapped[str]
@@ -444,7 +452,10 @@ class AppliedEditRow(Table):
 
 
 class VersionRow(Table):
-    """How to build a version: the edits to apply to the base checkpoint, in order."""
+    """How to build a version: the edits to apply to the base checkpoint, in order.
+
+    Of a version with `since`, the edits of that one come first, and `edits` has those after them; see `version_lists`.
+    """
 
     __tablename__ = "version"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -452,6 +463,7 @@ class VersionRow(Table):
     version: Mapped[str] = mapped_column(primary_key=True)
     edits: Mapped[list[int]]
     created_at: Mapped[str]
+    since: Mapped[str | None]
 
 
 class HistoryRow(Table):

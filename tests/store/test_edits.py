@@ -365,8 +365,7 @@ def test_models_do_not_meet(connection):
     refused(StoreDamagedError, versions.slot_state, connection, 1, [second])
 
 
-def test_more_edits_than_one_statement_takes(connection, monkeypatch):
-    monkeypatch.setattr(versions, "_CHUNK", 2)
+def test_the_slots_of_several_edits(connection):
     ids = [add(connection, change(n, "a", "b"), name=str(n)) for n in range(5)]
     apply(connection, *ids)
     assert len(versions.slot_state(connection, 1, ids)) == 5

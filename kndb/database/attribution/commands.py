@@ -167,6 +167,7 @@ class AttributionCommands:
         adapt: bool = True,
         negative: bool = False,
         allow_incomplete: bool = False,
+        relations: Sequence[str] = (),
     ) -> Refinement:
         """Turns a run's scores into knowledge neurons and stores them as a new refinement.
 
@@ -180,13 +181,23 @@ class AttributionCommands:
             adapt: move the share for each relation until the mean size of its sets is between 2 and 5.
             negative: refine the lowest scores in place of the largest: neurons that speak against the answer.
             allow_incomplete: accept a run that was not finished.
+            relations: the keys of the relations to refine; none named means all that the run has.
 
         Raises:
-            NotFoundError: if there is no such run.
-            AttributionError: if the run is not complete, or keeps too few scores for this threshold.
+            NotFoundError: if there is no such run or relation.
+            AttributionError: if the run is not complete, keeps too few scores for this threshold, or has none of these
+                relations.
         """
         request = RefinementRequest(
-            run, model, threshold, share, min_prompts, adapt, negative, allow_incomplete=allow_incomplete
+            run,
+            model,
+            threshold,
+            share,
+            min_prompts,
+            adapt,
+            negative,
+            allow_incomplete=allow_incomplete,
+            relations=tuple(relations),
         )
         return refine(self._store, request)
 

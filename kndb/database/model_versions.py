@@ -122,7 +122,7 @@ def load_version(
         loaded = load_split(folder, split, record.name, record.chat_template)
     for edit_object in edits:
         check_fingerprint(edit_object, record.fingerprint)
-        apply_object(loaded.parameters(edit_object.shapes), edit_object)
+        apply_object(loaded.parameters(edit_object.touched), edit_object)
     return ModelVersion(record, version, folder, loaded)
 
 

@@ -80,8 +80,11 @@ class LoadedModel:
         """Parameters of these names, to be written to before the model is moved; those that it has."""
         if self.residency is not None:
             return self.residency.hold(names)
-        every = dict(self.model.named_parameters())
-        return {name: every[name] for name in names if name in every}
+        return {name: self._by_name[name] for name in names if name in self._by_name}
+
+    @cached_property
+    def _by_name(self) -> dict[str, torch.Tensor]:
+        return dict(self.model.named_parameters())
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> Network:
         """The model in pieces, moved to a device and dtype: the model itself is moved."""

@@ -91,6 +91,29 @@ def test_an_edited_version(refined, disk):
     assert asked["base", True][0].probability != pytest.approx(asked["current", True][0].probability, rel=1e-3)
 
 
+def test_a_captured_version(refined, family, disk, small_models, tmp_path):
+    """Whole parameters, within the layers and outside of them."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    edited = shutil.copytree(small_models[family], tmp_path / "edited")
+    tensors = load_file(edited / "model.safetensors")
+    ends = ("wpe.weight", "position_embeddings.weight", "0.attn.c_attn.weight", "0.attention.self.query.weight")
+    changed = [name for name in tensors if name.endswith((*ends, "1.ln_2.bias", "1.output.LayerNorm.bias"))]
+    assert len(changed) == 3
+    save_file({name: 1.3 * one + 0.01 if name in changed else one for name, one in tensors.items()},
+              edited / "model.safetensors", {"format": "pt"})  # fmt: skip
+    edit = refined.edits.add(refined.edits.draft_capture("tiny", str(edited)).draft)
+    refined.edits.apply(edit.id)
+    text = "The capital of France is [Y]."
+    given = {None: None, "disk": str(disk)}
+    whole, split = (refined.models.ask("tiny", text, device_map=where) for where in given.values())
+    assert [one.probability for one in whole] == pytest.approx([one.probability for one in split], rel=1e-4)
+    base = refined.models.ask("tiny", text, version="base", device_map=str(disk))
+    assert base[0].probability != pytest.approx(split[0].probability, rel=1e-3)
+
+
 def test_what_is_refused(fresh, tmp_path, capsys):
     database = fresh()
     wrong = tmp_path / "wrong.json"

@@ -111,7 +111,7 @@ def test_a_captured_version(refined, family, disk, small_models, tmp_path):
     whole, split = (refined.models.ask("tiny", text, device_map=where) for where in given.values())
     assert [one.probability for one in whole] == pytest.approx([one.probability for one in split], rel=1e-4)
     base = refined.models.ask("tiny", text, version="base", device_map=str(disk))
-    assert base[0].probability != pytest.approx(split[0].probability, rel=1e-3)
+    assert base[0].probability != pytest.approx(split[0].probability, rel=3e-4)
 
 
 def test_what_is_refused(fresh, tmp_path, capsys):

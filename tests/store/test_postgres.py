@@ -237,7 +237,7 @@ def test_revisions_make_what_the_models_say(db_places):
             for index in table.indexes:
                 assert ("index", index.name) in parts
         checks = [text for (kind, _), text in parts.items() if kind == "check constraint"]
-        assert len(checks) == 12
+        assert len(checks) == 13
 
 
 def test_changed_tables_are_named(db_places):

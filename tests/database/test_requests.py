@@ -10,7 +10,6 @@ import pytest
 import kndb
 from kndb.errors import UsageError
 
-
 BESIDE = ("self", "progress", "engine")
 """What decides nothing that is kept."""
 

@@ -102,8 +102,15 @@ class Server:
     def kill(self) -> None:
         """Kills the server and all its processes at once, as a loss of power would."""
         assert self._process is not None
+        # Each has a session of its own: one that is left could still commit, and keeps the next server from starting.
+        children = _children(self._process.pid)
         os.killpg(self._process.pid, signal.SIGKILL)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         self._process.wait()
+        while any(_runs(child) for child in children):
+            time.sleep(0.01)
 
     def stop(self, *, clean: bool = False) -> None:
         """Stops the server without waiting for anybody who is connected; `clean` if its data are to be used again."""
@@ -155,6 +162,23 @@ def shared_server() -> Server:
                 time.sleep(0.02)
             keeper.returncode = 0  # it outlives this process, and is nobody's to wait for
     return server
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process started and that are there; none where the system does not say."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text(errors="replace").rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and no mere entry that nobody waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def _keep(folder: Path, beginner: int) -> None:

@@ -86,13 +86,14 @@ docs-serve: $(VENV)/.docs
 notebooks: $(VENV)/.development
 	$(BIN)/python examples/notebooks.py
 
-# The README's picture (a minute).
+# The README's picture (a minute), and the curves of docs/scale.md from docs/figures/cost.csv, which has what was measured.
 figures: $(VENV)/.development
 	rm -rf build/figures && mkdir -p build/figures
 	$(BIN)/kndb ingest data/facts --db build/figures/kndb.db
 	$(BIN)/kndb attribute --model lab-bert --relation P176 --db build/figures/kndb.db
 	$(BIN)/kndb refine --db build/figures/kndb.db
 	$(BIN)/kndb plot fact 588 --out docs/figures/fact-nissan-leaf.svg --db build/figures/kndb.db
+	$(BIN)/python benchmarks/scaling.py draw
 
 # Wheel and sdist: built, each installed into an environment of its own, the demo run from each (some minutes).
 release-check: $(VENV)/.development

@@ -10,6 +10,7 @@ from kndb.records.models import LAB_MODELS
 
 from .options import (
     DatabaseOption,
+    DeviceMapOption,
     DeviceOption,
     FormatOption,
     ModelOption,
@@ -30,6 +31,7 @@ def ask(
     ] = "current",
     top: Annotated[int, typer.Option("--top", help="Print so many answers, the most probable first.")] = 5,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     sum_alike: Annotated[
         bool,
         typer.Option(
@@ -47,7 +49,9 @@ def ask(
     # A lab model needs nothing in the store: asking it works in an empty folder.
     open_database = open_or_create if model in LAB_MODELS else open_existing
     with open_database(db) as database, computing(threads):
-        answers = database.models.ask(model, text, version=version, top=top, device=device, sum_alike=sum_alike)
+        answers = database.models.ask(
+            model, text, version=version, top=top, device=device, sum_alike=sum_alike, device_map=device_map
+        )
     rows = [as_row(answer) for answer in answers]
     short = ["token", "probability", *(["spellings"] if sum_alike else [])]
     if output is OutputFormat.TABLE and len({row["token"] for row in rows}) < len(rows):

@@ -9,16 +9,24 @@ import typer
 from kndb.advice import call, option
 from kndb.errors import UsageError
 from kndb.records.models import LAB_MODELS, Neuron
+from kndb.records.work import LOCAL, WorkEngine
 
 from .answering import note_who_answers
+from .failures import require_all_done
 from .options import (
+    AddressOption,
     DatabaseOption,
+    DeviceMapOption,
     DeviceOption,
+    DtypeOption,
+    EngineOption,
     FormatOption,
+    GpusPerWorkerOption,
     ModelOption,
     OptionalModelOption,
     RelationsOption,
     ThreadsOption,
+    WorkersOption,
     computing,
     open_existing,
     open_or_create,
@@ -140,14 +148,17 @@ def attribute(
         bool, typer.Option("--held-out/--no-held-out", help="Attribute prompts of held-out templates too.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of --sample and of the method random.")] = 0,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
-    ] = "float32",
+    dtype: DtypeOption = "float32",
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     batch_size: Annotated[
         str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")
     ] = "auto",
     threads: ThreadsOption = None,
+    engine: EngineOption = LOCAL,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     version: Annotated[
         str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
     ] = "current",
@@ -167,9 +178,11 @@ def attribute(
 
     Example: kndb attribute --model lab-bert --relation P176
     """
+    work = WorkEngine(engine, workers, address, gpus_per_worker, threads)
     # A lab model's free prompts need nothing in the store.
     open_database = open_or_create if prompt and model in LAB_MODELS else open_existing
-    with open_database(db) as database, computing(threads) as used, progress_bar(f"Attributing {model}") as tick:
+    title = f"Attributing {model}"
+    with open_database(db) as database, computing(work.own_threads) as used, progress_bar(title) as tick:
         from kndb import AttributionRequest, AttributionSettings, Quadrature
 
         request = AttributionRequest(
@@ -196,8 +209,9 @@ def attribute(
             dtype=dtype,
             device=device,
             batch_size=batch_size_option(batch_size),
+            device_map=device_map,
         )
-        report = database.attribution.run_request(request, settings, tick)
+        report = database.attribution.run_request(request, settings, tick, engine=work)
         number = report.free_fact
         largest = None if number is None else database.attribution.top_scores(report.run.id, number, top=TOP)
     from kndb.models.prompting import SKIP_REASONS
@@ -221,6 +235,7 @@ def attribute(
             f"Stored as fact {report.free_fact}. Its knowledge neurons: {refine_it}, then: "
             f"{call('query.fact', report.free_fact)}"
         )
+    require_all_done(report.failed, "prompt")
 
 
 def _print_report(
@@ -231,11 +246,13 @@ def _print_report(
         "model": report.run.model,
         "version": report.run.version,
         "device": report.device,
-        "threads": threads,
+        **({"workers": report.workers} if report.workers else {}),
+        "threads": report.threads or threads,
         "facts": report.facts,
         "attributed": report.attributed,
         "already_done": report.already_done,
         "skipped": sum(report.skipped.values()),
+        **({"failed": len(report.failed)} if report.failed else {}),
         "seconds": round(report.seconds, 2),
         "seconds_writing": round(report.seconds_writing, 2),
         "prompts_per_second": report.rate and round(report.rate, 1),
@@ -311,6 +328,7 @@ def refine(
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Refine a run even if it was interrupted.")
     ] = False,
+    relation: RelationsOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -328,6 +346,7 @@ def refine(
             adapt=adapt,
             negative=negative,
             allow_incomplete=allow_incomplete,
+            relations=relation or (),
         )
         _, mean = database.query.neuron_counts(refinement)
         errors = database.attribution.errors(refinement.run_id)

@@ -14,7 +14,7 @@ from kndb.records.figures import PLAIN, FigureOptions
 from .attribute import batch_size_option
 from .commands import command, group
 from .option_groups import require_plot, takes_figure_options
-from .options import DeviceOption, FormatOption, RelationsOption
+from .options import DeviceOption, DtypeOption, FormatOption, RelationsOption
 from .output import OutputFormat, note, print_record, print_rows, progress_bar
 
 app = group("Measure how fast and how exact kndb is on this machine.")
@@ -50,9 +50,7 @@ def attribution(
             "--tolerance", help="Refine the nodes of bisection until each integral has at most this relative error."
         ),
     ] = 1e-3,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
-    ] = "float32",
+    dtype: DtypeOption = "float32",
     device: DeviceOption = "auto",
     batch_size: Annotated[
         str, typer.Option("--batch-size", help="Compute so many prompts at once. auto: as many as fit in memory.")

@@ -129,6 +129,56 @@ ThreadsOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Compute on this device: cpu, cuda or mps; auto takes the fastest.")
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|ray",
+        help="Compute in this process (local), or with workers of a Ray cluster (ray); see: kndb docs scale.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="With ray, use so many workers, each with the model in memory. Default: one for each GPU, else one for "
+        "each machine.",
+        show_default=False,
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="With ray, join the cluster with this head; auto is the one on this machine. Default: $RAY_ADDRESS, else "
+        "start one on this machine that ends with the command.",
+        show_default=False,
+    ),
+]
+GpusPerWorkerOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        metavar="N",
+        help="With ray, give each worker so many GPUs, or a share of one. Default: 1, or 0 without GPUs.",
+        show_default=False,
+    ),
+]
+
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="auto|FILE",
+        help="Keep weights that --device has no room for on other devices, in memory or on the disk: as the free "
+        "memory allows (auto), or as this JSON file says. Default: all on --device.",
+        show_default=False,
+    ),
+]
+DTYPES = "float32, tf32, bfloat16, float16 or float64"
+DtypeOption = Annotated[str, typer.Option("--dtype", help=f"Compute in this precision: {DTYPES}.")]
 
 
 @contextmanager

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.advice import Placeholder, call
+from kndb.records.work import LOCAL, WorkEngine
 
 from .answering import choose
 from .attribute import batch_size_option
 from .commands import command, group
 from .options import (
+    AddressOption,
     DatabaseOption,
+    DeviceMapOption,
     DeviceOption,
+    DtypeOption,
+    EngineOption,
     FormatOption,
+    GpusPerWorkerOption,
     ModelOption,
     OptionalModelOption,
     PartOption,
@@ -25,6 +31,7 @@ from .options import (
     RefinementOption,
     RelationsOption,
     ThreadsOption,
+    WorkersOption,
     computing,
     open_existing,
 )
@@ -82,9 +89,6 @@ FactsOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="Compute in this precision: float32, tf32, bfloat16 or float64.")
-]
 VersionOption = Annotated[
     str, typer.Option("--version", help="Use this version: base, current, a version id, or a snapshot's name.")
 ]
@@ -108,10 +112,15 @@ def suppress(
     facts: FactsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     batch_size: BatchSizeOption = "auto",
     threads: ThreadsOption = None,
+    engine: EngineOption = LOCAL,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -119,10 +128,11 @@ def suppress(
 
     Example: kndb probe suppress --model lab-bert --relation P176
     """
+    work = WorkEngine(engine, workers, address, gpus_per_worker, threads)
     request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
-    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device, "device_map": device_map}
     settings["batch_size"] = batch_size_option(batch_size)
-    _scale({"kind": "suppress", "model": model, **request}, settings, refinement, method, threads, db, output)
+    _scale({"kind": "suppress", "model": model, **request}, settings, refinement, method, work, db, output)
 
 
 @command(app, "amplify", "Strengthen facts' knowledge neurons.", EXPERIMENTS, table=True)
@@ -137,10 +147,15 @@ def amplify(
     facts: FactsOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     batch_size: BatchSizeOption = "auto",
     threads: ThreadsOption = None,
+    engine: EngineOption = LOCAL,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -148,10 +163,11 @@ def amplify(
 
     Example: kndb probe amplify --model lab-bert --relation P176
     """
+    work = WorkEngine(engine, workers, address, gpus_per_worker, threads)
     request = {"relations": relation or [], "factor": factor, "baseline": baseline, "others": others, "facts": facts}
-    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device}
+    settings = {"version": version, "seed": seed, "dtype": dtype, "device": device, "device_map": device_map}
     settings["batch_size"] = batch_size_option(batch_size)
-    _scale({"kind": "amplify", "model": model, **request}, settings, refinement, method, threads, db, output)
+    _scale({"kind": "amplify", "model": model, **request}, settings, refinement, method, work, db, output)
 
 
 @command(app, "activation", "Read how active knowledge neurons are in texts.", EXPERIMENTS, table=True)
@@ -181,9 +197,14 @@ def activation(
     ] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "auto",
+    device_map: DeviceMapOption = None,
     dtype: DtypeOption = "float32",
     version: VersionOption = "current",
     threads: ThreadsOption = None,
+    engine: EngineOption = LOCAL,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -191,13 +212,15 @@ def activation(
 
     Example: kndb probe activation --model lab-bert --texts texts.jsonl
     """
-    started = time.monotonic()
-    with open_existing(db) as database, computing(threads), progress_bar(f"Reading {model}", "texts") as tick:
+    started, title = time.monotonic(), f"Reading {model}"
+    work = WorkEngine(engine, workers, address, gpus_per_worker, threads)
+    with open_existing(db) as database, computing(work.own_threads), progress_bar(title, "texts") as tick:
         from kndb import ProbeSettings, ReadingRequest
 
         request = ReadingRequest(model, texts, input_format, pairs, keep)
-        settings = ProbeSettings(choose(database, refinement, method, model), version, seed, dtype, device)
-        probe = database.probes.run_reading(request, settings, tick)
+        chosen = choose(database, refinement, method, model)
+        settings = ProbeSettings(chosen, version, seed, dtype, device, device_map=device_map)
+        probe = database.probes.run_reading(request, settings, tick, engine=work)
         rows = [_all(as_row(row)) for row in database.probes.activation_summary(probe.id)]
     _report(probe, time.monotonic() - started)
     print_rows(rows, ACTIVATIONS, output)
@@ -261,16 +284,18 @@ def _scale(
     settings: Mapping[str, Any],
     refinement: int | None,
     method: str | None,
-    threads: int | None,
+    work: WorkEngine,
     location: str | None,
     output: OutputFormat,
 ) -> None:
     started, title = time.monotonic(), f"Probing {request['model']}"
-    with open_existing(location) as database, computing(threads), progress_bar(title, "facts") as tick:
+    with open_existing(location) as database, computing(work.own_threads), progress_bar(title, "facts") as tick:
         from kndb import ProbeSettings, ScalingRequest
 
         chosen = choose(database, refinement, method, request["model"], relations=request["relations"])
-        probe = database.probes.run_scaling(ScalingRequest(**request), ProbeSettings(chosen, **settings), tick)
+        probe = database.probes.run_scaling(
+            ScalingRequest(**request), ProbeSettings(chosen, **settings), tick, engine=work
+        )
         rows = [_all(as_row(row)) for row in database.probes.summary(probe.id)]
     _report(probe, time.monotonic() - started)
     print_rows(rows, SCALING, output, short=SHORT["summary"])

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .records.models import Neuron
     from .records.statistics import StatisticsSettings
     from .records.together import KeptFacts, TogetherSettings
+    from .records.work import WorkEngine
 
 _HOMES = {
     "AlphaEditSettings": ("records.many_settings", "AlphaEditSettings"),
@@ -77,6 +78,7 @@ _HOMES = {
     "TogetherSettings": ("records.together", "TogetherSettings"),
     "TrialSettings": ("records.edit_settings", "TrialSettings"),
     "UpdateSettings": ("records.edit_settings", "UpdateSettings"),
+    "WorkEngine": ("records.work", "WorkEngine"),
     "copy_database": ("database", "copy_database"),
     "bench_method": ("records.bench_methods", "bench_method"),
     "attribution_methods": ("database.attribution.commands", "methods"),
@@ -118,6 +120,7 @@ __all__ = [
     "TogetherSettings",
     "TrialSettings",
     "UpdateSettings",
+    "WorkEngine",
     "__version__",
     "attribution_methods",
     "bench_method",

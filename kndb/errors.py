@@ -19,7 +19,8 @@
     │   └── DiffFileError         8   an edit object is damaged, incomplete or not an edit object
     ├── DemoError                 9   a step of the demo did not do what it says
     ├── OutputError               10  an answer or a file can't be written
-    └── KnowledgeTestError        11  knowledge tests failed, or could not be asked
+    ├── KnowledgeTestError        11  knowledge tests failed, or could not be asked
+    └── WorkError                 12  workers can't be had, or could not do some of the work
 
 A message names the option or file first, then what was given, what is allowed and, where there is one, what to run:
 options and calls as `kndb.advice` marks them, so that Python and the command line each say them in their own words.
@@ -55,6 +56,7 @@ __all__ = [
     "UnsupportedModelError",
     "UsageError",
     "VersionMovedError",
+    "WorkError",
 ]
 
 
@@ -205,3 +207,9 @@ class KnowledgeTestError(KndbError):
     """Knowledge tests failed or could not be asked; or a history has no step that broke one."""
 
     exit_code = 11
+
+
+class WorkError(KndbError):
+    """Workers can't be started or reached, or some of the work failed however often it was tried."""
+
+    exit_code = 12

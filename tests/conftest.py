@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
 from made_once import made_once, sums
+from memory import use_memory
+from new_databases import repeat_first_revisions
 from postgres_server import begin_run
 from torture import POINTS, counted
 
@@ -22,6 +24,7 @@ from torture import POINTS, counted
 # only get slower on several threads, and no test asks the hub.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+use_memory()
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = ("bert", "gpt2")
@@ -75,6 +78,14 @@ TRAINING = {
 }
 """Settings with which the small models learn the facts, in seconds."""
 HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language of [X] is [Y]."}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_databases():
+    """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`."""
+    with pytest.MonkeyPatch.context() as patch:
+        repeat_first_revisions(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +203,7 @@ def pytest_configure():
 
 def pytest_generate_tests(metafunc):
     backends = getattr(metafunc.module, "BACKENDS", None)
-    own = any(marker.args[0] == "backend" for marker in metafunc.definition.iter_markers("parametrize"))
+    own = any("backend" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
     if backends is not None and "backend" in metafunc.fixturenames and not own:
         assert set(backends) <= set(BOTH)
         metafunc.parametrize("backend", backends, indirect=True)

@@ -13,16 +13,21 @@ from kndb.errors import UsageError
 from kndb.records.bench_methods import needs_neurons
 from kndb.records.edit_settings import EditSettings, OptimizeSettings, TrialSettings, UpdateSettings
 from kndb.records.figures import PLAIN, FigureOptions
+from kndb.records.work import LOCAL, WorkEngine
 
 from ..answering import choose
 from ..option_groups import require_plot, takes_figure_options
 from ..options import (
+    AddressOption,
     DatabaseOption,
+    EngineOption,
     FormatOption,
+    GpusPerWorkerOption,
     ModelOption,
     RefinementOption,
     RelationsOption,
     ThreadsOption,
+    WorkersOption,
     computing,
     open_existing,
 )
@@ -163,6 +168,10 @@ def bench(
     plot: PlotOption = None,
     figure: FigureOptions = PLAIN,
     threads: ThreadsOption = None,
+    engine: EngineOption = LOCAL,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    gpus_per_worker: GpusPerWorkerOption = None,
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -171,6 +180,7 @@ def bench(
     Example: kndb edit bench --model lab-bert --facts 100 --method update --plot decay.svg
     """
     require_plot(plot, figure)
+    work = WorkEngine(engine, workers, address, gpus_per_worker, threads)
     names = method or [UpdateSettings.method]
     counts = [int(count) for count in numbers_of("--sizes", sizes, whole=True)]
     drawn = TrialSettings(_FACTS if facts is None else facts, intra, inter, tuple(relation or ()), seed)
@@ -195,15 +205,17 @@ def bench(
             generate=tokens or 0,
         )
     numbers = [] if seeds is None else [int(one) for one in numbers_of("--seeds", seeds, whole=True)]
-    with open_existing(db) as database, computing(threads):
+    with open_existing(db) as database, computing(work.own_threads):
         if plot is not None:
             database.plots.check(plot)
         if compared:
-            trial = _compare(database, model, compared, drawn, counts, numbers, refinement)
+            trial = _compare(database, model, compared, drawn, counts, numbers, refinement, work)
         else:
             with progress_bar("Benching", "edits") as tick:
                 answers = choose(database, refinement, None, model, relations=relation or [])
-                trial = database.trials.bench(model, chosen, drawn, counts=counts, refinement=answers, progress=tick).id
+                trial = database.trials.bench(
+                    model, chosen, drawn, counts=counts, refinement=answers, engine=work, progress=tick
+                ).id
         print_trial(database, trial, plot, figure, output)
 
 
@@ -215,6 +227,7 @@ def _compare(
     sizes: Sequence[int],
     seeds: Sequence[int],
     refinement: int | None,
+    work: WorkEngine,
 ) -> int:
     answers: RefinementChoice = refinement
     if any(needs_neurons(method, by_depth=True) for method in methods):
@@ -223,7 +236,7 @@ def _compare(
         raise UsageError("--refinement is for methods that change knowledge neurons, and none of these does")
     with progress_bar("Comparing", "cells") as tick:
         trial = database.trials.compare(
-            model, methods, drawn, sizes=sizes, seeds=seeds, refinement=answers, progress=tick
+            model, methods, drawn, sizes=sizes, seeds=seeds, refinement=answers, engine=work, progress=tick
         )
     return trial.id
 

@@ -25,7 +25,9 @@ def verify(
     db: DatabaseOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Check edit objects byte by byte, what the database says of them, and the log; fails if anything is wrong.
+    """Check edit objects byte by byte and what the database says of them; without numbers the log, too.
+
+    Fails if anything is wrong.
 
     Example: kndb edit verify --all
     """

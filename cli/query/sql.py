@@ -21,7 +21,7 @@ def sql(
     ],
     time_limit: Annotated[
         float, typer.Option("--time-limit", metavar="SECONDS", help="Stop a query that takes longer.")
-    ] = 60.0,
+    ] = 30.0,
     most_rows: Annotated[
         int, typer.Option("--most-rows", metavar="N", help="Refuse an answer with more rows.")
     ] = 1_000_000,

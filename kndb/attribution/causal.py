@@ -11,6 +11,7 @@ from ..models.attention import RotaryAngles
 from ..models.layer import Layer
 from ..models.network import Network
 from .continuation import AnswerRows, BasePass, Continuation, PromptBatch, Start, differentiated, zero_rows
+from .stages import Step, through_layer
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of some positions, each [B, h_kv, positions, s]."""
@@ -54,10 +55,19 @@ class CausalContinuation(Continuation):
         by_layer = {start.layer: start for start in starts}
         rows = starts[0].rows.unsqueeze(1)  # [R, 1, d] of the rows that are under way
         for number in range(starts[0].layer + 1, self.last + 1):
-            rows = self.network.layers[number].complete(rows, self._residual(number, rows, selected[: len(rows)]))
+            step = self._step(number, selected[: len(rows)])
+            rows = through_layer(self.network, number, step, rows, part=self.part)
             if number in by_layer:
                 rows = torch.cat([rows, by_layer[number].rows.unsqueeze(1)])
         return rows[:, 0]
+
+    def _step(self, number: int, selected: torch.Tensor) -> Step:
+        """A layer on rows [R, 1, d] at the answer position of prompts [R]."""
+
+        def step(some: slice, rows: torch.Tensor) -> torch.Tensor:
+            return self.network.layers[number].complete(rows, self._residual(number, rows, selected[some]))
+
+        return step
 
     def _residual(self, number: int, rows: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
         """A layer's residual for rows [R, 1, d] at the answer position of some prompts."""
@@ -86,6 +96,7 @@ def _forward(
     embedded = network.embed(batch.ids)
     before, row = embedded[:, :-1], embedded[:, -1:]
     for number, layer in enumerate(network.layers):
+        network.bring_layer(number)
         query, key, value = layer.project(before, prefix_turn)
         prefix = key.detach(), value.detach()
         encoded = None if source is None or layer.cross is None else layer.cross.key_value(source)
@@ -94,12 +105,25 @@ def _forward(
         if tokens > 1 and number < len(network.layers) - 1:  # nothing reads what the last layer makes of the prefix
             attended = layer.attention.attend(query, key, value, bias=prefix_bias, causal=True)
             before = layer.complete(before, layer.residual(before, attended, encoded))
-        residual = _row_residual(layer, row, memory, prefix, encoded)
+        step = _base_step(network, number, memory, answers)
+        row = through_layer(network, number, step, row, leaves[number])
+    return answers, row[:, 0], memory
+
+
+def _base_step(network: Network, number: int, memory: CausalMemory, answers: AnswerRows) -> Step:
+    """A layer on the answer position's rows of all prompts, with a leaf for its output row; noted the first time."""
+    layer = network.layers[number]
+
+    def step(_every: slice, row: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+        residual = _row_residual(layer, row, memory, memory.prefix[number], memory.encoded[number])
         activation, beside = layer.neurons(row, residual), layer.beside(row, residual)
         output = layer.written(activation, beside)
-        answers.add(residual[:, 0], activation[:, 0], output[:, 0], layer.bias if beside is None else beside[:, 0])
-        row = layer.finish(residual, output + leaves[number].unsqueeze(1))
-    return answers, row[:, 0], memory
+        if len(answers.outputs) == number:
+            silent = layer.bias if beside is None else beside[:, 0]
+            answers.add(residual[:, 0], activation[:, 0], output[:, 0], silent)
+        return layer.finish(residual, output + leaf.unsqueeze(1))
+
+    return step
 
 
 def _row_residual(

@@ -20,7 +20,8 @@ from itertools import groupby
 import torch
 
 from ..models.network import Network
-from .log_odds import answer_log_odds, probability_slope
+from .log_odds import probability_slope
+from .stages import answers_of_rows, odds_of_rows
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class BasePass:
 
     Attributes:
         rows: what it computes at the answer position.
-        gradients: ∂P/∂(output row) at α = 1 of each layer, [B, d].
+        gradients: ∂P/∂(output row) at α = 1 of each layer, [B, d], in the precision of the log odds.
         odds: the logarithm of P(1) / (1 − P(1)), [B].
         predicted: the most probable token, [B], and its probability, [B].
     """
@@ -116,12 +117,14 @@ class Continuation(ABC):
         network: the model in pieces.
         batch: the prompts; answers that were left to the model are its own.
         base: the base pass.
+        part: rows that a layer computes at once where its weights are brought for all of them; 0 for all.
     """
 
     def __init__(self, network: Network, batch: PromptBatch, base: BasePass) -> None:
         self.network = network
         self.batch = batch
         self.base = base
+        self.part = 0
 
     @property
     def last(self) -> int:
@@ -159,7 +162,7 @@ class Continuation(ABC):
             output = self.network.layers[layer].finish(residual, ffn_outputs[rows])
             starts.append(Start(layer, selected[rows], output))
             first = rows.stop
-        return answer_log_odds(self.network.logits(self.climb(starts)), self.batch.answer[selected])
+        return odds_of_rows(self.network, self.climb(starts), self.batch.answer[selected])
 
 
 def zero_rows(network: Network, prompts: int) -> list[torch.Tensor]:
@@ -185,16 +188,10 @@ def differentiated(
         The batch with the answers that were left to the model, and the base pass.
     """
     with torch.enable_grad():
-        logits = network.logits(last)
-        answered = _with_open_answers(batch, logits)
-        odds = answer_log_odds(logits, answered.answer)
-        gradients = torch.autograd.grad(odds, leaves, probability_slope(odds))
-    probability, predicted = logits.detach().float().softmax(-1).max(-1)
-    return answered, BasePass(rows, gradients, odds.detach(), predicted, probability)
-
-
-def _with_open_answers(batch: PromptBatch, logits: torch.Tensor) -> PromptBatch:
-    """Puts the most probable token where the answer is left to the model (−1)."""
-    if bool((batch.answer < 0).any()):
-        return replace(batch, answer=torch.where(batch.answer < 0, logits.argmax(-1), batch.answer))
-    return batch
+        odds, answers = answers_of_rows(network, last, batch.answer)
+        gradients = torch.autograd.grad(odds, leaves, torch.ones_like(odds))
+    slopes = probability_slope(odds).unsqueeze(-1)
+    # P·(1 − P) may be tiny; half precision would lose it on the way down.
+    wide = tuple(slopes * gradient for gradient in gradients)
+    base = BasePass(rows, wide, odds.detach(), answers.predicted, answers.probability)
+    return replace(batch, answer=answers.chosen), base

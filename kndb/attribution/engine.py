@@ -22,7 +22,7 @@ from ..models.network import Network
 from ..models.prompting import EncodedPrompt
 from ..records.attribution import PromptResult, ResultBatch
 from .base_pass import continue_from, freeze
-from .batches import NODES_PER_PROMPT, automatic_size, by_shape, most_prompts, to_tensors
+from .batches import automatic_size, by_shape, most_prompts, rows_at_once, rows_of_layer, to_tensors
 from .continuation import Continuation
 from .method import PromptScores, ScoringOptions
 from .methods import find_method
@@ -153,6 +153,8 @@ class Engine:
     def _attribute(self, prompts: list[EncodedPrompt]) -> ResultBatch:
         questions = zip(*(prompt.questions for prompt in prompts), strict=True)
         bases = [continue_from(self._network, to_tensors(some, self._network.device)) for some in questions]
+        for base in bases:
+            base.part = rows_of_layer(self._network, prompts[0])
         require_numbers(self._network, torch.stack([base.base.odds for base in bases]))
         if not self._verified:
             self._verify(bases[0])
@@ -168,7 +170,7 @@ class Engine:
         options = ScoringOptions(
             quadrature=self._settings.quadrature,
             # Where a batch has fewer prompts than could be run at once, more of their nodes are.
-            most_rows=NODES_PER_PROMPT * max(len(prompts), self._fitting_size(prompts[0])),
+            most_rows=rows_at_once(self._network, max(len(prompts), self._fitting_size(prompts[0]))),
             seed=self._settings.seed,
             facts=[prompts[index].fact_id for index in chosen],
             unit=self._dtype.unit,
@@ -195,7 +197,8 @@ class Engine:
         inputs = {"input_ids": batch.ids[:count]}
         if batch.source.shape[1]:
             inputs = {"input_ids": batch.source[:count], "decoder_input_ids": batch.ids[:count]}
-        logits = cast("Any", self._network.model)(**inputs).logits
+        with self._network.whole_head():
+            logits = cast("Any", self._network.model)(**inputs).logits
         rows = logits[torch.arange(count, device=logits.device), batch.position[:count]]
         wide = rows if rows.dtype == torch.float64 else rows.float()
         own = wide.softmax(-1).gather(-1, first.batch.answer[:count].unsqueeze(-1))[:, 0]

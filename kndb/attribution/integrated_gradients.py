@@ -136,6 +136,8 @@ class _Nodes:
         at_one: log odds of the unmodified network for each integral, [L·S].
         bias: what each layer's FFN writes at α = 0, [L, 1, d]; [L, S, d] where that depends on the prompt.
         written: W·w̄ of each integral, [L·S, d].
+
+    All of it but the rows that the network is given is in the precision of the log odds.
     """
 
     continuation: Continuation
@@ -148,11 +150,11 @@ class _Nodes:
     @classmethod
     def of(cls, continuation: Continuation, selected: torch.Tensor, most_rows: int) -> _Nodes:
         """The integrals of some prompts of a batch."""
-        base, layers = continuation.base, continuation.network.layers
+        base, layers, dtype = continuation.base, continuation.network.layers, continuation.base.odds.dtype
         silent = base.rows.silent
-        bias = torch.stack([one.unsqueeze(0) if one.ndim == 1 else one[selected] for one in silent])
+        bias = torch.stack([one.unsqueeze(0) if one.ndim == 1 else one[selected] for one in silent]).to(dtype)
         outputs = torch.stack([output[selected] for output in base.outputs])
-        written = (outputs - bias).flatten(0, 1)
+        written = (outputs.to(dtype) - bias).flatten(0, 1)
         return cls(continuation, selected, most_rows, base.odds[selected].repeat(len(layers)), bias, written)
 
     @property
@@ -161,14 +163,12 @@ class _Nodes:
         return len(self.continuation.network.layers) * len(self.selected)
 
     def directions(self, owner: np.ndarray | None = None) -> torch.Tensor:
-        """W·w̄ of integrals, [·, d], in the precision of the log odds."""
-        chosen = self.written if owner is None else self.written[torch.from_numpy(owner).to(self.at_one.device)]
-        return chosen.to(self.at_one.dtype)
+        """W·w̄ of integrals, [·, d]."""
+        return self.written if owner is None else self.written[torch.from_numpy(owner).to(self.at_one.device)]
 
     def base_gradients(self) -> torch.Tensor:
         """∂P/∂o at α = 1 of every integral, [L·S, d]."""
-        gradients = torch.cat([gradient[self.selected] for gradient in self.continuation.base.gradients])
-        return gradients.to(self.at_one.dtype)
+        return torch.cat([gradient[self.selected] for gradient in self.continuation.base.gradients])
 
     def integral_of_nothing(self) -> torch.Tensor:
         """Zeros for every integral, [L·S, d]."""
@@ -180,8 +180,8 @@ class _Nodes:
         by_layer = []
         for number, layer in enumerate(self.continuation.network.layers):
             rows = integral[number * len(self.selected) : (number + 1) * len(self.selected)]
-            projected = layer.block.on_slots(rows.to(layer.block.weight.dtype))
-            by_layer.append(base.activations[number][self.selected].to(rows.dtype) * projected.to(rows.dtype))
+            self.continuation.network.bring_layer(number, slots_only=True)
+            by_layer.append(base.activations[number][self.selected].to(rows.dtype) * layer.block.on_slots(rows))
         return torch.stack(by_layer, dim=1)
 
     @torch.no_grad()
@@ -191,25 +191,25 @@ class _Nodes:
         return torch.cat([self._odds(part, self._rows(part, np.zeros(len(part)))) for part in parts])
 
     def evaluate(self, owner: np.ndarray, alpha: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-        """Evaluates nodes in parts of at most `most_rows`: places among them, log odds [R], ∂P/∂o [R, d]."""
+        """Evaluates nodes in parts of at most `most_rows`: places among them, log odds [R], ∂P/∂o [R, d] as precise."""
         order = np.argsort(owner, kind="stable")  # layers never fall
         for start in range(0, len(order), self.most_rows):
             place = order[start : start + self.most_rows]
             with torch.enable_grad():
                 rows = self._rows(owner[place], alpha[place]).requires_grad_()
                 odds = self._odds(owner[place], rows)
-                (gradient,) = torch.autograd.grad(odds, rows, probability_slope(odds))
-            yield place, odds.detach(), gradient
+                (gradient,) = torch.autograd.grad(odds, rows, torch.ones_like(odds))
+            # P·(1 − P) may be tiny; half precision would lose it on the way down.
+            yield place, odds.detach(), probability_slope(odds).unsqueeze(-1) * gradient
 
     def evaluate_all(self, owner: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
         """Log odds [N], P′ [N] and ∂P/∂o [N, d] of nodes, in their order."""
         odds, slopes = np.empty(len(owner)), np.empty(len(owner))
         gradients = self.at_one.new_empty(len(owner), self.bias.shape[-1])
         for place, some_odds, some_gradients in self.evaluate(owner, alpha):
-            wide = some_gradients.to(self.at_one.dtype)
-            gradients[torch.from_numpy(place).to(wide.device)] = wide
+            gradients[torch.from_numpy(place).to(gradients.device)] = some_gradients
             odds[place] = some_odds.cpu().double().numpy()
-            slopes[place] = (wide * self.directions(owner[place])).sum(-1).cpu().double().numpy()
+            slopes[place] = (some_gradients * self.directions(owner[place])).sum(-1).cpu().double().numpy()
         return odds, slopes, gradients
 
     def _rows(self, owner: np.ndarray, alpha: np.ndarray) -> torch.Tensor:
@@ -217,7 +217,8 @@ class _Nodes:
         which = torch.from_numpy(owner).to(self.bias.device)
         factor = torch.from_numpy(alpha).to(self.bias.device, self.bias.dtype).unsqueeze(-1)
         layer, prompt = which // len(self.selected), which % len(self.selected)
-        return self.bias[layer, prompt % self.bias.shape[1]] + factor * self.written[which]
+        rows = self.bias[layer, prompt % self.bias.shape[1]] + factor * self.written[which]
+        return rows.to(self.continuation.network.word_embeddings.dtype)
 
     def _odds(self, owner: np.ndarray, rows: torch.Tensor) -> torch.Tensor:
         layers = (owner // len(self.selected)).tolist()

@@ -23,16 +23,19 @@ def log_probability_increase(
     continuation: Continuation, selected: torch.Tensor, options: ScoringOptions
 ) -> PromptScores:
     """Log-probability increases of every neuron: [S, L, n]."""
-    scores = [
-        _layer_scores(continuation, number, selected, max(1, ROWS_AT_ONCE * options.most_rows))
-        for number in range(len(continuation.network.layers))
-    ]
+    network = continuation.network
+    with network.whole_head():
+        scores = [
+            _layer_scores(continuation, number, selected, max(1, ROWS_AT_ONCE * options.most_rows))
+            for number in range(len(network.layers))
+        ]
     return PromptScores(torch.stack(scores, dim=1), None, torch.zeros_like(selected))
 
 
 def _layer_scores(continuation: Continuation, number: int, selected: torch.Tensor, most_rows: int) -> torch.Tensor:
     base, network = continuation.base, continuation.network
     layer = network.layers[number]
+    network.bring_layer(number, slots_only=True)
     slots = layer.slots
     scores = []
     for index in selected.tolist():

@@ -11,6 +11,7 @@ from ..models.attention import Positions
 from ..models.layer import Layer
 from ..models.network import Network
 from .continuation import AnswerRows, BasePass, Continuation, PromptBatch, Start, differentiated, zero_rows
+from .stages import Step, through_layer
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,46 @@ class MaskedContinuation(Continuation):
         selected = torch.cat([start.selected for start in starts])
         position = self.batch.position[selected]
         by_layer = {start.layer: start for start in starts}
-        hidden: torch.Tensor | None = None  # [R, T, d] of the rows that are under way
-        answers: list[torch.Tensor] = []
+        hidden: torch.Tensor | None = None  # [R, T, d] of the rows that are under way; [R, d] above the last layer
         for number in range(starts[0].layer + 1, self.last + 1):
             entering = by_layer.get(number - 1)
-            if number == self.last:
-                if hidden is not None:
-                    answers.append(self._last_layer(hidden, position[: len(hidden)]))
-                if entering is not None:
-                    answers.append(self._enter_last(entering))
-                continue
+            through = self._through_last if number == self.last else self._through
             if hidden is not None:
-                above = self.network.layers[number]
-                hidden = self._complete_layer(above, hidden, *above.project(hidden, self._memory.positions.turn))
+                hidden = through(number, hidden, position[: len(hidden)])
             if entering is not None:
-                entered = self._enter(entering)
+                entered = self._entered(entering)
                 hidden = entered if hidden is None else torch.cat([hidden, entered])
+        answers = [] if hidden is None else [hidden]
         if self.last in by_layer:
             answers.append(by_layer[self.last].rows)
         return torch.cat(answers)
+
+    def _through(self, number: int, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """A layer's output [R, T, d] for its inputs [R, T, d]."""
+        layer = self.network.layers[number]
+
+        def step(_some: slice, hidden: torch.Tensor) -> torch.Tensor:
+            return self._complete_layer(layer, hidden, *layer.project(hidden, self._memory.positions.turn))
+
+        return through_layer(self.network, number, step, hidden, part=self.part)
+
+    def _through_last(self, number: int, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """The last layer's output at the answer position [R, d] for its inputs [R, T, d]."""
+
+        def step(some: slice, hidden: torch.Tensor) -> torch.Tensor:
+            return self._last_layer(hidden, position[some])
+
+        return through_layer(self.network, number, step, hidden, part=self.part)
+
+    def _entered(self, start: Start) -> torch.Tensor:
+        """What the next layer gives for rows of this one: [R, T, d], and [R, d] above the last layer."""
+        above = start.layer + 1
+        enter = self._enter_last if above == self.last else self._enter
+
+        def step(some: slice, rows: torch.Tensor) -> torch.Tensor:
+            return enter(Start(start.layer, start.selected[some], rows))
+
+        return through_layer(self.network, above, step, start.rows, part=self.part)
 
     def _enter(self, start: Start) -> torch.Tensor:
         """The next layer's output [R, T, d]: of its input, only the answer's row is not the base pass's."""
@@ -133,23 +155,41 @@ def _forward(
     """
     positions = network.positions(batch.ids.shape[1])
     rows, memory = AnswerRows(), MaskedMemory(positions)
-    every, position = torch.arange(len(batch), device=batch.ids.device), batch.position
     hidden = network.embed(batch.ids)
-    for number, layer in enumerate(network.layers):
+    for number in range(len(network.layers)):
+        step = _base_step(network, number, batch, memory, rows)
+        hidden = through_layer(network, number, step, hidden, leaves[number])
+    return rows, hidden[:, 0], memory
+
+
+def _base_step(network: Network, number: int, batch: PromptBatch, memory: MaskedMemory, rows: AnswerRows) -> Step:
+    """A layer on all prompts [B, T, d], with a leaf for its output row; noted the first time.
+
+    Of the last layer, only the answer's rows are computed, [B, 1, d]: nothing reads the others.
+    """
+    layer, positions = network.layers[number], memory.positions
+
+    def step(_every: slice, hidden: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+        every, position = torch.arange(len(batch), device=batch.ids.device), batch.position
+        first, bias = len(rows.outputs) == number, positions.bias
         query, key, value = layer.project(hidden, positions.turn)
-        memory.projected.append((query.detach(), key.detach(), value.detach()))
-        bias = positions.bias
-        if number == len(network.layers) - 1:  # of which the answer's row alone is read
+        if first:
+            memory.projected.append((query.detach(), key.detach(), value.detach()))
+        if number == len(network.layers) - 1:
             hidden, query = hidden[every, position].unsqueeze(1), query[every, :, position].unsqueeze(2)
             bias, position = positions.bias_of(position), torch.zeros_like(position)
         residual = layer.residual(hidden, layer.attention.attend(query, key, value, bias=bias))
         activation = layer.neurons(hidden, residual)
         output = layer.written(activation)
-        rows.add(residual[every, position], activation[every, position], output[every, position], layer.bias)
-        output = output.index_put((every, position), leaves[number], accumulate=True)
-        hidden = layer.finish(residual, output)
-        memory.states.append(hidden.detach())
-    return rows, hidden[every, position], memory
+        if first:
+            rows.add(residual[every, position], activation[every, position], output[every, position], layer.bias)
+        output = output.index_put((every, position), leaf, accumulate=True)
+        finished = layer.finish(residual, output)
+        if first:
+            memory.states.append(finished.detach())
+        return finished
+
+    return step
 
 
 def _with_row(base: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor:

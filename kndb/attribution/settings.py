@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..advice import option
 from ..errors import UsageError
+from ..models.device_maps import DeviceMapChoice
 from ..models.dtypes import find_dtype
 from ..records.attribution import error_limit
 from .methods import find_method
@@ -14,7 +15,7 @@ from .quadrature import Quadrature
 
 @dataclass(frozen=True)
 class AttributionSettings:
-    """How to attribute prompts. All but device and batch size decides the numbers, and so is stored with a run.
+    """How to attribute prompts. All but devices and batch size decides the numbers, and so is stored with a run.
 
     Attributes:
         quadrature: the integration rules.
@@ -26,6 +27,8 @@ class AttributionSettings:
         dtype: what numbers are computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
         device: where, `auto`, `cpu`, `cuda` or `mps`.
         batch_size: prompts per batch, at least 1; None takes as many as fit into memory.
+        device_map: where the model's weights are kept, if not all of them where it is computed: `auto`, a JSON file, or
+            what such a file says as a mapping; see `kndb.models.device_maps`.
     """
 
     quadrature: Quadrature = field(default_factory=Quadrature.choose)
@@ -37,6 +40,7 @@ class AttributionSettings:
     dtype: str = "float32"
     device: str = "auto"
     batch_size: int | None = None
+    device_map: DeviceMapChoice = None
 
     def __post_init__(self) -> None:
         find_method(self.method)

@@ -6,15 +6,16 @@ start at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..advice import Placeholder, call, option
-from ..errors import FingerprintError, ModelError, NotFoundError, UsageError
+from ..errors import NotFoundError, UsageError
 from ..models.checkpoint_files import checkpoint_files
 from ..models.sources import REVISION, lasting_source, locate
 from ..records.display import Rows
+from ..records.edits import Edit
 from ..records.facts import BLANK
 from ..records.models import LAB_MODELS, Answer, FedToken, Model, Neuron, TokenEffect
 from ..sentences import with_blank_at_end
@@ -23,61 +24,20 @@ from ..store import versions as store_versions
 from ..store.edits import edit as store_edits
 from ..store.engine import Store
 from ..versions import version_id
+from .model_versions import ModelVersion as ModelVersion
+from .model_versions import VersionSource as VersionSource
+from .model_versions import load_version
+from .model_versions import require_checkpoint as require_checkpoint
+from .model_versions import require_fingerprint as require_fingerprint
 
 if TYPE_CHECKING:
+    from ..editing.objects.diff_file import EditObject
     from ..models.acceptance import CheckpointDescription
-    from ..models.adapter import Adapter, Blank
-    from ..models.loading import LoadedModel
-    from ..models.network import Network
-    from ..models.prompting import Encoder
+    from ..models.adapter import Blank
+    from ..models.device_maps import DeviceMapChoice, Split
 
 _MOST_QUOTED = 200
 """Letters of a typed text that a message repeats."""
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A checkpoint in memory, patched to a version.
-
-    Attributes:
-        record: what the store knows of the model.
-        version: the version's id.
-        folder: the base checkpoint, which was compared with its fingerprint.
-        loaded: the model with its tokenizer and adapter.
-    """
-
-    record: Model
-    version: str
-    folder: Path
-    loaded: LoadedModel
-
-    def __repr__(self) -> str:
-        return f"ModelVersion({self.record.name}, {self.version})"
-
-    @property
-    def model(self) -> Any:
-        """The transformers model."""
-        return self.loaded.model
-
-    @property
-    def tokenizer(self) -> Any:
-        """Its tokenizer."""
-        return self.loaded.tokenizer
-
-    @property
-    def adapter(self) -> Adapter:
-        """What kndb knows of its family."""
-        return self.loaded.adapter
-
-    @property
-    def encoder(self) -> Encoder:
-        """Prompts to token ids."""
-        return self.loaded.encoder
-
-    @property
-    def network(self) -> Network:
-        """The model in pieces, made once."""
-        return self.loaded.network
 
 
 def convert_checkpoint(source: str | Path, out: str | Path) -> CheckpointDescription:
@@ -186,38 +146,49 @@ class ModelCommands:
         with self._store.reading() as connection:
             return store_versions.resolve_version(connection, record.id, version)
 
-    def load(self, name: str, version: str = "current") -> ModelVersion:
+    def load(self, name: str, version: str = "current", *, split: Split | None = None) -> ModelVersion:
         """Loads a model at a version, in the dtype of its checkpoint; every edited slot is checked bit for bit.
 
         Args:
             name: a registered model, or a lab model.
             version: `current`, `base`, a version id or an unambiguous start of one, or a snapshot's name.
+            split: how to keep its weights in other places than where it is computed; parameters that edits changed are
+                kept in the CPU's memory where they would be on the disk. None loads all of them.
 
         Raises:
             NotFoundError: if there is no such model or version.
             ModelError: if only results of the model were imported, or its checkpoint is gone.
             FingerprintError: if the checkpoint's files changed since it was registered.
             DiffFileError: if an edit's object file is damaged or missing.
+            UsageError: if the device map is not one of this model.
         """
+        record, resolved, edits = self._version(name, version)
+        folder = self._verified_folder(record)
+        return load_version(record, resolved, folder, self._objects(edits), split)
+
+    def source(self, name: str, version: str = "current") -> VersionSource:
+        """What a process elsewhere needs to load a model at a version as `load` does; its weights are not read.
+
+        Raises:
+            NotFoundError, ModelError, DiffFileError: as `load`.
+        """
+        record, resolved, edits = self._version(name, version)
+        return VersionSource(record, resolved, tuple(self._objects(edits)))
+
+    def _version(self, name: str, version: str) -> tuple[Model, str, list[Edit]]:
+        """A model, the id of a version of it, and the edits that make that."""
         record = self.get(name)
         require_checkpoint(record)
         with self._store.reading() as connection:
             resolved = store_versions.resolve_version(connection, record.id, version)
             edit_ids = store_versions.version_edits(connection, record.id, resolved)
-            edits = [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
-        folder = self._verified_folder(record)
-        # Not sooner: a checkpoint that is gone or changed is refused at once.
-        from ..editing.objects import diff_file
-        from ..editing.objects.slots import apply_object, check_fingerprint
-        from ..models import loading
+            return record, resolved, [store_edits.edit(connection, edit_id) for edit_id in edit_ids]
 
-        loaded = loading.load(folder, record.name, record.chat_template)
-        parameters = dict(loaded.model.named_parameters())
+    def _objects(self, edits: Iterable[Edit]) -> Iterator[EditObject]:
+        from ..editing.objects import diff_file
+
         for edit in edits:
-            edit_object = diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
-            check_fingerprint(edit_object, record.fingerprint)
-            apply_object(parameters, edit_object)
-        return ModelVersion(record, resolved, folder, loaded)
+            yield diff_file.read(self._store.objects, edit.object_path, edit.object_hash)
 
     def verify_checkpoint(self, name: str) -> Path:
         """Compares a checkpoint's bytes with the registered fingerprint, and gives its folder.
@@ -282,6 +253,7 @@ class ModelCommands:
         device: str = "auto",
         sum_alike: bool = False,
         on: ModelVersion | None = None,
+        device_map: DeviceMapChoice = None,
     ) -> Rows[Answer]:
         """The model's most probable answers to a sentence with a blank.
 
@@ -294,6 +266,7 @@ class ModelCommands:
             sum_alike: sum up the probabilities of tokens that are the same but for the space before them and for
                 capital letters (` Rome`, `Rome`, `rome`).
             on: the model in memory, as `load` gave it; `version` is not heeded then. None loads it.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
 
         Raises:
             UsageError: if the text can't be asked.
@@ -302,13 +275,14 @@ class ModelCommands:
         import torch
 
         from ..models.answers import batched_log_probabilities, most_probable
+        from ..models.device_maps import split_for
         from ..models.loading import choose_device
         from ..models.prompting import SKIP_REASONS, Skipped
 
         if top < 1:
             raise UsageError(f"{option('top')} must be at least 1 (got {top})")
         chosen = choose_device(device)
-        loaded = (on or self.load(name, version)).loaded
+        loaded = (on or self.load(name, version, split=split_for(device_map, chosen, torch.float32))).loaded
         example = call("models.ask", name=name, text=f"The capital of France is {BLANK}.")
         question = question_text(text, loaded.adapter.blank, example)
         encoded = loaded.encoder.encode(0, question, None)
@@ -370,42 +344,6 @@ class ModelCommands:
             return [TokenEffect(loaded.decode(token), effect) for token, effect in pairs if effect * sign > 0]
 
         return ranked(1), ranked(-1)
-
-
-def require_fingerprint(record: Model, folder: Path, named: Path) -> None:
-    """Compares the files in a folder with a registered checkpoint's fingerprint.
-
-    Args:
-        record: the model.
-        folder: the files to hash: the checkpoint, or a copy of it.
-        named: the checkpoint's folder, for the message.
-
-    Raises:
-        FingerprintError: if they differ.
-    """
-    # Safetensors, which asks for numpy, is imported only to hash.
-    from ..models.fingerprint import fingerprint
-
-    found = fingerprint(folder)
-    if found != record.fingerprint:
-        raise FingerprintError(
-            f"{named}: this is not the checkpoint registered as {record.name!r}: its fingerprint is {found[:12]}, and "
-            f"{record.fingerprint[:12]} was registered. Put the registered files back, or register these as another "
-            f"model: {call('models.add', Placeholder('PATH'), name=Placeholder('NAME'))}"
-        )
-
-
-def require_checkpoint(record: Model) -> None:
-    """Refuses a model of which only results were imported.
-
-    Raises:
-        ModelError: if there is no checkpoint.
-    """
-    if not record.has_checkpoint:
-        raise ModelError(
-            f"model {record.name!r} has no checkpoint to load: the store has only imported results of it. Register "
-            f"the checkpoint with: {call('models.add', Placeholder('PATH'), name=record.name)}"
-        )
 
 
 def question_text(text: str, blank: Blank, example: str) -> str:

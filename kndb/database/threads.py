@@ -65,6 +65,22 @@ def free_cores(others: float) -> int:
     return max(1, int(min(free if quota is None else min(free, quota), cores) + 0.5))
 
 
+def use_worker_threads(number: int | None, beside: int) -> int:
+    """Sets the threads of a process that only works, for good, and gives their number.
+
+    Args:
+        number: how many; None takes the environment's KNDB_THREADS, else this process's part of the physical cores.
+        beside: how many such processes this machine has.
+    """
+    import torch
+
+    cores, quota = physical_cores(usable_cpus()), cgroup_quota()
+    share = int(cores if quota is None else min(cores, quota)) // beside
+    chosen = _given(number) or max(1, share)
+    torch.set_num_threads(chosen)
+    return chosen
+
+
 def usable_cpus() -> list[int]:
     """The logical processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -26,7 +26,7 @@ def answer_logits(network: Network, prompts: Sequence[EncodedPrompt]) -> torch.T
         prompts: B prompts, of any lengths. Of an answer of several tokens, the first is asked for.
 
     Returns:
-        Logits [B, vocabulary] in the model's dtype.
+        Logits [B, vocabulary], in float32 at least.
     """
     model, adapter, device = network.model, network.adapter, network.device
     ids, mask = _padded([prompt.ids for prompt in prompts], model, device)

@@ -22,7 +22,7 @@ class ComputeDtype:
     Attributes:
         name: what the option takes.
         dtype: of parameters and activations.
-        unit: the unit of rounding of matrix products.
+        unit: the unit of rounding that log odds show.
         agreement: how far a probability may be from the model's own forward pass, relative.
         tensor_float: whether float32 products are computed with 10 bits of mantissa.
     """
@@ -68,7 +68,10 @@ COMPUTE_DTYPES = {
         # Some families compute attention in single precision even where the parameters are double.
         ComputeDtype("float64", torch.float64, 2.0**-53, 1e-4),
         ComputeDtype("tf32", torch.float32, 2.0**-11, 2e-2, tensor_float=True),
-        ComputeDtype("bfloat16", torch.bfloat16, 2.0**-8, 0.3),
+        # Logits, log odds, sums and integrals are float32, and the roundings of a residual stream average out: log odds
+        # along a path are smoother than the dtypes' own 2^-8 and 2^-11, measured by `benchmarks/precision.py`.
+        ComputeDtype("bfloat16", torch.bfloat16, 2.0**-12, 0.3),
+        ComputeDtype("float16", torch.float16, 2.0**-14, 0.05),
     )
 }
 

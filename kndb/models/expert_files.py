@@ -35,7 +35,12 @@ TOGETHER = (
     Together(".mlp.experts.down_proj", (".mlp.experts.{}.down_proj.weight",)),
     Together(".mlp.experts.gate_up_proj", (".mlp.experts.{}.gate_proj.weight", ".mlp.experts.{}.up_proj.weight")),
 )
-RENAMED = ((".mlp.gate.weight", ".block_sparse_moe.gate.weight"),)
+RENAMED = (
+    (".mlp.gate.weight", ".block_sparse_moe.gate.weight"),
+    ("lm_head.weight", "embed_out.weight"),
+    ("LayerNorm.weight", "LayerNorm.gamma"),
+    ("LayerNorm.bias", "LayerNorm.beta"),
+)
 """Parameters that some files call otherwise."""
 
 

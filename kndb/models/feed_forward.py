@@ -61,7 +61,7 @@ class FeedForwardBlock(ABC):
 
     @abstractmethod
     def on_slots(self, rows: torch.Tensor) -> torch.Tensor:
-        """Products of rows with each neuron's value slot: [R, d] to [R, n]."""
+        """Products of rows with each neuron's value slot: [R, d] to [R, n], in the rows' precision."""
 
     @property
     @abstractmethod
@@ -111,8 +111,8 @@ class DenseBlock(FeedForwardBlock):
         return self.written(self.neurons(source))
 
     def on_slots(self, rows: torch.Tensor) -> torch.Tensor:
-        """Products of rows with each neuron's value slot: [R, d] to [R, n]."""
-        return rows @ self.layout.by_neuron(self.weight).T
+        """Products of rows with each neuron's value slot: [R, d] to [R, n], in the rows' precision."""
+        return rows @ self.layout.by_neuron(self.weight).T.to(rows.dtype)
 
     @property
     def bias(self) -> torch.Tensor:
@@ -188,8 +188,8 @@ class ExpertBlock(FeedForwardBlock):
         return (found if beside is None else found + beside).view(source.shape)
 
     def on_slots(self, rows: torch.Tensor) -> torch.Tensor:
-        """Products of rows with each neuron's value slot: [R, d] to [R, n]."""
-        products = rows @ self.layout.by_expert(self.weight).transpose(1, 2)  # [E, R, m]
+        """Products of rows with each neuron's value slot: [R, d] to [R, n], in the rows' precision."""
+        products = rows @ self.layout.by_expert(self.weight).transpose(1, 2).to(rows.dtype)  # [E, R, m]
         return products.transpose(0, 1).flatten(1)
 
     @property

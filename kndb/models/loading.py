@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +35,7 @@ from .fingerprint import stored_dtype
 from .network import Network
 from .prompting import Encoder
 from .registry import adapter_for, require_known
+from .residency import Residency
 from .sources import REVISION as REVISION
 from .sources import lab_folder as lab_folder
 from .sources import lasting_source as lasting_source
@@ -60,6 +61,7 @@ class LoadedModel:
         adapter: what kndb knows of its family.
         encoder: prompts to token ids.
         name: what messages call it.
+        residency: brings its weights, if not all of them are to be where it is computed.
     """
 
     model: nn.Module
@@ -67,15 +69,29 @@ class LoadedModel:
     adapter: Adapter
     encoder: Encoder
     name: str = "the model"
+    residency: Residency | None = None
 
     @cached_property
     def network(self) -> Network:
         """The model in pieces."""
-        return Network(self.model, self.adapter, self.name)
+        return Network(self.model, self.adapter, self.name, self.residency)
+
+    def parameters(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Parameters of these names, to be written to before the model is moved; those that it has."""
+        if self.residency is not None:
+            return self.residency.hold(names)
+        return {name: self._by_name[name] for name in names if name in self._by_name}
+
+    @cached_property
+    def _by_name(self) -> dict[str, torch.Tensor]:
+        return dict(self.model.named_parameters())
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> Network:
         """The model in pieces, moved to a device and dtype: the model itself is moved."""
-        _set_dtype(self.model.to(device), dtype)
+        if self.residency is not None:
+            self.residency.settle(device, dtype)
+        else:
+            _set_dtype(self.model.to(device), dtype)
         return self.network
 
     def decode(self, tokens: int | Sequence[int]) -> str:

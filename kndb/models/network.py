@@ -7,19 +7,20 @@ in the model counts here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..errors import UnsupportedModelError
 from .adapter import Adapter, HeadStep, WordLogits
 from .attention import Positions
 from .layer import Layer
 from .paths import identity, optional, resolve
+from .residency import Residency
+from .wide_logits import wide_linear
 
 
 class Network:
@@ -29,18 +30,22 @@ class Network:
         model: a transformers model with its head.
         adapter: of its family.
         name: what messages call it.
+        residency: brings its weights, if not all of them are where it is computed.
 
     Raises:
         UnsupportedModelError: if the model has no layers.
     """
 
-    def __init__(self, model: nn.Module, adapter: Adapter, name: str = "the model") -> None:
+    def __init__(
+        self, model: nn.Module, adapter: Adapter, name: str = "the model", residency: Residency | None = None
+    ) -> None:
         config = cast("Any", model.config)
         self.model = model
         self.adapter = adapter
         self.name = name
+        self.residency = residency
         self.heads = int(config.num_attention_heads)
-        paths = _layer_paths(model, adapter)
+        paths = layer_paths(model, adapter)
         if not paths:
             raise UnsupportedModelError(f"this {adapter.family} model has no layers; at least one is needed")
         kinds = [0] * len(paths) if adapter.rotary_kinds is None else adapter.rotary_kinds(config)
@@ -69,6 +74,15 @@ class Network:
     def device(self) -> torch.device:
         """Where the parameters lie."""
         return self.word_embeddings.device
+
+    def bring_layer(self, number: int, *, slots_only: bool = False) -> None:
+        """Brings a layer's weights to where they are computed, or its value slots alone, unless they are there."""
+        if self.residency is not None:
+            self.residency.bring_layer(number, self.layers[number].down_path if slots_only else None)
+
+    def whole_head(self) -> AbstractContextManager[None]:
+        """While open, the head's matrix is where it is computed."""
+        return nullcontext() if self.residency is None else self.residency.head()
 
     @property
     def neurons(self) -> int:
@@ -144,14 +158,28 @@ class Network:
         return self._positions[key]
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """The head on rows of the last layer's output: [..., d] to [..., vocabulary]."""
+        """The head on rows of the last layer's output: [..., d] to [..., vocabulary], in float32 at least."""
         return self.head(self._final_norm(rows))
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
-        """The head on rows of the body's last hidden state: [..., d] to [..., vocabulary]."""
-        for step in self._head:
-            rows = step(rows)
+        """The head on rows of the body's last hidden state: [..., d] to [..., vocabulary], in float32 at least."""
+        with self.whole_head(), self._wide_logits():
+            for step in self._head:
+                rows = step(rows)
         return rows
+
+    @contextmanager
+    def _wide_logits(self) -> Iterator[None]:
+        """While open, the module that gives the logits gives them in single precision at least."""
+        if not isinstance(self.output_module, nn.Linear):
+            yield
+            return
+        module = cast("Any", self.output_module)
+        module.forward = lambda rows: wide_linear(rows, module.weight, module.bias)
+        try:
+            yield
+        finally:
+            del module.forward
 
     def down_parameter(self, layer: int) -> str:
         """The name that the down projection's weight has among the model's parameters; shared layers share it."""
@@ -163,7 +191,8 @@ class Network:
         return next(number for number, other in enumerate(self.layers) if other.down_path == path)
 
 
-def _layer_paths(model: nn.Module, adapter: Adapter) -> list[str]:
+def layer_paths(model: nn.Module, adapter: Adapter) -> list[str]:
+    """The path of each layer of a model."""
     if callable(adapter.layers):
         return adapter.layers(model)
     return [f"{adapter.layers}.{number}" for number in range(len(resolve(model, adapter.layers)))]
@@ -183,7 +212,7 @@ class _WordLogits(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits of rows [..., e]."""
-        return functional.linear(rows, self.weight, self.bias)
+        return wide_linear(rows, self.weight, self.bias)
 
 
 def _head_step(model: nn.Module, step: HeadStep) -> Any:

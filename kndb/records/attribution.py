@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..advice import Placeholder, call, option
 from .display import Record, many, quoted, share
 from .models import Neuron, StoredSettings
+from .work import FailedItem
 
 INTEGRATED_GRADIENTS = "integrated-gradients"
 """The method whose refinements answer unless the user names others."""
@@ -360,6 +361,9 @@ class AttributionReport(Record):
         errors: how many prompts of the whole run are above the tolerance, and in which layers.
         facts: facts that this command chose.
         free_fact: the fact that free prompts were stored as; None without any.
+        workers: how many processes computed elsewhere; 0 if this one did.
+        threads: threads of each of them on the CPU.
+        failed: prompts that failed however often they were tried; the same command tries them again.
     """
 
     run: Run
@@ -376,6 +380,9 @@ class AttributionReport(Record):
     errors: RunErrors
     facts: int
     free_fact: int | None = None
+    workers: int = 0
+    threads: int = 0
+    failed: tuple[FailedItem, ...] = ()
 
     @property
     def rate(self) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from sqlalchemy import Connection, text
 
@@ -57,6 +59,17 @@ def has_scores(connection: Connection, run_id: int) -> bool:
 
 
 def _rows(connection: Connection, coarse: Coarse, column: str, value: int) -> Iterable[CoarseRow]:
+    """Rows fact by fact, each fact's by prompt and neuron.
+
+    Only a fact's own are sorted, and here: SQLite would sort all of them before it gives the first.
+    """
     query = _COARSE.format(reaches=REACHES[coarse.negative], chosen=column)
     values = {"run": coarse.run, "threshold": coarse.threshold, "chosen": value}
-    return (tuple(row) for row in connection.execute(text(query), values))
+    with connection.execute(text(query).execution_options(stream_results=True), values) as found:
+        for _, rows in groupby((tuple(row) for row in found), itemgetter(0)):
+            yield from sorted(rows, key=_place)
+
+
+def _place(row: CoarseRow) -> tuple[int, int, int]:
+    _, prompt, layer, neuron, _ = row
+    return prompt, -1 if layer is None else layer, -1 if neuron is None else neuron

@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Double, Integer, MetaData, String
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, MetaData, String
 from sqlalchemy import Table as CoreTable
 
 from .column_rules import rule_of
 from .stored_types import JsonText, StoredType
 
 _TYPES: dict[str, Any] = {
-    "int": Integer,
+    # So that PostgreSQL compares a column with any number that SQLite does.
+    "int": lambda: Integer().with_variant(BigInteger(), "postgresql"),
     "str": String,
     "bool": Boolean,
     "float": Double,  # SQLAlchemy 2.0 would say FLOAT, 2.1 DOUBLE

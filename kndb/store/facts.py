@@ -98,10 +98,11 @@ def find_facts(
     conditions, values = _relation_condition(connection, relations)
     most = EVERY_ROW if limit is None else limit
     if subject is not None or object_ is not None:
-        names = text(f"{_NAMES} {_where(conditions)} ORDER BY fact.id")
-        found = (number for number, *name in connection.execute(names, values) if _holds(name, (subject, object_)))
-        conditions = ["fact.id IN kndb_numbers(:found)"]
-        values = {"found": json.dumps(list(itertools.islice(found, max(0, most))))}
+        names = text(f"{_NAMES} {_where(conditions)} ORDER BY fact.id").execution_options(stream_results=True)
+        with connection.execute(names, values) as rows:
+            found = (number for number, *name in rows if _holds(name, (subject, object_)))
+            numbers = list(itertools.islice(found, max(0, most)))
+        conditions, values = ["fact.id IN kndb_numbers(:found)"], {"found": json.dumps(numbers)}
     query = text(f"{_FACTS} {_where(conditions)} ORDER BY fact.id LIMIT :limit").columns(*_FACT_COLUMNS)
     return [Fact(*row) for row in connection.execute(query, {**values, "limit": most})]
 

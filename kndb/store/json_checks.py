@@ -265,4 +265,5 @@ _SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "evaluation": {"measures": _EVALUATION},
     "edit_trial": {"settings": _trial},
     "edit_trial_result": {"measures": _RESULT},
+    "work_unit": {"items": _items(_WHOLE)},
 }

@@ -23,7 +23,7 @@ from .tables import ProbeRow, Table
 _PROBES = """
 SELECT probe.id, model.name, probe.version, probe.kind, probe.refinement_id, probe.settings, probe.created_at
 FROM probe JOIN model ON model.id = probe.model_id
-WHERE (CAST(:id AS INTEGER) IS NULL OR probe.id = CAST(:id AS INTEGER))
+WHERE (CAST(:id AS BIGINT) IS NULL OR probe.id = CAST(:id AS BIGINT))
   AND (CAST(:model AS TEXT) IS NULL OR model.name = :model) AND (CAST(:kind AS TEXT) IS NULL OR probe.kind = :kind)
 ORDER BY probe.id
 """
@@ -43,7 +43,7 @@ WHERE probe_id = :probe
 """
 _TEXTS = """
 SELECT fact_id, rank, kind, text, activation FROM probe_text
-WHERE probe_id = :probe AND (CAST(:fact AS INTEGER) IS NULL OR fact_id = CAST(:fact AS INTEGER))
+WHERE probe_id = :probe AND (CAST(:fact AS BIGINT) IS NULL OR fact_id = CAST(:fact AS BIGINT))
 ORDER BY fact_id, rank < 0, abs(rank)
 """
 _FOREIGN = """

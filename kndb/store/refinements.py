@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text
@@ -37,6 +38,16 @@ WHERE fact.relation_id = :relation
 GROUP BY prompt.fact_id, score.layer, score.neuron
 ORDER BY prompt.fact_id, score.layer, score.neuron
 """
+_ATTRIBUTED = """
+SELECT fact.relation_id, fact.id, COUNT(*)
+FROM kndb_numbers(:relations) AS chosen
+CROSS JOIN fact ON fact.relation_id = chosen.value
+CROSS JOIN prompt ON prompt.fact_id = fact.id
+CROSS JOIN prompt_result AS result ON result.run_id = :run AND result.prompt_id = prompt.id
+WHERE result.max_score IS NOT NULL
+GROUP BY fact.relation_id, fact.id
+ORDER BY fact.relation_id, fact.id
+"""
 REACHES = {
     False: "prompt_result.max_score > 0 AND score.score >= :threshold * prompt_result.max_score",
     True: "prompt_result.min_score < 0 AND score.score <= :threshold * prompt_result.min_score",
@@ -52,8 +63,19 @@ GROUP BY knowledge_neuron.refinement_id, fact.relation_id, knowledge_neuron.laye
 """
 
 
-def attributed_facts(connection: Connection, run_id: int) -> dict[int, dict[int, int]]:
-    """For each relation, the facts with results in a run and the number of their attributed prompts."""
+def attributed_facts(
+    connection: Connection, run_id: int, relation_ids: Sequence[int] = ()
+) -> dict[int, dict[int, int]]:
+    """For each relation, the facts with results in a run and the number of their attributed prompts.
+
+    Args:
+        connection: a connection in a transaction.
+        run_id: the run.
+        relation_ids: only these relations, whose facts alone are looked up then; none means all.
+    """
+    if relation_ids:
+        values = {"run": run_id, "relations": json.dumps(list(relation_ids))}
+        return _by_relation(connection.execute(text(_ATTRIBUTED), values))
     rows = connection.execute(
         select(FactRow.relation_id, FactRow.id, func.count())
         .select_from(PromptResultRow)
@@ -63,6 +85,10 @@ def attributed_facts(connection: Connection, run_id: int) -> dict[int, dict[int,
         .group_by(FactRow.relation_id, FactRow.id)
         .order_by(FactRow.relation_id, FactRow.id)
     )
+    return _by_relation(rows)
+
+
+def _by_relation(rows: Iterable[Any]) -> dict[int, dict[int, int]]:
     facts: dict[int, dict[int, int]] = {}
     for relation_id, fact_id, prompts in rows:
         facts.setdefault(relation_id, {})[fact_id] = prompts

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -62,7 +63,7 @@ ORDER BY relation.key
 """
 _CHOOSE_FACTS = """
 INSERT INTO run_fact (run_id, fact_id)
-SELECT CAST(:run AS INTEGER), fact.id FROM kndb_numbers(:facts) AS chosen JOIN fact ON fact.id = chosen.value
+SELECT CAST(:run AS BIGINT), fact.id FROM kndb_numbers(:facts) AS chosen JOIN fact ON fact.id = chosen.value
 ORDER BY fact.id
 ON CONFLICT DO NOTHING
 """
@@ -75,7 +76,7 @@ ON CONFLICT DO NOTHING
 """
 _CHOOSE_RELATIONS_BEGUN = """
 INSERT INTO run_fact (run_id, fact_id)
-SELECT CAST(:run AS INTEGER), fact.id FROM fact WHERE fact.relation_id IN (
+SELECT CAST(:run AS BIGINT), fact.id FROM fact WHERE fact.relation_id IN (
     SELECT named.relation_id FROM prompt_result AS result
     JOIN prompt ON prompt.id = result.prompt_id JOIN fact AS named ON named.id = prompt.fact_id
     WHERE result.run_id = :run)
@@ -251,6 +252,28 @@ def run_settings(connection: Connection, run_id: int) -> StoredSettings:
     return dict(connection.execute(select(RunRow.settings).where(RunRow.id == run_id)).scalar_one())
 
 
+@dataclass(frozen=True)
+class RunHead:
+    """What a run is, as its row says; a `Run` without the counts, for which all its results have to be read."""
+
+    id: int
+    model: str
+    method: str
+    settings: StoredSettings
+    status: str
+    created_at: str
+    finished_at: str | None
+
+
+def run_heads(connection: Connection, model: str | None = None) -> list[RunHead]:
+    """All runs, or those of one model, by id, without counting their results."""
+    columns = (RunRow.method, RunRow.settings, RunRow.status, RunRow.created_at, RunRow.finished_at)
+    query = select(RunRow.id, ModelRow.name, *columns).join(ModelRow, ModelRow.id == RunRow.model_id)
+    if model is not None:
+        query = query.where(ModelRow.name == model)
+    return [RunHead(*row) for row in connection.execute(query.order_by(RunRow.id))]
+
+
 def runs(connection: Connection, model: str | None = None) -> list[Run]:
     """All runs, or those of one model, by id."""
     return _runs(connection) if model is None else _runs(connection, ModelRow.name == model)
@@ -318,6 +341,8 @@ def _selected(fact_ids: Sequence[int] | None, *, held_out: bool) -> Any:
 
 
 def _runs(connection: Connection, *conditions: Any) -> list[Run]:
+    # No results of other runs are counted.
+    chosen = select(RunRow.id).join(ModelRow, ModelRow.id == RunRow.model_id).where(*conditions)
     # As `error_limit` has it.
     limit = func.coalesce(literal_column("kndb_number_at(run.settings, tolerance)", Double), ERROR_LIMIT)
     counts = (
@@ -328,6 +353,7 @@ def _runs(connection: Connection, *conditions: Any) -> list[Run]:
             func.sum(cast(PromptResultRow.completeness_error > limit, Integer)).label("above"),
         )
         .join(RunRow, RunRow.id == PromptResultRow.run_id)
+        .where(PromptResultRow.run_id.in_(chosen))
         .group_by(PromptResultRow.run_id)
         .subquery()
     )

@@ -20,7 +20,7 @@ from .backends.finding import backend_at, backend_of
 from .files import empty
 from .tables import Table
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
@@ -38,7 +38,11 @@ def current_revision(connection: Connection) -> str | None:
     Args:
         connection: a connection to it.
     """
-    if "alembic_version" not in backend_of(connection).tables(connection):
+    return _revision_in(connection, backend_of(connection).tables(connection))
+
+
+def _revision_in(connection: Connection, tables: set[str]) -> str | None:
+    if "alembic_version" not in tables:
         return None
     revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     return None if revision is None else str(revision)
@@ -162,7 +166,7 @@ def _known_revision(connection: Connection) -> str | None:
     shown, tables = backend.shown, backend.tables(connection)
     if not tables:
         return None
-    revision = current_revision(connection)
+    revision = _revision_in(connection, tables)
     if revision is None and tables >= _OWN_TABLES:
         raise StoreDamagedError(
             f"{shown} is damaged: it has kndb's tables and no schema revision; see: {call('maintenance.check')}, and "

@@ -11,15 +11,17 @@ from .backends.backend import Schema
 from .backends.finding import backend_of
 from .schema import run_migrations
 
-_EXPECTED: dict[str, Schema] = {}
+_EXPECTED: dict[tuple[str, object], Schema] = {}
 
 
 def expected_schema(connection: Connection) -> Schema:
     """The schema that the revisions make, for the backend of a connection; kept once it was made."""
     backend = backend_of(connection)
-    if backend.kind not in _EXPECTED:
-        _EXPECTED[backend.kind] = backend.expected(connection, run_migrations)
-    return _EXPECTED[backend.kind]
+    # Versions of a server don't describe all parts in the same words.
+    system = backend.kind, connection.dialect.server_version_info
+    if system not in _EXPECTED:
+        _EXPECTED[system] = backend.expected(connection, run_migrations)
+    return _EXPECTED[system]
 
 
 def check_schema(connection: Connection) -> list[str]:

@@ -16,7 +16,7 @@ from ..errors import EditError, NotFoundError, StoreDamagedError
 from ..records.versions import HistoryEntry, Snapshot
 from .clock import now
 from .edits.allowed_steps import way
-from .edits.steps import check_version, take_step
+from .edits.steps import check_version, road_of, take_step
 from .tables import ModelRow, SnapshotRow
 from .versions import (
     BASE,
@@ -137,8 +137,10 @@ def restore(connection: Connection, model_id: int, name: str, expected_version: 
     version, steps = model.version, []
     if version != target:
         present = applied_edits(connection, model_id)
-        for edit_id, action in way(present, version_edits(connection, model_id, target)):
-            steps.append(take_step(connection, edit_id, action, version, "restore"))
+        ahead = way(present, version_edits(connection, model_id, target))
+        road = road_of(connection, [edit_id for edit_id, _ in ahead]) if ahead else None
+        for edit_id, action in ahead:
+            steps.append(take_step(connection, edit_id, action, version, "restore", road=road))
             version = steps[-1].version_after
     if version != target:
         raise StoreDamagedError(

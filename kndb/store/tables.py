@@ -8,6 +8,7 @@ Experiments: refinement ─< probe ─< probe_fact, probe_activation, probe_text
 Edits: model ─< edit ─< edit_neuron, edit_tensor; `applied_edit` is the model's current stack of edits, `history` the
 road to it, `version` how to build each version, `snapshot` names for versions. evaluation ─< evaluation_measure are
 measures of edits, edit_trial ─< edit_trial_result those of edits that were tried without being stored.
+Work in progress: work_unit, the parts into which work is cut for several workers, until all of it is done.
 
 Times are ISO 8601 text in UTC. Settings, recipes and measures are JSON text. Scores are 8-byte floats.
 """
@@ -305,7 +306,15 @@ class RelationNeuronRow(Table):
 
     __tablename__ = "relation_neuron"
     __table_args__ = (
-        Index("ix_relation_neuron_refinement_id_layer_neuron", "refinement_id", "layer", "neuron"),
+        # Has all columns, so that who holds a neuron is read from it alone.
+        Index(
+            "ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts",
+            "refinement_id",
+            "layer",
+            "neuron",
+            "relation_id",
+            "facts",
+        ),
         {"sqlite_with_rowid": False},
     )
     refinement_id: Mapped[int] = mapped_column(ForeignKey("refinement.id", ondelete="CASCADE"), primary_key=True)
@@ -424,7 +433,7 @@ class EditTensorRow(Table):
     """A whole parameter that an edit changes, other than by value slots: sha256 of its bytes, as for a slot."""
 
     __tablename__ = "edit_tensor"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (Index("ix_edit_tensor_parameter", "parameter"), {"sqlite_with_rowid": False})
     edit_id: Mapped[int] = mapped_column(ForeignKey("edit.id", ondelete="CASCADE"), primary_key=True)
     parameter: Mapped[str] = mapped_column(primary_key=True)
     old_sha256: Mapped[str]
@@ -443,7 +452,10 @@ class AppliedEditRow(Table):
 
 
 class VersionRow(Table):
-    """How to build a version: the edits to apply to the base checkpoint, in order."""
+    """How to build a version: the edits to apply to the base checkpoint, in order.
+
+    Of a version with `since`, the edits of that one come first, and `edits` has those after them; see `version_lists`.
+    """
 
     __tablename__ = "version"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -451,6 +463,7 @@ class VersionRow(Table):
     version: Mapped[str] = mapped_column(primary_key=True)
     edits: Mapped[list[int]]
     created_at: Mapped[str]
+    since: Mapped[str | None]
 
 
 class HistoryRow(Table):
@@ -545,3 +558,22 @@ class EditTrialResultRow(Table):
     position: Mapped[int] = mapped_column(primary_key=True)
     fact_id: Mapped[int | None] = mapped_column(ForeignKey("fact.id", ondelete="SET NULL"))
     measures: Mapped[dict[str, Any]]
+
+
+class WorkUnitRow(Table):
+    """A part of some work that one worker does at a time; all of a work's are deleted when it is done."""
+
+    __tablename__ = "work_unit"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'leased', 'done', 'failed')", name="state"),
+        {"sqlite_with_rowid": False},
+    )
+    work: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    items: Mapped[list[int]]
+    state: Mapped[str]
+    holder: Mapped[str | None]
+    lease_until: Mapped[str | None]
+    attempts: Mapped[int]
+    error: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

@@ -8,17 +8,19 @@ a row, and the base version's row has no edits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select, text
 
 from ..advice import Placeholder, call
 from ..errors import NotFoundError, StoreDamagedError
 from ..records.models import Neuron
 from ..versions import NO_LAYER, Slot, version_id
-from .clock import now
-from .tables import AppliedEditRow, EditNeuronRow, EditRow, EditTensorRow, ModelRow, SnapshotRow, VersionRow
+from .tables import AppliedEditRow, ModelRow, SnapshotRow, VersionRow
+from .version_lists import is_known, keep_version, listed_edits
 
 BASE = "base"
 CURRENT = "current"
@@ -28,12 +30,43 @@ PREFIX_LENGTH = 4
 SlotState = dict[Slot, tuple[str, str]]
 """For each slot that edits touch: the sha256 of its bytes in the base checkpoint, and of those it holds."""
 
-# SQLite takes a limited number of values in one statement.
-_CHUNK = 500
+# CROSS JOIN keeps the order of joins: from the edits or places that were asked for, each row is found by an index.
+_SLOTS_OF_EDITS = (
+    """
+    SELECT slot.edit_id, slot.parameter, slot.layer, slot.neuron, slot.old_sha256, slot.new_sha256, slot.base_sha256
+    FROM kndb_numbers(:edits) AS asked
+    CROSS JOIN edit ON edit.id = asked.value AND edit.model_id = :model
+    CROSS JOIN edit_neuron AS slot ON slot.edit_id = edit.id
+    ORDER BY slot.edit_id, slot.layer, slot.neuron
+    """,
+    f"""
+    SELECT slot.edit_id, slot.parameter, {NO_LAYER}, {NO_LAYER}, slot.old_sha256, slot.new_sha256, slot.base_sha256
+    FROM kndb_numbers(:edits) AS asked
+    CROSS JOIN edit ON edit.id = asked.value AND edit.model_id = :model
+    CROSS JOIN edit_tensor AS slot ON slot.edit_id = edit.id
+    ORDER BY slot.edit_id, slot.parameter
+    """,  # noqa: S608 - NO_LAYER is a constant
+)
+_SLOTS_TOUCHED = (
+    """
+    SELECT slot.edit_id, slot.parameter, slot.layer, slot.neuron, slot.old_sha256, slot.new_sha256, slot.base_sha256
+    FROM kndb_rows(:places, layer, neuron) AS asked
+    CROSS JOIN edit_neuron AS slot INDEXED BY ix_edit_neuron_layer_neuron
+        ON slot.layer = asked.layer AND slot.neuron = asked.neuron
+    CROSS JOIN edit ON edit.id = slot.edit_id AND edit.model_id = :model
+    ORDER BY slot.edit_id, slot.layer, slot.neuron
+    """,
+    f"""
+    SELECT slot.edit_id, slot.parameter, {NO_LAYER}, {NO_LAYER}, slot.old_sha256, slot.new_sha256, slot.base_sha256
+    FROM kndb_texts(:names) AS asked
+    CROSS JOIN edit_tensor AS slot INDEXED BY ix_edit_tensor_parameter ON slot.parameter = asked.value
+    CROSS JOIN edit ON edit.id = slot.edit_id AND edit.model_id = :model
+    ORDER BY slot.edit_id, slot.parameter
+    """,  # noqa: S608 - NO_LAYER is a constant
+)
 
 
-@dataclass(frozen=True)
-class StoredSlot:
+class StoredSlot(NamedTuple):
     """A slot that an edit changes, with the sha256 of its bytes before, after and in the base checkpoint."""
 
     slot: Slot
@@ -92,28 +125,29 @@ def applied_edits(connection: Connection, model_id: int) -> list[int]:
 
 def stored_slots(connection: Connection, model_id: int, edit_ids: Sequence[int]) -> dict[int, list[StoredSlot]]:
     """Reads the slots of those of the edits that exist and belong to the model."""
+    values = {"model": model_id, "edits": json.dumps(sorted(set(edit_ids)))}
+    return _slots_by_edit(connection.execute(text(statement), values) for statement in _SLOTS_OF_EDITS)
+
+
+def touching(connection: Connection, model_id: int, slots: Collection[Slot]) -> dict[int, list[StoredSlot]]:
+    """Reads, of these slots, those that edits of the model change; indexes find them, however many edits there are."""
+    places = sorted({slot[1:] for slot in slots if slot[1] != NO_LAYER})
+    whole = sorted({slot[0] for slot in slots if slot[1] == NO_LAYER})
+    of_neurons, of_tensors = _SLOTS_TOUCHED
+    asked = [
+        connection.execute(text(of_neurons), {"model": model_id, "places": json.dumps(places)}) if places else (),
+        connection.execute(text(of_tensors), {"model": model_id, "names": json.dumps(whole)}) if whole else (),
+    ]
+    found = _slots_by_edit(asked)
+    kept = {edit_id: [one for one in stored if one.slot in slots] for edit_id, stored in found.items()}
+    return {edit_id: stored for edit_id, stored in kept.items() if stored}
+
+
+def _slots_by_edit(results: Iterable[Iterable[Any]]) -> dict[int, list[StoredSlot]]:
     found: dict[int, list[StoredSlot]] = {}
-    for start in range(0, len(edit_ids), _CHUNK):
-        query = (
-            select(EditNeuronRow)
-            .join(EditRow, EditRow.id == EditNeuronRow.edit_id)
-            .where(EditRow.model_id == model_id, EditRow.id.in_(edit_ids[start : start + _CHUNK]))
-            .order_by(EditNeuronRow.layer, EditNeuronRow.neuron)
-        )
-        for row in connection.execute(query):
-            slot = (row.parameter, row.layer, row.neuron)
-            stored = StoredSlot(slot, row.old_sha256, row.new_sha256, row.base_sha256)
-            found.setdefault(row.edit_id, []).append(stored)
-        whole = (
-            select(EditTensorRow)
-            .join(EditRow, EditRow.id == EditTensorRow.edit_id)
-            .where(EditRow.model_id == model_id, EditRow.id.in_(edit_ids[start : start + _CHUNK]))
-            .order_by(EditTensorRow.parameter)
-        )
-        for tensor in connection.execute(whole):
-            slot = (tensor.parameter, NO_LAYER, NO_LAYER)
-            stored = StoredSlot(slot, tensor.old_sha256, tensor.new_sha256, tensor.base_sha256)
-            found.setdefault(tensor.edit_id, []).append(stored)
+    for rows in results:
+        for edit_id, parameter, layer, neuron, old, new, base in rows:
+            found.setdefault(edit_id, []).append(StoredSlot((parameter, layer, neuron), old, new, base))
     return found
 
 
@@ -129,17 +163,34 @@ def walk(slots_of: Mapping[int, Iterable[StoredSlot]], edit_ids: Iterable[int]) 
     """
     state: SlotState = {}
     for edit_id in edit_ids:
-        if edit_id not in slots_of:
-            raise StoreDamagedError(f"edit {edit_id} has no value slots in the store; see: {call('maintenance.check')}")
-        for stored in slots_of[edit_id]:
-            base, current = state.get(stored.slot, (stored.base, stored.base))
-            if (base, current) != (stored.base, stored.old):
-                raise StoreDamagedError(
-                    f"edit {edit_id} expects sha256 {stored.old[:12]} in slot {stored.name}, but found "
-                    f"{current[:12]} after the edits before it; see: {call('maintenance.check')}"
-                )
-            state[stored.slot] = (base, stored.new)
+        take(state, slots_of, edit_id)
     return state
+
+
+def take(state: SlotState, slots_of: Mapping[int, Iterable[StoredSlot]], edit_id: int) -> None:
+    """Takes one edit in a state, or changes nothing.
+
+    Raises:
+        StoreDamagedError: if the edit is missing, or doesn't fit the state.
+    """
+    if edit_id not in slots_of:
+        raise StoreDamagedError(f"edit {edit_id} has no value slots in the store; see: {call('maintenance.check')}")
+    after: SlotState = {}
+    for stored in slots_of[edit_id]:
+        base, current = state.get(stored.slot, (stored.base, stored.base))
+        if (base, current) != (stored.base, stored.old):
+            raise StoreDamagedError(
+                f"edit {edit_id} expects sha256 {stored.old[:12]} in slot {stored.name}, but found "
+                f"{current[:12]} after the edits before it; see: {call('maintenance.check')}"
+            )
+        after[stored.slot] = (base, stored.new)
+    state.update(after)
+
+
+def touched_state(connection: Connection, model_id: int, edit_ids: Sequence[int], slots: Collection[Slot]) -> SlotState:
+    """As `slot_state`, for those of some slots that the edits touch; reads no other slot of theirs."""
+    slots_of = touching(connection, model_id, slots)
+    return walk(slots_of, [edit_id for edit_id in edit_ids if edit_id in slots_of])
 
 
 def slot_state(connection: Connection, model_id: int, edit_ids: Sequence[int]) -> SlotState:
@@ -177,15 +228,6 @@ def register_base(connection: Connection, model_id: int, version: str) -> None:
     keep_version(connection, model_id, version, [])
 
 
-def keep_version(connection: Connection, model_id: int, version: str, edit_ids: Sequence[int]) -> None:
-    """Notes how to build a version, unless one way is known already."""
-    known = select(VersionRow.version).where(VersionRow.model_id == model_id, VersionRow.version == version)
-    if connection.scalar(known) is None:
-        connection.execute(
-            insert(VersionRow).values(model_id=model_id, version=version, edits=list(edit_ids), created_at=now())
-        )
-
-
 def version_edits(connection: Connection, model_id: int, version: str) -> list[int]:
     """Lists the edits that build a version from the base checkpoint, in order.
 
@@ -197,9 +239,7 @@ def version_edits(connection: Connection, model_id: int, version: str) -> list[i
     Raises:
         NotFoundError: if there is no such model or version.
     """
-    resolved = resolve_version(connection, model_id, version)
-    query = select(VersionRow.edits).where(VersionRow.model_id == model_id, VersionRow.version == resolved)
-    return list(connection.execute(query).scalar_one())
+    return listed_edits(connection, model_id, resolve_version(connection, model_id, version))
 
 
 def resolve_version(connection: Connection, model_id: int, name: str) -> str:
@@ -216,17 +256,27 @@ def resolve_version(connection: Connection, model_id: int, name: str) -> str:
     """
     model = current_model(connection, model_id)
     name = {BASE: model.base, CURRENT: model.version}.get(name, name)
-    versions = set(connection.scalars(select(VersionRow.version).where(VersionRow.model_id == model_id)))
-    if name in versions:
+    if is_known(connection, model_id, name):
         return name
     named = select(SnapshotRow.version).where(SnapshotRow.model_id == model_id, SnapshotRow.name == name)
     snapshot = connection.scalar(named)
     if snapshot is not None:
         return snapshot
-    begin_alike = sorted(version for version in versions if version.startswith(name))
+    begin_alike = _begin_alike(connection, model_id, name)
     if len(name) >= PREFIX_LENGTH and len(begin_alike) == 1:
         return begin_alike[0]
     raise NotFoundError(_not_found(model.name, name, begin_alike))
+
+
+def _begin_alike(connection: Connection, model_id: int, start: str) -> list[str]:
+    """The versions whose ids begin like this, in order; the table's key finds them."""
+    after = start[:-1] + chr(ord(start[-1]) + 1) if start and ord(start[-1]) < 127 else None
+    if after is None:
+        return []
+    query = select(VersionRow.version).where(
+        VersionRow.model_id == model_id, VersionRow.version >= start, VersionRow.version < after
+    )
+    return list(connection.scalars(query.order_by(VersionRow.version)))
 
 
 def _not_found(model: str, name: str, begin_alike: Sequence[str]) -> str:

@@ -45,12 +45,10 @@ def copied(rich_store, place):
 
 
 @pytest.fixture
-def survives(copied, capsys):
-    """Damages a copy, runs a command on it, and checks how it ends."""
+def ends_well(capsys):
+    """Runs a command on a damaged database, and checks how it ends."""
 
-    def run(name, damage):
-        path = copied()
-        damage.do(path)
+    def run(name, path):
         capsys.readouterr()
         code = exit_code(every_command.words_for(name, path.parent / "inputs", path.parent / "out"))
         err = capsys.readouterr().err
@@ -60,6 +58,18 @@ def survives(copied, capsys):
         if code == 4 and name != "db check":
             assert re.search("db check|not an SQLite database|is empty", err), f"{name}: {err}"
         return code, err
+
+    return run
+
+
+@pytest.fixture
+def survives(copied, ends_well):
+    """Damages a copy, runs a command on it, and checks how it ends."""
+
+    def run(name, damage):
+        path = copied()
+        damage.do(path)
+        return ends_well(name, path)
 
     return run
 
@@ -90,9 +100,11 @@ def test_the_check_names_the_damage(copied, name):
 
 
 @pytest.mark.parametrize("damage", store_damage.EVERY)
-def test_no_command_that_reads_crashes(survives, damage):
+def test_no_command_that_reads_crashes(copied, ends_well, damage):
+    path = copied()
+    store_damage.EVERY[damage].do(path)
     for name in READING if damage in store_damage.VALUES else SOME:
-        survives(name, store_damage.EVERY[damage])
+        ends_well(name, path)
 
 
 @pytest.mark.parametrize("damage", FOR_ALL)

@@ -395,7 +395,7 @@ def test_dtypes(attributed, sql, family, dtype, close):
     ("dtype", "message"),
     [
         ("tf32", "dtype='tf32' needs a CUDA device .this is cpu"),
-        ("float16", "dtype must be one of float32, .*bfloat16 .got 'float16'"),
+        ("float8", "dtype must be one of float32, .*bfloat16, float16 .got 'float8'"),
         ("", "dtype must be one of .*got ''"),
     ],
 )

@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from masked_families import TOKENIZERS, masked_model
 from masked_families import VARIANTS as MASKED
 from safetensors.torch import load_file, save_file
+from sqlalchemy import event
 from tiny_models import tiny_model
 
 from kndb.database import open_database
 from kndb.database.edits.objects import add_object
 from kndb.database.models import ModelCommands
-from kndb.editing.objects import factor_fits, factors
+from kndb.editing.objects import factor_fits, factors, object_format
 from kndb.editing.planning import recipes
 from kndb.errors import ConflictError, DiffFileError, EditError, FingerprintError, ModelError
 from kndb.models.network import Network
 from kndb.records.recipes import read_recipe
+from kndb.store.edits import edit as store_edits
 
 
 def save(folder, name, dtype=torch.float32, shards=None, pickled=False, **sizes):
@@ -365,3 +367,66 @@ def test_sums_are_those_of_torch(seed, dtype, rank, reverse):
     found = factors.summed(factor_fits._bits(present), left.numpy(), right.numpy(), dtype, reverse=reverse)
     same = factor_fits._tensor(found, kind).view(torch.uint8) == expected.view(torch.uint8)
     assert bool((same.view(11, 7, -1).all(dim=2) | expected.isnan()).all())
+
+
+def test_a_step_reads_no_object_but_those_of_its_slots(database, tmp_path, unloaded, monkeypatch):
+    """However many edits are applied: an object is read for the step, and one for each edit of the same slots."""
+    database.models.add(str(save(tmp_path / "model", "bert")), "tiny")
+    for number in range(8):
+        database.edits.apply(plan(database, number, slots=((0, number), (1, number)))[0])
+    over = plan(database, 99, slots=((0, 3),))[0]
+    unloaded()
+    read = []
+    original = object_format.read
+    monkeypatch.setattr(object_format, "read", lambda *words: read.append(words[1]) or original(*words))
+    database.edits.apply(over)
+    assert len(read) == 2
+    read.clear()
+    database.edits.revert(over)
+    assert len(read) == 2
+    read.clear()
+    database.edits.revert(8)
+    assert len(read) == 1
+
+
+def test_a_switch_reads_no_edit_that_both_versions_have(database, tmp_path, unloaded, monkeypatch):
+    database.models.add(str(save(tmp_path / "model", "bert")), "tiny")
+    for number in range(8):
+        database.edits.apply(plan(database, number, slots=((0, number), (1, number)))[0])
+    unloaded()
+    database.checkouts.checkout("current", tmp_path / "copy", model="tiny")
+    database.edits.revert(8)
+    looked_up = []
+    original = store_edits.edit
+    monkeypatch.setattr(
+        store_edits, "edit", lambda opened, number: looked_up.append(number) or original(opened, number)
+    )
+    switched = database.checkouts.checkout("current", tmp_path / "copy")
+    assert (switched.slots_written, looked_up) == (2, [8])
+
+
+def test_one_edit_is_verified_alone(database, tmp_path):
+    """Of the log, only `verify` of all edits says something: that of one does not grow with the history."""
+    database.models.add(str(save(tmp_path / "model", "bert")), "tiny")
+    numbers = [plan(database, number, slots=((0, number),))[0] for number in range(2)]
+    database.edits.apply_all(numbers)
+    assert {row.part for row in database.edits.verify(numbers[:1])} == {"object"}
+    assert {row.what.partition(":")[0] for row in database.edits.verify(numbers[:1])} == {f"edit {numbers[0]}"}
+    assert {row.part for row in database.edits.verify()} == {"object", "log"}
+
+
+def test_a_list_of_edits_looks_up_what_is_applied(database):
+    with database.store.reading() as connection:
+        plans = []
+
+        def explain(_connection, cursor, statement, parameters, *_rest):
+            if "applied_edit" in statement and statement.startswith("SELECT"):
+                plans.extend(row[3] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+        event.listen(connection.engine, "before_cursor_execute", explain)
+        try:
+            store_edits.edits(connection)
+        finally:
+            event.remove(connection.engine, "before_cursor_execute", explain)
+    assert any("applied_edit" in step for step in plans)
+    assert not any(step.startswith("SCAN applied_edit") or "AUTOMATIC" in step for step in plans), plans

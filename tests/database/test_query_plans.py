@@ -81,6 +81,18 @@ def test_refining_reads_the_scores_of_one_relation_at_a_time(refined):
     assert any(step.startswith("SEARCH score USING PRIMARY KEY (run_id=? AND prompt_id=?") for step in steps)
 
 
+def test_refining_one_relation_looks_up_its_facts_alone(refined):
+    found, steps = scans(refined, lambda: refined.attribution.refine(1, relations=["P36"]))
+    assert found == []
+    assert any(step.startswith("SEARCH result USING PRIMARY KEY (run_id=? AND prompt_id=?)") for step in steps)
+
+
+def test_who_shares_a_neuron_is_read_from_an_index_alone(refined):
+    _, steps = scans(refined, lambda: refined.query.shared(["P36"], refinement=1))
+    index = "ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts"
+    assert any(step.startswith(f"SEARCH holder USING COVERING INDEX {index}") for step in steps), steps
+
+
 def test_a_full_scan_is_seen(refined):
     found, _ = scans(refined, lambda: ask_everything(refined))
     assert len(found) == 2

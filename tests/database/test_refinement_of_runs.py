@@ -120,6 +120,31 @@ def test_refine_the_lowest_scores(attributed, sql, family, threshold):
     check(database, sql, run, {**settings, "negative": False})
 
 
+def test_refine_one_relation(attributed, sql):
+    """Its sets are those of the refinement of all; of other relations there are none."""
+    database = attributed()
+    query = (
+        "SELECT relation.key, fact_id, layer, neuron, prompts, mean_score FROM knowledge_neuron"
+        " JOIN fact ON fact.id = fact_id JOIN relation ON relation.id = relation_id WHERE refinement_id = ?"
+    )
+    whole = database.attribution.refine()
+    keys = [outcome.relation for outcome in whole.relations]
+    assert len(keys) > 1
+    for key in keys:
+        one = database.attribution.refine(relations=[key])
+        assert one.relations == tuple(outcome for outcome in whole.relations if outcome.relation == key)
+        assert sql(database, query, one.id) == [row for row in sql(database, query, whole.id) if row[0] == key]
+    assert database.attribution.refine(relations=keys).relations == whole.relations
+
+
+def test_a_relation_that_was_not_attributed_can_not_be_refined(attributed):
+    database = attributed()
+    with database.store.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO relation (key) VALUES ('P9')")
+    with pytest.raises(AttributionError, match="run 1 has no attributed prompts of P9 to refine"):
+        database.attribution.refine(relations=["P9"])
+
+
 def test_lowest_scores_that_were_not_kept_can_not_be_refined(attributed, sql):
     database = attributed()
     with pytest.raises(AttributionError, match=r"run 1 kept no scores below zero.*negative=True"):

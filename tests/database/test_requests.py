@@ -10,10 +10,13 @@ import pytest
 import kndb
 from kndb.errors import UsageError
 
+BESIDE = ("self", "progress", "engine")
+"""What decides nothing that is kept."""
+
 
 def parameters(method):
     found = inspect.signature(method).parameters
-    return {name: one.default for name, one in found.items() if name not in ("self", "progress")}
+    return {name: one.default for name, one in found.items() if name not in BESIDE}
 
 
 def values(*kinds):

@@ -55,19 +55,19 @@ def test_what_was_pushed_is_pulled(world, pulls):
 
 
 @given(data=st.data())
-@fuzzed(60, slower=4)
+@fuzzed(40, slower=4)
 def test_bytes_of_the_file(world, pulls, data):
     pulls(data.draw(mutated_bytes(edit_bundle.encode(world.bundle))))
 
 
 @given(data=st.data())
-@fuzzed(100, slower=4)
+@fuzzed(50, slower=4)
 def test_the_manifest(world, pulls, data):
     pulls(written(data.draw(mutated_json(manifest_of(world.bundle))), world.bundle.objects))
 
 
 @given(data=st.data())
-@fuzzed(100, slower=8)
+@fuzzed(50, slower=8)
 def test_an_object_under_its_own_hash(world, pulls, data):
     manifest = manifest_of(world.bundle)
     place = data.draw(st.integers(0, len(manifest["edits"]) - 1))

@@ -83,7 +83,7 @@ def test_what_was_exported_is_imported(imports, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@fuzzed(40, slower=10)
+@fuzzed(20, slower=10)
 def test_a_description(exported, imports, kind, data):
     def change(path):
         description = json.loads(_meta(path.parent, path.name).read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def test_bytes_of_a_description(exported, imports, kind, data):
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@fuzzed(30, slower=10)
+@fuzzed(15, slower=10)
 def test_the_data_under_their_own_hash(exported, imports, kind, data):
     def change(path):
         description = json.loads(_meta(path.parent, path.name).read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,18 @@ from postgres_server import shared_server
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 BOTH = (SQLITE, POSTGRESQL)
 """What a module of tests names `BACKENDS` if its tests are to run on both."""
+FEW_ON_SERVER = 4
+"""Of many examples of one thing, so many are tried on the server, too."""
 _EMPTY, _HEAD = "template1", "kndb_head"
 _numbers = itertools.count(1)
 _free: list[str] = []
 """Databases on the server that tests of this process are done with."""
+
+
+def examples(all_of_them: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Pairs of a backend and an example: all on SQLite, the first few on the server, for what differs little."""
+    found = list(all_of_them)
+    return [*((SQLITE, one) for one in found), *((POSTGRESQL, one) for one in found[:FEW_ON_SERVER])]
 
 
 @dataclass(frozen=True)
@@ -90,12 +98,12 @@ class Places:
     def close(self) -> None:
         """Drops what was made on the server, or keeps it for the next test."""
         for name in self._dropped:
-            _run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            run_on_server(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         _free.extend(self._used)
 
     def _made(self, name: str, template: str) -> Place:
         database = f"t{os.getpid()}_{next(_numbers)}"
-        _run(f'CREATE DATABASE "{database}" TEMPLATE "{template}" STRATEGY file_copy')
+        run_on_server(f'CREATE DATABASE "{database}" TEMPLATE "{template}" STRATEGY file_copy')
         self._dropped.append(database)
         return Place(shared_server().url(database), self._folder / f"{name}.objects")
 
@@ -116,7 +124,7 @@ def _wiped() -> str:
             connection.execute("; ".join(statements))
             return name
     name = f"w{os.getpid()}_{next(_numbers)}"
-    _run(f'CREATE DATABASE "{name}" TEMPLATE "{_head()}" STRATEGY file_copy')
+    run_on_server(f'CREATE DATABASE "{name}" TEMPLATE "{_head()}" STRATEGY file_copy')
     return name
 
 
@@ -144,12 +152,13 @@ def _once(name: str, fill: Callable[[str], object]) -> None:
         with _connected() as connection:
             there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if there is None:
-            _run(f'CREATE DATABASE "{name}_begun" TEMPLATE "{_EMPTY}" STRATEGY file_copy')
+            run_on_server(f'CREATE DATABASE "{name}_begun" TEMPLATE "{_EMPTY}" STRATEGY file_copy')
             fill(server.url(f"{name}_begun"))
-            _run(f'ALTER DATABASE "{name}_begun" RENAME TO "{name}"')
+            run_on_server(f'ALTER DATABASE "{name}_begun" RENAME TO "{name}"')
 
 
-def _run(statement: str) -> None:
+def run_on_server(statement: str) -> None:
+    """Runs a statement of the server's own, outside of any transaction, as its superuser."""
     with _connected() as connection:
         connection.execute(statement)
 

@@ -26,8 +26,18 @@ RUN = "KNDB_TEST_RUN"
 PROGRAMS = "KNDB_TEST_POSTGRES"
 """The environment variable that names a folder of PostgreSQL's programs to use in place of the wheel's."""
 USER = "postgres"
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
+FAST = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "jit=off",
+)
 """Settings of a server that nobody kills: it need not survive a loss of power."""
+KILLED = ("fsync=off", "full_page_writes=off", "autovacuum=off", "jit=off")
+"""Settings of a server that is killed: the machine goes on, and with it what was written."""
 _NOBODY = 65534
 _WAIT = 60.0
 
@@ -67,7 +77,7 @@ class Server:
             f"listen_addresses={'' if self.port is None else '127.0.0.1'}",
             f"unix_socket_directories={self.folder}",
         ]
-        options += ["shared_buffers=128MB", "max_connections=60", "autovacuum_naptime=10s", *self._settings]
+        options += ["shared_buffers=128MB", "max_connections=60", *self._settings]
         words = [_program("postgres"), "-D", str(self.data), *listen, *(f"-c{one}" for one in options)]
         log = (self.folder / "log").open("ab")
         with log:
@@ -92,13 +102,20 @@ class Server:
     def kill(self) -> None:
         """Kills the server and all its processes at once, as a loss of power would."""
         assert self._process is not None
+        # Each has a session of its own: one that is left could still commit, and keeps the next server from starting.
+        children = _children(self._process.pid)
         os.killpg(self._process.pid, signal.SIGKILL)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         self._process.wait()
+        while any(_runs(child) for child in children):
+            time.sleep(0.01)
 
-    def stop(self) -> None:
-        """Stops the server without waiting for anybody who is connected."""
+    def stop(self, *, clean: bool = False) -> None:
+        """Stops the server without waiting for anybody who is connected; `clean` if its data are to be used again."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGINT if clean else signal.SIGQUIT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
             if self._process.poll() is None:
@@ -119,7 +136,7 @@ def own_server(*, settings: tuple[str, ...] = (), tcp: bool = False, folder: Pat
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(clean=kept)
         if not kept:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -145,6 +162,23 @@ def shared_server() -> Server:
                 time.sleep(0.02)
             keeper.returncode = 0  # it outlives this process, and is nobody's to wait for
     return server
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process started and that are there; none where the system does not say."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text(errors="replace").rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and no mere entry that nobody waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def _keep(folder: Path, beginner: int) -> None:

@@ -46,7 +46,7 @@ CONDITIONS = (
 BASE, EDITED, OBJECT = digest("base"), digest("edited"), digest("object")
 ROWS: dict[str, list[tuple[object, ...]]] = {
     "model": [(1, "bert", "data/lab-bert", digest("model"), "bert", 4, 512, EDITED, NOW, digest("chat"))],
-    "version": [(1, BASE, "[]", NOW), (1, EDITED, "[1]", NOW)],
+    "version": [(1, BASE, "[]", NOW, None), (1, EDITED, "[1]", NOW, None)],
     "run": [
         (1, 1, BASE, "ig", '{"floor": 0.1, "steps": 20}', "complete", NOW, NOW),
         (2, 1, EDITED, "ig", "{}", "running", NOW, None),
@@ -112,6 +112,10 @@ ROWS: dict[str, list[tuple[object, ...]]] = {
     ],
     "edit_trial": [(1, 1, BASE, "bench", '{"method": "update"}', "running", NOW, None)],
     "edit_trial_result": [(1, "single", 0, 1, '{"edited": {}}')],
+    "work_unit": [
+        ("run 2", 0, "[1, 3]", "leased", "somebody", NOW, 1, "a worker died", None),
+        ("probe of something", 0, "[1]", "done", None, None, 0, None, '{"facts": []}'),
+    ],
 }
 
 

@@ -4,7 +4,7 @@ import logging
 import random
 
 import pytest
-from backends import BOTH, SQLITE
+from backends import BOTH, SQLITE, examples
 from refined_worlds import FACTS, RELATIONS, World, chosen
 from sqlalchemy import event
 
@@ -210,7 +210,7 @@ def draw(world, chance):
             world.refine(run, chance.choice((None, chance.sample(ALL, 3))), **settings)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(("backend", "seed"), examples(range(40)), indirect=["backend"])
 def test_random_stores_against_a_brute_force(store, seed):
     chance = random.Random(seed)
     world = World(store)

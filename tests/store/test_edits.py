@@ -365,8 +365,7 @@ def test_models_do_not_meet(connection):
     refused(StoreDamagedError, versions.slot_state, connection, 1, [second])
 
 
-def test_more_edits_than_one_statement_takes(connection, monkeypatch):
-    monkeypatch.setattr(versions, "_CHUNK", 2)
+def test_the_slots_of_several_edits(connection):
     ids = [add(connection, change(n, "a", "b"), name=str(n)) for n in range(5)]
     apply(connection, *ids)
     assert len(versions.slot_state(connection, 1, ids)) == 5
@@ -393,12 +392,12 @@ def test_resolving_versions(connection):
     assert versions.version_edits(connection, 1, version[:4]) == [1]
 
 
-@pytest.mark.parametrize("name", ["", "v", "vzzz", "v0000000000000000", "current ", "Base", "%", "v___"])
-def test_an_unknown_version_is_refused(connection, name):
-    message = refused(NotFoundError, versions.resolve_version, connection, 1, name)
-    assert f"no version {name!r}" in message
-    assert "db.edits.log" in message
-    refused(NotFoundError, versions.version_edits, connection, 1, name)
+def test_an_unknown_version_is_refused(connection):
+    for name in ("", "v", "vzzz", "v0000000000000000", "current ", "Base", "%", "v___"):
+        message = refused(NotFoundError, versions.resolve_version, connection, 1, name)
+        assert f"no version {name!r}" in message
+        assert "db.edits.log" in message
+        refused(NotFoundError, versions.version_edits, connection, 1, name)
 
 
 def test_a_prefix_of_several_versions_is_refused(connection):

@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import insert
 
 from kndb.errors import StoreDamagedError, StoreError, StoreMissingError, UsageError
+from kndb.records.maintenance import CheckReport
 from kndb.records.models import UNKNOWN
-from kndb.store import maintenance
+from kndb.store import checking, maintenance
 from kndb.store.engine import Store, open_store
 from kndb.store.schema import head_revision
 from kndb.store.tables import EditRow, ModelRow, Table
@@ -27,7 +28,7 @@ TIME = "2026-01-02T03:04:05+00:00"
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     # The edits made up here have objects, but no story that versions and history could tell.
-    monkeypatch.setattr(maintenance, "ROW_CHECKS", ())
+    monkeypatch.setattr(checking, "ROW_CHECKS", ())
     (tmp_path / "home").mkdir()
     with open_store(tmp_path / "home" / "kndb.db", create=True, timeout=0.05) as opened:
         with opened.writing() as connection:
@@ -68,14 +69,14 @@ def test_sound_store(store):
 
 
 def test_rows_are_checked_too(store, monkeypatch):
-    monkeypatch.setattr(maintenance, "ROW_CHECKS", (lambda connection: ["a problem"], lambda connection: []))
+    monkeypatch.setattr(checking, "ROW_CHECKS", (lambda connection: ["a problem"], lambda connection: []))
     assert maintenance.check(store).problems == ("a problem",)
 
 
 def test_edits_are_among_the_row_checks():
     from kndb.store.edits.checks import check_edits
 
-    assert check_edits in maintenance.ROW_CHECKS
+    assert check_edits in checking.ROW_CHECKS
 
 
 @pytest.mark.fault("a missing edit object")
@@ -203,7 +204,7 @@ def test_backup_is_a_store_of_its_own(store, tmp_path):
     store.path.unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "copy.objects", "home"]
     with open_store(target, create=False) as copy:
-        assert maintenance.check(copy) == maintenance.CheckReport()
+        assert maintenance.check(copy) == CheckReport()
         assert sorted(path.read_bytes() for path in copy.objects.rglob("*.safetensors")) == [b"one", b"two"]
     assert rows(target, "edit") == 2
 
@@ -234,7 +235,7 @@ def test_backup_replaces_only_databases_and_only_when_told(store, tmp_path):
         assert connection.exec_driver_sql("SELECT count(*) FROM edit").scalar_one() == 1
     assert rows(target, "edit") == 2
     with open_store(target, create=False) as copy:
-        assert maintenance.check(copy) == maintenance.CheckReport()
+        assert maintenance.check(copy) == CheckReport()
     (tmp_path / "text.db").write_text("notes")
     with pytest.raises(StoreError, match="not an SQLite database"):
         maintenance.backup(store, tmp_path / "text.db", overwrite=True)

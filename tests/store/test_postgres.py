@@ -1,11 +1,11 @@
-"""What is PostgreSQL's own: locations and passwords, objects, values, locks, and a user's SQL; on a real server."""
+"""What is PostgreSQL's own: databases, folders of objects, values, the schema and locks; on a real server."""
 
 from __future__ import annotations
 
 import threading
 
 import pytest
-from backends import POSTGRESQL
+from backends import POSTGRESQL, run_on_server
 from filled_store import fill
 
 from kndb.database import Database, check_database, open_database
@@ -17,11 +17,8 @@ from kndb.errors import (
     UsageError,
 )
 from kndb.records.attribution import PromptResult, ResultBatch, ScoreColumns
-from kndb.records.locations import without_password
 from kndb.store import maintenance, runs, schema
 from kndb.store.engine import Store, open_store
-from kndb.store.queries.reading_sql import read_sql
-from kndb.store.queries.sql_limits import SqlLimits
 from kndb.store.tables import Table
 
 BACKENDS = (POSTGRESQL,)
@@ -32,45 +29,13 @@ def count(store: Store, table: str) -> int:
         return connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
 
 
-# --- locations --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("location", "shown"),
-    [
-        ("postgresql://me:geheim@host:5433/lab", "postgresql://me@host:5433/lab"),
-        ("postgres://me@host/lab", "postgres://me@host/lab"),
-        ("postgresql:///lab?host=/run/pg&password=geheim", "postgresql:///lab?host=/run/pg"),
-        ("postgresql://me:a%40geheim@[::1]/lab?sslpassword=geheim&sslmode=require", "postgresql://me@[::1]/lab?sslmode=require"),
-        ("postgresql://me:ge@heim@host/lab", "postgresql://me@host/lab"),
-        ("postgresql://me:ge/heim@host/lab", "postgresql://…"),
-        ("postgresql://me:geheim@host:99999999/lab#x", "postgresql://me@host:99999999/lab"),
-        ("kndb.db", "kndb.db"),
-    ],
-)  # fmt: skip
-def test_no_password_is_shown(location, shown):
-    assert without_password(location) == shown
-
-
-def test_locations_that_are_none():
-    for location in ("postgresql://me:geheim@host", "postgresql://me:ge@heim@host:x/lab", "postgresql://"):
-        with pytest.raises(UsageError, match="write it like postgresql://") as caught:
-            Store(location)
-        assert "geheim" not in str(caught.value)
-        assert "heim@" not in str(caught.value)
-    with pytest.raises(UsageError, match="objects is for databases on a server"):
-        Store("kndb.db", objects="somewhere")
+# --- databases ----------------------------------------------------------------------------------------
 
 
 def test_a_server_or_database_that_is_not_there(db_places):
     place = db_places.empty()
     with pytest.raises(StoreMissingError, match="the server has no database of this name"):
         open_store(place.location.replace("?", "_missing?"), create=True)
-    with pytest.raises(StoreError, match="can't be reached") as caught:
-        open_store("postgresql://me:geheim@127.0.0.1:9/lab", create=True, timeout=2)
-    assert "geheim" not in str(caught.value)
-    with pytest.raises(StoreError, match=r"can't be reached: .*nowhere\.invalid"):
-        open_store("postgresql://me@nowhere.invalid/lab", create=True, timeout=2)
     with pytest.raises(StoreMissingError, match="is empty, not yet a database"):
         place.store(create=False)
     with place.store() as store:
@@ -122,6 +87,33 @@ def test_left_overs_stay_while_two_stores_share_a_folder(db_places, tmp_path):
     assert orphan.exists()
 
 
+def test_a_folder_is_shared_with_a_file_by_its_name(db_places, tmp_path):
+    """A server's store and a file of the same stem: neither takes the other's objects for left-overs."""
+    place, file = db_places.new("one"), tmp_path / "both.db"
+    with open_store(place.location, create=True, objects=tmp_path / "both.objects") as store:
+        store.backend.note_store()
+        own = store.objects / "ab" / "x.safetensors"
+        own.parent.mkdir()
+        own.touch()
+        with open_store(file, create=True) as other:
+            for one, name in ((store, "both.db"), (other, "/public")):
+                report = maintenance.check(one, repair=True)
+                assert report.orphans == (str(own),)
+                assert report.repaired == ()
+                assert name in report.problems[0]
+    assert own.exists()
+    assert (tmp_path / "both.objects" / "stores.txt").exists()
+
+
+def test_a_note_that_a_crash_cut_short_is_a_line_of_its_own(db_places, tmp_path):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "stores.txt").write_text("12345/la")
+    with open_store(db_places.new().location, create=True, objects=tmp_path / "o") as store:
+        store.backend.note_store()
+    lines = (tmp_path / "o" / "stores.txt").read_text().splitlines()
+    assert (len(lines), lines[0]) == (2, "12345/la")
+
+
 # --- values -----------------------------------------------------------------------------------------
 
 
@@ -139,6 +131,40 @@ def test_values_that_a_server_can_not_hold(store):
     with pytest.raises(UsageError, match="no UTF-8"):
         write("INSERT INTO relation (key) VALUES (?)", "\ud800")
     assert count(store, "relation") == 0
+
+
+def test_a_score_that_is_no_number_is_refused(store):
+    """As by SQLite, to which it is NULL; however it is written."""
+    with Database(store) as database:
+        fill(database, experiments=False)
+
+    def write_one(*row: object) -> None:
+        with store.writing() as connection:
+            connection.exec_driver_sql("INSERT INTO score VALUES (?, ?, ?, ?, ?)", row)
+
+    def write_many(*row: object) -> None:
+        with store.writing() as connection:
+            columns = ("run_id", "prompt_id", "layer", "neuron", "score")
+            store.backend.write_rows(connection, "score", columns, [row], replace=columns[:4])
+
+    for write in (write_one, write_many):
+        with pytest.raises(Exception, match=r"null value in column .* violates not-null"):
+            write(1, 1, 2, 99, float("nan"))
+    with pytest.raises(UsageError, match="larger than PostgreSQL can hold"):
+        write_many(1, 1, 2**40, 0, 0.5)
+
+
+def test_a_database_of_another_encoding_is_refused(db_places):
+    place = db_places.empty()
+    other = place.location.replace("?", "_latin?")
+    with place.store() as store, store.reading() as connection:
+        (name,) = connection.exec_driver_sql("SELECT current_database()").one()
+    run_on_server(f'CREATE DATABASE "{name}_latin" TEMPLATE template0 ENCODING latin1')
+    try:
+        with pytest.raises(StoreError, match="keeps texts in LATIN1, which has not all letters"):
+            open_store(other, create=True)
+    finally:
+        run_on_server(f'DROP DATABASE "{name}_latin"')
 
 
 def test_long_texts_are_facts_and_prompts(store):
@@ -211,7 +237,7 @@ def test_revisions_make_what_the_models_say(db_places):
             for index in table.indexes:
                 assert ("index", index.name) in parts
         checks = [text for (kind, _), text in parts.items() if kind == "check constraint"]
-        assert len(checks) == 12
+        assert len(checks) == 13
 
 
 def test_changed_tables_are_named(db_places):
@@ -269,6 +295,14 @@ def test_processes_that_create_the_same_store_at_once(db_places):
         assert maintenance.check(store).sound
 
 
+@pytest.mark.parametrize("path", ["nobodys", "%22%22"])
+def test_a_search_path_without_a_schema_is_said(db_places, path):
+    location = f"{db_places.new().location}&options=-csearch_path%3D{path}"
+    for create in (True, False):
+        with pytest.raises(UsageError, match="search path names no schema"):
+            open_store(location, create=create)
+
+
 # --- transactions -----------------------------------------------------------------------------------
 
 
@@ -291,55 +325,43 @@ def test_one_writer_at_a_time_and_readers_see_one_state(db_places):
         assert count(store, "relation") == 2
 
 
-# --- a user's SQL -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("level", ["serializable", "repeatable read"])
+def test_a_writer_that_waited_sees_what_the_one_before_it_wrote(db_places, level):
+    """Whatever isolation the server or its user has by default."""
+    place = db_places.new()
+    location = f"{place.location}&options=-cdefault_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
+    with place.store() as one, open_store(location, create=False) as other:
+        assert count(other, "relation") == 0
+        begun, seen = threading.Event(), []
+
+        def wait_and_count() -> None:
+            begun.set()
+            with other.writing() as connection:
+                seen.append(connection.exec_driver_sql("SELECT count(*) FROM relation").scalar_one())
+                seen.append(connection.exec_driver_sql("SHOW transaction_isolation").scalar_one())
+
+        thread = threading.Thread(target=wait_and_count)
+        with one.writing() as connection:
+            connection.exec_driver_sql("INSERT INTO relation (key) VALUES ('P1')")
+            thread.start()
+            begun.wait()
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while connection.exec_driver_sql(waiting).scalar_one() == 0:
+                pass
+        thread.join()
+        assert seen == [1, "read committed"]
 
 
-def test_a_query_reads(store):
-    with Database(store) as database:
-        fill(database, experiments=False)
-        columns, rows = database.query.sql(
-            "SELECT key, key, 1.5 AS n, sum(length(key)) FROM relation GROUP BY key, label;"
-        )
-    assert columns == ["key", "key_2", "n", "sum"]
-    assert sorted(rows)[1:] == [("P36", "P36", 1.5, 3), ("P37", "P37", 1.5, 3)]
-    many = read_sql(store.backend, "SELECT * FROM generate_series(1, 1200)")[1]
-    assert [row[0] for row in many] == list(range(1, 1201))
-    assert read_sql(store.backend, "EXPLAIN SELECT 1")[1]
-    assert read_sql(store.backend, "SELECT now() > '2020-01-01', '[1]'::json, null")[1] == [(True, "[1]", None)]
+def test_a_session_that_the_server_ends_is_said(db_places):
+    location = f"{db_places.new().location}&options=-cidle_in_transaction_session_timeout%3D1"
 
+    def read_until_it_ends() -> None:
+        with open_store(location, create=False) as store, store.reading() as connection:
+            while True:
+                connection.exec_driver_sql("SELECT 1")
 
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
-        ("DELETE FROM relation", "not allowed here"),
-        ("WITH gone AS (DELETE FROM relation RETURNING 1) SELECT * FROM gone", "data-modifying|not allowed"),
-        ("SELECT 1; DROP TABLE relation", "one statement"),
-        ("COMMIT", "not allowed here"),
-        ("SELECT setval('relation_id_seq', 7)", "read-only"),
-        ("SELECT set_config('transaction_read_only', 'off', false)", "read-write mode"),
-        ("SELECT * FROM relatoin", "the nearest .*relation"),
-        ("SELECT lable FROM relation", r"the nearest .*relation\.label"),
-        ("SELECT 1 + $1", "in place of parameters"),
-        ("SELECT 1/0", "division by zero"),
-        (" ; ", "there is no statement"),
-        ("CREATE TABLE x (y int)", "not allowed here"),
-    ],
-)
-def test_a_query_can_only_read(store, query, said):
-    with pytest.raises(UsageError, match=said):
-        read_sql(store.backend, query)
-    assert store.backend.tables is not None
-    with store.reading() as connection:
-        assert store.backend.tables(connection) == {*Table.metadata.tables, "alembic_version"}
-
-
-def test_a_query_has_limits(store):
-    with pytest.raises(UsageError, match=r"time_limit: the query was stopped after 0\.2 s"):
-        read_sql(store.backend, "SELECT count(*) FROM generate_series(1, 100000000000)", SqlLimits(time_limit=0.2))
-    with pytest.raises(UsageError, match="most_rows"):
-        read_sql(store.backend, "SELECT * FROM generate_series(1, 10)", SqlLimits(most_rows=9))
-    with pytest.raises(UsageError, match="most_bytes"):
-        read_sql(store.backend, "SELECT repeat('x', 10)", SqlLimits(most_bytes=9))
+    with pytest.raises(StoreError, match="connection to the server was lost"):
+        read_until_it_ends()
 
 
 def test_a_database_is_opened_by_its_location(db_places):

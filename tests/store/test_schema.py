@@ -11,6 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
+from new_databases import alembic_upgrade, repeat_first_revisions
 from sqlalchemy import create_engine
 
 from kndb.errors import SchemaVersionError, StoreDamagedError, StoreError, StoreMissingError
@@ -20,6 +22,12 @@ from kndb.store.tables import Table
 
 HERE = Path(__file__).parent
 FROZEN = sorted((HERE / "frozen").glob("*.sql"))
+
+
+@pytest.fixture(autouse=True)
+def by_alembic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each database here is made by the revisions, and not by the statements of an earlier one."""
+    monkeypatch.setattr(command, "upgrade", alembic_upgrade)
 
 
 @pytest.fixture
@@ -55,6 +63,19 @@ def test_alembic_finds_no_difference(path):
         assert compare_metadata(context, Table.metadata) == []
 
 
+def test_tests_databases_are_those_of_the_revisions(tmp_path, monkeypatch):
+    schema.upgrade(tmp_path / "by-alembic.db", create=True)
+    repeat_first_revisions(monkeypatch)
+    for name in ("first", "second"):
+        schema.upgrade(tmp_path / f"{name}.db", create=True)
+        assert dumped(tmp_path / f"{name}.db") == dumped(tmp_path / "by-alembic.db")
+
+
+def dumped(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as driver:
+        return list(driver.iterdump())
+
+
 def described(path: Path) -> dict[str, object]:
     """Describes a schema through SQLite's pragmas, and the clauses of its CREATE statements as sets."""
     with closing(sqlite3.connect(path)) as driver:
@@ -85,8 +106,8 @@ def test_revisions_make_what_the_models_say(path, tmp_path):
     found, expected = described(path), described(other)
     assert found == expected
     whole = json.dumps(found)
-    assert whole.count("WITHOUT ROWID") == 17
-    assert whole.count("CHECK (") == 12
+    assert whole.count("WITHOUT ROWID") == 18
+    assert whole.count("CHECK (") == 13
     assert whole.count("WHERE subject IS") == 2
 
 
@@ -186,7 +207,6 @@ def test_broken_reference_undoes_the_migration(path, monkeypatch):
 def test_revisions_are_not_for_the_alembic_command(path):
     from importlib.resources import files
 
-    from alembic import command
     from alembic.config import Config
 
     config = Config()

@@ -36,7 +36,7 @@ def test_every_part_is_looked_at(store):
         index.name for table in Table.metadata.tables.values() for index in table.indexes
     }
     kinds = [kind for kind, _ in parts]
-    assert kinds.count("check constraint") == 12
+    assert kinds.count("check constraint") == 13
     assert kinds.count("unique constraint") >= 5
     assert kinds.count("reference") > 30
 

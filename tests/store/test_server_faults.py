@@ -6,7 +6,7 @@ import logging
 import threading
 
 import pytest
-from postgres_server import own_server
+from postgres_server import KILLED, own_server
 
 from kndb.database import open_database
 from kndb.errors import KndbError, StoreError
@@ -18,7 +18,7 @@ PASSWORD = "geheim-7"
 
 @pytest.fixture(scope="module")
 def server():
-    with own_server(tcp=True) as running:
+    with own_server(settings=KILLED, tcp=True) as running:
         yield running
 
 

@@ -10,9 +10,11 @@ from ...attribution.methods import METHODS
 from ...attribution.quadrature import Quadrature as Quadrature
 from ...attribution.settings import AttributionSettings as AttributionSettings
 from ...errors import UsageError
+from ...models.device_maps import DeviceMapChoice
 from ...records.attribution import AttributionReport, KnowledgeNeuron, Refinement, RunErrors
 from ...records.display import Rows
 from ...records.progress import Progress
+from ...records.work import WorkEngine
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.queries import fact_findings as store_fact
@@ -56,8 +58,10 @@ class AttributionCommands:
         dtype: str = "float32",
         device: str = "auto",
         batch_size: int | None = None,
+        device_map: DeviceMapChoice = None,
         version: str = "current",
         run: int | None = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> AttributionReport:
         """Attributes all prompts of some facts that have no result yet, and stores them batch by batch.
@@ -90,8 +94,10 @@ class AttributionCommands:
             dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
             device: `auto`, `cpu`, `cuda`, `mps`.
             batch_size: prompts per batch; None chooses by the memory.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
             version: which version of the model.
             run: go on with this run; refused if anything that decides its numbers differs.
+            engine: who computes; None is this process.
             progress: told of each batch.
 
         Raises:
@@ -99,6 +105,7 @@ class AttributionCommands:
             AttributionError: if there is nothing to attribute, the model gives no numbers, or the run saw another
                 version or other settings.
             UsageError: for settings that make no sense, or that the device can't compute.
+            WorkError: if workers can't be had.
         """
         request = AttributionRequest(
             model=model,
@@ -124,11 +131,17 @@ class AttributionCommands:
             dtype=dtype,
             device=device,
             batch_size=batch_size,
+            device_map=device_map,
         )
-        return self.run_request(request, settings, progress)
+        return self.run_request(request, settings, progress, engine=engine)
 
     def run_request(
-        self, request: AttributionRequest, settings: AttributionSettings, progress: Progress | None = None
+        self,
+        request: AttributionRequest,
+        settings: AttributionSettings,
+        progress: Progress | None = None,
+        *,
+        engine: WorkEngine | None = None,
     ) -> AttributionReport:
         """As `run`, with what to attribute and how as values.
 
@@ -136,11 +149,12 @@ class AttributionCommands:
             request: what to attribute.
             settings: how.
             progress: told how many prompts are done, and how many there are.
+            engine: who computes; None is this process.
 
         Raises:
-            NotFoundError, AttributionError, UsageError: as `run`.
+            NotFoundError, AttributionError, UsageError, WorkError: as `run`.
         """
-        return attribute(self._store, self._models, request, settings, progress)
+        return attribute(self._store, self._models, request, settings, progress, engine)
 
     def refine(
         self,
@@ -153,6 +167,7 @@ class AttributionCommands:
         adapt: bool = True,
         negative: bool = False,
         allow_incomplete: bool = False,
+        relations: Sequence[str] = (),
     ) -> Refinement:
         """Turns a run's scores into knowledge neurons and stores them as a new refinement.
 
@@ -166,13 +181,23 @@ class AttributionCommands:
             adapt: move the share for each relation until the mean size of its sets is between 2 and 5.
             negative: refine the lowest scores in place of the largest: neurons that speak against the answer.
             allow_incomplete: accept a run that was not finished.
+            relations: the keys of the relations to refine; none named means all that the run has.
 
         Raises:
-            NotFoundError: if there is no such run.
-            AttributionError: if the run is not complete, or keeps too few scores for this threshold.
+            NotFoundError: if there is no such run or relation.
+            AttributionError: if the run is not complete, keeps too few scores for this threshold, or has none of these
+                relations.
         """
         request = RefinementRequest(
-            run, model, threshold, share, min_prompts, adapt, negative, allow_incomplete=allow_incomplete
+            run,
+            model,
+            threshold,
+            share,
+            min_prompts,
+            adapt,
+            negative,
+            allow_incomplete=allow_incomplete,
+            relations=tuple(relations),
         )
         return refine(self._store, request)
 

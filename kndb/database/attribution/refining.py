@@ -9,12 +9,13 @@ from ...advice import Placeholder, call, option
 from ...analysis.refinement import RefinementSettings, refine_relation
 from ...attribution.methods import METHODS
 from ...errors import AttributionError, NotFoundError
-from ...records.attribution import Refinement, Run
+from ...records.attribution import Refinement
 from ...store import facts as store_facts
 from ...store import refinements as store_refinements
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.numbers import there_are
+from ...store.runs import RunHead
 
 DEFAULT_THRESHOLD = 0.2
 """Of runs whose method this kndb does not know."""
@@ -31,6 +32,7 @@ class RefinementRequest:
             run's method.
         share, min_prompts, adapt, negative: as in `RefinementSettings`.
         allow_incomplete: accept a run that was not finished.
+        relations: refine only these relations' facts; none named means all that the run has.
     """
 
     run: int | None = None
@@ -41,6 +43,7 @@ class RefinementRequest:
     adapt: bool = True
     negative: bool = False
     allow_incomplete: bool = False
+    relations: Sequence[str] = ()
 
     def settings(self, method: str) -> RefinementSettings:
         """What to refine the scores of a method with.
@@ -56,10 +59,11 @@ class RefinementRequest:
 def refine(store: Store, request: RefinementRequest) -> Refinement:
     """See `AttributionCommands.refine`."""
     with store.reading() as connection:
-        run = _run_to_refine(store_runs.runs(connection, request.model), request.run, request.model)
+        run = _run_to_refine(store_runs.run_heads(connection, request.model), request.run, request.model)
         settings = request.settings(run.method)
         _require_refinable(run, settings, request.allow_incomplete)
-        facts = store_refinements.attributed_facts(connection, run.id)
+        chosen = store_facts.named_relations(connection, request.relations)
+        facts = store_refinements.attributed_facts(connection, run.id, list(chosen.values()))
         keys = {relation.id: relation.key for relation in store_facts.relations(connection)}
         outcomes = []
         for relation_id, prompts_of_fact in facts.items():
@@ -69,8 +73,9 @@ def refine(store: Store, request: RefinementRequest) -> Refinement:
             outcome, kept = refine_relation(keys[relation_id], prompts_of_fact, candidates, settings)
             outcomes.append((relation_id, outcome, kept))
     if not outcomes:
+        of = f" of {', '.join(chosen)}" if chosen else ""
         raise AttributionError(
-            f"run {run.id} has no attributed prompts to refine; see: {call('query.runs', model=run.model)}"
+            f"run {run.id} has no attributed prompts{of} to refine; see: {call('query.runs', model=run.model)}"
         )
     with store.writing() as connection:
         stored = settings.as_settings() | ({} if run.status == "complete" else {"incomplete": True})
@@ -78,7 +83,7 @@ def refine(store: Store, request: RefinementRequest) -> Refinement:
         return store_refinements.refinement(connection, number)
 
 
-def _run_to_refine(runs: Sequence[Run], number: int | None, model: str | None) -> Run:
+def _run_to_refine(runs: Sequence[RunHead], number: int | None, model: str | None) -> RunHead:
     """The run of a number; or the one that was worked on last."""
     candidates = [run for run in runs if number is None or run.id == number]
     if candidates:
@@ -91,7 +96,7 @@ def _run_to_refine(runs: Sequence[Run], number: int | None, model: str | None) -
     raise NotFoundError(f"there is no run {number}{of}: {known}. List them with: {call('query.runs', model=model)}")
 
 
-def _require_refinable(run: Run, settings: RefinementSettings, allow_incomplete: bool) -> None:
+def _require_refinable(run: RunHead, settings: RefinementSettings, allow_incomplete: bool) -> None:
     if run.status != "complete" and not allow_incomplete:
         raise AttributionError(
             f"run {run.id} is not complete: it was interrupted, or is still in progress. Finish it by running the same "

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 from ...advice import Placeholder, call, option
-from ...attribution.engine import Engine
 from ...attribution.settings import AttributionSettings
 from ...errors import AttributionError, UsageError
+from ...models.device_maps import as_read
 from ...models.devices import device_for
-from ...models.dtypes import find_dtype
-from ...models.prompting import SKIP_REASONS
+from ...models.prompting import SKIP_REASONS, Encoder
 from ...records.attribution import AttributionReport
 from ...records.facts import Prompt
 from ...records.models import StoredSettings
 from ...records.progress import Progress
+from ...records.work import FailedItem, WorkEngine
 from ...store import runs as store_runs
 from ...store.engine import Store
 from ...store.free_prompts import add_free_prompts
 from ...store.run_errors import run_errors
 from ...store.selection import Selection, select_facts
 from ..background import BackgroundWriter
-from ..models import ModelCommands, ModelVersion, question_text
+from ..models import ModelCommands, question_text
+from .computing import Computer, OwnComputer, Workers
 from .encoding import encode
 from .request import AttributionRequest, example_of
 from .saving import RunIdentity, RunSaver
@@ -35,33 +37,36 @@ def attribute(
     request: AttributionRequest,
     settings: AttributionSettings,
     progress: Progress | None = None,
+    engine: WorkEngine | None = None,
 ) -> AttributionReport:
     """See `AttributionCommands.run_request`."""
-    device = device_for(settings.device, settings.dtype)
+    settings = replace(settings, device_map=as_read(settings.device_map))
+    if engine is None or not engine.remote:
+        device_for(settings.device, settings.dtype)  # A device that is not here is refused at once.
     stored = {**settings.as_settings(), "held_out": request.held_out, "target": request.target}
     stored |= _prompts_setting(models, request.model)
     facts = _chosen_facts(store, request, settings.seed)
     if request.run is not None:
         _require_same(store, models, request, settings.method, stored)
-    loaded = models.load(request.model, request.version)
+    computer = _computer(store, models, request, settings, engine)
     if request.prompts:
-        facts = [_stored_free_prompts(store, loaded, request)]
-    identity = RunIdentity(loaded.record.id, loaded.version, settings.method, stored)
+        facts = [_stored_free_prompts(store, computer.encoder, request)]
+    identity = RunIdentity(computer.record.id, computer.version, settings.method, stored)
     work = _open_work(store, identity, facts, held_out=request.held_out)
-    encoded, skipped = encode(loaded.encoder, work.pending, request.target)
-    network = loaded.loaded.moved(device, find_dtype(settings.dtype).dtype)
-    engine = Engine(network, loaded.loaded.decode, settings)
+    encoded, skipped = encode(computer.encoder, work.pending, request.target)
     saver = RunSaver(store, identity, skipped, facts)
     started, done, attributed = time.monotonic(), 0, 0
-    with BackgroundWriter(saver.save) as writer:
-        for batch in engine.run(encoded):
-            writer.submit(batch)
-            done += len(batch.results)
-            attributed += sum(result.skipped is None for result in batch.results)
+    with BackgroundWriter(saver.save) as writer, closing(computer.batches(encoded, saver.open)) as batches:
+        for computed in batches:
+            writer.submit(computed)
+            results = computed.batch.results
+            done += len(results)
+            attributed += sum(result.skipped is None for result in results)
             if progress is not None:
                 progress(done, len(encoded))
+    texts = {prompt.id: prompt.text for prompt in work.pending}
     run_id = saver.open()
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - (computer.began or started)
     with store.writing() as connection:
         finished, unfinished = store_runs.finish_run(connection, run_id, held_out=request.held_out)
     with store.reading() as connection:
@@ -75,12 +80,27 @@ def attribute(
             held_out=work.held_out,
             seconds=seconds,
             seconds_writing=writer.waited,
-            device=str(device),
+            device=computer.device,
             trust=store_runs.trust(connection, run_id),
             errors=run_errors(connection, finished),
             facts=len(facts),
             free_fact=facts[0] if request.prompts else None,
+            workers=computer.workers,
+            threads=computer.threads,
+            failed=tuple(FailedItem(prompt, texts[prompt], error) for prompt, error in computer.failed),
         )
+
+
+def _computer(
+    store: Store,
+    models: ModelCommands,
+    request: AttributionRequest,
+    settings: AttributionSettings,
+    engine: WorkEngine | None,
+) -> Computer:
+    if engine is not None and engine.remote:
+        return Workers(store, models, request.model, request.version, settings, engine)
+    return OwnComputer(models, request.model, request.version, settings)
 
 
 def _prompts_setting(models: ModelCommands, name: str) -> dict[str, str]:
@@ -140,13 +160,13 @@ def _nothing_to_attribute(selection: Selection) -> str:
     return f"the store has no prompts to attribute; add some with: {call('facts.ingest', [Placeholder('PATH')])}"
 
 
-def _stored_free_prompts(store: Store, loaded: ModelVersion, request: AttributionRequest) -> int:
+def _stored_free_prompts(store: Store, encoder: Encoder, request: AttributionRequest) -> int:
     """Stores free prompts that this model can be asked, and gives their fact's number."""
     assert request.answer is not None, "a request with prompts has an answer"
     answer, texts = request.answer.strip(), []
     for prompt in request.free_prompts:
-        text = question_text(prompt, loaded.adapter.blank, example_of(request.model))
-        _, skipped = encode(loaded.encoder, [Prompt(0, 0, text, answer)], request.target)
+        text = question_text(prompt, encoder.blank, example_of(request.model))
+        _, skipped = encode(encoder, [Prompt(0, 0, text, answer)], request.target)
         if skipped:
             raise UsageError(f"the prompt {prompt!r} can't be asked: {SKIP_REASONS[skipped[0].reason]}")
         texts.append(text)

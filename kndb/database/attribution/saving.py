@@ -10,6 +10,7 @@ from ...records.attribution import PromptResult, ResultBatch
 from ...records.models import StoredSettings
 from ...store import runs as store_runs
 from ...store.engine import Store
+from .computing import Computed, Note
 
 _SKIPPED_AT_ONCE = 5000
 
@@ -54,10 +55,12 @@ class RunSaver:
                 self._write(ResultBatch(tuple(PromptResult(one.prompt_id, skipped=one.reason) for one in part)), run.id)
         return self._run_id
 
-    def save(self, batch: ResultBatch) -> None:
-        """Writes one batch in a transaction of its own."""
-        self._write(batch, self.open())
+    def save(self, computed: Computed) -> None:
+        """Writes one batch in a transaction of its own, and that its unit of work is done."""
+        self._write(computed.batch, self.open(), computed.note)
 
-    def _write(self, batch: ResultBatch, run_id: int) -> None:
+    def _write(self, batch: ResultBatch, run_id: int, note: Note | None = None) -> None:
         with self._store.writing() as connection:
             store_runs.save_results(connection, run_id, batch)
+            if note is not None:
+                note(connection)

@@ -23,6 +23,7 @@ from ...store import models as store_models
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
+from ...store.version_lists import keep_version
 from ..models import ModelVersion
 from .draft import Draft
 from .kept_prompts import encode_open
@@ -204,14 +205,15 @@ def store_batch(store: Store, version: ModelVersion, drafts: Sequence[Draft], he
                 f"model {record.name} moved from {expected} to {current} while the edit was planned; plan it again"
             )
         if first.current is not None:
-            store_versions.keep_version(connection, record.id, version.version, first.built_by)
+            keep_version(connection, record.id, version.version, first.built_by, after=first.current)
         stored: list[int] = []
         planned_on = version.version
         for draft in drafts:
             if stored:
                 edit_ids = [*store_versions.version_edits(connection, record.id, planned_on), stored[-1]]
+                before = planned_on
                 planned_on = store_versions.version_with_edit(connection, record.id, planned_on, stored[-1])
-                store_versions.keep_version(connection, record.id, planned_on, edit_ids)
+                keep_version(connection, record.id, planned_on, edit_ids, after=before)
             number = add_object(
                 connection, store, record.id, draft.content, planned_on, draft.fact_id, draft.relation_id
             )

@@ -111,7 +111,7 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
         return blame(self._store, self._models, model, slots, edit)
 
     def verify(self, edits: Sequence[int] = (), *, model: str | None = None, weights: bool = False) -> list[Verified]:
-        """Checks edit objects against their hashes and the database, and that versions and history fit together.
+        """Checks edit objects against their hashes and the database; of all edits, also versions and history.
 
         Args:
             edits: edits' numbers; none stands for all, of the model if one is named.

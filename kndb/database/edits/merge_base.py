@@ -67,7 +67,7 @@ def merge_base(connection: Any, model_id: int, edits: Sequence[int], *, anyway: 
         _require_overlap(applied, slots_of, edits)
     taken_out = [edit for edit in reversed(applied) if edit in edits]
     for edit in taken_out:
-        others = [later for later in later_overlapping(applied, slots_of, edit) if later not in edits]
+        others = [later for later in later_overlapping(connection, model_id, applied, edit) if later not in edits]
         if others:
             them = "it" if len(others) == 1 else "them"
             raise ConflictError(

@@ -26,6 +26,7 @@ from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.edits.edit import Origin
 from ...store.engine import Store
+from ...store.version_lists import keep_version
 from ...versions import Slot, version_id
 from ..models import ModelCommands, ModelVersion
 from .claims import ClaimError, change_of, check_claims
@@ -272,7 +273,7 @@ def _add(
     try:
         state = store_versions.slot_state(connection, record.id, foundation)
         version = store_versions.state_version(record.fingerprint, state)
-        store_versions.keep_version(connection, record.id, version, foundation)
+        keep_version(connection, record.id, version, foundation)
         own = None if about is None else local.get(str(about.id))
         return add_object(
             connection,

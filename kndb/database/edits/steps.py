@@ -7,7 +7,7 @@ loaded, unless the files alone do not agree with the edits: then it is, with its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from ...editing.objects.object_format import StoredEdit, check_fingerprint
 from ...errors import ModelError, UsageError
 from ...models.sources import locate
 from ...records.conditions import CheckedConditions
-from ...records.edits import Edit
 from ...records.models import Model
 from ...records.versions import HistoryEntry
 from ...store import models as store_models
@@ -25,7 +24,7 @@ from ...store.edits import edit as store_edits
 from ...store.edits import steps as store_steps
 from ...store.edits.allowed_steps import Action
 from ...store.engine import Store
-from ...store.versions import CurrentModel, applied_edits, stored_slots
+from ...store.versions import CurrentModel, applied_edits, touching
 from ...versions import Slot
 from ..models import ModelCommands, require_checkpoint
 
@@ -57,9 +56,10 @@ def take_steps(
         taken: list[HistoryEntry] = []
         # What was measured is stored with the steps, in their transaction: neither is there without the other.
         conditions = None if required is None else required(connection)
+        road = store_steps.road_of(connection, order) if len(order) > 1 else None
         for edit in order:
             expected = taken[-1].version_after if taken else model.version
-            taken.append(store_steps.take_step(connection, edit, action, expected, conditions=conditions))
+            taken.append(store_steps.take_step(connection, edit, action, expected, conditions=conditions, road=road))
         return taken
 
 
@@ -90,54 +90,51 @@ def try_steps(
         DiffFileError: if an edit's object is damaged or missing.
     """
     require_checkpoint(record)
-    with store.reading() as connection:
-        edits = {number: store_edits.edit(connection, number) for number in {*applied, *(edit for edit, _ in steps)}}
-        slots = {
-            number: {one.slot for one in found}
-            for number, found in stored_slots(connection, record.id, applied).items()
-        }
-    objects = _Objects(store.objects, record, edits)
+    objects = _Objects(store, record)
     for number, _ in steps:
         objects.read(number)
     try:
-        _try_on_files(locate(record.source), objects, applied, slots, steps)
+        _try_on_files(store, locate(record.source), objects, applied, steps)
     except (DisagreementError, ModelError):
         # Pickled weights, a tensor of another name or dtype than the parameter's, a checkpoint that was changed.
-        _try_in_memory(store, models, record, edits, steps)
+        _try_in_memory(store, models, record, steps)
 
 
 class _Objects:
     """Edit objects, each read and checked once."""
 
-    def __init__(self, folder: Path, record: Model, edits: Mapping[int, Edit]) -> None:
-        self._folder = folder
+    def __init__(self, store: Store, record: Model) -> None:
+        self._store = store
         self._record = record
-        self._edits = edits
         self._read: dict[int, StoredEdit] = {}
+
+    @property
+    def model_id(self) -> int:
+        """The number of the model that they are for."""
+        return self._record.id
 
     def read(self, number: int) -> StoredEdit:
         """The content of an edit's object."""
         if number not in self._read:
-            edit = self._edits[number]
-            content = object_format.read(self._folder, edit.object_path, edit.object_hash)
+            with self._store.reading() as connection:
+                edit = store_edits.edit(connection, number)
+            content = object_format.read(self._store.objects, edit.object_path, edit.object_hash)
             check_fingerprint(content.fingerprint, self._record.fingerprint)
             self._read[number] = content
         return self._read[number]
 
 
 def _try_on_files(
-    folder: Path,
-    objects: _Objects,
-    applied: Sequence[int],
-    slots: Mapping[int, set[Slot]],
-    steps: Sequence[tuple[int, Action]],
+    store: Store, folder: Path, objects: _Objects, applied: Sequence[int], steps: Sequence[tuple[int, Action]]
 ) -> None:
     values = CheckpointValues(folder)
     touched = {place.slot for number, _ in steps for place in values.places(objects.read(number))}
     concerned: list[int] = []
     while True:
         before = len(touched)
-        concerned = [number for number in applied if not touched.isdisjoint(slots.get(number, ()))]
+        with store.reading() as connection:
+            changing = touching(connection, objects.model_id, touched)
+        concerned = [number for number in applied if number in changing]
         # What factors make of a slot is known only once all slots of theirs were compared.
         touched.update(_regions(map(objects.read, concerned), touched))
         if len(touched) == before:
@@ -163,7 +160,6 @@ def _try_in_memory(
     store: Store,
     models: ModelCommands,
     record: Model,
-    edits: Mapping[int, Edit],
     steps: Sequence[tuple[int, Action]],
 ) -> None:
     version = models.load(record.name, record.version)
@@ -172,6 +168,7 @@ def _try_in_memory(
 
     parameters = dict(version.model.named_parameters())
     for number, action in steps:
-        edit = edits[number]
+        with store.reading() as connection:
+            edit = store_edits.edit(connection, number)
         content = diff_file.read(store.objects, edit.object_path, edit.object_hash)
         step_in_memory(parameters, version.record.fingerprint, content, reverse=action == "revert")

@@ -20,8 +20,9 @@ from ...errors import EditError
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 from ...records.edits import EDIT_MEASURES, Edit, Interval
 from ...records.recipes import fact_recipe
+from ...store import versions as store_versions
 from ...store.engine import Store
-from ..models import ModelVersion
+from ..models import ModelCommands, ModelVersion
 from .control import control_edit, neurons_of
 from .draft import Draft
 from .drafts import EditDrafts
@@ -34,7 +35,7 @@ class TrialRun:
     """Edits of a trial's facts, in memory.
 
     Attributes:
-        facts: the facts; `version`: the model version.
+        facts: the facts; `version`: the model version; `refinement`, `settings`: as they were given.
 
     Args:
         store: the store.
@@ -59,8 +60,8 @@ class TrialRun:
         self.version = version
         self._unedited = None if unedited is None else unedited.network
         self._parameters: dict[str, torch.Tensor] = dict(version.model.named_parameters())
-        self._refinement = refinement
-        self._seed = settings.seed
+        self.refinement = refinement
+        self.settings = settings
         self.facts = TrialFacts(store, version, refinement, settings)
 
     def plan(self, target: TrialTarget, method: EditSettings) -> Draft:
@@ -73,7 +74,7 @@ class TrialRun:
             raise EditError(f"the relation of fact {target.fact.id} has no other answer of one token")
         about = self.version.record.name, target.fact.id, target.to
         # The trial measures on its own, and more than a report does.
-        common: dict[str, Any] = {"refinement": self._refinement, "on": self.version, "report": False}
+        common: dict[str, Any] = {"refinement": self.refinement, "on": self.version, "report": False}
         if isinstance(method, UpdateSettings):
             return self._drafts.update(*about, method, **common)
         return self._drafts.optimize(*about, method, **common)
@@ -99,13 +100,13 @@ class TrialRun:
             return {"to": target.to, "unplanned": str(error)}
         groups = self.facts.groups_of([_answers(target, draft)], str(target.fact.id))
         states: list[State] = [as_they_are, *(partial(edited, self._parameters, planned) for planned in contents)]
-        measured = compare_states(self.version.network, groups, states, self._unedited, self._seed)
+        measured = compare_states(self.version.network, groups, states, self._unedited, self.settings.seed)
         values = [{name: interval[0] for name, interval in _short(found).items()} for found in measured]
         neurons = len(neurons_of(draft.content))
         return {"to": target.to, "neurons": neurons, **dict(zip(("edited", "control"), values, strict=False))}
 
     def _control(self, draft: Draft, version: ModelVersion) -> EditObject:
-        return control_of(self._store, draft, version, self._seed)
+        return control_of(self._store, draft, version, self.settings.seed)
 
     def cumulative(
         self, method: EditSettings, counts: Sequence[int], control: ModelVersion, done: Sequence[int] = ()
@@ -152,11 +153,26 @@ class TrialRun:
         measured: list[dict[str, Interval]] = []
         for one in (pile, beside):
             states = (one.without, as_they_are)
-            (found,) = compare_states(one.version.network, groups, states, self._unedited, self._seed)
+            (found,) = compare_states(one.version.network, groups, states, self._unedited, self.settings.seed)
             measured.append(_short(found))
         neurons = pile.slots / len(planned) if planned else 0.0
         result = {"edited": measured[0], "control": measured[1], "facts": place, "planned": len(planned)}
         return result | {"neurons": neurons, "unplanned": [list(pair) for pair in unplanned]}
+
+
+def trial_run(
+    store: Store, models: ModelCommands, version: ModelVersion, refinement: int, settings: TrialSettings
+) -> TrialRun:
+    """A trial on a model's version in memory, whose unedited weights are loaded beside it if they are others."""
+    unedited = unedited_of(store, models, version)
+    return TrialRun(store, EditDrafts(store, models), version, unedited, refinement, settings)
+
+
+def unedited_of(store: Store, models: ModelCommands, version: ModelVersion) -> ModelVersion | None:
+    """The model without any edit; None if the version is just that."""
+    with store.reading() as connection:
+        base = store_versions.current_model(connection, version.record.id).base
+    return None if version.version == base else models.load(version.record.name, "base")
 
 
 def control_of(store: Store, draft: Draft, version: ModelVersion, seed: int) -> EditObject:

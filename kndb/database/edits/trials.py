@@ -17,9 +17,9 @@ from ...records.display import Rows
 from ...records.edit_settings import EditSettings, TrialSettings, UpdateSettings
 from ...records.edits import EditTrial, TrialResult, TrialSummary
 from ...records.progress import Progress
+from ...records.work import WorkEngine
 from ...store import facts as store_facts
 from ...store import models as store_models
-from ...store import versions as store_versions
 from ...store.choosing import answering
 from ...store.edits import trials as store_trials
 from ...store.engine import Store
@@ -49,6 +49,7 @@ class EditTrialCommands:
         *,
         counts: Sequence[int] = COUNTS,
         refinement: RefinementChoice = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> EditTrial:
         """Edits many facts, each alone and then one on the other, and measures; goes on where it was stopped.
@@ -59,9 +60,11 @@ class EditTrialCommands:
             settings: what is edited and measured; None takes the defaults.
             counts: after how many edits, one on the other, to measure; those above the number of facts are left out.
             refinement: whose knowledge neurons; see `QueryCommands.choose`.
+            engine: who computes; None is this process.
             progress: told how many edits were measured, and how many there are.
 
         Raises:
+            WorkError: if workers can't be had, or some edits failed; all others are measured.
             UsageError: if a count is under 1.
             NotFoundError: if there is no such model, relation or refinement.
             EditError: if no fact has a knowledge neuron.
@@ -74,6 +77,11 @@ class EditTrialCommands:
         targets = run.facts.targets
         kept = sorted({count for count in counts if count <= len(targets)})
         done = self._done(trial)
+        if engine is not None and engine.remote:
+            from .trial_workers import bench_by_workers
+
+            bench_by_workers(self._store, trial, run, method, kept, done, engine, progress)
+            return self._finished(trial)
         total = len(targets) + max(kept, default=0)
         for place, target in enumerate(targets):
             if (SINGLE, place) not in done:
@@ -138,6 +146,7 @@ class EditTrialCommands:
         sizes: Sequence[int] = COUNTS,
         seeds: Sequence[int] = (),
         refinement: RefinementChoice = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> EditTrial:
         """Edits the same facts by several methods, so many at once, and measures after the last edit of each; resumes.
@@ -154,9 +163,11 @@ class EditTrialCommands:
             sizes: how many facts to edit; those above the number of facts are left out.
             seeds: of all that is drawn, one table for each; none takes that of the settings.
             refinement: whose knowledge neurons; see `QueryCommands.choose`.
+            engine: who computes; None is this process.
             progress: told how many cells were measured, and how many there are.
 
         Raises:
+            WorkError: if workers can't be had, or some cells failed; all others are measured.
             UsageError: if there is no method, one is named twice, or a size is under 1; if texts are to be continued,
                 and the model is not causal.
             NotFoundError: if there is no such model, relation or refinement.
@@ -174,6 +185,7 @@ class EditTrialCommands:
             seeds=seeds,
             refinement=refinement,
             progress=progress,
+            engine=engine,
         )
         return self.get(number)
 
@@ -234,19 +246,14 @@ class EditTrialCommands:
         settings: TrialSettings,
         own: dict[str, Any],
     ) -> tuple[TrialRun, EditTrial]:
-        from .drafts import EditDrafts
-        from .trial_measures import TrialRun
+        from .trial_measures import trial_run
 
         self._models.get(model)
         with self._store.reading() as connection:
             settings = replace(settings, relations=tuple(store_facts.named_relations(connection, settings.relations)))
             chosen = answering(connection, refinement, model=model, relations=settings.relations)
-        version = self._models.load(model)
-        with self._store.reading() as connection:
-            base = store_versions.current_model(connection, version.record.id).base
-        unedited = None if version.version == base else self._models.load(model, "base")
-        drafts = EditDrafts(self._store, self._models)
-        run = TrialRun(self._store, drafts, version, unedited, chosen.id, settings)
+        run = trial_run(self._store, self._models, self._models.load(model), chosen.id, settings)
+        version = run.version
         # With more known facts, others would be drawn.
         stored = {**own, **settings.as_json(), "refinement": chosen.id, "known_facts": run.facts.known}
         with self._store.writing() as connection:

@@ -1,8 +1,8 @@
 """Use cases of experiments: scale or read the activations of knowledge neurons, and look at what was stored.
 
 The model computes outside any transaction. An experiment is written in one transaction at its end, so that one that
-fails or is interrupted leaves nothing behind. What computes is imported when something is computed: a list of
-experiments needs no torch.
+fails or is interrupted leaves nothing behind, but for what workers found: that is kept for the same experiment. What
+computes is imported when something is computed: a list of experiments needs no torch.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from ...records.attribution import RefinementChoice
 from ...records.display import Rows
 from ...records.probes import ActivationSummary, ExtremeText, FactActivation, Probe, ProbeFact, ProbeSummary
 from ...records.progress import Progress
+from ...records.work import WorkEngine
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import probes as store_probes
+from ...store import work as store_work
 from ...store.choosing import answering
 from ...store.engine import Store
 from ..models import ModelCommands
 
 if TYPE_CHECKING:
+    from ...models.device_maps import DeviceMapChoice
     from .choices import Choice
     from .making import MadeProbe
     from .settings import ProbeSettings, ReadingRequest, ScalingRequest
@@ -54,6 +57,8 @@ class ProbeCommands:
         version: str = "current",
         dtype: str = "float32",
         batch_size: int | None = None,
+        device_map: DeviceMapChoice = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> Probe:
         """Multiplies the activations of facts' knowledge neurons, and stores what that does to the model's answers.
@@ -76,31 +81,41 @@ class ProbeCommands:
             version: which version of the model.
             dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
             batch_size: prompts in one forward pass; None chooses by the memory.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
+            engine: who computes; None is this process.
             progress: told how many facts are done.
 
         Raises:
             UsageError: for settings that make no sense, or a refinement of another model.
             NotFoundError: for an unknown model, version, relation or refinement.
             AttributionError: if there is no fact to probe, or the model gives no numbers.
+            WorkError: if workers can't be had, or some facts failed; what they did is kept for the same call.
         """
         from .settings import ProbeSettings, ScalingRequest
 
         request = ScalingRequest(kind, model, relations, factor, baseline, others, facts)
-        settings = ProbeSettings(refinement, version, seed, dtype, device, batch_size)
-        return self.run_scaling(request, settings, progress)
+        settings = ProbeSettings(refinement, version, seed, dtype, device, batch_size, device_map)
+        return self.run_scaling(request, settings, progress, engine=engine)
 
-    def run_scaling(self, request: ScalingRequest, settings: ProbeSettings, progress: Progress | None = None) -> Probe:
+    def run_scaling(
+        self,
+        request: ScalingRequest,
+        settings: ProbeSettings,
+        progress: Progress | None = None,
+        *,
+        engine: WorkEngine | None = None,
+    ) -> Probe:
         """As `scale`, with what to find out and how as values.
 
         Raises:
-            UsageError, NotFoundError, AttributionError: as `scale`.
+            UsageError, NotFoundError, AttributionError, WorkError: as `scale`.
         """
         from .making import scale
 
         choice = self._choose(
             request.model, settings, baseline=request.baseline, compare=True, relations=request.relations
         )
-        made = scale(self._store, self._models, choice, request, settings, progress)
+        made = scale(self._store, self._models, choice, request, settings, progress, engine)
         return self._save(request.kind, choice, made)
 
     def activation(
@@ -116,6 +131,8 @@ class ProbeCommands:
         device: str = "auto",
         version: str = "current",
         dtype: str = "float32",
+        device_map: DeviceMapChoice = None,
+        engine: WorkEngine | None = None,
         progress: Progress | None = None,
     ) -> Probe:
         """Reads the activations of facts' knowledge neurons over texts, and stores their means and extremes.
@@ -131,6 +148,8 @@ class ProbeCommands:
             device: `auto`, `cpu`, `cuda`, `mps`.
             version: which version of the model.
             dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
+            device_map: where the model's weights are kept, as for `AttributionSettings`.
+            engine: who computes; None is this process.
             progress: told how many texts are done.
 
         Raises:
@@ -138,23 +157,31 @@ class ProbeCommands:
             InputError: if a file can't be read, or names no fact of the store.
             NotFoundError: for an unknown model, version or refinement.
             AttributionError: if no text can be measured.
+            WorkError: if workers can't be had, or some texts failed; what they did is kept for the same call.
         """
         from .settings import ProbeSettings, ReadingRequest
 
         request = ReadingRequest(model, texts, input_format, pairs, keep)
-        settings = ProbeSettings(refinement, version, seed, dtype, device)
-        return self.run_reading(request, settings, progress)
+        settings = ProbeSettings(refinement, version, seed, dtype, device, device_map=device_map)
+        return self.run_reading(request, settings, progress, engine=engine)
 
-    def run_reading(self, request: ReadingRequest, settings: ProbeSettings, progress: Progress | None = None) -> Probe:
+    def run_reading(
+        self,
+        request: ReadingRequest,
+        settings: ProbeSettings,
+        progress: Progress | None = None,
+        *,
+        engine: WorkEngine | None = None,
+    ) -> Probe:
         """As `activation`, with what to find out and how as values.
 
         Raises:
-            UsageError, InputError, NotFoundError, AttributionError: as `activation`.
+            UsageError, InputError, NotFoundError, AttributionError, WorkError: as `activation`.
         """
         from .making import read_activations
 
         choice = self._choose(request.model, settings)
-        made = read_activations(self._store, self._models, choice, request, settings, progress)
+        made = read_activations(self._store, self._models, choice, request, settings, progress, engine)
         return self._save("activation", choice, made)
 
     # --- looking -------------------------------------------------------------------------------------------
@@ -272,4 +299,6 @@ class ProbeCommands:
                 activations=made.activations,
                 texts=made.texts,
             )
+            if made.work is not None:
+                store_work.forget(connection, made.work)
             return store_probes.probe(connection, number)

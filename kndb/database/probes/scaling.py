@@ -19,9 +19,7 @@ from ...models.prompting import EncodedPrompt, Encoder
 from ...records.facts import Prompt
 from ...records.models import Neuron
 from ...records.probes import ProbeFact
-from ...records.progress import Progress
 from .draws import chance_of, shuffled
-from .settings import ScalingRequest
 
 FACTS_AT_ONCE = 128
 """Facts whose questions are batched together: many enough for full batches, few enough to see progress."""
@@ -40,7 +38,7 @@ class ProbedFact:
 
 
 @dataclass(frozen=True)
-class _ArmQuestions:
+class ArmQuestions:
     """One arm's neurons of a fact, and the prompts to ask with them scaled."""
 
     fact: ProbedFact
@@ -100,12 +98,25 @@ class PromptBook:
         return self._encoded[prompt.id]
 
 
-@dataclass(frozen=True)
-class ScaledFacts:
-    """What came of a scaling: one record for each fact, arm and group of prompts; facts without a prompt to ask."""
+def questions_of(fact: ProbedFact, book: PromptBook, others: int, seed: int) -> list[ArmQuestions]:
+    """The questions of each arm of a fact; none if no prompt of it can be asked.
 
-    facts: list[ProbeFact]
-    without_prompts: int
+    Args:
+        fact: the fact.
+        book: the prompts.
+        others: how many prompts of facts of other relations it is asked.
+        seed: of their draw.
+    """
+    own = book.own(fact.id)
+    if not own:
+        return []
+    foreign = book.others(fact, others, seed)
+    groups = []
+    for arm in fact.arms:
+        groups.append(ArmQuestions(fact, arm, "own", own))
+        if foreign:
+            groups.append(ArmQuestions(fact, arm, "other", foreign))
+    return groups
 
 
 class Scaling:
@@ -113,48 +124,22 @@ class Scaling:
 
     Args:
         network: the model.
-        book: the prompts.
-        request: what activations are multiplied by, and how many prompts of facts of other relations each is asked.
-        seed: of their draw.
+        factor: what activations are multiplied by.
         batch_size: questions in one forward pass; None takes as many as fit into memory.
     """
 
-    def __init__(
-        self, network: Network, book: PromptBook, request: ScalingRequest, *, seed: int, batch_size: int | None
-    ) -> None:
+    def __init__(self, network: Network, factor: float, batch_size: int | None) -> None:
         self._network = network
-        self._book = book
-        self._factor = request.multiplier
-        self._others = request.others
-        self._seed = seed
+        self._factor = factor
         self._batch_size = batch_size
         self._before: dict[int, tuple[float, int]] = {}
 
-    def run(self, facts: Sequence[ProbedFact], progress: Progress | None = None) -> ScaledFacts:
-        """Measures facts; those are left out of which no prompt can be asked."""
-        found: list[ProbeFact] = []
-        without_prompts = 0
-        for start in range(0, len(facts), FACTS_AT_ONCE):
-            some = facts[start : start + FACTS_AT_ONCE]
-            groups = [list(self._groups(fact)) for fact in some]
-            without_prompts += sum(not of_fact for of_fact in groups)
-            found += self._measure([group for of_fact in groups for group in of_fact])
-            if progress is not None:
-                progress(start + len(some), len(facts))
-        return ScaledFacts(found, without_prompts)
+    def measure(self, facts: Sequence[Sequence[ArmQuestions]]) -> list[list[ProbeFact]]:
+        """What comes of the questions of facts, batched together: for each fact, a record for each group."""
+        found = iter(self._measure([group for groups in facts for group in groups]))
+        return [[next(found) for _ in groups] for groups in facts]
 
-    def _groups(self, fact: ProbedFact) -> Iterator[_ArmQuestions]:
-        """The questions of each arm; none if no prompt of the fact can be asked."""
-        own = self._book.own(fact.id)
-        if not own:
-            return
-        others = self._book.others(fact, self._others, self._seed)
-        for arm in fact.arms:
-            yield _ArmQuestions(fact, arm, "own", own)
-            if others:
-                yield _ArmQuestions(fact, arm, "other", others)
-
-    def _measure(self, groups: Sequence[_ArmQuestions]) -> list[ProbeFact]:
+    def _measure(self, groups: Sequence[ArmQuestions]) -> list[ProbeFact]:
         if not groups:
             return []
         asked = {prompt.prompt_id: prompt for group in groups for prompt in group.prompts}
@@ -168,7 +153,7 @@ class Scaling:
         readings = iter(zip(after.probability, after.predicted, strict=True))
         return [self._record(group, [next(readings) for _ in group.prompts]) for group in groups]
 
-    def _record(self, group: _ArmQuestions, after: Sequence[tuple[float, int]]) -> ProbeFact:
+    def _record(self, group: ArmQuestions, after: Sequence[tuple[float, int]]) -> ProbeFact:
         before = [self._before[prompt.prompt_id] for prompt in group.prompts]
         answers = [prompt.answer for prompt in group.prompts]
         return ProbeFact(

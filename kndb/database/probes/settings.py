@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...advice import option
 from ...errors import UsageError
+from ...models.device_maps import DeviceMapChoice
 from ...models.dtypes import find_dtype
 from ...records.attribution import RefinementChoice
 from .draws import require_seed
@@ -28,6 +29,7 @@ class ProbeSettings:
         dtype: what is computed in, a name of `kndb.models.dtypes.COMPUTE_DTYPES`.
         device: where, `auto`, `cpu`, `cuda` or `mps`.
         batch_size: prompts in one forward pass, at least 1; None takes as many as fit into memory.
+        device_map: where the model's weights are kept, as for `AttributionSettings`.
     """
 
     refinement: RefinementChoice = None
@@ -36,6 +38,7 @@ class ProbeSettings:
     dtype: str = "float32"
     device: str = "auto"
     batch_size: int | None = None
+    device_map: DeviceMapChoice = None
 
     def __post_init__(self) -> None:
         require_seed(self.seed)

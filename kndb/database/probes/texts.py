@@ -23,7 +23,6 @@ from ...models.network import Network
 from ...models.prompting import SKIP_NO_PREFIX, SKIP_REASONS, EncodedPrompt, Encoder
 from ...records.facts import BLANK
 from ...records.probes import ExtremeText, FactActivation
-from ...records.progress import Progress
 from ...store.fact_index import FactIndex, StoredFact
 from .draws import chance_of, shuffled
 from .scaling import batch_size_for
@@ -39,7 +38,7 @@ TEXT_SKIP_REASONS = {
 """Each reason for which a text is not measured, in words."""
 
 TEXTS_AT_ONCE = 4096
-"""Texts whose activations are read between two calls of a progress."""
+"""Texts whose activations are read at once."""
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
@@ -160,17 +159,10 @@ def place_blank(text: NamedText, fact: StoredFact, chance: random.Random, *, fir
     return f"{text.text[:start]}{BLANK}{text.text[stop:]}"
 
 
-def read(
-    network: Network, questions: Sequence[NeuronQuestion], batch_size: int | None, progress: Progress | None
-) -> list[float]:
+def read(network: Network, questions: Sequence[NeuronQuestion], batch_size: int | None) -> list[float]:
     """The mean activation of each question's neurons."""
     size = batch_size or batch_size_for(network, [question.prompt for question in questions])
-    values: list[float] = []
-    for start in range(0, len(questions), TEXTS_AT_ONCE):
-        values += mean_activations(network, questions[start : start + TEXTS_AT_ONCE], size)
-        if progress is not None:
-            progress(len(values), len(questions))
-    return values
+    return mean_activations(network, questions, size)
 
 
 def summed_up(

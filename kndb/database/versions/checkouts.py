@@ -213,16 +213,18 @@ class CheckoutCommands:
             common = 0
             while skip_common and common < min(map(len, lists)) and lists[0][common] == lists[1][common]:
                 common += 1
-            every = [[store_edits.edit(connection, number) for number in numbers] for numbers in lists]
-        first, second = (edits[common:] for edits in every)
         try:
-            return switches([self._slots(edit) for edit in first], [self._slots(edit) for edit in second])
+            return switches(*([self._slots(edit) for edit in self._edits(numbers[common:])] for numbers in lists))
         except NeedsWeightsError:
             from .materialised import materialised_edits
 
             folder = locate_checkpoint(record.source)
-            sides = [materialised_edits(folder, self._store.objects, record, edits) for edits in every]
-            return switches(*sides)
+            every = [self._edits(numbers) for numbers in lists]
+            return switches(*(materialised_edits(folder, self._store.objects, record, edits) for edits in every))
+
+    def _edits(self, numbers: Sequence[int]) -> list[Edit]:
+        with self._store.reading() as connection:
+            return [store_edits.edit(connection, number) for number in numbers]
 
     def _slots(self, edit: Edit) -> list[SlotEdit]:
         content = read_content(self._store.objects, edit.object_path, edit.object_hash)

@@ -52,7 +52,7 @@ class EditObject:
         recipe: everything needed to compute the edit again, and what kind of edit it is.
         parameters: the touched parameters.
         layers: each parameter's layer.
-        shapes: each parameter's full shape.
+        shapes: each of these parameters' full shape.
         tensors: changes that are not kept as plain value slots, of other parameters.
     """
 
@@ -67,6 +67,11 @@ class EditObject:
     def kind(self) -> str:
         """The kind of edit."""
         return self.recipe.kind
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """The names of all parameters that it changes, however it is kept."""
+        return (*self.shapes, *(part.parameter for part in self.tensors))
 
 
 def slot_bytes(values: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
 
+from ...errors import StoreError
 from ..column_rules import ColumnRule
 from ..queries.sql_limits import Row, SqlLimits
 
@@ -53,20 +54,25 @@ class AnyText(bytes):
         return self.decode("utf-8", "backslashreplace")
 
 
+def holds_tables(shown: str) -> StoreError:
+    """The error that a database which is to be filled is not empty."""
+    return StoreError(
+        f"{shown} holds tables already, so nothing was copied into it; name an empty database or a new file"
+    )
+
+
 class Backend(ABC):
     """A database, and how its system does what the systems do differently.
 
     Attributes:
         shown: how messages name the database; never with a password.
         kind: `sqlite` or `postgresql`.
-        note: the name of a file in the folder of objects that is the backend's own; None for none.
         what: what it is, in words: an SQLite database, or one of PostgreSQL.
     """
 
     shown: str
     kind: str
     what: str
-    note: str | None = None
 
     # --- where things are -------------------------------------------------------------------------------------
 

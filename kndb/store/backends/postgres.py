@@ -10,45 +10,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import Pool
 
-from ...advice import Placeholder, call, option
+from ...advice import Placeholder, call
 from ...errors import StoreError, UsageError
-from ...records.locations import without_password
 from ..column_rules import FORMS, ColumnRule
-from ..connections import OBJECTS, STATISTICS
-from .backend import BACKEND, BEGIN, BUSY_TIMEOUT, READING, WRITING, Answer, Backend, RowsOf, Schema
-from .portable import remembered, with_words, without_hints
+from .backend import BACKEND, BEGIN, BUSY_TIMEOUT, READING, WRITING, Answer, Backend, RowsOf, Schema, holds_tables
+from .postgres_address import PostgresAddress
 from .postgres_errors import translated_errors
-from .postgres_rows import copied, scores_as_bytes
-from .postgres_schema import described
+from .postgres_rows import copied, replaced, rows_as_bytes
+from .postgres_schema import described, expected
+from .postgres_sql import literal, render
+from .shared_folder import SharedFolder
 
-OBJECTS_VARIABLE = "KNDB_OBJECTS"
-STORES = "stores.txt"
-"""The file in a folder of objects that names the stores whose edits lie there, one a line."""
 OLDEST = 130000
 """The first server whose ON CONFLICT, MATERIALIZED and statistics of functions kndb is known to work with."""
 
 _LOCK = 1802396770
 """The first number of the advisory lock; the second is made of the schema's name."""
-_KEEPALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
-"""So that a server that is gone without a word is noticed within a minute."""
-# Arguments of the words are the store's own names and parameters.
-_WORDS: dict[str, Callable[..., str]] = {
-    "numbers": lambda values: f"(SELECT CAST(item AS bigint) AS value FROM {_items(values, '_text')})",  # noqa: S608
-    "texts": lambda values: f"(SELECT item AS value FROM {_items(values, '_text')})",  # noqa: S608
-    "rows": lambda values, *names: f"(SELECT {', '.join(map(_item, range(len(names)), names))} FROM {_items(values)})",  # noqa: S608
-    "listed": lambda column: f"string_agg(CAST({column} AS text), ',')",
-    "place": lambda text, part: f"strpos({text}, {part})",
-    "number_at": lambda column, name: f"CAST(CAST({column} AS jsonb) ->> '{name}' AS double precision)",
-}
 _IDENTITY = """
 SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || current_database() || '/' || current_schema()
 """
@@ -59,7 +43,6 @@ class PostgresBackend(Backend):
 
     kind = "postgresql"
     what = "a PostgreSQL database"
-    note = STORES
 
     def __init__(self, location: str, objects: str | Path | None = None) -> None:
         """Names the database; nothing is opened.
@@ -71,54 +54,60 @@ class PostgresBackend(Backend):
         Raises:
             UsageError: if the URL can't be read, or psycopg is not installed.
         """
-        self.shown = without_password(location)
-        self._url = _url(location, self.shown)
-        named = objects if objects is not None else os.environ.get(OBJECTS_VARIABLE) or None
-        self._objects = None if named is None else _folder(named)
-        self._is_noted = False
+        self._address = PostgresAddress(location)
+        self.shown = self._address.shown
+        self._folder = SharedFolder(self.shown, objects, self._identity)
 
     # --- where things are -------------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path:
         """Raises that there is no file."""
-        raise UsageError(f"{self.shown} is no file, which this needs; copy the store into one with: {self._copy()}")
+        raise UsageError(f"{self.shown} is no file, which this needs; copy the store into one with: {_copy()}")
 
     @property
     def objects(self) -> Path:
         """The folder of edit objects."""
-        if self._objects is None:
-            raise UsageError(
-                f"{option('objects')} is missing: the edits of {self.shown} lie in a folder that all who use it share; "
-                f"name it with {option('objects', Placeholder('FOLDER'))}, or in the environment variable "
-                f"{OBJECTS_VARIABLE}"
-            )
-        return self._objects
+        return self._folder.objects
 
     @property
     def statistics(self) -> Path:
         """The folder of kept covariances, beside that of objects."""
-        return self.objects.with_name(f"{self.objects.name.removesuffix(OBJECTS)}{STATISTICS}")
+        return self._folder.statistics
 
     @property
     def has_folders(self) -> bool:
         """Whether anybody said where objects are."""
-        return self._objects is not None
+        return self._folder.named is not None
 
     def sharing_objects(self) -> list[str]:
-        """The other stores that wrote their names into the folder of objects."""
-        with self._own_connection() as connection:
-            own = _identity(connection)
-        return [line for line in _stores(self.objects) if line != own] or ([] if own else [f"{self.shown} (unknown)"])
+        """The other stores whose edits lie in the folder."""
+        return self._folder.others()
+
+    def note_store(self) -> None:
+        """Makes the folder of objects if need be, and writes the store's name into it, once."""
+        self._folder.note()
 
     # --- opening ----------------------------------------------------------------------------------------------
 
     def require(self) -> None:
-        """Checks that the server answers, and is new enough."""
+        """Checks that the server answers, is new enough, takes any text, and has a schema for the tables."""
         with self._own_connection() as connection:
             version = connection.info.server_version
+            encoding = connection.info.parameter_status("server_encoding")
+            schema = connection.execute("SELECT current_schema()").fetchone()[0]
         if version < OLDEST:
             raise StoreError(f"{self.shown} is on PostgreSQL {version // 10000}; kndb needs {OLDEST // 10000} or newer")
+        if encoding != "UTF8":
+            raise StoreError(
+                f"{self.shown} keeps texts in {encoding}, which has not all letters; make a database with: createdb "
+                "--encoding=UTF8 --template=template0"
+            )
+        if schema is None:
+            raise UsageError(
+                f"{self.shown}: its search path names no schema that is there; make the schema with the SQL CREATE "
+                "SCHEMA, or name another one"
+            )
 
     def require_room(self) -> None:
         """Nothing: `require` has found the database, and kndb makes none on a server."""
@@ -133,15 +122,16 @@ class PostgresBackend(Backend):
     ) -> Engine:
         """Makes an engine; a connection that the server closed meanwhile is replaced before it is used."""
         engine = create_engine(
-            self._url,
+            "postgresql+psycopg://",
+            creator=functools.partial(self._address.connect, timeout),
             poolclass=poolclass,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": max(2, round(timeout)), **self._options()},
             hide_parameters=True,
+            use_native_hstore=False,  # The dialect would ask the server for that type, each time.
             execution_options={BACKEND: self},
         )
         event.listen(engine, "begin", functools.partial(_begin, round(timeout * 1000)))
-        event.listen(engine, "before_cursor_execute", _render, retval=True)
+        event.listen(engine, "before_cursor_execute", render, retval=True)
         return engine
 
     def errors(self, timeout: float = BUSY_TIMEOUT) -> contextlib.AbstractContextManager[None]:
@@ -161,7 +151,7 @@ class PostgresBackend(Backend):
     ) -> None:
         """Copies the rows in; where some are there already, by way of a temporary table."""
         driver = _driver(connection)
-        content: Any = scores_as_bytes(rows) if table == "score" else list(rows)
+        content: Any = rows_as_bytes(rows) if table == "score" else list(rows)
         if not content:
             return
         if not replace:
@@ -173,7 +163,7 @@ class PostgresBackend(Backend):
             with driver.transaction():
                 copied(driver, table, columns, content)
         except UniqueViolation:
-            _replaced(driver, table, columns, content, replace)
+            replaced(driver, table, columns, content, replace)
 
     def grown(self, connection: Connection, *tables: str) -> None:
         """Has the server count what the tables hold, which it would do by itself a minute later."""
@@ -196,6 +186,10 @@ class PostgresBackend(Backend):
     def made_whole(self) -> Iterator[Backend]:
         """Gives itself: what is filled in one transaction is there whole or not at all."""
         self.require()
+        with self._own_connection() as connection:
+            row = connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() LIMIT 1").fetchone()
+        if row is not None:
+            raise holds_tables(self.shown)
         yield self
 
     # --- the schema -------------------------------------------------------------------------------------------
@@ -207,7 +201,12 @@ class PostgresBackend(Backend):
 
     def columns(self, connection: Connection) -> set[tuple[str, str]]:
         """Table and name of all columns."""
-        query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+        # Not information_schema, which hides what its reader has no right to.
+        query = """
+            SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+            WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+                AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+        """
         return {(str(table), str(name)) for table, name in connection.exec_driver_sql(query)}
 
     def indexes_and_triggers(self, connection: Connection) -> dict[str, str]:
@@ -225,20 +224,11 @@ class PostgresBackend(Backend):
         return described(connection)
 
     def expected(self, connection: Connection, run_migrations: Callable[[Connection], None]) -> Schema:  # noqa: ARG002
-        """Describes what the revisions make in a schema that nobody else ever sees."""
+        """Describes what the revisions make as temporary tables, which nobody else ever sees."""
         from sqlalchemy.pool import NullPool
 
         with self.make_engine(NullPool).connect() as apart:
-            scratch = apart.execution_options(**{BEGIN: READING})
-            transaction = scratch.begin()
-            try:
-                name = f"kndb_expected_{os.getpid()}"
-                scratch.exec_driver_sql(f'CREATE SCHEMA "{name}"')
-                scratch.exec_driver_sql(f'SET LOCAL search_path TO "{name}"')
-                run_migrations(scratch)
-                return described(scratch)
-            finally:
-                transaction.rollback()
+            return expected(apart.execution_options(**{BEGIN: READING}), run_migrations)
 
     def revision_broke(self, connection: Connection) -> list[str]:  # noqa: ARG002
         """Nothing: the server looks at references all the time."""
@@ -266,7 +256,7 @@ class PostgresBackend(Backend):
             broken += [f"{column} = 'NaN'"] if rule.kind == "number" else []
         elif rule.kind != "flag":
             broken += [f"{column} !~ '{FORMS[rule.form].pattern}'"] if rule.form is not None else []
-            broken += [f"{column} NOT IN ({', '.join(map(_literal, rule.among))})"] if rule.among else []
+            broken += [f"{column} NOT IN ({', '.join(map(literal, rule.among))})"] if rule.among else []
         return f"CASE WHEN {' OR '.join(broken)} THEN 1 ELSE 0 END" if broken else "0"
 
     def broken_references(self, connection: Connection, tables: Collection[str]) -> list[tuple[str, str, str, str]]:
@@ -292,14 +282,14 @@ class PostgresBackend(Backend):
         """Runs a user's statement in a transaction that can only read."""
         from ..queries.reading_postgres import reading_sql
 
-        return reading_sql(self._connect, self.shown, query, limits, timeout)
+        return reading_sql(self._address.connect, self.shown, query, limits, timeout)
 
     def require_backup(self) -> None:
         """Raises that PostgreSQL has a tool for that, which is as consistent."""
-        folder = "the folder of edit objects" if self._objects is None else str(self._objects)
+        folder = "the folder of edit objects" if self._folder.named is None else str(self._folder.named)
         raise UsageError(
             f"{self.shown} is on a server: back it up with PostgreSQL's own tool, then copy {folder}: pg_dump "
-            f"--format=custom --file=kndb.dump '{self.shown}'. Or copy the store into one file with: {self._copy()}"
+            f"--format=custom --file=kndb.dump '{self.shown}'. Or copy the store into one file with: {_copy()}"
         )
 
     def about(self, connection: Connection) -> dict[str, Any]:
@@ -309,102 +299,35 @@ class PostgresBackend(Backend):
         ).one()
         return {"size": size, "server_version": version}
 
-    def note_store(self) -> None:
-        """Makes the folder of objects if need be, and writes the store's name into it, once.
-
-        Raises:
-            StoreError: if that can't be written.
-        """
-        folder = self.objects
-        if self._is_noted:
-            return
-        with self._own_connection() as connection:
-            own = _identity(connection)
-        try:
-            if own and own not in _stores(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                with (folder / STORES).open("a", encoding="utf-8") as file:
-                    file.write(f"{own}\n")
-        except OSError as error:
-            raise StoreError(
-                f"{option('objects', str(folder))}: the folder of edit objects can't be written: "
-                f"{error.strerror or error}"
-            ) from error
-        self._is_noted = True
-
-    def _copy(self) -> str:
-        return call("kndb.copy_database", Placeholder("FROM"), Placeholder("TO"))
-
-    def _options(self) -> dict[str, str]:
-        return {name: value for name, value in _KEEPALIVE.items() if name not in self._url.query}
-
-    def _connect(self, timeout: float = BUSY_TIMEOUT) -> Any:
-        """A connection of psycopg's, past SQLAlchemy."""
+    def _identity(self) -> str | None:
+        """What tells this store from all others: the server's number, the database and the schema; None if not told."""
         import psycopg
 
-        dialect = self._url.get_dialect()()
-        arguments, options = dialect.create_connect_args(self._url)
-        return psycopg.connect(*arguments, connect_timeout=max(2, round(timeout)), **{**self._options(), **options})
+        with self._own_connection() as connection:
+            try:
+                row = connection.execute(_IDENTITY).fetchone()
+            except psycopg.errors.InsufficientPrivilege:
+                return None
+        return None if row is None else str(row[0])
 
     @contextlib.contextmanager
     def _own_connection(self) -> Iterator[Any]:
-        with self.errors(), contextlib.closing(self._connect()) as connection:
+        """A connection of psycopg's, past SQLAlchemy."""
+        with self.errors(), contextlib.closing(self._address.connect()) as connection:
             yield connection
 
 
-def _url(location: str, shown: str) -> URL:
-    try:
-        import psycopg  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"{shown}: PostgreSQL is reached by psycopg, which is not installed; install it with: "
-            "pip install 'kndb[postgres]'"
-        ) from error
-    try:
-        url = make_url(location).set(drivername="postgresql+psycopg")
-    except (ArgumentError, ValueError):
-        # What is wrong may lie in the password: nothing of the location is repeated but what was found harmless.
-        raise UsageError(
-            f"{shown}: this is no URL of a database; write it like postgresql://USER@HOST:5432/NAME, with %40 for an @ "
-            "in a password"
-        ) from None
-    if not url.database:
-        raise UsageError(f"{shown} names no database; write it like postgresql://USER@HOST/NAME")
-    return url
-
-
-def _folder(named: str | Path) -> Path:
-    try:
-        return Path(named).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{option('objects', str(named))} can't be resolved to a folder: {error}") from error
-
-
-def _stores(folder: Path) -> list[str]:
-    try:
-        return (folder / STORES).read_text(encoding="utf-8").split("\n")[:-1]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except (OSError, UnicodeError) as error:
-        raise StoreError(f"{folder / STORES} can't be read: {error}") from error
-
-
-def _identity(connection: Any) -> str | None:
-    """What tells this store from all others: the server's number, the database and the schema; None if not told."""
-    import psycopg
-
-    try:
-        row = connection.execute(_IDENTITY).fetchone()
-    except psycopg.errors.InsufficientPrivilege:
-        connection.rollback()
-        return None
-    return None if row is None else str(row[0])
+def _copy() -> str:
+    return call("kndb.copy_database", Placeholder("FROM"), Placeholder("TO"))
 
 
 def _begin(milliseconds: int, connection: Connection) -> None:
+    # The level is said, as a server or a user may have another one by default: a writer that waited must see what the
+    # one before it wrote, and a reader one state.
     if connection.get_execution_options().get(BEGIN, READING) == WRITING:
         # The wait is for the lock alone: what follows waits for nobody but who changes tables.
         connection.exec_driver_sql(
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
             f"SET LOCAL lock_timeout = {milliseconds}; "
             f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()))"
         )
@@ -412,65 +335,5 @@ def _begin(milliseconds: int, connection: Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-@remembered
-def _rendered(statement: str) -> str:
-    return without_hints(with_words(statement, _WORDS))
-
-
-@remembered
-def _rendered_for_driver(statement: str) -> str:
-    """The same for a statement that SQLAlchemy has not compiled."""
-    return _rendered(statement.replace("%", "%%"))
-
-
-@remembered
-def _rendered_with_marks(statement: str) -> str:
-    """The same where its parameters are question marks."""
-    return _rendered_for_driver(statement).replace("?", "%s")
-
-
-def _render(_: Any, __: Any, statement: str, parameters: Any, context: Any, ___: bool) -> tuple[str, Any]:
-    if context is not None and context.compiled is not None:
-        return _rendered(statement), _held(parameters)
-    return (_rendered_with_marks if parameters else _rendered_for_driver)(statement), _held(parameters)
-
-
-def _held(values: Any) -> Any:
-    """Parameters with NULL for numbers that are none, as SQLite keeps them."""
-    if isinstance(values, dict):
-        return {name: None if value != value else value for name, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return type(values)(
-            _held(one) if isinstance(one, (dict, tuple)) else None if one != one else one for one in values
-        )
-    return values
-
-
-def _items(values: str, kind: str = "") -> str:
-    return f"jsonb_array_elements{kind}(CAST(CAST({values} AS text) AS jsonb)) AS item"
-
-
-def _item(place: int, name: str) -> str:
-    return f"CAST(item ->> {place} AS bigint) AS {name}"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
-
-
-def _replaced(driver: Any, table: str, columns: Sequence[str], content: Any, key: Sequence[str]) -> None:
-    """Writes rows of which some are there already."""
-    names = ", ".join(columns)
-    others = [name for name in columns if name not in key]
-    with driver.cursor() as cursor:
-        cursor.execute(f"CREATE TEMPORARY TABLE kndb_new ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0")  # noqa: S608
-        copied(driver, "kndb_new", columns, content)
-        cursor.execute(
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM kndb_new ON CONFLICT ({', '.join(key)}) "  # noqa: S608
-            f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}"
-        )
-        cursor.execute("DROP TABLE kndb_new")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from sqlalchemy import Connection
 
+from ...errors import StoreError
 from .backend import Part, Schema
+from .finding import backend_of
 
 _HERE = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
 _TABLES = f"""
@@ -52,11 +57,13 @@ _CONSTRAINT = {
 def described(connection: Connection) -> Schema:
     """Describes the schema that a connection works in; its name makes no difference."""
     schema = str(connection.exec_driver_sql("SELECT current_schema()").scalar_one())
+    # In the definition of an index, the server calls a session's own schema of temporary tables pg_temp.
+    prefixes = [f"{name}." for name in (schema, f'"{schema}"', "pg_temp")]
     parts: dict[Part, str] = {}
     within: dict[Part, str] = {}
 
     def add(kind: str, name: str, text: str, table: str | None = None) -> None:
-        parts[kind, name] = text.replace(f"{schema}.", "").replace(f'"{schema}".', "")
+        parts[kind, name] = functools.reduce(lambda said, prefix: said.replace(prefix, ""), prefixes, text)
         if table is not None:
             within[kind, name] = table
 
@@ -76,3 +83,36 @@ def described(connection: Connection) -> Schema:
     for table, name in read(_TRIGGERS):
         add("trigger", name, "a trigger", table)
     return Schema(parts, within)
+
+
+def expected(connection: Connection, run_migrations: Callable[[Connection], None]) -> Schema:
+    """Describes what the revisions make, as temporary tables: that takes no right to create anything that stays.
+
+    Args:
+        connection: one that is nobody else's, without a transaction.
+        run_migrations: what runs the revisions on a connection.
+
+    Raises:
+        StoreError: if the user may not make temporary tables, or the server can't.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    transaction = connection.begin()
+    try:
+        try:
+            connection.exec_driver_sql("SET TRANSACTION READ WRITE")
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE kndb_room (id integer)")
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in ("42501", "25006", "25001", "0A000"):
+                raise
+            raise StoreError(
+                f"{backend_of(connection).shown}: what the tables must be is found out by making them as temporary "
+                "ones, which this user or server may not; ask who runs it for: GRANT TEMPORARY ON DATABASE … TO …, "
+                "or check a server that is no copy of another one"
+            ) from error
+        connection.exec_driver_sql("DROP TABLE kndb_room")
+        connection.exec_driver_sql("SET LOCAL search_path TO pg_temp")
+        run_migrations(connection)
+        return described(connection)
+    finally:
+        transaction.rollback()

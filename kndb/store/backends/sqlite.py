@@ -17,9 +17,10 @@ from ...errors import StoreError, StoreMissingError
 from ...files import sync, temporary_name
 from ..column_rules import FORMS, ColumnRule
 from ..connections import OBJECTS, STATISTICS, make_engine, translated_errors
-from ..files import MAGIC, empty, is_database, missing
+from ..files import MAGIC, empty, missing
 from .backend import BACKEND, BUSY_TIMEOUT, Answer, AnyText, Backend, RowsOf, Schema
 from .portable import remembered, with_words
+from .shared_folder import databases_beside, stores_noted
 from .sqlite_schema import described
 
 # Arguments of the words are the store's own names and parameters.
@@ -69,9 +70,9 @@ class SqliteBackend(Backend):
         return self._path.with_suffix(STATISTICS)
 
     def sharing_objects(self) -> list[str]:
-        """Other databases of the same stem."""
-        others = (path for path in self._path.parent.glob("*") if path.with_suffix(OBJECTS) == self.objects)
-        return [str(path) for path in sorted(others) if path != self._path and is_database(path)]
+        """Other databases of the same stem, and stores on a server whose edits somebody put here."""
+        others = [path for path in databases_beside(self.objects) if path != self._path]
+        return [*map(str, others), *stores_noted(self.objects)]
 
     # --- opening ----------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ All functions take an open transaction, or what was read in one, and change noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Literal
 
 from sqlalchemy import Connection, select
@@ -14,7 +15,7 @@ from ...advice import call
 from ...errors import ConflictError, EditError
 from ...versions import NO_LAYER, Slot
 from ..tables import EditRow
-from ..versions import CurrentModel, SlotState, StoredSlot, stored_slots, version_edits, walk
+from ..versions import CurrentModel, SlotState, StoredSlot, stored_slots, touching, version_edits, walk
 
 Action = Literal["apply", "revert"]
 SlotsOf = Mapping[int, Sequence[StoredSlot]]
@@ -44,7 +45,7 @@ def after_apply(
         connection: an open transaction.
         model: the model at its current version.
         before: the edits that are applied.
-        slots_of: their slots, and the edit's.
+        slots_of: the edit's slots; and the same slots of all edits that change them.
         edit_id: the edit.
         together: those of the edits before that are being applied with it, and are not applied yet.
 
@@ -57,7 +58,7 @@ def after_apply(
             f"edit {edit_id} is applied already to version {model.version} of model {model.name}; take it back with: "
             f"{call('edits.revert', edit_id)}"
         )
-    state = walk(slots_of, before)
+    state = walk(slots_of, [other for other in before if other in slots_of])
     unfit = [stored for stored in slots_of.get(edit_id, ()) if _held(state, stored) != stored.old]
     if unfit:
         raise ConflictError(_apply_conflict(connection, model, before, slots_of, edit_id, unfit, together))
@@ -102,19 +103,24 @@ def _foundation(connection: Connection, model_id: int, edit_id: int, slots: set[
     """Lists the edits to these slots in the version that an edit was planned on, in order."""
     base_version = connection.scalars(select(EditRow.base_version).where(EditRow.id == edit_id)).one()
     planned_on = version_edits(connection, model_id, base_version)
-    return _touching(planned_on, stored_slots(connection, model_id, planned_on), slots)
+    return _touching(planned_on, touching(connection, model_id, slots), slots)
 
 
-def later_overlapping(before: Sequence[int], slots_of: SlotsOf, edit_id: int) -> list[int]:
-    """Lists the edits applied after one that touch its slots, or those of another one in the list."""
+def later_overlapping(connection: Connection, model_id: int, before: Sequence[int], edit_id: int) -> list[int]:
+    """Lists the edits applied after one that touch its slots, or those of another one in the list, in order."""
+    places = {other: place for place, other in enumerate(before)}
     found: list[int] = []
-    touched = {stored.slot for stored in slots_of[edit_id]}
-    for other in before[before.index(edit_id) + 1 :]:
-        slots = {stored.slot for stored in slots_of[other]}
-        if slots & touched:
-            found.append(other)
-            touched |= slots
-    return found
+    waiting = [places[edit_id]]
+    seen = {edit_id}
+    while waiting:
+        number = before[heappop(waiting)]
+        found.append(number)
+        slots = {stored.slot for stored in stored_slots(connection, model_id, [number]).get(number, ())}
+        for other in touching(connection, model_id, slots):
+            if other not in seen and places.get(other, -1) > places[number]:
+                seen.add(other)
+                heappush(waiting, places[other])
+    return found[1:]
 
 
 def check_applied(model: CurrentModel, before: Sequence[int], edit_id: int) -> None:
@@ -130,13 +136,16 @@ def check_applied(model: CurrentModel, before: Sequence[int], edit_id: int) -> N
         )
 
 
-def after_revert(model: CurrentModel, before: list[int], slots_of: SlotsOf, edit_id: int) -> list[int]:
+def after_revert(
+    connection: Connection, model: CurrentModel, before: list[int], slots_of: SlotsOf, edit_id: int
+) -> list[int]:
     """The applied edits once one is taken out, in order.
 
     Args:
+        connection: an open transaction.
         model: the model at its current version.
         before: the edits that are applied.
-        slots_of: their slots.
+        slots_of: the edit's slots; and the same slots of all edits that change them.
         edit_id: the edit.
 
     Raises:
@@ -149,7 +158,7 @@ def after_revert(model: CurrentModel, before: list[int], slots_of: SlotsOf, edit
     if later:
         touched = {stored.slot for other in later for stored in slots_of[other]}
         shared = [stored for stored in slots_of[edit_id] if stored.slot in touched]
-        in_way = later_overlapping(before, slots_of, edit_id)
+        in_way = later_overlapping(connection, model.id, before, edit_id)
         calls = [_step(other, "revert") for other in reversed(in_way)]
         raise ConflictError(
             f"edit {edit_id} can't be taken out of version {model.version} of model {model.name}: "

@@ -13,11 +13,14 @@ from sqlalchemy import Connection, func, select
 from ...errors import StoreDamagedError
 from ...records.models import Neuron
 from ..snapshots import snapshots
-from ..tables import EditNeuronRow, EditRow, EditTensorRow, ModelRow, VersionRow
-from ..versions import CurrentModel, StoredSlot, applied_edits, current_model, state_version, stored_slots, walk
+from ..tables import EditNeuronRow, EditRow, EditTensorRow, ModelRow
+from ..version_lists import VersionList, version_lists
+from ..versions import CurrentModel, StoredSlot, applied_edits, current_model, stored_slots
 from .edit import edits, history
+from .road import Road
 
 _SlotsOf = Mapping[int, Sequence[StoredSlot]]
+_Versions = Mapping[str, VersionList]
 
 
 def check_edits(connection: Connection) -> list[str]:
@@ -51,7 +54,7 @@ def check_model(connection: Connection, model_id: int) -> list[str]:
 def _model_problems(connection: Connection, model: CurrentModel) -> Iterator[str]:
     edit_ids = [edit.id for edit in edits(connection, model.id)]
     slots_of = stored_slots(connection, model.id, edit_ids)
-    versions = _versions(connection, model.id)
+    versions = version_lists(connection, model.id)
     yield from _version_problems(model, versions, slots_of)
     yield from _applied_problems(connection, model, slots_of)
     yield from _edit_problems(connection, model.id, versions, slots_of)
@@ -63,39 +66,60 @@ def _model_problems(connection: Connection, model: CurrentModel) -> Iterator[str
             yield f"snapshot {snapshot.name!r} names version {snapshot.version}, which is not known"
 
 
-def _versions(connection: Connection, model_id: int) -> dict[str, list[int]]:
-    query = select(VersionRow.version, VersionRow.edits).where(VersionRow.model_id == model_id)
-    return {row.version: row.edits for row in connection.execute(query.order_by(VersionRow.created_at))}
-
-
-def _version_problems(model: CurrentModel, versions: Mapping[str, list[int]], slots_of: _SlotsOf) -> Iterator[str]:
-    if versions.get(model.base) != []:
-        found = versions.get(model.base, "not known")
+def _version_problems(model: CurrentModel, versions: _Versions, slots_of: _SlotsOf) -> Iterator[str]:
+    base = versions.get(model.base)
+    if base is None or base.edits or base.since is not None:
+        found = "not known" if base is None else base.edits
         yield f"the base version {model.base} is {found}; it has to be known, with no edits"
-    for version, edit_ids in versions.items():
-        yield from _build_problem(model, version, edit_ids, slots_of, f"version {version}")
+    whole = {version for version, row in versions.items() if row.since is None}
+    for version, row in versions.items():
+        if row.since is not None and row.since not in whole:
+            yield f"version {version} can't be built: version {row.since}, whose edits come first, has no whole list"
+    road = Road(model.fingerprint, slots_of)
+    problems = {}
+    for version in _along_the_road(versions):
+        row = versions[version]
+        if row.since is None or row.since in whole:
+            first = [] if row.since is None else versions[row.since].edits
+            problems[version] = _build_problem(road, version, first + row.edits, f"version {version}")
+    for problem in map(problems.get, versions):
+        if problem is not None:
+            yield problem
+
+
+def _along_the_road(versions: _Versions) -> list[str]:
+    """The versions in an order in which each list has as much as possible in common with the one before."""
+    later: dict[str, list[str]] = {}
+    for version, row in versions.items():
+        if row.since is not None:
+            later.setdefault(row.since, []).append(version)
+    return [
+        version
+        for first in sorted(
+            (one for one in versions if versions[one].since is None), key=lambda one: versions[one].edits
+        )
+        for version in (first, *sorted(later.pop(first, ()), key=lambda one: versions[one].edits))
+    ]
 
 
 def _applied_problems(connection: Connection, model: CurrentModel, slots_of: _SlotsOf) -> Iterator[str]:
     applied = applied_edits(connection, model.id)
-    yield from _build_problem(model, model.version, applied, slots_of, "the applied edits")
+    problem = _build_problem(Road(model.fingerprint, slots_of), model.version, applied, "the applied edits")
+    if problem is not None:
+        yield problem
 
 
-def _build_problem(
-    model: CurrentModel, version: str, edit_ids: Sequence[int], slots_of: _SlotsOf, what: str
-) -> Iterator[str]:
+def _build_problem(road: Road, version: str, edit_ids: Sequence[int], what: str) -> str | None:
     try:
-        built = state_version(model.fingerprint, walk(slots_of, edit_ids))
+        road.go_to(edit_ids)
     except StoreDamagedError as error:
-        yield f"{what} can't be built: {error}"
-        return
-    if built != version:
-        yield f"{what}, edits {list(edit_ids)}, give version {built} in place of {version}"
+        return f"{what} can't be built: {error}"
+    if road.version != version:
+        return f"{what}, edits {list(edit_ids)}, give version {road.version} in place of {version}"
+    return None
 
 
-def _edit_problems(
-    connection: Connection, model_id: int, versions: Mapping[str, list[int]], slots_of: _SlotsOf
-) -> Iterator[str]:
+def _edit_problems(connection: Connection, model_id: int, versions: _Versions, slots_of: _SlotsOf) -> Iterator[str]:
     for edit in edits(connection, model_id):
         if edit.id not in slots_of:
             yield f"edit {edit.id} changes no value slot; it has to change at least one"
@@ -130,10 +154,10 @@ def _tensor_base_problems(connection: Connection, model_id: int) -> Iterator[str
         yield f"{row.parameter} has {row.bases} different hashes in the base checkpoint in place of one"
 
 
-def _history_problems(connection: Connection, model: CurrentModel, versions: Mapping[str, list[int]]) -> Iterator[str]:
+def _history_problems(connection: Connection, model: CurrentModel, versions: _Versions) -> Iterator[str]:
     """Follows the history from the base version: each step joins the one before; all lead to the present."""
     version = model.base
-    applied: list[int] = []
+    applied: dict[int, None] = {}
     for entry in history(connection, model.id):
         if entry.version_before != version:
             yield f"history {entry.id} begins at version {entry.version_before} in place of {version}"
@@ -147,10 +171,10 @@ def _history_problems(connection: Connection, model: CurrentModel, versions: Map
         way = entry.direction or entry.action
         if (way == "apply" and present) or (way == "revert" and not present):
             yield f"history {entry.id} says {way} of edit {entry.edit}, against the steps before it"
-        applied = [other for other in applied if other != entry.edit]
-        applied += [] if present else [entry.edit]
+        if applied.pop(entry.edit, ...) is ...:
+            applied[entry.edit] = None
     if version != model.version:
         yield f"the history ends at version {version}, and the current version is {model.version}"
     found = applied_edits(connection, model.id)
-    if applied != found:
-        yield f"the history leaves edits {applied} applied, and {found} are"
+    if list(applied) != found:
+        yield f"the history leaves edits {list(applied)} applied, and {found} are"

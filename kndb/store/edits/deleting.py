@@ -31,6 +31,7 @@ from ..tables import (
     SnapshotRow,
     VersionRow,
 )
+from ..version_lists import versions_with
 from ..versions import applied_edits, current_model
 from .edit import edit, edit_model, history
 
@@ -68,7 +69,7 @@ def plan_deletion(connection: Connection, edit_ids: Sequence[int]) -> Deletion:
         by_model.setdefault(edit_model(connection, number), []).append(number)
     versions: list[tuple[int, str]] = []
     for model_id, some in by_model.items():
-        going = _versions_with(connection, model_id, some)
+        going = versions_with(connection, model_id, some)
         for needed in _needs(connection, model_id, some, going):
             raise EditError(f"{needed}. Nothing was deleted")
         versions += [(model_id, version) for version in going]
@@ -91,13 +92,6 @@ def delete_edits(connection: Connection, edit_ids: Sequence[int]) -> Deletion:
 
 
 # --- what needs an edit ---------------------------------------------------------------------------
-
-
-def _versions_with(connection: Connection, model_id: int, edit_ids: Sequence[int]) -> Versions:
-    """The versions of a model that are built with some of the edits, and with which of them."""
-    query = select(VersionRow.version, VersionRow.edits).where(VersionRow.model_id == model_id)
-    built = {row.version: row.edits for row in connection.execute(query)}
-    return {version: found for version, edits in built.items() if (found := [one for one in edit_ids if one in edits])}
 
 
 def _needs(connection: Connection, model_id: int, edit_ids: Sequence[int], going: Versions) -> Iterator[str]:

@@ -9,7 +9,7 @@ checkpoint; a model has one edit for an object. All functions take an open trans
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, true, update
@@ -21,11 +21,11 @@ from ...records.edits import Edit, SlotChange
 from ...records.models import Neuron
 from ...records.recipes import Recipe, read_recipe
 from ...records.versions import HistoryEntry
-from ...versions import NO_LAYER, Slot
+from ...versions import NO_LAYER
 from ..author import author
 from ..clock import now
 from ..tables import AppliedEditRow, EditNeuronRow, EditRow, EditTensorRow, HistoryRow, ModelRow
-from ..versions import resolve_version, slot_name, slot_state, version_edits
+from ..versions import resolve_version, slot_name, touched_state, touching, version_edits
 
 # --- adding ---------------------------------------------------------------------------------------
 
@@ -173,8 +173,9 @@ def _base_hashes(connection: Connection, model_id: int, version: str, changes: S
     of one that no edit touches, the old hash is the base hash.
     """
     _check_distinct(changes)
-    state = slot_state(connection, model_id, version_edits(connection, model_id, version))
-    known = _known_bases(connection, model_id, {change.layer for change in changes})
+    slots = {(change.parameter, change.layer, change.neuron) for change in changes}
+    state = touched_state(connection, model_id, version_edits(connection, model_id, version), slots)
+    known = {one.slot: one.base for stored in touching(connection, model_id, slots).values() for one in stored}
     bases = []
     for change in changes:
         slot = (change.parameter, change.layer, change.neuron)
@@ -196,24 +197,6 @@ def _check_distinct(changes: Sequence[SlotChange]) -> None:
     twice = [neuron for neuron, count in neurons.items() if count > 1]
     if twice:
         raise EditError(f"the edit changes {Neuron(*twice[0])} twice; each neuron's value slot may change once")
-
-
-def _known_bases(connection: Connection, model_id: int, layers: Iterable[int]) -> dict[Slot, str]:
-    query = (
-        select(EditNeuronRow.parameter, EditNeuronRow.layer, EditNeuronRow.neuron, EditNeuronRow.base_sha256)
-        .distinct()
-        .join(EditRow, EditRow.id == EditNeuronRow.edit_id)
-        .where(EditRow.model_id == model_id, EditNeuronRow.layer.in_(sorted(layers)))
-    )
-    rows = connection.execute(query)
-    found = {(row.parameter, row.layer, row.neuron): row.base_sha256 for row in rows}
-    whole = (
-        select(EditTensorRow.parameter, EditTensorRow.base_sha256)
-        .distinct()
-        .join(EditRow, EditRow.id == EditTensorRow.edit_id)
-        .where(EditRow.model_id == model_id)
-    )
-    return found | {(row.parameter, NO_LAYER, NO_LAYER): row.base_sha256 for row in connection.execute(whole)}
 
 
 # --- listing --------------------------------------------------------------------------------------
@@ -355,7 +338,10 @@ def _edit_records(connection: Connection, condition: ColumnElement[bool]) -> lis
     query = (
         select(EditRow, ModelRow.name, slots.label("slots"), AppliedEditRow.position)
         .join(ModelRow, ModelRow.id == EditRow.model_id)
-        .outerjoin(AppliedEditRow, AppliedEditRow.edit_id == EditRow.id)
+        # With the model, the table's unique index finds the row; without, all applied edits are gone through for each.
+        .outerjoin(
+            AppliedEditRow, and_(AppliedEditRow.model_id == EditRow.model_id, AppliedEditRow.edit_id == EditRow.id)
+        )
         .where(condition)
         .order_by(EditRow.id)
     )

@@ -88,7 +88,7 @@ def evaluated_edits(
         JOIN model ON model.id = edit.model_id
         LEFT JOIN evaluation_measure AS measure ON measure.evaluation_id = evaluation.id
         WHERE (:every OR evaluation.id = (SELECT max(id) FROM evaluation AS newer WHERE newer.edit_id = edit.id))
-            AND (CAST(:model AS INTEGER) IS NULL OR edit.model_id = CAST(:model AS INTEGER))
+            AND (CAST(:model AS BIGINT) IS NULL OR edit.model_id = CAST(:model AS BIGINT))
             AND (CAST(:edits AS TEXT) = '[]' OR edit.id IN kndb_numbers(:edits))
         GROUP BY evaluation.id, edit.id, model.id
         ORDER BY evaluation.edit_id, evaluation.id

@@ -22,9 +22,11 @@ from ...records.versions import HistoryEntry
 from ..author import author
 from ..clock import now
 from ..tables import AppliedEditRow, HistoryRow, ModelRow
-from ..versions import CurrentModel, applied_edits, current_model, keep_version, state_version, stored_slots, walk
-from .allowed_steps import Action, after_apply, after_revert, check_applied, later_overlapping
+from ..version_lists import keep_version
+from ..versions import CurrentModel, applied_edits, current_model, slot_state, state_version, stored_slots, touching
+from .allowed_steps import Action, SlotsOf, after_apply, after_revert, check_applied, later_overlapping
 from .edit import edit_model, history_entries
+from .road import Road
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,26 @@ class Step:
     version_after: str
 
 
-def plan_step(connection: Connection, edit_id: int, action: Action) -> Step:
+def road_of(connection: Connection, edit_ids: Sequence[int]) -> Road:
+    """What `take_step` needs to take several steps of one model: the slots of all applied edits are read once.
+
+    Args:
+        connection: an open transaction.
+        edit_ids: the edits of the steps; at least one.
+    """
+    model = current_model(connection, edit_model(connection, edit_ids[0]))
+    known = stored_slots(connection, model.id, [*applied_edits(connection, model.id), *edit_ids])
+    return Road(model.fingerprint, known)
+
+
+def plan_step(connection: Connection, edit_id: int, action: Action, road: Road | None = None) -> Step:
     """Works out where applying or reverting an edit leads, and changes nothing.
+
+    Args:
+        connection: an open transaction.
+        edit_id: the edit.
+        action: what to do with it.
+        road: of several steps that are taken one after the other, what `road_of` gives.
 
     Raises:
         NotFoundError: if there is no such edit.
@@ -57,13 +77,24 @@ def plan_step(connection: Connection, edit_id: int, action: Action) -> Step:
     """
     model = current_model(connection, edit_model(connection, edit_id))
     before = applied_edits(connection, model.id)
-    slots_of = stored_slots(connection, model.id, [*before, edit_id])
+    slots_of = _slots_of(connection, model.id, [edit_id])
     if action == "apply":
         after = after_apply(connection, model, before, slots_of, edit_id)
     else:
-        after = after_revert(model, before, slots_of, edit_id)
-    state = walk(slots_of, after)
-    return Step(model, edit_id, action, tuple(after), state_version(model.fingerprint, state))
+        after = after_revert(connection, model, before, slots_of, edit_id)
+    # The version's name is a hash of all that differs from the checkpoint: the one part that all applied edits enter.
+    if road is None:
+        version = state_version(model.fingerprint, slot_state(connection, model.id, after))
+    else:
+        road.go_to(after)
+        version = road.version
+    return Step(model, edit_id, action, tuple(after), version)
+
+
+def _slots_of(connection: Connection, model_id: int, edit_ids: Sequence[int]) -> SlotsOf:
+    """The slots of some edits, and the same slots of all edits that change them."""
+    own = stored_slots(connection, model_id, edit_ids)
+    return touching(connection, model_id, {one.slot for stored in own.values() for one in stored})
 
 
 def plan_steps(connection: Connection, edit_ids: Sequence[int], action: Action) -> tuple[CurrentModel, list[int]]:
@@ -96,7 +127,7 @@ def plan_steps(connection: Connection, edit_ids: Sequence[int], action: Action) 
         twice = next(edit_id for edit_id in edit_ids if list(edit_ids).count(edit_id) > 1)
         raise EditError(f"edit {twice} is named twice; name each edit once")
     applied = applied_edits(connection, model.id)
-    slots_of = stored_slots(connection, model.id, [*applied, *edit_ids])
+    slots_of = _slots_of(connection, model.id, edit_ids)
     order = list(edit_ids)
     if action == "revert":
         for edit_id in order:
@@ -106,7 +137,7 @@ def plan_steps(connection: Connection, edit_ids: Sequence[int], action: Action) 
         if action == "apply":
             applied = after_apply(connection, model, applied, slots_of, edit_id, order[:place])
         else:
-            applied = after_revert(model, applied, slots_of, edit_id)
+            applied = after_revert(connection, model, applied, slots_of, edit_id)
     return model, order
 
 
@@ -132,14 +163,11 @@ def plan_cascade(connection: Connection, edit_id: int) -> tuple[CurrentModel, li
     Raises:
         NotFoundError: if there is no such edit.
         EditError: if the edit is not applied.
-        StoreDamagedError: if an applied edit has no slots in the store.
     """
     model = current_model(connection, edit_model(connection, edit_id))
     before = applied_edits(connection, model.id)
     check_applied(model, before, edit_id)
-    slots_of = stored_slots(connection, model.id, before)
-    walk(slots_of, before)
-    return model, [*reversed(later_overlapping(before, slots_of, edit_id)), edit_id]
+    return model, [*reversed(later_overlapping(connection, model.id, before, edit_id)), edit_id]
 
 
 def revert_cascade(connection: Connection, edit_id: int, expected_version: str) -> list[HistoryEntry]:
@@ -161,8 +189,10 @@ def revert_cascade(connection: Connection, edit_id: int, expected_version: str) 
     check_version(current_model(connection, edit_model(connection, edit_id)), expected_version)
     _, edit_ids = plan_cascade(connection, edit_id)
     entries: list[HistoryEntry] = []
+    road = road_of(connection, edit_ids)
     for other in edit_ids:
-        entries.append(revert_edit(connection, other, entries[-1].version_after if entries else expected_version))
+        version = entries[-1].version_after if entries else expected_version
+        entries.append(take_step(connection, other, "revert", version, road=road))
     return entries
 
 
@@ -173,6 +203,7 @@ def take_step(
     expected_version: str,
     recorded_as: Literal["apply", "revert", "restore"] | None = None,
     conditions: CheckedConditions | None = None,
+    road: Road | None = None,
 ) -> HistoryEntry:
     """Applies an edit to its model's current version, or takes it out.
 
@@ -183,6 +214,7 @@ def take_step(
         expected_version: the version that the caller has looked at.
         recorded_as: how the history calls the step, if not by its action.
         conditions: what the step was checked against, for the history.
+        road: as of `plan_step`.
 
     Returns:
         The step, as the history holds it.
@@ -194,10 +226,10 @@ def take_step(
         ConflictError: if a slot holds other bytes than the edit expects, or an edit applied later touches its slots.
     """
     check_version(current_model(connection, edit_model(connection, edit_id)), expected_version)
-    step = plan_step(connection, edit_id, action)
+    step = plan_step(connection, edit_id, action, road)
     _record_applied(connection, step)
     _move_version(connection, step)
-    keep_version(connection, step.model.id, step.version_after, step.edit_ids)
+    keep_version(connection, step.model.id, step.version_after, step.edit_ids, after=step.model.version)
     history_id = connection.execute(
         insert(HistoryRow)
         .values(

@@ -22,7 +22,7 @@ ORDER BY abs(held.mean_score) DESC NULLS LAST, fact.id
 """
 _RELATIONS = """
 SELECT relation.key, relation.label, held.facts, outcome.facts_with_neurons
-FROM relation_neuron AS held INDEXED BY ix_relation_neuron_refinement_id_layer_neuron
+FROM relation_neuron AS held INDEXED BY ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts
 CROSS JOIN relation ON relation.id = held.relation_id
 CROSS JOIN refinement_relation AS outcome
     ON outcome.refinement_id = held.refinement_id AND outcome.relation_id = held.relation_id

@@ -6,7 +6,6 @@ Shares are counted on `relation_neuron`, which sums up the facts' sets, so that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from sqlalchemy import Connection, text
 
@@ -31,13 +30,13 @@ WITH held AS MATERIALIZED (
     ORDER BY SUM(facts) DESC, layer, neuron
     LIMIT :top
 )
-SELECT held.layer, held.neuron, held.facts, relation.key, holder.facts AS of_relation
+SELECT held.layer, held.neuron, held.facts, kndb_listed(holder.relation_id), kndb_listed(-holder.facts)
 FROM held
-CROSS JOIN relation_neuron AS holder INDEXED BY ix_relation_neuron_refinement_id_layer_neuron
+CROSS JOIN relation_neuron AS holder INDEXED BY ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts
   ON holder.refinement_id = :refinement AND holder.layer = held.layer AND holder.neuron = held.neuron
-JOIN relation ON relation.id = holder.relation_id
-ORDER BY held.facts DESC, held.layer, held.neuron, holder.facts DESC, relation.key
+GROUP BY held.layer, held.neuron, held.facts
 """
+# A row for each neuron, not for each of its holders: there may be hundreds of thousands of these.
 _OF_FACT = """
 SELECT fact_id, layer, neuron, prompts, mean_score FROM knowledge_neuron
 WHERE refinement_id = :refinement AND fact_id = :fact ORDER BY layer, neuron
@@ -80,10 +79,28 @@ def shared_neurons(
         "across": across,
         "top": _EVERY_ROW if top is None else top,
     }
-    rows: list[SharedNeuron] = []
-    for (layer, neuron, facts), holders in groupby(connection.execute(text(_HOLDERS), values), lambda row: row[:3]):
-        rows.append(SharedNeuron(layer, neuron, facts, facts / total, {row[3]: row[4] for row in holders}))
-    return rows
+    names = _Names(connection)
+    rows = sorted(connection.execute(text(_HOLDERS), values), key=lambda row: (-row[2], row[0], row[1]))
+    return [
+        SharedNeuron(layer, neuron, int(facts), facts / total, names.by_facts(holders, negative_counts))
+        for layer, neuron, facts, holders, negative_counts in rows
+    ]
+
+
+class _Names:
+    """The relations' keys, by their numbers in the store."""
+
+    def __init__(self, connection: Connection) -> None:
+        # In the order of Python, which is that of the keys' bytes, as in both databases.
+        found = sorted(connection.execute(text("SELECT key, id FROM relation")).all())
+        self._keys = [str(key) for key, _ in found]
+        self._places = {str(number): place for place, (_, number) in enumerate(found)}
+
+    def by_facts(self, relations: str, negative_counts: str) -> dict[str, int]:
+        """Keys and numbers of facts from lists of relations and of negative numbers; most facts first, then by key."""
+        counts = map(int, negative_counts.split(","))
+        places = map(self._places.__getitem__, relations.split(","))
+        return {self._keys[place]: -count for count, place in sorted(zip(counts, places, strict=True))}
 
 
 def shares(connection: Connection, refinement_id: int, relation_ids: Sequence[int]) -> dict[tuple[int, int], float]:

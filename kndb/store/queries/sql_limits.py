@@ -24,12 +24,12 @@ class SqlLimits:
     """What a query may take.
 
     Attributes:
-        time_limit: seconds that SQLite may work, above 0.
+        time_limit: seconds that the database system may work, above 0.
         most_rows: rows of the answer, at least 1.
         most_bytes: bytes of the answer's values, at least 1: those of texts in UTF-8 and of blobs; 8 for a number.
     """
 
-    time_limit: float = 60.0
+    time_limit: float = 30.0
     most_rows: int = 1_000_000
     most_bytes: int = 1 << 28
 
@@ -69,7 +69,7 @@ def limited(
         if row is None:
             return
         rows += 1
-        size += sum(map(_size, row))
+        size += row_size(row)
         for name, count, most in (("most_rows", rows, limits.most_rows), ("most_bytes", size, limits.most_bytes)):
             if count > most:
                 what = "rows" if name == "most_rows" else "bytes"
@@ -78,6 +78,11 @@ def limited(
                     "give less: end it with LIMIT"
                 )
         yield row
+
+
+def row_size(row: Row) -> int:
+    """The bytes of a row's values, as `SqlLimits` counts them."""
+    return sum(map(_size, row))
 
 
 def _size(value: object) -> int:

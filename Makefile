@@ -30,7 +30,7 @@ real-page: $(VENV)/.real
 	$(BIN)/python benchmarks/fetch_real_model.py
 	$(BIN)/python benchmarks/real_models.py --write docs/real-models.md
 
-FAULTS := tests/database tests/editing tests/faults tests/store
+FAULTS := tests/cli tests/database tests/editing tests/faults tests/store
 
 # The tests of faults in their long form: more steps, and KNDB_TORTURE times the seeds (docs/reliability.md).
 torture: $(VENV)/.development

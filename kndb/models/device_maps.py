@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from ..advice import option
 from ..errors import UsageError
 from ..records.json_text import JsonTextError, read_json
 from ..records.layer_lists import layers_in
+from .dtypes import find_dtype
 
 AUTO = "auto"
 DISK = "disk"
@@ -89,6 +90,27 @@ def split_for(choice: DeviceMapChoice, device: torch.device, dtype: torch.dtype)
         UsageError: as `read_device_map`.
     """
     return None if choice is None else Split(read_device_map(choice), device, dtype)
+
+
+class SplitSettings(Protocol):
+    """Settings that say where a model's weights are kept, and what it computes in."""
+
+    @property
+    def device_map(self) -> DeviceMapChoice:
+        """Where they are kept."""
+
+    @property
+    def dtype(self) -> str:
+        """A name of `kndb.models.dtypes.COMPUTE_DTYPES`."""
+
+
+def split_of(settings: SplitSettings, device: torch.device) -> Split | None:
+    """How to load a model by the settings of a command that computes on a device; None to load all of it.
+
+    Raises:
+        UsageError: as `read_device_map`.
+    """
+    return split_for(settings.device_map, device, find_dtype(settings.dtype).dtype)
 
 
 def read_device_map(choice: str | Path | Mapping[str, Any] | DeviceMap) -> DeviceMap:

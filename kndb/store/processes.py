@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from ..files import boot_id
 
 _PROC = Path("/proc")
 
@@ -36,11 +39,11 @@ def is_gone(name: str) -> bool:
 def _machine() -> str:
     """What tells this machine, since it was started, from others; containers with process numbers of their own too."""
     parts = [socket.gethostname()]
-    try:
-        parts.append((_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    boot = boot_id()
+    if boot is not None:
+        parts.append(boot)
+    with suppress(OSError):  # no Linux
         parts.append(str((_PROC / "self/ns/pid").readlink()))
-    except OSError:  # no Linux
-        pass
     return "/".join(parts).replace(" ", "-")
 
 

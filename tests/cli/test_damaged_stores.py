@@ -10,6 +10,7 @@ import pytest
 import store_damage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torture import FACTOR
 
 from kndb.cli.main import exit_code
 from kndb.database import check_database, open_database
@@ -99,11 +100,15 @@ def test_the_check_names_the_damage(copied, name):
     assert all("\n" not in problem for problem in problems)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("damage", store_damage.EVERY)
 def test_no_command_that_reads_crashes(copied, ends_well, damage):
+    """In `make test` each kind of damage meets a third of the commands, and each command a third of the damages."""
     path = copied()
     store_damage.EVERY[damage].do(path)
-    for name in READING if damage in store_damage.VALUES else SOME:
+    turn = list(store_damage.EVERY).index(damage)
+    some = READING if FACTOR > 1 else READING[turn % 3 :: 3]
+    for name in some if damage in store_damage.VALUES else SOME:
         ends_well(name, path)
 
 

@@ -58,14 +58,14 @@ def measured(tmp_path: Path, path: Path) -> tuple[str, int]:
     return "\n".join(said), int(grown) * 1024
 
 
-def test_a_small_file_that_unfolds_to_gigabytes(tmp_path):
+def test_a_small_file_that_unfolds_to_half_a_gigabyte(tmp_path):
     path = tmp_path / "facts.jsonl.gz"
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     with path.open("wb") as file:
-        for _ in range(512):
+        for _ in range(128):
             file.write(packer.compress(b"\n" * (1 << 22)))
         file.write(packer.flush())
-    assert path.stat().st_size < 3_000_000
+    assert path.stat().st_size < 750_000
     said, grown = measured(tmp_path, path)
     assert "unfold to more than 250 times as many" in said
     assert said.startswith(str(path))

@@ -27,7 +27,7 @@ OLD = schema.REVISIONS[:-1] if FACTOR > 1 else ("0001", "0005", "0006", schema.R
 """Of which revision databases are migrated. All go through the later ones: the short form begins at some."""
 WORKS = (*WRITE_ROWS, *OTHERS, *(f"migrate {revision}" for revision in OLD))
 
-SHORT = {KILL: 19, ERROR: 9, FULL: 9}
+SHORT = {KILL: 19, ERROR: 13, FULL: 13}
 EVERY = SHORT if FACTOR == 1 else {KILL: 2, ERROR: 1, FULL: 1}
 """Of how many steps one is tried."""
 LONG = {"apply on conditions": 3, "rebase": 2, "pull": 2, "evaluate": 2, "import scores": 7, "backup": 2, "create": 2}

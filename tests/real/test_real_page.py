@@ -139,14 +139,14 @@ def test_every_step_is_a_command_that_there_is(scripts, size):
             first = {"run": 1, "refinement": 1, "id": 1}
             return {"output": {0: first, "run": 1, "edit": 1}}
 
-    plan = list(models.steps(size, models.SIZES[size]))
+    plan, whole = list(models.steps(size, models.SIZES[size])), get_command(command_line())
     assert len({step.name for step in plan}) == len(plan)
     for planned in plan:
         words = shlex.split(models.shown([str(word) for word in planned.words(Anything())]))
         if words[0] == "python":
             assert (ROOT / words[1]).is_file()
             continue
-        command, rest = get_command(command_line()), words[1:]
+        command, rest = whole, words[1:]
         while hasattr(command, "commands"):
             command, rest = command.commands[rest[0]], rest[1:]
         command.make_context(words[0], [*rest, "--format", "json"])

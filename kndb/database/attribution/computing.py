@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from ...attribution.batches import MOST_PROMPTS, by_shape
 from ...attribution.engine import Engine
 from ...attribution.settings import AttributionSettings
-from ...models.device_maps import Split, split_for
+from ...models.device_maps import split_of
 from ...models.devices import device_for
 from ...models.dtypes import find_dtype
 from ...models.prompting import EncodedPrompt, Encoder
@@ -88,7 +88,7 @@ class OwnComputer:
     def __init__(self, models: ModelCommands, name: str, version: str, settings: AttributionSettings) -> None:
         self._settings = settings
         self._device = device_for(settings.device, settings.dtype)
-        self._loaded = models.load(name, version, split=_split(settings, self._device))
+        self._loaded = models.load(name, version, split=split_of(settings, self._device))
         self.record, self.version = self._loaded.record, self._loaded.version
         self.encoder = self._loaded.encoder
         self.device = str(self._device)
@@ -162,12 +162,8 @@ class _Attributing:
     def __call__(self, beside: int) -> tuple[Callable[[Sequence[EncodedPrompt]], ResultBatch], WorkerState]:
         threads = use_worker_threads(self.threads, beside)
         device = device_for(self.settings.device, self.settings.dtype)
-        engine = engine_of(self.source.load(_split(self.settings, device)), device, self.settings)
+        engine = engine_of(self.source.load(split_of(self.settings, device)), device, self.settings)
         return lambda prompts: joined(engine.run(prompts)), WorkerState(str(device), threads)
-
-
-def _split(settings: AttributionSettings, device: torch.device) -> Split | None:
-    return split_for(settings.device_map, device, find_dtype(settings.dtype).dtype)
 
 
 def engine_of(loaded: ModelVersion, device: torch.device, settings: AttributionSettings) -> Engine:

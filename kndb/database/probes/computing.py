@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ...analysis.interventions import NeuronQuestion
-from ...models.device_maps import Split, split_for
+from ...models.device_maps import split_of
 from ...models.devices import device_for
 from ...models.dtypes import find_dtype
 from ...models.network import Network
@@ -67,7 +67,7 @@ class Prober:
         else:
             device = device_for(settings.device, settings.dtype)
             self.device = str(device)
-            self._loaded = models.load(model, choice.version, split=_split(settings, device))
+            self._loaded = models.load(model, choice.version, split=split_of(settings, device))
             self.record, self.encoder = self._loaded.record, self._loaded.encoder
 
     def scale(
@@ -171,12 +171,8 @@ class _Probing:
     def __call__(self, beside: int) -> tuple[Compute, str]:
         use_worker_threads(self.threads, beside)
         device = device_for(self.settings.device, self.settings.dtype)
-        loaded = self.source.load(_split(self.settings, device))
+        loaded = self.source.load(split_of(self.settings, device))
         return computing(loaded, device, self.settings, self.measure), str(device)
-
-
-def _split(settings: ProbeSettings, device: torch.device) -> Split | None:
-    return split_for(settings.device_map, device, find_dtype(settings.dtype).dtype)
 
 
 def computing(loaded: ModelVersion, device: torch.device, settings: ProbeSettings, measure: Measure) -> Compute:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...files import boot_id as boot_id
 from ...files import sync
 from ..objects.slot_bytes import Strides
 from .state import CopiedSlot, FileStamp, slot_entry, slot_of
@@ -31,15 +32,6 @@ FORMAT = "kndb-log 1"
 _RECORD, _APPLIED, _AGAIN = b"record", b"applied", b"again\n"
 _LINE_LIMIT = 200
 _LATER = re.compile(rb"applied [0-9a-f]{16}\n|record [0-9a-f]{64} \d+\n")
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
-
-
-def boot_id() -> str | None:
-    """Names the time since the machine was started; None where the system does not tell."""
-    try:
-        return Path(_BOOT_ID).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True)

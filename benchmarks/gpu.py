@@ -31,6 +31,7 @@ FAMILIES = {"tiny": ("bert",), "base": ("bert", "gpt2", "llama"), "7b": ("llama"
 
 def cases(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What to measure, the arguments of `bench_attribution`."""
+    alike = {"baseline_prompts": 1, "to_store": options.store}
     for dtype in options.dtypes:
         models: list[tuple[str, dict[str, Any]]] = []
         if options.checkpoint is not None:
@@ -39,13 +40,14 @@ def cases(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             (size, {"family": family, "size": size, "tokens": 10})
             for size in options.sizes
             for family in FAMILIES[size]
+            if family in options.families
         ]
         for size, model in models:
             if size == "7b" and dtype == "float64":
                 continue  # 54 GB of weights, and as much again to compute with
             share = options.share * (0.05 if dtype == "float64" else 1)
             prompts = max(8, round(PROMPTS[size] * share))
-            yield {**model, "prompts": prompts, "dtype": dtype, "device": options.device, "baseline_prompts": 1}
+            yield {**model, "prompts": prompts, "dtype": dtype, "device": options.device, **alike}
 
 
 def main() -> None:
@@ -53,9 +55,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="a checkpoint to measure too, such as that of SmolLM2")
     parser.add_argument("--sizes", nargs="*", choices=tuple(FAMILIES), default=["base", "7b"])
+    parser.add_argument("--families", nargs="*", default=["bert", "gpt2", "llama"], help="of the models made here")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--share", type=float, default=1.0, help="of the prompts of each case")
+    parser.add_argument("--store", action="store_true", help="write the results into a temporary database, too")
     parser.add_argument("--out", type=Path, help="also add the lines to this file")
     options = parser.parse_args()
     for case in cases(options):

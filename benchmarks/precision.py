@@ -131,7 +131,8 @@ def main() -> None:
     device = choose_device(options.device)
     prompts = chosen_prompts(options.model, options.prompts, known=options.known)
     reference = Quadrature.choose("bisection", None, REFERENCE_TOLERANCE, 4096)
-    exact = attribute(options.model, prompts, "float64", reference, torch.device("cpu"))
+    where = torch.device("cpu") if device.type == "mps" else device  # MPS has no double precision.
+    exact = attribute(options.model, prompts, "float64", reference, where)
     print(f"{len(prompts)} prompts of {options.model} on {device}; reference: {exact.seconds:.0f} s")
     for name in options.dtype or COMPUTE_DTYPES:
         try:

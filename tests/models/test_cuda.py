@@ -67,10 +67,11 @@ class TestScores:
         case = tiny(name)
         assert alike(case.scores(moved(case), method=method), case.scores(case.whole, method=method), 1e-4)
 
-    def test_are_the_same_again(self, tiny):
+    def test_are_the_same_again_but_for_the_order_of_sums(self, tiny):
+        """Some of a GPU's kernels add up in any order."""
         case = tiny("bert")
         network = moved(case)
-        assert case.scores(network) == case.scores(network)
+        assert alike(case.scores(network), case.scores(network), 1e-6)
 
 
 @pytest.mark.parametrize("given", [{"": "disk"}, {"": "cpu"}, {"": "disk", "1": 0}, {"": 0, "1": "disk", "2": "cpu"}])

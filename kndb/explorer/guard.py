@@ -121,13 +121,18 @@ def judged(rules: Rules, method: str, target: str, headers: Mapping[str, list[st
 
 def host_allowed(rules: Rules, host: str) -> bool:
     """Whether a Host header is a name of this server, whatever its port."""
-    name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    name = _name_of(host)
     rest = host[len(name) :]
     if rest and not (rest[0] == ":" and rest[1:].isascii() and rest[1:].isdigit()):
         return False
     if name.lower() in {one.lower() for one in rules.hosts}:
         return True
     return rules.any_address and _is_address(name)
+
+
+def _name_of(host: str) -> str:
+    """A Host header without its port."""
+    return host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 def form_allowed(rules: Rules, token: str) -> bool:
@@ -149,7 +154,9 @@ def _writing_refused(rules: Rules, method: str, host: str, headers: Mapping[str,
     if not rules.editing or rules.token is None or method != "POST":
         return Refusal(405, "Nothing can be changed here: the server was started without --allow-edits.")
     origins = headers.get("origin", [])
-    if len(origins) != 1 or origins[0].lower() != f"http://{host.lower()}":
+    # Under a name of its own, the server may stand behind a proxy that speaks TLS with readers.
+    schemes = ["http"] if _name_of(host).lower() in LOOPBACK else ["http", "https"]
+    if len(origins) != 1 or origins[0].lower() not in [f"{scheme}://{host.lower()}" for scheme in schemes]:
         return Refusal(403, "Only a page of this server may change something (the request's Origin is another).")
     if foreign(headers):
         return Refusal(403, "Only a page of this server may change something.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 from asgi import HOST, TOKEN, ask, post
@@ -75,6 +76,21 @@ def test_with_edits_every_method_but_get_and_head_needs_origin_and_token():
         assert verdict(LOCKED, "POST", **own, sec_fetch_site=site) == 403
     for cookie in (None, "", f"kndb_explorer_8017={TOKEN}x", f"kndb_explorer_1={TOKEN}", f"x={TOKEN}"):
         assert verdict(LOCKED, "POST", **{**own, "cookie": cookie}) == 401, cookie
+
+
+def test_behind_a_proxy_with_tls_pages_have_an_origin_of_https():
+    rules = replace(LOCKED, hosts=(*LOCKED.hosts, "kndb.example"))
+    for host in ("kndb.example", "kndb.example:8443"):
+        for origin, wanted in (
+            (f"https://{host}", None),
+            (f"http://{host}", None),
+            ("https://evil.example", 403),
+            (f"https://{host}.evil.example", 403),
+            (f"https://{HOST}", 403),
+        ):
+            headers = {"host": [host], "origin": [origin], "cookie": [COOKIE["cookie"]]}
+            found = judged(rules, "POST", "/edits/1/apply", headers)
+            assert (None if found is None else found.status) == wanted, (host, origin)
 
 
 def test_reading_needs_the_token_where_there_is_one():

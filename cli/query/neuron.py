@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kndb.advice import Placeholder, call
+from kndb.errors import UsageError
 from kndb.records.attribution import Refinement
 from kndb.records.models import Neuron
 
@@ -25,10 +26,12 @@ from .rows import require_positive
 
 if TYPE_CHECKING:
     from kndb.database import Database
+    from kndb.database.models import ModelVersion
     from kndb.records.queries import NeuronFindings
 
 
-_NEURON_PARTS = ("neuron", "relations", "facts", "edits", "tokens")
+_NEURON_PARTS = ("neuron", "relations", "facts", "edits")
+_TOKENS, _PROMPTS = "tokens", "prompts"
 
 
 Parts = dict[str, tuple[Sequence[Row], list[str]]]
@@ -43,14 +46,23 @@ def neuron(
         ),
     ],
     which: Which = ANY,
-    top: Annotated[int, typer.Option("--top", help="List so many promoted and so many demoted tokens.")] = 10,
+    top: Annotated[
+        int, typer.Option("--top", help="List so many promoted and so many demoted tokens, and so many prompts.")
+    ] = 10,
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Load the model to find the value slot's effect on tokens.")
     ] = True,
+    prompts: Annotated[
+        int,
+        typer.Option(
+            "--prompts", metavar="N", help="Load the model to find the prompts, of N asked, that fire it most."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the draw of --prompts.")] = 0,
     version: Annotated[
         str,
         typer.Option(
-            "--version", help="Take the value slot of this version: base, current, a version id, or a snapshot's name."
+            "--version", help="Ask this version of the model: base, current, a version id, or a snapshot's name."
         ),
     ] = "current",
     limit: Annotated[
@@ -65,15 +77,22 @@ def neuron(
     Example: kndb query neuron L2.N182 --limit 20
     """
     place = Neuron.parse(name)
-    require_part(_NEURON_PARTS if tokens else _NEURON_PARTS[:-1], output, part)
+    if prompts < 0:
+        raise UsageError(f"--prompts must be at least 0 (got {prompts})")
+    asked = [part for part, wanted in ((_TOKENS, tokens), (_PROMPTS, prompts)) if wanted]
+    require_part((*_NEURON_PARTS, *asked), output, part)
     require_positive(limit)
     with open_existing(db) as database:
         chosen = which.chosen(database)
         found = database.query.neuron(place, refinement=chosen.refinement)
         parts = _neuron_parts(found, limit)
-        if tokens and part in (None, "tokens"):
-            rows = _token_rows(database, chosen.refinement, place, version, top, required=part is not None)
-            parts.update({} if rows is None else {"tokens": (rows, ["kind", "token", "effect"])})
+        asked = [one for one in asked if part in (None, one)]
+        model = _asked_model(database, chosen.refinement, required=part is not None) if asked else None
+        if model is not None:
+            version_of_it = database.models.load(model, version)
+            for one in asked:
+                ask = _token_rows if one == _TOKENS else _prompt_rows
+                parts[one] = ask(database, version_of_it, found, top, prompts, seed)
     number = found.facts_holding
     holders = "no fact holds it" if not number else f"{number} {'fact holds' if number == 1 else 'facts hold'} it"
     note_refinement(chosen)
@@ -82,20 +101,40 @@ def neuron(
     print_parts(parts, output, part, {"refinement": in_json(chosen.refinement)}, short=short)
 
 
-def _token_rows(
-    database: Database, refinement: Refinement, neuron: Neuron, version: str, top: int, *, required: bool
-) -> list[dict[str, Any]] | None:
-    """Rows of promoted and demoted tokens; None, with a note, where the model is known by imported results alone."""
+def _asked_model(database: Database, refinement: Refinement, *, required: bool) -> str | None:
+    """The model that can be asked; None, with a note, where it is known by imported results alone."""
     model = database.query.model_of(refinement.id)
     if not model.has_checkpoint and not required:
         note(
-            f"Of model {model.name} there are imported results only, so tokens are left out; give it its checkpoint "
-            f"with: {call('models.add', Placeholder('PATH'), name=model.name)}"
+            f"Of model {model.name} there are imported results only, so what asks it is left out; give it its "
+            f"checkpoint with: {call('models.add', Placeholder('PATH'), name=model.name)}"
         )
         return None
-    found = database.models.token_effects(model.name, neuron, version=version, top=top)
-    kinds = zip(("promoted", "demoted"), found, strict=True)
-    return [{"kind": kind, **as_row(effect)} for kind, effects in kinds for effect in effects]
+    return model.name
+
+
+def _token_rows(
+    database: Database, on: ModelVersion, found: NeuronFindings, top: int, *_: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    effects = database.models.token_effects(on.record.name, Neuron(found.layer, found.neuron), top=top, on=on)
+    kinds = zip(("promoted", "demoted"), effects, strict=True)
+    rows = [{"kind": kind, **as_row(effect)} for kind, some in kinds for effect in some]
+    return rows, ["kind", "token", "effect"]
+
+
+def _prompt_rows(
+    database: Database, on: ModelVersion, found: NeuronFindings, top: int, sample: int, seed: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    rows = database.models.activating_prompts(
+        on.record.name,
+        Neuron(found.layer, found.neuron),
+        holders=[one.fact for one in found.facts],
+        top=top,
+        sample=sample,
+        seed=seed,
+        on=on,
+    )
+    return [as_row(row) for row in rows], ["text", "activation", "fact", "relation", "subject", "object", "holds"]
 
 
 def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:

@@ -6,7 +6,7 @@ start at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from ..models.sources import REVISION, lasting_source, locate
 from ..records.display import Rows
 from ..records.edits import Edit
 from ..records.facts import BLANK
-from ..records.models import LAB_MODELS, Answer, FedToken, Model, Neuron, TokenEffect
+from ..records.models import LAB_MODELS, ActivatingPrompt, Answer, FedToken, Model, Neuron, TokenEffect
 from ..sentences import with_blank_at_end
 from ..store import models as store_models
 from ..store import versions as store_versions
@@ -344,6 +344,60 @@ class ModelCommands:
             return [TokenEffect(loaded.decode(token), effect) for token, effect in pairs if effect * sign > 0]
 
         return ranked(1), ranked(-1)
+
+    def activating_prompts(
+        self,
+        name: str,
+        neuron: Neuron,
+        *,
+        holders: Sequence[int] = (),
+        version: str = "current",
+        top: int = 10,
+        sample: int = 500,
+        seed: int = 0,
+        device: str = "auto",
+        on: ModelVersion | None = None,
+    ) -> Rows[ActivatingPrompt]:
+        """The prompts of the store for which a neuron fires most, of a sample that are asked.
+
+        One prompt each is asked of the facts that hold the neuron, of at most half as many as the sample has, and of
+        other facts drawn at random. What is read is the activation at the answer position, in float32.
+
+        Args:
+            name: a registered model, or a lab model.
+            neuron: one of its neurons.
+            holders: the numbers of facts that hold it, as `db.query.neuron` finds them.
+            version: as for `load`.
+            top: how many prompts to give, at least 1.
+            sample: how many to ask, at least 1.
+            seed: of the draw.
+            device: where to compute.
+            on: the model in memory, as for `ask`.
+
+        Returns:
+            The highest activation first.
+
+        Raises:
+            UsageError: if the model has no such neuron, or a number is out of range.
+            NotFoundError: if there is no such model or version.
+            ModelError: if only results of the model were imported, or its checkpoint is gone.
+        """
+        import torch
+
+        from ..models.loading import choose_device
+        from .activating import activating_prompts
+        from .probes.draws import require_seed
+
+        for option_name, number in (("top", top), ("sample", sample)):
+            if number < 1:
+                raise UsageError(f"{option(option_name)} must be at least 1 (got {number})")
+        require_seed(seed)
+        chosen = choose_device(device)
+        store_models.require_neuron(self.get(name), neuron)
+        loaded = (on or self.load(name, version)).loaded
+        network = loaded.moved(chosen, torch.float32)
+        found = activating_prompts(self._store, network, loaded.encoder, neuron, holders, top, sample, seed)
+        return Rows(found, ActivatingPrompt)
 
 
 def question_text(text: str, blank: Blank, example: str) -> str:

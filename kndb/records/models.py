@@ -143,3 +143,25 @@ class TokenEffect(Record):
 
     def _line(self) -> str:
         return f"{quoted(self.token)}, {self.effect:+.4g}"
+
+
+@dataclass(frozen=True)
+class ActivatingPrompt(Record):
+    """A prompt and what it makes of a neuron.
+
+    Attributes:
+        text: the prompt, its blank as `[Y]`.
+        activation: the neuron's, at the answer position.
+        holds: whether the prompt's fact holds the neuron in the refinement that was asked.
+    """
+
+    text: str
+    activation: float
+    fact: int
+    relation: str
+    subject: str | None
+    object: str
+    holds: bool
+
+    def _line(self) -> str:
+        return f"{quoted(self.text)}, {self.activation:.4g}"

@@ -154,6 +154,17 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
     return replace(Fact(*row), evaluation_prompts=evaluation_prompts.counts(connection, [id]).get(id, {}))
 
 
+def numbers(connection: Connection) -> list[int]:
+    """The numbers of all facts, in their order."""
+    return [row[0] for row in connection.exec_driver_sql("SELECT id FROM fact ORDER BY id")]
+
+
+def facts_of(connection: Connection, numbers: Iterable[int]) -> list[Fact]:
+    """The facts of some numbers, in their order; numbers of no fact are passed over."""
+    query = text(f"{_FACTS} WHERE fact.id IN kndb_numbers(:found) ORDER BY fact.id").columns(*_FACT_COLUMNS)
+    return [Fact(*row) for row in connection.execute(query, {"found": json.dumps(sorted(numbers))})]
+
+
 def prompts(
     connection: Connection,
     fact_ids: Iterable[int] | None = None,

@@ -39,6 +39,9 @@ def test_neuron(common, kndb, kndb_json):
     assert {row["relation"]: row["facts"] for row in found["relations"]} == common["relations"]
     assert found["neuron"][0]["facts_holding"] == len(found["facts"]) == sum(common["relations"].values())
     assert [row["kind"] for row in found["tokens"]] == ["promoted"] * 3 + ["demoted"] * 3
+    fired = kndb_json("query", "neuron", name, "--top", 3, "--prompts", 20, "--no-tokens")
+    assert list(fired) == ["neuron", "relations", "facts", "edits", "prompts", "refinement"]
+    assert len(fired["prompts"]) == 3
     without = kndb_json("query", "neuron", name, "--no-tokens")
     assert list(without) == ["neuron", "relations", "facts", "edits", "refinement"]
     limited = kndb_json("query", "neuron", name, "--part", "facts", "--limit", 2)
@@ -110,6 +113,7 @@ REFUSED = [
     (USAGE, ["2 layers of 64 neurons"], "query neuron L0.N64 --no-tokens"),
     (USAGE, ["--limit must be at least 1"], "query neuron L0.N0 --limit 0"),
     (USAGE, ["--top must be at least 1 (got 0)"], "query neuron L0.N0 --top 0"),
+    (USAGE, ["--prompts must be at least 0 (got -1)"], "query neuron L0.N0 --prompts -1"),
     (USAGE, ["--part", "relations"], "query neuron L0.N0 --no-tokens --format csv"),
     (USAGE, ["--part must be one of", "got none"], "query fact 1 --part none"),
     (USAGE, ["--part must be one of", "tokens (got none)"], "query neuron L0.N0 --part none"),

@@ -157,6 +157,47 @@ def test_token_effects(attributed, family):
         database.models.token_effects("tiny", Neuron(0, 0), top=0)
 
 
+def activation_of(family, loaded, text, neuron):
+    """A neuron's activation at the blank, by a hook on the transformers model's own module."""
+    seen = []
+    if family == "bert":
+        inputs = loaded.tokenizer(text.replace("[Y]", "[MASK]"), return_tensors="pt")
+        place = inputs["input_ids"][0].tolist().index(loaded.tokenizer.mask_token_id)
+        module = loaded.model.bert.encoder.layer[neuron.layer].intermediate
+    else:
+        inputs, place = loaded.tokenizer(text.partition("[Y]")[0].rstrip(), return_tensors="pt"), -1
+        module = loaded.model.transformer.h[neuron.layer].mlp.act
+    hook = module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    with torch.no_grad():
+        loaded.model.float()(**inputs)
+    hook.remove()
+    return float(seen[0][0, place, neuron.index])
+
+
+def test_activating_prompts(attributed, family):
+    database, neuron = attributed(family), Neuron(1, 5)
+    facts, loaded = {one.id: one for one in database.facts.find()}, database.models.load("tiny")
+    holders = sorted(facts)[1:3]
+    found = database.models.activating_prompts("tiny", neuron, holders=holders, top=10**6, sample=10**6)
+    assert sorted(row.fact for row in found) == sorted(facts)
+    texts = set(database.query.sql("SELECT fact_id, text FROM prompt")[1])
+    for row in found:
+        assert (row.fact, row.text) in texts
+        fact = facts[row.fact]
+        assert (row.relation, row.subject, row.object) == (fact.relation, fact.subject, fact.object)
+        assert row.holds is (row.fact in holders)
+        assert row.activation == pytest.approx(activation_of(family, loaded, row.text, neuron), abs=1e-5)
+    assert [row.activation for row in found] == sorted((row.activation for row in found), reverse=True)
+    few = database.models.activating_prompts("tiny", neuron, holders=holders, top=2, sample=2, seed=1)
+    assert sum(row.holds for row in few) == 1
+    assert few == database.models.activating_prompts("tiny", neuron, holders=holders, top=2, sample=2, seed=1)
+    with pytest.raises(UsageError, match="2 layers of 64 neurons"):
+        database.models.activating_prompts("tiny", Neuron(2, 0))
+    for name in ("top", "sample"):
+        with pytest.raises(UsageError, match=rf"{name} must be at least 1 \(got 0\)"):
+            database.models.activating_prompts("tiny", neuron, **{name: 0})
+
+
 def test_an_erased_slot_has_no_effect(attributed):
     database = attributed("bert")
     refinement = database.attribution.refine()

@@ -72,11 +72,15 @@ bench: $(VENV)/.runtime
 site: $(VENV)/.development
 	$(BIN)/python benchmarks/explorer_pictures.py --site build/explorer
 
+build/explorer/index.html:
+	$(MAKE) site
+
 pictures: $(VENV)/.development
 	$(BIN)/python benchmarks/explorer_pictures.py --pictures docs/figures
 
-# The documentation as a site, in build/site. Its search needs a server: `make docs-serve` is one that follows changes.
-docs: $(VENV)/.docs
+# The documentation as a site, in build/site, with the explorer's pages as an example (made once: remove build/explorer for
+# new ones). Its search needs a server: `make docs-serve` is one that follows changes.
+docs: $(VENV)/.docs build/explorer/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: $(VENV)/.docs

@@ -118,10 +118,12 @@ class PreviewedFlips:
     """What an edit would do to facts that it is not for.
 
     Attributes:
+        collateral: who holds the value slots; nobody where no refinement is asked.
         asked: how many were asked.
         flips: those of them whose answers flip.
     """
 
+    collateral: Collateral
     asked: int
     flips: tuple[FlippedFact, ...]
 
@@ -155,7 +157,7 @@ def preview_flips(store: Store, draft: Draft, others: int) -> PreviewedFlips:
     with edited(dict(draft.version.model.named_parameters()), content):
         after = _predicted(draft, prompts)
     flips = _flips(facts, before, after, {fact.relation for fact in edited_ones}, NEIGHBOURS)
-    return PreviewedFlips(len(chosen), tuple(flipped_facts(draft.version, flips, facts)))
+    return PreviewedFlips(touched, len(chosen), tuple(flipped_facts(draft.version, flips, facts)))
 
 
 def _others(facts: Iterable[int], touched: Collateral, edited_ones: EditedSentences, count: int) -> list[int]:

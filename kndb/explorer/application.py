@@ -40,7 +40,12 @@ AT_ONCE, COMPUTED_AT_ONCE = 1, 4
 """Pages that are made at once, and those that compute; others wait. SQLite's driver gives Python's lock away with each
 row, and beside another thread waits for it each time: two pages at once take longer than one after the other."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_STATUS: tuple[tuple[type[KndbError], int], ...] = ((NotFoundError, 404), (UsageError, 400), (InputError, 400), (StoreError, 503))
+_STATUS: tuple[tuple[type[KndbError], int], ...] = (
+    (NotFoundError, 404),
+    (UsageError, 400),
+    (InputError, 400),
+    (StoreError, 503),
+)
 
 
 class Explorer:

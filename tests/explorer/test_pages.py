@@ -429,3 +429,25 @@ def test_a_page_that_computes_keeps_no_other_waiting(filled, monkeypatch):
         assert ask(application, "/facts/1").status == 200
         done.set()
         assert asked.result(60).status == 200
+
+
+def test_two_versions_show_the_edits_between_them_and_ask_both(edited):
+    edited.edits.apply(2)
+    application = Explorer(edited, Rules(), for_shell)
+    data = ask(application, "/compare.json?kind=versions&model=tiny&a=base&b=current").json()
+    found = edited.edits.diff("tiny", "base", "current")
+    assert [row["edit"] for row in data["tables"]["only_b"]] == [1, 2]
+    assert data["tables"]["only_a"] == []
+    assert len(data["tables"]["slots"]) == len(found.slots)
+    assert data["lead"] == f"{len(found.slots)} value slots differ; between them lie edits 1, 2."
+    (row,) = data["tables"]["edited"]
+    assert (row["fact"], row["edit"], row["to"]) == (1, 1, "Rome")
+    page = Html(ask(application, "/compare?kind=versions&model=tiny&a=base&b=current").text)
+    (link,) = [one for one in page.links if one.startswith("/ask?") and "text=" in one]
+    answers = ask(application, link.replace("/ask?", "/ask.json?")).json()["answers"]
+    assert len(answers) == 2
+    for version, bars in zip((found.version_a, found.version_b), answers.values(), strict=True):
+        wanted = edited.models.ask("tiny", row["question"], version=version, top=10)
+        assert [one["label"] for one in bars] == [one.token for one in wanted]
+    same = ask(application, "/compare.json?kind=versions&model=tiny&a=one&b=one").json()
+    assert same["lead"] == "Both have the same weights."

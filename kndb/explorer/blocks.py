@@ -165,6 +165,8 @@ class Choice:
     placeholder: str = ""
     most: int | None = None
     """Letters that it takes; None for as many as anybody types."""
+    rows: int = 5
+    """Of an area, its lines."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ class Form:
         button: the word on its button.
         fields: what it asks for.
         post: whether it changes the store, and so carries the token.
-        warning: what to know before the button is pressed.
+        warning: what to beware of before the button is pressed.
+        note: what the button does.
     """
 
     action: str
@@ -186,6 +189,7 @@ class Form:
     title: str = ""
     warning: str = ""
     as_one_types: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)

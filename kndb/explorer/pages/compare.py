@@ -167,7 +167,14 @@ def _versions(visit: Visit, context: Context, a: str, b: str, forms: list[Block]
     command = call("edits.diff", a, b, model=name)
     return Page(
         f"Versions {a} and {b} of {name}",
-        [sides, *_asking(visit, name, found), *edits, slots, *collateral_tables(visit, touched), *forms],
+        [
+            sides,
+            *_asking(visit, name, found),
+            *edits,
+            slots,
+            *collateral_tables(visit, touched, "Facts that hold these value slots"),
+            *forms,
+        ],
         command=command,
         lead=_between(found),
     )

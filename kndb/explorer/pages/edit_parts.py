@@ -12,7 +12,7 @@ from ...records.edits import Edit
 from ...records.group_recipes import GroupRecipe
 from ...records.plan_reports import FactReport, OthersReport
 from ...records.queries import Collateral
-from ...records.recipes import Recipe, new_answers
+from ...records.recipes import EraseRecipe, Recipe, new_answers
 from ..blocks import Column, Table, Text, Values
 from ..visit import Visit
 from .parts import fact_columns, neuron_column, relation_column
@@ -34,9 +34,20 @@ def report_values(recipe: Recipe) -> Values | None:
         if report.probability is not None and report.probability_before is not None:
             odds = f"{report.probability_before:.3g} → {report.probability:.3g}"
             values.append(("Mean p(new answer)", odds, "text"))
-    values += _others("Other facts of the relation", report.relation)
+    if isinstance(recipe, EraseRecipe):
+        values += _forgotten(report.relation)
+    else:
+        values += _others("Other facts of the relation", report.relation)
     values += _others("Facts of other relations", report.elsewhere)
     return Values("What the plan was found to do, in memory", values, name="report")
+
+
+def _forgotten(report: OthersReport) -> list[tuple[str, Any, str]]:
+    if not report.prompts or report.right is None or report.right_before is None:
+        return []
+    before, after = (round(share * report.prompts) for share in (report.right_before, report.right))
+    told = f"{before} of {report.prompts} sampled facts answered right before, {after} after"
+    return [("Facts of the relation", told, "text")]
 
 
 def warnings(recipe: Recipe) -> list[Text]:
@@ -93,7 +104,9 @@ def facts_table(
     )
 
 
-def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
+def collateral_tables(
+    visit: Visit, found: Collateral, facts_title: str = "Other facts that hold these value slots"
+) -> list[Table]:
     """Who holds the value slots that an edit changes, its own facts left out."""
     relations = Table(
         "holding_relations",
@@ -120,7 +133,7 @@ def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
     )
     facts = Table(
         "holding_facts",
-        "Other facts that hold these value slots",
+        facts_title,
         [*fact_columns(visit), Column("count", "Slots", "count"), Column("neurons", "Which", "long", sorts=False)],
         [
             {

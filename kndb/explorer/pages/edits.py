@@ -97,7 +97,7 @@ def edit(visit: Visit) -> Page:
     context = visit.context(model=one.model)
     every = [row.id for row in database.edits.all(one.model)]
     steps = [entry for entry in database.edits.log(one.model) if entry.edit == number]
-    blocks: list[Block] = [Values("", _values(visit, one))]
+    blocks: list[Block] = [Values("", _values(visit, one)), *_moves(visit, one)]
     report = report_values(one.recipe)
     facts = facts_table(visit, one.recipe, one.fact_numbers, pulled=one.pulled)
     blocks += [block for block in (facts, report) if block is not None]
@@ -108,8 +108,7 @@ def edit(visit: Visit) -> Page:
     blocks += before_and_after(visit, one, measured, "edits", number)
     blocks += measured_flips(visit, measured)
     blocks.append(measures_table(number, measured))
-    if visit.editing:
-        blocks += _forms(visit, one, len(evaluations))
+    blocks += _measuring(visit, one, len(evaluations))
     if context.refinement is not None:
         try:
             blocks += collateral_tables(visit, database.query.collateral(number, refinement=context.number))
@@ -170,14 +169,17 @@ def _values(visit: Visit, one: Edit) -> list[tuple[str, Any, str]]:
     return values
 
 
-def _forms(visit: Visit, one: Edit, evaluations: int) -> list[Block]:
-    """What can be done with the edit: pages that say what it would change, and a form that measures it."""
-    way, button = ("revert", "Revert this edit") if one.applied else ("apply", "Apply this edit")
-    told = "See what would change, with a button below it:"
-    blocks: list[Block] = [Text(told, links=[visit.link(f"{button} …", "edits", one.id, way)])]
-    if one.kind != "capture":
-        told = "Asks its facts and others before and after, in memory; takes from some seconds to minutes."
-        action = visit.addresses.page(("edits", one.id, "evaluate"), {}) or ""
-        fields = [Choice("evaluations", value=str(evaluations), kind="hidden")]
-        blocks.append(Form(action, "Measure it", fields, post=True, warning=told))
-    return blocks
+def _moves(visit: Visit, one: Edit) -> list[Block]:
+    """The page that says what applying or reverting it would change, with a button below."""
+    way, word = ("revert", "Revert this edit …") if one.applied else ("apply", "Apply this edit …")
+    return [Text("", links=[visit.link(word, "edits", one.id, way)])] if visit.editing else []
+
+
+def _measuring(visit: Visit, one: Edit, evaluations: int) -> list[Block]:
+    """A form that measures it."""
+    if not visit.editing or one.kind == "capture":
+        return []
+    told = "Asks its facts and others before and after, in memory; takes from some seconds to minutes."
+    action = visit.addresses.page(("edits", one.id, "evaluate"), {}) or ""
+    fields = [Choice("evaluations", value=str(evaluations), kind="hidden")]
+    return [Form(action, "Measure it", fields, post=True, note=told)]

@@ -57,7 +57,7 @@ def _move(visit: Visit, number: int, way: Literal["apply", "revert"], word: str,
     blocks += _conditions(one) if way == "apply" else []
     action = visit.addresses.page(("edits", number, way), {}) or ""
     fields = [Choice("version", value=ahead.version_before, kind="hidden")]
-    blocks.append(Form(action, f"{word} this edit", fields, post=True, title=f"{word} it", warning=told))
+    blocks.append(Form(action, f"{word} this edit", fields, post=True, title=f"{word} it", note=told))
     return _with(page, blocks)
 
 

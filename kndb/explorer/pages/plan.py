@@ -71,8 +71,7 @@ def _title(wanted: Plan) -> str:
     if wanted.way == "erase":
         return f"Plan: forget {wanted.relation}"
     if wanted.way == "together":
-        count = len([line for line in wanted.answers.splitlines() if line.strip()])
-        return f"Plan: new answers of {count} line{'' if count == 1 else 's'}"
+        return "Plan: new answers for many facts"
     return f"Plan: fact {wanted.fact} becomes “{wanted.to}”"
 
 
@@ -103,7 +102,14 @@ def _forms(visit: Visit, model: str, query: Mapping[str, str]) -> dict[str, Form
         return query.get(name, "").strip()
 
     conditions = [
-        Choice("require", "Only if", said("require"), "area", placeholder="success>=95%\nperplexity.others<=1.05"),
+        Choice(
+            "require",
+            "Only if (conditions, one on each line)",
+            said("require"),
+            "area",
+            placeholder="success>=95%\nperplexity.others<=1.05",
+            rows=2,
+        ),
         Choice(
             "confident",
             "Compare",
@@ -194,7 +200,7 @@ def _kept(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Block]
             [Choice(name, value=value, kind="hidden") for name, value in fields.items()],
             post=True,
             title="Keep it",
-            warning="The edit is stored, and not applied: its page leads to a button for that.",
+            note="The edit is stored, and not applied: its page leads to a button for that.",
         )
     )
     return blocks

@@ -41,7 +41,7 @@ def name(visit: Visit) -> Page:
         ],
         post=True,
         title="Name it",
-        warning="Nothing else changes. Under its name the version can be asked, compared, gone back to and exported.",
+        note="Nothing else changes. Under its name the version can be asked, compared, gone back to and exported.",
     )
     return Page(
         f"Name the current version of {model}",
@@ -103,7 +103,7 @@ def restore(visit: Visit) -> Page:
             [Choice(key, value=value, kind="hidden") for key, value in fields.items()],
             post=True,
             title="Go back to it",
-            warning="All steps are taken or none, once each byte on the way was compared.",
+            note="All steps are taken or none, once each byte on the way was compared.",
         )
     )
     return Page(title, blocks, command, crumbs)

@@ -34,7 +34,7 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
-COMPUTING = frozenset({"tokens", "answers", "try"})
+COMPUTING = frozenset({"tokens", "answers", "flips", "try"})
 """Parameters that ask a page to compute with a model."""
 AT_ONCE, COMPUTED_AT_ONCE = 1, 4
 """Pages that are made at once, and those that compute; others wait. SQLite's driver gives Python's lock away with each

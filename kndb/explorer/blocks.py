@@ -273,7 +273,15 @@ class Page:
     @property
     def every(self) -> list[Block]:
         """Its blocks, with those of its parts in the parts' places."""
-        return [one for block in self.blocks for one in (block.blocks if isinstance(block, Part) else (block,))]
+        found: list[Block] = []
+        waiting = [*reversed(self.blocks)]
+        while waiting:
+            block = waiting.pop()
+            if isinstance(block, Part):
+                waiting += reversed(block.blocks)
+            else:
+                found.append(block)
+        return found
 
     @property
     def tables(self) -> list[Table]:

@@ -184,7 +184,7 @@ class _Writer:
         self._addresses.at(segments)
         visit = Visit(self._database, parts, self._query, self._addresses, self._room, self._words, computing=True)
         page = place.make(visit)
-        self._missing.update(visit.failed)
+        self._missing.update(set(visit.failed))
         frame = Frame(page, {}, "", static=self._addresses.static, live=False, whole=True)
         text = render(
             page,

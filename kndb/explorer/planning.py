@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..advice import option
 from ..errors import UsageError, VersionMovedError
-from ..records.conditions import parse_conditions
+from ..records.conditions import CheckedConditions, parse_conditions
 from .visit import Visit
+from .workroom import Work
 
 if TYPE_CHECKING:
     from ..database.edits.draft import Draft
-    from ..database.edits.preview import PreviewedAnswer
+    from ..database.edits.preview import EditPreview, PreviewedAnswer, PreviewedFlips
     from ..database.edits.preview_together import PreviewedFact
     from ..records.queries import Collateral
 
-TOP, OTHERS = 3, 60
+TOP, OTHERS = 3, 40
 """Answers of a prompt that are shown, and other facts that are asked whether their answers change."""
 WAYS: Mapping[str, tuple[str, ...]] = {
     "update": ("fact", "to"),
@@ -108,22 +110,18 @@ def _number(fields: Mapping[str, str], name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Tried:
-    """A plan that was computed and tried in memory.
+    """A plan that was computed, and what it does to its own facts.
 
     Attributes:
         draft: the edit, which is not stored.
         answers: to the prompts of its fact, or of its relation's facts.
         facts: of an edit of many facts, what it does to each.
-        asked: how many other facts were asked.
-        flips: those of them whose answers change.
         collateral: who else holds the value slots.
     """
 
     draft: Draft
     answers: Sequence[PreviewedAnswer]
     facts: Sequence[PreviewedFact]
-    asked: int
-    flips: Sequence[Any]
     collateral: Collateral
 
 
@@ -152,10 +150,29 @@ def _try(visit: Visit, wanted: Plan, version: str) -> Tried:
             "plan it again"
         )
     if wanted.way == "together":
-        others = edits.preview_flips(draft, others=OTHERS)
-        return Tried(draft, (), edits.preview_together(draft), others.asked, others.flips, others.collateral)
-    found = edits.preview(draft, top=TOP, others=OTHERS)
-    return Tried(draft, found.answers, (), found.asked, found.flips, found.collateral)
+        return Tried(draft, (), edits.preview_together(draft), edits.preview_flips(draft, others=0).collateral)
+    found = edits.preview(draft, top=TOP)
+    return Tried(draft, found.answers, (), found.collateral)
+
+
+def flips(visit: Visit, wanted: Plan, version: str, found: Tried) -> Work[EditPreview | PreviewedFlips]:
+    """What a plan that was tried does to the answers to other facts: `asked`, and `flips`."""
+    edits, draft = visit.database.edits, found.draft
+    bare = replace(wanted, require=(), confident=False)
+
+    def compute() -> EditPreview | PreviewedFlips:
+        if wanted.way == "together":
+            return edits.preview_flips(draft, others=OTHERS)
+        return edits.preview(draft, top=1, others=OTHERS)
+
+    return Work(("flips", bare, version), compute)
+
+
+def conditions(visit: Visit, wanted: Plan, version: str, found: Tried) -> Work[CheckedConditions]:
+    """The conditions on a plan that was tried, of which it has at least one, with what was measured."""
+    edits, draft = visit.database.edits, found.draft
+    check = partial(edits.check, draft, wanted.require, confident=wanted.confident)
+    return Work(("conditions", wanted, version), check)
 
 
 def _draft(visit: Visit, wanted: Plan) -> Draft:

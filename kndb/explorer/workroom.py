@@ -85,13 +85,20 @@ class Workroom:
             lambda: self._database.models.token_effects(model, neuron, top=top, on=self._version(model, resolved)),
         )
 
-    def answers(self, edit: Edit, top: int, others: int) -> Work[StoredPreview]:
-        """What an edit does to answers, on the version that it was planned on; see `EditCommands.preview_stored`."""
-        model, version = edit.model, edit.base_version
+    def answers(self, edit: Edit, top: int) -> Work[StoredPreview]:
+        """What an edit does to its own facts' answers, on the version that it was planned on."""
+        return self._previewed(edit, top, 0)
+
+    def flips(self, edit: Edit, others: int) -> Work[StoredPreview]:
+        """What it does to the answers to other facts, which takes much longer; see `EditCommands.preview_stored`."""
+        return self._previewed(edit, 1, others)
+
+    def _previewed(self, edit: Edit, top: int, others: int) -> Work[StoredPreview]:
+        model, version, edits = edit.model, edit.base_version, self._database.edits
 
         def compute() -> StoredPreview:
             on = self._version(model, version)
-            return self._database.edits.preview_stored(edit.id, top=top, others=others, on=on)
+            return edits.preview_stored(edit.id, top=top, others=others, on=on)
 
         return Work(("answers", model, version, edit.object_hash, top, others), compute)
 

@@ -106,7 +106,12 @@ def test_a_plan_is_shown_before_it_is_stored_once_and_is_the_commands(editing, m
     database, count = editing.database, len(editing.database.edits.all())
     address = "/plan.json?fact=3&to=Rome&refinement=1"
     assert page(editing, address).json()["later"] == {"tried": "/plan?fact=3&to=Rome&refinement=1&try=1"}
-    shown = page(editing, f"{address}&try=1").json()
+    first = page(editing, f"{address}&try=1").json()
+    assert first["tables"]["preview"]
+    assert first["later"] == {"kept": "/plan?fact=3&to=Rome&refinement=1&try=1&flips=1"}
+    assert "Store this edit" not in words(page(editing, f"{address.replace('.json', '')}&try=1"))
+    shown = page(editing, f"{address}&try=1&flips=1").json()
+    assert "Store this edit" in words(page(editing, f"{address.replace('.json', '')}&try=1"))  # Now it is known.
     assert len(database.edits.all()) == count
     assert shown["tables"]["answers"][0]["to"] == "Rome"
     assert shown["tables"]["preview"]
@@ -137,7 +142,7 @@ def test_a_relation_is_erased_and_many_facts_are_edited(editing):
     assert (made.kind, made.neurons) == ("erase", 3)
     assert made.object_hash == database.edits.plan_erase("tiny", "P36", top=3, refinement=1).object_hash
 
-    data = page(editing, "/plan.json?way=together&answers=1%20Rome%0D%0A2%20Oslo&try=1").json()
+    data = page(editing, "/plan.json?way=together&answers=1%20Rome%0D%0A2%20Oslo&try=1&flips=1").json()
     assert [(row["fact"], row["to"]) for row in data["tables"]["preview"]] == [(1, "Rome"), (2, "Oslo")]
     assert "flips" in data["tables"]
     assert data["command"].startswith("kndb edit optimize --together --model tiny --facts FILE")
@@ -150,11 +155,11 @@ def test_a_relation_is_erased_and_many_facts_are_edited(editing):
 
 def test_conditions_are_checked_before_a_plan_is_stored(editing):
     count = len(editing.database.edits.all())
-    address = "/plan.json?fact=3&to=Rome&refinement=1&try=1&require="
+    address = "/plan.json?fact=3&to=Rome&refinement=1&try=1&flips=1&require="
     held = page(editing, f"{address}success%3E%3D0")
     assert any("success" in text and "holds" in text for text in held.json()["texts"])
     assert "Store this edit" in words(page(editing, "/plan?fact=3&to=Rome&refinement=1&try=1&require=success%3E%3D0"))
-    failed = page(editing, "/plan?fact=3&to=Rome&refinement=1&try=1&require=success%3E1")
+    failed = page(editing, "/plan?fact=3&to=Rome&refinement=1&try=1&flips=1&require=success%3E1")
     assert "its condition does not hold" in words(failed)
     assert "Store this edit" not in words(failed)
     fields = {"model": "tiny", "fact": "3", "to": "Rome", "refinement": "1"}
@@ -222,7 +227,7 @@ def test_no_word_of_a_form_becomes_markup(editing):
     for query in ("fact=3&to=", "way=erase&relation=", "way=together&answers=", "fact=3&to=Rome&require="):
         from urllib.parse import quote
 
-        for more in ("", "&try=1"):
+        for more in ("", "&try=1", "&try=1&flips=1"):
             found = page(editing, f"/plan?{query}{quote(evil)}{more}")
             assert found.text.count("<script") == 1, query
             assert "\u202e" not in found.text
@@ -256,7 +261,14 @@ def test_no_form_is_taken_without_token_origin_or_allow_edits(editing, edited, p
 
 def test_every_form_of_a_page_is_one_of_those_and_carries_token_and_version(editing):
     patterns = set()
-    addresses = ["/edits", "/edits/1", "/edits/2", "/edits/2/apply", "/edits/1/revert", "/plan?fact=3&to=Rome&try=1"]
+    addresses = [
+        "/edits",
+        "/edits/1",
+        "/edits/2",
+        "/edits/2/apply",
+        "/edits/1/revert",
+        "/plan?fact=3&to=Rome&try=1&flips=1",
+    ]
     addresses += ["/snapshots?model=tiny", "/snapshots/restore?model=tiny&name=one"]
     editing.database.edits.apply(2)
     editing.database.edits.revert(2)

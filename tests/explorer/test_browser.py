@@ -262,8 +262,12 @@ def test_axe_finds_nothing_serious_on_pages_of_editors(browser, editing):
     with opened(browser, base, color_scheme="light", viewport={"width": 400, "height": 800}) as (page, wrong):
         page.goto(address)
         for one in (
-            *("/edits", "/edits/1?answers=1", "/edits/2/apply?answers=1", "/edits/1/revert?answers=1", "/plan"),
-            *("/plan?fact=3&to=Rome&try=1", "/plan?way=together&answers=2%20Oslo&try=1", "/snapshots?model=tiny"),
+            *("/edits", "/edits/1?answers=1", "/edits/2/apply?answers=1&flips=1", "/edits/1/revert?answers=1", "/plan"),
+            *(
+                "/plan?fact=3&to=Rome&try=1&flips=1",
+                "/plan?way=together&answers=2%20Oslo&try=1&flips=1",
+                "/snapshots?model=tiny",
+            ),
             *("/snapshots/restore?model=tiny&name=one", "/compare?kind=versions&model=tiny&a=base&b=current"),
         ):
             page.goto(base + one)

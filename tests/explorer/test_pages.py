@@ -216,10 +216,12 @@ def test_what_an_edit_did_to_other_facts_is_named(edited):
 def test_an_edits_facts_are_asked_before_and_with_it(edited):
     application = Explorer(edited, Rules(), for_shell)
     page = ask(application, "/edits/2")
-    (place,) = [one for _, one in Html(page.text).tags if "data-later" in one]
-    assert (place["id"], place["data-later"]) == ("asked", "/edits/2?answers=1")
+    places = {one["id"]: one["data-later"] for _, one in Html(page.text).tags if "data-later" in one}
+    # It was never measured: then other facts are asked, too.
+    assert places == {"asked": "/edits/2?answers=1", "others": "/edits/2?flips=1"}
     assert "Ask them" in page.text
-    assert ask(application, "/edits/2.json").json()["later"] == {"asked": "/edits/2?answers=1"}
+    assert ask(application, "/edits/2.json").json()["later"] == places
+    assert list(ask(application, "/edits/1.json").json()["later"]) == ["asked"]
     rows = ask(application, "/edits/1.json?answers=1").json()["tables"]["preview"]
     for version, column in (("base", "before"), ("current", "after")):
         for row in rows:
@@ -227,7 +229,12 @@ def test_an_edits_facts_are_asked_before_and_with_it(edited):
             assert row[column] == wanted.token
     data = ask(application, "/edits/2.json?answers=1").json()
     assert data["tables"]["preview"]
-    assert "flips" in data["tables"]  # It was never measured.
+    assert "flips" not in data["tables"]
+    data = ask(application, "/edits/2.json?answers=1&flips=1").json()
+    wanted = edited.edits.preview_stored(2, top=1, others=40)
+    assert [(row["fact"], row["after"]) for row in data["tables"]["flips"]] == [
+        (one.fact, one.new_answer) for one in wanted.flips
+    ]
     # What is known is there at once.
     again = ask(application, "/edits/2.json").json()
     assert "later" not in again
@@ -288,7 +295,8 @@ def test_tokens_are_those_of_the_command(edited):
 def test_another_sites_page_makes_nothing_compute(edited):
     application = Explorer(edited, Rules(), for_shell)
     neuron = "/models/tiny/neurons/L0%2EN1"
-    computing = ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201", "/edits/2?answers=1", f"{neuron}?tokens=1")
+    computing = ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201", "/edits/2?answers=1", "/edits/2?flips=1")
+    computing += (f"{neuron}?tokens=1",)
     foreign = {"sec-fetch-site": "cross-site"}
     for address in computing:
         assert ask(application, address, headers=foreign).status == 400, address

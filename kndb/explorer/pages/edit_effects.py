@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...advice import call
 from ...records.edits import Edit, Evaluation
 from ...records.group_recipes import GroupRecipe
 from ...records.recipes import facts_of
-from ..blocks import Block, Column, Row, Table, Text
+from ..blocks import Block, Column, Part, Row, Table, Text
 from ..later import Place, computed
 from ..visit import Visit
 from .parts import fact_columns
 
+if TYPE_CHECKING:
+    from ...database.edits.preview_stored import StoredPreview
+
 TOP, OTHERS = 1, 40
 """Answers of a prompt, and other facts, that are asked before an edit and with it."""
+FLIPS_TITLE = "What it does to other facts: answers that change"
 GROUPS: Mapping[str, str] = {
     "own": "its own facts",
     "own_held_out": "its own facts, held-out prompts",
@@ -48,21 +52,27 @@ def before_and_after(
     unasked = _why_unasked(one)
     if unasked:
         return [Text(unasked, "empty", title)]
-    address = visit.again(*segments, answers=1)
-    place = Place("asked", "answers", title, "Ask them", address, one.model, one.base_version)
+    model, version = one.model, one.base_version
+    place = Place("asked", "answers", title, "Ask them", visit.again(*segments, answers=1), model, version)
 
-    def show(found: Any) -> list[Block]:
-        table = (
-            asked_facts_table(visit, found.facts, note) if found.one is None else answers_table(found.one.answers, note)
-        )
-        blocks: list[Block] = [table]
-        if flips_of(measured) is None:
-            told = f"{found.asked} other facts were asked: those that hold most of its value slots, then others."
-            empty = f"Of {found.asked} other facts that were asked, none gets another answer."
-            blocks.append(flips_table(visit, [vars(flip) for flip in found.flips], empty, told))
-        return blocks
+    def show(found: StoredPreview) -> list[Block]:
+        if found.one is None:
+            return [asked_facts_table(visit, found.facts, note)]
+        return [answers_table(found.one.answers, note)]
 
-    return computed(visit, place, visit.room.answers(one, TOP, OTHERS), show)
+    blocks = computed(visit, place, visit.room.answers(one, TOP), show)
+    failed = any(isinstance(one, Part) and isinstance(one.blocks[0], Text) for one in blocks)
+    if failed or flips_of(measured) is not None:
+        return blocks  # What could not be asked its own facts can't be asked others either.
+    address = visit.again(*segments, flips=1)
+    place = Place("others", "flips", FLIPS_TITLE, "Ask other facts", address, model, version)
+    return [*blocks, *computed(visit, place, visit.room.flips(one, OTHERS), lambda found: [_flips(visit, found)])]
+
+
+def _flips(visit: Visit, found: StoredPreview) -> Table:
+    told = f"{found.asked} other facts were asked: those that hold most of its value slots, then others."
+    empty = f"Of {found.asked} other facts that were asked, none gets another answer."
+    return flips_table(visit, [vars(flip) for flip in found.flips], empty, told)
 
 
 def _why_unasked(one: Edit) -> str:
@@ -218,7 +228,7 @@ def flips_table(visit: Visit, flips: Sequence[Mapping[str, Any]], empty: str, no
     ]
     return Table(
         "flips",
-        "What it does to other facts: answers that change",
+        FLIPS_TITLE,
         [
             *fact_columns(visit),
             Column("before", "Answer before"),

@@ -7,13 +7,11 @@ from typing import Any
 
 from ...advice import Placeholder, call, option
 from ...errors import ConditionError, UsageError
-from ...records.conditions import CheckedConditions
 from ..blocks import Block, Choice, Form, Later, Link, Page, Part, Text, Values
 from ..context import Context
-from ..planning import WAYS, Plan, Tried, tried
+from ..planning import OTHERS, WAYS, Plan, Tried, conditions, flips, tried
 from ..visit import Visit
-from ..workroom import Work
-from .edit_effects import answers_table, asked_facts_table, flips_table
+from .edit_effects import FLIPS_TITLE, answers_table, asked_facts_table, flips_table
 from .edit_parts import collateral_tables, facts_table, report_values, warnings
 from .parts import add_model
 
@@ -101,7 +99,7 @@ def _forms(visit: Visit, model: str, query: Mapping[str, str]) -> dict[str, Form
     def said(name: str) -> str:
         return query.get(name, "").strip()
 
-    conditions = [
+    held = [
         Choice(
             "require",
             "Only if (conditions, one on each line)",
@@ -143,9 +141,9 @@ def _forms(visit: Visit, model: str, query: Mapping[str, str]) -> dict[str, Form
     ]
     button = "Try it in memory"
     return {
-        "update": Form(address, button, [*of_a_fact, *conditions], title="A new answer for a fact"),
-        "erase": Form(address, button, [*of_a_relation, *conditions], title="Make the model forget a relation"),
-        "together": Form(address, button, [*of_many, *conditions], title="New answers for many facts, in one edit"),
+        "update": Form(address, button, [*of_a_fact, *held], title="A new answer for a fact"),
+        "erase": Form(address, button, [*of_a_relation, *held], title="Make the model forget a relation"),
+        "together": Form(address, button, [*of_many, *held], title="New answers for many facts, in one edit"),
     }
 
 
@@ -171,26 +169,36 @@ def _previewed(visit: Visit, wanted: Plan, version: str) -> list[Block]:
     blocks += [block for block in (facts, report) if block is not None]
     blocks += warnings(recipe)
     blocks.append(asked_facts_table(visit, found.facts) if found.facts else answers_table(found.answers))
-    empty = f"Of {found.asked} other facts that were asked, none gets another answer."
-    asked = f"{found.asked} other facts were asked: those that hold the most of its value slots, then others at random."
-    blocks.append(flips_table(visit, [vars(one) for one in found.flips], empty, asked if found.asked else ""))
     blocks += collateral_tables(visit, found.collateral)
     return [*blocks, *_kept(visit, wanted, version, found)]
 
 
 def _kept(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Block]:
-    """The button that stores the edit; or why it can't be, if one of its conditions does not hold."""
-    blocks: list[Block] = []
-    if wanted.require:
-        edits = visit.database.edits
-        work: Work[CheckedConditions] = Work(
-            ("checked", wanted, version),
-            lambda: edits.check(found.draft, wanted.require, confident=wanted.confident),
+    """What it does to others, and the button that stores it; or their place, as asking the others takes long."""
+    known = visit.room.known(flips(visit, wanted, version, found)) is not None and (
+        not wanted.require or visit.room.known(conditions(visit, wanted, version, found)) is not None
+    )
+    if not known and not visit.query.get("flips"):
+        told = "Other facts are asked before the edit and with it" + (
+            ", and its conditions are measured." if wanted.require else "."
         )
+        link = Link("Ask them", visit.again("plan", **{"try": 1, "flips": 1}))
+        busy = f"Asking {OTHERS} other facts{', and measuring the conditions' if wanted.require else ''} …"
+        return [Later("kept", FLIPS_TITLE, told, link, busy, automatic=not visit.foreign)]
+    return [Part("kept", _button(visit, wanted, version, found))]
+
+
+def _button(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Block]:
+    """The flips, the conditions, and the button; not that, if a condition does not hold."""
+    others = visit.room.done(flips(visit, wanted, version, found))
+    empty = f"Of {others.asked} other facts that were asked, none gets another answer."
+    asked = f"{others.asked} other facts were asked: those that hold most of its value slots, then others at random."
+    blocks: list[Block] = [flips_table(visit, [vars(one) for one in others.flips], empty, asked)]
+    if wanted.require:
         try:
-            checked = visit.room.done(work)
+            checked = visit.room.done(conditions(visit, wanted, version, found))
         except ConditionError as error:
-            return [Text(f"{error.text[:1].upper()}{error.text[1:]}", "warning", "Conditions")]
+            return [*blocks, Text(f"{error.text[:1].upper()}{error.text[1:]}", "warning", "Conditions")]
         blocks.append(Text(f"{'; '.join(one.words for one in checked.checked)}.", title="Conditions"))
     fields = {**wanted.fields(), "version": version}
     blocks.append(

@@ -68,6 +68,7 @@ async function fill(place) {
     const fresh = page.getElementById(place.id);
     if (answer.ok && fresh) {
       place.replaceWith(document.adoptNode(fresh));
+      for (const one of fresh.querySelectorAll("[data-later]")) await fill(one);
       return;
     }
     const warning = page.querySelector("#blocks .warning");

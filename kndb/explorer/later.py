@@ -29,6 +29,8 @@ class Place:
         button: what the link says.
         address: of the page with the parameter.
         model, version: the model that it takes.
+        busy: what is done once the model is loaded, such as `asking it`.
+        loads: whether it is the first on its page that loads the model.
     """
 
     name: str
@@ -38,10 +40,12 @@ class Place:
     address: str | None
     model: str
     version: str
+    busy: str
+    loads: bool = True
 
 
 def computed(visit: Visit, place: Place, work: Work[Found], show: Callable[[Found], Sequence[Block]]) -> list[Block]:
-    """The part of a page that takes a model, or its place: see the module. Nothing in files without models' words.
+    """The part of a page that takes a model, or its place: see the module. Files that compute nothing have neither.
 
     Args:
         visit: the page that is asked for.
@@ -67,13 +71,13 @@ def computed(visit: Visit, place: Place, work: Work[Found], show: Callable[[Foun
 
 
 def _later(visit: Visit, place: Place) -> Later:
-    loaded = visit.room.loaded(place.model, place.version)
+    loaded = not place.loads or visit.room.loaded(place.model, place.version)
     return Later(
         place.name,
         place.title,
         "" if loaded else "This loads the model, which takes some seconds.",
         Link(place.button, place.address),
-        f"{'Asking' if loaded else 'Loading'} {place.model} …",
+        f"{place.busy[:1].upper()}{place.busy[1:]} …" if loaded else f"Loading {place.model}, and {place.busy} …",
         automatic=not visit.foreign,
     )
 

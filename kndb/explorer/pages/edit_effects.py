@@ -53,7 +53,7 @@ def before_and_after(
     if unasked:
         return [Text(unasked, "empty", title)]
     model, version = one.model, one.base_version
-    place = Place("asked", "answers", title, "Ask them", visit.again(*segments, answers=1), model, version)
+    place = Place("asked", "answers", title, "Ask them", visit.again(*segments, answers=1), model, version, "asking it")
 
     def show(found: StoredPreview) -> list[Block]:
         if found.one is None:
@@ -65,7 +65,8 @@ def before_and_after(
     if failed or flips_of(measured) is not None:
         return blocks  # What could not be asked its own facts can't be asked others either.
     address = visit.again(*segments, flips=1)
-    place = Place("others", "flips", FLIPS_TITLE, "Ask other facts", address, model, version)
+    busy = f"asking {OTHERS} other facts before the edit and with it"
+    place = Place("others", "flips", FLIPS_TITLE, "Ask other facts", address, model, version, busy, loads=False)
     return [*blocks, *computed(visit, place, visit.room.flips(one, OTHERS), lambda found: [_flips(visit, found)])]
 
 

@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Command] = {
     "edits.get": Command("edit show", ("edit",)),
     "edits.log": Command("edit log"),
     "edits.merge": Command("edit merge", ("edits",)),
+    "edits.plan_erase": Command("edit erase"),
     "edits.plan_optimize": Command("edit optimize"),
     "edits.plan_together": Command("edit optimize --together", (), {"targets": "facts"}),
     "edits.plan_update": Command("edit update"),

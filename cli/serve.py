@@ -87,6 +87,8 @@ def serve(
                     database, export, model=model, refinement=refinement, force=force, words=for_shell, progress=tick
                 )
             print_record({"out": str(export), "pages": written.pages}, OutputFormat.TABLE)
+            for reason, pages in written.missing.items():
+                note(f"{pages:,} pages lack what a model gives: {reason}.")
             return
         with Server(database, settings, for_shell) as server:
             print_text(f"Open {server.address}")

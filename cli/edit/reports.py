@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kndb.records.display import many
-from kndb.records.edits import SENDER, in_words
+from kndb.records.edits import SENDER
 from kndb.records.group_recipes import GroupRecipe
 from kndb.records.many_recipes import ManyRecipe
 from kndb.records.many_settings import FinetuneSettings
-from kndb.records.plan_reports import FactReport, OthersReport, PlanReport
+from kndb.records.plan_reports import FactReport, OthersReport
 from kndb.records.recipes import EraseRecipe, FactRecipe, OptimizeRecipe, Recipe, UpdateRecipe
 from kndb.records.together import TogetherRecipe, written_as_runs
-
-if TYPE_CHECKING:
-    from kndb.database.edits.faults import Fault
-    from kndb.records.group_recipes import EditedFact
-
-_MOST_NAMED = 5
-"""Facts that a warning names."""
 
 
 def report_rows(recipe: Recipe) -> dict[str, str]:
@@ -84,10 +76,9 @@ def success_cells(recipe: Recipe) -> dict[str, Any]:
 
 def short_warning(recipe: Recipe, *, pulled: bool = False) -> str | None:
     """A plan's faults in a few words; None without any. Of an edit from a file, they are the sender's words."""
-    from kndb.database.edits.faults import faults
+    from kndb.database.edits import fault_words
 
-    found = "; ".join(dict.fromkeys(_short(fault) for fault in faults(recipe)))
-    return in_words(found, pulled=pulled) if found else None
+    return fault_words.short_warning(recipe, pulled=pulled)
 
 
 def warnings(model: str, recipe: Recipe, db: str | None = None, *, pulled: bool = False) -> list[str]:
@@ -99,14 +90,11 @@ def warnings(model: str, recipe: Recipe, db: str | None = None, *, pulled: bool 
         db: the --db that was given, for the commands to repeat.
         pulled: whether the edit came from a file: then its numbers of facts and refinements are of another store.
     """
-    from kndb.database.edits.faults import faults
+    from kndb.database.edits.fault_words import fault_sentences, rule_flaws
 
-    published, report = _published(recipe), recipe.report
-    if report is None:
-        return published
-    several = isinstance(recipe, GroupRecipe)
-    found = [_sentence(fault, report, several=several) for fault in faults(recipe)]
-    if pulled:
+    flaws, found = rule_flaws(recipe), fault_sentences(recipe)
+    published = [f"Rule paper on this model: {'; '.join(flaws)}. Leave --rule out to avoid that."] if flaws else []
+    if pulled and recipe.report is not None:
         return [f"Warning: {SENDER}{'; '.join(found)}"] if found else []
     return [*published, f"Warning: {'; '.join(found)}. {_advice(model, recipe, db)}"] if found else published
 
@@ -148,58 +136,6 @@ def _others(group: OthersReport, *, erased: bool = False) -> str:
 
 def _of(share: float | None, count: int) -> str:
     return f"{round((share or 0.0) * count)} of {count}"
-
-
-def _short(fault: Fault) -> str:
-    if fault.kind == "harm":
-        return f"{'relation' if fault.where == 'relation' else 'others'} × {fault.factor:.3g}"
-    if fault.kind == "some-nowhere":
-        return f"{len(fault.facts)} win nowhere"
-    return {
-        "no-success": "wins nowhere",
-        "little-success": "wins seldom",
-        "not-forgotten": "not forgotten",
-        "no-numbers": "no numbers",
-    }[fault.kind]
-
-
-def _sentence(fault: Fault, report: PlanReport | FactReport, *, several: bool) -> str:
-    if fault.kind == "no-success" and isinstance(report, FactReport) and several:
-        return (
-            f"the new answers win on none of the facts' {report.prompts} prompts (their mean probability is "
-            f"{report.probability or 0.0:.2g})"
-        )
-    if fault.kind == "no-success" and isinstance(report, FactReport):
-        return (
-            f"the new answer wins on none of the fact's {report.prompts} prompts (its mean probability is "
-            f"{report.probability or 0.0:.2g})"
-        )
-    if fault.kind == "little-success" and isinstance(report, FactReport):
-        return f"the new answers win on only {_of(report.success, report.prompts)} of the facts' prompts"
-    if fault.kind == "some-nowhere":
-        return _nowhere(fault.facts)
-    if fault.kind == "no-numbers":
-        return "with this edit, the model's probabilities are not numbers"
-    if fault.kind == "not-forgotten":
-        kept = report.relation
-        return f"the model still answers {_of(kept.right, kept.prompts)} sampled facts of the relation"
-    inside = fault.where == "relation"
-    group = report.relation if inside else report.elsewhere
-    whose = "other facts of the relation" if inside else "facts of other relations"
-    return f"the perplexity of {whose} is {fault.factor:.3g} times what it was ({group.prompts} sampled)"
-
-
-def _nowhere(facts: Sequence[EditedFact]) -> str:
-    """Of which facts the new answers win on no prompt: the first few by name."""
-    named = "; ".join(
-        f"{fact.subject or f'fact {fact.id}'} · {fact.relation} → {fact.to}" for fact in facts[:_MOST_NAMED]
-    )
-    more = f"; and {len(facts) - _MOST_NAMED} more" if len(facts) > _MOST_NAMED else ""
-    one = len(facts) == 1
-    return (
-        f"the new answer{'' if one else 's'} of {many(len(facts), 'fact')} {'wins' if one else 'win'} on none of "
-        f"{'its' if one else 'their'} prompts ({named}{more})"
-    )
 
 
 def _advice(model: str, recipe: Recipe, db: str | None) -> str:
@@ -272,28 +208,3 @@ def _advice_on_erase(model: str, recipe: EraseRecipe, db: str | None) -> str:
 
 def _given(recipe: FactRecipe | EraseRecipe, db: str | None) -> str:
     return f" --refinement {recipe.refinement}" + (f" --db {shlex.quote(db)}" if db else "")
-
-
-def _published(recipe: Recipe) -> list[str]:
-    """What is wrong with the rule as published on this model."""
-    if not isinstance(recipe, UpdateRecipe) or recipe.rule != "paper":
-        return []
-    negative, count = len(recipe.negative_neurons or ()), len(recipe.neurons)
-    found = []
-    if negative:
-        found.append(
-            f"{negative} of {count} neurons have negative activation: their slots push against the new answer"
-            if negative > 1
-            else f"1 of {count} neurons has negative activation: its slot pushes against the new answer"
-        )
-    cosine = recipe.cosine_to_output
-    if isinstance(cosine, float) and cosine < NEARLY_ALIKE:
-        found.append(
-            f"the new answer's word embedding is not what the head reads it by (cosine {cosine:.2f} to its output "
-            "direction)"
-        )
-    return [f"Rule paper on this model: {'; '.join(found)}. Leave --rule out to avoid that."] if found else []
-
-
-NEARLY_ALIKE = 0.9
-"""Below this cosine, a word embedding is said not to be what the head reads a token by."""

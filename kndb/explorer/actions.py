@@ -1,14 +1,18 @@
-"""What forms change, where edits are allowed: the methods of `Database` that commands call, with their refusals."""
+"""What forms change, where edits are allowed: the methods of `Database` that commands call, with their refusals.
+
+Each form carries the version of the model that its page showed: where the model is at another one by then, nothing is
+done. All forms there are stand in `ACTIONS`; nothing is sent anywhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..errors import NotFoundError, UsageError
-from .addresses import Segments, path_of, with_query
-from .context import LARGEST
-from .planning import Plan, prepared
+from ..advice import call
+from ..errors import EditError, NotFoundError, UsageError, VersionMovedError
+from .addresses import Segments, parts_of, path_of
+from .planning import Plan, tried
 from .visit import Visit
 
 
@@ -19,49 +23,115 @@ class Done:
     address: str
 
 
-def act(visit: Visit, segments: Segments, fields: Mapping[str, str]) -> Done:
-    """Does what a form asks for.
+@dataclass(frozen=True)
+class Action:
+    """A kind of form.
 
-    Args:
-        visit: of a server on which edits are allowed.
-        segments: where the form was sent.
-        fields: what it holds.
+    Attributes:
+        pattern: where it is sent, as in `registry.Place`.
+        do: does what it asks for, of a visit that has the variable parts, and the form's fields.
+    """
+
+    pattern: str
+    do: Callable[[Visit, Mapping[str, str]], Done]
+
+
+def action_at(segments: Segments) -> tuple[Action, dict[str, str]]:
+    """The kind of form that is sent to an address, with its variable parts.
 
     Raises:
-        NotFoundError: if no form is sent there.
-        KndbError: what the method raises.
+        NotFoundError: if none is.
     """
-    match segments:
-        case ("edits", number, "apply" | "revert" | "evaluate" as way):
-            return _edit(visit, _number(number), way)
-        case ("plan",):
-            return _plan(visit, fields)
-        case ("snapshots",):
-            visit.database.snapshots.create(_field(fields, "name"), _field(fields, "model"))
-            return Done("/edits")
-        case ("snapshots", "restore"):
-            name, model = _field(fields, "name"), _field(fields, "model")
-            visit.room.computed(lambda: visit.database.snapshots.restore(name, model))
-            return Done("/edits")
+    for action in ACTIONS:
+        parts = parts_of(action.pattern, segments)
+        if parts is not None:
+            return action, parts
     raise NotFoundError("no form is sent to this address")
 
 
-def _edit(visit: Visit, number: int, way: str) -> Done:
-    edits = visit.database.edits
-    # Conditions, and measures, load the model.
-    if way == "apply":
-        visit.room.computed(lambda: edits.apply(number))
-    elif way == "revert":
-        edits.revert(number)
-    else:
-        visit.room.computed(lambda: edits.evaluate(number))
+def _apply(visit: Visit, fields: Mapping[str, str]) -> Done:
+    number, edits = visit.number("edit"), visit.database.edits
+    ahead = edits.steps_ahead([number], "apply")
+    shown = _require_shown(fields, ahead.model, ahead.version_before)
+    # Conditions load the model.
+    visit.room.computed(lambda: edits.apply(number, expected=shown))
+    return Done(path_of(("edits", number)))
+
+
+def _revert(visit: Visit, fields: Mapping[str, str]) -> Done:
+    number, edits = visit.number("edit"), visit.database.edits
+    ahead = edits.steps_ahead([number], "revert")
+    edits.revert(number, expected=_require_shown(fields, ahead.model, ahead.version_before))
+    return Done(path_of(("edits", number)))
+
+
+def _evaluate(visit: Visit, fields: Mapping[str, str]) -> Done:
+    number, edits = visit.number("edit"), visit.database.edits
+
+    def measure() -> None:
+        # Asked once it is alone: the same form may have been sent twice.
+        if str(len(edits.evaluations(number))) != _field(fields, "evaluations"):
+            raise EditError(f"edit {number} was measured since this page was made; open the page again")
+        edits.evaluate(number)
+
+    visit.room.computed(measure)
     return Done(path_of(("edits", number)))
 
 
 def _plan(visit: Visit, fields: Mapping[str, str]) -> Done:
-    draft = prepared(visit, Plan.of(fields))
-    added = visit.room.computed(lambda: visit.database.edits.add(draft))
-    return Done(with_query(path_of(("edits", added.id)), {}))
+    wanted = Plan.of(fields)
+    current = visit.database.models.resolve_version(wanted.model)
+    _require_shown(fields, wanted.model, current)
+    draft = tried(visit, wanted, current).draft
+    edits = visit.database.edits
+    added = visit.room.stored_once(
+        (wanted, current), lambda: edits.add(draft, require=wanted.require, confident=wanted.confident)
+    )
+    return Done(path_of(("edits", added.id)))
+
+
+def _name(visit: Visit, fields: Mapping[str, str]) -> Done:
+    model, name = _field(fields, "model"), _field(fields, "name")
+    current = visit.database.models.resolve_version(model)
+    shown = _require_shown(fields, model, current)
+    visit.database.snapshots.create(name, model, shown)
+    return Done("/edits")
+
+
+def _restore(visit: Visit, fields: Mapping[str, str]) -> Done:
+    model, name = _field(fields, "model"), _field(fields, "name")
+    snapshots = visit.database.snapshots
+    version = snapshots.get(name, model).version
+    shown = _require_shown(fields, model, visit.database.models.resolve_version(model))
+    if version != _field(fields, "goal"):
+        raise VersionMovedError(
+            f"{name!r} is version {version} now, and was {fields['goal']} when this page was made, so nothing was "
+            "changed; open the page again"
+        )
+    visit.room.computed(lambda: snapshots.restore(name, model, expected=shown))
+    return Done("/edits")
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("/edits/{edit}/apply", _apply),
+    Action("/edits/{edit}/revert", _revert),
+    Action("/edits/{edit}/evaluate", _evaluate),
+    Action("/plan", _plan),
+    Action("/snapshots", _name),
+    Action("/snapshots/restore", _restore),
+)
+"""All forms that change the store."""
+
+
+def _require_shown(fields: Mapping[str, str], model: str, current: str) -> str:
+    """The version that the form's page showed, which must be the current one."""
+    shown = _field(fields, "version")
+    if shown != current:
+        raise VersionMovedError(
+            f"model {model} moved from version {shown} to {current} since this page was made, so nothing was changed; "
+            f"look at {call('edits.log', model=model)}, then open the page again"
+        )
+    return shown
 
 
 def _field(fields: Mapping[str, str], name: str) -> str:
@@ -69,9 +139,3 @@ def _field(fields: Mapping[str, str], name: str) -> str:
     if not value:
         raise UsageError(f"the form must have a {name}")
     return value
-
-
-def _number(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) < LARGEST:
-        return int(text)
-    raise NotFoundError(f"{text!r} is not the number of an edit")

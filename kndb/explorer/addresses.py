@@ -61,6 +61,20 @@ def with_query(path: str, query: Mapping[str, Any]) -> str:
     return f"{path}?{urlencode(pairs)}" if pairs else path
 
 
+def parts_of(pattern: str, segments: Segments) -> dict[str, str] | None:
+    """The variable parts of an address, which a pattern names in braces; None if the pattern is another's."""
+    wanted = [one for one in pattern.split("/") if one]
+    if len(segments) != len(wanted):
+        return None
+    found = {}
+    for one, given in zip(wanted, segments, strict=True):
+        if one.startswith("{"):
+            found[one.strip("{}")] = given
+        elif one != given:
+            return None
+    return found
+
+
 def taken_apart(raw: str) -> tuple[Segments, str]:
     """The decoded segments and the suffix of a path as it was sent; the suffix is empty, `json` or `csv`."""
     path, suffix = raw.partition("?")[0].strip("/"), ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import NotFoundError
 from ..records.csv_cells import csv_line, safe_text
-from .blocks import Bars, Link, Page, Table, Text, Timeline, Values
+from .blocks import Bars, Later, Link, Page, Table, Text, Timeline, Values
 from .tables import shown
 
 
@@ -16,6 +16,8 @@ def as_json(
     page: Page, query: Mapping[str, str], context: Mapping[str, Any] | None, words: Callable[[str], str]
 ) -> str:
     """A page's JSON: title, context, command, values, tables with all their rows, figures' data.
+
+    What takes a model is there if the address asks for it; else `later` has the address that does.
 
     Args:
         page: the page.
@@ -25,16 +27,19 @@ def as_json(
     """
     command = words(page.command) if page.command else None
     found: dict[str, Any] = {"title": page.title, "lead": words(page.lead), "context": context, "command": command}
-    texts = [words(block.text) for block in page.blocks if isinstance(block, Text)]
+    blocks = page.every
+    texts = [words(block.text) for block in blocks if isinstance(block, Text)]
     values = {
         name: value.text if isinstance(value, Link) else value
-        for block in page.blocks
+        for block in blocks
         if isinstance(block, Values)
         for name, value, _ in block.values
     }
     found |= {"texts": texts, "values": values}
     found["tables"] = {table.name: _rows(table, query) for table in page.tables}
-    for block in page.blocks:
+    later = {block.name: block.link.href for block in blocks if isinstance(block, Later)}
+    found |= {"later": later} if later else {}
+    for block in blocks:
         if isinstance(block, Bars):
             found[block.name] = {
                 name: [{"label": bar.label, "share": bar.share} for bar in bars] for name, bars in block.columns

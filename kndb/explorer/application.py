@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ..advice import for_python
-from ..errors import KndbError, ModelError, NotFoundError, StoreError, UsageError
+from ..errors import InputError, KndbError, ModelError, NotFoundError, StoreError, UsageError
 from . import answers
-from .actions import Done, act
-from .addresses import ServedAddresses, path_of, taken_apart, with_query
+from .actions import action_at
+from .addresses import Segments, ServedAddresses, path_of, taken_apart, with_query
 from .blocks import Link, Page, Text
-from .guard import HEADERS, Admission, Refusal, Rules, cookie_header, foreign, form_allowed, judged
+from .guard import HEADERS, LONGEST, Admission, Refusal, Rules, cookie_header, foreign, form_allowed, judged
 from .registry import find, headings
 from .rendering import STATIC, Frame, render
 from .visit import Visit
@@ -34,13 +34,18 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
-COMPUTING = frozenset({"tokens", "answers"})
+COMPUTING = frozenset({"tokens", "answers", "flips", "try"})
 """Parameters that ask a page to compute with a model."""
 AT_ONCE, COMPUTED_AT_ONCE = 1, 4
 """Pages that are made at once, and those that compute; others wait. SQLite's driver gives Python's lock away with each
 row, and beside another thread waits for it each time: two pages at once take longer than one after the other."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_STATUS: tuple[tuple[type[KndbError], int], ...] = ((NotFoundError, 404), (UsageError, 400), (StoreError, 503))
+_STATUS: tuple[tuple[type[KndbError], int], ...] = (
+    (NotFoundError, 404),
+    (UsageError, 400),
+    (InputError, 400),
+    (StoreError, 503),
+)
 
 
 class Explorer:
@@ -60,6 +65,7 @@ class Explorer:
         self.room = Workroom(database)
         self._places = CapacityLimiter(AT_ONCE)
         self._computing = CapacityLimiter(COMPUTED_AT_ONCE)
+        self._threads = CapacityLimiter(COMPUTED_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -95,8 +101,13 @@ class Explorer:
             return self._static(path.removeprefix("/static/"))
         kind = find(taken_apart(path)[0], editing=self.rules.editing)
         slow = bool(COMPUTING & parameters.keys()) or (kind is not None and kind[0].computes)
-        places = self._computing if slow else self._places
-        return await run_sync(self._page, path, parameters, foreign(many), limiter=places)
+        if not slow:
+            return await run_sync(self._page, path, parameters, foreign(many), limiter=self._places)
+        async with self._computing:
+            # Whoever leafs on while others compute is not computed for.
+            if await request.is_disconnected():
+                return Response("The reader left.\n", 499, media_type="text/plain")
+            return await run_sync(self._page, path, parameters, foreign(many), limiter=self._threads)
 
     def _static(self, name: str) -> Response:
         files: dict[str, Path] = {one.name: one for one in STATIC.iterdir()}
@@ -126,13 +137,25 @@ class Explorer:
         segments, _ = taken_apart(path)
         visit = self._visit({}, {}, foreign_page=False)
         try:
-            done: Done = act(visit, segments, fields)
+            action, parts = action_at(segments)
+            visit = self._visit(parts, {}, foreign_page=False)
+            done = action.do(visit, fields)
         except KndbError as error:
-            return self._html(failed(error), visit, path, {})
+            return self._html(refused(error, self._form_of(segments, fields)), visit, path, {})
         except Exception:
             _log.exception("a form failed")
             return self._html(broken(), visit, path, {})
         return RedirectResponse(done.address, 303)
+
+    def _form_of(self, segments: Segments, fields: Mapping[str, str]) -> Link | None:
+        """A link to the page that a form was on, as it is now."""
+        if find(segments, editing=True) is None:
+            segments = segments[:-1]
+        kept = {name: value for name, value in fields.items() if name not in ("version", "goal")}
+        address = with_query(path_of(segments), kept)
+        if find(segments, editing=True) is None or len(address) > LONGEST:
+            return None
+        return Link("Open its page again", address)
 
     def _page(self, path: str, query: Mapping[str, str], foreign_page: bool) -> Response:
         segments, suffix = taken_apart(path)
@@ -205,9 +228,15 @@ def failed(error: KndbError) -> Page:
         status, "A model is needed" if isinstance(error, ModelError) else "That can't be done"
     )
     text = error.text
-    return Page(
-        title, [Text(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), "warning")], status=status
-    )
+    said = Text(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), "warning")
+    return Page(title, [said], status=status)
+
+
+def refused(error: KndbError, back: Link | None) -> Page:
+    """The page of a form that was refused: nothing was changed."""
+    page = failed(error)
+    links = [] if back is None else [Text("", links=[back])]
+    return Page("Nothing was changed", [*page.blocks, *links], status=page.status)
 
 
 def broken() -> Page:

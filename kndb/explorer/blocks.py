@@ -163,6 +163,10 @@ class Choice:
     kind: str = "text"
     options: Sequence[tuple[str, str]] = ()
     placeholder: str = ""
+    most: int | None = None
+    """Letters that it takes; None for as many as anybody types."""
+    rows: int = 5
+    """Of an area, its lines."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ class Form:
         button: the word on its button.
         fields: what it asks for.
         post: whether it changes the store, and so carries the token.
-        warning: what to know before the button is pressed.
+        warning: what to beware of before the button is pressed.
+        note: what the button does.
     """
 
     action: str
@@ -184,6 +189,7 @@ class Form:
     title: str = ""
     warning: str = ""
     as_one_types: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,36 @@ class Timeline:
     empty: str = ""
 
 
-Block = Table | Values | Figure | Bars | Text | Form | Timeline
+@dataclass(frozen=True)
+class Later:
+    """The place of what takes a model: a link that asks for it, which scripts follow by themselves.
+
+    Attributes:
+        name: of the place; what is computed is a `Part` of this name, on the page that the link leads to.
+        title: its heading.
+        told: what it takes.
+        link: the page that has it.
+        busy: what is said while it is computed.
+        automatic: whether scripts ask for it: not where another site's page led here.
+    """
+
+    name: str
+    title: str
+    told: str
+    link: Link
+    busy: str
+    automatic: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """Blocks that belong together, and take the place of a `Later` of the same name."""
+
+    name: str
+    blocks: Sequence[Block]
+
+
+Block = Table | Values | Figure | Bars | Text | Form | Timeline | Later | Part
 
 
 @dataclass(frozen=True)
@@ -236,6 +271,19 @@ class Page:
     """Further data for the page's JSON, such as a figure's."""
 
     @property
+    def every(self) -> list[Block]:
+        """Its blocks, with those of its parts in the parts' places."""
+        found: list[Block] = []
+        waiting = [*reversed(self.blocks)]
+        while waiting:
+            block = waiting.pop()
+            if isinstance(block, Part):
+                waiting += reversed(block.blocks)
+            else:
+                found.append(block)
+        return found
+
+    @property
     def tables(self) -> list[Table]:
         """Its tables, in order."""
-        return [block for block in self.blocks if isinstance(block, Table)]
+        return [block for block in self.every if isinstance(block, Table)]

@@ -1,7 +1,8 @@
 """The whole site as static files that open from disk: for an appendix, or where no server may run.
 
 A page is a file named after its address, links are relative, and all pages speak of one refinement. What a server
-computes (search, questions, SQL, sorted or filtered tables) is left out; tables have all their rows.
+answers (search, questions, SQL, sorted or filtered tables) is left out; tables have all their rows. What a model gives,
+answers before and with each edit and each neuron's tokens, is computed while the pages are written.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -38,10 +39,17 @@ _CLEANED = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class WrittenSite:
-    """What was written: pages, and bytes of all files."""
+    """What was written.
+
+    Attributes:
+        pages: how many.
+        bytes: of all files.
+        missing: why some pages lack what a model gives: each reason with the number of these pages.
+    """
 
     pages: int
     bytes: int
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 class FileAddresses:
@@ -140,7 +148,8 @@ class _Writer:
         self._query = query
         self._words = words
         self._addresses = FileAddresses()
-        self._room = Workroom(database)
+        self._room = Workroom(database, patient=False)
+        self._missing: Counter[str] = Counter()
         self._bytes = 0
 
     def write(self, progress: Progress | None) -> WrittenSite:
@@ -164,7 +173,7 @@ class _Writer:
                 raise OutputError(f"the store has more than {MOST_PAGES:,} pages, which is no site to open from disk")
             if progress is not None:
                 progress(written, len(known))
-        return WrittenSite(written, self._bytes)
+        return WrittenSite(written, self._bytes, dict(self._missing))
 
     def _page(self, segments: Segments) -> list[Segments]:
         """Writes a page, and gives those that it links to."""
@@ -173,8 +182,9 @@ class _Writer:
             raise NotFoundError(f"there is no page of the address {'/'.join(segments)!r}")
         place, parts = found
         self._addresses.at(segments)
-        visit = Visit(self._database, parts, self._query, self._addresses, self._room, self._words)
+        visit = Visit(self._database, parts, self._query, self._addresses, self._room, self._words, computing=True)
         page = place.make(visit)
+        self._missing.update(set(visit.failed))
         frame = Frame(page, {}, "", static=self._addresses.static, live=False, whole=True)
         text = render(
             page,

@@ -9,9 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .addresses import Segments
+from .addresses import Segments, parts_of
 from .blocks import Page
-from .pages import ask, compare, edits, facts, front, models, neurons, overlap, plan, relations, search, sql
+from .pages import (
+    ask,
+    compare,
+    edits,
+    facts,
+    front,
+    models,
+    moves,
+    neurons,
+    overlap,
+    plan,
+    relations,
+    search,
+    snapshots,
+    sql,
+)
 from .visit import Visit
 
 
@@ -42,15 +57,7 @@ class Place:
 
     def parts_of(self, segments: Segments) -> dict[str, str] | None:
         """The variable parts of an address, by name; None if it is another page's."""
-        if len(segments) != len(self.segments):
-            return None
-        found = {}
-        for wanted, given in zip(self.segments, segments, strict=True):
-            if wanted.startswith("{"):
-                found[wanted.strip("{}")] = given
-            elif wanted != given:
-                return None
-        return found
+        return parts_of(self.pattern, segments)
 
 
 PLACES: tuple[Place, ...] = (
@@ -68,7 +75,11 @@ PLACES: tuple[Place, ...] = (
     Place("/overlap/{one}/{other}", overlap.pair),
     Place("/edits", edits.edits, "Edits"),
     Place("/edits/{edit}", edits.edit),
-    Place("/plan", plan.plan, "Plan", exported=False, edits=True, computes=True),
+    Place("/edits/{edit}/apply", moves.apply, exported=False, edits=True),
+    Place("/edits/{edit}/revert", moves.revert, exported=False, edits=True),
+    Place("/snapshots", snapshots.name, exported=False, edits=True),
+    Place("/snapshots/restore", snapshots.restore, exported=False, edits=True),
+    Place("/plan", plan.plan, "Plan", exported=False, edits=True),
     Place("/compare", compare.compare, "Compare", exported=False),
     Place("/ask", ask.ask, "Ask", exported=False, computes=True),
     Place("/sql", sql.sql, "SQL", exported=False, computes=True),

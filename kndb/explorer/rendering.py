@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..advice import for_python
 from ..records.harmless import harmless
-from .blocks import Bars, Column, Figure, Form, Link, Page, Row, Table, Text, Timeline, Values
+from .blocks import Bars, Column, Figure, Form, Later, Link, Page, Part, Row, Table, Text, Timeline, Values
 from .tables import ShownTable, columns_shown, shown
 
 _FOLDER = Path(__file__).parent
@@ -22,7 +22,7 @@ STATIC = _FOLDER / "static"
 _LONG = 300
 """Letters of a text that a cell shows; the page's JSON has all."""
 _KINDS = {Table: "table", Values: "values", Figure: "figure", Bars: "bars", Text: "text", Form: "form"}
-_KINDS_OF_BLOCKS = {**_KINDS, Timeline: "timeline"}
+_KINDS_OF_BLOCKS = {**_KINDS, Timeline: "timeline", Later: "later", Part: "part"}
 
 SHOWN: Mapping[str, Callable[[Any], str]] = {
     "text": lambda value: _cut(_in_words(value)),

@@ -27,6 +27,8 @@ class Visit:
         editing: whether the server may write.
         words: says the marks of `kndb.advice` as commands.
         foreign: whether another site's page asks: nothing that takes long is computed for those.
+        computing: where no server answers, whether pages have what a model computes.
+        failed: where no server answers, why something could not be computed, once for each reason.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Visit:
         *,
         editing: bool = False,
         foreign: bool = False,
+        computing: bool = False,
     ) -> None:
         self.database = database
         self.parts = parts
@@ -49,6 +52,8 @@ class Visit:
         self.words = words
         self.editing = editing
         self.foreign = foreign
+        self.computing = computing
+        self.failed: list[str] = []
         self._context: Context | None = None
 
     @property
@@ -74,6 +79,10 @@ class Visit:
         kept = {} if self._context is None else self._context.query()
         named = {name.rstrip("_"): value for name, value in parameters.items()}
         return self.addresses.page(segments, {**kept, **named})
+
+    def again(self, /, *segments: Any, **changes: Any) -> str | None:
+        """The address of this page, whose segments are given, with parameters changed."""
+        return self.addresses.page(segments, {**self.query, **changes})
 
     def link(self, text: str, /, *segments: Any, **parameters: Any) -> Link:
         """A link to another page."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..errors import EditError, KndbError
+from ..records.edits import Edit
 from ..records.models import Answer, Neuron, TokenEffect
 
 if TYPE_CHECKING:
     from ..database import Database
+    from ..database.edits.preview_stored import StoredPreview
 
 KEPT_VERSIONS = 2
 """Versions of models in memory."""
@@ -22,17 +26,39 @@ KEPT_ANSWERS = 512
 Found = TypeVar("Found")
 
 
-class Workroom:
-    """Computes with a database's models, one thing at a time."""
+@dataclass(frozen=True)
+class Work(Generic[Found]):
+    """Something that a model gives, and that never changes.
 
-    def __init__(self, database: Database) -> None:
+    Attributes:
+        key: what it is known by once it is done.
+        compute: does it; nothing else computes meanwhile.
+    """
+
+    key: Hashable
+    compute: Callable[[], Found]
+
+
+class Workroom:
+    """Computes with a database's models, one thing at a time.
+
+    Args:
+        database: the store.
+        patient: whether a version that could not be loaded is tried again when it is next asked for. Not where
+            thousands of pages are written, each of which would wait for the same refusal.
+    """
+
+    def __init__(self, database: Database, *, patient: bool = True) -> None:
         self._database = database
+        self._patient = patient
+        self._refused: dict[tuple[str, str], KndbError] = {}
         self._busy = threading.Lock()
         self._counting = threading.Lock()
         self._guard = threading.Lock()
         self._versions: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._drafts: OrderedDict[Hashable, Any] = OrderedDict()
+        self._stored: dict[Hashable, int] = {}
 
     def loaded(self, model: str, version: str) -> bool:
         """Whether a version is in memory: then asking it takes no loading."""
@@ -51,23 +77,43 @@ class Workroom:
 
     def token_effects(
         self, model: str, neuron: Neuron, version: str, top: int
-    ) -> tuple[Sequence[TokenEffect], Sequence[TokenEffect]]:
+    ) -> Work[tuple[Sequence[TokenEffect], Sequence[TokenEffect]]]:
         """The tokens that a value slot promotes and demotes; see `ModelCommands.token_effects`."""
         resolved = self._database.models.resolve_version(model, version)
-        return self._kept_result(
+        return Work(
             ("effects", model, resolved, neuron, top),
             lambda: self._database.models.token_effects(model, neuron, top=top, on=self._version(model, resolved)),
-            self._busy,
         )
+
+    def answers(self, edit: Edit, top: int) -> Work[StoredPreview]:
+        """What an edit does to its own facts' answers, on the version that it was planned on."""
+        return self._previewed(edit, top, 0)
+
+    def flips(self, edit: Edit, others: int) -> Work[StoredPreview]:
+        """What it does to the answers to other facts, which takes much longer; see `EditCommands.preview_stored`."""
+        return self._previewed(edit, 1, others)
+
+    def _previewed(self, edit: Edit, top: int, others: int) -> Work[StoredPreview]:
+        model, version, edits = edit.model, edit.base_version, self._database.edits
+
+        def compute() -> StoredPreview:
+            on = self._version(model, version)
+            return edits.preview_stored(edit.id, top=top, others=others, on=on)
+
+        return Work(("answers", model, version, edit.object_hash, top, others), compute)
 
     def computed(self, compute: Callable[[], Found]) -> Found:
         """Computes something with a model, alone."""
         with self._busy:
             return compute()
 
-    def asked(self, key: Hashable, compute: Callable[[], Found]) -> Found:
-        """Something that a model answers and that never changes, computed once, while nothing else computes."""
-        return self._kept_result(key, compute, self._busy)
+    def known(self, work: Work[Found]) -> Found | None:
+        """What some work gave when it was done; None if it was not, or too long ago."""
+        return self._get(work.key)  # type: ignore[no-any-return]
+
+    def done(self, work: Work[Found]) -> Found:
+        """Does some work that always gives the same, once, while nothing else computes."""
+        return self._kept_result(work.key, work.compute, self._busy)
 
     def drafted(self, key: Hashable, draft: Callable[[], Found]) -> Found:
         """A draft of an edit, computed once while it is looked at; only the last ones are kept."""
@@ -77,6 +123,20 @@ class Workroom:
                 while len(self._drafts) > KEPT_VERSIONS:
                     self._drafts.popitem(last=False)
             return self._drafts[key]  # type: ignore[no-any-return]
+
+    def stored_once(self, key: Hashable, store: Callable[[], Edit]) -> Edit:
+        """Stores a plan, alone; one that was stored, and is still there, is not stored twice.
+
+        Raises:
+            EditError: if it was.
+        """
+        with self._busy:
+            number = self._stored.get(key)
+            if number is not None and number in {one.id for one in self._database.edits.all()}:
+                raise EditError(f"this plan is stored already, as edit {number}")
+            made = store()
+            self._stored[key] = made.id
+            return made
 
     def counted(self, key: Hashable, compute: Callable[[], Found]) -> Found:
         """Something that the store's rows give, takes long and never changes, computed once; no model is waited for."""
@@ -109,7 +169,14 @@ class Workroom:
             if key in self._versions:
                 self._versions.move_to_end(key)
                 return self._versions[key]
-        version = self._database.models.load(model, resolved)
+        if key in self._refused:
+            raise self._refused[key]
+        try:
+            version = self._database.models.load(model, resolved)
+        except KndbError as error:
+            if not self._patient:
+                self._refused[key] = error
+            raise
         with self._guard:
             self._versions[key] = version
             while len(self._versions) > KEPT_VERSIONS:

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from asgi import HOST, TOKEN
-from filled_store import fill
+from filled_store import HOSTILE, NAME, fill
 
 from kndb.cli.advice import for_shell
 from kndb.database import open_database
@@ -17,6 +17,7 @@ def filled(tmp_path_factory):
     """A database with something of everything, whose names are markup; only to be read."""
     with open_database(tmp_path_factory.mktemp("filled") / "kndb.db") as database:
         fill(database)
+        database.snapshots.create(HOSTILE, NAME)
         yield database
 
 
@@ -24,6 +25,12 @@ def filled(tmp_path_factory):
 def explorer(filled):
     """The application on it."""
     return Explorer(filled, Rules(), for_shell)
+
+
+@pytest.fixture(scope="session")
+def editor(filled):
+    """The application on it, edits allowed: its pages are read, and no form is sent."""
+    return Explorer(filled, Rules(token=TOKEN, editing=True, port=int(HOST.rpartition(":")[2])), for_shell)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from html_pages import Html
 from kndb.cli.advice import for_shell
 from kndb.errors import NotFoundError, OutputError
 from kndb.explorer.export import export_site, file_parts
+from kndb.records.models import Neuron
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,36 @@ def test_no_name_leads_out_of_the_folder_or_to_anothers_file():
         assert not file.startswith(".")
         assert len(file.encode()) < 256
     assert len({file.casefold() for _, file in found}) == len(names)
+
+
+def test_pages_have_what_a_model_gives(edited, tmp_path):
+    written = export_site(edited, tmp_path / "site", refinement=1, words=for_shell)
+    assert written.missing == {}
+    for edit in edited.edits.all():
+        page = Html((tmp_path / "site" / "edits" / f"{edit.id}.html").read_text(encoding="utf-8"))
+        rows = page.tables["preview"][1:]
+        wanted = edited.edits.preview_stored(edit.id, top=1).one.answers
+        assert [(row[0], row[2], row[4]) for row in rows] == [(one.prompt, one.before, one.after) for one in wanted]
+    for held in edited.query.held_neurons(refinement=1):
+        neuron = Neuron(held.layer, held.neuron)
+        page = Html(
+            tmp_path.joinpath("site", *file_parts(("models", "tiny", "neurons", str(neuron)))).read_text("utf-8")
+        )
+        promoted, _ = edited.models.token_effects("tiny", neuron, top=12)
+        assert [row[0] for row in page.tables["promoted"][1:]] == [one.token for one in promoted]
+
+
+def test_what_no_model_can_give_is_said_and_the_rest_is_written(edited, tmp_path, monkeypatch):
+    with edited.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE model SET source = '/nowhere/of/mine'")
+    asked = []
+    load = type(edited.models).load
+    monkeypatch.setattr(type(edited.models), "load", lambda *words: asked.append(words[1:]) or load(*words))
+    written = export_site(edited, tmp_path / "site", words=for_shell)
+    ((reason, pages),) = written.missing.items()
+    assert reason == "the model's checkpoint was not there when this page was written"
+    assert pages == len([*tmp_path.glob("site/models/tiny/neurons/*.html")]) + 2
+    assert len(asked) == len(set(asked)) <= 2  # Each version is tried once.
+    text = (tmp_path / "site" / "edits" / "1.html").read_text(encoding="utf-8")
+    assert "checkpoint was not there when this page was written" in text
+    assert "/nowhere" not in "".join(path.read_text("utf-8") for path in (tmp_path / "site").rglob("*.html"))

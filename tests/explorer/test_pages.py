@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
-from asgi import ask
+from asgi import TOKEN, ask
 from filled_store import HOSTILE, NAME
 from html_pages import Html
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from kndb.cli.advice import for_shell
 from kndb.database import open_database
-from kndb.explorer.addresses import path_of
+from kndb.explorer.addresses import path_of, with_query
 from kndb.explorer.application import Explorer
 from kndb.explorer.guard import Rules
 from kndb.explorer.registry import PLACES
@@ -59,16 +59,41 @@ QUERIES = {
 ADDRESSES = [path_of(one) for one in PAGES] + [
     f"{path_of(one)}?{query}" for one, queries in QUERIES.items() for query in queries
 ]
+OF_EDITORS = {
+    ("edits",): "",
+    ("edits", 1): "",
+    ("edits", 1, "apply"): "",
+    ("edits", 1, "revert"): "",
+    ("snapshots",): "",
+    ("snapshots", "restore"): f"name={quote(HOSTILE)}",
+    ("plan",): f"fact=11&to={quote(HOSTILE)}",
+}
+"""Pages that are there, or have more, where edits are allowed."""
+COOKIE = {"cookie": f"kndb_explorer_8017={TOKEN}"}
 
 
 def test_every_kind_of_page_is_among_those_that_are_tried():
-    tried = {place.pattern for place in PLACES for one in PAGES if place.parts_of(tuple(map(str, one))) is not None}
-    assert tried | {"/plan"} == {place.pattern for place in PLACES}
+    every = [*PAGES, *OF_EDITORS]
+    tried = {place.pattern for place in PLACES for one in every if place.parts_of(tuple(map(str, one))) is not None}
+    assert tried == {place.pattern for place in PLACES}
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_a_page_is_well_formed_and_shows_no_markup_of_strangers(explorer, address):
-    found = ask(explorer, address)
+    check_page(ask(explorer, address))
+
+
+@pytest.mark.parametrize("segments", OF_EDITORS)
+def test_so_is_a_page_of_whoever_may_edit(editor, segments):
+    address = with_query(path_of(segments), {})
+    query = OF_EDITORS[segments]
+    check_page(ask(editor, f"{address}?{query}" if query else address, headers=COOKIE))
+    if segments == ("plan",):
+        for way in ("erase&relation=", "together&answers="):
+            check_page(ask(editor, f"/plan?way={way}{quote(HOSTILE)}", headers=COOKIE))
+
+
+def check_page(found):
     assert found.status == 200, Html(found.text).text
     assert found.header("content-type") == "text/html; charset=utf-8"
     page = Html(found.text)
@@ -190,7 +215,13 @@ def test_what_an_edit_did_to_other_facts_is_named(edited):
 
 def test_an_edits_facts_are_asked_before_and_with_it(edited):
     application = Explorer(edited, Rules(), for_shell)
-    assert "Ask them" in " ".join(Html(ask(application, "/edits/2").text).text)
+    page = ask(application, "/edits/2")
+    places = {one["id"]: one["data-later"] for _, one in Html(page.text).tags if "data-later" in one}
+    # It was never measured: then other facts are asked, too.
+    assert places == {"asked": "/edits/2?answers=1", "others": "/edits/2?flips=1"}
+    assert "Ask them" in page.text
+    assert ask(application, "/edits/2.json").json()["later"] == places
+    assert list(ask(application, "/edits/1.json").json()["later"]) == ["asked"]
     rows = ask(application, "/edits/1.json?answers=1").json()["tables"]["preview"]
     for version, column in (("base", "before"), ("current", "after")):
         for row in rows:
@@ -198,12 +229,23 @@ def test_an_edits_facts_are_asked_before_and_with_it(edited):
             assert row[column] == wanted.token
     data = ask(application, "/edits/2.json?answers=1").json()
     assert data["tables"]["preview"]
-    assert "flips" in data["tables"]  # It was never measured.
+    assert "flips" not in data["tables"]
+    data = ask(application, "/edits/2.json?answers=1&flips=1").json()
+    wanted = edited.edits.preview_stored(2, top=1, others=40)
+    assert [(row["fact"], row["after"]) for row in data["tables"]["flips"]] == [
+        (one.fact, one.new_answer) for one in wanted.flips
+    ]
+    # What is known is there at once.
+    again = ask(application, "/edits/2.json").json()
+    assert "later" not in again
+    assert again["tables"]["preview"] == data["tables"]["preview"]
+    assert "data-later" not in ask(application, "/edits/2").text
 
 
 def test_what_is_wrong_with_a_plan_is_said_on_its_page():
     from dataclasses import replace
 
+    from kndb.cli.edit.reports import warnings as said_by_command
     from kndb.explorer.pages.edit_parts import warnings
     from kndb.records.plan_reports import FactReport, OthersReport
     from kndb.records.recipes import UpdateRecipe
@@ -224,10 +266,14 @@ def test_what_is_wrong_with_a_plan_is_said_on_its_page():
         old_token=1, new_token=2, neurons=(Neuron(0, 1),), lambda_old=0.0, lambda_new=1.0, report=report
     )
     (said,) = warnings(recipe)
-    assert "wins on only 0.0 % of 5 prompts" in said.text
+    assert "the new answer wins on none of the fact's 5 prompts" in said.text
     assert "perplexity of facts of other relations is 7.39 times" in said.text
+    assert said.text.rstrip(".") in " ".join(said_by_command("tiny", recipe))
     fine = replace(report, success=1.0, elsewhere=others)
     assert warnings(replace(recipe, report=fine)) == []
+    paper = replace(recipe, report=fine, rule="paper", negative_neurons=(Neuron(0, 1),))
+    (said,) = warnings(paper)
+    assert "1 of 1 neurons has negative activation" in said.text
 
 
 def test_two_versions_are_asked_side_by_side(edited):
@@ -248,9 +294,44 @@ def test_tokens_are_those_of_the_command(edited):
 
 def test_another_sites_page_makes_nothing_compute(edited):
     application = Explorer(edited, Rules(), for_shell)
-    for address in ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201"):
-        assert ask(application, address, headers={"sec-fetch-site": "cross-site"}).status == 400
+    neuron = "/models/tiny/neurons/L0%2EN1"
+    computing = ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201", "/edits/2?answers=1", "/edits/2?flips=1")
+    computing += (f"{neuron}?tokens=1",)
+    foreign = {"sec-fetch-site": "cross-site"}
+    for address in computing:
+        assert ask(application, address, headers=foreign).status == 400, address
+    # Nor does a page to which another site's led: its script would ask.
+    for address in ("/edits/2", neuron):
+        page = ask(application, address, headers=foreign).text
+        assert 'class="block later"' in page
+        assert "data-later" not in page
+        assert "data-later" in ask(application, address, headers={"sec-fetch-site": "same-origin"}).text
+    for address in computing:
         assert ask(application, address, headers={"sec-fetch-site": "none"}).status == 200
+
+
+def test_what_can_not_be_computed_is_said_in_its_place(edited, monkeypatch):
+    application = Explorer(edited, Rules(), for_shell)
+    with edited.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE model SET source = '/nowhere'")
+    for address, place in (("/edits/2?answers=1", "asked"), ("/models/tiny/neurons/L0%2EN1?tokens=1", "tokens")):
+        found = ask(application, address)
+        assert found.status == 200
+        assert f'<div id="{place}">' in found.text
+        assert "/nowhere" in found.text
+
+
+def test_nothing_is_computed_for_a_reader_who_left(edited, monkeypatch):
+    from starlette.requests import Request
+
+    async def left(_):
+        return True
+
+    monkeypatch.setattr(Request, "is_disconnected", left)
+    application = Explorer(edited, Rules(), for_shell)
+    monkeypatch.setattr(application.room, "done", None)
+    assert ask(application, "/edits/2?answers=1").status == 499
+    assert ask(application, "/edits/2").status == 200
 
 
 def test_what_is_not_there_says_so_and_what_is_near(explorer):
@@ -356,3 +437,25 @@ def test_a_page_that_computes_keeps_no_other_waiting(filled, monkeypatch):
         assert ask(application, "/facts/1").status == 200
         done.set()
         assert asked.result(60).status == 200
+
+
+def test_two_versions_show_the_edits_between_them_and_ask_both(edited):
+    edited.edits.apply(2)
+    application = Explorer(edited, Rules(), for_shell)
+    data = ask(application, "/compare.json?kind=versions&model=tiny&a=base&b=current").json()
+    found = edited.edits.diff("tiny", "base", "current")
+    assert [row["edit"] for row in data["tables"]["only_b"]] == [1, 2]
+    assert data["tables"]["only_a"] == []
+    assert len(data["tables"]["slots"]) == len(found.slots)
+    assert data["lead"] == f"{len(found.slots)} value slots differ; between them lie edits 1, 2."
+    (row,) = data["tables"]["edited"]
+    assert (row["fact"], row["edit"], row["to"]) == (1, 1, "Rome")
+    page = Html(ask(application, "/compare?kind=versions&model=tiny&a=base&b=current").text)
+    (link,) = [one for one in page.links if one.startswith("/ask?") and "text=" in one]
+    answers = ask(application, link.replace("/ask?", "/ask.json?")).json()["answers"]
+    assert len(answers) == 2
+    for version, bars in zip((found.version_a, found.version_b), answers.values(), strict=True):
+        wanted = edited.models.ask("tiny", row["question"], version=version, top=10)
+        assert [one["label"] for one in bars] == [one.token for one in wanted]
+    same = ask(application, "/compare.json?kind=versions&model=tiny&a=one&b=one").json()
+    assert same["lead"] == "Both have the same weights."

@@ -20,6 +20,7 @@ def apply_all(
     conditions: Sequence[Condition] = (),
     *,
     no_require: bool = False,
+    expected: str | None = None,
 ) -> list[HistoryEntry]:
     """Applies edits in this order; see `EditCommands.apply_all`.
 
@@ -29,6 +30,7 @@ def apply_all(
         edits: at least one.
         conditions: what the edits must meet, beside what they were planned with.
         no_require: leave out what they were planned with.
+        expected: the version that the caller has looked at; None takes the current one.
     """
 
     def require(model: CurrentModel, order: Sequence[int]) -> Required | None:
@@ -46,4 +48,4 @@ def apply_all(
             return lambda _: CheckedConditions((), skipped, len(order), model.version)
         return None
 
-    return take_steps(store, models, edits, "apply", require)
+    return take_steps(store, models, edits, "apply", require, expected)

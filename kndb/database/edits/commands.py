@@ -6,9 +6,10 @@ Imports no torch: what only compares and moves bytes starts at once, and the res
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ...editing.objects.captured import CapturedTensor
+from ...errors import UsageError
 from ...records.conditions import parse_conditions
 from ...records.display import Rows
 from ...records.edits import DeletedEdit, Edit, EditChange, SlotChange
@@ -25,6 +26,7 @@ from .sharing_commands import SharingCommands
 from .verify import Verified, verify
 
 if TYPE_CHECKING:
+    from .ahead import StepsAhead
     from .rebase import Rebase
 
 
@@ -129,8 +131,32 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
 
     # --- moving the current version --------------------------------------------------------------------------
 
+    def steps_ahead(self, edits: Sequence[int], action: Literal["apply", "revert"]) -> StepsAhead:
+        """Where applying edits, or reverting them, would lead; changes nothing, and reads no checkpoint.
+
+        Args:
+            edits: numbers of edits of one model, at least one.
+            action: what to do with them: `apply`, in this order, or `revert`, the last applied first.
+
+        Raises:
+            UsageError: if there is no edit.
+            EditError, ConflictError: where the step itself would be refused by what the store knows: see `apply_all`
+                and `revert_all`.
+        """
+        from .ahead import steps_ahead
+
+        if not edits:
+            raise UsageError("there is no edit; give at least one number")
+        return steps_ahead(self._store, edits, action)
+
     def apply(
-        self, edit: int, *, require: Conditions = (), confident: bool = False, no_require: bool = False
+        self,
+        edit: int,
+        *,
+        require: Conditions = (),
+        confident: bool = False,
+        no_require: bool = False,
+        expected: str | None = None,
     ) -> HistoryEntry:
         """Applies an edit to its model's current version, once every slot was compared bit for bit.
 
@@ -139,14 +165,17 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
             require: conditions that it must meet; see `apply_all`.
             confident: compare the worse end of each measure's 95 % confidence interval, not its value.
             no_require: leave out the conditions that it was planned with; the history says so.
+            expected: the id of the version that the caller has looked at; None applies it to whichever is the current
+                one.
 
         Raises:
             ConditionError: if a condition fails, or can't be measured; nothing is applied.
             ConflictError: if other edits changed its slots.
-            VersionMovedError: if another process moved the version meanwhile.
+            VersionMovedError: if the model is at another version than expected, or another process moved it meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
-        return self.apply_all([edit], require=require, confident=confident, no_require=no_require)[0]
+        steps = self.apply_all([edit], require=require, confident=confident, no_require=no_require, expected=expected)
+        return steps[0]
 
     def apply_all(
         self,
@@ -155,6 +184,7 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
         require: Conditions = (),
         confident: bool = False,
         no_require: bool = False,
+        expected: str | None = None,
     ) -> list[HistoryEntry]:
         """Applies edits of one model to its current version, in this order; all or none.
 
@@ -167,6 +197,7 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
             require: conditions such as `success>=0.95`; see `kndb.records.conditions`.
             confident: compare the worse end of each measure's 95 % confidence interval, not its value.
             no_require: leave out the conditions that the edits were planned with; the history says so.
+            expected: as for `apply`.
 
         Raises:
             UsageError: if there is no edit, or a condition is none.
@@ -177,20 +208,29 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
             DiffFileError: if the object of one is damaged.
         """
         conditions = parse_conditions([require] if isinstance(require, str) else require, confident=confident)
-        return apply.apply_all(self._store, self._models, edits, conditions, no_require=no_require)
+        return apply.apply_all(self._store, self._models, edits, conditions, no_require=no_require, expected=expected)
 
-    def revert(self, edit: int) -> HistoryEntry:
+    def revert(self, edit: int, *, expected: str | None = None) -> HistoryEntry:
         """Takes an applied edit out of its model's current version; the slots get their old bytes back.
+
+        Args:
+            edit: the edit's number.
+            expected: the id of the version that the caller has looked at; None takes it out of whichever is the current
+                one.
 
         Raises:
             ConflictError: if later edits changed the same slots; see `revert_cascade` and `rebase`.
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the edit's object is damaged.
         """
-        return self.revert_all([edit])[0]
+        return self.revert_all([edit], expected=expected)[0]
 
-    def revert_all(self, edits: Sequence[int]) -> list[HistoryEntry]:
+    def revert_all(self, edits: Sequence[int], *, expected: str | None = None) -> list[HistoryEntry]:
         """Takes edits out of their model's current version, the last applied first; all or none.
+
+        Args:
+            edits: the edits' numbers.
+            expected: as for `revert`.
 
         Raises:
             UsageError: if there is no edit.
@@ -199,7 +239,7 @@ class EditCommands(ManyCommands, SharingCommands, MeasuringCommands):
             VersionMovedError: if another process moved the version meanwhile.
             DiffFileError: if the object of one is damaged.
         """
-        return revert.revert_all(self._store, self._models, edits)
+        return revert.revert_all(self._store, self._models, edits, expected)
 
     def revert_cascade(self, edit: int) -> list[HistoryEntry]:
         """Reverts an edit, and before it each later one that overlaps it, the last applied first; all or none.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .batches import GroupBatch
     from .draft import Draft
     from .merge import Merge, MergeDraft, MergeSettings
+    from .preview import PreviewedFlips
     from .preview_together import PreviewedFact
     from .targets import Targets
 
@@ -61,6 +62,25 @@ class ManyCommands(PlanningCommands):
         from .targets import read_targets
 
         return read_targets(self._store, Path(path), new_answers, skip_unusable=skip_unusable, most_bytes=most_bytes)
+
+    def targets_in(self, text: str, *, new_answers: str | None = None, skip_unusable: bool = False) -> Targets:
+        """Facts and their new answers from a text: of a form, or pasted.
+
+        Args:
+            text: lines of a fact's number and its new answer, such as `588 Toyota`; or what a file for `targets` holds.
+            new_answers: as for `targets`.
+            skip_unusable: as for `targets`.
+
+        Returns:
+            A list; its `left_out` says what was passed over.
+
+        Raises:
+            InputError: if the text is no such list.
+            NotFoundError, UsageError: as `targets`.
+        """
+        from .target_texts import read_target_text
+
+        return read_target_text(self._store, text, new_answers, skip_unusable=skip_unusable)
 
     def plan_together(
         self,
@@ -261,6 +281,20 @@ class ManyCommands(PlanningCommands):
         from .preview_together import preview_together
 
         return preview_together(self._store, draft.drafts if isinstance(draft, GroupBatch) else [draft])
+
+    def preview_flips(self, draft: Draft, *, others: int = 40) -> PreviewedFlips:
+        """Which answers to other facts an edit of many facts would flip; stores nothing.
+
+        Args:
+            draft: from `drafts.together` or `drafts.many`.
+            others: facts that the edit is not for, to ask whether their answers flip.
+
+        Raises:
+            UsageError: if `others` is under 0.
+        """
+        from .preview import preview_flips
+
+        return preview_flips(self._store, draft, others)
 
     def draft_batch(
         self,

@@ -89,23 +89,27 @@ class PlanningCommands(CommandGroup):
 
         return preview(self._store, draft, top, others)
 
-    def preview_stored(self, edit: int, *, top: int = 3, others: int = 0) -> StoredPreview:
+    def preview_stored(
+        self, edit: int, *, top: int = 3, others: int = 0, on: ModelVersion | None = None
+    ) -> StoredPreview:
         """What a stored edit does to the model's answers, on the version that it was planned on; stores nothing.
 
         Args:
             edit: the edit's number; it need not be applied.
             top: answers to show for each prompt, at least 1; of an edit of many facts, shares are given instead.
             others: facts that the edit is not for, to ask whether their answers flip.
+            on: the version that it was planned on, in memory, as `models.load` gave it; None loads it.
 
         Raises:
             NotFoundError: if there is no such edit, or no refinement of its model, which says who holds its slots.
-            UsageError: if a number is out of range, or the edit does not say which facts here it is for.
+            UsageError: if a number is out of range, the edit does not say which facts here it is for, or `on` is
+                another version.
             ModelError: if the model's checkpoint is not there.
             DiffFileError: if the edit's object is damaged.
         """
         from .preview_stored import preview_stored
 
-        return preview_stored(self._store, self._models, edit, top, others)
+        return preview_stored(self._store, self._models, edit, top, others, on)
 
     def add(self, draft: Draft, *, require: Conditions = (), confident: bool = False) -> Edit:
         """Stores a draft as an edit, if conditions hold; applies nothing.

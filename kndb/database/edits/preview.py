@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...advice import option
@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...models.answers import batched_log_probabilities
 from ...records.facts import Fact, Prompt
 from ...records.queries import Collateral
-from ...records.recipes import relation_of
+from ...records.recipes import facts_of, relation_of
 from ...store import facts as store_facts
 from ...store.edits import collateral as store_collateral
 from ...store.engine import Store
@@ -107,8 +107,57 @@ def preview(store: Store, draft: Draft, top: int, others: int = 0) -> EditPrevie
         for (prompt, first), (_, second) in zip(before, after, strict=True)
         for rank, (old, new) in enumerate(zip(first, second, strict=True), start=1)
     ]
-    flips = _flips(draft, facts, answers_before, answers_after)
+    relations = {relation_of(content.recipe)}
+    inside = OWN if draft.fact_id is None else NEIGHBOURS
+    flips = _flips(facts, answers_before, answers_after, relations, inside)
     return EditPreview(tuple(answers), touched, len(chosen), tuple(flipped_facts(draft.version, flips, facts)))
+
+
+@dataclass(frozen=True)
+class PreviewedFlips:
+    """What an edit would do to facts that it is not for.
+
+    Attributes:
+        collateral: who holds the value slots; nobody where no refinement is asked.
+        asked: how many were asked.
+        flips: those of them whose answers flip.
+    """
+
+    collateral: Collateral
+    asked: int
+    flips: tuple[FlippedFact, ...]
+
+
+def preview_flips(store: Store, draft: Draft, others: int) -> PreviewedFlips:
+    """Asks facts that an edit of many is not for whether their answers flip, in memory; stores nothing.
+
+    Args:
+        store: the store.
+        draft: the edit, whose facts are this store's. The model is as it was when this returns.
+        others: how many facts are asked, at least 0: those that hold the most of its value slots in the refinement, if
+            the draft has one, then others, drawn at random.
+
+    Raises:
+        UsageError: if `others` is under 0.
+    """
+    if others < 0:
+        raise UsageError(f"{option('others')} must be at least 0 (got {others})")
+    content = draft.content
+    edited_ones = facts_of(content.recipe)
+    with store.reading() as connection:
+        own = sentences_of_facts(connection, [fact.id for fact in edited_ones])
+        touched = Collateral((), (), ())
+        neurons = neurons_of(content)
+        if draft.refinement_id is not None and neurons:
+            touched = store_collateral.collateral(connection, draft.refinement_id, neurons, own.facts)
+        facts = {fact.id: fact for fact in store_facts.find_facts(connection)}
+        chosen = _others(list(facts), touched, own, others)
+        prompts = own.others(store_facts.prompts(connection, fact_ids=chosen)) if chosen else []
+    before = _predicted(draft, prompts)
+    with edited(dict(draft.version.model.named_parameters()), content):
+        after = _predicted(draft, prompts)
+    flips = _flips(facts, before, after, {fact.relation for fact in edited_ones}, NEIGHBOURS)
+    return PreviewedFlips(touched, len(chosen), tuple(flipped_facts(draft.version, flips, facts)))
 
 
 def _others(facts: Iterable[int], touched: Collateral, edited_ones: EditedSentences, count: int) -> list[int]:
@@ -132,19 +181,21 @@ def _predicted(draft: Draft, prompts: Sequence[Prompt]) -> list[tuple[int, int]]
 
 
 def _flips(
-    draft: Draft, facts: Mapping[int, Fact], before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]
+    facts: Mapping[int, Fact],
+    before: Sequence[tuple[int, int]],
+    after: Sequence[tuple[int, int]],
+    relations: Collection[str],
+    inside: str,
 ) -> list[Flip]:
-    """The answers that differ, those of the draft's relation first."""
+    """The answers that differ, those of the edit's relations first, whose group is `inside`."""
     if not facts:
         return []
-    relation = relation_of(draft.content.recipe)
-    inside = OWN if draft.fact_id is None else NEIGHBOURS
     found: list[Flip] = []
     for group in (inside, OTHERS):
         rows = [
             (number, old, new)
             for (number, old), (_, new) in zip(before, after, strict=True)
-            if (facts[number].relation == relation) == (group == inside)
+            if (facts[number].relation in relations) == (group == inside)
         ]
         found += flipped([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], group)
     return found

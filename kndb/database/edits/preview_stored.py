@@ -8,13 +8,14 @@ from ...editing.objects import diff_file
 from ...errors import UsageError
 from ...records.group_recipes import GroupRecipe
 from ...records.recipes import EraseRecipe, facts_of
-from ...store.choosing import answering
+from ...store.choosing import answering, find
 from ...store.edits import edit as store_edits
 from ...store.engine import Store
-from ..models import ModelCommands
+from ..models import ModelCommands, ModelVersion
 from .draft import Draft
+from .flips import FlippedFact
 from .kept_prompts import local_fact
-from .preview import EditPreview, preview
+from .preview import EditPreview, preview, preview_flips
 from .preview_together import PreviewedFact, preview_together
 from .recipe_fits import require_fit
 
@@ -26,13 +27,19 @@ class StoredPreview:
     Attributes:
         one: of an edit of one fact or one relation; else None.
         facts: of an edit of many facts, what it does to each of them.
+        asked: how many other facts were asked whether their answers flip.
+        flips: those of them whose answers do.
     """
 
     one: EditPreview | None
     facts: tuple[PreviewedFact, ...] = ()
+    asked: int = 0
+    flips: tuple[FlippedFact, ...] = ()
 
 
-def preview_stored(store: Store, models: ModelCommands, edit: int, top: int, others: int) -> StoredPreview:
+def preview_stored(
+    store: Store, models: ModelCommands, edit: int, top: int, others: int, on: ModelVersion | None = None
+) -> StoredPreview:
     """See `EditCommands.preview_stored`."""
     with store.reading() as connection:
         record = store_edits.edit(connection, edit)
@@ -44,11 +51,19 @@ def preview_stored(store: Store, models: ModelCommands, edit: int, top: int, oth
         if group and record.fact_numbers is not None:
             raise UsageError(f"edit {edit} came from another store, whose facts have other numbers; measure it instead")
         fact = None if group or not own else local_fact(record, own[0].id)
-        refinement = None if group else answering(connection, None, model=record.model).id
+        if group:
+            chosen = find(connection, model=record.model)
+            refinement = None if chosen is None else chosen.refinement.id
+        else:
+            refinement = answering(connection, None, model=record.model).id
     content = diff_file.read(store.objects, record.object_path, record.object_hash)
-    version = models.load(record.model, record.base_version)
+    if on is not None and (on.record.name, on.version) != (record.model, record.base_version):
+        raise UsageError(f"edit {edit} was planned on version {record.base_version}; give that version of its model")
+    version = models.load(record.model, record.base_version) if on is None else on
     require_fit(record.id, recipe, version.network)
     draft = Draft(version, content, fact, None, refinement)
     if group:
-        return StoredPreview(None, tuple(preview_together(store, [draft])))
-    return StoredPreview(preview(store, draft, top, others))
+        to_others = preview_flips(store, draft, others)
+        return StoredPreview(None, tuple(preview_together(store, [draft])), to_others.asked, to_others.flips)
+    one = preview(store, draft, top, others)
+    return StoredPreview(one, (), one.asked, one.flips)

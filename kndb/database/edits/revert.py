@@ -11,9 +11,11 @@ from ..models import ModelCommands
 from .steps import take_steps, try_current
 
 
-def revert_all(store: Store, models: ModelCommands, edits: Sequence[int]) -> list[HistoryEntry]:
+def revert_all(
+    store: Store, models: ModelCommands, edits: Sequence[int], expected: str | None = None
+) -> list[HistoryEntry]:
     """Takes edits out, the last applied first; see `EditCommands.revert_all`."""
-    return take_steps(store, models, edits, "revert")
+    return take_steps(store, models, edits, "revert", expected=expected)
 
 
 def revert_cascade(store: Store, models: ModelCommands, edit: int) -> list[HistoryEntry]:

@@ -24,7 +24,7 @@ from ...store.edits import edit as store_edits
 from ...store.edits import steps as store_steps
 from ...store.edits.allowed_steps import Action
 from ...store.engine import Store
-from ...store.versions import CurrentModel, applied_edits, touching
+from ...store.versions import CurrentModel, applied_edits, current_model, touching
 from ...versions import Slot
 from ..models import ModelCommands, require_checkpoint
 
@@ -34,7 +34,12 @@ Require = Callable[[CurrentModel, Sequence[int]], Required | None]
 
 
 def take_steps(
-    store: Store, models: ModelCommands, edits: Sequence[int], action: Action, require: Require | None = None
+    store: Store,
+    models: ModelCommands,
+    edits: Sequence[int],
+    action: Action,
+    require: Require | None = None,
+    expected: str | None = None,
 ) -> list[HistoryEntry]:
     """Applies edits of one model to its current version, or reverts them, all or none; each is tried first.
 
@@ -44,10 +49,13 @@ def take_steps(
         edits: at least one.
         action: what to do with them.
         require: told the model and the steps' order once they were tried; checks conditions, or raises.
+        expected: the version that the caller has looked at; None takes the current one, whichever it is.
     """
     if not edits:
         raise UsageError("there is no edit; give at least one number")
     with store.reading() as connection:
+        if expected is not None:
+            store_steps.check_version(current_model(connection, store_edits.edit_model(connection, edits[0])), expected)
         # The store knows every slot's hash: a conflict is named there, with the edits that are in the way.
         model, order = store_steps.plan_steps(connection, edits, action)
     try_current(store, models, model, [(edit, action) for edit in order])

@@ -16,8 +16,10 @@ from ...store import snapshots as store_snapshots
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ...store.edits.allowed_steps import way
+from ...store.edits.steps import check_version
 from ...store.engine import Store
 from ...store.versions import applied_edits
+from ..edits.ahead import StepsAhead, restore_ahead
 from ..edits.diff import SlotDiff, compare_versions
 from ..edits.steps import try_steps
 from ..models import ModelCommands, ModelVersion
@@ -127,14 +129,36 @@ class SnapshotCommands:
         with self._store.writing() as connection:
             return store_snapshots.delete(connection, record.id, name)
 
-    def restore(self, name: str, model: str) -> list[HistoryEntry]:
+    def restore_ahead(self, name: str, model: str) -> StepsAhead:
+        """The steps by which `restore` would move a model's current version to a snapshot's; changes nothing.
+
+        Raises:
+            NotFoundError: if there is no such model, snapshot or version.
+        """
+        return restore_ahead(self._store, self._models.get(model), name)
+
+    def restore(self, name: str, model: str, *, expected: str | None = None) -> list[HistoryEntry]:
         """Moves a model's current version to a snapshot's, by reverts and applies, all or none.
+
+        Args:
+            name: a snapshot's name, or what else names a version.
+            model: the model.
+            expected: the id of the version that the caller has looked at; None starts from whichever is the current
+                one.
 
         Returns:
             The steps taken; none if the model is there already.
+
+        Raises:
+            NotFoundError: if there is no such model, snapshot or version.
+            VersionMovedError: if the model is at another version than expected, or another process moved it meanwhile.
+            EditError: if a slot holds other bytes than an edit on the way expects.
+            DiffFileError: if an edit's object is damaged.
         """
         record = self._models.get(model)
         with self._store.reading() as connection:
+            if expected is not None:
+                check_version(store_versions.current_model(connection, record.id), expected)
             present = applied_edits(connection, record.id)
             wanted = store_versions.version_edits(connection, record.id, name)
         # Every byte on the way is compared before the version moves.

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from ...advice import call
 from ...errors import UsageError
+from ...records.display import many
+from ...records.facts import BLANK, SUBJECT_SLOT
 from ...records.queries import Collateral
-from ..blocks import Block, Choice, Column, Form, Page, Table, Text, Values
+from ...records.recipes import new_answers
+from ..blocks import Block, Choice, Column, Form, Page, Row, Table, Text, Values
 from ..context import Context
 from ..visit import Visit
 from .edit_parts import collateral_tables
-from .parts import edit_columns, edit_rows, fact_columns, neuron_column, neuron_name, relation_column
+from .parts import edit_columns, edit_rows, fact_columns, facts_here, neuron_column, neuron_name, relation_column
+
+if TYPE_CHECKING:
+    from ...database.edits.diff import VersionDiff
+
+_NAMED = 10
+"""Edits that a sentence names."""
 
 
 def compare(visit: Visit) -> Page:
@@ -155,6 +167,84 @@ def _versions(visit: Visit, context: Context, a: str, b: str, forms: list[Block]
     command = call("edits.diff", a, b, model=name)
     return Page(
         f"Versions {a} and {b} of {name}",
-        [sides, slots, *edits, *collateral_tables(visit, touched), *forms],
+        [
+            sides,
+            *_asking(visit, name, found),
+            *edits,
+            slots,
+            *collateral_tables(visit, touched, "Facts that hold these value slots"),
+            *forms,
+        ],
         command=command,
+        lead=_between(found),
     )
+
+
+def _between(found: VersionDiff) -> str:
+    """What lies between two versions, in a sentence."""
+    if not found.slots and not found.tensors:
+        return "Both have the same weights."
+    edits = [*found.only_a, *found.only_b]
+    differ = [many(len(found.slots), "value slot")] if found.slots else []
+    differ += [many(len(found.tensors), "other parameter")] if found.tensors else []
+    named = ", ".join(str(one.id) for one in edits[:_NAMED]) + (", …" if edits[_NAMED:] else "")
+    return f"{' and '.join(differ)} {'differ' if sum(map(len, (found.slots, found.tensors))) > 1 else 'differs'}; " + (
+        f"between them {'lies edit' if len(edits) == 1 else 'lie edits'} {named}."
+    )
+
+
+def _asking(visit: Visit, model: str, found: VersionDiff) -> list[Block]:
+    """A form that asks both versions, and the facts of the edits between them, each with its question."""
+    versions = {"model": model, "a": found.version_a, "b": found.version_b}
+    rows: list[dict[str, Any]] = []
+    templates: dict[str, str | None] = {}
+    for edit in (*found.only_a, *found.only_b):
+        own = facts_here(edit)
+        for fact, to in new_answers(edit.recipe):
+            number = fact.id if edit.fact_numbers is None else edit.fact_numbers.get(str(fact.id))
+            if number not in own:
+                continue
+            if fact.relation not in templates:
+                usual = [one.text for one in visit.database.facts.templates(fact.relation) if not one.held_out]
+                templates[fact.relation] = next(iter(usual), None)
+            text = templates[fact.relation]
+            question = None if text is None or fact.subject is None else text.replace(SUBJECT_SLOT, fact.subject)
+            rows.append(
+                {
+                    "fact": number,
+                    "relation": fact.relation,
+                    "subject": fact.subject,
+                    "object": fact.object,
+                    "edit": edit.id,
+                    "to": to,
+                    "question": question,
+                }
+            )
+    form = Form(
+        visit.addresses.page(("ask",), {}) or "",
+        "Ask both",
+        [
+            Choice("text", "Sentence", "", "text", placeholder=f"The capital of France is {BLANK}."),
+            *(Choice(key, value=value, kind="hidden") for key, value in versions.items()),
+        ],
+        title="Ask both versions",
+    )
+    if not rows:
+        return [form]
+    table = Table(
+        "edited",
+        "Facts that the edits between them give new answers",
+        [
+            *fact_columns(visit),
+            Column("edit", "Edit", "id", lambda row: visit.to("edits", row["edit"])),
+            Column("to", "New answer"),
+            Column("question", "Ask both", "long", lambda row: _both(visit, row, versions), sorts=False),
+        ],
+        rows,
+        size=10,
+    )
+    return [form, table]
+
+
+def _both(visit: Visit, row: Row, versions: Mapping[str, str]) -> str | None:
+    return visit.to("ask", text=row["question"], **versions) if row["question"] else None

@@ -1,32 +1,21 @@
-"""What pages of edits and of plans have in common: what a plan was found to do, answers that flip, who holds slots."""
+"""What pages of edits and of plans have in common: what a plan was found to do, its facts, who holds its slots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ...database.edits.faults import faults
+from ...database.edits.fault_words import fault_sentences, rule_flaws
+from ...errors import KndbError
 from ...records.display import many, share
+from ...records.edits import Edit
 from ...records.group_recipes import GroupRecipe
 from ...records.plan_reports import FactReport, OthersReport
 from ...records.queries import Collateral
-from ...records.recipes import Recipe, new_answers
-from ..blocks import Column, Row, Table, Text, Values
+from ...records.recipes import EraseRecipe, Recipe, new_answers
+from ..blocks import Column, Table, Text, Values
 from ..visit import Visit
-from .parts import fact_columns, relation_column
-
-GROUPS: Mapping[str, str] = {
-    "own": "its own facts",
-    "own_held_out": "its own facts, held-out prompts",
-    "intra": "other facts of the relation",
-    "inter": "other relations",
-    "paraphrase": "paraphrases",
-    "neighbourhood": "neighbourhood prompts",
-    "locality": "locality prompts",
-    "portability": "portability prompts",
-    "attribute": "attribute prompts",
-}
-"""Groups of prompts, in words."""
+from .parts import fact_columns, neuron_column, relation_column
 
 
 def report_values(recipe: Recipe) -> Values | None:
@@ -45,28 +34,31 @@ def report_values(recipe: Recipe) -> Values | None:
         if report.probability is not None and report.probability_before is not None:
             odds = f"{report.probability_before:.3g} → {report.probability:.3g}"
             values.append(("Mean p(new answer)", odds, "text"))
-    values += _others("Other facts of the relation", report.relation)
+    if isinstance(recipe, EraseRecipe):
+        values += _forgotten(report.relation)
+    else:
+        values += _others("Other facts of the relation", report.relation)
     values += _others("Facts of other relations", report.elsewhere)
     return Values("What the plan was found to do, in memory", values, name="report")
 
 
+def _forgotten(report: OthersReport) -> list[tuple[str, Any, str]]:
+    if not report.prompts or report.right is None or report.right_before is None:
+        return []
+    before, after = (round(share * report.prompts) for share in (report.right_before, report.right))
+    told = f"{before} of {report.prompts} sampled facts answered right before, {after} after"
+    return [("Facts of the relation", told, "text")]
+
+
 def warnings(recipe: Recipe) -> list[Text]:
-    """What is wrong with a plan, by its report: what the commands warn of."""
-    report = recipe.report
+    """What is wrong with a plan, by its report, and with its rule on this model: what the commands warn of."""
     found = []
-    for fault in faults(recipe):
-        if fault.kind in ("no-success", "little-success") and isinstance(report, FactReport):
-            found.append(f"the new answer wins on only {share(report.success)} of {many(report.prompts, 'prompt')}")
-        elif fault.kind == "some-nowhere":
-            found.append(f"the new answers of {many(len(fault.facts), 'fact')} win on none of their prompts")
-        elif fault.kind == "not-forgotten":
-            found.append("the model still answers most sampled facts of the relation")
-        elif fault.kind == "no-numbers":
-            found.append("with the edit, the model's probabilities are not numbers")
-        else:
-            whose = "other facts of the relation" if fault.where == "relation" else "facts of other relations"
-            found.append(f"the perplexity of {whose} is {fault.factor:.3g} times what it was")
-    return [Text(f"Warning: {'; '.join(found)}.", "warning")] if found else []
+    flaws, faults = rule_flaws(recipe), fault_sentences(recipe)
+    if flaws:
+        found.append(Text(f"The rule as published, on this model: {'; '.join(flaws)}.", "warning"))
+    if faults:
+        found.append(Text(f"Warning: {'; '.join(faults)}.", "warning"))
+    return found
 
 
 def _others(name: str, report: OthersReport) -> list[tuple[str, Any, str]]:
@@ -112,103 +104,9 @@ def facts_table(
     )
 
 
-def answers_table(answers: Sequence[Any]) -> Table:
-    """The answers to prompts of an edit's facts before it and with it (`PreviewedAnswer`)."""
-    rows: list[Row] = [
-        {
-            "prompt": one.prompt,
-            "rank": one.rank,
-            "before": one.before,
-            "p_before": one.probability_before,
-            "after": one.after,
-            "p_after": one.probability_after,
-        }
-        for one in answers
-    ]
-    return Table(
-        "preview",
-        "Answers before and with the edit",
-        [
-            Column("prompt", "Prompt", "long"),
-            Column("rank", "Rank", "count"),
-            Column("before", "Before"),
-            Column("p_before", "p before", "probability"),
-            Column("after", "With the edit"),
-            Column("p_after", "p with it", "probability"),
-        ],
-        rows,
-        empty="The model can be asked none of its prompts.",
-        size=15,
-    )
-
-
-def asked_facts_table(visit: Visit, facts: Sequence[Any]) -> Table:
-    """What an edit of many facts does to each of them (`PreviewedFact`)."""
-    rows: list[Row] = [
-        {
-            "fact": one.fact,
-            "relation": one.relation,
-            "subject": one.subject,
-            "object": one.old_answer,
-            "to": one.to,
-            "prompts": one.prompts,
-            "p_before": one.probability_before,
-            "p_after": one.probability_after,
-            "success": one.success_rate,
-        }
-        for one in facts
-    ]
-    *columns, _ = fact_columns(visit)
-    return Table(
-        "preview",
-        "Its facts before and with the edit",
-        [
-            *columns,
-            Column("object", "Answer before"),
-            Column("to", "New answer"),
-            Column("p_before", "p before", "probability", help="mean probability of the new answer, 0 to 1"),
-            Column("p_after", "p with it", "probability"),
-            Column("success", "Wins on", "share", help="share of the fact's prompts"),
-            Column("prompts", "Prompts", "count"),
-        ],
-        rows,
-        size=25,
-    )
-
-
-def flips_table(visit: Visit, flips: Sequence[Mapping[str, Any]], empty: str, note: str = "") -> Table:
-    """Answers to other facts that an edit changes, by name."""
-    rows: list[Row] = [
-        {
-            "fact": flip.get("fact"),
-            "relation": flip.get("relation"),
-            "subject": flip.get("subject"),
-            "object": flip.get("object"),
-            "before": flip.get("old_answer"),
-            "after": flip.get("new_answer"),
-            "prompts": f"{flip.get('prompts')} of {flip.get('asked')}",
-            "group": GROUPS.get(str(flip.get("group")), str(flip.get("group"))),
-        }
-        for flip in flips
-    ]
-    return Table(
-        "flips",
-        "What it does to other facts: answers that change",
-        [
-            *fact_columns(visit),
-            Column("before", "Answer before"),
-            Column("after", "Answer after"),
-            Column("prompts", "On prompts", help="for how many of the prompts that were asked"),
-            Column("group", "Which facts"),
-        ],
-        rows,
-        empty=empty,
-        note=note,
-        size=25,
-    )
-
-
-def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
+def collateral_tables(
+    visit: Visit, found: Collateral, facts_title: str = "Other facts that hold these value slots"
+) -> list[Table]:
     """Who holds the value slots that an edit changes, its own facts left out."""
     relations = Table(
         "holding_relations",
@@ -235,7 +133,7 @@ def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
     )
     facts = Table(
         "holding_facts",
-        "Other facts that hold these value slots",
+        facts_title,
         [*fact_columns(visit), Column("count", "Slots", "count"), Column("neurons", "Which", "long", sorts=False)],
         [
             {
@@ -252,3 +150,33 @@ def collateral_tables(visit: Visit, found: Collateral) -> list[Table]:
         size=10,
     )
     return [relations, facts]
+
+
+def slots_table(visit: Visit, one: Edit, title: str = "Value slots that it changes") -> Table:
+    """The value slots that an edit changes, with their lengths before it and with it."""
+    try:
+        slots = visit.database.edits.change(one.id).slots
+    except KndbError:
+        slots = ()
+    rows = [
+        {
+            "neuron": slot.neuron,
+            "before": slot.length_before,
+            "after": slot.length_after,
+            "factor": slot.length_after / slot.length_before if slot.length_before and slot.length_after else None,
+        }
+        for slot in slots
+    ]
+    return Table(
+        "slots",
+        title,
+        [
+            neuron_column(visit, one.model),
+            Column("before", "‖v‖ before", "number", help="length of the value slot"),
+            Column("after", "‖v‖ after", "number"),
+            Column("factor", "Factor", "number", help="after ÷ before"),
+        ],
+        rows,
+        empty="It changes no single value slot, but whole parameters; or its object can't be read.",
+        size=15,
+    )

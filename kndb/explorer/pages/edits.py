@@ -7,24 +7,14 @@ from typing import Any
 
 from ...advice import call
 from ...errors import KndbError
-from ...records.edits import Edit, Evaluation
+from ...records.edits import Edit
 from ...records.versions import HistoryEntry
 from ..blocks import Block, Choice, Column, Form, Page, Row, Step, Table, Text, Timeline, Values
 from ..visit import Visit
-from .edit_parts import (
-    GROUPS,
-    answers_table,
-    asked_facts_table,
-    collateral_tables,
-    facts_table,
-    flips_table,
-    report_values,
-    warnings,
-)
-from .parts import edit_columns, edit_rows, facts_here, neuron_column
+from .edit_effects import before_and_after, measured_flips, measures_table, newest
+from .edit_parts import collateral_tables, facts_table, report_values, slots_table, warnings
+from .parts import edit_columns, edit_rows, facts_here
 
-TOP, OTHERS = 1, 40
-"""Answers of a prompt, and other facts, that are asked before an edit and with it."""
 MOST_STEPS = 200
 """Steps that the timeline shows; the table below has all."""
 
@@ -53,6 +43,7 @@ def edits(visit: Visit) -> Page:
             Column("version", "Version", "version"),
             Column("created_at", "Made", "time"),
             Column("compare", "", link=lambda row: _from_current(visit, row), sorts=False),
+            *([Column("restore", "", link=lambda row: _back(visit, row), sorts=False)] if visit.editing else []),
         ],
         [
             {
@@ -61,6 +52,7 @@ def edits(visit: Visit) -> Page:
                 "version": one.version,
                 "created_at": one.created_at,
                 "compare": "compare with the current version" if visit.live else "",
+                "restore": "go back to it",
             }
             for one in database.snapshots.all(name)
         ],
@@ -69,10 +61,10 @@ def edits(visit: Visit) -> Page:
     empty = "No edit was applied yet." if titles else "No edit was planned or applied yet."
     note = "" if len(log) <= MOST_STEPS else f" (the last {MOST_STEPS})"
     blocks: list[Block] = [Timeline(f"History{note}", steps, empty), plans, snapshots]
-    if visit.editing and context.models:
-        blocks.append(_snapshot_form(visit, [one.name for one in context.models]))
-        if context.model is not None and database.snapshots.all(context.model.name):
-            blocks.append(_restore_form(visit, context.model.name))
+    if visit.editing:
+        names = [one.name for one in context.models if one.has_checkpoint]
+        links = [visit.link(f"Name the current version of {one}", "snapshots", model=one) for one in names]
+        blocks.append(Text("", links=links))
     return Page("Edits", blocks, command=call("edits.log", model=name))
 
 
@@ -80,6 +72,10 @@ def _from_current(visit: Visit, row: Row) -> str | None:
     if not visit.live:
         return None
     return visit.to("compare", model=row["model"], a="current", b=row["name"], kind="versions")
+
+
+def _back(visit: Visit, row: Row) -> str | None:
+    return visit.to("snapshots", "restore", model=row["model"], name=row["name"])
 
 
 def _step(visit: Visit, entry: HistoryEntry, titles: Mapping[int, str]) -> Step:
@@ -93,34 +89,6 @@ def _step(visit: Visit, entry: HistoryEntry, titles: Mapping[int, str]) -> Step:
     return Step(title, f"{told + ' · ' if told else ''}{detail}", href, entry.direction or entry.action)
 
 
-def _snapshot_form(visit: Visit, models: Sequence[str]) -> Form:
-    return Form(
-        visit.addresses.page(("snapshots",), {}) or "",
-        "Name this version",
-        [
-            Choice("model", "Model", kind="select", options=[(one, one) for one in models]),
-            Choice("name", "Name", placeholder="before-the-talk"),
-        ],
-        post=True,
-        title="Name a model's current version",
-    )
-
-
-def _restore_form(visit: Visit, model: str) -> Form:
-    names = [one.name for one in visit.database.snapshots.all(model)]
-    return Form(
-        visit.addresses.page(("snapshots", "restore"), {}) or "",
-        "Go back to it",
-        [
-            Choice("model", kind="hidden", value=model),
-            Choice("name", "Snapshot", kind="select", options=[(one, one) for one in names]),
-        ],
-        post=True,
-        title=f"Go back to a snapshot of {model}",
-        warning="Edits are reverted and applied as it takes, all or none; compare the versions first.",
-    )
-
-
 def edit(visit: Visit) -> Page:
     """One edit: its facts before and after, what it did to others, its value slots, its steps."""
     number = visit.number("edit")
@@ -129,23 +97,24 @@ def edit(visit: Visit) -> Page:
     context = visit.context(model=one.model)
     every = [row.id for row in database.edits.all(one.model)]
     steps = [entry for entry in database.edits.log(one.model) if entry.edit == number]
-    blocks: list[Block] = [Values("", _values(visit, one))]
+    blocks: list[Block] = [Values("", _values(visit, one)), *_moves(visit, one)]
     report = report_values(one.recipe)
     facts = facts_table(visit, one.recipe, one.fact_numbers, pulled=one.pulled)
     blocks += [block for block in (facts, report) if block is not None]
     blocks += warnings(one.recipe)
     blocks += _asked(visit, one, steps)
-    blocks += _before_and_after(visit, one)
     evaluations = database.edits.evaluations(number)
-    blocks += _measured(visit, one, evaluations)
-    if visit.editing:
-        blocks += _forms(visit, one)
+    measured = newest(evaluations)
+    blocks += before_and_after(visit, one, measured, "edits", number)
+    blocks += measured_flips(visit, measured)
+    blocks.append(measures_table(number, measured))
+    blocks += _measuring(visit, one, len(evaluations))
     if context.refinement is not None:
         try:
             blocks += collateral_tables(visit, database.query.collateral(number, refinement=context.number))
         except KndbError as error:
             blocks.append(Text(error.text[:1].upper() + error.text[1:], "empty"))
-    blocks.append(_slots(visit, one))
+    blocks.append(slots_table(visit, one))
     blocks.append(
         Timeline(
             "Its steps",
@@ -163,31 +132,6 @@ def edit(visit: Visit) -> Page:
         after=None if place + 1 == len(every) else visit.link(f"Edit {every[place + 1]}", "edits", every[place + 1]),
         lead=one.what,
     )
-
-
-def _before_and_after(visit: Visit, one: Edit) -> list[Block]:
-    """The answers to its facts' prompts before and with it, if the address asks for them: they need the model."""
-    title, model = "Its answers, asked now", visit.database.models.get(one.model)
-    if not visit.live or not model.has_checkpoint:
-        return []
-    if not visit.query.get("answers"):
-        link = visit.link("Ask them", "edits", one.id, answers=1)
-        return [Text("This loads the model, which takes some seconds.", "empty", title, [link])]
-    visit.require_own()
-    key = ("before and after", one.object_hash, one.base_version)
-    edits = visit.database.edits
-    try:
-        found = visit.room.asked(key, lambda: edits.preview_stored(one.id, top=TOP, others=OTHERS))
-    except KndbError as error:
-        return [Text(error.text[:1].upper() + error.text[1:], "empty", title)]
-    if found.one is None:
-        return [asked_facts_table(visit, found.facts)]
-    blocks: list[Block] = [answers_table(found.one.answers)]
-    if not edits.evaluations(one.id):
-        told = f"{found.one.asked} other facts were asked: those that hold most of its value slots, then others."
-        empty = f"Of {found.one.asked} other facts that were asked, none gets another answer."
-        blocks.append(flips_table(visit, [vars(flip) for flip in found.one.flips], empty, told))
-    return blocks
 
 
 def _asked(visit: Visit, one: Edit, steps: Sequence[HistoryEntry]) -> list[Block]:
@@ -225,95 +169,17 @@ def _values(visit: Visit, one: Edit) -> list[tuple[str, Any, str]]:
     return values
 
 
-def _measured(visit: Visit, one: Edit, evaluations: Sequence[Evaluation]) -> list[Block]:
-    """What the newest evaluation found."""
-    if not evaluations:
-        how = f"It was not measured on other facts yet; measure it with: {call('edits.evaluate', one.id)}"
-        return [Text(how, "empty", "What it does to other facts")]
-    newest = max(evaluations, key=lambda row: row.id)
-    measures: Mapping[str, Any] = newest.measures
-    flips = measures.get("flips")
-    when = newest.created_at[:16].replace("T", " ")
-    note = f"Of evaluation {newest.id}, {when}; compared with version {newest.version_before[:12]}."
-    empty = "Of all prompts of other facts that were asked, none has another answer with the edit."
-    found: list[Block] = [flips_table(visit, flips if isinstance(flips, list) else [], empty, note)]
-    rows = list(_measures(measures))
-    found.append(
-        Table(
-            "measures",
-            "Measures, beside an edit of as many random neurons",
-            [
-                Column("group", "Prompts"),
-                Column("measure", "Measure"),
-                Column("edit", "Edit", "number"),
-                Column("control", "Random neurons", "number"),
-            ],
-            rows,
-            empty="The evaluation has no measures.",
-            size=15,
-        )
-    )
-    return found
+def _moves(visit: Visit, one: Edit) -> list[Block]:
+    """The page that says what applying or reverting it would change, with a button below."""
+    way, word = ("revert", "Revert this edit …") if one.applied else ("apply", "Apply this edit …")
+    return [Text("", links=[visit.link(word, "edits", one.id, way)])] if visit.editing else []
 
 
-def _measures(measures: Mapping[str, Any]) -> list[Row]:
-    edited, control = measures.get("edited"), measures.get("control")
-    if not isinstance(edited, Mapping):
+def _measuring(visit: Visit, one: Edit, evaluations: int) -> list[Block]:
+    """A form that measures it."""
+    if not visit.editing or one.kind == "capture":
         return []
-    rows: list[Row] = []
-    order = {name: place for place, name in enumerate(GROUPS)}
-    for group, some in sorted(edited.items(), key=lambda pair: order.get(pair[0], len(order))):
-        if not isinstance(some, Mapping):
-            continue
-        beside = control.get(group) if isinstance(control, Mapping) else None
-        for name, value in some.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                other = beside.get(name) if isinstance(beside, Mapping) else None
-                words = name.replace("_", " ")
-                rows.append({"group": GROUPS.get(group, group), "measure": words, "edit": value, "control": other})
-    return rows
-
-
-def _forms(visit: Visit, one: Edit) -> list[Block]:
-    """What can be done with the edit, below the figures that say what it does."""
-    if one.applied:
-        ways = [("revert", "Revert this edit", f"The value slots of edit {one.id} get back the bytes from before it.")]
-    else:
-        told = "The figures above say what it was found to do; conditions that it was planned with are checked again."
-        ways = [("apply", "Apply this edit", told)]
-    if one.kind != "capture":
-        told = "Asks its facts and others before and after, in memory; takes from some seconds to minutes."
-        ways.append(("evaluate", "Measure it", told))
-    return [
-        Form(visit.addresses.page(("edits", one.id, way), {}) or "", button, post=True, warning=told)
-        for way, button, told in ways
-    ]
-
-
-def _slots(visit: Visit, one: Edit) -> Table:
-    try:
-        slots = visit.database.edits.change(one.id).slots
-    except KndbError:
-        slots = ()
-    rows = [
-        {
-            "neuron": slot.neuron,
-            "before": slot.length_before,
-            "after": slot.length_after,
-            "factor": slot.length_after / slot.length_before if slot.length_before and slot.length_after else None,
-        }
-        for slot in slots
-    ]
-    return Table(
-        "slots",
-        "Value slots that it changes",
-        [
-            neuron_column(visit, one.model),
-            Column("before", "‖v‖ before", "number", help="length of the value slot"),
-            Column("after", "‖v‖ after", "number"),
-            Column("factor", "Factor", "number", help="after ÷ before"),
-        ],
-        rows,
-        empty="It changes no single value slot, but whole parameters; or its object can't be read.",
-        size=15,
-    )
+    told = "Asks its facts and others before and after, in memory; takes from some seconds to minutes."
+    action = visit.addresses.page(("edits", one.id, "evaluate"), {}) or ""
+    fields = [Choice("evaluations", value=str(evaluations), kind="hidden")]
+    return [Form(action, "Measure it", fields, post=True, note=told)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...advice import call
-from ...errors import KndbError, NotFoundError, UsageError
-from ...records.models import Model, Neuron
+from ...errors import NotFoundError, UsageError
+from ...records.models import Model, Neuron, TokenEffect
 from ...records.queries import NeuronFindings
 from ..blocks import Block, Column, Page, Row, Table, Text
 from ..context import Context
+from ..later import Place, computed, why_not
 from ..visit import Visit
 from .parts import add_model, fact_columns, not_refined, relation_column
 
@@ -121,16 +123,17 @@ def _tokens(visit: Visit, model: Model, place: Neuron) -> list[Block]:
         return [Text(add_model(model.name), "empty", title)]
     context = visit.shown_context
     version = "current" if context is None else context.version
-    if not visit.live:
-        return []
+    address = visit.again("models", model.name, "neurons", place, tokens=1)
     try:
-        if not visit.query.get("tokens"):
-            link = visit.link("Compute them", "models", model.name, "neurons", place, tokens=1)
-            return [Text("This loads the model, which takes some seconds.", "empty", title, [link])]
-        visit.require_own()
-        promoted, demoted = visit.room.token_effects(model.name, place, version, TOKENS)
-    except KndbError as error:
-        return [Text(f"{error.text[:1].upper()}{error.text[1:]}", "warning", title)]
+        work = visit.room.token_effects(model.name, place, version, TOKENS)
+        where = Place("tokens", "tokens", title, "Compute them", address, model.name, version, "computing its tokens")
+        return computed(visit, where, work, _token_tables)
+    except NotFoundError as error:  # There is no such version.
+        return [Text(why_not(visit, error), "warning", title)]
+
+
+def _token_tables(found: tuple[Sequence[TokenEffect], Sequence[TokenEffect]]) -> list[Block]:
+    promoted, demoted = found
     columns = [
         Column("token", "Token", "code"),
         Column("effect", "Effect", "signed", help="head(slot) − head(0), logits"),

@@ -55,6 +55,52 @@ document.addEventListener("submit", (event) => {
 
 addEventListener("popstate", () => location.reload());
 
+// What takes a model comes by itself: its place says so until it is there, or why it is not.
+async function fill(place) {
+  const told = place.querySelector("[role=status]");
+  const link = told.querySelector("a");
+  told.textContent = place.dataset.busy;
+  place.setAttribute("aria-busy", "true");
+  let wrong = "The server can't be reached.";
+  try {
+    const answer = await fetch(place.dataset.later, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.getElementById(place.id);
+    if (answer.ok && fresh) {
+      place.replaceWith(document.adoptNode(fresh));
+      for (const one of fresh.querySelectorAll("[data-later]")) await fill(one);
+      return;
+    }
+    const warning = page.querySelector("#blocks .warning");
+    wrong = warning ? warning.textContent : `The server did not answer as it should (${answer.status}).`;
+  } catch {
+    // The server was stopped, or this page is being left.
+  }
+  place.removeAttribute("aria-busy");
+  told.className = "warning";
+  told.textContent = `${wrong} `;
+  told.append(link);
+}
+
+(async () => {
+  for (const place of document.querySelectorAll("[data-later]")) await fill(place);
+})();
+
+// A form that changes the store is sent once, and says that it was.
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[method=post]");
+  const button = form && form.querySelector("button");
+  if (!button) return;
+  setTimeout(() => {
+    button.disabled = true;
+    button.textContent = "Working …";
+  });
+});
+
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
+
 // The search page answers as one types.
 for (const form of document.querySelectorAll("form[data-typing]")) {
   const field = form.querySelector("input[type=search]");

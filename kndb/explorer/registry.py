@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .addresses import Segments
 from .blocks import Page
-from .pages import ask, compare, edits, facts, front, models, neurons, overlap, plan, relations, search, sql
+from .pages import ask, compare, edits, facts, front, models, neurons, overlap, plan, relations, runs, search, sql
 from .visit import Visit
 
 
@@ -66,6 +66,9 @@ PLACES: tuple[Place, ...] = (
     Place("/models/{model}/neurons/{neuron}", neurons.neuron),
     Place("/overlap", overlap.overlap, "Overlap"),
     Place("/overlap/{one}/{other}", overlap.pair),
+    Place("/runs", runs.runs, "Runs"),
+    Place("/runs/{run}", runs.run),
+    Place("/refinements/{refinement}", runs.refinement),
     Place("/edits", edits.edits, "Edits"),
     Place("/edits/{edit}", edits.edit),
     Place("/plan", plan.plan, "Plan", exported=False, edits=True, computes=True),

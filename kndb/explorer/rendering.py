@@ -27,6 +27,7 @@ _KINDS_OF_BLOCKS = {**_KINDS, Timeline: "timeline"}
 SHOWN: Mapping[str, Callable[[Any], str]] = {
     "text": lambda value: _cut(_in_words(value)),
     "long": lambda value: _cut(_in_words(value)),
+    "whole": lambda value: _cut(_in_words(value)),
     "code": lambda value: _cut(str(value)),
     "count": lambda value: f"{value:,}",
     "number": lambda value: f"{value:.4g}",

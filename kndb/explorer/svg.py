@@ -42,7 +42,9 @@ def _text(value: Any) -> str:
     return str(escape(harmless(str(value))))
 
 
-def picture(width: float, height: float, title: str, description: str, *children: Any, kind: str) -> Markup:
+def picture(
+    width: float, height: float, title: str, description: str, *children: Any, kind: str, **attributes: Any
+) -> Markup:
     """A whole picture, which fits the page's width, with its title and a description for those who can't see it."""
     return element(
         "svg",
@@ -55,6 +57,7 @@ def picture(width: float, height: float, title: str, description: str, *children
         role="group",
         class_=f"figure {kind}",
         aria_label=f"{title}. {description}",
+        **attributes,
     )
 
 
@@ -63,4 +66,4 @@ def linked(child: Markup, href: str | None, said: str, **attributes: Any) -> Mar
     title = element("title", said)
     if href is None:
         return element("g", title, child, class_="said", **attributes)
-    return element("a", title, child, href=href, class_="said", **attributes)
+    return element("a", title, child, href=href, **attributes)

@@ -108,13 +108,13 @@ def test_sorting_and_filtering_change_the_table_and_the_address_alone(browser, s
 def test_a_figure_says_what_is_pointed_at_and_arrows_go_from_cell_to_cell(browser, served):
     with opened(browser, served) as (page, wrong):
         page.goto(f"{served}/overlap?order=name&refinement=1")
-        page.hover("svg a[data-row='0'][data-column='1']")
-        said = page.text_content("svg a[data-row='0'][data-column='1'] > title")
+        page.hover("svg g[data-row='0'] a[data-column='1']")
+        said = page.text_content("svg g[data-row='0'] a[data-column='1'] > title")
         assert page.text_content(".readout") == said
-        page.focus("svg a[data-row='0'][data-column='0']")
+        page.focus("svg g[data-row='0'] a[data-column='0']")
         page.keyboard.press("ArrowDown")
-        assert page.evaluate("document.activeElement.dataset.row") == "1"
-        assert page.text_content(".readout") == page.text_content("svg a[data-row='1'][data-column='0'] > title")
+        assert page.evaluate("document.activeElement.parentNode.dataset.row") == "1"
+        assert page.text_content(".readout") == page.text_content("svg g[data-row='1'] a[data-column='0'] > title")
         page.keyboard.press("Enter")
         page.wait_for_url("**/overlap/*/*")
         assert wrong == []
@@ -133,7 +133,7 @@ def test_all_of_it_works_without_scripts(browser, served):
     with opened(browser, served, java_script_enabled=False) as (page, _):
         page.goto(served)
         page.click("a:has-text('which neurons they share')")
-        page.click("svg a[data-row='0'][data-column='1']")
+        page.click("svg g[data-row='0'] a[data-column='1']")
         page.wait_for_url("**/overlap/*/*")
         page.fill("header input[type=search]", "subject 7")
         page.click("header form.find button")

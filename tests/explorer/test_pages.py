@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from asgi import ask
-from filled_store import HOSTILE, NAME
+from filled_store import HOSTILE, NAME, RELATIONS
 from html_pages import Html
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +41,9 @@ PAGES = [
     ("overlap",),
     ("overlap", "P36", HOSTILE),
     ("overlap", "P37", "P37"),
+    ("runs",),
+    ("runs", 1),
+    ("refinements", 2),
     ("edits",),
     ("edits", 1),
     ("compare",),
@@ -139,6 +142,10 @@ def test_a_facts_page_says_what_the_query_says(explorer, filled):
         "run": 1,
         "method": "integrated-gradients",
         "attributed_version": filled.query.refinement(1).version,
+        "prompts": filled.query.runs()[0].prompts,
+        "skipped": filled.query.runs()[0].skipped,
+        "above_tolerance": filled.query.runs()[0].above_tolerance,
+        "caveat": None,
     }
     assert data["command"].startswith("kndb query fact 2 --refinement 1")
 
@@ -156,23 +163,26 @@ def test_the_heat_map_has_a_cell_for_each_pair(explorer, filled):
     matrix = filled.query.overlap(refinement=1)
     page = Html(ask(explorer, "/overlap?refinement=1").text)
     cells = dict(page.said)
-    assert len(cells) == len(matrix.relations) ** 2
     order = ask(explorer, "/overlap.json?refinement=1").json()["order"]
     assert sorted(order) == sorted(matrix.relations)
     means = {(cell.relation, cell.other): cell.mean for cell in matrix.cells}
+    places = {(row, column): (order[row], order[column]) for row in range(len(order)) for column in range(len(order))}
+    wanted = {at: means.get((one, other), means.get((other, one))) for at, (one, other) in places.items()}
+    assert cells.keys() == {(str(row), str(column)) for (row, column), mean in wanted.items() if mean}
     for (row, column), said in cells.items():
         one, other = order[int(row)], order[int(column)]
-        mean = means.get((one, other), means.get((other, one)))
-        assert said.endswith(f"{mean:.3g} neurons shared on average")
+        labels = [f"{key} {RELATIONS[key]}" if RELATIONS[key] else key for key in (one, other)]
+        assert said == f"{labels[0]} × {labels[1]}: {wanted[int(row), int(column)]:.3g} neurons shared on average"
 
 
 def test_the_map_of_layers_has_every_held_neuron(explorer, filled):
     held = {f"L{one.layer}.N{one.neuron}": one.facts for one in filled.query.held_neurons(refinement=1)}
     page = Html(ask(explorer, path_of(("models", NAME, "layers")) + "?refinement=1").text)
     said = [text for _, text in page.said]
-    found = {text.partition(":")[0]: int(text.rpartition("held by ")[2].split()[0]) for text in said}
-    assert {name: count for name, count in found.items() if count} == held
-    assert len(found) == 3 * 9
+    assert {text.partition(":")[0]: int(text.rpartition("held by ")[2].split()[0]) for text in said} == held
+    closer = ask(explorer, path_of(("models", NAME, "layers")) + "?refinement=1&from=2&to=5").text
+    names = {text.partition(":")[0] for _, text in Html(closer).said}
+    assert names == {name for name in held if 2 <= int(name.rpartition("N")[2]) <= 5}
 
 
 def test_what_an_edit_did_to_other_facts_is_named(edited):

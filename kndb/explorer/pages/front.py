@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...advice import Placeholder, call
 from ..blocks import Column, Page, Table, Text, Values
 from ..visit import Visit
-from .parts import edit_columns, edit_rows, settings_in_words
+from .parts import edit_columns, edit_rows
+from .runs import refinement_table
 
 
 def front(visit: Visit) -> Page:
@@ -51,37 +52,7 @@ def front(visit: Visit) -> Page:
             empty=f"No model is registered yet; register one with: {call('models.add', Placeholder('PATH'))}",
         )
     )
-    blocks.append(
-        Table(
-            "refinements",
-            "Refinements",
-            [
-                Column("id", "Refinement", "id", lambda row: visit.addresses.page((), {"refinement": row["id"]})),
-                Column("model", "Model"),
-                Column("method", "Method"),
-                Column("run", "Run", "id"),
-                Column("facts", "Facts", "count", help="facts with an attributed prompt"),
-                Column("neurons", "Neurons per fact", "number", help="mean size of their refined sets"),
-                Column("settings", "Settings", "long", sorts=False),
-                Column("created_at", "Made", "time"),
-            ],
-            [
-                {
-                    "id": one.id,
-                    "model": one.model,
-                    "method": one.method,
-                    "run": one.run_id,
-                    "facts": one.facts,
-                    "neurons": sum(row.mean_size * row.facts for row in one.relations) / max(1, one.facts),
-                    "settings": settings_in_words(one.settings),
-                    "created_at": one.created_at,
-                }
-                for one in refinements
-            ],
-            empty=f"Nothing is refined yet. Attribute and refine with: "
-            f"{call('attribution.run', model=Placeholder('NAME'))}, then: {call('attribution.refine')}",
-        )
-    )
+    blocks.append(refinement_table(visit, refinements))
     plan = call("edits.plan_update", model=Placeholder("NAME"), fact=Placeholder("FACT"), to=Placeholder("ANSWER"))
     newest = sorted(edits, key=lambda one: -one.id)[:10]
     blocks.append(

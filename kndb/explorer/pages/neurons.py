@@ -72,7 +72,7 @@ def _relations(visit: Visit, found: NeuronFindings, context: Context) -> Table:
             Column("label", "Label"),
             Column("facts", "Facts", "count"),
             Column("share", "Share", "share", help="of the relation's facts with a refined set"),
-            Column("mean_score", "Mean score", "number"),
+            Column("mean_score", "Mean score", "number", help="over their facts' prompts", optional=True),
         ],
         [
             {
@@ -95,8 +95,8 @@ def _facts(visit: Visit, found: NeuronFindings, context: Context) -> Table:
         "Facts that hold it",
         [
             *fact_columns(visit),
-            Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold it"),
-            Column("mean_score", "Mean score", "number"),
+            Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold it", optional=True),
+            Column("mean_score", "Mean score", "number", help="over those prompts", optional=True),
         ],
         [
             {

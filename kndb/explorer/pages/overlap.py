@@ -28,7 +28,7 @@ def overlap(visit: Visit) -> Page:
     if context.refinement is None:
         return Page("Neurons that relations share", [not_refined(context)], command=command)
     matrix = _matrix(visit, context)
-    labels = visit.database.facts.labels()
+    labels = visit.labels
     means: dict[tuple[str, str], float | None] = {}
     for cell in matrix.cells:
         means[cell.relation, cell.other] = means[cell.other, cell.relation] = cell.mean
@@ -101,8 +101,8 @@ def _pairs(visit: Visit, matrix: Overlap) -> Table:
         "pairs",
         "Pairs of relations",
         [
-            relation_column(visit),
-            relation_column(visit, "other", "and"),
+            relation_column(visit, labelled=True),
+            relation_column(visit, "other", "and", labelled=True),
             Column("mean", "Shared by two facts", "number", leads, help="mean of |A ∩ B| over pairs of facts"),
             Column("same_object_mean", "Same object", "number", help="over pairs of facts with the same object"),
             Column("different_object_mean", "Different objects", "number"),
@@ -117,7 +117,7 @@ def _pairs(visit: Visit, matrix: Overlap) -> Table:
 def pair(visit: Visit) -> Page:
     """The neurons that facts of two relations share, the most widely held first."""
     one, other = visit.parts["one"], visit.parts["other"]
-    labels = visit.database.facts.labels()
+    labels = visit.labels
     for key in (one, other):
         if key not in labels:
             raise NotFoundError(f"there is no relation {key!r}")
@@ -132,7 +132,6 @@ def pair(visit: Visit) -> Page:
     found = visit.database.query.shared(keys, across=len(keys), refinement=context.number)
     columns = [
         neuron_column(visit, context.refinement.model),
-        Column("layer", "Layer", "count"),
         *(Column(f"of_{key}", f"Facts of {key}", "count") for key in keys),
         Column("share", "Share", "share", help="of the facts of both with a refined set"),
         Column("relations", "Relations in all", "count", help="relations whose facts hold it"),
@@ -140,7 +139,6 @@ def pair(visit: Visit) -> Page:
     rows = [
         {
             "neuron": neuron_name(row.layer, row.neuron),
-            "layer": row.layer,
             **{f"of_{key}": row.relations.get(key, 0) for key in keys},
             "share": row.share,
             "relations": len(row.relations),

@@ -49,7 +49,7 @@ def relations(visit: Visit) -> Page:
         Column("mean_size", "Neurons per fact", "number", help="mean size of the refined sets"),
     ]
     empty = f"The store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
-    blocks: list[Block] = [Table("relations", "Relations", columns, rows, empty=empty, size=100)]
+    blocks: list[Block] = [Table("relations", "All relations", columns, rows, empty=empty, size=100)]
     if found is None and rows:
         blocks.insert(0, not_refined(context))
     return Page("Relations", blocks, command=call("facts.relations"))
@@ -111,7 +111,7 @@ def _neurons(visit: Visit, key: str, context: Context) -> list[Block]:
             picture,
             f"Share of the (fact, neuron) pairs of {key} in each layer, in per cent; all layers add up to 100 %.",
         ),
-        shared_table(visit, shared, context, holds_nothing(context, key)),
+        shared_table(visit, key, shared, context, holds_nothing(context, key)),
         Table(
             "near",
             "Relations that share neurons with it",
@@ -127,15 +127,19 @@ def _neurons(visit: Visit, key: str, context: Context) -> list[Block]:
                     help="neurons that facts of both hold",
                 ),
             ],
-            [{"relation": row.relation, "label": row.label, "mean": row.mean, "neurons": row.neurons} for row in near],
-            empty="The refinement has facts with knowledge neurons of no other relation, or of none here.",
+            [
+                {"relation": row.relation, "label": row.label, "mean": row.mean, "neurons": row.neurons}
+                for row in near
+                if row.neurons
+            ],
+            empty="No other relation's facts hold one of its knowledge neurons.",
             size=10,
         ),
     ]
 
 
-def shared_table(visit: Visit, shared: Sequence[SharedNeuron], context: Context, empty: str) -> Table:
-    """A table of neurons that facts of some relations share."""
+def shared_table(visit: Visit, own: str, shared: Sequence[SharedNeuron], context: Context, empty: str) -> Table:
+    """A table of neurons that facts of a relation share."""
     model = None if context.refinement is None else context.refinement.model
     note = f"The {MOST_SHARED} most widely held; the command below lists all." if len(shared) == MOST_SHARED else ""
     return Table(
@@ -143,20 +147,23 @@ def shared_table(visit: Visit, shared: Sequence[SharedNeuron], context: Context,
         "Neurons that its facts share",
         [
             neuron_column(visit, model),
-            Column("layer", "Layer", "count"),
             Column("facts", "Facts", "count", help="facts whose refined set holds the neuron"),
             Column("share", "Share", "share", help="of the facts with a refined set"),
             Column(
-                "held_by", "Held by facts of", "long", help="every relation with the number of such facts", sorts=False
+                "others",
+                "Also held by facts of",
+                "long",
+                help="other relations with the number of such facts",
+                sorts=False,
+                optional=True,
             ),
         ],
         [
             {
                 "neuron": neuron_name(row.layer, row.neuron),
-                "layer": row.layer,
                 "facts": row.facts,
                 "share": row.share,
-                "held_by": _first(neuron_relations(row.relations)),
+                "others": _first(neuron_relations({key: n for key, n in row.relations.items() if key != own})),
             }
             for row in shared
         ],

@@ -79,7 +79,7 @@ class _Row:
 
 
 def _bars(rows: Sequence[_Row], title: str, described: str, left: float) -> Markup:
-    step, width = 22, 560
+    step, width = 22, 440
     most = max((one.length for one in rows), default=0.0) or 1.0
     parts = []
     for place, one in enumerate(rows):
@@ -143,7 +143,7 @@ def heat_map(
     left = 14 + letter * max((len(key[:LONGEST_KEY]) for key in keys), default=1)
     names = [_named(key[:LONGEST_KEY], {key[:LONGEST_KEY]: (labels.get(key) or "")[:LONGEST_LABEL]}) for key in keys]
     longest = max((len(name) for name in names), default=1) * letter
-    top = 12 + longest * _SLOPE[1]
+    top = 24 + longest * _SLOPE[1]
     grid = _Grid(left, top, cell, cell, 1)
     shades = Shades(means.values())
     rows = []
@@ -165,7 +165,8 @@ def heat_map(
         rows.append(grid.row(y, _named(key, labels), heads, cells, len(keys)))
     side = len(keys) * cell
     # The last column's head leans over the right edge.
-    width = left + side + max(longest * _SLOPE[0], letter * LONGEST_LABEL) + 12
+    labelled = max((len(name) - len(key[:LONGEST_KEY]) for key, name in zip(keys, names, strict=True)), default=0)
+    width = left + side + max(longest * _SLOPE[0], letter * labelled) + 20
     rows.append(_legend(max(left, 64), top + side + 14, shades, "neurons shared by two facts, mean"))
     title = "Neurons that two facts share, relation × relation"
     described = f"{len(keys)} relations; the largest mean is {shades.most:.3g}. The table below has every pair."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,10 @@ from .tables import ShownTable, columns_shown, shown
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"
 """Files that all pages have."""
+HEADLINE = 160
+"""Letters of a heading, and of a link to a page."""
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters by their categories that have no shape."""
 _LONG = 300
 """Letters of a text that a cell shows; the page's JSON has all."""
 _KINDS = {Table: "table", Values: "values", Figure: "figure", Bars: "bars", Text: "text", Form: "form"}
@@ -56,6 +61,18 @@ def shown_value(value: Any, kind: str) -> str:
     return SHOWN[kind](value)
 
 
+def visible(text: str) -> str:
+    r"""A text that can be seen and pointed at: one of blanks and marks without a shape is written out, as `\u200b`."""
+    if text and all(one in _BLANK or unicodedata.category(one)[0] in "ZCM" for one in text):
+        return "".join(f"\\u{ord(one):04x}" for one in text)
+    return text
+
+
+def headline(text: str) -> str:
+    """A text as a heading or a link has it: its beginning, if it is long."""
+    return text if len(text) <= HEADLINE else f"{text[: HEADLINE - 1]}…"
+
+
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_in_words(one)}" for name, one in value.items())
@@ -85,6 +102,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(visible=visible, headline=headline)
     environment.globals.update(
         kind=lambda block: _KINDS_OF_BLOCKS[type(block)],
         columns_shown=columns_shown,

@@ -70,6 +70,8 @@ def _standing(visit: Visit, found: Refinement, run: RunFindings) -> list[Link]:
 
 def _other_version(visit: Visit, context: Context, found: Refinement) -> list[str]:
     """That the run was computed on another version than the one that the page speaks of."""
+    if context.model is None or not context.model.has_checkpoint:
+        return []
     try:
         version = visit.database.models.resolve_version(found.model, context.version)
     except KndbError as error:

@@ -59,6 +59,7 @@ def fact_table(visit: Visit, context: Context, keys: Sequence[str], title: str =
         source,
         empty="There is no fact here.",
         note="A filter looks for a part of the subject or object.",
+        size=size,
     )
 
 
@@ -84,7 +85,7 @@ def fact(visit: Visit) -> Page:
         values += [
             ("Knowledge neurons", found.neurons, "count"),
             ("Consistency", found.consistency, "number"),
-            ("Share of prompts asked for", found.share, "share"),
+            ("Prompts needed", found.share, "share"),
         ]
         model = context.refinement.model
         blocks = [Values("", values), *_details(visit, found, model)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...advice import Placeholder, call
+from ...records.edits import Edit
 from ..blocks import Column, Page, Table, Text, Values
 from ..visit import Visit
 from .parts import edit_columns, edit_rows
@@ -20,7 +23,7 @@ def front(visit: Visit) -> Page:
         ("Facts", visit.link(f"{facts:,} of {len(relations):,} relations", "facts"), "text"),
         ("Prompts", sum(row.prompts for row in relations), "count"),
         ("Models", len(context.models), "count"),
-        ("Edits", visit.link(f"{len(edits):,}, {sum(one.applied for one in edits):,} applied", "edits"), "text"),
+        ("Edits", visit.link(_count(edits), "edits"), "text"),
     ]
     blocks: list[Text | Values | Table] = [Values("", values)]
     if not relations:
@@ -67,6 +70,10 @@ def front(visit: Visit) -> Page:
     return Page("What this store holds", blocks, command=call("maintenance.info"))
 
 
+def _count(edits: Sequence[Edit]) -> str:
+    return f"{len(edits):,}, {sum(one.applied for one in edits):,} of them applied" if edits else "none"
+
+
 def _ways(visit: Visit) -> list[tuple[str, object, str]]:
     found = visit.shown_context
     model = None if found is None or found.model is None else found.model.name
@@ -82,6 +89,6 @@ def _ways(visit: Visit) -> list[tuple[str, object, str]]:
     ]
     if model is not None:
         ways.insert(3, ("Layers", visit.link(f"where {model} has its neurons", "models", model, "layers"), "text"))
-    if visit.live:
+    if visit.live and found is not None and found.model is not None and found.model.has_checkpoint:
         ways.append(("The model", visit.link("ask two versions side by side", "ask"), "text"))
     return ways

@@ -146,5 +146,5 @@ def pair(visit: Visit) -> Page:
         for row in found
     ]
     empty = f"Refinement {context.number} has no neuron that facts of {' and '.join(keys)} hold."
-    table = Table("shared", "The neurons, the most widely held first", columns, rows, empty=empty)
+    table = Table("shared", "The neurons, the most widely held first", columns, rows, empty=empty, size=25)
     return Page(title, [table], command=command, crumbs=crumbs)

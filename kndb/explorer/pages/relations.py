@@ -70,7 +70,7 @@ def relation(visit: Visit) -> Page:
     else:
         blocks += _neurons(visit, key, context)
     blocks.append(_templates(visit, key))
-    blocks.append(fact_table(visit, context, [key]))
+    blocks.append(fact_table(visit, context, [key], size=25))
     keys, title = list(labels), f"{key} {labels[key]}" if labels[key] else key
     place = keys.index(key)
     return Page(
@@ -90,9 +90,9 @@ def _values(key: str, context: Context) -> list[tuple[str, object, str]]:
         if outcome.relation == key:
             values += [
                 ("Attributed facts", outcome.facts, "count"),
-                ("With knowledge neurons", outcome.facts_with_neurons, "count"),
+                ("Facts with neurons", outcome.facts_with_neurons, "count"),
                 ("Neurons per fact", outcome.mean_size, "number"),
-                ("Share of prompts asked for", outcome.share, "share"),
+                ("Prompts needed", outcome.share, "share"),
             ]
     return values
 

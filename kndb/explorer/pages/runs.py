@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...advice import Placeholder, call
 from ...database.error_words import verdict_in_words
 from ...errors import NotFoundError
 from ...records.attribution import IMPORTED, Refinement, Run, attribute_and_refine
+from ...records.models import StoredSettings
 from ...records.run_findings import RunFindings
 from ...records.skip_reasons import SKIP_REASONS
 from ..blocks import Block, Column, Figure, Page, Row, Table, Text, Values
@@ -70,7 +71,7 @@ def refinement_table(visit: Visit, rows: Sequence[Refinement], model: str | None
         Column("facts", "Facts", "count", help="facts with an attributed prompt"),
         Column("neurons", "Neurons per fact", "number", help="mean size of their refined sets"),
         Column("settings", "Settings", "long", sorts=False),
-        Column("state", "Note", "long", optional=True, help="what keeps it from answering by default"),
+        Column("state", "Note", optional=True, help="what keeps it from answering by default"),
         Column("created_at", "Made", "time"),
     ]
     return Table(
@@ -104,9 +105,7 @@ def run(visit: Visit) -> Page:
     refinements = [row for row in visit.database.query.refinements(one.model) if row.run_id == number]
     visit.context(model=one.model, refinement=refinements[-1].id if refinements else None)
     blocks: list[Block] = [Values("", _values(visit, found))]
-    settings = [(name.replace("_", " "), value, "text") for name, value in one.settings.items() if value is not None]
-    if settings:
-        blocks.append(Values("Settings", settings, "settings"))
+    blocks += _settings(one.settings)
     blocks += _errors(visit, found)
     if found.skipped or one.method != IMPORTED:
         blocks.append(_skipped(found))
@@ -148,6 +147,18 @@ def _values(visit: Visit, found: RunFindings) -> list[tuple[str, object, str]]:
         ("Evaluations per prompt", trust["evaluations"], "number"),
     ]
     return values + [row for row in measured if row[1] is not None]
+
+
+def _settings(settings: StoredSettings) -> list[Block]:
+    rows = [(name.replace("_", " "), _setting(value), "text") for name, value in settings.items() if value is not None]
+    return [Values("Settings", rows, "settings")] if rows else []
+
+
+def _setting(value: object) -> object:
+    """A setting; of files, their names and the beginnings of their digests."""
+    if isinstance(value, (list, tuple)) and value and all(isinstance(one, Mapping) and "name" in one for one in value):
+        return [f"{one['name']} ({str(one.get('sha256', ''))[:12]})" for one in value]
+    return value
 
 
 def _errors(visit: Visit, found: RunFindings) -> list[Block]:
@@ -228,7 +239,6 @@ def refinement(visit: Visit) -> Page:
         ("Neurons per fact", sum(row.mean_size * row.facts for row in one.relations) / max(1, one.facts), "number"),
         ("Model version", one.version, "text"),
     ]
-    settings = [(name.replace("_", " "), value, "text") for name, value in one.settings.items() if value is not None]
     columns = [
         relation_column(visit),
         Column("label", "Label"),
@@ -250,9 +260,7 @@ def refinement(visit: Visit) -> Page:
         }
         for row in one.relations
     ]
-    blocks: list[Block] = [Values("", values)]
-    if settings:
-        blocks.append(Values("Settings", settings, "settings"))
+    blocks: list[Block] = [Values("", values), *_settings(one.settings)]
     empty = "It holds no relation."
     blocks.append(Table("relations", "What it holds of each relation", columns, rows, empty=empty, size=100))
     before, after = beside([row.id for row in every], number)

@@ -36,6 +36,8 @@ MOST_BODY = 65_536
 MOST_FIELDS = 64
 COMPUTING = frozenset({"tokens", "answers"})
 """Parameters that ask a page to compute with a model."""
+COUNTING = ("/", "/neurons", "/overlap")
+"""Pages that count what all pages of a refinement use, the one that takes longest last."""
 AT_ONCE, COMPUTED_AT_ONCE = 1, 4
 """Pages that are made at once, and those that compute; others wait. SQLite's driver gives Python's lock away with each
 row, and beside another thread waits for it each time: two pages at once take longer than one after the other."""
@@ -60,6 +62,14 @@ class Explorer:
         self.room = Workroom(database)
         self._places = CapacityLimiter(AT_ONCE)
         self._computing = CapacityLimiter(COMPUTED_AT_ONCE)
+
+    def warm(self) -> None:
+        """Makes the pages that count most once, so that no reader waits for what they keep."""
+        try:
+            for path in COUNTING:
+                self._page(path, {}, foreign_page=False)
+        except Exception:  # The server may be closing; who opens the page sees what is wrong.
+            _log.debug("a page was not made in advance", exc_info=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""

@@ -32,7 +32,7 @@ def facts(visit: Visit) -> Page:
     return Page(title, blocks, command=call("facts.find", relations=keys), crumbs=crumbs)
 
 
-def fact_table(visit: Visit, context: Context, keys: Sequence[str], title: str = "Its facts") -> Table:
+def fact_table(visit: Visit, context: Context, keys: Sequence[str], title: str = "Its facts", size: int = 50) -> Table:
     """A table of facts, which the database sorts, filters and cuts; what a filter is a whole name of comes first."""
 
     def source(wanted: Wanted) -> Slice:

@@ -22,13 +22,21 @@ _HELD = "Neurons that facts hold"
 
 
 def held(visit: Visit, context: Context, relation: str | None = None) -> Sequence[HeldNeuron]:
-    """All neurons that facts hold in the context's refinement; counted once, as a refinement's sets never change."""
+    """All neurons that facts hold in the context's refinement, the most widely held first.
+
+    They are counted once, as a refinement's sets never change.
+    """
     found = context.refinement
     if found is None:
         return []
     relations = [relation] if relation else []
     key = ("held", found.id, found.created_at, found.facts, relation)
-    return visit.room.counted(key, lambda: visit.database.query.held_neurons(relations, refinement=found.id))
+
+    def counted() -> Sequence[HeldNeuron]:
+        rows = visit.database.query.held_neurons(relations, refinement=found.id)
+        return sorted(rows, key=lambda one: (-one.facts, one.layer, one.neuron))
+
+    return visit.room.counted(key, counted)
 
 
 def shared(visit: Visit) -> Page:
@@ -39,7 +47,7 @@ def shared(visit: Visit) -> Page:
     if context.refinement is None:
         blocks.append(not_refined(context))
     else:
-        rows = sorted(held(visit, context, key), key=lambda one: (-one.facts, one.layer, one.neuron))
+        rows = held(visit, context, key)
         blocks.append(_held_table(visit, context, rows, "No fact of this refinement has a knowledge neuron."))
     command = call("query.shared", relations=[key] if key else [], across=1, refinement=context.number)
     return Page(f"Neurons that facts of {key} hold" if key else "Neurons", blocks, command=command)
@@ -147,12 +155,13 @@ def layers(visit: Visit) -> Page:
     layer = visit.parameter("layer", 0, max(0, one.layers - 1), -1)
     rows = [row for row in held(visit, context, key) if first <= row.neuron <= stop]
     cells = map_cells(one, rows, first, stop)
+    closer = (visit.to("models", name, "layers", relation=key) or "").partition("?")[2]
 
     def leads(cell: MapCell) -> str | None:
         if cell.first == cell.last or not visit.live:
             return visit.to("models", name, "neurons", cell.name)
-        closer = visit.to("models", name, "layers", relation=key, from_=cell.first, to=cell.last) or ""
-        return f"?{closer.partition('?')[2]}"  # Of this page: hundreds of cells have it.
+        # Of this page, and short: hundreds of cells have one.
+        return f"?{closer}{'&' if closer else ''}from={cell.first}&to={cell.last}"
 
     ways = _zoom(visit, one, key, first, stop)
     several = stop - first >= cells_of(one)
@@ -161,9 +170,7 @@ def layers(visit: Visit) -> Page:
         f"{', some next to each other in a cell, shown by the most widely held' if several else ''}. "
         "Shades: facts that hold a neuron, logarithmic. A cell leads closer, and at last to the neuron."
     )
-    listed = sorted(
-        (row for row in rows if layer in (-1, row.layer)), key=lambda row: (-row.facts, row.layer, row.neuron)
-    )
+    listed = [row for row in rows if layer in (-1, row.layer)]
     empty = "No fact holds a neuron here" + (": see all layers and neurons." if (first, stop) != (0, last) else ".")
     return Page(
         title,

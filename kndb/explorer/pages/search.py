@@ -123,10 +123,9 @@ def _neurons(visit: Visit, context: Context, text: str) -> Table:
     """Held neurons whose name begins as the text does, or that have its number; the most widely held first."""
     part, rows = _PART_OF_NEURON.fullmatch(text), []
     if part is not None and (part[3] or part[4]):
-        number = part[3] or part[4]
+        number, layer, exact = part[3] or "", int(part[1] or -1), int(part[4] or -1)
         for one in held(visit, context):
-            digits = str(one.neuron)
-            if digits == part[4] or (part[1] and one.layer == int(part[1]) and digits.startswith(number)):
+            if one.neuron == exact or (one.layer == layer and str(one.neuron).startswith(number)):
                 name = str(Neuron(one.layer, one.neuron))
                 rows.append({"neuron": name, "facts": one.facts, "relations": one.relations})
     rows.sort(key=lambda row: (row["neuron"].casefold() != text.casefold(), -int(str(row["facts"]))))

@@ -6,7 +6,7 @@ Nothing here reads all of a refinement's sets: facts are counted by their keys, 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -15,6 +15,8 @@ from ...records.models import Neuron
 from ...records.queries import HeldNeuron, ListedFact, NearRelation
 from .coverage import covered, refined_model, selection
 
+PART = 4_096
+"""Rows that are fetched at once."""
 EVERY_ROW = 2**62
 """A LIMIT that is none."""
 ORDERS = {
@@ -131,15 +133,23 @@ def _matches(connection: Connection, where: str, values: dict[str, Any], holding
     First come those of which it is the subject, then the object; then those whose subject or object begins with it;
     then those of which a word does. Texts are compared here, as in `store.facts.find_facts`.
     """
-    wanted = holding.casefold()
-    word, found = f" {wanted}", []
-    for number, *names in connection.execute(text(_NAMES.format(where=where)), values):
-        subject, object_ = ((one or "").casefold() for one in names)
-        if wanted in subject or wanted in object_:
-            begins = subject.startswith(wanted) or object_.startswith(wanted)
-            within = 2 if begins else 3 if word in subject or word in object_ else 4
-            found.append((0 if subject == wanted else 1 if object_ == wanted else within, number))
+    wanted, found = holding.casefold(), []
+    word = f" {wanted}"
+    rows = connection.execute(text(_NAMES.format(where=where)), values)
+    for part in rows.partitions(PART):
+        for (number, _, _), subject, object_ in zip(
+            part, _folded(row[1] for row in part), _folded(row[2] for row in part), strict=True
+        ):
+            if wanted in subject or wanted in object_:
+                begins = subject.startswith(wanted) or object_.startswith(wanted)
+                within = 2 if begins else 3 if word in subject or word in object_ else 4
+                found.append((0 if subject == wanted else 1 if object_ == wanted else within, number))
     return [number for _, number in sorted(found)]
+
+
+def _folded(names: Iterable[str | None]) -> list[str]:
+    """Names without case, all at once: no name has a NUL."""
+    return "\0".join([name or "" for name in names]).casefold().split("\0")
 
 
 def held_neurons(connection: Connection, refinement_id: int, relation_ids: Sequence[int] = ()) -> list[HeldNeuron]:

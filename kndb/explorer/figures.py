@@ -23,8 +23,8 @@ RANGE = 1_000
 """The largest value is at most so many times the upper end of the first shade's."""
 LETTER = 7.2
 """Width of a letter of the figures' text, about, in units of a picture."""
-LONGEST_KEY, LONGEST_LABEL = 12, 26
-"""Letters of a relation's key and label that a figure's edge has; a cell says all."""
+LONGEST_KEY, LONGEST_LABEL, LONGEST_NAME = 12, 26, 80
+"""Letters of a relation's key and label that a figure's edge has, and of both together that a cell says."""
 _SLOPE = (math.cos(math.radians(60)), math.sin(math.radians(60)))
 """Of the heads of columns: how far they reach to the right and upwards, by their length."""
 
@@ -223,7 +223,8 @@ def _short(numbers: str) -> str:
 
 def _named(key: str, labels: Mapping[str, str | None]) -> str:
     label = labels.get(key)
-    return f"{key} {label}" if label else key
+    name = f"{key} {label}" if label else key
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _legend(x: float, y: float, shades: Shades, unit: str) -> Markup:

@@ -3,6 +3,7 @@
 Skipped where playwright or a Chromium is missing, with the reason.
 """
 
+import json
 import shutil
 import threading
 from contextlib import contextmanager
@@ -13,17 +14,19 @@ from filled_store import HOSTILE, NAME
 
 from kndb.cli.advice import for_shell
 from kndb.explorer.addresses import path_of
+from kndb.explorer.export import export_site
 from kndb.explorer.server import Server, ServeSettings
 
 PAGES = [
     *("/", "/search?q=subject", "/relations", "/relations/P36", "/facts", "/facts/11", "/neurons", "/overlap"),
-    *("/overlap/P36/P37", "/edits", "/edits/1", "/compare?a=1&b=2", "/sql?query=SELECT+key+FROM+relation", "/nothing"),
+    *("/overlap/P36/P37", "/runs", "/runs/1", "/refinements/2", "/edits", "/edits/1", "/compare?a=1&b=2"),
+    *("/sql?query=SELECT+key+FROM+relation", "/ask", "/nothing"),
     path_of(("relations", HOSTILE)),
     path_of(("models", NAME)),
     path_of(("models", NAME, "layers")),
     path_of(("models", NAME, "neurons", "L0.N1")),
 ]
-WIDTHS = (400, 1280)
+WIDTHS = (400, 1024, 1920)
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +82,8 @@ def test_every_page_opens_without_an_error_or_another_host_and_fits_its_width(br
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, served, scheme):
+    # What does not depend on colours is the same in both.
+    asked = {"resultTypes": ["violations"], **({"runOnly": ["color-contrast"]} if scheme == "dark" else {})}
     package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     source = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     found = []
@@ -86,7 +91,7 @@ def test_axe_finds_nothing_serious(browser, served, scheme):
         for address in PAGES:
             page.goto(served + address)
             page.evaluate(source)
-            violations = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            violations = page.evaluate(f"axe.run({json.dumps(asked)})")["violations"]
             grave = [one for one in violations if one["impact"] in ("serious", "critical")]
             found += [(address, one["id"], one["nodes"][0]["html"][:200]) for one in grave]
     assert found == []
@@ -141,3 +146,38 @@ def test_all_of_it_works_without_scripts(browser, served):
         page.select_option("select[name=refinement]", "2")
         page.click("header button:has-text('Show')")
         assert "refinement=2" in page.url
+
+
+def opens(page, links):
+    """Opens links as a browser resolves them; what their pages list as facts."""
+    found = []
+    for link in links:
+        page.goto(link)
+        found.append(
+            page.eval_on_selector_all("#facts tbody td:nth-child(3)", "cells => cells.map(one => one.innerText)")
+        )
+    return found
+
+
+def test_a_relation_of_any_name_has_a_page_that_opens(browser, oddly_named, tmp_path):
+    wanted = [[f"s{fact.id - 1}"] for fact in oddly_named.facts.find()]
+    with Server(oddly_named, ServeSettings(port=0), for_shell) as server:
+        threading.Thread(target=server.run, daemon=True).start()
+        base = server.address.rstrip("/")
+        with opened(browser, base) as (page, wrong):
+            page.goto(f"{base}/facts")
+            links = page.eval_on_selector_all("#facts tbody td:nth-child(2) a", "links => links.map(one => one.href)")
+            assert len(links) == len(wanted)
+            assert opens(page, links) == wanted
+            page.goto(f"{base}/facts/1")
+            page.click("#votes a")
+            assert page.text_content("h1") == "L1.N1 of .."
+            page.click("nav.way a:has-text('..')")
+            assert page.text_content("h1") == ".."
+            assert wrong == []
+    export_site(oddly_named, tmp_path / "site", words=for_shell)
+    with opened(browser, "file://") as (page, wrong):
+        page.goto((tmp_path / "site" / "facts.html").as_uri())
+        links = page.eval_on_selector_all("#facts tbody td:nth-child(2) a", "links => links.map(one => one.href)")
+        assert opens(page, links) == wanted
+        assert wrong == []

@@ -190,7 +190,7 @@ class Explorer:
         frame = Frame(page, query, path, static=self.addresses.static, live=True)
         context = visit.shown_context
         kept = {} if context is None else context.query()
-        editing = self.rules.editing
+        editing, shown = self.rules.editing, self.database.store.shown
         text = render(
             page,
             frame,
@@ -202,7 +202,8 @@ class Explorer:
             command=self.words(page.command or ""),
             permanent=with_query(path, {**query, **kept}),
             token=self.rules.form_token if editing else "",
-            store=self.database.store.shown,
+            store=shown,
+            store_name=shown if "://" in shown else Path(shown).name,
             words=self.words,
         )
         return Response(text, page.status, media_type="text/html")

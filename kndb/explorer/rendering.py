@@ -170,6 +170,7 @@ def render(
     permanent: str = "",
     token: str = "",
     store: str = "",
+    store_name: str = "",
     words: Callable[[str], str] = for_python,
 ) -> str:
     """The HTML of a page.
@@ -182,7 +183,8 @@ def render(
         command: the command that gives the same.
         permanent: the page's permanent address.
         token: of forms that change the store.
-        store: the database's name.
+        store: where the database is.
+        store_name: what it is called there.
         words: says the marks of `kndb.advice`.
     """
     template = _environment().get_template("page.html")
@@ -195,5 +197,6 @@ def render(
         permanent=permanent,
         token=token,
         store=store,
+        store_name=store_name,
         words=words,
     )

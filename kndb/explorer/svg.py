@@ -52,8 +52,9 @@ def picture(
         element("desc", description),
         *children,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
-        width=f"{width:.0f}",
-        height=f"{height:.0f}",
+        # In em, so that it grows with the page's text where that is larger.
+        width=f"{width / 16:.2f}em",
+        height=f"{height / 16:.2f}em",
         role="group",
         class_=f"figure {kind}",
         aria_label=f"{title}. {description}",

@@ -89,12 +89,17 @@ class Visit:
         self._context = with_standing(self, replace(self._context, pinned=refinement is not None))
         return self._context
 
+    def kept(self) -> dict[str, Any]:
+        """The parameters of the context that links carry."""
+        found = {} if self._context is None else self._context.query()
+        return {name: value for name, value in found.items() if value is not None}
+
     def to(self, /, *segments: Any, **parameters: Any) -> str | None:
         """The address of another page, with the context, and with parameters; those that are None are left out.
 
         Names of parameters that are words of Python's end in `_`.
         """
-        kept = {} if self._context is None else self._context.query()
+        kept = self.kept()
         named = {name.rstrip("_"): value for name, value in parameters.items()}
         return self.addresses.page(segments, {**kept, **named})
 

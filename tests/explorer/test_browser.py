@@ -13,9 +13,11 @@ import pytest
 from filled_store import HOSTILE, NAME
 
 from kndb.cli.advice import for_shell
+from kndb.database import open_database
 from kndb.explorer.addresses import path_of
 from kndb.explorer.export import export_site
 from kndb.explorer.server import Server, ServeSettings
+from kndb.records.models import Neuron
 
 PAGES = [
     *("/", "/search?q=subject", "/relations", "/relations/P36", "/facts", "/facts/11", "/neurons", "/overlap"),
@@ -180,4 +182,49 @@ def test_a_relation_of_any_name_has_a_page_that_opens(browser, oddly_named, tmp_
         page.goto((tmp_path / "site" / "facts.html").as_uri())
         links = page.eval_on_selector_all("#facts tbody td:nth-child(2) a", "links => links.map(one => one.href)")
         assert opens(page, links) == wanted
+        assert wrong == []
+
+
+def test_a_newcomer_finds_by_two_clicks_what_they_look_for(browser, rich_store, tmp_path):
+    shutil.copytree(rich_store, tmp_path / "rich", symlinks=True)
+    with (
+        open_database(tmp_path / "rich" / "kndb.db") as database,
+        Server(database, ServeSettings(port=0), for_shell) as server,
+    ):
+        threading.Thread(target=server.run, daemon=True).start()
+        base = server.address.rstrip("/")
+        with opened(browser, base) as (page, wrong):
+            # The neurons that two relations share most.
+            page.goto(base)
+            page.click("a:has-text('which neurons they share')")
+            keys = page.evaluate("[...document.querySelectorAll('svg g[data-row]')].map(one => one.dataset.name)")
+            row, column = (next(n for n, key in enumerate(keys) if key.startswith(one)) for one in ("P36", "P37"))
+            page.click(f"svg g[data-row='{row}'] a[data-column='{column}']")
+            most = database.query.shared(["P36", "P37"], across=2, refinement=1)[0]
+            assert page.text_content("#shared tbody td") == str(Neuron(most.layer, most.neuron))
+            # The fact with most neurons, and what the model answers to it.
+            page.goto(base)
+            page.click("a:has-text('facts by their knowledge neurons')")
+            page.click("#facts tbody tr:first-child td:nth-child(3) a")
+            largest = database.query.facts(refinement=1, sort="neurons", descending=True, count=1).facts[0]
+            assert page.url.startswith(f"{base}/facts/{largest.fact}?")
+            assert page.text_content(".lead").startswith("The model answers “")
+            # What an edit did to other facts.
+            page.goto(base)
+            page.click("#edits a:has-text('Paris')")
+            assert page.is_visible("h2:has-text('What it does to other facts')")
+            assert wrong == []
+
+
+def test_two_relations_are_chosen_by_their_names(browser, served):
+    with opened(browser, served, java_script_enabled=False) as (page, wrong):
+        page.goto(f"{served}/overlap?refinement=1")
+        page.select_option("select[name=one]", "P36")
+        page.select_option("select[name=other]", "P37")
+        page.click("button:has-text('Show what they share')")
+        assert page.text_content("h1") == "Neurons that P36 capital of and P37 share"
+        page.fill("header input[type=search]", "P37 P36")
+        page.click("header form.find button")
+        page.click("a:has-text('neurons that P37 and P36 share')")
+        page.wait_for_url("**/overlap/P37/P36*")
         assert wrong == []

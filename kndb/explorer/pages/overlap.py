@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...advice import call
 from ...errors import NotFoundError
 from ...records.queries import Overlap
-from ..blocks import Block, Column, Figure, Page, Row, Table
+from ..blocks import Block, Choice, Column, Figure, Form, Page, Row, Table
 from ..context import Context
 from ..figures import clustered, heat_map
+from ..tables import in_order
 from ..visit import Visit
 from .parts import neuron_column, neuron_name, not_refined, relation_column
 
@@ -22,7 +25,10 @@ def _matrix(visit: Visit, context: Context) -> Overlap:
 
 
 def overlap(visit: Visit) -> Page:
-    """Relation × relation: how many neurons two facts share on average."""
+    """Relation × relation: how many neurons two facts share on average; or the two that a form names."""
+    named = [visit.query.get(name, "") for name in ("one", "other")]
+    if all(named):
+        return _pair(visit, *named)
     context = visit.context()
     command = call("query.overlap", refinement=context.number)
     if context.refinement is None:
@@ -48,6 +54,8 @@ def overlap(visit: Visit) -> Page:
     if keys:
         picture = heat_map(keys, labels, means, lambda one, other: visit.to("overlap", one, other))
         blocks.append(Figure("All pairs of relations", picture, caption, ways))
+    if len(keys) > 1 and visit.live:
+        blocks.append(_form(visit, matrix.relations))
     blocks += [_summary(matrix), _pairs(visit, matrix)]
     data = {"order": keys}
     return Page("Neurons that relations share", blocks, command=command, figures=data)
@@ -114,9 +122,23 @@ def _pairs(visit: Visit, matrix: Overlap) -> Table:
     )
 
 
+def _form(visit: Visit, keys: Sequence[str]) -> Form:
+    """Chooses two relations by their names."""
+    names = [(key, f"{key} {visit.labels.get(key) or ''}"[:60]) for key in sorted(keys, key=in_order)]
+    fields = [
+        Choice("one", "Relation", names[0][0], "select", names),
+        Choice("other", "and", names[1][0], "select", names),
+        *(Choice(name, value=str(value), kind="hidden") for name, value in visit.kept().items()),
+    ]
+    return Form(visit.addresses.page(("overlap",), {}) or "", "Show what they share", fields, title="Two relations")
+
+
 def pair(visit: Visit) -> Page:
     """The neurons that facts of two relations share, the most widely held first."""
-    one, other = visit.parts["one"], visit.parts["other"]
+    return _pair(visit, visit.parts["one"], visit.parts["other"])
+
+
+def _pair(visit: Visit, one: str, other: str) -> Page:
     labels = visit.labels
     for key in (one, other):
         if key not in labels:

@@ -38,7 +38,7 @@ def search(visit: Visit) -> Page:
         )
         return Page("Search", [form, Text(hint, "empty")])
     blocks: list[Block] = [form]
-    direct = [*_numbered(visit, text), *_neuron(visit, context, text), *_models(visit, text)]
+    direct = [*_numbered(visit, text), *_neuron(visit, context, text), *_models(visit, text), *_pair(visit, text)]
     if direct:
         blocks.append(Values("", [(kind, link, "text") for kind, link in direct], "direct"))
     tables = [_relations(visit, text), _neurons(visit, context, text), _facts(visit, context, text)]
@@ -112,6 +112,14 @@ def _neuron(visit: Visit, context: Context, text: str) -> Iterator[tuple[str, Li
         return
     if neuron.layer < model.layers and neuron.index < model.neurons:
         yield "Neuron", visit.link(f"{neuron} of {model.name}", "models", model.name, "neurons", neuron)
+
+
+def _pair(visit: Visit, text: str) -> Iterator[tuple[str, Link]]:
+    """What two relations share whose keys are named."""
+    keys = {key.casefold(): key for key in visit.labels}
+    named = [keys.get(one) for one in re.split(r"[\s,×]+(?:and\s+)?", text.casefold())]
+    if len(named) == 2 and all(named):
+        yield "Shared", visit.link(f"neurons that {named[0]} and {named[1]} share", "overlap", *named)
 
 
 def _models(visit: Visit, text: str) -> list[tuple[str, Link]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ...advice import Placeholder, call
 from ...errors import NotFoundError
+from ...records.attribution import attribute_and_refine
 from ...records.facts import Fact
 from ...records.queries import FactFindings
 from ...records.skip_reasons import SKIP_REASONS
@@ -88,11 +89,11 @@ def fact(visit: Visit) -> Page:
             ("Prompts needed", found.share, "share"),
         ]
         model = context.refinement.model
-        blocks = [Values("", values), *_details(visit, found, model)]
+        blocks = [Values("", values), *_details(visit, found, model, _why_none(number, context))]
     edits = [edit for edit in visit.database.edits.all() if number in facts_here(edit)]
     plan = (
         call("edits.plan_update", model=context.model.name, fact=number, to=Placeholder("ANSWER"))
-        if context.model
+        if context.model is not None and context.model.has_checkpoint
         else ""
     )
     blocks.append(
@@ -145,17 +146,41 @@ def _answered(found: FactFindings) -> str:
     return f"The model answers “{most}” to {count} of its {total} attributed prompts{more}."
 
 
-def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
+def _why_none(number: int, context: Context) -> str:
+    """Why a fact has no knowledge neurons in a refinement."""
+    assert context.chosen is not None
+    refinement = context.chosen.refinement
+    if context.chosen.held:
+        return "No neuron is in the coarse sets of enough of its prompts."
+    if refinement.imported:
+        return f"Refinement {refinement.id} has no set of this fact: its sets were imported."
+    make = attribute_and_refine(refinement.model, facts=[number])
+    return f"It has no attributed prompt in refinement {refinement.id}; get it with: {make}"
+
+
+def _details(visit: Visit, found: FactFindings, model: str, why_none: str) -> list[Block]:
     limit = "the run's tolerance" if found.tolerance_asked else "the usual limit"
     prompts = Table(
         "prompts",
         "Prompts",
         [
             Column("text", "Prompt", "long", lambda row: _ask(visit, row["text"])),
-            Column("predicted", "The model answers"),
-            Column("predicted_probability", "p(answer)", "probability", help="probability of that answer, 0 to 1"),
-            Column("probability", "p(object)", "probability", help="probability of the fact's object, 0 to 1"),
-            Column("correct", "Right", "flag"),
+            Column("predicted", "The model answers", optional=True),
+            Column(
+                "predicted_probability",
+                "p(answer)",
+                "probability",
+                help="probability of that answer, 0 to 1",
+                optional=True,
+            ),
+            Column(
+                "probability",
+                "p(object)",
+                "probability",
+                help="probability of the fact's object, 0 to 1",
+                optional=True,
+            ),
+            Column("correct", "Right", "flag", optional=True),
             Column("coarse_set", "Coarse set", "count", help="neurons in the prompt's coarse set", optional=True),
             Column(
                 "completeness_error",
@@ -204,7 +229,7 @@ def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
             }
             for one in found.votes
         ],
-        empty="No neuron is in a coarse set of this fact: it has no attributed prompt, or no score above the floor.",
+        empty=why_none,
         size=25,
     )
     nearest = Table(

@@ -120,8 +120,8 @@ def model(visit: Visit) -> Page:
             "Experiments",
             [Column("id", "Probe", "id"), Column("kind", "Kind"), Column("refinement", "Refinement", "id"), _made()],
             probes,
-            empty="No neurons of this model were suppressed, amplified or read yet; begin with: "
-            f"{call('probes.scale', kind='suppress', model=name)}",
+            empty="No neurons of this model were suppressed, amplified or read yet"
+            + (f"; begin with: {call('probes.scale', kind='suppress', model=name)}" if one.has_checkpoint else "."),
         ),
         Table(
             "edits",

@@ -40,7 +40,7 @@ def relations(visit: Visit) -> Page:
         )
     columns = [
         relation_column(visit),
-        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"])),
+        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"]), optional=True),
         Column("facts", "Facts", "count", lambda row: visit.to("facts", relation=row["relation"])),
         Column("templates", "Templates", "count"),
         Column("prompts", "Prompts", "count"),
@@ -117,7 +117,7 @@ def _neurons(visit: Visit, key: str, context: Context) -> list[Block]:
             "Relations that share neurons with it",
             [
                 relation_column(visit),
-                Column("label", "Label"),
+                Column("label", "Label", optional=True),
                 Column("mean", "Shared by two facts", "number", help="mean of |A ∩ B| over pairs of facts"),
                 Column(
                     "neurons",

@@ -71,9 +71,10 @@ def refinement_table(visit: Visit, rows: Sequence[Refinement], model: str | None
         Column("facts", "Facts", "count", help="facts with an attributed prompt"),
         Column("neurons", "Neurons per fact", "number", help="mean size of their refined sets"),
         Column("settings", "Settings", "long", sorts=False),
-        Column("state", "Note", optional=True, help="what keeps it from answering by default"),
+        Column("state", "State", optional=True, help="whether it answers where none is named, or what it is"),
         Column("created_at", "Made", "time"),
     ]
+    defaults = set(visit.database.query.default_refinements().values())
     return Table(
         "refinements",
         "Refinements",
@@ -87,7 +88,7 @@ def refinement_table(visit: Visit, rows: Sequence[Refinement], model: str | None
                 "facts": one.facts,
                 "neurons": sum(row.mean_size * row.facts for row in one.relations) / max(1, one.facts),
                 "settings": settings_in_words(one.settings),
-                "state": one.caveat,
+                "state": _state(one, one.id in defaults),
                 "created_at": one.created_at,
             }
             for one in rows
@@ -95,6 +96,13 @@ def refinement_table(visit: Visit, rows: Sequence[Refinement], model: str | None
         empty=f"Nothing is refined yet. Attribute and refine with: "
         f"{attribute_and_refine(model or Placeholder('NAME'))}",
     )
+
+
+def _state(one: Refinement, default: bool) -> str:
+    """As `kndb query refinements` has it."""
+    said = ["default"] if default else []
+    said += ["negative"] if one.negative else []
+    return ", ".join(said + ([] if one.complete else ["incomplete"]))
 
 
 def run(visit: Visit) -> Page:
@@ -241,7 +249,7 @@ def refinement(visit: Visit) -> Page:
     ]
     columns = [
         relation_column(visit),
-        Column("label", "Label"),
+        Column("label", "Label", optional=True),
         Column("facts", "Attributed facts", "count", help="facts with an attributed prompt"),
         Column("with_neurons", "With neurons", "count", help="those whose refined set is not empty"),
         Column("mean_size", "Neurons per fact", "number", help="mean size of the refined sets"),

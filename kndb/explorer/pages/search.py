@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from ...errors import UsageError
 from ...records.models import Neuron
+from ...records.queries import HeldNeuron
 from ..blocks import Block, Choice, Column, Form, Link, Page, Row, Slice, Table, Text, Values, Wanted
 from ..context import Context
 from ..visit import Visit
 from .facts import fact_table
 from .models import held
-from .parts import edit_columns, edit_rows, neuron_column, relation_column
+from .parts import edit_columns, edit_rows, neuron_column, neuron_name, relation_column
 from .runs import counted_runs, run_table
 
 FACTS = 25
@@ -129,14 +130,20 @@ def _models(visit: Visit, text: str) -> list[tuple[str, Link]]:
 
 def _neurons(visit: Visit, context: Context, text: str) -> Table:
     """Held neurons whose name begins as the text does, or that have its number; the most widely held first."""
-    part, rows = _PART_OF_NEURON.fullmatch(text), []
+    part = _PART_OF_NEURON.fullmatch(text)
+    found: list[tuple[bool, HeldNeuron]] = []
     if part is not None and (part[3] or part[4]):
         number, layer, exact = part[3] or "", int(part[1] or -1), int(part[4] or -1)
-        for one in held(visit, context):
-            if one.neuron == exact or (one.layer == layer and str(one.neuron).startswith(number)):
-                name = str(Neuron(one.layer, one.neuron))
-                rows.append({"neuron": name, "facts": one.facts, "relations": one.relations})
-    rows.sort(key=lambda row: (row["neuron"].casefold() != text.casefold(), -int(str(row["facts"]))))
+        found = [
+            (str(one.neuron) != number, one)
+            for one in held(visit, context)
+            if one.neuron == exact or (one.layer == layer and str(one.neuron).startswith(number))
+        ]
+    found.sort(key=lambda pair: pair[0])  # They come by the number of facts, and stay so.
+    rows: list[Row] = [
+        {"neuron": neuron_name(one.layer, one.neuron), "facts": one.facts, "relations": one.relations}
+        for _, one in found
+    ]
     model = None if context.model is None else context.model.name
     columns = [
         neuron_column(visit, model),
@@ -151,7 +158,7 @@ def _relations(visit: Visit, text: str) -> Table:
     rows = [{"relation": key, "label": label} for key, label in found]
     columns = [
         relation_column(visit),
-        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"])),
+        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"]), optional=True),
     ]
     return Table("relations", "Relations", columns, rows, size=10, filters=False)
 

@@ -64,7 +64,7 @@ PLACES: tuple[Place, ...] = (
     Place("/models/{model}", models.model),
     Place("/models/{model}/layers", models.layers),
     Place("/models/{model}/neurons/{neuron}", neurons.neuron),
-    Place("/overlap", overlap.overlap, "Overlap"),
+    Place("/overlap", overlap.overlap, "Overlap", computes=True),
     Place("/overlap/{one}/{other}", overlap.pair),
     Place("/runs", runs.runs, "Runs"),
     Place("/runs/{run}", runs.run),

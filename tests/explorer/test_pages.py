@@ -179,6 +179,7 @@ def test_the_heat_map_has_a_cell_for_each_pair(explorer, filled):
     for (row, column), said in cells.items():
         one, other = order[int(row)], order[int(column)]
         labels = [f"{key} {RELATIONS[key]}" if RELATIONS[key] else key for key in (one, other)]
+        labels = [label if len(label) <= 80 else f"{label[:79]}…" for label in labels]
         assert said == f"{labels[0]} × {labels[1]}: {wanted[int(row), int(column)]:.3g} neurons shared on average"
 
 

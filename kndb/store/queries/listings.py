@@ -137,9 +137,10 @@ def _matches(connection: Connection, where: str, values: dict[str, Any], holding
     word = f" {wanted}"
     rows = connection.execute(text(_NAMES.format(where=where)), values)
     for part in rows.partitions(PART):
-        for (number, _, _), subject, object_ in zip(
-            part, _folded(row[1] for row in part), _folded(row[2] for row in part), strict=True
-        ):
+        subjects, objects = _folded(row[1] for row in part), _folded(row[2] for row in part)
+        if wanted not in subjects and wanted not in objects:
+            continue
+        for (number, _, _), subject, object_ in zip(part, subjects.split("\0"), objects.split("\0"), strict=True):
             if wanted in subject or wanted in object_:
                 begins = subject.startswith(wanted) or object_.startswith(wanted)
                 within = 2 if begins else 3 if word in subject or word in object_ else 4
@@ -147,9 +148,9 @@ def _matches(connection: Connection, where: str, values: dict[str, Any], holding
     return [number for _, number in sorted(found)]
 
 
-def _folded(names: Iterable[str | None]) -> list[str]:
-    """Names without case, all at once: no name has a NUL."""
-    return "\0".join([name or "" for name in names]).casefold().split("\0")
+def _folded(names: Iterable[str | None]) -> str:
+    """Names without case, all at once, with NULs between them."""
+    return "\0".join([(name or "").replace("\0", " ") for name in names]).casefold()
 
 
 def held_neurons(connection: Connection, refinement_id: int, relation_ids: Sequence[int] = ()) -> list[HeldNeuron]:

@@ -126,6 +126,14 @@ def test_a_figure_says_what_is_pointed_at_and_arrows_go_from_cell_to_cell(browse
         assert page.text_content(".readout") == page.text_content("svg g[data-row='1'] a[data-column='0'] > title")
         page.keyboard.press("Enter")
         page.wait_for_url("**/overlap/*/*")
+        page.goto(f"{served}{path_of(('models', NAME, 'layers'))}?refinement=1")
+        left, above = page.evaluate(
+            "(({left, top}) => [left, top])(document.querySelector('g[data-row] path.q0').getBoundingClientRect())"
+        )
+        page.mouse.move(left + 2, above + 4)
+        name, _, said = page.text_content(".readout").partition(": ")
+        assert said == "held by no fact"
+        assert name not in page.eval_on_selector_all("svg a title", "titles => titles.map(one => one.textContent)")
         assert wrong == []
 
 

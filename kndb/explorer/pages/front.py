@@ -36,7 +36,7 @@ def front(visit: Visit) -> Page:
             "models",
             "Models",
             [
-                Column("name", "Model", link=lambda row: visit.to("models", row["name"])),
+                Column("name", "Model", "whole", link=lambda row: visit.to("models", row["name"])),
                 Column("family", "Family"),
                 Column("layers", "Layers", "count"),
                 Column("neurons", "Neurons per layer", "count"),

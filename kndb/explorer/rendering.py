@@ -73,6 +73,11 @@ def headline(text: str) -> str:
     return text if len(text) <= HEADLINE else f"{text[: HEADLINE - 1]}…"
 
 
+def begun(text: str) -> str:
+    """A sentence that begins with a large letter."""
+    return text[:1].upper() + text[1:]
+
+
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_in_words(one)}" for name, one in value.items())
@@ -102,7 +107,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(visible=visible, headline=headline)
+    environment.filters.update(visible=visible, headline=headline, begun=begun)
     environment.globals.update(
         kind=lambda block: _KINDS_OF_BLOCKS[type(block)],
         columns_shown=columns_shown,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...advice import call
 from ...errors import NotFoundError
 from ...records.queries import Overlap
-from ..blocks import Block, Choice, Column, Figure, Form, Page, Row, Table
+from ..blocks import Block, Choice, Column, Figure, Form, Link, Page, Row, Table
 from ..context import Context
 from ..figures import clustered, heat_map
 from ..tables import in_order
@@ -44,7 +44,11 @@ def overlap(visit: Visit) -> Page:
         found = context.refinement
         clusters = ("clusters", found.id, found.created_at, found.facts)
         keys = visit.room.counted(clusters, lambda: clustered(matrix.relations, means))
-    ways = [visit.link(f"ordered by {name}", "overlap", order=name) for name in ORDERS] if visit.live else []
+    names = [f"ordered by {name}" for name in ORDERS]
+    now = ORDERS.index(order) if order in ORDERS else 0
+    ways = [visit.link(name, "overlap", order=way) for way, name in zip(ORDERS, names, strict=True)]
+    ways[now] = Link(names[now], None)
+    ways = ways if visit.live else []
     caption = (
         "Mean number of knowledge neurons that a fact of the row's relation and one of the column's share; on the "
         "diagonal, two facts of the same relation. Shades are logarithmic; where there "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...advice import Placeholder, call
 from ...errors import NotFoundError
 from ...records.attribution import SharedNeuron
-from ..blocks import Block, Column, Figure, Page, Table, Values
+from ..blocks import Block, Column, Figure, Link, Page, Table, Values
 from ..context import Context
 from ..figures import LayerBar, layer_bars
 from ..visit import Visit
@@ -57,7 +57,7 @@ def relations(visit: Visit) -> Page:
 
 def relation(visit: Visit) -> Page:
     """One relation: templates, layers, the neurons that its facts share, near relations, facts."""
-    key, labels = visit.parts["relation"], visit.database.facts.labels()
+    key, labels = visit.parts["relation"], visit.labels
     if key not in labels:
         wanted = key.casefold()
         near = next((one for one, text in labels.items() if wanted in (one.casefold(), (text or "").casefold())), None)
@@ -78,9 +78,14 @@ def relation(visit: Visit) -> Page:
         blocks,
         command=call("query.shared", relations=[key], refinement=context.number),
         crumbs=[visit.link("Relations", "relations")],
-        before=None if place == 0 else visit.link(keys[place - 1], "relations", keys[place - 1]),
-        after=None if place + 1 == len(keys) else visit.link(keys[place + 1], "relations", keys[place + 1]),
+        before=None if place == 0 else _beside(visit, keys[place - 1]),
+        after=None if place + 1 == len(keys) else _beside(visit, keys[place + 1]),
     )
+
+
+def _beside(visit: Visit, key: str) -> Link:
+    label = visit.labels.get(key)
+    return visit.link(f"{key} {label}" if label else key, "relations", key)
 
 
 def _values(key: str, context: Context) -> list[tuple[str, object, str]]:

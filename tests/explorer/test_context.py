@@ -78,7 +78,9 @@ def test_a_method_narrows_the_refinements_and_chooses_among_them(pages):
     chosen = [attributes["value"] for tag, attributes in page.tags if tag == "option" and "value" in attributes]
     assert "1" not in chosen
     assert "2" in chosen
-    assert "no refinement" in top(pages, "/facts?method=nothing")
+    text = " ".join(Html(ask(pages, "/facts?method=nothing").text).text)
+    assert text.count("--method nothing: no refinement is by this method") == 1
+    assert "--method nothing: no refinement is by this method" in top(pages, "/edits?method=nothing")
 
 
 def test_a_refinement_that_is_no_usual_one_is_told_though_it_is_named(pages):

@@ -41,6 +41,9 @@ def addresses(database: kndb.Database) -> dict[str, str]:
         "front": "/",
         "relations": "/relations",
         "relation": "/relations/P7",
+        "runs": "/runs",
+        "run": "/runs/1",
+        "refinement": "/refinements/1",
         "facts": "/facts",
         "facts, by neurons": "/facts?facts.sort=-neurons",
         "facts, filtered": "/facts?facts.q=subject+12",
@@ -52,6 +55,7 @@ def addresses(database: kndb.Database) -> dict[str, str]:
         "pair of relations": "/overlap/P7/P8",
         "edits": "/edits",
         "search": "/search?q=1234",
+        "search, a neuron": f"/search?q=N{widest.neuron}",
         "sql": "/sql?query=SELECT+key+FROM+relation",
     }
 

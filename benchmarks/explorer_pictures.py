@@ -25,7 +25,7 @@ MODEL = "lab-bert"
 PICTURES = {
     "front": ("/", 760),
     "fact": ("/facts/588", 900),
-    "overlap": ("/overlap", 900),
+    "overlap": ("/overlap", 1280),
     "edit": ("/edits/3", 1180),
 }
 """Pages that are drawn, with the height that is shown."""

@@ -105,6 +105,7 @@ COMMANDS: Mapping[str, Command] = {
     "plots.suppress": Command("plot suppress", (), {"path": "out"}),
     "query.collateral": Command("query collateral", ("target",)),
     "query.compare": Command("query compare", ("refinement_a", "refinement_b")),
+    "query.counts": Command("query counts"),
     "query.fact": Command("query fact", ("fact_id",)),
     "query.layers": Command("query layers"),
     "query.neuron": Command("query neuron", ("neuron",)),

@@ -9,6 +9,7 @@ import typer
 from kndb.advice import call, option
 from kndb.errors import UsageError
 from kndb.records.models import LAB_MODELS, Neuron
+from kndb.records.skip_reasons import skipped_in_words
 from kndb.records.work import LOCAL, WorkEngine
 
 from .answering import note_who_answers
@@ -214,10 +215,8 @@ def attribute(
         report = database.attribution.run_request(request, settings, tick, engine=work)
         number = report.free_fact
         largest = None if number is None else database.attribution.top_scores(report.run.id, number, top=TOP)
-    from kndb.models.prompting import SKIP_REASONS
-
-    for reason, count in report.skipped.items():
-        note(f"Skipped {count:,} prompts: {SKIP_REASONS.get(reason, reason)}.")
+    for said in skipped_in_words(report.skipped):
+        note(said)
     if report.unfinished:
         left = ", ".join(f"{relation} ({count:,} prompts)" for relation, count in report.unfinished.items())
         note(f"Run {report.run.id} is not complete: an earlier command did not finish {left}. Attribute these too.")

@@ -28,6 +28,13 @@ def errors_in_words(errors: RunErrors) -> str | None:
     return f"{head}, at worst {errors.worst:.2g}: in {layers_in_words(errors)}"
 
 
+def verdict_in_words(errors: RunErrors) -> str:
+    """What the errors of a run that has some come down to: those above the limit, or that all are within it."""
+    limit = f"the tolerance of {errors.limit:g}" if errors.asked else f"{errors.limit:g}"
+    within = f"All {errors.prompts:,} prompts are within {limit}, at worst {errors.worst or 0.0:.2g}"
+    return errors_in_words(errors) or within
+
+
 def layers_in_words(errors: RunErrors) -> str:
     """The layers above the limit, the one with most prompts first."""
     listed = [

@@ -232,7 +232,8 @@ class ModelCommands:
         """
         from ..models.fed_tokens import fed_tokens
         from ..models.loading import load_encoder
-        from ..models.prompting import SKIP_REASONS, Skipped
+        from ..models.prompting import Skipped
+        from ..records.skip_reasons import SKIP_REASONS
 
         folder, record = self.verify_checkpoint(name), self.get(name)
         encoder = load_encoder(folder, record.chat_template)
@@ -277,7 +278,8 @@ class ModelCommands:
         from ..models.answers import batched_log_probabilities, most_probable
         from ..models.device_maps import split_for
         from ..models.loading import choose_device
-        from ..models.prompting import SKIP_REASONS, Skipped
+        from ..models.prompting import Skipped
+        from ..records.skip_reasons import SKIP_REASONS
 
         if top < 1:
             raise UsageError(f"{option('top')} must be at least 1 (got {top})")

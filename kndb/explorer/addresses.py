@@ -1,11 +1,15 @@
 """Addresses of pages: of a server, or of files that open from disk.
 
 A page's address is its segments, each encoded by itself so that no name of a relation or model can be taken for
-another: a slash in a name is `%2F`, and a dot of a last segment `%2E`, as `.json` and `.csv` end addresses.
+another. What browsers and proxies read into an address whether or not it is written `%2F` stands as `~` and the byte in
+hexadecimal, which all of them leave alone: slashes, percent signs, control characters, and the dots of names that
+would be a way up (`.` and `..`) or end as data do (`.json`). A name too long for an address is named by its sha256.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlencode
@@ -13,6 +17,12 @@ from urllib.parse import quote, unquote, urlencode
 SUFFIXES = ("json", "csv")
 """What ends the address of a page as data."""
 Segments = tuple[str, ...]
+LONGEST_NAME = 1_000
+"""Bytes of an encoded name; a longer one is named by its digest."""
+_DIGEST = "~sha256-"
+_READ_INTO = re.compile(r"[~/\\%\x00-\x1f\x7f]")
+_ESCAPED = re.compile(r"~([0-9A-F]{2})")
+_ENDING = re.compile(rf"\.(?=(?:{'|'.join(SUFFIXES)})\Z)")
 
 
 class Addresses(Protocol):
@@ -35,7 +45,8 @@ class ServedAddresses:
 
     def page(self, segments: Iterable[Any], query: Mapping[str, Any]) -> str | None:
         """The address of a page."""
-        return with_query(path_of(segments), query)
+        key = query.get("relation")
+        return with_query(path_of(segments), {**query, "relation": short_name(key)} if key else query)
 
     def static(self, name: str) -> str:
         """The address of a file that all pages have."""
@@ -51,8 +62,36 @@ def path_of(segments: Iterable[Any], suffix: str = "") -> str:
 
 
 def encode(segment: str) -> str:
-    """A segment of a path, without any character that ends it, or a suffix."""
-    return quote(segment, safe="").replace(".", "%2E").replace("~", "%7E")
+    """A segment of a path: nothing in it ends it, goes up, or is taken for a suffix."""
+    escaped = _READ_INTO.sub(lambda found: f"~{ord(found[0]):02X}", segment)
+    if segment in (".", ".."):
+        escaped = escaped.replace(".", "~2E")
+    encoded = quote(_ENDING.sub("~2E", escaped), safe="~") or "~"
+    return encoded if len(encoded) <= LONGEST_NAME else digest_of(segment)
+
+
+def decoded(segment: str) -> str:
+    """The segment that was encoded; what was percent-encoded by others is read, too."""
+    # Each segment is decoded once, after it was split off: a name that only looks encoded twice stays as it is.
+    text = unquote(segment, errors="replace")
+    return "" if text == "~" else _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def digest_of(name: str) -> str:
+    """What stands for a name that is too long for an address."""
+    return _DIGEST + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def long_name(text: str, names: Iterable[str]) -> str:
+    """The name that a digest of an address stands for, among some; any other text is itself."""
+    if not text.startswith(_DIGEST):
+        return text
+    return next((name for name in names if name == text or digest_of(name) == text), text)
+
+
+def short_name(name: str) -> str:
+    """A name as a parameter of an address has it: itself, or its digest if it is too long."""
+    return name if len(quote(name, safe="")) <= LONGEST_NAME else digest_of(name)
 
 
 def with_query(path: str, query: Mapping[str, Any]) -> str:
@@ -83,5 +122,4 @@ def taken_apart(raw: str) -> tuple[Segments, str]:
             path, suffix = path.removesuffix(f".{one}"), one
     if path == "index" and suffix:
         path = ""
-    # A name that only looks encoded twice stays as it is: each segment is decoded once, after it was split off.
-    return tuple(unquote(one, errors="replace") for one in path.split("/")) if path else (), suffix
+    return tuple(map(decoded, path.split("/"))) if path else (), suffix

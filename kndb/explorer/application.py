@@ -36,6 +36,8 @@ MOST_BODY = 65_536
 MOST_FIELDS = 64
 COMPUTING = frozenset({"tokens", "answers", "flips", "try"})
 """Parameters that ask a page to compute with a model."""
+COUNTING = ("/", "/neurons", "/overlap")
+"""Pages that count what all pages of a refinement use, the one that takes longest last."""
 AT_ONCE, COMPUTED_AT_ONCE = 1, 4
 """Pages that are made at once, and those that compute; others wait. SQLite's driver gives Python's lock away with each
 row, and beside another thread waits for it each time: two pages at once take longer than one after the other."""
@@ -66,6 +68,14 @@ class Explorer:
         self._places = CapacityLimiter(AT_ONCE)
         self._computing = CapacityLimiter(COMPUTED_AT_ONCE)
         self._threads = CapacityLimiter(COMPUTED_AT_ONCE)
+
+    def warm(self) -> None:
+        """Makes the pages that count most once, so that no reader waits for what they keep."""
+        try:
+            for path in COUNTING:
+                self._page(path, {}, foreign_page=False)
+        except Exception:  # The server may be closing; who opens the page sees what is wrong.
+            _log.debug("a page was not made in advance", exc_info=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -203,7 +213,7 @@ class Explorer:
         frame = Frame(page, query, path, static=self.addresses.static, live=True)
         context = visit.shown_context
         kept = {} if context is None else context.query()
-        editing = self.rules.editing
+        editing, shown = self.rules.editing, self.database.store.shown
         text = render(
             page,
             frame,
@@ -215,7 +225,8 @@ class Explorer:
             command=self.words(page.command or ""),
             permanent=with_query(path, {**query, **kept}),
             token=self.rules.form_token if editing else "",
-            store=self.database.store.shown,
+            store=shown,
+            store_name=shown if "://" in shown else Path(shown).name,
             words=self.words,
         )
         return Response(text, page.status, media_type="text/html")

@@ -33,6 +33,8 @@ class Column:
         link: where a row's cell leads.
         help: what the column means, with its unit.
         sorts: whether the table can be sorted by it.
+        optional: whether it is left out of a page on which no row has anything in it; JSON and CSV have it.
+        aside: a word of explanation behind a row's value, such as a relation's label.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Column:
     link: Callable[[Row], Href] | None = None
     help: str = ""
     sorts: bool = True
+    optional: bool = False
+    aside: Callable[[Row], str | None] | None = None
 
 
 @dataclass(frozen=True)

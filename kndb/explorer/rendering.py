@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,10 @@ from .tables import ShownTable, columns_shown, shown
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"
 """Files that all pages have."""
+HEADLINE = 160
+"""Letters of a heading, and of a link to a page."""
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters by their categories that have no shape."""
 _LONG = 300
 """Letters of a text that a cell shows; the page's JSON has all."""
 _KINDS = {Table: "table", Values: "values", Figure: "figure", Bars: "bars", Text: "text", Form: "form"}
@@ -27,6 +32,7 @@ _KINDS_OF_BLOCKS = {**_KINDS, Timeline: "timeline", Later: "later", Part: "part"
 SHOWN: Mapping[str, Callable[[Any], str]] = {
     "text": lambda value: _cut(_in_words(value)),
     "long": lambda value: _cut(_in_words(value)),
+    "whole": lambda value: _cut(_in_words(value)),
     "code": lambda value: _cut(str(value)),
     "count": lambda value: f"{value:,}",
     "number": lambda value: f"{value:.4g}",
@@ -53,6 +59,23 @@ def shown_value(value: Any, kind: str) -> str:
     if isinstance(value, bool):
         kind = "flag"
     return SHOWN[kind](value)
+
+
+def visible(text: str) -> str:
+    r"""A text that can be seen and pointed at: one of blanks and marks without a shape is written out, as `\u200b`."""
+    if text and all(one in _BLANK or unicodedata.category(one)[0] in "ZCM" for one in text):
+        return "".join(f"\\u{ord(one):04x}" for one in text)
+    return text
+
+
+def headline(text: str) -> str:
+    """A text as a heading or a link has it: its beginning, if it is long."""
+    return text if len(text) <= HEADLINE else f"{text[: HEADLINE - 1]}…"
+
+
+def begun(text: str) -> str:
+    """A sentence that begins with a large letter."""
+    return text[:1].upper() + text[1:]
 
 
 def _in_words(value: Any) -> str:
@@ -84,6 +107,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(visible=visible, headline=headline, begun=begun)
     environment.globals.update(
         kind=lambda block: _KINDS_OF_BLOCKS[type(block)],
         columns_shown=columns_shown,
@@ -151,6 +175,7 @@ def render(
     permanent: str = "",
     token: str = "",
     store: str = "",
+    store_name: str = "",
     words: Callable[[str], str] = for_python,
 ) -> str:
     """The HTML of a page.
@@ -163,7 +188,8 @@ def render(
         command: the command that gives the same.
         permanent: the page's permanent address.
         token: of forms that change the store.
-        store: the database's name.
+        store: where the database is.
+        store_name: what it is called there.
         words: says the marks of `kndb.advice`.
     """
     template = _environment().get_template("page.html")
@@ -176,5 +202,6 @@ def render(
         permanent=permanent,
         token=token,
         store=store,
+        store_name=store_name,
         words=words,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -126,6 +127,7 @@ class Server:
             timeout_keep_alive=15,
             timeout_graceful_shutdown=3,
         )
+        threading.Thread(target=application.warm, name="kndb-explorer-counting", daemon=True).start()
         uvicorn.Server(config).run(sockets=[self._socket])
 
 

@@ -42,7 +42,9 @@ def _text(value: Any) -> str:
     return str(escape(harmless(str(value))))
 
 
-def picture(width: float, height: float, title: str, description: str, *children: Any, kind: str) -> Markup:
+def picture(
+    width: float, height: float, title: str, description: str, *children: Any, kind: str, **attributes: Any
+) -> Markup:
     """A whole picture, which fits the page's width, with its title and a description for those who can't see it."""
     return element(
         "svg",
@@ -50,11 +52,13 @@ def picture(width: float, height: float, title: str, description: str, *children
         element("desc", description),
         *children,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
-        width=f"{width:.0f}",
-        height=f"{height:.0f}",
+        # In em, so that it grows with the page's text where that is larger.
+        width=f"{width / 16:.2f}em",
+        height=f"{height / 16:.2f}em",
         role="group",
         class_=f"figure {kind}",
         aria_label=f"{title}. {description}",
+        **attributes,
     )
 
 
@@ -63,4 +67,4 @@ def linked(child: Markup, href: str | None, said: str, **attributes: Any) -> Mar
     title = element("title", said)
     if href is None:
         return element("g", title, child, class_="said", **attributes)
-    return element("a", title, child, href=href, class_="said", **attributes)
+    return element("a", title, child, href=href, **attributes)

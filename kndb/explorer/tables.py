@@ -6,6 +6,7 @@ sorted with others (None) come last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,16 +97,30 @@ def sorted_rows(rows: Sequence[Row], name: str, *, descending: bool) -> list[Row
     """Rows by a column; equal ones stay in their order, and those without a value come last."""
     there = [row for row in rows if row.get(name) is not None]
     numbers = all(isinstance(row[name], (int, float)) for row in there)
-    key = (lambda row: row[name]) if numbers else (lambda row: _text(row[name]))
+    key = (lambda row: row[name]) if numbers else (lambda row: in_order(_text(row[name])))
     there = sorted(there, key=key, reverse=descending)
     return [*there, *(row for row in rows if row.get(name) is None)]
 
 
+def in_order(text: str) -> list[tuple[int, int, str]]:
+    """What sorts texts by the numbers in them, too: `P36` before `P103`, `L2.N9` before `L10.N1`."""
+    parts = re.split(r"([0-9]{1,18})", text)
+    return [(0, int(one), "") if place % 2 else (1, 0, one) for place, one in enumerate(parts) if one]
+
+
 def columns_shown(shown_table: ShownTable) -> list[tuple[Column, str]]:
-    """The columns, each with `ascending`, `descending` or nothing."""
-    wanted = shown_table.wanted
+    """The columns that a page has, each with `ascending`, `descending` or nothing."""
+    wanted, rows = shown_table.wanted, shown_table.rows
     way = "descending" if wanted.descending else "ascending"
-    return [(column, way if column.name == wanted.sort else "") for column in shown_table.table.columns]
+    return [
+        (column, way if column.name == wanted.sort else "")
+        for column in shown_table.table.columns
+        if _has(rows, column)
+    ]
+
+
+def _has(rows: Sequence[Row], column: Column) -> bool:
+    return not column.optional or any(row.get(column.name) not in (None, "", (), []) for row in rows)
 
 
 def _text(value: Any) -> str:

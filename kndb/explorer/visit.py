@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFoundError, UsageError
-from .addresses import Addresses
+from .addresses import Addresses, long_name
 from .blocks import Link, Wanted
 from .context import LARGEST, Context, context_of
+from .standing import with_standing
 from .workroom import Workroom
 
 if TYPE_CHECKING:
@@ -20,8 +23,8 @@ class Visit:
 
     Attributes:
         database: the store.
-        parts: the variable parts of its path, by name.
-        query: the parameters of its address, the last one of each name.
+        parts: the variable parts of its path, by name; names that are too long for an address are whole.
+        query: the parameters of its address, the last one of each name; its relation likewise.
         addresses: how pages name each other.
         room: what computes with models.
         editing: whether the server may write.
@@ -45,8 +48,9 @@ class Visit:
         computing: bool = False,
     ) -> None:
         self.database = database
-        self.parts = parts
-        self.query = query
+        self.parts = {name: long_name(value, self._names()) for name, value in parts.items()}
+        key = query.get("relation")
+        self.query = {**query, "relation": long_name(key, self._names())} if key else query
         self.addresses = addresses
         self.room = room
         self.words = words
@@ -55,6 +59,16 @@ class Visit:
         self.computing = computing
         self.failed: list[str] = []
         self._context: Context | None = None
+
+    def _names(self) -> Iterator[str]:
+        """Names that an address may be too short for; only read where one is."""
+        yield from self.database.facts.labels()
+        yield from (one.name for one in self.database.models.all())
+
+    @cached_property
+    def labels(self) -> Mapping[str, str | None]:
+        """All relations' labels by their keys."""
+        return self.database.facts.labels()
 
     @property
     def live(self) -> bool:
@@ -66,17 +80,31 @@ class Visit:
         """The context, if the page asked for one."""
         return self._context
 
-    def context(self, *, model: str | None = None, relations: Sequence[str] = (), facts: Sequence[int] = ()) -> Context:
-        """What the page speaks of; links carry it from then on."""
-        self._context = context_of(self.database, self.query, model=model, relations=relations, facts=facts)
+    def context(
+        self,
+        *,
+        model: str | None = None,
+        relations: Sequence[str] = (),
+        facts: Sequence[int] = (),
+        refinement: int | None = None,
+    ) -> Context:
+        """What the page speaks of; links carry it from then on. A `refinement` is one that no other can take."""
+        query = self.query if refinement is None else {**self.query, "refinement": str(refinement), "method": ""}
+        self._context = context_of(self.database, query, model=model, relations=relations, facts=facts)
+        self._context = with_standing(self, replace(self._context, pinned=refinement is not None))
         return self._context
+
+    def kept(self) -> dict[str, Any]:
+        """The parameters of the context that links carry."""
+        found = {} if self._context is None else self._context.query()
+        return {name: value for name, value in found.items() if value is not None}
 
     def to(self, /, *segments: Any, **parameters: Any) -> str | None:
         """The address of another page, with the context, and with parameters; those that are None are left out.
 
         Names of parameters that are words of Python's end in `_`.
         """
-        kept = {} if self._context is None else self._context.query()
+        kept = self.kept()
         named = {name.rstrip("_"): value for name, value in parameters.items()}
         return self.addresses.page(segments, {**kept, **named})
 

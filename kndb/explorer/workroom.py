@@ -53,7 +53,7 @@ class Workroom:
         self._patient = patient
         self._refused: dict[tuple[str, str], KndbError] = {}
         self._busy = threading.Lock()
-        self._counting = threading.Lock()
+        self._counting: dict[Hashable, threading.Lock] = {}
         self._guard = threading.Lock()
         self._versions: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
@@ -139,8 +139,14 @@ class Workroom:
             return made
 
     def counted(self, key: Hashable, compute: Callable[[], Found]) -> Found:
-        """Something that the store's rows give, takes long and never changes, computed once; no model is waited for."""
-        return self._kept_result(key, compute, self._counting)
+        """Something that the store's rows give and that never changes, computed once; nothing else is waited for."""
+        with self._guard:
+            alone = self._counting.setdefault(key, threading.Lock())
+        try:
+            return self._kept_result(key, compute, alone)
+        finally:
+            with self._guard:
+                self._counting.pop(key, None)
 
     def _kept_result(self, key: Hashable, compute: Callable[[], Found], alone: threading.Lock) -> Found:
         """What was computed before; else computes it. What fails is computed again."""

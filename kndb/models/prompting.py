@@ -18,36 +18,22 @@ from typing import Any
 
 from ..errors import ModelError
 from ..records.facts import BLANK
+from ..records.skip_reasons import (
+    SKIP_EMPTY,
+    SKIP_EXTRA_MASK,
+    SKIP_MERGED,
+    SKIP_MULTI_TOKEN,
+    SKIP_NO_PREFIX,
+    SKIP_NO_TOKENS,
+    SKIP_NOT_LAST,
+    SKIP_SPECIAL,
+    SKIP_TOO_LONG,
+    SKIP_UNKNOWN,
+)
 from ..sentences import is_closing
 from .adapter import Blank
 from .chat import ChatFrame
 from .token_texts import Ids, NoTokensError, TokenTexts
-
-SKIP_MULTI_TOKEN = "answer-of-several-tokens"  # noqa: S105
-SKIP_EMPTY = "answer-empty"
-SKIP_UNKNOWN = "answer-not-in-vocabulary"
-SKIP_MERGED = "answer-merges-with-prompt"
-SKIP_NOT_LAST = "blank-not-last"
-SKIP_NO_PREFIX = "nothing-before-blank"
-SKIP_TOO_LONG = "prompt-too-long"
-SKIP_EXTRA_MASK = "mask-token-in-text"
-SKIP_SPECIAL = "special-token-in-fact"
-SKIP_NO_TOKENS = "text-not-in-vocabulary"
-
-SKIP_REASONS = {
-    SKIP_MULTI_TOKEN: "the answer is several tokens in this tokenizer",
-    SKIP_EMPTY: "the answer is empty",
-    SKIP_UNKNOWN: "the answer has a token unknown to this tokenizer",
-    SKIP_MERGED: "the tokenizer merges the answer's start with the text before it",
-    SKIP_NOT_LAST: "the blank is not the end of the sentence, as a causal model needs it",
-    SKIP_NO_PREFIX: "no text stands before the blank",
-    SKIP_TOO_LONG: "the prompt has more tokens than the model has positions, or its attention windows hold",
-    SKIP_EXTRA_MASK: "the text holds the mask token itself",
-    SKIP_NO_TOKENS: "the tokenizer has no tokens for a character of the text or the answer",
-    SKIP_SPECIAL: "the subject or the answer holds the text of a special token, which only a template may",
-    "not-known": "the model's first answer is another one, and only known facts were asked for",
-}
-"""Each reason for which a prompt has no result, in words."""
 
 SENTINEL = "<extra_id_0>"
 """T5's first sentinel: the blank of an encoder–decoder."""
@@ -90,7 +76,7 @@ class EncodedPrompt:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A prompt that this model can't be asked, and why (a key of `SKIP_REASONS`)."""
+    """A prompt that this model can't be asked, and why (a key of `records.skip_reasons.SKIP_REASONS`)."""
 
     prompt_id: int
     reason: str

@@ -203,6 +203,20 @@ class Refinement(Record):
         return self.method == IMPORTED
 
     @property
+    def caveat(self) -> str | None:
+        """What a reader has to know before they believe its sets; None of a complete one by integrated gradients."""
+        said = []
+        if self.negative:
+            said.append("its neurons are those of negative scores: they speak against the answer")
+        elif self.imported:
+            said.append("its sets were imported")
+        elif self.method != INTEGRATED_GRADIENTS:
+            said.append(f"its scores are by {self.method}")
+        if not self.complete:
+            said.append(f"run {self.run_id} is not complete, or was not when it was refined")
+        return "; ".join(said) or None
+
+    @property
     def facts(self) -> int:
         """The facts that it holds: those with an attributed prompt, whether or not they have knowledge neurons."""
         return sum(outcome.facts for outcome in self.relations)
@@ -249,22 +263,13 @@ class ChosenRefinement(Record):
     def warning(self) -> str | None:
         """What a reader has to know if it is no complete refinement by integrated gradients, and nobody named it."""
         found = self.refinement
-        default = found.method == INTEGRATED_GRADIENTS and not found.negative
-        if self.named or (default and found.complete):
+        if self.named or found.caveat is None:
             return None
-        if default:
-            what = f"run {found.run_id} is not complete, or was not when it was refined"
-        elif found.negative:
-            what = "its neurons are those of negative scores: they speak against the answer"
-        elif found.imported:
-            what = "its sets were imported"
-        else:
-            what = f"its scores are by {found.method}"
         of = "" if self.asked is None else " that holds any of these facts" if self.held else " of this model"
         make = attribute_and_refine(found.model, self.relations)
         return (
             f"Warning: {found.title} answers because there is no complete refinement by {INTEGRATED_GRADIENTS}{of}; "
-            f"{what}. Make one with: {make}"
+            f"{found.caveat}. Make one with: {make}"
         )
 
     @property

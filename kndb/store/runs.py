@@ -242,9 +242,25 @@ def run(connection: Connection, run_id: int) -> Run:
     """
     found = _runs(connection, RunRow.id == run_id)
     if not found:
-        known = there_are(connection.scalars(select(RunRow.id)).all(), run_id)
-        raise NotFoundError(f"no run {run_id}; {known}. List them with: {call('query.runs')}")
+        raise _no_run(connection, run_id)
     return found[0]
+
+
+def finished(connection: Connection, run_id: int) -> str | None:
+    """When a run got the last of its results; None while it has not.
+
+    Raises:
+        NotFoundError: if there is none of that number.
+    """
+    found = connection.execute(select(RunRow.finished_at, RunRow.status).where(RunRow.id == run_id)).first()
+    if found is None:
+        raise _no_run(connection, run_id)
+    return found.finished_at if found.status == "complete" else None
+
+
+def _no_run(connection: Connection, run_id: int) -> NotFoundError:
+    known = there_are(connection.scalars(select(RunRow.id)).all(), run_id)
+    return NotFoundError(f"no run {run_id}; {known}. List them with: {call('query.runs')}")
 
 
 def run_settings(connection: Connection, run_id: int) -> StoredSettings:

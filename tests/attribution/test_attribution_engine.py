@@ -19,7 +19,7 @@ from kndb.attribution.settings import AttributionSettings
 from kndb.errors import AttributionError, ModelError, UsageError
 from kndb.models.adapter import Norms
 from kndb.models.network import Network
-from kndb.models.prompting import SKIP_REASONS
+from kndb.records.skip_reasons import SKIP_REASONS
 
 LENGTHS = [5, 3, 5, 7, 3, 5, 5, 2, 3, 5, 7]
 FAMILIES = pytest.mark.parametrize("family", ["bert", "gpt2"])

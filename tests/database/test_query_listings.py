@@ -117,3 +117,28 @@ def test_a_relation_without_sets_has_nothing_near(database, tmp_path):
     extra.write_text(json.dumps({"relation": "P1", "subject": "a", "object": "b"}) + "\n", encoding="utf-8")
     database.facts.ingest([extra])
     assert database.query.near_relations("P1") == []
+
+
+def test_what_a_text_is_the_name_of_comes_first(database):
+    facts = database.facts.find()
+
+    def closeness(fact, text):
+        names = [(fact.subject or "").casefold(), fact.object.casefold()]
+        tests = (
+            names[0] == text,
+            names[1] == text,
+            any(name.startswith(text) for name in names),
+            any(f" {text}" in name for name in names),
+            any(text in name for name in names),
+        )
+        return tests.index(True) if any(tests) else None
+
+    for text in ("rome", "fr", "a", "e"):
+        places = {fact.id: closeness(fact, text) for fact in facts}
+        wanted = sorted((number for number in places if places[number] is not None), key=lambda one: (places[one], one))
+        for start, count in ((0, None), (2, 3)):
+            found = database.query.facts(text=text.upper(), sort="match", start=start, count=count)
+            assert [row.fact for row in found.facts] == wanted[start:][:count]
+            assert found.total == len(wanted)
+        turned = database.query.facts(text=text, sort="match", descending=True)
+        assert [row.fact for row in turned.facts] == wanted[::-1]

@@ -3,6 +3,7 @@
 Skipped where playwright or a Chromium is missing, with the reason.
 """
 
+import json
 import shutil
 import threading
 from contextlib import contextmanager
@@ -14,17 +15,20 @@ from filled_store import HOSTILE, NAME
 from kndb.cli.advice import for_shell
 from kndb.database import open_database
 from kndb.explorer.addresses import path_of
+from kndb.explorer.export import export_site
 from kndb.explorer.server import Server, ServeSettings
+from kndb.records.models import Neuron
 
 PAGES = [
     *("/", "/search?q=subject", "/relations", "/relations/P36", "/facts", "/facts/11", "/neurons", "/overlap"),
-    *("/overlap/P36/P37", "/edits", "/edits/1", "/compare?a=1&b=2", "/sql?query=SELECT+key+FROM+relation", "/nothing"),
+    *("/overlap/P36/P37", "/runs", "/runs/1", "/refinements/2", "/edits", "/edits/1", "/compare?a=1&b=2"),
+    *("/sql?query=SELECT+key+FROM+relation", "/ask", "/nothing"),
     path_of(("relations", HOSTILE)),
     path_of(("models", NAME)),
     path_of(("models", NAME, "layers")),
     path_of(("models", NAME, "neurons", "L0.N1")),
 ]
-WIDTHS = (400, 1280)
+WIDTHS = (400, 1024, 1920)
 
 pytestmark = pytest.mark.slow
 
@@ -65,31 +69,35 @@ def opened(browser, base, **options):
 
 
 def test_every_page_opens_without_an_error_or_another_host_and_fits_its_width(browser, served):
-    for width in WIDTHS:
-        with opened(browser, served, viewport={"width": width, "height": 800}, color_scheme="dark") as (page, wrong):
-            for address in PAGES:
-                answer = page.goto(served + address)
-                if address == "/nothing":
-                    assert answer.status == 404
-                    wrong.clear()  # The browser says so, too.
-                assert wrong == [], (address, wrong)
+    with opened(browser, served, color_scheme="dark") as (page, wrong):
+        for address in PAGES:
+            answer = page.goto(served + address)
+            if address == "/nothing":
+                assert answer.status == 404
+                wrong.clear()  # The browser says so, too.
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 800})
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, (address, wide)
-                assert page.evaluate("document.querySelectorAll('h1').length") == 1
+            assert wrong == [], (address, wrong)
+            assert page.evaluate("document.querySelectorAll('h1').length") == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser, served, scheme):
+def test_axe_finds_nothing_serious_in_light_or_dark(browser, served):
     package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     source = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    # What does not depend on colours is the same in both.
+    asked = {"light": {"resultTypes": ["violations"]}, "dark": {"runOnly": ["color-contrast"]}}
     found = []
-    with opened(browser, served, color_scheme=scheme) as (page, _):
+    with opened(browser, served) as (page, _):
         for address in PAGES:
             page.goto(served + address)
             page.evaluate(source)
-            violations = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
-            grave = [one for one in violations if one["impact"] in ("serious", "critical")]
-            found += [(address, one["id"], one["nodes"][0]["html"][:200]) for one in grave]
+            for scheme, options in asked.items():
+                page.emulate_media(color_scheme=scheme)
+                violations = page.evaluate(f"axe.run({json.dumps(options)})")["violations"]
+                grave = [one for one in violations if one["impact"] in ("serious", "critical")]
+                found += [(address, scheme, one["id"], one["nodes"][0]["html"][:200]) for one in grave]
     assert found == []
 
 
@@ -109,15 +117,23 @@ def test_sorting_and_filtering_change_the_table_and_the_address_alone(browser, s
 def test_a_figure_says_what_is_pointed_at_and_arrows_go_from_cell_to_cell(browser, served):
     with opened(browser, served) as (page, wrong):
         page.goto(f"{served}/overlap?order=name&refinement=1")
-        page.hover("svg a[data-row='0'][data-column='1']")
-        said = page.text_content("svg a[data-row='0'][data-column='1'] > title")
+        page.hover("svg g[data-row='0'] a[data-column='1']")
+        said = page.text_content("svg g[data-row='0'] a[data-column='1'] > title")
         assert page.text_content(".readout") == said
-        page.focus("svg a[data-row='0'][data-column='0']")
+        page.focus("svg g[data-row='0'] a[data-column='0']")
         page.keyboard.press("ArrowDown")
-        assert page.evaluate("document.activeElement.dataset.row") == "1"
-        assert page.text_content(".readout") == page.text_content("svg a[data-row='1'][data-column='0'] > title")
+        assert page.evaluate("document.activeElement.parentNode.dataset.row") == "1"
+        assert page.text_content(".readout") == page.text_content("svg g[data-row='1'] a[data-column='0'] > title")
         page.keyboard.press("Enter")
         page.wait_for_url("**/overlap/*/*")
+        page.goto(f"{served}{path_of(('models', NAME, 'layers'))}?refinement=1")
+        left, above = page.evaluate(
+            "(({left, top}) => [left, top])(document.querySelector('g[data-row] path.q0').getBoundingClientRect())"
+        )
+        page.mouse.move(left + 2, above + 4)
+        name, _, said = page.text_content(".readout").partition(": ")
+        assert said == "held by no fact"
+        assert name not in page.eval_on_selector_all("svg a title", "titles => titles.map(one => one.textContent)")
         assert wrong == []
 
 
@@ -134,7 +150,7 @@ def test_all_of_it_works_without_scripts(browser, served):
     with opened(browser, served, java_script_enabled=False) as (page, _):
         page.goto(served)
         page.click("a:has-text('which neurons they share')")
-        page.click("svg a[data-row='0'][data-column='1']")
+        page.click("svg g[data-row='0'] a[data-column='1']")
         page.wait_for_url("**/overlap/*/*")
         page.fill("header input[type=search]", "subject 7")
         page.click("header form.find button")
@@ -281,3 +297,89 @@ def test_axe_finds_nothing_serious_on_pages_of_editors(browser, editing):
                 found += [(one, scheme, each["id"], each["nodes"][0]["html"][:200]) for each in grave]
         assert wrong == []
     assert found == []
+
+
+SUBJECTS = "[...page.querySelectorAll('#facts tbody td:nth-child(3)')].map(cell => cell.textContent)"
+FETCHED = f"""links => Promise.all(links.map(async link => {{
+    const text = await (await fetch(link)).text();
+    const page = new DOMParser().parseFromString(text, "text/html");
+    return {SUBJECTS};
+}}))"""
+"""What the pages that links lead to list as facts; addresses are made as when the links are clicked."""
+
+
+def test_a_relation_of_any_name_has_a_page_that_opens(browser, oddly_named, tmp_path):
+    wanted = [[f"s{fact.id - 1}"] for fact in oddly_named.facts.find()]
+    relations = "links => links.map(link => link.href)"
+    with Server(oddly_named, ServeSettings(port=0), for_shell) as server:
+        threading.Thread(target=server.run, daemon=True).start()
+        base = server.address.rstrip("/")
+        with opened(browser, base) as (page, wrong):
+            page.goto(f"{base}/facts")
+            links = page.eval_on_selector_all("#facts tbody td:nth-child(2) a", relations)
+            assert len(links) == len(wanted)
+            assert page.evaluate(FETCHED, links) == wanted
+            for place in (0, 1):
+                page.goto(f"{base}/facts")
+                page.click(f"#facts tbody tr:nth-child({place + 1}) td:nth-child(2) a")
+                assert page.text_content("h1") == (".", "..")[place]
+            # The model's name is a way up, too.
+            page.goto(f"{base}/facts/1")
+            page.click("#votes a")
+            assert page.text_content("h1") == "L1.N1 of .."
+            page.click("nav.way a:has-text('..')")
+            assert page.text_content("h1") == ".."
+            assert wrong == []
+    export_site(oddly_named, tmp_path / "site", words=for_shell)
+    with opened(browser, "file://") as (page, wrong):
+        page.goto((tmp_path / "site" / "facts.html").as_uri())
+        links = page.eval_on_selector_all("#facts tbody td:nth-child(2) a", relations)
+        for link, facts in list(zip(links, wanted, strict=True))[::3]:
+            page.goto(link)
+            assert page.evaluate(f"(page => {SUBJECTS})(document)") == facts
+        assert wrong == []
+
+
+def test_a_newcomer_finds_by_two_clicks_what_they_look_for(browser, rich_store, tmp_path):
+    shutil.copytree(rich_store, tmp_path / "rich", symlinks=True)
+    with (
+        open_database(tmp_path / "rich" / "kndb.db") as database,
+        Server(database, ServeSettings(port=0), for_shell) as server,
+    ):
+        threading.Thread(target=server.run, daemon=True).start()
+        base = server.address.rstrip("/")
+        with opened(browser, base) as (page, wrong):
+            # The neurons that two relations share most.
+            page.goto(base)
+            page.click("a:has-text('which neurons they share')")
+            keys = page.evaluate("[...document.querySelectorAll('svg g[data-row]')].map(one => one.dataset.name)")
+            row, column = (next(n for n, key in enumerate(keys) if key.startswith(one)) for one in ("P36", "P37"))
+            page.click(f"svg g[data-row='{row}'] a[data-column='{column}']")
+            most = database.query.shared(["P36", "P37"], across=2, refinement=1)[0]
+            assert page.text_content("#shared tbody td") == str(Neuron(most.layer, most.neuron))
+            # The fact with most neurons, and what the model answers to it.
+            page.goto(base)
+            page.click("a:has-text('facts by their knowledge neurons')")
+            page.click("#facts tbody tr:first-child td:nth-child(3) a")
+            largest = database.query.facts(refinement=1, sort="neurons", descending=True, count=1).facts[0]
+            assert page.url.startswith(f"{base}/facts/{largest.fact}?")
+            assert page.text_content(".lead").startswith("The model answers “")
+            # What an edit did to other facts.
+            page.goto(base)
+            page.click("#edits a:has-text('Paris')")
+            assert page.is_visible("h2:has-text('What it does to other facts')")
+            assert wrong == []
+
+
+def test_two_relations_are_chosen_by_their_names(browser, served):
+    with opened(browser, served, java_script_enabled=False) as (page, wrong):
+        page.goto(f"{served}/overlap?refinement=1")
+        page.select_option("select[name=one]", "P36")
+        page.select_option("select[name=other]", "P37")
+        page.click("button:has-text('Show what they share')")
+        assert page.text_content("h1") == "Neurons that P36 capital of and P37 share"
+        page.fill("header input[type=search]", "P37 P36")
+        page.click("header form.find button")
+        page.click("a:has-text('neurons that P37 and P36 share')")
+        page.wait_for_url("**/overlap/P37/P36*")
+        assert wrong == []

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from asgi import TOKEN, ask
-from filled_store import HOSTILE, NAME
+from filled_store import HOSTILE, NAME, RELATIONS
 from html_pages import Html
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +23,7 @@ from kndb.explorer.addresses import path_of, with_query
 from kndb.explorer.application import Explorer
 from kndb.explorer.guard import Rules
 from kndb.explorer.registry import PLACES
+from kndb.records.csv_cells import safe_text
 from kndb.records.models import Neuron
 
 HELD = "L0.N1"
@@ -41,6 +42,9 @@ PAGES = [
     ("overlap",),
     ("overlap", "P36", HOSTILE),
     ("overlap", "P37", "P37"),
+    ("runs",),
+    ("runs", 1),
+    ("refinements", 2),
     ("edits",),
     ("edits", 1),
     ("compare",),
@@ -126,10 +130,16 @@ def test_a_page_has_its_json_and_the_csv_of_each_table(explorer, address):
         answer = ask(explorer, f"{path}.csv?{query}&table={name}")
         assert answer.header("content-type") == "text/csv; charset=utf-8"
         assert answer.header("content-disposition") == f'attachment; filename="{name}.csv"'
-        read = list(csv.DictReader(io.StringIO(answer.text, newline="")))
-        assert len(read) == len(rows)
-        assert all(set(row) == set(wanted) for row, wanted in zip(read, rows, strict=True))
-        assert not any(cell.startswith(("=", "+", "@")) for row in read for cell in row.values())
+        header, *lines = csv.reader(io.StringIO(answer.text, newline=""))
+        assert all(list(row) == header for row in rows)
+        assert lines == [[_cell(value) for value in row.values()] for row in rows], name
+        assert not any(cell.startswith(("=", "+", "@")) for line in lines for cell in line)
+
+
+def _cell(value):
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    return safe_text(json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value))
 
 
 def test_links_of_pages_lead_to_pages(explorer):
@@ -164,6 +174,10 @@ def test_a_facts_page_says_what_the_query_says(explorer, filled):
         "run": 1,
         "method": "integrated-gradients",
         "attributed_version": filled.query.refinement(1).version,
+        "prompts": filled.query.runs()[0].prompts,
+        "skipped": filled.query.runs()[0].skipped,
+        "above_tolerance": filled.query.runs()[0].above_tolerance,
+        "caveat": None,
     }
     assert data["command"].startswith("kndb query fact 2 --refinement 1")
 
@@ -181,23 +195,27 @@ def test_the_heat_map_has_a_cell_for_each_pair(explorer, filled):
     matrix = filled.query.overlap(refinement=1)
     page = Html(ask(explorer, "/overlap?refinement=1").text)
     cells = dict(page.said)
-    assert len(cells) == len(matrix.relations) ** 2
     order = ask(explorer, "/overlap.json?refinement=1").json()["order"]
     assert sorted(order) == sorted(matrix.relations)
     means = {(cell.relation, cell.other): cell.mean for cell in matrix.cells}
+    places = {(row, column): (order[row], order[column]) for row in range(len(order)) for column in range(len(order))}
+    wanted = {at: means.get((one, other), means.get((other, one))) for at, (one, other) in places.items()}
+    assert cells.keys() == {(str(row), str(column)) for (row, column), mean in wanted.items() if mean}
     for (row, column), said in cells.items():
         one, other = order[int(row)], order[int(column)]
-        mean = means.get((one, other), means.get((other, one)))
-        assert said.endswith(f"{mean:.3g} neurons shared on average")
+        labels = [f"{key} {RELATIONS[key]}" if RELATIONS[key] else key for key in (one, other)]
+        labels = [label if len(label) <= 80 else f"{label[:79]}…" for label in labels]
+        assert said == f"{labels[0]} × {labels[1]}: {wanted[int(row), int(column)]:.3g} neurons shared on average"
 
 
 def test_the_map_of_layers_has_every_held_neuron(explorer, filled):
     held = {f"L{one.layer}.N{one.neuron}": one.facts for one in filled.query.held_neurons(refinement=1)}
     page = Html(ask(explorer, path_of(("models", NAME, "layers")) + "?refinement=1").text)
     said = [text for _, text in page.said]
-    found = {text.partition(":")[0]: int(text.rpartition("held by ")[2].split()[0]) for text in said}
-    assert {name: count for name, count in found.items() if count} == held
-    assert len(found) == 3 * 9
+    assert {text.partition(":")[0]: int(text.rpartition("held by ")[2].split()[0]) for text in said} == held
+    closer = ask(explorer, path_of(("models", NAME, "layers")) + "?refinement=1&from=2&to=5").text
+    names = {text.partition(":")[0] for _, text in Html(closer).said}
+    assert names == {name for name in held if 2 <= int(name.rpartition("N")[2]) <= 5}
 
 
 def test_what_an_edit_did_to_other_facts_is_named(edited):

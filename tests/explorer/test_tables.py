@@ -1,11 +1,13 @@
 """Sorting, filters and paging as plain Python has them."""
 
+from urllib.parse import unquote
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kndb.explorer.addresses import encode, path_of, taken_apart
+from kndb.explorer.addresses import encode, long_name, path_of, short_name, taken_apart
 from kndb.explorer.blocks import Column, Table
-from kndb.explorer.tables import cut, shown, sorted_rows, wanted_of
+from kndb.explorer.tables import cut, in_order, shown, sorted_rows, wanted_of
 
 COLUMNS = [Column("n", "N", "count"), Column("name", "Name"), Column("fixed", "Fixed", sorts=False)]
 ROWS = st.lists(
@@ -75,3 +77,24 @@ def test_an_address_is_taken_apart_into_what_it_was_made_of(segments, suffix):
     assert taken_apart(path) == (tuple(segments), suffix)
     assert path.isascii()
     assert all("/" not in encode(one) and not encode(one).endswith(".json") for one in segments)
+    # What browsers and proxies read into a path, however it is written.
+    read = unquote(path.removesuffix(f".{suffix}") if suffix else path).split("/")[1:]
+    assert len(read) == max(1, len(segments))
+    assert not {".", ".."} & {one.lower().replace("%2e", ".") for one in read}
+    assert not any(mark in path for mark in ("%2F", "%5C", "%25", "%00", "%0A", "%7F"))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4), st.integers(300, 20_000))
+@settings(max_examples=30, deadline=None)
+def test_a_long_name_is_addressed_by_its_digest(text, times):
+    name = text * times
+    (segment,), _ = taken_apart(path_of((name,)))
+    assert len(path_of((name,))) <= 1_001
+    assert long_name(segment, ["another", name]) == name
+    assert long_name(short_name(name), ["another", name]) == name
+    assert long_name(segment, ["another"]) in (segment, name)
+
+
+def test_texts_are_sorted_by_the_numbers_in_them():
+    names = ["l10.n1", "l2.n418", "l2.n9", "p103", "p36", "", "capital", "9"]
+    assert sorted(names, key=in_order) == ["", "9", "capital", "l2.n9", "l2.n418", "l10.n1", "p36", "p103"]

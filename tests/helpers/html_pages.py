@@ -19,6 +19,7 @@ class Html(HTMLParser):
         self.tables: dict[str, list[list[str]]] = {}
         self.text: list[str] = []
         self.said: list[tuple[tuple[str, str], str]] = []
+        self._row = ""
         self._cell: tuple[str, str] | None = None
         self._open: list[str] = []
         self._section = ""
@@ -33,8 +34,10 @@ class Html(HTMLParser):
         self.tags.append((tag, attributes))
         if tag not in VOID:
             self._open.append(tag)
+        if tag == "g" and "data-row" in attributes:
+            self._row = attributes["data-row"]
         if tag in ("a", "g"):
-            self._cell = (attributes["data-row"], attributes["data-column"]) if "data-row" in attributes else None
+            self._cell = (self._row, attributes["data-column"]) if "data-column" in attributes else None
         if tag == "section":
             self._section = attributes.get("id") or ""
         elif tag == "table":

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from kndb.models.adapter import Blank
-from kndb.models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
+from kndb.models.prompting import EncodedPrompt, Encoder, Skipped
+from kndb.records.skip_reasons import SKIP_REASONS
 
 TEXT = [
     "The capital of France is Paris.",

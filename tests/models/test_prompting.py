@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kndb.models.adapter import Blank
-from kndb.models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
+from kndb.models.prompting import EncodedPrompt, Encoder, Skipped
+from kndb.records.skip_reasons import SKIP_REASONS
 
 SEVERAL = "answer-of-several-tokens"
 

@@ -10,7 +10,8 @@ from tokenizers import AddedToken
 
 from kndb.errors import ModelError
 from kndb.models.adapter import Blank
-from kndb.models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
+from kndb.models.prompting import EncodedPrompt, Encoder, Skipped
+from kndb.records.skip_reasons import SKIP_REASONS
 
 BARE_MASK = AddedToken("<mask>", lstrip=False, special=True)
 GREEDY_SENTINEL = AddedToken(SENTINEL, lstrip=True, rstrip=True, special=True)

@@ -12,11 +12,12 @@ from ...attribution.settings import AttributionSettings
 from ...errors import AttributionError, UsageError
 from ...models.device_maps import as_read
 from ...models.devices import device_for
-from ...models.prompting import SKIP_REASONS, Encoder
+from ...models.prompting import Encoder
 from ...records.attribution import AttributionReport
 from ...records.facts import Prompt
 from ...records.models import StoredSettings
 from ...records.progress import Progress
+from ...records.skip_reasons import SKIP_REASONS
 from ...records.work import FailedItem, WorkEngine
 from ...store import runs as store_runs
 from ...store.engine import Store

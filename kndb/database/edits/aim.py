@@ -14,19 +14,12 @@ from ...editing.objects.diff_file import EditObject
 from ...errors import EditError
 from ...models.answers import batched_log_probabilities
 from ...models.network import Network
-from ...models.prompting import (
-    SKIP_EMPTY,
-    SKIP_MULTI_TOKEN,
-    SKIP_REASONS,
-    SKIP_SPECIAL,
-    SKIP_UNKNOWN,
-    EncodedPrompt,
-    Skipped,
-)
+from ...models.prompting import EncodedPrompt, Skipped
 from ...records.attribution import RefinementChoice
 from ...records.edit_settings import EditSettings
 from ...records.facts import Fact, Prompt
 from ...records.recipes import RecipeFact
+from ...records.skip_reasons import SKIP_EMPTY, SKIP_MULTI_TOKEN, SKIP_REASONS, SKIP_SPECIAL, SKIP_UNKNOWN
 from ...store import facts as store_facts
 from ...store.choosing import answering
 from ...store.engine import Store

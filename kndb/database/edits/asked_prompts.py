@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...analysis.evaluation_prompts import MEASURED, AskedPrompt, known
-from ...models.prompting import SKIP_REASONS, EncodedPrompt, Skipped
+from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edits import Edit
 from ...records.facts import BLANK, GENERATION, PARAPHRASE, EvaluationPrompt, NeededEdit, Prompt
 from ...records.recipes import new_answers
+from ...records.skip_reasons import SKIP_REASONS
 from ...store import versions as store_versions
 from ...store.edits import edit as store_edits
 from ..models import ModelVersion

@@ -38,10 +38,11 @@ from ...errors import EditError, UsageError
 from ...models import loading
 from ...models.adapter import Blank
 from ...models.generation import continuations, require_causal
-from ...models.prompting import SKIP_MULTI_TOKEN, EncodedPrompt, Skipped
+from ...models.prompting import EncodedPrompt, Skipped
 from ...records.edits import Edit
 from ...records.facts import BLANK, PARAPHRASE, EvaluationPrompt, Fact, NeededEdit, Prompt
 from ...records.recipes import EraseRecipe, OptimizeRecipe, OtherRecipe, UpdateRecipe
+from ...records.skip_reasons import SKIP_MULTI_TOKEN
 from ..models import ModelVersion
 from .aim import answer_token, present_answer
 from .asked_prompts import AskedPrompts, as_prompt, choose_prompts

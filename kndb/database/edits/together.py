@@ -17,12 +17,13 @@ from ...editing.planning.together import plan_together
 from ...errors import EditError, UsageError
 from ...models.adapter import Blank
 from ...models.answers import batched_log_probabilities
-from ...models.prompting import SKIP_REASONS, EncodedPrompt, Skipped
+from ...models.prompting import EncodedPrompt, Skipped
 from ...records.attribution import RefinementChoice
 from ...records.edits import Edit
 from ...records.facts import Fact, Prompt, by_fact
 from ...records.models import Neuron
 from ...records.progress import Progress
+from ...records.skip_reasons import SKIP_REASONS
 from ...records.together import KeptFacts, PlannedFact, TogetherRecipe, TogetherSettings
 from ...store import facts as store_facts
 from ...store.choosing import answering

@@ -20,9 +20,10 @@ from ...errors import InputError
 from ...facts.texts import HEAD, HEAD_AND_TAIL, KINDS, NEITHER, FactName, NamedText, TextFile
 from ...models.adapter import Blank
 from ...models.network import Network
-from ...models.prompting import SKIP_NO_PREFIX, SKIP_REASONS, EncodedPrompt, Encoder
+from ...models.prompting import EncodedPrompt, Encoder
 from ...records.facts import BLANK
 from ...records.probes import ExtremeText, FactActivation
+from ...records.skip_reasons import SKIP_NO_PREFIX, SKIP_REASONS
 from ...store.fact_index import FactIndex, StoredFact
 from .draws import chance_of, shuffled
 from .scaling import batch_size_for

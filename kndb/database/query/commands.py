@@ -23,6 +23,7 @@ from ...records.queries import (
     NeuronFindings,
     Overlap,
 )
+from ...records.run_findings import RunFindings
 from ...store import facts as store_facts
 from ...store import models as store_models
 from ...store import refinements, runs
@@ -35,6 +36,7 @@ from ...store.queries import neurons as queries
 from ...store.queries import overlap as store_overlap
 from ...store.queries.coverage import refined_model
 from ...store.queries.reading_sql import read_sql
+from ...store.queries.run_findings import run_findings
 from ...store.queries.sql_limits import USUAL_LIMITS, SqlLimits
 from ..edits.edited_sentences import sentences_of_edit
 from . import details as query_details
@@ -109,6 +111,31 @@ class QueryCommands:
             if model is not None:
                 store_models.model(connection, model)
             return Rows(runs.runs(connection, model), Run)
+
+    def run(self, run: int, *, worst: int = 20) -> RunFindings:
+        """What a run knows of itself: prompts, skipped ones with reasons, and how exact its scores are.
+
+        Args:
+            run: its number.
+            worst: how many of the prompts with the largest completeness errors are listed, at least 0.
+
+        Raises:
+            NotFoundError: if there is no such run.
+            UsageError: for a negative `worst`.
+        """
+        if worst < 0:
+            raise UsageError(f"{option('worst')} must be at least 0 (got {worst})")
+        with self._store.reading() as connection:
+            return run_findings(connection, run, worst)
+
+    def finished(self, run: int) -> str | None:
+        """When a run got the last of its results; None while it has not. Counts nothing.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        with self._store.reading() as connection:
+            return runs.finished(connection, run)
 
     def refinements(self, model: str | None = None) -> Rows[Refinement]:
         """All refinements, or those of one model's runs.
@@ -315,7 +342,8 @@ class QueryCommands:
             relations: the relations' keys; none means all.
             text: only facts whose subject or object holds this text, in any case.
             refinement: the number of the refinement whose sets are counted; None counts none.
-            sort: `id`, `relation`, `subject`, `object` or `neurons`.
+            sort: `id`, `relation`, `subject`, `object` or `neurons`; or `match`: facts of which the text is the subject
+                come first, then the object, then those that begin with it, then those of which a word does.
             descending: the largest first.
             start: how many to pass over.
             count: at most so many; None for all.

@@ -23,7 +23,7 @@ from ...report.content import (
 )
 from ...store import runs as store_runs
 from ...store.run_errors import run_errors, worst_prompts
-from ..error_words import errors_in_words
+from ..error_words import verdict_in_words
 from .sources import Sources
 
 WORST = 10
@@ -79,13 +79,10 @@ def trust(sources: Sources) -> Section:
 
 def _verdict(errors: RunErrors) -> Verdict | None:
     """What the errors come down to."""
-    said = errors_in_words(errors)
-    if said is not None:
-        return Verdict(f"{said}.", GRADES[2] if (errors.worst or 0.0) > LARGE_ERROR else GRADES[1])
     if not errors.prompts:
         return None
-    limit = f"the tolerance of {errors.limit:g}" if errors.asked else f"{errors.limit:g}"
-    return Verdict(f"All {errors.prompts:,} prompts are within {limit}, at worst {errors.worst:.2g}.", GRADES[0])
+    grade = GRADES[0] if not errors.above else GRADES[2] if (errors.worst or 0.0) > LARGE_ERROR else GRADES[1]
+    return Verdict(f"{verdict_in_words(errors)}.", grade)
 
 
 def _worst(sources: Sources, errors: RunErrors) -> list[Table]:

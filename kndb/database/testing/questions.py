@@ -9,9 +9,10 @@ from typing import Any
 from ...advice import call
 from ...errors import NotFoundError, UsageError
 from ...models.adapter import Blank
-from ...models.prompting import SKIP_NOT_LAST, SKIP_REASONS, EncodedPrompt, Encoder, Skipped
+from ...models.prompting import EncodedPrompt, Encoder, Skipped
 from ...records.facts import BLANK, Fact
 from ...records.knowledge_tests import ALL, HELD_OUT, KnowledgeTest
+from ...records.skip_reasons import SKIP_NOT_LAST, SKIP_REASONS
 from ...store import facts as store_facts
 from ..models import question_text
 

@@ -13,10 +13,11 @@ from typing import Any
 from ...advice import option
 from ...errors import EditError
 from ...models.adapter import Blank
-from ...models.prompting import SKIP_REASONS, EncodedPrompt, Encoder, Skipped
+from ...models.prompting import EncodedPrompt, Encoder, Skipped
 from ...models.subjects import shown_text, subject_place
 from ...records.facts import BLANK
 from ...records.many_settings import Token
+from ...records.skip_reasons import SKIP_REASONS
 
 _USE_ANSWER = f"change what the model makes of the answer's place: {option('token', 'answer')}"
 _ESSENCES = "{} is a [Y].", "Note that {} is a [Y]."

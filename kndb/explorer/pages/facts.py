@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from ...advice import Placeholder, call
 from ...errors import NotFoundError
+from ...records.attribution import attribute_and_refine
 from ...records.facts import Fact
 from ...records.queries import FactFindings
+from ...records.skip_reasons import SKIP_REASONS
 from ..blocks import Block, Column, Link, Page, Slice, Table, Text, Values, Wanted
 from ..context import Context
 from ..visit import Visit, ordered
@@ -24,19 +26,19 @@ def facts(visit: Visit) -> Page:
     keys = [key] if key else []
     context = visit.context(relations=keys)
     crumbs = [visit.link("Relations", "relations"), visit.link(key, "relations", key)] if key else []
-    blocks: list[Block] = [fact_table(visit, context, keys)]
+    blocks: list[Block] = [fact_table(visit, context, keys, "Its facts" if key else "All facts")]
     if context.refinement is None:
         blocks.insert(0, not_refined(context, keys))
     title = f"Facts of {key}" if key else "Facts"
     return Page(title, blocks, command=call("facts.find", relations=keys), crumbs=crumbs)
 
 
-def fact_table(visit: Visit, context: Context, keys: Sequence[str]) -> Table:
-    """A table of facts, which the database sorts, filters and cuts."""
+def fact_table(visit: Visit, context: Context, keys: Sequence[str], title: str = "Its facts", size: int = 50) -> Table:
+    """A table of facts, which the database sorts, filters and cuts; what a filter is a whole name of comes first."""
 
     def source(wanted: Wanted) -> Slice:
         found = visit.database.query.facts(
-            keys, text=wanted.filter or None, refinement=context.number, **ordered(wanted, _SORTS, "id")
+            keys, text=wanted.filter or None, refinement=context.number, **ordered(wanted, _SORTS, "match")
         )
         rows = [
             {
@@ -53,11 +55,12 @@ def fact_table(visit: Visit, context: Context, keys: Sequence[str]) -> Table:
     neurons = Column("neurons", "Knowledge neurons", "count", help="size of its refined set; empty without any")
     return Table(
         "facts",
-        "Facts",
+        title,
         [*fact_columns(visit), neurons],
         source,
         empty="There is no fact here.",
         note="A filter looks for a part of the subject or object.",
+        size=size,
     )
 
 
@@ -83,14 +86,14 @@ def fact(visit: Visit) -> Page:
         values += [
             ("Knowledge neurons", found.neurons, "count"),
             ("Consistency", found.consistency, "number"),
-            ("Share of prompts asked for", found.share, "share"),
+            ("Prompts needed", found.share, "share"),
         ]
         model = context.refinement.model
-        blocks = [Values("", values), *_details(visit, found, model)]
+        blocks = [Values("", values), *_details(visit, found, model, _why_none(number, context))]
     edits = [edit for edit in visit.database.edits.all() if number in facts_here(edit)]
     plan = (
         call("edits.plan_update", model=context.model.name, fact=number, to=Placeholder("ANSWER"))
-        if context.model
+        if context.model is not None and context.model.has_checkpoint
         else ""
     )
     blocks.append(
@@ -117,7 +120,7 @@ def fact(visit: Visit) -> Page:
 
 
 def _named(visit: Visit, key: str) -> str:
-    label = visit.database.facts.labels().get(key)
+    label = visit.labels.get(key)
     return f"{key} {label}" if label else key
 
 
@@ -143,26 +146,51 @@ def _answered(found: FactFindings) -> str:
     return f"The model answers “{most}” to {count} of its {total} attributed prompts{more}."
 
 
-def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
+def _why_none(number: int, context: Context) -> str:
+    """Why a fact has no knowledge neurons in a refinement."""
+    assert context.chosen is not None
+    refinement = context.chosen.refinement
+    if context.chosen.held:
+        return "No neuron is in the coarse sets of enough of its prompts."
+    if refinement.imported:
+        return f"Refinement {refinement.id} has no set of this fact: its sets were imported."
+    make = attribute_and_refine(refinement.model, facts=[number])
+    return f"It has no attributed prompt in refinement {refinement.id}; get it with: {make}"
+
+
+def _details(visit: Visit, found: FactFindings, model: str, why_none: str) -> list[Block]:
     limit = "the run's tolerance" if found.tolerance_asked else "the usual limit"
     prompts = Table(
         "prompts",
         "Prompts",
         [
             Column("text", "Prompt", "long", lambda row: _ask(visit, row["text"])),
-            Column("predicted", "The model answers"),
-            Column("predicted_probability", "with p", "probability", help="probability of that answer, 0 to 1"),
-            Column("probability", "p(object)", "probability", help="probability of the fact's object, 0 to 1"),
-            Column("correct", "Right", "flag"),
-            Column("coarse_set", "Coarse set", "count", help="neurons in the prompt's coarse set"),
+            Column("predicted", "The model answers", optional=True),
+            Column(
+                "predicted_probability",
+                "p(answer)",
+                "probability",
+                help="probability of that answer, 0 to 1",
+                optional=True,
+            ),
+            Column(
+                "probability",
+                "p(object)",
+                "probability",
+                help="probability of the fact's object, 0 to 1",
+                optional=True,
+            ),
+            Column("correct", "Right", "flag", optional=True),
+            Column("coarse_set", "Coarse set", "count", help="neurons in the prompt's coarse set", optional=True),
             Column(
                 "completeness_error",
                 "Completeness error",
                 "error",
                 help=f"relative, in its worst layer; {limit} is {found.error_limit:g}",
+                optional=True,
             ),
             Column("held_out", "Held out", "flag", help="of a template that only tests edits"),
-            Column("skipped", "Skipped", help="why the prompt has no result"),
+            Column("skipped", "Skipped", "long", help="why the prompt has no result", optional=True),
         ],
         [
             {
@@ -175,7 +203,7 @@ def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
                 "coarse_set": one.coarse_set,
                 "completeness_error": one.completeness_error,
                 "held_out": one.held_out,
-                "skipped": one.skipped,
+                "skipped": one.skipped and SKIP_REASONS.get(one.skipped, one.skipped),
             }
             for one in found.prompts
         ],
@@ -186,10 +214,10 @@ def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
         "Neurons and their votes",
         [
             neuron_column(visit, model),
-            Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold the neuron"),
-            Column("needed", "Needed", "number", help="prompts that the refinement asks for"),
+            Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold it", optional=True),
+            Column("needed", "Needed", "number", help="prompts that the refinement asks for", optional=True),
             Column("kept", "Knowledge neuron", "flag", help="whether it is in the refined set"),
-            Column("mean_score", "Mean score", "number"),
+            Column("mean_score", "Mean score", "number", help="over those prompts", optional=True),
         ],
         [
             {
@@ -201,7 +229,7 @@ def _details(visit: Visit, found: FactFindings, model: str) -> list[Block]:
             }
             for one in found.votes
         ],
-        empty="No neuron is in a coarse set of this fact: it has no attributed prompt, or no score above the floor.",
+        empty=why_none,
         size=25,
     )
     nearest = Table(

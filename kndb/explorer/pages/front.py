@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...advice import Placeholder, call
+from ...records.edits import Edit
 from ..blocks import Column, Page, Table, Text, Values
 from ..visit import Visit
-from .parts import edit_columns, edit_rows, settings_in_words
+from .parts import edit_columns, edit_rows
+from .runs import refinement_table
 
 
 def front(visit: Visit) -> Page:
@@ -19,7 +23,7 @@ def front(visit: Visit) -> Page:
         ("Facts", visit.link(f"{facts:,} of {len(relations):,} relations", "facts"), "text"),
         ("Prompts", sum(row.prompts for row in relations), "count"),
         ("Models", len(context.models), "count"),
-        ("Edits", visit.link(f"{len(edits):,}, {sum(one.applied for one in edits):,} applied", "edits"), "text"),
+        ("Edits", visit.link(_count(edits), "edits"), "text"),
     ]
     blocks: list[Text | Values | Table] = [Values("", values)]
     if not relations:
@@ -32,7 +36,7 @@ def front(visit: Visit) -> Page:
             "models",
             "Models",
             [
-                Column("name", "Model", link=lambda row: visit.to("models", row["name"])),
+                Column("name", "Model", "whole", link=lambda row: visit.to("models", row["name"])),
                 Column("family", "Family"),
                 Column("layers", "Layers", "count"),
                 Column("neurons", "Neurons per layer", "count"),
@@ -51,37 +55,7 @@ def front(visit: Visit) -> Page:
             empty=f"No model is registered yet; register one with: {call('models.add', Placeholder('PATH'))}",
         )
     )
-    blocks.append(
-        Table(
-            "refinements",
-            "Refinements",
-            [
-                Column("id", "Refinement", "id", lambda row: visit.addresses.page((), {"refinement": row["id"]})),
-                Column("model", "Model"),
-                Column("method", "Method"),
-                Column("run", "Run", "id"),
-                Column("facts", "Facts", "count", help="facts with an attributed prompt"),
-                Column("neurons", "Neurons per fact", "number", help="mean size of their refined sets"),
-                Column("settings", "Settings", "long", sorts=False),
-                Column("created_at", "Made", "time"),
-            ],
-            [
-                {
-                    "id": one.id,
-                    "model": one.model,
-                    "method": one.method,
-                    "run": one.run_id,
-                    "facts": one.facts,
-                    "neurons": sum(row.mean_size * row.facts for row in one.relations) / max(1, one.facts),
-                    "settings": settings_in_words(one.settings),
-                    "created_at": one.created_at,
-                }
-                for one in refinements
-            ],
-            empty=f"Nothing is refined yet. Attribute and refine with: "
-            f"{call('attribution.run', model=Placeholder('NAME'))}, then: {call('attribution.refine')}",
-        )
-    )
+    blocks.append(refinement_table(visit, refinements))
     plan = call("edits.plan_update", model=Placeholder("NAME"), fact=Placeholder("FACT"), to=Placeholder("ANSWER"))
     newest = sorted(edits, key=lambda one: -one.id)[:10]
     blocks.append(
@@ -94,6 +68,10 @@ def front(visit: Visit) -> Page:
         )
     )
     return Page("What this store holds", blocks, command=call("maintenance.info"))
+
+
+def _count(edits: Sequence[Edit]) -> str:
+    return f"{len(edits):,}, {sum(one.applied for one in edits):,} of them applied" if edits else "none"
 
 
 def _ways(visit: Visit) -> list[tuple[str, object, str]]:
@@ -111,6 +89,6 @@ def _ways(visit: Visit) -> list[tuple[str, object, str]]:
     ]
     if model is not None:
         ways.insert(3, ("Layers", visit.link(f"where {model} has its neurons", "models", model, "layers"), "text"))
-    if visit.live:
+    if visit.live and found is not None and found.model is not None and found.model.has_checkpoint:
         ways.append(("The model", visit.link("ask two versions side by side", "ask"), "text"))
     return ways

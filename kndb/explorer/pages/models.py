@@ -14,20 +14,29 @@ from ..context import Context
 from ..figures import MapCell, neuron_map
 from ..visit import Visit
 from .parts import add_model, edit_columns, edit_rows, neuron_column, neuron_name, not_refined
+from .runs import counted_runs, refinement_table, run_table
 
-CELLS = 128
-"""Cells of a layer in the map."""
+CELLS, MOST_CELLS = 128, 1_600
+"""Cells of a layer in the map at most, and of all layers, about: a page of more takes long to send and to draw."""
 _HELD = "Neurons that facts hold"
 
 
 def held(visit: Visit, context: Context, relation: str | None = None) -> Sequence[HeldNeuron]:
-    """All neurons that facts hold in the context's refinement; counted once, as a refinement's sets never change."""
+    """All neurons that facts hold in the context's refinement, the most widely held first.
+
+    They are counted once, as a refinement's sets never change.
+    """
     found = context.refinement
     if found is None:
         return []
     relations = [relation] if relation else []
     key = ("held", found.id, found.created_at, found.facts, relation)
-    return visit.room.counted(key, lambda: visit.database.query.held_neurons(relations, refinement=found.id))
+
+    def counted() -> Sequence[HeldNeuron]:
+        rows = visit.database.query.held_neurons(relations, refinement=found.id)
+        return sorted(rows, key=lambda one: (-one.facts, one.layer, one.neuron))
+
+    return visit.room.counted(key, counted)
 
 
 def shared(visit: Visit) -> Page:
@@ -38,20 +47,22 @@ def shared(visit: Visit) -> Page:
     if context.refinement is None:
         blocks.append(not_refined(context))
     else:
-        rows = sorted(held(visit, context, key), key=lambda one: (-one.facts, one.layer, one.neuron))
+        rows = held(visit, context, key)
         blocks.append(_held_table(visit, context, rows, "No fact of this refinement has a knowledge neuron."))
     command = call("query.shared", relations=[key] if key else [], across=1, refinement=context.number)
     return Page(f"Neurons that facts of {key} hold" if key else "Neurons", blocks, command=command)
 
 
-def _held_table(visit: Visit, context: Context, rows: Sequence[HeldNeuron], empty: str, title: str = _HELD) -> Table:
+def _held_table(
+    visit: Visit, context: Context, rows: Sequence[HeldNeuron], empty: str, title: str = _HELD, size: int = 50
+) -> Table:
     model = None if context.refinement is None else context.refinement.model
 
     def source(wanted: Wanted) -> Slice:
         # A model may have a hundred thousand neurons: rows are made of those that are shown alone.
         found = rows
         if wanted.sort is not None:
-            by = attrgetter(wanted.sort)
+            by = attrgetter("layer", "neuron") if wanted.sort == "neuron" else attrgetter(wanted.sort)
             found = sorted(rows, key=by, reverse=wanted.descending)
         stop = None if wanted.count is None else wanted.start + wanted.count
         return Slice([_row(one) for one in found[wanted.start : stop]], len(rows))
@@ -61,19 +72,19 @@ def _held_table(visit: Visit, context: Context, rows: Sequence[HeldNeuron], empt
         title,
         [
             neuron_column(visit, model),
-            Column("layer", "Layer", "count"),
             Column("facts", "Facts", "count", help="facts whose refined set holds the neuron"),
             Column("relations", "Relations", "count", help="relations of those facts"),
         ],
         source,
         empty=empty,
+        size=size,
         filters=False,
     )
 
 
 def _row(one: HeldNeuron) -> Row:
     name = neuron_name(one.layer, one.neuron)
-    return {"neuron": name, "layer": one.layer, "facts": one.facts, "relations": one.relations}
+    return {"neuron": name, "facts": one.facts, "relations": one.relations}
 
 
 def model(visit: Visit) -> Page:
@@ -87,7 +98,11 @@ def model(visit: Visit) -> Page:
         ("Layers", visit.link(f"{one.layers:,}: where its neurons lie", "models", name, "layers"), "text"),
         ("FFN neurons per layer", one.neurons, "count"),
         ("Current version", one.version, "text"),
-        ("Fingerprint", one.fingerprint or "none: only results were imported", "text"),
+        (
+            "Fingerprint",
+            one.fingerprint or "none: only results were imported",
+            "version" if one.fingerprint else "text",
+        ),
         ("Chat template", "wrapped around every prompt" if one.chat_template else "none", "text"),
     ]
     blocks: list[Block] = [Values("", values)]
@@ -97,43 +112,16 @@ def model(visit: Visit) -> Page:
         {"id": row.id, "kind": row.kind, "refinement": row.refinement, "created_at": row.created_at}
         for row in visit.database.probes.all(name)
     ]
-    runs = [
-        {
-            "id": run.id,
-            "method": run.method,
-            "version": run.version,
-            "status": run.status,
-            "prompts": run.prompts,
-            "skipped": run.skipped,
-            "above_tolerance": run.above_tolerance,
-            "created_at": run.created_at,
-        }
-        for run in visit.database.query.runs(name)
-    ]
     blocks += [
-        Table(
-            "runs",
-            "Attribution runs",
-            [
-                Column("id", "Run", "id"),
-                Column("method", "Method"),
-                Column("version", "Version", "version"),
-                Column("status", "Status"),
-                Column("prompts", "Prompts", "count", help="prompts with scores"),
-                Column("skipped", "Skipped", "count", help="prompts without"),
-                Column("above_tolerance", "Above tolerance", "count", help="prompts with a larger completeness error"),
-                Column("created_at", "Begun", "time"),
-            ],
-            runs,
-            empty=f"No prompt is attributed yet; begin with: {call('attribution.run', model=name)}",
-        ),
+        run_table(visit, counted_runs(visit, name), name),
+        refinement_table(visit, visit.database.query.refinements(name), name),
         Table(
             "probes",
             "Experiments",
             [Column("id", "Probe", "id"), Column("kind", "Kind"), Column("refinement", "Refinement", "id"), _made()],
             probes,
-            empty="No neurons of this model were suppressed, amplified or read yet; begin with: "
-            f"{call('probes.scale', kind='suppress', model=name)}",
+            empty="No neurons of this model were suppressed, amplified or read yet"
+            + (f"; begin with: {call('probes.scale', kind='suppress', model=name)}" if one.has_checkpoint else "."),
         ),
         Table(
             "edits",
@@ -167,36 +155,42 @@ def layers(visit: Visit) -> Page:
     layer = visit.parameter("layer", 0, max(0, one.layers - 1), -1)
     rows = [row for row in held(visit, context, key) if first <= row.neuron <= stop]
     cells = map_cells(one, rows, first, stop)
+    closer = (visit.to("models", name, "layers", relation=key) or "").partition("?")[2]
 
     def leads(cell: MapCell) -> str | None:
         if cell.first == cell.last or not visit.live:
             return visit.to("models", name, "neurons", cell.name)
-        return visit.to("models", name, "layers", relation=key, from_=cell.first, to=cell.last)
+        # Of this page, and short: hundreds of cells have one.
+        return f"?{closer}{'&' if closer else ''}from={cell.first}&to={cell.last}"
 
     ways = _zoom(visit, one, key, first, stop)
+    several = stop - first >= cells_of(one)
     caption = (
         "A row for each layer, from the first one down; from left to right its neurons by number"
-        f"{'' if stop - first < CELLS else ', some next to each other in a cell, shown by the most widely held'}. "
+        f"{', some next to each other in a cell, shown by the most widely held' if several else ''}. "
         "Shades: facts that hold a neuron, logarithmic. A cell leads closer, and at last to the neuron."
     )
-    listed = sorted(
-        (row for row in rows if layer in (-1, row.layer)), key=lambda row: (-row.facts, row.layer, row.neuron)
-    )
+    listed = [row for row in rows if layer in (-1, row.layer)]
     empty = "No fact holds a neuron here" + (": see all layers and neurons." if (first, stop) != (0, last) else ".")
     return Page(
         title,
         [
             Figure("How many facts hold each neuron", neuron_map(cells, leads), caption, ways),
-            _held_table(visit, context, listed, empty, f"Neurons of layer {layer}" if layer >= 0 else _HELD),
+            _held_table(visit, context, listed, empty, f"Neurons of layer {layer}" if layer >= 0 else _HELD, 20),
         ],
         command=command,
         crumbs=crumbs,
     )
 
 
+def cells_of(model: Model) -> int:
+    """How many cells a layer has at most."""
+    return min(CELLS, max(32, MOST_CELLS // max(1, model.layers)))
+
+
 def map_cells(model: Model, rows: Sequence[HeldNeuron], first: int, last: int) -> list[list[MapCell]]:
-    """The map's cells, layer by layer: neurons `first` to `last` in at most `CELLS` cells of as many neurons each."""
-    each = max(1, -(-(last - first + 1) // CELLS))
+    """The map's cells, layer by layer: neurons `first` to `last` in some cells of as many neurons each."""
+    each = max(1, -(-(last - first + 1) // cells_of(model)))
     best: dict[tuple[int, int], HeldNeuron] = {}
     counts: Counter[tuple[int, int]] = Counter()
     for row in rows:

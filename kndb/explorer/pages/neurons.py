@@ -71,10 +71,10 @@ def _relations(visit: Visit, found: NeuronFindings, context: Context) -> Table:
         "Relations that hold it",
         [
             relation_column(visit),
-            Column("label", "Label"),
+            Column("label", "Label", optional=True),
             Column("facts", "Facts", "count"),
             Column("share", "Share", "share", help="of the relation's facts with a refined set"),
-            Column("mean_score", "Mean score", "number"),
+            Column("mean_score", "Mean score", "number", help="over their facts' prompts", optional=True),
         ],
         [
             {
@@ -97,8 +97,8 @@ def _facts(visit: Visit, found: NeuronFindings, context: Context) -> Table:
         "Facts that hold it",
         [
             *fact_columns(visit),
-            Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold it"),
-            Column("mean_score", "Mean score", "number"),
+            Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold it", optional=True),
+            Column("mean_score", "Mean score", "number", help="over those prompts", optional=True),
         ],
         [
             {
@@ -163,7 +163,7 @@ def _texts(visit: Visit, found: NeuronFindings, model: Model, context: Context) 
                 for row in visit.database.probes.texts(probe.id, one.fact)
                 if row.rank > 0
             ]
-    how = call("probes.activation", model=model.name)
+    how = f"; read some with: {call('probes.activation', model=model.name)}" if model.has_checkpoint else "."
     return Table(
         "texts",
         "Texts that activate the neurons of these facts",
@@ -175,7 +175,7 @@ def _texts(visit: Visit, found: NeuronFindings, model: Model, context: Context) 
             Column("activation", "Activation", "number", help="mean over the fact's knowledge neurons"),
         ],
         rows,
-        empty=f"No activations of this refinement's neurons were read for these facts; read some with: {how}",
+        empty=f"No activations of this refinement's neurons were read for these facts{how}",
         note="Read for a fact's knowledge neurons together, not for this one alone." if rows else "",
         filters=False,
     )

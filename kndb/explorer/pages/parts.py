@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from ...advice import Placeholder, call
 from ...records.attribution import attribute_and_refine
@@ -19,24 +18,28 @@ def fact_columns(visit: Visit, name: str = "fact") -> list[Column]:
     """The columns of a fact: number, relation, subject, object; the first three lead to their pages."""
     return [
         Column(name, "Fact", "id", lambda row: visit.to("facts", row[name])),
-        relation_column(visit),
+        relation_column(visit, labelled=True),
         Column("subject", "Subject", link=lambda row: visit.to("facts", row[name])),
         Column("object", "Object"),
     ]
 
 
-def relation_column(visit: Visit, name: str = "relation", title: str = "Relation") -> Column:
+def relation_column(visit: Visit, name: str = "relation", title: str = "Relation", *, labelled: bool = False) -> Column:
     """A relation's key, which leads to its page; a row that is a `sum` over relations leads nowhere."""
-    return Column(name, title, link=lambda row: None if row.get("sum") else visit.to("relations", row[name]))
+
+    def leads(row: Row) -> Href:
+        return None if row.get("sum") else visit.to("relations", row[name])
+
+    return Column(name, title, link=leads, aside=(lambda row: visit.labels.get(row[name])) if labelled else None)
 
 
 def neuron_column(visit: Visit, model: str | None, name: str = "neuron") -> Column:
-    """A neuron's name, which leads to its page; sorted by layer and number as rows come."""
+    """A neuron's name, which leads to its page."""
 
     def leads(row: Row) -> Href:
         return None if model is None else visit.to("models", model, "neurons", row[name])
 
-    return Column(name, "Neuron", "code", leads, help="layer and number, both from 0", sorts=False)
+    return Column(name, "Neuron", "code", leads, help="layer and number, both from 0")
 
 
 def edit_columns(visit: Visit) -> list[Column]:
@@ -120,8 +123,3 @@ def neuron_relations(relations: Mapping[str, int]) -> list[str]:
     """Relations with the number of their facts, the most first."""
     ordered = sorted(relations.items(), key=lambda pair: (-pair[1], pair[0]))
     return [f"{key} {count}" for key, count in ordered]
-
-
-def settings_in_words(settings: Mapping[str, Any]) -> str:
-    """Settings in one line."""
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)

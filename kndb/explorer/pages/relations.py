@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...advice import Placeholder, call
 from ...errors import NotFoundError
 from ...records.attribution import SharedNeuron
-from ..blocks import Block, Column, Figure, Page, Table, Values
+from ..blocks import Block, Column, Figure, Link, Page, Table, Values
 from ..context import Context
 from ..figures import LayerBar, layer_bars
 from ..visit import Visit
@@ -40,7 +40,7 @@ def relations(visit: Visit) -> Page:
         )
     columns = [
         relation_column(visit),
-        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"])),
+        Column("label", "Label", link=lambda row: visit.to("relations", row["relation"]), optional=True),
         Column("facts", "Facts", "count", lambda row: visit.to("facts", relation=row["relation"])),
         Column("templates", "Templates", "count"),
         Column("prompts", "Prompts", "count"),
@@ -49,7 +49,7 @@ def relations(visit: Visit) -> Page:
         Column("mean_size", "Neurons per fact", "number", help="mean size of the refined sets"),
     ]
     empty = f"The store has no facts yet; add some with: {call('facts.ingest', Placeholder('PATH'))}"
-    blocks: list[Block] = [Table("relations", "Relations", columns, rows, empty=empty, size=100)]
+    blocks: list[Block] = [Table("relations", "All relations", columns, rows, empty=empty, size=100)]
     if found is None and rows:
         blocks.insert(0, not_refined(context))
     return Page("Relations", blocks, command=call("facts.relations"))
@@ -57,7 +57,7 @@ def relations(visit: Visit) -> Page:
 
 def relation(visit: Visit) -> Page:
     """One relation: templates, layers, the neurons that its facts share, near relations, facts."""
-    key, labels = visit.parts["relation"], visit.database.facts.labels()
+    key, labels = visit.parts["relation"], visit.labels
     if key not in labels:
         wanted = key.casefold()
         near = next((one for one, text in labels.items() if wanted in (one.casefold(), (text or "").casefold())), None)
@@ -70,7 +70,7 @@ def relation(visit: Visit) -> Page:
     else:
         blocks += _neurons(visit, key, context)
     blocks.append(_templates(visit, key))
-    blocks.append(fact_table(visit, context, [key]))
+    blocks.append(fact_table(visit, context, [key], size=25))
     keys, title = list(labels), f"{key} {labels[key]}" if labels[key] else key
     place = keys.index(key)
     return Page(
@@ -78,9 +78,14 @@ def relation(visit: Visit) -> Page:
         blocks,
         command=call("query.shared", relations=[key], refinement=context.number),
         crumbs=[visit.link("Relations", "relations")],
-        before=None if place == 0 else visit.link(keys[place - 1], "relations", keys[place - 1]),
-        after=None if place + 1 == len(keys) else visit.link(keys[place + 1], "relations", keys[place + 1]),
+        before=None if place == 0 else _beside(visit, keys[place - 1]),
+        after=None if place + 1 == len(keys) else _beside(visit, keys[place + 1]),
     )
+
+
+def _beside(visit: Visit, key: str) -> Link:
+    label = visit.labels.get(key)
+    return visit.link(f"{key} {label}" if label else key, "relations", key)
 
 
 def _values(key: str, context: Context) -> list[tuple[str, object, str]]:
@@ -90,9 +95,9 @@ def _values(key: str, context: Context) -> list[tuple[str, object, str]]:
         if outcome.relation == key:
             values += [
                 ("Attributed facts", outcome.facts, "count"),
-                ("With knowledge neurons", outcome.facts_with_neurons, "count"),
+                ("Facts with neurons", outcome.facts_with_neurons, "count"),
                 ("Neurons per fact", outcome.mean_size, "number"),
-                ("Share of prompts asked for", outcome.share, "share"),
+                ("Prompts needed", outcome.share, "share"),
             ]
     return values
 
@@ -111,13 +116,13 @@ def _neurons(visit: Visit, key: str, context: Context) -> list[Block]:
             picture,
             f"Share of the (fact, neuron) pairs of {key} in each layer, in per cent; all layers add up to 100 %.",
         ),
-        shared_table(visit, shared, context, holds_nothing(context, key)),
+        shared_table(visit, key, shared, context, holds_nothing(context, key)),
         Table(
             "near",
             "Relations that share neurons with it",
             [
                 relation_column(visit),
-                Column("label", "Label"),
+                Column("label", "Label", optional=True),
                 Column("mean", "Shared by two facts", "number", help="mean of |A ∩ B| over pairs of facts"),
                 Column(
                     "neurons",
@@ -127,15 +132,19 @@ def _neurons(visit: Visit, key: str, context: Context) -> list[Block]:
                     help="neurons that facts of both hold",
                 ),
             ],
-            [{"relation": row.relation, "label": row.label, "mean": row.mean, "neurons": row.neurons} for row in near],
-            empty="The refinement has facts with knowledge neurons of no other relation, or of none here.",
+            [
+                {"relation": row.relation, "label": row.label, "mean": row.mean, "neurons": row.neurons}
+                for row in near
+                if row.neurons
+            ],
+            empty="No other relation's facts hold one of its knowledge neurons.",
             size=10,
         ),
     ]
 
 
-def shared_table(visit: Visit, shared: Sequence[SharedNeuron], context: Context, empty: str) -> Table:
-    """A table of neurons that facts of some relations share."""
+def shared_table(visit: Visit, own: str, shared: Sequence[SharedNeuron], context: Context, empty: str) -> Table:
+    """A table of neurons that facts of a relation share."""
     model = None if context.refinement is None else context.refinement.model
     note = f"The {MOST_SHARED} most widely held; the command below lists all." if len(shared) == MOST_SHARED else ""
     return Table(
@@ -143,20 +152,23 @@ def shared_table(visit: Visit, shared: Sequence[SharedNeuron], context: Context,
         "Neurons that its facts share",
         [
             neuron_column(visit, model),
-            Column("layer", "Layer", "count"),
             Column("facts", "Facts", "count", help="facts whose refined set holds the neuron"),
             Column("share", "Share", "share", help="of the facts with a refined set"),
             Column(
-                "held_by", "Held by facts of", "long", help="every relation with the number of such facts", sorts=False
+                "others",
+                "Also held by facts of",
+                "long",
+                help="other relations with the number of such facts",
+                sorts=False,
+                optional=True,
             ),
         ],
         [
             {
                 "neuron": neuron_name(row.layer, row.neuron),
-                "layer": row.layer,
                 "facts": row.facts,
                 "share": row.share,
-                "held_by": _first(neuron_relations(row.relations)),
+                "others": _first(neuron_relations({key: n for key, n in row.relations.items() if key != own})),
             }
             for row in shared
         ],

@@ -4,8 +4,9 @@
 // Choosing in the context bar shows the page at once.
 for (const form of document.querySelectorAll("form[data-changes]")) {
   form.addEventListener("change", (event) => {
-    // Another model has other refinements and versions.
-    if (event.target.name === "model") for (const name of ["refinement", "version"]) form.elements[name].selectedIndex = 0;
+    // Another model has other methods, refinements and versions, and another method other refinements.
+    const others = { model: ["method", "refinement", "version"], method: ["refinement"] }[event.target.name] || [];
+    for (const name of others) if (form.elements[name]) form.elements[name].selectedIndex = 0;
     form.requestSubmit();
   });
 }
@@ -135,31 +136,41 @@ for (const figure of document.querySelectorAll("figure")) {
   if (!readout || !picture) continue;
   readout.hidden = false;
   readout.textContent = "Point at a part of the figure, or reach it with Tab and the arrow keys.";
+  const columns = JSON.parse(picture.dataset.columns || "[]");
+  // What a cell without anything in it says: it is no element of its own.
+  const empty = (event) => {
+    const row = event.target.closest("g[data-row]");
+    if (!row || !event.target.classList.contains("q0")) return "";
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(picture.getScreenCTM().inverse());
+    const column = columns[Math.floor((at.x - picture.dataset.left) / picture.dataset.width)];
+    const words = { "{row}": row.dataset.name, "{column}": column };
+    return column && picture.dataset.empty.replace(/{row}|{column}/g, (one) => words[one]);
+  };
   const say = (event) => {
-    const part = event.target.closest(".said");
-    const said = part && part.querySelector("title").textContent;
+    const part = event.target.closest("a, .said");
+    const said = part ? part.querySelector("title").textContent : empty(event);
     if (said && said !== readout.textContent) readout.textContent = said;
   };
   picture.addEventListener("pointerover", say);
+  picture.addEventListener("pointermove", say);
   picture.addEventListener("focusin", say);
+  const place = (part) => [Number(part.parentNode.dataset.row), Number(part.dataset.column)];
   const cells = new Map();
-  for (const part of picture.querySelectorAll("a[data-row]")) {
-    cells.set(`${part.dataset.row} ${part.dataset.column}`, part);
+  for (const part of picture.querySelectorAll("a[data-column]")) {
+    cells.set(place(part).join(), part);
     part.setAttribute("tabindex", cells.size === 1 ? "0" : "-1");
   }
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   picture.addEventListener("keydown", (event) => {
-    const part = event.target.closest("a[data-row]");
+    const part = event.target.closest("a[data-column]");
     const step = steps[event.key];
     if (!part || !step) return;
     event.preventDefault();
-    let row = Number(part.dataset.row);
-    let column = Number(part.dataset.column);
+    let [row, column] = place(part);
     for (let tries = 0; tries < 512; tries += 1) {
       row += step[0];
       column += step[1];
-      if (row < 0 || column < 0 || row > 4096 || column > 4096) return;
-      const next = cells.get(`${row} ${column}`);
+      const next = cells.get([row, column].join());
       if (next) {
         part.setAttribute("tabindex", "-1");
         next.setAttribute("tabindex", "0");

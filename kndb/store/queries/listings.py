@@ -6,7 +6,7 @@ Nothing here reads all of a refinement's sets: facts are counted by their keys, 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -15,6 +15,8 @@ from ...records.models import Neuron
 from ...records.queries import HeldNeuron, ListedFact, NearRelation
 from .coverage import covered, refined_model, selection
 
+PART = 4_096
+"""Rows that are fetched at once."""
 EVERY_ROW = 2**62
 """A LIMIT that is none."""
 ORDERS = {
@@ -23,8 +25,9 @@ ORDERS = {
     "subject": "fact.subject",
     "object": "fact.object",
     "neurons": "neurons",
+    "match": "fact.id",
 }
-"""What listed facts are sorted by, with its expression."""
+"""What listed facts are sorted by, with its expression; `match` is how much of a name the text is, see `_matches`."""
 # Sorting goes over the smallest rows there are; the neurons of facts that are listed are counted by their keys.
 _LISTED = """
 SELECT fact.id, relation.key, fact.subject, fact.object,
@@ -93,32 +96,61 @@ def listed_facts(
         start: how many to pass over, at least 0.
         count: at most so many.
     """
-    where, values = _facts_where(connection, relation_ids, holding)
-    total = int(connection.scalar(text(_COUNT.format(where=where)), values) or 0)
+    where, values = _of_relations(relation_ids)
+    if not holding:
+        total = int(connection.scalar(text(_COUNT.format(where=where)), values) or 0)
+    else:
+        numbers = _matches(connection, where, values, holding)
+        total = len(numbers)
+        if sort == "match":
+            # These come as they are; no others are looked at.
+            numbers = numbers[::-1] if descending else numbers
+            numbers = numbers[start:] if count is None else numbers[start : start + count]
+            start = 0
+        where, values = "WHERE fact.id IN kndb_numbers(:found)", {"found": json.dumps(numbers)}
     direction = "DESC" if descending else "ASC"
     order = f"{ORDERS[sort]} {direction} NULLS LAST, fact.id"
     statement = (_BY_NEURONS if sort == "neurons" else _LISTED).format(where=where, order=order)
     values |= {"refinement": refinement_id, "start": start, "count": EVERY_ROW if count is None else count}
     found = connection.execute(text(statement), values)
     rows = [ListedFact(row.id, row.key, row.subject, row.object, row.neurons) for row in found]
+    if holding and sort == "match":
+        place = {number: at for at, number in enumerate(numbers)}
+        rows.sort(key=lambda row: place[row.fact])
     return rows, total
 
 
-def _facts_where(
-    connection: Connection, relation_ids: Sequence[int], holding: str | None
-) -> tuple[str, dict[str, Any]]:
-    """The condition that chooses facts, and its values; texts are compared here, as in `store.facts.find_facts`."""
-    conditions, values = [], {}
-    if relation_ids:
-        conditions.append("fact.relation_id IN kndb_numbers(:relations)")
-        values["relations"] = json.dumps(list(relation_ids))
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    if not holding:
-        return where, values
-    wanted = holding.casefold()
-    names = connection.execute(text(_NAMES.format(where=where)), values)
-    found = [number for number, *name in names if any(one and wanted in one.casefold() for one in name)]
-    return "WHERE fact.id IN kndb_numbers(:found)", {"found": json.dumps(found)}
+def _of_relations(relation_ids: Sequence[int]) -> tuple[str, dict[str, Any]]:
+    if not relation_ids:
+        return "", {}
+    where = "WHERE fact.relation_id IN kndb_numbers(:relations)"
+    return where, {"relations": json.dumps(list(relation_ids))}
+
+
+def _matches(connection: Connection, where: str, values: dict[str, Any], holding: str) -> list[int]:
+    """The facts whose subject or object holds a text, in any case, the nearest first, then by number.
+
+    First come those of which it is the subject, then the object; then those whose subject or object begins with it;
+    then those of which a word does. Texts are compared here, as in `store.facts.find_facts`.
+    """
+    wanted, found = holding.casefold(), []
+    word = f" {wanted}"
+    rows = connection.execute(text(_NAMES.format(where=where)), values)
+    for part in rows.partitions(PART):
+        subjects, objects = _folded(row[1] for row in part), _folded(row[2] for row in part)
+        if wanted not in subjects and wanted not in objects:
+            continue
+        for (number, _, _), subject, object_ in zip(part, subjects.split("\0"), objects.split("\0"), strict=True):
+            if wanted in subject or wanted in object_:
+                begins = subject.startswith(wanted) or object_.startswith(wanted)
+                within = 2 if begins else 3 if word in subject or word in object_ else 4
+                found.append((0 if subject == wanted else 1 if object_ == wanted else within, number))
+    return [number for _, number in sorted(found)]
+
+
+def _folded(names: Iterable[str | None]) -> str:
+    """Names without case, all at once, with NULs between them."""
+    return "\0".join([(name or "").replace("\0", " ") for name in names]).casefold()
 
 
 def held_neurons(connection: Connection, refinement_id: int, relation_ids: Sequence[int] = ()) -> list[HeldNeuron]:

@@ -34,7 +34,7 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
-COMPUTING = frozenset({"tokens", "answers", "flips", "try"})
+COMPUTING = frozenset({"tokens", "activating", "answers", "flips", "try"})
 """Parameters that ask a page to compute with a model."""
 COUNTING = ("/", "/neurons", "/overlap")
 """Pages that count what all pages of a refinement use, the one that takes longest last."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import EditError, KndbError
 from ..records.edits import Edit
-from ..records.models import Answer, Neuron, TokenEffect
+from ..records.models import ActivatingPrompt, Answer, Neuron, TokenEffect
 
 if TYPE_CHECKING:
     from ..database import Database
@@ -83,6 +83,18 @@ class Workroom:
         return Work(
             ("effects", model, resolved, neuron, top),
             lambda: self._database.models.token_effects(model, neuron, top=top, on=self._version(model, resolved)),
+        )
+
+    def activating_prompts(
+        self, model: str, neuron: Neuron, version: str, refinement: int, holders: Sequence[int], top: int, sample: int
+    ) -> Work[Sequence[ActivatingPrompt]]:
+        """The prompts, of a sample, that activate a neuron most; see `ModelCommands.activating_prompts`."""
+        resolved, models = self._database.models.resolve_version(model, version), self._database.models
+        return Work(
+            ("activating", model, resolved, neuron, refinement, top, sample),
+            lambda: models.activating_prompts(
+                model, neuron, holders=holders, top=top, sample=sample, on=self._version(model, resolved)
+            ),
         )
 
     def answers(self, edit: Edit, top: int) -> Work[StoredPreview]:

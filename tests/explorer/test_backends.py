@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 from asgi import ask
 from backends import POSTGRESQL, Places
-from filled_store import fill
+from filled_store import HOSTILE, NAME, fill
 from html_pages import Html
 
 from kndb.advice import for_python
@@ -23,6 +23,7 @@ def on_server(tmp_path_factory):
     places = Places(POSTGRESQL, tmp_path_factory.mktemp("server"))
     with places.new().database() as database:
         fill(database)
+        database.snapshots.create(HOSTILE, NAME)
         yield database
     places.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...advice import call
 from ...errors import NotFoundError, UsageError
-from ...records.models import Model, Neuron, TokenEffect
+from ...records.models import ActivatingPrompt, Model, Neuron, TokenEffect
 from ...records.queries import NeuronFindings
 from ..blocks import Block, Column, Page, Row, Table, Text
 from ..context import Context
@@ -18,6 +18,8 @@ from .parts import add_model, fact_columns, not_refined, relation_column
 TOKENS = 12
 TEXTS = 3
 """Facts of a neuron whose texts are shown."""
+PROMPTS, ASKED = 15, 500
+"""Prompts that activate a neuron most, of so many that are asked."""
 
 
 def neuron(visit: Visit) -> Page:
@@ -45,6 +47,7 @@ def neuron(visit: Visit) -> Page:
         _relations(visit, found, context),
         _facts(visit, found, context),
         *_tokens(visit, one, place),
+        *_prompts(visit, found, one, place, context),
         _texts(visit, found, one, context),
         _edits(visit, found, name),
     ]
@@ -144,6 +147,60 @@ def _token_tables(found: tuple[Sequence[TokenEffect], Sequence[TokenEffect]]) ->
         empty = "Its value slot has no effect of this kind on any token."
         tables.append(Table(name, heading, columns, rows, empty=empty, filters=False))
     return [*tables]
+
+
+def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, context: Context) -> list[Block]:
+    """The prompts that activate it most, if the address asks for them; not in files, of thousands of neurons."""
+    if not model.has_checkpoint or not visit.live:
+        return []
+    title = "Prompts that activate it most"
+    address = visit.again("models", model.name, "neurons", place, activating=1)
+    try:
+        assert context.number is not None
+        work = visit.room.activating_prompts(
+            model.name, place, context.version, context.number, [one.fact for one in found.facts], PROMPTS, ASKED
+        )
+    except NotFoundError as error:  # There is no such version.
+        return [Text(why_not(visit, error), "warning", title)]
+    where = Place(
+        "activating",
+        "activating",
+        title,
+        "Ask them",
+        address,
+        model.name,
+        context.version,
+        f"reading its activation on {ASKED} prompts",
+        loads=False,
+    )
+    return computed(visit, where, work, lambda rows: [_prompt_table(visit, title, rows)])
+
+
+def _prompt_table(visit: Visit, title: str, found: Sequence[ActivatingPrompt]) -> Table:
+    return Table(
+        "activating_prompts",
+        title,
+        [
+            Column("text", "Prompt", "long"),
+            Column("activation", "Activation", "signed", help="of the neuron, at the answer position"),
+            Column("holds", "Held by its fact", "flag", help="whether the prompt's fact holds the neuron"),
+            *fact_columns(visit),
+        ],
+        [
+            {
+                "text": row.text,
+                "activation": row.activation,
+                "holds": row.holds,
+                "fact": row.fact,
+                "relation": row.relation,
+                "subject": row.subject,
+                "object": row.object,
+            }
+            for row in found
+        ],
+        empty="The model can be asked no prompt of this store.",
+        note=f"Of at most {ASKED} that were asked: one each of facts that hold it, and of as many others at random.",
+    )
 
 
 def _texts(visit: Visit, found: NeuronFindings, model: Model, context: Context) -> Table:

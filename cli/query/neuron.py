@@ -47,7 +47,7 @@ def neuron(
     ],
     which: Which = ANY,
     top: Annotated[
-        int, typer.Option("--top", help="List so many promoted and so many demoted tokens, and so many prompts.")
+        int, typer.Option("--top", help="List so many promoted and demoted tokens, and highest and lowest prompts.")
     ] = 10,
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Load the model to find the value slot's effect on tokens.")
@@ -125,7 +125,7 @@ def _token_rows(
 def _prompt_rows(
     database: Database, on: ModelVersion, found: NeuronFindings, top: int, sample: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    rows = database.models.activating_prompts(
+    found_prompts = database.models.activating_prompts(
         on.record.name,
         Neuron(found.layer, found.neuron),
         holders=[one.fact for one in found.facts],
@@ -134,7 +134,9 @@ def _prompt_rows(
         seed=seed,
         on=on,
     )
-    return [as_row(row) for row in rows], ["text", "activation", "fact", "relation", "subject", "object", "holds"]
+    kinds = zip(("highest", "lowest"), found_prompts, strict=True)
+    rows = [{"kind": kind, **as_row(row)} for kind, some in kinds for row in some]
+    return rows, ["kind", "activation", "text", "fact", "relation", "subject", "object", "holds"]
 
 
 def _neuron_parts(found: NeuronFindings, limit: int | None) -> Parts:

@@ -31,7 +31,7 @@ def activating_prompts(
     top: int,
     sample: int,
     seed: int,
-) -> list[ActivatingPrompt]:
+) -> tuple[list[ActivatingPrompt], list[ActivatingPrompt]]:
     """See `ModelCommands.activating_prompts`; `network` computes what `encoder` encodes."""
     chance, held = chance_of(seed, "activating prompts"), set(holders)
     with store.reading() as connection:
@@ -41,17 +41,17 @@ def activating_prompts(
         facts = {fact.id: fact for fact in store_facts.facts_of(connection, (one.fact_id for one in asked.values()))}
     prompts = list(asked)
     if not prompts:
-        return []
+        return [], []
     size = batch_size_for(network, prompts)
     found = answer_activations(network, prompts, [neuron], size)[:, 0].tolist()
-    rows = []
-    for value, prompt in sorted(zip(found, prompts, strict=True), key=lambda pair: (-pair[0], pair[1].prompt_id))[:top]:
+
+    def row(value: float, prompt: EncodedPrompt) -> ActivatingPrompt:
         one = asked[prompt]
         fact = facts[one.fact_id]
-        rows.append(
-            ActivatingPrompt(one.text, value, fact.id, fact.relation, fact.subject, fact.object, fact.id in held)
-        )
-    return rows
+        return ActivatingPrompt(one.text, value, fact.id, fact.relation, fact.subject, fact.object, fact.id in held)
+
+    ranked = sorted(zip(found, prompts, strict=True), key=lambda pair: (-pair[0], pair[1].prompt_id))
+    return [row(*pair) for pair in ranked[:top]], [row(*pair) for pair in ranked[::-1][:top]]
 
 
 def _some(numbers: Sequence[int], count: int, chance: Random) -> list[int]:

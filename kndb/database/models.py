@@ -359,8 +359,8 @@ class ModelCommands:
         seed: int = 0,
         device: str = "auto",
         on: ModelVersion | None = None,
-    ) -> Rows[ActivatingPrompt]:
-        """The prompts of the store for which a neuron fires most, of a sample that are asked.
+    ) -> tuple[Rows[ActivatingPrompt], Rows[ActivatingPrompt]]:
+        """The prompts of the store with a neuron's highest activations and its lowest, of a sample that are asked.
 
         One prompt each is asked of the facts that hold the neuron, of at most half as many as the sample has, and of
         other facts drawn at random. What is read is the activation at the answer position, in float32.
@@ -370,14 +370,15 @@ class ModelCommands:
             neuron: one of its neurons.
             holders: the numbers of facts that hold it, as `db.query.neuron` finds them.
             version: as for `load`.
-            top: how many prompts to give, at least 1.
+            top: how many prompts to give of each kind, at least 1.
             sample: how many to ask, at least 1.
             seed: of the draw.
             device: where to compute.
             on: the model in memory, as for `ask`.
 
         Returns:
-            The highest activation first.
+            The prompts with the highest activations, the highest first, and those with the lowest, the lowest first.
+            Below zero, a GELU or SiLU is not silent: a neuron may act by its lowest.
 
         Raises:
             UsageError: if the model has no such neuron, or a number is out of range.
@@ -399,7 +400,7 @@ class ModelCommands:
         loaded = (on or self.load(name, version)).loaded
         network = loaded.moved(chosen, torch.float32)
         found = activating_prompts(self._store, network, loaded.encoder, neuron, holders, top, sample, seed)
-        return Rows(found, ActivatingPrompt)
+        return Rows(found[0], ActivatingPrompt), Rows(found[1], ActivatingPrompt)
 
 
 def question_text(text: str, blank: Blank, example: str) -> str:

@@ -87,8 +87,8 @@ class Workroom:
 
     def activating_prompts(
         self, model: str, neuron: Neuron, version: str, refinement: int, holders: Sequence[int], top: int, sample: int
-    ) -> Work[Sequence[ActivatingPrompt]]:
-        """The prompts, of a sample, that activate a neuron most; see `ModelCommands.activating_prompts`."""
+    ) -> Work[tuple[Sequence[ActivatingPrompt], Sequence[ActivatingPrompt]]]:
+        """The prompts, of a sample, that activate a neuron most and least; see `ModelCommands.activating_prompts`."""
         resolved, models = self._database.models.resolve_version(model, version), self._database.models
         return Work(
             ("activating", model, resolved, neuron, refinement, top, sample),

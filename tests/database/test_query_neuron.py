@@ -178,7 +178,8 @@ def test_activating_prompts(attributed, family):
     database, neuron = attributed(family), Neuron(1, 5)
     facts, loaded = {one.id: one for one in database.facts.find()}, database.models.load("tiny")
     holders = sorted(facts)[1:3]
-    found = database.models.activating_prompts("tiny", neuron, holders=holders, top=10**6, sample=10**6)
+    found, lowest = database.models.activating_prompts("tiny", neuron, holders=holders, top=10**6, sample=10**6)
+    assert lowest == found[::-1]
     assert sorted(row.fact for row in found) == sorted(facts)
     texts = set(database.query.sql("SELECT fact_id, text FROM prompt")[1])
     for row in found:
@@ -189,7 +190,7 @@ def test_activating_prompts(attributed, family):
         assert row.activation == pytest.approx(activation_of(family, loaded, row.text, neuron), abs=1e-5)
     assert [row.activation for row in found] == sorted((row.activation for row in found), reverse=True)
     few = database.models.activating_prompts("tiny", neuron, holders=holders, top=2, sample=2, seed=1)
-    assert sum(row.holds for row in few) == 1
+    assert sum(row.holds for row in few[0]) == 1
     assert few == database.models.activating_prompts("tiny", neuron, holders=holders, top=2, sample=2, seed=1)
     with pytest.raises(UsageError, match="2 layers of 64 neurons"):
         database.models.activating_prompts("tiny", Neuron(2, 0))

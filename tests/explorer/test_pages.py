@@ -313,13 +313,14 @@ def test_tokens_are_those_of_the_command(edited):
 def test_activating_prompts_are_those_of_the_database(edited):
     application, neuron = Explorer(edited, Rules(), for_shell), Neuron(0, 1)
     holders = [one.fact for one in edited.query.neuron(neuron, refinement=1).facts]
-    expected = edited.models.activating_prompts("tiny", neuron, holders=holders, top=15, sample=500)
+    expected = edited.models.activating_prompts("tiny", neuron, holders=holders, top=10, sample=500)
     address = "/models/tiny/neurons/L0.N1.json?refinement=1"
-    assert "activating_prompts" not in ask(application, address).json()["tables"]
-    rows = ask(application, f"{address}&activating=1").json()["tables"]["activating_prompts"]
-    assert [row["text"] for row in rows] == [one.text for one in expected]
-    assert [row["activation"] for row in rows] == [one.activation for one in expected]
-    assert [row["holds"] for row in rows] == [one.holds for one in expected]
+    assert "highest" not in ask(application, address).json()["tables"]
+    tables = ask(application, f"{address}&activating=1").json()["tables"]
+    for name, some in zip(("highest", "lowest"), expected, strict=True):
+        assert [row["text"] for row in tables[name]] == [one.text for one in some]
+        assert [row["activation"] for row in tables[name]] == [one.activation for one in some]
+        assert [row["holds"] for row in tables[name]] == [one.holds for one in some]
 
 
 def test_another_sites_page_makes_nothing_compute(edited):

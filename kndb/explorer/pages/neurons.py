@@ -18,8 +18,8 @@ from .parts import add_model, fact_columns, not_refined, relation_column
 TOKENS = 12
 TEXTS = 3
 """Facts of a neuron whose texts are shown."""
-PROMPTS, ASKED = 15, 500
-"""Prompts that activate a neuron most, of so many that are asked."""
+PROMPTS, ASKED = 10, 500
+"""Prompts that activate a neuron most, and least, of so many that are asked."""
 
 
 def neuron(visit: Visit) -> Page:
@@ -150,10 +150,10 @@ def _token_tables(found: tuple[Sequence[TokenEffect], Sequence[TokenEffect]]) ->
 
 
 def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, context: Context) -> list[Block]:
-    """The prompts that activate it most, if the address asks for them; not in files, of thousands of neurons."""
+    """The prompts that activate it most and least, if the address asks for them; not in files."""
     if not model.has_checkpoint or not visit.live:
         return []
-    title = "Prompts that activate it most"
+    title = "Prompts that activate it most, and least"
     address = visit.again("models", model.name, "neurons", place, activating=1)
     try:
         assert context.number is not None
@@ -173,12 +173,27 @@ def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, c
         f"reading its activation on {ASKED} prompts",
         loads=False,
     )
-    return computed(visit, where, work, lambda rows: [_prompt_table(visit, title, rows)])
+    return computed(visit, where, work, lambda found: _prompt_tables(visit, *found))
 
 
-def _prompt_table(visit: Visit, title: str, found: Sequence[ActivatingPrompt]) -> Table:
+def _prompt_tables(
+    visit: Visit, highest: Sequence[ActivatingPrompt], lowest: Sequence[ActivatingPrompt]
+) -> list[Block]:
+    told = f"Of at most {ASKED} that were asked: one each of facts that hold it, and of as many others at random."
+    below = (
+        "Below zero it is not silent, as GELU and SiLU are negative there."
+        if lowest and lowest[0].activation < 0
+        else ""
+    )
+    return [
+        _prompt_table(visit, "highest", "Prompts with its highest activations", highest, told),
+        _prompt_table(visit, "lowest", "Prompts with its lowest activations", lowest, below),
+    ]
+
+
+def _prompt_table(visit: Visit, name: str, title: str, found: Sequence[ActivatingPrompt], note: str) -> Table:
     return Table(
-        "activating_prompts",
+        name,
         title,
         [
             Column("text", "Prompt", "long"),
@@ -199,7 +214,8 @@ def _prompt_table(visit: Visit, title: str, found: Sequence[ActivatingPrompt]) -
             for row in found
         ],
         empty="The model can be asked no prompt of this store.",
-        note=f"Of at most {ASKED} that were asked: one each of facts that hold it, and of as many others at random.",
+        note=note,
+        filters=False,
     )
 
 

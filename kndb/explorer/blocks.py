@@ -238,10 +238,11 @@ class Later:
 
 @dataclass(frozen=True)
 class Part:
-    """Blocks that belong together, and take the place of a `Later` of the same name."""
+    """Blocks that belong together, and take the place of a `Later` of the same name; `beside` one another if narrow."""
 
     name: str
     blocks: Sequence[Block]
+    beside: bool = False
 
 
 Block = Table | Values | Figure | Bars | Text | Form | Timeline | Later | Part

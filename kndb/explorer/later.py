@@ -31,6 +31,7 @@ class Place:
         model, version: the model that it takes.
         busy: what is done once the model is loaded, such as `asking it`.
         loads: whether it is the first on its page that loads the model.
+        beside: whether its blocks are narrow, and stand beside one another where there is room.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Place:
     version: str
     busy: str
     loads: bool = True
+    beside: bool = False
 
 
 def computed(visit: Visit, place: Place, work: Work[Found], show: Callable[[Found], Sequence[Block]]) -> list[Block]:
@@ -67,7 +69,7 @@ def computed(visit: Visit, place: Place, work: Work[Found], show: Callable[[Foun
             found = visit.room.done(work)
         except KndbError as error:
             return [Part(place.name, [Text(why_not(visit, error), "warning", place.title)])]
-    return [Part(place.name, show(found))]
+    return [Part(place.name, show(found), place.beside)]
 
 
 def _later(visit: Visit, place: Place) -> Later:

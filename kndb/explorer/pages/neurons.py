@@ -126,7 +126,7 @@ def _tokens(visit: Visit, model: Model, place: Neuron) -> list[Block]:
     address = visit.again("models", model.name, "neurons", place, tokens=1)
     try:
         work = visit.room.token_effects(model.name, place, version, TOKENS)
-        where = Place("tokens", "tokens", title, "Compute them", address, model.name, version, "computing its tokens")
+        where = Place("tokens", "tokens", title, "Compute them", address, model.name, "computing its tokens")
         return computed(visit, where, work, _token_tables)
     except NotFoundError as error:  # There is no such version.
         return [Text(why_not(visit, error), "warning", title)]

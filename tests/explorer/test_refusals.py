@@ -181,23 +181,45 @@ def write(database, statement):
 
 def test_a_store_that_another_process_writes(both, database, place, monkeypatch):
     monkeypatch.setitem(open_store.__kwdefaults__, "timeout", 0.05)
-    version, goal = (database.models.resolve_version("tiny", name) for name in ("current", "one"))
-    shown = {"version": version}
     database.close()
     database.store.__init__("kndb.db", timeout=0.05)  # As a store that does not wait long.
+    fields = shown(database)
     before = state(place)
     with contextlib.closing(sqlite3.connect("kndb.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        both(("edit", "apply", 2), "/edits/2/apply", shown, read=False)
-        both(("edit", "revert", 3), "/edits/3/revert", shown, read=False)
-        both(("snapshot", "create", "x", "--model", "tiny"), "/snapshots", {**NAMED, "name": "x", **shown}, read=False)
-        both(
-            ("snapshot", "restore", "one", "--model", "tiny"),
-            "/snapshots/restore",
-            {**NAMED, "goal": goal, **shown},
-            read=False,
-        )
-        fields = {**OF_PLAN, "fact": "5", "to": "Rome", **shown}
-        both((*PLAN, "--fact", 5, "--to", "Rome"), "/plan", fields, read=False)
+        every_step(both, fields)
         other.execute("ROLLBACK")
     assert state(place) == before
+
+
+def test_a_store_that_can_only_be_read(both, database, place, monkeypatch):
+    fields = shown(database)
+    before = state(place)
+    database.close()
+    connect = sqlite3.connect
+
+    def reading(*words, **options):
+        connection = connect(*words, **options)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", reading)
+    every_step(both, fields)
+    monkeypatch.undo()
+    assert state(place) == before
+
+
+def shown(database):
+    """The versions that forms show."""
+    version, goal = (database.models.resolve_version("tiny", name) for name in ("current", "one"))
+    return {"version": version, "goal": goal}
+
+
+def every_step(both, fields):
+    """Everything that writes, refused."""
+    both(("edit", "apply", 2), "/edits/2/apply", fields, read=False)
+    both(("edit", "revert", 3), "/edits/3/revert", fields, read=False)
+    both(("snapshot", "create", "x", "--model", "tiny"), "/snapshots", {**NAMED, **fields, "name": "x"}, read=False)
+    both(("snapshot", "restore", "one", "--model", "tiny"), "/snapshots/restore", {**NAMED, **fields}, read=False)
+    plan = {**OF_PLAN, **fields, "fact": "5", "to": "Rome"}
+    both((*PLAN, "--fact", 5, "--to", "Rome"), "/plan", plan, read=False)

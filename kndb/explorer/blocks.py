@@ -167,8 +167,6 @@ class Choice:
     kind: str = "text"
     options: Sequence[tuple[str, str]] = ()
     placeholder: str = ""
-    most: int | None = None
-    """Letters that it takes; None for as many as anybody types."""
     rows: int = 5
     """Of an area, its lines."""
 

@@ -97,7 +97,9 @@ def judged(rules: Rules, method: str, target: str, headers: Mapping[str, list[st
         None if it is.
     """
     if len(target) > LONGEST:
-        return Refusal(414, "The address is too long.")
+        # A list of new answers goes into the address; nothing of it is cut off.
+        more = " A list this long is for: kndb edit optimize --together --facts FILE" if _is_plan(target) else ""
+        return Refusal(414, f"The address is too long.{more}")
     hosts = headers.get("host", [])
     if len(hosts) != 1 or not host_allowed(rules, hosts[0]):
         return Refusal(
@@ -183,6 +185,10 @@ def _without_token(target: str) -> str:
     # Two slashes at the beginning would lead to another server.
     path = "/" + path.lstrip("/\\")
     return f"{path}?{urlencode(pairs)}" if pairs else with_query(path, {})
+
+
+def _is_plan(target: str) -> bool:
+    return target.partition("?")[0] == "/plan"
 
 
 def _same(one: str, other: str) -> bool:

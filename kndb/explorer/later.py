@@ -28,7 +28,7 @@ class Place:
         title: its heading until it is there, and where it can't be.
         button: what the link says.
         address: of the page with the parameter.
-        model, version: the model that it takes.
+        model: the model that it takes.
         busy: what is done once the model is loaded, such as `asking it`.
         loads: whether it is the first on its page that loads the model.
         beside: whether its blocks are narrow, and stand beside one another where there is room.
@@ -40,7 +40,6 @@ class Place:
     button: str
     address: str | None
     model: str
-    version: str
     busy: str
     loads: bool = True
     beside: bool = False
@@ -62,7 +61,8 @@ def computed(visit: Visit, place: Place, work: Work[Found], show: Callable[[Foun
     if found is None and not visit.live and not visit.computing:
         return []
     if found is None and visit.live and not visit.query.get(place.parameter):
-        return [_later(visit, place)]
+        loaded = not place.loads or visit.room.ready(work)
+        return [_later(visit, place, loaded=loaded)]
     if found is None:
         visit.require_own()
         try:
@@ -72,8 +72,7 @@ def computed(visit: Visit, place: Place, work: Work[Found], show: Callable[[Foun
     return [Part(place.name, show(found), place.beside)]
 
 
-def _later(visit: Visit, place: Place) -> Later:
-    loaded = not place.loads or visit.room.loaded(place.model, place.version)
+def _later(visit: Visit, place: Place, *, loaded: bool) -> Later:
     return Later(
         place.name,
         place.title,

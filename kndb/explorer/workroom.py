@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ..errors import EditError, KndbError
 from ..records.edits import Edit
@@ -26,6 +26,20 @@ KEPT_ANSWERS = 512
 Found = TypeVar("Found")
 
 
+class VersionKey(NamedTuple):
+    """A version in memory.
+
+    Attributes:
+        model, version: the model's name, and the version's id.
+        moved: whether it is on the device that computes and in float32, as what is asked takes it; edits fit only
+            weights in the dtype in which they are stored.
+    """
+
+    model: str
+    version: str
+    moved: bool
+
+
 @dataclass(frozen=True)
 class Work(Generic[Found]):
     """Something that a model gives, and that never changes.
@@ -33,10 +47,12 @@ class Work(Generic[Found]):
     Attributes:
         key: what it is known by once it is done.
         compute: does it; nothing else computes meanwhile.
+        version: the version that it takes in memory, if it is one of those that are kept there.
     """
 
     key: Hashable
     compute: Callable[[], Found]
+    version: VersionKey | None = None
 
 
 class Workroom:
@@ -51,27 +67,32 @@ class Workroom:
     def __init__(self, database: Database, *, patient: bool = True) -> None:
         self._database = database
         self._patient = patient
-        self._refused: dict[tuple[str, str], KndbError] = {}
+        self._refused: dict[VersionKey, KndbError] = {}
         self._busy = threading.Lock()
         self._counting: dict[Hashable, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._versions: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._versions: OrderedDict[VersionKey, Any] = OrderedDict()
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._drafts: OrderedDict[Hashable, Any] = OrderedDict()
         self._stored: dict[Hashable, int] = {}
 
     def loaded(self, model: str, version: str) -> bool:
         """Whether a version is in memory: then asking it takes no loading."""
-        key = model, self._database.models.resolve_version(model, version)
+        key = VersionKey(model, self._database.models.resolve_version(model, version), moved=True)
         with self._guard:
             return key in self._versions
 
+    def ready(self, work: Work[Any]) -> bool:
+        """Whether some work takes no loading."""
+        with self._guard:
+            return work.version in self._versions
+
     def ask(self, model: str, text: str, version: str, top: int) -> Sequence[Answer]:
         """The most probable answers of a version; see `ModelCommands.ask`."""
-        resolved = self._database.models.resolve_version(model, version)
+        key = VersionKey(model, self._database.models.resolve_version(model, version), moved=True)
         return self._kept_result(
-            ("ask", model, resolved, text, top),
-            lambda: self._database.models.ask(model, text, top=top, on=self._version(model, resolved)),
+            ("ask", key, text, top),
+            lambda: self._database.models.ask(model, text, top=top, on=self._version(key)),
             self._busy,
         )
 
@@ -79,22 +100,25 @@ class Workroom:
         self, model: str, neuron: Neuron, version: str, top: int
     ) -> Work[tuple[Sequence[TokenEffect], Sequence[TokenEffect]]]:
         """The tokens that a value slot promotes and demotes; see `ModelCommands.token_effects`."""
-        resolved = self._database.models.resolve_version(model, version)
+        key = VersionKey(model, self._database.models.resolve_version(model, version), moved=True)
         return Work(
-            ("effects", model, resolved, neuron, top),
-            lambda: self._database.models.token_effects(model, neuron, top=top, on=self._version(model, resolved)),
+            ("effects", key, neuron, top),
+            lambda: self._database.models.token_effects(model, neuron, top=top, on=self._version(key)),
+            key,
         )
 
     def activating_prompts(
         self, model: str, neuron: Neuron, version: str, refinement: int, holders: Sequence[int], top: int, sample: int
     ) -> Work[tuple[Sequence[ActivatingPrompt], Sequence[ActivatingPrompt]]]:
         """The prompts, of a sample, that activate a neuron most and least; see `ModelCommands.activating_prompts`."""
-        resolved, models = self._database.models.resolve_version(model, version), self._database.models
+        models = self._database.models
+        key = VersionKey(model, models.resolve_version(model, version), moved=True)
         return Work(
-            ("activating", model, resolved, neuron, refinement, top, sample),
+            ("activating", key, neuron, refinement, top, sample),
             lambda: models.activating_prompts(
-                model, neuron, holders=holders, top=top, sample=sample, on=self._version(model, resolved)
+                model, neuron, holders=holders, top=top, sample=sample, on=self._version(key)
             ),
+            key,
         )
 
     def answers(self, edit: Edit, top: int) -> Work[StoredPreview]:
@@ -106,13 +130,12 @@ class Workroom:
         return self._previewed(edit, 1, others)
 
     def _previewed(self, edit: Edit, top: int, others: int) -> Work[StoredPreview]:
-        model, version, edits = edit.model, edit.base_version, self._database.edits
-
-        def compute() -> StoredPreview:
-            on = self._version(model, version)
-            return edits.preview_stored(edit.id, top=top, others=others, on=on)
-
-        return Work(("answers", model, version, edit.object_hash, top, others), compute)
+        key, edits = VersionKey(edit.model, edit.base_version, moved=False), self._database.edits
+        return Work(
+            ("answers", key, edit.object_hash, top, others),
+            lambda: edits.preview_stored(edit.id, top=top, others=others, on=self._version(key)),
+            key,
+        )
 
     def computed(self, compute: Callable[[], Found]) -> Found:
         """Computes something with a model, alone."""
@@ -180,9 +203,8 @@ class Workroom:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
-    def _version(self, model: str, resolved: str) -> Any:
+    def _version(self, key: VersionKey) -> Any:
         """A version in memory; only called by the one that computes."""
-        key = model, resolved
         with self._guard:
             if key in self._versions:
                 self._versions.move_to_end(key)
@@ -190,7 +212,7 @@ class Workroom:
         if key in self._refused:
             raise self._refused[key]
         try:
-            version = self._database.models.load(model, resolved)
+            version = self._database.models.load(key.model, key.version)
         except KndbError as error:
             if not self._patient:
                 self._refused[key] = error

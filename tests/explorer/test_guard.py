@@ -136,6 +136,7 @@ def test_a_body_or_an_address_is_not_endless(editing):
     assert post(editing, "/edits/2/apply", {"token": "x" * 70_000}, **COOKIE).status == 413
     assert post(editing, "/edits/2/apply", {f"f{number}": "x" for number in range(99)}, **COOKIE).status == 400
     assert ask(editing, "/?q=" + "x" * 20_000, headers=COOKIE).status == 414
+    assert "--facts FILE" in ask(editing, "/plan?answers=" + "1+Rome%0A" * 3_000, headers=COOKIE).text
     assert ask(editing, "/?" + "&".join(f"f{number}=x" for number in range(99)), headers=COOKIE).status == 400
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shutil
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -490,3 +491,30 @@ def test_two_versions_show_the_edits_between_them_and_ask_both(edited):
         assert [one["label"] for one in bars] == [one.token for one in wanted]
     same = ask(application, "/compare.json?kind=versions&model=tiny&a=one&b=one").json()
     assert same["lead"] == "Both have the same weights."
+
+
+def test_answers_are_those_of_the_stored_dtype_whatever_was_asked_before(small_models, small_facts, tmp_path):
+    """A model that is asked is moved to float32; an edit fits only weights in bfloat16, if these are stored."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(small_models["bert"], tmp_path / "half")
+    weights = {name: one.to(torch.bfloat16) for name, one in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    configuration = json.loads((folder / "config.json").read_text("utf-8"))
+    configuration.pop("torch_dtype", None)
+    (folder / "config.json").write_text(json.dumps(configuration | {"dtype": "bfloat16"}), "utf-8")
+    with open_database(tmp_path / "kndb.db") as database:
+        database.facts.ingest([small_facts])
+        database.models.add(folder, "half")
+        database.attribution.run("half", relations=["P36"], method="activation")
+        database.attribution.refine()
+        held = database.query.held_neurons()[0]
+        edit = database.edits.plan_update("half", 1, "Rome")
+        application = Explorer(database, Rules(), for_shell)
+        before = ask(application, f"/edits/{edit.id}.json?answers=1").json()["tables"]["preview"]
+        application = Explorer(database, Rules(), for_shell)
+        neuron = path_of(("models", "half", "neurons", Neuron(held.layer, held.neuron)))
+        assert ask(application, f"{neuron}.json?tokens=1").json()["tables"]["promoted"]
+        assert ask(application, f"/edits/{edit.id}.json?answers=1").json()["tables"]["preview"] == before
+        assert len(before) == 6

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from asgi import HOST, TOKEN, post
+from asgi import HOST, TOKEN, ask, post
 from html_pages import Html
 
 from kndb.cli.advice import for_shell
@@ -44,11 +44,14 @@ def database(place):
 
 @pytest.fixture
 def both(database, place, capsys):
-    """Runs a command, which is refused, and sends a form, which is refused in the same words; gives the words."""
+    """Runs a command, which is refused, and sends a form, which is refused in the same words; gives the words.
+
+    With `looks`, the form's page says them, too, and has no button.
+    """
     rules = Rules(token=TOKEN, editing=True, port=int(HOST.rpartition(":")[2]))
     application = Explorer(database, rules, for_shell)
 
-    def refused(words, path, fields=(), *, read=True):
+    def refused(words, path, fields=(), *, read=True, looks=False):
         before = state(place) if read else None
         capsys.readouterr()
         code = exit_code([str(word) for word in words])
@@ -61,6 +64,11 @@ def both(database, place, capsys):
         page = " ".join(" ".join(Html(answer.text).text).split())
         assert "Nothing was changed" in page
         assert " ".join(told.split()).rstrip(".")[1:] in page, (told, page)
+        if path.endswith(("/apply", "/revert")) and looks:
+            shown_before = ask(application, path, headers=COOKIE)
+            assert " ".join(told.split()).rstrip(".")[1:] in " ".join(" ".join(Html(shown_before.text).text).split())
+            assert "<button>Apply" not in shown_before.text
+            assert "<button>Revert" not in shown_before.text
         if read:
             assert state(place) == before
         return told
@@ -81,10 +89,10 @@ def state(place: Path) -> dict[str, str]:
 
 
 def test_steps_and_names(both, database):
-    assert "edit 1 is applied already" in both(("edit", "apply", 1), "/edits/1/apply")
-    assert "edit 2 is not applied" in both(("edit", "revert", 2), "/edits/2/revert")
-    assert "edit 3 changed them" in both(("edit", "apply", 4), "/edits/4/apply")
-    assert "edit 3, applied later" in both(("edit", "revert", 1), "/edits/1/revert")
+    assert "edit 1 is applied already" in both(("edit", "apply", 1), "/edits/1/apply", looks=True)
+    assert "edit 2 is not applied" in both(("edit", "revert", 2), "/edits/2/revert", looks=True)
+    assert "edit 3 changed them" in both(("edit", "apply", 4), "/edits/4/apply", looks=True)
+    assert "edit 3, applied later" in both(("edit", "revert", 1), "/edits/1/revert", looks=True)
     both(("edit", "apply", 99), "/edits/99/apply")
     both(("edit", "revert", 99), "/edits/99/revert")
     create = ("snapshot", "create", "--model", "tiny")
@@ -173,23 +181,45 @@ def write(database, statement):
 
 def test_a_store_that_another_process_writes(both, database, place, monkeypatch):
     monkeypatch.setitem(open_store.__kwdefaults__, "timeout", 0.05)
-    version, goal = (database.models.resolve_version("tiny", name) for name in ("current", "one"))
-    shown = {"version": version}
     database.close()
     database.store.__init__("kndb.db", timeout=0.05)  # As a store that does not wait long.
+    fields = shown(database)
     before = state(place)
     with contextlib.closing(sqlite3.connect("kndb.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        both(("edit", "apply", 2), "/edits/2/apply", shown, read=False)
-        both(("edit", "revert", 3), "/edits/3/revert", shown, read=False)
-        both(("snapshot", "create", "x", "--model", "tiny"), "/snapshots", {**NAMED, "name": "x", **shown}, read=False)
-        both(
-            ("snapshot", "restore", "one", "--model", "tiny"),
-            "/snapshots/restore",
-            {**NAMED, "goal": goal, **shown},
-            read=False,
-        )
-        fields = {**OF_PLAN, "fact": "5", "to": "Rome", **shown}
-        both((*PLAN, "--fact", 5, "--to", "Rome"), "/plan", fields, read=False)
+        every_step(both, fields)
         other.execute("ROLLBACK")
     assert state(place) == before
+
+
+def test_a_store_that_can_only_be_read(both, database, place, monkeypatch):
+    fields = shown(database)
+    before = state(place)
+    database.close()
+    connect = sqlite3.connect
+
+    def reading(*words, **options):
+        connection = connect(*words, **options)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", reading)
+    every_step(both, fields)
+    monkeypatch.undo()
+    assert state(place) == before
+
+
+def shown(database):
+    """The versions that forms show."""
+    version, goal = (database.models.resolve_version("tiny", name) for name in ("current", "one"))
+    return {"version": version, "goal": goal}
+
+
+def every_step(both, fields):
+    """Everything that writes, refused."""
+    both(("edit", "apply", 2), "/edits/2/apply", fields, read=False)
+    both(("edit", "revert", 3), "/edits/3/revert", fields, read=False)
+    both(("snapshot", "create", "x", "--model", "tiny"), "/snapshots", {**NAMED, **fields, "name": "x"}, read=False)
+    both(("snapshot", "restore", "one", "--model", "tiny"), "/snapshots/restore", {**NAMED, **fields}, read=False)
+    plan = {**OF_PLAN, **fields, "fact": "5", "to": "Rome"}
+    both((*PLAN, "--fact", 5, "--to", "Rome"), "/plan", plan, read=False)

@@ -52,8 +52,7 @@ def before_and_after(
     unasked = _why_unasked(one)
     if unasked:
         return [Text(unasked, "empty", title)]
-    model, version = one.model, one.base_version
-    place = Place("asked", "answers", title, "Ask them", visit.again(*segments, answers=1), model, version, "asking it")
+    place = Place("asked", "answers", title, "Ask them", visit.again(*segments, answers=1), one.model, "asking it")
 
     def show(found: StoredPreview) -> list[Block]:
         if found.one is None:
@@ -66,7 +65,7 @@ def before_and_after(
         return blocks  # What could not be asked its own facts can't be asked others either.
     address = visit.again(*segments, flips=1)
     busy = f"asking {OTHERS} other facts before the edit and with it"
-    place = Place("others", "flips", FLIPS_TITLE, "Ask other facts", address, model, version, busy, loads=False)
+    place = Place("others", "flips", FLIPS_TITLE, "Ask other facts", address, one.model, busy, loads=False)
     return [*blocks, *computed(visit, place, visit.room.flips(one, OTHERS), lambda found: [_flips(visit, found)])]
 
 

@@ -130,7 +130,7 @@ def _tokens(visit: Visit, model: Model, place: Neuron) -> list[Block]:
     try:
         work = visit.room.token_effects(model.name, place, version, TOKENS)
         busy = "computing its tokens"
-        where = Place("tokens", "tokens", title, "Compute them", address, model.name, version, busy, beside=True)
+        where = Place("tokens", "tokens", title, "Compute them", address, model.name, busy, beside=True)
         return computed(visit, where, work, _token_tables)
     except NotFoundError as error:  # There is no such version.
         return [Text(why_not(visit, error), "warning", title)]
@@ -170,7 +170,6 @@ def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, c
         "Ask them",
         address,
         model.name,
-        context.version,
         f"reading its activation on {ASKED} prompts",
         loads=False,
     )

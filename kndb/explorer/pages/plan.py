@@ -19,8 +19,6 @@ OF_A_FACT = [
     ("update", "update: at once, along the gradient"),
     ("optimize", "optimize: by gradient steps, keeping others"),
 ]
-MOST_LETTERS = 4_000
-"""Letters of a list of answers, which goes into the address: a longer one is for the command."""
 _LEAD = "An edit is computed and tried in memory, and nothing is stored until you say so."
 
 
@@ -136,7 +134,6 @@ def _forms(visit: Visit, model: str, query: Mapping[str, str]) -> dict[str, Form
             said("answers"),
             "area",
             placeholder="588 Toyota\n589 Honda\nor a table: relation,subject,to",
-            most=MOST_LETTERS,
         ),
     ]
     button = "Try it in memory"

@@ -63,7 +63,7 @@ LIMIT 1
 _NEAR = """
 SELECT other.relation_id, SUM(own.facts * other.facts), COUNT(*)
 FROM relation_neuron AS own
-CROSS JOIN relation_neuron AS other INDEXED BY ix_relation_neuron_refinement_id_layer_neuron
+CROSS JOIN relation_neuron AS other INDEXED BY ix_relation_neuron_refinement_id_layer_neuron_relation_id_facts
   ON other.refinement_id = :refinement AND other.layer = own.layer AND other.neuron = own.neuron
 WHERE own.refinement_id = :refinement AND own.relation_id = :relation AND other.relation_id <> :relation
 GROUP BY other.relation_id

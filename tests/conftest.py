@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
+from compiled_once import share_compiled
 from made_once import made_once, sums
 from memory import use_memory
 from new_databases import repeat_first_revisions
@@ -82,10 +83,14 @@ HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language o
 
 
 @pytest.fixture(scope="session", autouse=True)
-def new_databases():
-    """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`."""
+def made_or_compiled_once():
+    """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`.
+
+    All stores share what SQLAlchemy compiled; see `compiled_once`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         repeat_first_revisions(patch)
+        share_compiled(patch)
         yield
 
 

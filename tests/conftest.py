@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
 from compiled_once import share_compiled
+from loaded_once import load_once
 from made_once import made_once, sums
 from memory import use_memory
 from new_databases import repeat_first_revisions
@@ -83,14 +84,17 @@ HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language o
 
 
 @pytest.fixture(scope="session", autouse=True)
-def made_or_compiled_once():
+def once_in_a_process():
     """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`.
 
-    All stores share what SQLAlchemy compiled; see `compiled_once`.
+    All stores share what SQLAlchemy compiled, and small checkpoints are loaded once; see `compiled_once` and
+    `loaded_once`.
     """
     with pytest.MonkeyPatch.context() as patch:
         repeat_first_revisions(patch)
         share_compiled(patch)
+        if "kndb.models.loading" in sys.modules:
+            load_once(patch)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Statements compiled once in a process: SQLAlchemy keeps compiled statements with each engine, and tests make thousands.
+"""Statements compiled once in a process: SQLAlchemy keeps them with each engine, and tests make thousands of engines.
 
 What a statement compiles to depends on the kind of its database alone, as all engines of one kind are made alike.
 """

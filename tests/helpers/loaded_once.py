@@ -1,4 +1,4 @@
-"""Small checkpoints that kndb loads again and again: transformers makes the model once in a process, and then a copy of it.
+"""Small checkpoints that kndb loads again and again: transformers makes each model once in a process, then its copies.
 
 Only transformers' part is left out, and only for files with the same bytes. kndb looks at the checkpoint as ever, and
 gives transformers a folder with copies of its files; what tests load by transformers themselves is loaded anew.

@@ -334,7 +334,7 @@ def test_weights_that_are_no_numbers_leave_nothing_behind(
     with pytest.raises(ModelError, match="spoiled gives probabilities that are not numbers"):
         database.attribution.run("spoiled", method=method)
     assert dump(database) == before
-    database.attribution.run("tiny", relations=["P36"])
+    database.attribution.run("tiny", relations=["P36"], method="activation")
 
 
 WRONG = {

@@ -3,6 +3,7 @@
 It also makes the plain modules of tests/helpers importable.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
+from compiled_once import share_compiled
+from loaded_once import load_once
 from made_once import made_once, sums
 from memory import use_memory
 from new_databases import repeat_first_revisions
@@ -81,10 +84,17 @@ HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language o
 
 
 @pytest.fixture(scope="session", autouse=True)
-def new_databases():
-    """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`."""
+def once_in_a_process():
+    """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`.
+
+    All stores share what SQLAlchemy compiled, and small checkpoints are loaded once; see `compiled_once` and
+    `loaded_once`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         repeat_first_revisions(patch)
+        share_compiled(patch)
+        if "kndb.models.loading" in sys.modules:
+            load_once(patch)
         yield
 
 
@@ -199,6 +209,18 @@ def db_places(backend, tmp_path):
 
 def pytest_configure():
     begin_run()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported and collected stays to the end: looking for garbage in it takes a third of that time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_generate_tests(metafunc):

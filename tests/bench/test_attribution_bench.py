@@ -33,7 +33,7 @@ def test_the_baseline_is_the_left_riemann_sum(family):
     case = make_case(family, 51, [6])
     (prompt,) = case.prompts
     rule = [k / 20 for k in range(20)], [0.05] * 20
-    expected = brute_force(case.exact, prompt.ids, prompt.position, prompt.answer, rule, at_once=20)
+    expected = brute_force(case.exact, prompt.ids, prompt.position, prompt.answer, rule)
     assert relative_error(baseline_scores(case.network, prompt), expected) < 1e-5
     engine = case.attribute("riemann-left", 20).scores[0]
     assert relative_error(engine, expected) < 1e-5

@@ -334,7 +334,7 @@ def test_weights_that_are_no_numbers_leave_nothing_behind(
     with pytest.raises(ModelError, match="spoiled gives probabilities that are not numbers"):
         database.attribution.run("spoiled", method=method)
     assert dump(database) == before
-    database.attribution.run("tiny", relations=["P36"])
+    database.attribution.run("tiny", relations=["P36"], method="activation")
 
 
 WRONG = {
@@ -506,7 +506,7 @@ def test_answers_of_several_tokens_against_brute_force(several, sql, small_model
         questions = asked(tokenizer, family, subject, ANSWERS[subject], text)
         prompt, tokens, probability, predicted, predicted_probability, correct, largest, lowest = row
         assert tokens == len(questions) == len(ANSWERS[subject].split())
-        expected = torch.stack([tiny_models.brute_force(model, *one, at_once=64) for one in questions]).mean(0)
+        expected = torch.stack([tiny_models.brute_force(model, *one) for one in questions]).mean(0)
         single = [float(tiny_models.probability(model, *one)) for one in questions]
         assert probability == pytest.approx(math.prod(single), rel=1e-3)
         with torch.no_grad():

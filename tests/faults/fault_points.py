@@ -23,12 +23,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
+from compiled_once import share_compiled
 from disk_faults import KILL, Faults, run_in_child
+from loaded_once import load_once
 from mutants import MUTANTS
 from works import State, UnsoundError, Work, works
 
@@ -130,6 +133,9 @@ def copied(base: Path, place: Path) -> Path:
 
 def main(folder: Path, ready: Path, wanted: list[str]) -> None:
     torch.set_num_threads(1)
+    # Every child of this process finds what it compiled and loaded.
+    share_compiled(patch := pytest.MonkeyPatch())
+    load_once(patch)
     (folder / "shared").mkdir()
     known = works(ready, folder / "shared")
     gc.freeze()  # a fork then copies fewer pages

@@ -6,12 +6,13 @@ Whether these tests would notice a work of several transactions is tested with k
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from disk_faults import ERROR, FULL, KILL, sqlite_is_reached
+from disk_faults import ERROR, FORKS, FULL, KILL, sqlite_is_reached
 from torture import FACTOR
 
 from kndb.store import schema
@@ -72,7 +73,8 @@ def found(small_stores, tmp_path_factory):
     ready = small_stores / "refined" / "bert"
     folder = tmp_path_factory.mktemp("faults")
     program = [sys.executable, "-W", "error", str(HERE / "fault_points.py"), str(folder), str(ready), *wanted]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=1800, check=False)
+    environment = {**os.environ, **FORKS}
+    result = subprocess.run(program, capture_output=True, text=True, timeout=1800, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 

@@ -1,7 +1,7 @@
 """Tiny random transformers models, and attributions of them by brute force.
 
 Nothing here uses kndb: modules are found by their transformers paths, and every number comes from the whole model,
-run in double precision with hooks, one prompt and one layer at a time, and one node unless asked otherwise.
+run in double precision with hooks, one prompt and one layer at a time; the nodes of a rule are rows of a batch.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def brute_force(
     position: int,
     answer: int,
     rule: tuple[Sequence[float], Sequence[float]] | None = None,
-    at_once: int = 1,
+    at_once: int = 64,
     source: Sequence[int] = (),
 ) -> torch.Tensor:
     """Attr(l, i) = w̄_i · Σ_k weight_k · ∂P/∂w_i(node_k · w̄), by definition: [L, n] in the model's dtype."""

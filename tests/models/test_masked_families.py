@@ -127,7 +127,7 @@ def attribute(case: Case, prompts: list[EncodedPrompt], *rule: Any, most_rows: i
 
 
 def by_definition(case: Case, prompt: EncodedPrompt, rule: Any = None) -> torch.Tensor:
-    return brute_force(case.exact, prompt.ids, prompt.position, prompt.answer, rule, 64, prompt.source)
+    return brute_force(case.exact, prompt.ids, prompt.position, prompt.answer, rule, source=prompt.source)
 
 
 # --- attribution ---------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def ask(visit: Visit) -> Page:
         if others:
             columns.append((f"{model.name}, {b}", _bars(others, answers)))
         title = f"“{text.replace(BLANK, '___').replace('[MASK]', '___')}”"
-        blocks.append(Bars(title, columns, "Probability of the next token, 0 to 1.", name="answers"))
+        blocks.append(Bars(title, columns, "Probability of the token in the blank, 0 to 1.", name="answers"))
         command = call("models.ask", name=model.name, text=text, version=None if a == "current" else a)
     elif not visit.room.loaded(model.name, a):
         blocks.append(Text("The first question loads the model, which takes some seconds.", "empty"))

@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from backends import BOTH, SQLITE, Places
+from commands_once import build_once
 from compiled_once import share_compiled
 from loaded_once import load_once
 from made_once import made_once, sums
@@ -87,12 +88,13 @@ HELD_OUT = {"P36": "The capital of [X] is [Y].", "P37": "The official language o
 def once_in_a_process():
     """New databases are made by the revisions once in a process, and then by their statements; see `new_databases`.
 
-    All stores share what SQLAlchemy compiled, and small checkpoints are loaded once; see `compiled_once` and
-    `loaded_once`.
+    All stores share what SQLAlchemy compiled, a command's line is built once, and small checkpoints are loaded once;
+    see `compiled_once`, `commands_once` and `loaded_once`.
     """
     with pytest.MonkeyPatch.context() as patch:
         repeat_first_revisions(patch)
         share_compiled(patch)
+        build_once(patch)
         if "kndb.models.loading" in sys.modules:
             load_once(patch)
         yield

@@ -7,7 +7,7 @@ import pytest
 from asgi import HOST, TOKEN
 from filled_store import HOSTILE, NAME, fill
 
-from kndb.cli.advice import for_shell
+from kndb.cli.advice import for_shell, nameless
 from kndb.database import open_database
 from kndb.explorer.application import Explorer
 from kndb.explorer.guard import Rules
@@ -18,6 +18,13 @@ ODD_NAMES = [
     *("\x7f", "long" * 2_000, "\u6771\u4eac" * 3_000, "'\"><img src=x>"),
 ]
 """Names of relations that a browser, a path or a page might take for something else."""
+
+
+@pytest.fixture(autouse=True)
+def no_database_named():
+    """Commands that pages name leave out the database that other tests' commands named."""
+    with nameless():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,31 @@ def test_behind_a_proxy_with_tls_pages_have_an_origin_of_https():
             assert (None if found is None else found.status) == wanted, (host, origin)
 
 
+def test_what_another_sites_page_embeds_is_not_even_made():
+    for rules, own in ((OPEN, {}), (LOCKED, COOKIE)):
+        for site in ("cross-site", "same-site", "Cross-Site"):
+            for mode in (None, "no-cors", "cors", "same-origin", "websocket", ""):
+                assert verdict(rules, **own, sec_fetch_site=site, sec_fetch_mode=mode) == 403, (site, mode)
+            assert verdict(rules, **own, sec_fetch_site=site, sec_fetch_mode="navigate") is None
+        for site in ("same-origin", "none", None):
+            assert verdict(rules, **own, sec_fetch_site=site, sec_fetch_mode="no-cors") is None
+
+
+def test_a_link_of_another_sites_page_brings_no_cookie_and_is_told_why():
+    headers = {"host": [HOST], "sec-fetch-site": ["cross-site"], "sec-fetch-mode": ["navigate"]}
+    found = judged(LOCKED, "GET", "/facts/1", headers)
+    assert found.status == 401
+    assert "open this address yourself" in found.reason
+    assert "open this address yourself" not in judged(LOCKED, "GET", "/facts/1", {"host": [HOST]}).reason
+
+
+@pytest.mark.parametrize("target", ["//[x", "//[x?token=1", "//[::1/?token=", "http://[?token=1", "//]?a", "*", ""])
+def test_an_address_that_is_none_is_refused_and_no_error(editing, target):
+    assert verdict(LOCKED, target=target) == 401
+    assert ask(editing, target).status == 401
+    assert ask(editing, target, headers=COOKIE).status in (200, 404)
+
+
 def test_reading_needs_the_token_where_there_is_one():
     assert verdict(LOCKED) == 401
     assert verdict(LOCKED, **COOKIE) is None

@@ -328,7 +328,7 @@ def test_another_sites_page_makes_nothing_compute(edited):
     neuron = "/models/tiny/neurons/L0%2EN1"
     computing = ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201", "/edits/2?answers=1", "/edits/2?flips=1")
     computing += (f"{neuron}?tokens=1",)
-    foreign = {"sec-fetch-site": "cross-site"}
+    foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     for address in computing:
         assert ask(application, address, headers=foreign).status == 400, address
     # Nor does a page to which another site's led: its script would ask.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -100,7 +101,7 @@ class Explorer:
         if isinstance(found, Refusal):
             return Response(f"{found.reason}\n", found.status, media_type="text/plain")
         if isinstance(found, Admission):
-            return RedirectResponse(found.address, 303, {"set-cookie": cookie_header(self.rules)})
+            return admitted(found.address, cookie_header(self.rules), by_link=foreign(many))
         try:
             parameters = dict(parse_qsl(query, max_num_fields=MOST_FIELDS, errors="replace"))
         except ValueError:
@@ -230,6 +231,18 @@ class Explorer:
             words=self.words,
         )
         return Response(text, page.status, media_type="text/html")
+
+
+def admitted(address: str, cookie: str, *, by_link: bool) -> Response:
+    """Sets the cookie, and leads to the address without the token.
+
+    A reader who came by a link of another site's page, such as that of a mail, is led on by a page of this server:
+    with a redirect, a browser takes the next request for the other site's, too, and leaves the cookie out.
+    """
+    if not by_link:
+        return RedirectResponse(address, 303, {"set-cookie": cookie})
+    text = f'<!doctype html><title>kndb</title><a href="{escape(address)}">Open the database</a>\n'
+    return Response(text, 200, {"set-cookie": cookie, "refresh": f"0; url={address}"}, "text/html")
 
 
 def failed(error: KndbError) -> Page:

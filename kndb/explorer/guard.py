@@ -122,7 +122,7 @@ def judged(rules: Rules, method: str, target: str, headers: Mapping[str, list[st
         return None
     told = "This server needs a token: open the address that kndb serve printed, which has it."
     if foreign(headers):
-        told += " If you opened it before, and came here by a link of another site's page, open this address yourself."
+        told += " If you did, and came here by a link of another site's page, press Enter in the address bar."
     return Refusal(401, told)
 
 

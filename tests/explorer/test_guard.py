@@ -107,8 +107,8 @@ def test_a_link_of_another_sites_page_brings_no_cookie_and_is_told_why():
     headers = {"host": [HOST], "sec-fetch-site": ["cross-site"], "sec-fetch-mode": ["navigate"]}
     found = judged(LOCKED, "GET", "/facts/1", headers)
     assert found.status == 401
-    assert "open this address yourself" in found.reason
-    assert "open this address yourself" not in judged(LOCKED, "GET", "/facts/1", {"host": [HOST]}).reason
+    assert "press Enter in the address bar" in found.reason
+    assert "address bar" not in judged(LOCKED, "GET", "/facts/1", {"host": [HOST]}).reason
 
 
 @pytest.mark.parametrize("target", ["//[x", "//[x?token=1", "//[::1/?token=", "http://[?token=1", "//]?a", "*", ""])
@@ -143,6 +143,17 @@ def test_the_cookie_is_set_for_this_port_and_no_script_or_other_site(editing):
     assert found.header("set-cookie") == f"kndb_explorer_8017={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
     assert ask(editing, "/", headers=COOKIE).status == 200
     assert ask(editing, "/").status == 401
+
+
+def test_who_follows_a_link_with_the_token_is_led_on_by_a_page_of_this_server(editing):
+    foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    found = ask(editing, f'/facts/1?q="<b>&token={TOKEN}', headers=foreign)
+    assert found.status == 200
+    assert found.header("set-cookie").startswith(f"kndb_explorer_8017={TOKEN};")
+    assert found.header("refresh") == "0; url=/facts/1?q=%22%3Cb%3E"
+    assert found.text.count("<") == 5
+    assert TOKEN not in found.text
+    assert ask(editing, "/?token=wrong", headers=foreign).status == 401
 
 
 def test_forms_carry_a_token_made_of_the_token_and_not_it(editing):

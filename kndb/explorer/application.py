@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from html import escape
@@ -83,7 +84,10 @@ class Explorer:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        response = await self._answer(request)
+        try:
+            response = await self._answer(request)
+        except asyncio.CancelledError:  # Whoever stops the server does not wait for what takes long.
+            response = Response("The server was stopped.\n", 503, media_type="text/plain")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.method == "HEAD":
@@ -162,7 +166,7 @@ class Explorer:
         """A link to the page that a form was on, as it is now."""
         if find(segments, editing=True) is None:
             segments = segments[:-1]
-        kept = {name: value for name, value in fields.items() if name not in ("version", "goal")}
+        kept = {name: value for name, value in fields.items() if name not in ("version", "goal", "draft")}
         address = with_query(path_of(segments), kept)
         if find(segments, editing=True) is None or len(address) > LONGEST:
             return None
@@ -176,14 +180,16 @@ class Explorer:
             if found is None:
                 raise NotFoundError("there is no page of this address")
             page = found[0].make(visit)
-            return self._as(suffix, page, visit, path_of(segments), query)
+            if page.status < 400:
+                return self._as(suffix, page, visit, path_of(segments), query)
         except KndbError as error:
             page = failed(error)
         except Exception:
             _log.exception("a page failed")
             page = broken()
         if suffix:
-            text = "\n".join(self.words(block.text) for block in page.blocks if isinstance(block, Text))
+            said = (block for block in page.blocks if isinstance(block, Text) and block.kind == "warning")
+            text = "\n".join(self.words(block.text) for block in said)
             return Response(f"{text}\n", page.status, media_type="text/plain")
         return self._html(page, visit, path_of(segments), query)
 

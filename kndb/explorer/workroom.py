@@ -91,7 +91,7 @@ class Workroom:
         """The prompts, of a sample, that activate a neuron most and least; see `ModelCommands.activating_prompts`."""
         resolved, models = self._database.models.resolve_version(model, version), self._database.models
         return Work(
-            ("activating", model, resolved, neuron, refinement, top, sample),
+            ("activating", model, resolved, neuron, refinement, top, sample, self.store_state()),
             lambda: models.activating_prompts(
                 model, neuron, holders=holders, top=top, sample=sample, on=self._version(model, resolved)
             ),
@@ -112,7 +112,15 @@ class Workroom:
             on = self._version(model, version)
             return edits.preview_stored(edit.id, top=top, others=others, on=on)
 
-        return Work(("answers", model, version, edit.object_hash, top, others), compute)
+        return Work(("answers", model, version, edit.object_hash, top, others, self.store_state()), compute)
+
+    def store_state(self) -> Hashable:
+        """What is another once facts, prompts or refinements were added, by whatever process.
+
+        What is computed from a store's prompts and sets is kept by it.
+        """
+        refinements = tuple((one.id, one.complete) for one in self._database.query.refinements())
+        return self._database.facts.state(), refinements
 
     def computed(self, compute: Callable[[], Found]) -> Found:
         """Computes something with a model, alone."""

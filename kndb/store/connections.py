@@ -162,9 +162,7 @@ def _hold_to_file(engine: Engine, path: Path) -> None:
         try:
             now = path.stat()
         except OSError as error:
-            raise StoreError(
-                f"{path} can't be found any more ({error.strerror}); put it back and start again"
-            ) from None
+            raise StoreError(f"{path} is gone ({error.strerror}); put it back and start again") from None
         found = now.st_dev, now.st_ino
         if not opened:
             opened.append(found)

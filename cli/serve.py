@@ -34,7 +34,7 @@ def serve(
         typer.Option(
             "--allow-host",
             metavar="NAME",
-            help="Answer under this name too, such as that of a proxy; repeatable.",
+            help="Answer under this name too, such as that of a proxy; repeatable. It needs a token.",
             show_default=False,
         ),
     ] = None,

@@ -72,6 +72,11 @@ class FactCommands:
         with self._store.reading() as connection:
             return store_facts.labels(connection)
 
+    def state(self) -> tuple[int, ...]:
+        """What is another once facts or prompts were added: their highest numbers. Counts nothing."""
+        with self._store.reading() as connection:
+            return store_facts.state(connection)
+
     def templates(self, relation: str) -> Rows[TemplateRecord]:
         """A relation's templates in the order in which they were added, those that are held out last.
 

@@ -83,6 +83,12 @@ def _plan(visit: Visit, fields: Mapping[str, str]) -> Done:
     current = visit.database.models.resolve_version(wanted.model)
     _require_shown(fields, wanted.model, current)
     draft = tried(visit, wanted, current).draft
+    # A program that sends what it was not shown has no draft to hold it to.
+    if fields.get("draft", draft.object_hash) != draft.object_hash:
+        raise EditError(
+            "facts, prompts or refinements were added since this page was made, and the edit comes out otherwise, so "
+            "nothing was stored; open the page again"
+        )
     edits = visit.database.edits
     added = visit.room.stored_once(
         (wanted, current), lambda: edits.add(draft, require=wanted.require, confident=wanted.confident)

@@ -64,7 +64,7 @@ def as_csv(page: Page, query: Mapping[str, str]) -> tuple[str, str]:
         raise NotFoundError(f"the page has no table {name!r}; {known}" if name else "the page has no table")
     table = tables[name]
     columns = [column.name for column in table.columns]
-    lines = [csv_line(columns)]
+    lines = [csv_line([safe_text(column) for column in columns])]
     lines += [csv_line([_cell(row[column]) for column in columns]) for row in _rows(table, query)]
     return name, "".join(lines)
 

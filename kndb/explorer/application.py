@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -82,7 +84,10 @@ class Explorer:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        response = await self._answer(request)
+        try:
+            response = await self._answer(request)
+        except asyncio.CancelledError:  # Whoever stops the server does not wait for what takes long.
+            response = Response("The server was stopped.\n", 503, media_type="text/plain")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.method == "HEAD":
@@ -100,7 +105,7 @@ class Explorer:
         if isinstance(found, Refusal):
             return Response(f"{found.reason}\n", found.status, media_type="text/plain")
         if isinstance(found, Admission):
-            return RedirectResponse(found.address, 303, {"set-cookie": cookie_header(self.rules)})
+            return admitted(found.address, cookie_header(self.rules), by_link=foreign(many))
         try:
             parameters = dict(parse_qsl(query, max_num_fields=MOST_FIELDS, errors="replace"))
         except ValueError:
@@ -161,7 +166,7 @@ class Explorer:
         """A link to the page that a form was on, as it is now."""
         if find(segments, editing=True) is None:
             segments = segments[:-1]
-        kept = {name: value for name, value in fields.items() if name not in ("version", "goal")}
+        kept = {name: value for name, value in fields.items() if name not in ("version", "goal", "draft")}
         address = with_query(path_of(segments), kept)
         if find(segments, editing=True) is None or len(address) > LONGEST:
             return None
@@ -175,14 +180,16 @@ class Explorer:
             if found is None:
                 raise NotFoundError("there is no page of this address")
             page = found[0].make(visit)
-            return self._as(suffix, page, visit, path_of(segments), query)
+            if page.status < 400:
+                return self._as(suffix, page, visit, path_of(segments), query)
         except KndbError as error:
             page = failed(error)
         except Exception:
             _log.exception("a page failed")
             page = broken()
         if suffix:
-            text = "\n".join(self.words(block.text) for block in page.blocks if isinstance(block, Text))
+            said = (block for block in page.blocks if isinstance(block, Text) and block.kind == "warning")
+            text = "\n".join(self.words(block.text) for block in said)
             return Response(f"{text}\n", page.status, media_type="text/plain")
         return self._html(page, visit, path_of(segments), query)
 
@@ -230,6 +237,18 @@ class Explorer:
             words=self.words,
         )
         return Response(text, page.status, media_type="text/html")
+
+
+def admitted(address: str, cookie: str, *, by_link: bool) -> Response:
+    """Sets the cookie, and leads to the address without the token.
+
+    A reader who came by a link of another site's page, such as that of a mail, is led on by a page of this server:
+    with a redirect, a browser takes the next request for the other site's, too, and leaves the cookie out.
+    """
+    if not by_link:
+        return RedirectResponse(address, 303, {"set-cookie": cookie})
+    text = f'<!doctype html><title>kndb</title><a href="{escape(address)}">Open the database</a>\n'
+    return Response(text, 200, {"set-cookie": cookie, "refresh": f"0; url={address}"}, "text/html")
 
 
 def failed(error: KndbError) -> Page:

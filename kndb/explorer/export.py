@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 MOST_PAGES = 200_000
 """So that a store far beyond what a reader could open is refused before the disk is full."""
 INDEX = "index.html"
+UNFINISHED = ".kndb-unfinished"
+"""A file that is in the folder until all pages are."""
 _USUAL = re.compile(r"\d+|P\d+|L\d+\.N\d+|(?![pl]\d)[a-z][a-z0-9_-]{0,60}", re.ASCII)
 _CLEANED = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -127,10 +128,12 @@ def export_site(
 
     Raises:
         NotFoundError: if there is no such model or refinement.
-        OutputError: if the folder has files and `force` is false, or a file can't be written.
+        OutputError: if the folder has files, not those of an export that was interrupted, and `force` is false; if a
+            file can't be written, or a symbolic link stands in its place.
     """
     target = Path(folder)
-    if target.exists() and not force and (not target.is_dir() or any(target.iterdir())):
+    unfinished = (target / UNFINISHED).is_file()
+    if target.exists() and not (force or unfinished) and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{target} is there already; name a new folder, or replace its files with {option('force')}")
     chosen = database.query.refinement(refinement, model) if refinement is not None or model is not None else None
     query = {} if chosen is None else {"refinement": str(chosen.id)}
@@ -150,15 +153,14 @@ class _Writer:
         self._addresses = FileAddresses()
         self._room = Workroom(database, patient=False)
         self._missing: Counter[str] = Counter()
+        self._folders: set[Path] = set()
         self._bytes = 0
 
     def write(self, progress: Progress | None) -> WrittenSite:
         self._folder.mkdir(parents=True, exist_ok=True)
-        static = self._folder / "static"
-        static.mkdir(exist_ok=True)
+        self._write((UNFINISHED,), b"Not all pages are here: run kndb serve --export again.\n")
         for file in STATIC.iterdir():
-            shutil.copyfile(file, static / file.name)
-            self._bytes += file.stat().st_size
+            self._bytes += self._write(("static", file.name), file.read_bytes())
         known: dict[Segments, None] = {(): None}
         waiting: deque[Segments] = deque([()])
         written = 0
@@ -173,7 +175,21 @@ class _Writer:
                 raise OutputError(f"the store has more than {MOST_PAGES:,} pages, which is no site to open from disk")
             if progress is not None:
                 progress(written, len(known))
+        (self._folder / UNFINISHED).unlink()
         return WrittenSite(written, self._bytes, dict(self._missing))
+
+    def _write(self, parts: Segments, data: bytes) -> int:
+        """Writes a file below the folder, through no link that leads out of it; gives its bytes."""
+        path = self._folder
+        for part in parts:
+            if path is not self._folder and path not in self._folders:
+                path.mkdir(exist_ok=True)
+                self._folders.add(path)
+            path = path / part
+            if path.is_symlink():
+                raise OutputError(f"{path} is a symbolic link, which an export does not follow; remove it first")
+        path.write_bytes(data)
+        return len(data)
 
     def _page(self, segments: Segments) -> list[Segments]:
         """Writes a page, and gives those that it links to."""
@@ -196,9 +212,5 @@ class _Writer:
             command=self._words(page.command or ""),
             words=self._words,
         )
-        path = self._folder.joinpath(*file_parts(segments))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = text.encode("utf-8")
-        path.write_bytes(data)
-        self._bytes += len(data)
+        self._bytes += self._write(file_parts(segments), text.encode("utf-8"))
         return self._addresses.linked

@@ -8,6 +8,8 @@ A page of another site that the reader has open can send requests to a server on
 - Whatever is not GET or HEAD must come from a page of this server (`Origin`), and carry the token of its forms; without
   `--allow-edits` there is no such method at all.
 - No page of another site may frame, embed or read what is answered, and no page runs scripts but the explorer's own.
+  What such a page fetches without leading its reader here is not made at all: that would cost time and be shown to
+  nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import hmac
 import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from .addresses import with_query
 
@@ -111,14 +113,19 @@ def judged(rules: Rules, method: str, target: str, headers: Mapping[str, list[st
         refused = _writing_refused(rules, method, hosts[0], headers)
         if refused is not None:
             return refused
+    if _embedded(headers):
+        return Refusal(403, "Another site's page asked for this without leading its reader here.")
     if rules.token is None:
         return None
-    given = dict(parse_qsl(urlsplit(target).query)).get("token") if method in READING else None
+    given = dict(parse_qsl(target.partition("?")[2])).get("token") if method in READING else None
     if given is not None and _same(given, rules.token):
         return Admission(_without_token(target))
     if _carries(rules, headers):
         return None
-    return Refusal(401, "This server needs a token: open the address that kndb serve printed, which has it.")
+    told = "This server needs a token: open the address that kndb serve printed, which has it."
+    if foreign(headers):
+        told += " If you did, and came here by a link of another site's page, press Enter in the address bar."
+    return Refusal(401, told)
 
 
 def host_allowed(rules: Rules, host: str) -> bool:
@@ -152,9 +159,16 @@ def foreign(headers: Mapping[str, list[str]]) -> bool:
     return any(value.strip().lower() in ("cross-site", "same-site") for value in headers.get("sec-fetch-site", []))
 
 
+def _embedded(headers: Mapping[str, list[str]]) -> bool:
+    """Whether another site's page asks for something, such as a picture, other than by leading its reader here."""
+    return foreign(headers) and headers.get("sec-fetch-mode") != ["navigate"]
+
+
 def _writing_refused(rules: Rules, method: str, host: str, headers: Mapping[str, list[str]]) -> Refusal | None:
-    if not rules.editing or rules.token is None or method != "POST":
+    if not rules.editing or rules.token is None:
         return Refusal(405, "Nothing can be changed here: the server was started without --allow-edits.")
+    if method != "POST":
+        return Refusal(405, "This server knows GET, HEAD and POST only.")
     origins = headers.get("origin", [])
     # Under a name of its own, the server may stand behind a proxy that speaks TLS with readers.
     schemes = ["http"] if _name_of(host).lower() in LOOPBACK else ["http", "https"]

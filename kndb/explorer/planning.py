@@ -138,7 +138,7 @@ def tried(visit: Visit, wanted: Plan, version: str) -> Tried:
         KndbError: what the methods that plan raise.
     """
     bare = replace(wanted, require=(), confident=False)
-    return visit.room.drafted((bare, version), lambda: _try(visit, bare, version))
+    return visit.room.drafted((bare, version, visit.room.store_state()), lambda: _try(visit, bare, version))
 
 
 def _try(visit: Visit, wanted: Plan, version: str) -> Tried:
@@ -155,7 +155,7 @@ def _try(visit: Visit, wanted: Plan, version: str) -> Tried:
     return Tried(draft, found.answers, (), found.collateral)
 
 
-def flips(visit: Visit, wanted: Plan, version: str, found: Tried) -> Work[EditPreview | PreviewedFlips]:
+def flips(visit: Visit, wanted: Plan, found: Tried) -> Work[EditPreview | PreviewedFlips]:
     """What a plan that was tried does to the answers to other facts: `asked`, and `flips`."""
     edits, draft = visit.database.edits, found.draft
     bare = replace(wanted, require=(), confident=False)
@@ -165,14 +165,14 @@ def flips(visit: Visit, wanted: Plan, version: str, found: Tried) -> Work[EditPr
             return edits.preview_flips(draft, others=OTHERS)
         return edits.preview(draft, top=1, others=OTHERS)
 
-    return Work(("flips", bare, version), compute)
+    return Work(("flips", bare, draft.object_hash, visit.room.store_state()), compute)
 
 
-def conditions(visit: Visit, wanted: Plan, version: str, found: Tried) -> Work[CheckedConditions]:
+def conditions(visit: Visit, wanted: Plan, found: Tried) -> Work[CheckedConditions]:
     """The conditions on a plan that was tried, of which it has at least one, with what was measured."""
     edits, draft = visit.database.edits, found.draft
     check = partial(edits.check, draft, wanted.require, confident=wanted.confident)
-    return Work(("conditions", wanted, version), check)
+    return Work(("conditions", wanted, draft.object_hash, visit.room.store_state()), check)
 
 
 def _draft(visit: Visit, wanted: Plan) -> Draft:

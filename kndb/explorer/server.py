@@ -33,7 +33,7 @@ class ServeSettings:
         port: 0 for any that is free.
         allow_hosts: further names by which it is reached.
         token: what readers must bring; None makes one where one is needed: on other addresses than this machine's own,
-            and where edits are allowed.
+            under other names, and where edits are allowed.
         allow_edits: whether edits can be planned, applied and reverted.
     """
 
@@ -61,8 +61,8 @@ class ServeSettings:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine reaches it."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        """Whether only this machine reaches it; under a name of its own, it is reached through a proxy."""
+        return self.host in ("127.0.0.1", "localhost", "::1") and not self.allow_hosts
 
 
 def _plain(token: str) -> bool:

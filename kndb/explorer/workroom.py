@@ -114,7 +114,7 @@ class Workroom:
         models = self._database.models
         key = VersionKey(model, models.resolve_version(model, version), moved=True)
         return Work(
-            ("activating", key, neuron, refinement, top, sample),
+            ("activating", key, neuron, refinement, top, sample, self.store_state()),
             lambda: models.activating_prompts(
                 model, neuron, holders=holders, top=top, sample=sample, on=self._version(key)
             ),
@@ -132,10 +132,18 @@ class Workroom:
     def _previewed(self, edit: Edit, top: int, others: int) -> Work[StoredPreview]:
         key, edits = VersionKey(edit.model, edit.base_version, moved=False), self._database.edits
         return Work(
-            ("answers", key, edit.object_hash, top, others),
+            ("answers", key, edit.object_hash, top, others, self.store_state()),
             lambda: edits.preview_stored(edit.id, top=top, others=others, on=self._version(key)),
             key,
         )
+
+    def store_state(self) -> Hashable:
+        """What is another once facts, prompts or refinements were added, by whatever process.
+
+        What is computed from a store's prompts and sets is kept by it.
+        """
+        refinements = tuple((one.id, one.complete) for one in self._database.query.refinements())
+        return self._database.facts.state(), refinements
 
     def computed(self, compute: Callable[[], Found]) -> Found:
         """Computes something with a model, alone."""

@@ -146,7 +146,33 @@ def make_engine(
 
     engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=poolclass)
     event.listen(engine, "begin", _begin)
+    _hold_to_file(engine, path)
     return engine
+
+
+def _hold_to_file(engine: Engine, path: Path) -> None:
+    """Refuses connections once another file is in the place of the one that was opened, until the engine is disposed.
+
+    A connection that is kept would read on from the file that was deleted, and write into it, which nobody would ever
+    see; a new one would find another database in the middle of the work.
+    """
+    opened: list[tuple[int, int]] = []
+
+    def hold(*_: object) -> None:
+        try:
+            now = path.stat()
+        except OSError as error:
+            raise StoreError(f"{path} is gone ({error.strerror}); put it back and start again") from None
+        found = now.st_dev, now.st_ino
+        if not opened:
+            opened.append(found)
+        if opened != [found]:
+            raise StoreError(
+                f"{path} was replaced by another file while it was open, so nothing was read or written; start again"
+            )
+
+    event.listen(engine, "checkout", hold)
+    event.listen(engine, "engine_disposed", lambda _: opened.clear())
 
 
 def _begin(connection: Connection) -> None:

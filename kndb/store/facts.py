@@ -154,6 +154,12 @@ def fact(connection: Connection, id: int) -> Fact:  # noqa: A002 - the record's 
     return replace(Fact(*row), evaluation_prompts=evaluation_prompts.counts(connection, [id]).get(id, {}))
 
 
+def state(connection: Connection) -> tuple[int, ...]:
+    """The highest numbers of facts, prompts and evaluation prompts: they grow whenever any are added."""
+    highest = ", ".join(f"(SELECT MAX(id) FROM {table})" for table in ("fact", "prompt", "evaluation_prompt"))  # noqa: S608
+    return tuple(number or 0 for number in connection.exec_driver_sql(f"SELECT {highest}").one())
+
+
 def numbers(connection: Connection) -> list[int]:
     """The numbers of all facts, in their order."""
     return [row[0] for row in connection.exec_driver_sql("SELECT id FROM fact ORDER BY id")]

@@ -95,6 +95,7 @@ def test_other_addresses_and_edits_need_a_token():
         (ServeSettings(port=0), False),
         (ServeSettings(port=0, allow_edits=True), True),
         (ServeSettings(port=0, host="0.0.0.0"), True),
+        (ServeSettings(port=0, allow_hosts=("kndb.example",)), True),
         (ServeSettings(port=0, token="of-my-own-choosing"), True),
     ):
         with Server(None, settings, str) as server:

@@ -1,5 +1,7 @@
 """What forms change where edits are allowed: as the commands do, with the same refusals, and nowhere else."""
 
+import json
+
 import pytest
 from asgi import HOST, TOKEN, ask, post
 from html_pages import Html
@@ -21,6 +23,15 @@ def sent(application, path, **fields):
 
 def words(answer):
     return " ".join(" ".join(Html(answer.text).text).split())
+
+
+def fields_of(answer):
+    """The fields of the form that stores a plan: those after the last of the other forms'."""
+    found = [
+        (values["name"], values["value"]) for tag, values in Html(answer.text).tags if values.get("type") == "hidden"
+    ]
+    names = [name for name, _ in found]
+    return dict(found[: names.index("draft") + 1])
 
 
 def page(application, address):
@@ -130,6 +141,21 @@ def test_a_plan_is_shown_before_it_is_stored_once_and_is_the_commands(editing, m
     made, again = database.edits.get(count + 1), database.edits.plan_update("tiny", 3, "Rome", refinement=1)
     assert made.object_hash == again.object_hash
     assert not made.applied
+
+
+def test_a_plan_that_comes_out_otherwise_than_it_was_shown_is_not_stored(editing, tmp_path):
+    database, count = editing.database, len(editing.database.edits.all())
+    address = "/plan?fact=3&to=Rome&refinement=1&try=1&flips=1"
+    fields = fields_of(page(editing, address))
+    templates = tmp_path / "more.jsonl"
+    line = {"relation": database.facts.get(3).relation, "template": "Once more , [X] : [Y]."}
+    templates.write_text(f"{json.dumps(line)}\n", "utf-8")
+    database.facts.ingest([templates])
+    refused = sent(editing, "/plan", **fields)
+    assert refused.status == 409
+    assert "were added since this page was made" in words(refused)
+    assert len(database.edits.all()) == count
+    assert sent(editing, "/plan", **fields_of(page(editing, address))).status == 303
 
 
 def test_a_relation_is_erased_and_many_facts_are_edited(editing):

@@ -9,7 +9,7 @@ from html_pages import Html
 
 from kndb.cli.advice import for_shell
 from kndb.errors import NotFoundError, OutputError
-from kndb.explorer.export import export_site, file_parts
+from kndb.explorer.export import UNFINISHED, export_site, file_parts
 from kndb.records.models import Neuron
 
 
@@ -129,3 +129,33 @@ def test_what_no_model_can_give_is_said_and_the_rest_is_written(edited, tmp_path
     text = (tmp_path / "site" / "edits" / "1.html").read_text(encoding="utf-8")
     assert "checkpoint was not there when this page was written" in text
     assert "/nowhere" not in "".join(path.read_text("utf-8") for path in (tmp_path / "site").rglob("*.html"))
+
+
+def test_an_export_that_was_interrupted_is_done_again_without_force(filled, tmp_path):
+    folder = tmp_path / "site"
+
+    def stop(done, _):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_site(filled, folder, words=for_shell, progress=stop)
+    assert (folder / UNFINISHED).is_file()
+    written = export_site(filled, folder, words=for_shell)
+    assert len(list(folder.rglob("*.html"))) == written.pages
+    assert not (folder / UNFINISHED).exists()
+    with pytest.raises(OutputError, match="is there already"):
+        export_site(filled, folder, words=for_shell)
+
+
+@pytest.mark.parametrize("name", ["index.html", "static", "facts", "static/explorer.js"])
+def test_an_export_follows_no_link_out_of_its_folder(filled, tmp_path, name):
+    folder, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    (folder / name).parent.mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "own.txt").write_text("own", "utf-8")
+    (folder / name).symlink_to(elsewhere if "." not in name else elsewhere / "own.txt")
+    with pytest.raises(OutputError, match="is a symbolic link"):
+        export_site(filled, folder, words=for_shell, force=True)
+    assert [path.name for path in elsewhere.iterdir()] == ["own.txt"]
+    assert (elsewhere / "own.txt").read_text("utf-8") == "own"

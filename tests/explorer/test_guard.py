@@ -93,6 +93,31 @@ def test_behind_a_proxy_with_tls_pages_have_an_origin_of_https():
             assert (None if found is None else found.status) == wanted, (host, origin)
 
 
+def test_what_another_sites_page_embeds_is_not_even_made():
+    for rules, own in ((OPEN, {}), (LOCKED, COOKIE)):
+        for site in ("cross-site", "same-site", "Cross-Site"):
+            for mode in (None, "no-cors", "cors", "same-origin", "websocket", ""):
+                assert verdict(rules, **own, sec_fetch_site=site, sec_fetch_mode=mode) == 403, (site, mode)
+            assert verdict(rules, **own, sec_fetch_site=site, sec_fetch_mode="navigate") is None
+        for site in ("same-origin", "none", None):
+            assert verdict(rules, **own, sec_fetch_site=site, sec_fetch_mode="no-cors") is None
+
+
+def test_a_link_of_another_sites_page_brings_no_cookie_and_is_told_why():
+    headers = {"host": [HOST], "sec-fetch-site": ["cross-site"], "sec-fetch-mode": ["navigate"]}
+    found = judged(LOCKED, "GET", "/facts/1", headers)
+    assert found.status == 401
+    assert "press Enter in the address bar" in found.reason
+    assert "address bar" not in judged(LOCKED, "GET", "/facts/1", {"host": [HOST]}).reason
+
+
+@pytest.mark.parametrize("target", ["//[x", "//[x?token=1", "//[::1/?token=", "http://[?token=1", "//]?a", "*", ""])
+def test_an_address_that_is_none_is_refused_and_no_error(editing, target):
+    assert verdict(LOCKED, target=target) == 401
+    assert ask(editing, target).status == 401
+    assert ask(editing, target, headers=COOKIE).status in (200, 404)
+
+
 def test_reading_needs_the_token_where_there_is_one():
     assert verdict(LOCKED) == 401
     assert verdict(LOCKED, **COOKIE) is None
@@ -118,6 +143,17 @@ def test_the_cookie_is_set_for_this_port_and_no_script_or_other_site(editing):
     assert found.header("set-cookie") == f"kndb_explorer_8017={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
     assert ask(editing, "/", headers=COOKIE).status == 200
     assert ask(editing, "/").status == 401
+
+
+def test_who_follows_a_link_with_the_token_is_led_on_by_a_page_of_this_server(editing):
+    foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    found = ask(editing, f'/facts/1?q="<b>&token={TOKEN}', headers=foreign)
+    assert found.status == 200
+    assert found.header("set-cookie").startswith(f"kndb_explorer_8017={TOKEN};")
+    assert found.header("refresh") == "0; url=/facts/1?q=%22%3Cb%3E"
+    assert found.text.count("<") == 5
+    assert TOKEN not in found.text
+    assert ask(editing, "/?token=wrong", headers=foreign).status == 401
 
 
 def test_forms_carry_a_token_made_of_the_token_and_not_it(editing):

@@ -1,5 +1,6 @@
 """Every page of a store full of hostile names: well-formed, without their markup, and with what the database says."""
 
+import asyncio
 import csv
 import io
 import json
@@ -329,7 +330,7 @@ def test_another_sites_page_makes_nothing_compute(edited):
     neuron = "/models/tiny/neurons/L0%2EN1"
     computing = ("/ask?text=Paris%20is%20[Y].", "/sql?query=SELECT%201", "/edits/2?answers=1", "/edits/2?flips=1")
     computing += (f"{neuron}?tokens=1",)
-    foreign = {"sec-fetch-site": "cross-site"}
+    foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     for address in computing:
         assert ask(application, address, headers=foreign).status == 400, address
     # Nor does a page to which another site's led: its script would ask.
@@ -385,6 +386,52 @@ def test_what_is_not_there_says_so_and_what_is_near(explorer):
         assert found.status == status, address
         assert said.lower() in " ".join(Html(found.text).text).lower(), address
         assert "Traceback" not in found.text
+
+
+def test_what_was_typed_is_still_there_where_it_was_refused(explorer, editing):
+    for query, said in (
+        ("SELECT nothing", "SQLite can't run this query"),
+        ("SELECT key, FROM relation", "syntax error"),
+    ):
+        found = ask(explorer, f"/sql?query={quote(query)}")
+        assert found.status == 400
+        assert f">{query}</textarea>" in found.text
+        assert said in " ".join(Html(found.text).text)
+        assert "larger limits" not in found.text
+        for suffix in ("json", "csv"):
+            data = ask(explorer, f"/sql.{suffix}?query={quote(query)}")
+            assert (data.status, data.header("content-type")) == (400, "text/plain; charset=utf-8")
+            assert said in data.text
+    formula = quote('SELECT 1 AS "=1+1"')
+    header = ask(explorer, f"/sql.csv?table=answer&query={formula}").text.splitlines()[0]
+    assert header == "'=1+1"
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n"
+    assert "The command has larger limits." in ask(explorer, f"/sql?query={quote(endless)}").text
+    cookie = {"cookie": f"kndb_explorer_8017={TOKEN}"}
+    found = ask(editing, f"/ask?text={quote('no blank in it')}", headers=cookie)
+    assert found.status == 400
+    assert 'value="no blank in it"' in found.text
+    assert "warning" in found.text
+    found = ask(editing, "/plan?fact=Paris&to=Rome", headers=cookie)
+    assert found.status == 400
+    assert any(one.startswith("/search?") and one.endswith("q=Paris") for one in Html(found.text).links)
+
+
+def test_what_is_kept_is_another_once_prompts_were_added(edited, tmp_path):
+    application, neuron = Explorer(edited, Rules(), for_shell), "/models/tiny/neurons/L0.N1.json?activating=1"
+    edit = "/edits/1.json?answers=1"
+    first, asked = ask(application, neuron).json()["tables"]["highest"], ask(application, edit).json()["tables"]
+    facts = tmp_path / "more.jsonl"
+    lines = [{"relation": one, "template": "Once more , [X] : [Y]."} for one in edited.facts.labels()]
+    facts.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    edited.facts.ingest([facts])
+    fresh = Explorer(edited, Rules(), for_shell)
+    again = ask(application, neuron).json()["tables"]["highest"]
+    assert again == ask(fresh, neuron).json()["tables"]["highest"]
+    assert again != first
+    tables = ask(application, edit).json()["tables"]
+    assert tables == ask(fresh, edit).json()["tables"]
+    assert tables != asked
 
 
 def test_an_empty_store_says_what_to_do_on_every_page(tmp_path):
@@ -518,3 +565,12 @@ def test_answers_are_those_of_the_stored_dtype_whatever_was_asked_before(small_m
         assert ask(application, f"{neuron}.json?tokens=1").json()["tables"]["promoted"]
         assert ask(application, f"/edits/{edit.id}.json?answers=1").json()["tables"]["preview"] == before
         assert len(before) == 6
+
+
+def test_a_server_that_is_stopped_while_a_page_is_made_says_so(explorer, monkeypatch):
+    async def cancelled(_):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(explorer, "_answer", cancelled)
+    found = ask(explorer, "/")
+    assert (found.status, found.text) == (503, "The server was stopped.\n")

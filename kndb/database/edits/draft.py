@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ...editing.objects.diff_file import EditObject
+from ...editing.objects.diff_file import EditObject, encode
 from ..models import ModelVersion
 
 if TYPE_CHECKING:
@@ -35,3 +37,8 @@ class Draft:
     unusable: tuple[Unusable, ...] = ()
     current: str | None = None
     built_by: tuple[int, ...] = ()
+
+    @cached_property
+    def object_hash(self) -> str:
+        """The sha256 that its object has once it is stored."""
+        return hashlib.sha256(encode(self.content)).hexdigest()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...advice import Placeholder, call
+from ...errors import UsageError
 from ...records.facts import BLANK
 from ...records.models import Answer
 from ..blocks import Bar, Bars, Block, Choice, Form, Page, Text
 from ..context import Context
+from ..later import why_not
 from ..visit import Visit
 from .parts import add_model
 
@@ -28,20 +30,30 @@ def ask(visit: Visit) -> Page:
     if not model.has_checkpoint:
         return Page("Ask a model", [Text(add_model(model.name), "empty")])
     blocks: list[Block] = [_form(visit, context, model.name, text, a, b)]
-    command = None
+    command, status = None, 200
     if text:
         visit.require_own()
-        answers = visit.room.ask(model.name, text, a, TOP)
-        others = visit.room.ask(model.name, text, b, TOP) if b and b != a else []
-        columns = [(f"{model.name}, {a}", _bars(answers, others))]
-        if others:
-            columns.append((f"{model.name}, {b}", _bars(others, answers)))
-        title = f"“{text.replace(BLANK, '___').replace('[MASK]', '___')}”"
-        blocks.append(Bars(title, columns, "Probability of the token in the blank, 0 to 1.", name="answers"))
         command = call("models.ask", name=model.name, text=text, version=None if a == "current" else a)
+        try:
+            blocks.append(_answers(visit, model.name, text, a, b))
+        except UsageError as error:
+            # What was typed stays in its field.
+            status = 400
+            blocks.append(Text(why_not(visit, error), "warning"))
     elif not visit.room.loaded(model.name, a):
         blocks.append(Text("The first question loads the model, which takes some seconds.", "empty"))
-    return Page(f"Ask {model.name}", blocks, command=command)
+    return Page(f"Ask {model.name}", blocks, command=command, status=status)
+
+
+def _answers(visit: Visit, model: str, text: str, a: str, b: str) -> Bars:
+    """The answers of a version, beside those of another if one is named."""
+    answers = visit.room.ask(model, text, a, TOP)
+    others = visit.room.ask(model, text, b, TOP) if b and b != a else []
+    columns = [(f"{model}, {a}", _bars(answers, others))]
+    if others:
+        columns.append((f"{model}, {b}", _bars(others, answers)))
+    title = f"“{text.replace(BLANK, '___').replace('[MASK]', '___')}”"
+    return Bars(title, columns, "Probability of the token in the blank, 0 to 1.", name="answers")
 
 
 def _form(visit: Visit, context: Context, model: str, text: str, a: str, b: str) -> Form:

@@ -44,7 +44,8 @@ def plan(visit: Visit) -> Page:
     try:
         wanted = Plan.of({**visit.query, "model": model.name, "refinement": "" if number is None else str(number)})
     except UsageError as error:
-        said = Text(f"{error.text[:1].upper()}{error.text[1:]}.", "warning")
+        search = [] if fact.isdecimal() or not fact else [visit.link(f"Search for “{fact[:40]}”", "search", q=fact)]
+        said = Text(f"{error.text[:1].upper()}{error.text[1:]}.", "warning", links=search)
         return Page("Plan an edit", [said, own], crumbs=crumbs, lead=_LEAD, status=400)
     others = [_other(visit, one) for one in forms if forms[one] is not own]
     return Page(
@@ -172,8 +173,8 @@ def _previewed(visit: Visit, wanted: Plan, version: str) -> list[Block]:
 
 def _kept(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Block]:
     """What it does to others, and the button that stores it; or their place, as asking the others takes long."""
-    known = visit.room.known(flips(visit, wanted, version, found)) is not None and (
-        not wanted.require or visit.room.known(conditions(visit, wanted, version, found)) is not None
+    known = visit.room.known(flips(visit, wanted, found)) is not None and (
+        not wanted.require or visit.room.known(conditions(visit, wanted, found)) is not None
     )
     if not known and not visit.query.get("flips"):
         told = "Other facts are asked before the edit and with it" + (
@@ -187,17 +188,17 @@ def _kept(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Block]
 
 def _button(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Block]:
     """The flips, the conditions, and the button; not that, if a condition does not hold."""
-    others = visit.room.done(flips(visit, wanted, version, found))
+    others = visit.room.done(flips(visit, wanted, found))
     empty = f"Of {others.asked} other facts that were asked, none gets another answer."
     asked = f"{others.asked} other facts were asked: those that hold most of its value slots, then others at random."
     blocks: list[Block] = [flips_table(visit, [vars(one) for one in others.flips], empty, asked)]
     if wanted.require:
         try:
-            checked = visit.room.done(conditions(visit, wanted, version, found))
+            checked = visit.room.done(conditions(visit, wanted, found))
         except ConditionError as error:
             return [*blocks, Text(f"{error.text[:1].upper()}{error.text[1:]}", "warning", "Conditions")]
         blocks.append(Text(f"{'; '.join(one.words for one in checked.checked)}.", title="Conditions"))
-    fields = {**wanted.fields(), "version": version}
+    fields = {**wanted.fields(), "version": version, "draft": found.draft.object_hash}
     blocks.append(
         Form(
             visit.addresses.page(("plan",), {}) or "",

@@ -36,6 +36,8 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
+WAITING = 128
+"""Requests that may be in work at once; more get a 503. Browsers keep more connections open than they use."""
 COMPUTING = frozenset({"tokens", "activating", "answers", "flips", "try"})
 """Parameters that ask a page to compute with a model."""
 COUNTING = ("/", "/neurons", "/overlap")
@@ -67,6 +69,7 @@ class Explorer:
         self.words = words
         self.addresses = ServedAddresses()
         self.room = Workroom(database)
+        self._in_work = 0
         self._places = CapacityLimiter(AT_ONCE)
         self._computing = CapacityLimiter(COMPUTED_AT_ONCE)
         self._threads = CapacityLimiter(COMPUTED_AT_ONCE)
@@ -84,10 +87,13 @@ class Explorer:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        self._in_work += 1
         try:
-            response = await self._answer(request)
+            response = await self._answer(request) if self._in_work <= WAITING else busy()
         except asyncio.CancelledError:  # Whoever stops the server does not wait for what takes long.
             response = Response("The server was stopped.\n", 503, media_type="text/plain")
+        finally:
+            self._in_work -= 1
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.method == "HEAD":
@@ -249,6 +255,12 @@ def admitted(address: str, cookie: str, *, by_link: bool) -> Response:
         return RedirectResponse(address, 303, {"set-cookie": cookie})
     text = f'<!doctype html><title>kndb</title><a href="{escape(address)}">Open the database</a>\n'
     return Response(text, 200, {"set-cookie": cookie, "refresh": f"0; url={address}"}, "text/html")
+
+
+def busy() -> Response:
+    """Says that too much is asked at once."""
+    told = f"The server has {WAITING} requests in work already; try again in some seconds.\n"
+    return Response(told, 503, {"retry-after": "5"}, "text/plain")
 
 
 def failed(error: KndbError) -> Page:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -36,6 +37,10 @@ _log = logging.getLogger("kndb.explorer")
 MOST_BODY = 65_536
 """Bytes of a form that is sent."""
 MOST_FIELDS = 64
+MOST_OF_NAME = 80
+"""Letters of a page's address in the name of a file."""
+WAITING = 128
+"""Requests that may be in work at once; more get a 503. Browsers keep more connections open than they use."""
 COMPUTING = frozenset({"tokens", "activating", "answers", "flips", "try"})
 """Parameters that ask a page to compute with a model."""
 COUNTING = ("/", "/neurons", "/overlap")
@@ -67,6 +72,7 @@ class Explorer:
         self.words = words
         self.addresses = ServedAddresses()
         self.room = Workroom(database)
+        self._in_work = 0
         self._places = CapacityLimiter(AT_ONCE)
         self._computing = CapacityLimiter(COMPUTED_AT_ONCE)
         self._threads = CapacityLimiter(COMPUTED_AT_ONCE)
@@ -84,10 +90,13 @@ class Explorer:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        self._in_work += 1
         try:
-            response = await self._answer(request)
+            response = await self._answer(request) if self._in_work <= WAITING else busy()
         except asyncio.CancelledError:  # Whoever stops the server does not wait for what takes long.
             response = Response("The server was stopped.\n", 503, media_type="text/plain")
+        finally:
+            self._in_work -= 1
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.method == "HEAD":
@@ -110,6 +119,7 @@ class Explorer:
             parameters = dict(parse_qsl(query, max_num_fields=MOST_FIELDS, errors="replace"))
         except ValueError:
             return Response("The address has too many parameters.\n", 400, media_type="text/plain")
+        parameters.pop("token", None)  # One of an earlier start, which no link is to carry on.
         if request.method == "POST":
             return await self._post(request, path)
         if path.startswith("/static/"):
@@ -212,7 +222,7 @@ class Explorer:
             return Response(text, page.status, media_type="application/json")
         if suffix == "csv":
             name, text = answers.as_csv(page, query)
-            named = {"content-disposition": f'attachment; filename="{name}.csv"'}
+            named = {"content-disposition": f'attachment; filename="{file_name(path, name)}"'}
             return Response(text, page.status, named, media_type="text/csv")
         return self._html(page, visit, path, query)
 
@@ -249,6 +259,18 @@ def admitted(address: str, cookie: str, *, by_link: bool) -> Response:
         return RedirectResponse(address, 303, {"set-cookie": cookie})
     text = f'<!doctype html><title>kndb</title><a href="{escape(address)}">Open the database</a>\n'
     return Response(text, 200, {"set-cookie": cookie, "refresh": f"0; url={address}"}, "text/html")
+
+
+def file_name(path: str, table: str) -> str:
+    """What the CSV of a page's table is saved as, such as `facts-588-votes.csv`: of harmless letters alone."""
+    of = re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")[:MOST_OF_NAME]
+    return f"{table if table == of or not of else f'{of}-{table}'}.csv"
+
+
+def busy() -> Response:
+    """Says that too much is asked at once."""
+    told = f"The server has {WAITING} requests in work already; try again in some seconds.\n"
+    return Response(told, 503, {"retry-after": "5"}, "text/plain")
 
 
 def failed(error: KndbError) -> Page:

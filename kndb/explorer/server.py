@@ -20,8 +20,8 @@ PORT = 8017
 """The usual port."""
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - only compared with
 _LEAST_TOKEN = 16
-WAITING = 128
-"""Requests that may be in work at once; more get a 503."""
+CONNECTIONS = 512
+"""Connections that may be open at once, half of the files that a process usually may; more get a 503."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class Server:
         import uvicorn
 
         from .application import Explorer
+        from .connections import Connection
 
         application = Explorer(self._database, self.rules, self._words)
         config = uvicorn.Config(
@@ -123,7 +124,8 @@ class Server:
             proxy_headers=False,
             lifespan="off",
             ws="none",
-            limit_concurrency=WAITING,
+            http=Connection,
+            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=3,
         )

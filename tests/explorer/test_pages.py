@@ -131,7 +131,9 @@ def test_a_page_has_its_json_and_the_csv_of_each_table(explorer, address):
     for name, rows in data["tables"].items():
         answer = ask(explorer, f"{path}.csv?{query}&table={name}")
         assert answer.header("content-type") == "text/csv; charset=utf-8"
-        assert answer.header("content-disposition") == f'attachment; filename="{name}.csv"'
+        saved = re.fullmatch(r'attachment; filename="([A-Za-z0-9_-]+)\.csv"', answer.header("content-disposition"))
+        assert saved is not None
+        assert saved[1].endswith(name)
         header, *lines = csv.reader(io.StringIO(answer.text, newline=""))
         assert all(list(row) == header for row in rows)
         assert lines == [[_cell(value) for value in row.values()] for row in rows], name
@@ -565,6 +567,24 @@ def test_answers_are_those_of_the_stored_dtype_whatever_was_asked_before(small_m
         assert ask(application, f"{neuron}.json?tokens=1").json()["tables"]["promoted"]
         assert ask(application, f"/edits/{edit.id}.json?answers=1").json()["tables"]["preview"] == before
         assert len(before) == 6
+
+
+def test_files_are_named_after_their_page(explorer):
+    for address, name in (
+        ("/facts/1.csv?table=votes", "facts-1-votes.csv"),
+        ("/facts.csv", "facts.csv"),
+        ("/index.csv?table=models", "models.csv"),
+        (f"{path_of(('relations', HOSTILE))}.csv?table=facts", None),
+    ):
+        found = ask(explorer, address)
+        assert found.status == 200, address
+        saved = found.header("content-disposition").removeprefix('attachment; filename="').removesuffix('"')
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,120}\.csv", saved)
+        assert name in (None, saved)
+
+
+def test_a_token_of_an_earlier_start_is_in_no_link(explorer):
+    assert "an-earlier-one" not in ask(explorer, "/facts?token=an-earlier-one").text
 
 
 def test_a_server_that_is_stopped_while_a_page_is_made_says_so(explorer, monkeypatch):

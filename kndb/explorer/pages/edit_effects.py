@@ -102,7 +102,13 @@ def measured_flips(visit: Visit, measured: Evaluation | None) -> list[Block]:
         return []
     when = measured.created_at[:16].replace("T", " ")
     note = f"Of evaluation {measured.id}, {when}; compared with version {measured.version_before[:12]}."
-    empty = "Of all prompts of other facts that were asked, none has another answer with the edit."
+    edited = measured.measures.get("edited")
+    groups = [edited.get(name) for name in ("intra", "inter")] if isinstance(edited, Mapping) else []
+    asked = [
+        group["prompts"] for group in groups if isinstance(group, Mapping) and isinstance(group.get("prompts"), int)
+    ]
+    of = f"{sum(asked):,} prompts" if asked else "all prompts"
+    empty = f"Of {of} of other facts that were asked, none has another answer with the edit."
     return [flips_table(visit, flips, empty, note)]
 
 

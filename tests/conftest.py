@@ -213,13 +213,6 @@ def pytest_configure():
     begin_run()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    """Half as many workers again as there are cores: one in ten seconds, a worker waits for a server or a browser."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + cores // 2
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """What is imported and collected stays to the end: looking for garbage in it takes a third of that time."""

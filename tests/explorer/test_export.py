@@ -7,7 +7,7 @@ import pytest
 from filled_store import HOSTILE, NAME
 from html_pages import Html
 
-from kndb.cli.advice import for_shell
+from kndb.cli.advice import for_shell, nameless
 from kndb.errors import NotFoundError, OutputError
 from kndb.explorer.export import UNFINISHED, export_site, file_parts
 from kndb.records.models import Neuron
@@ -16,7 +16,8 @@ from kndb.records.models import Neuron
 @pytest.fixture(scope="module")
 def site(filled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "made"
-    return folder, export_site(filled, folder, words=for_shell)
+    with nameless():
+        return folder, export_site(filled, folder, words=for_shell)
 
 
 def test_every_link_leads_to_a_file_of_the_site(site):

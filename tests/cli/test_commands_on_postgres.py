@@ -24,7 +24,8 @@ NAMES = tuple(
     for name in every_command.NAMES
     if name not in SECONDS | ALIKE and (name == "plot fact" or not name.startswith("plot"))
 )
-READING = tuple(name for name in NAMES if name not in every_command.CHANGING)
+READING = tuple(name for name in NAMES if name not in every_command.CHANGING and name != "serve")
+"""Pages of `serve` are compared by tests/explorer/test_backends.py."""
 CHANGING = tuple(name for name in NAMES if name in every_command.CHANGING)
 
 

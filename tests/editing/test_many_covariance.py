@@ -109,12 +109,12 @@ def count(network: Network, tokens: str, **more):
 @pytest.mark.parametrize("tokens", ["every", "place"])
 def test_it_is_numpys_mean_of_outer_products(network, tokens):
     found = count(network, tokens)
+    keys = []
+    for sentence in sentences():
+        every = activations(network.model, sentence.ids, slice(None))  # [L, T, n]
+        keys.append(every[:, 1:] if tokens == "every" else every[:, [sentence.place]])
     for layer in LAYERS:
-        keys = []
-        for sentence in sentences():
-            places = range(1, len(sentence.ids)) if tokens == "every" else [sentence.place]
-            keys += [activations(network.model, sentence.ids, at)[layer].double().numpy() for at in places]
-        rows = np.stack(keys)
+        rows = torch.cat([some[layer] for some in keys]).double().numpy()
         assert found[layer].keys == len(rows)
         assert found[layer].complete
         np.testing.assert_allclose(found[layer].matrix().numpy(), rows.T @ rows / len(rows), rtol=1e-4, atol=1e-6)

@@ -115,13 +115,13 @@ def test_the_limit_counts_unpacked_bytes(tmp_path):
 
 def test_millions_of_blank_lines(tmp_path):
     path = tmp_path / "facts.jsonl"
-    path.write_bytes(b"\n" * 4_000_000 + LINE.encode())
+    path.write_bytes(b"\n" * 1_000_000 + LINE.encode())
     lines = read_lines(path)
-    assert len(lines) == 4_000_001
+    assert len(lines) == 1_000_001
     assert lines[-1].text == LINE.strip()
     said, grown = measured(tmp_path, path)
     assert said == "read"
-    assert grown < 150_000_000
+    assert grown < 40_000_000
     with path.open("ab") as file:
         file.write(b"\n" * 20_000_000)
     said, _ = measured(tmp_path, path)

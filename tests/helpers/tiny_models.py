@@ -223,8 +223,8 @@ def _by_token(rows: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     return rows.view(-1, len(ids), rows.shape[-1])
 
 
-def activations(model: Any, ids: Sequence[int], position: int, source: Sequence[int] = ()) -> torch.Tensor:
-    """The FFN neurons of every layer at a position of the unmodified network, [L, n]."""
+def activations(model: Any, ids: Sequence[int], position: int | slice, source: Sequence[int] = ()) -> torch.Tensor:
+    """The FFN neurons of every layer at a position of the unmodified network, [L, n]; at several, [L, T, n]."""
     found: list[torch.Tensor] = []
     for layer in range(len(down_projections(model))):
         keep = _hooked(

@@ -61,6 +61,7 @@ def draw(database: kndb.Database, folder: Path, chromium: str | None) -> None:
             page = browser.new_page(viewport={"width": WIDTH, "height": height}, color_scheme="light")
             page.set_default_timeout(300_000)
             page.goto(server.address.rstrip("/") + address)
+            page.wait_for_selector("[data-later]", state="detached", timeout=120_000)  # What a model answers is there.
             page.screenshot(path=folder / f"explorer-{name}.png")
         browser.close()
 

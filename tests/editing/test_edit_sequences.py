@@ -249,7 +249,7 @@ def run(connection, seed: int, length: int = 14) -> Sequence:
 
 @pytest.mark.slow
 @pytest.mark.fault
-@pytest.mark.parametrize("first", range(0, 100 * FACTOR, 50))
+@pytest.mark.parametrize("first", range(0, 200 * FACTOR if FACTOR > 1 else 100, 50))
 def test_random_sequences(store, count_points, first):
     met = Counter()
     for seed in range(first, first + 50):

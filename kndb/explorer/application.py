@@ -25,6 +25,7 @@ from .blocks import Link, Page, Text
 from .guard import HEADERS, LONGEST, Admission, Refusal, Rules, cookie_header, foreign, form_allowed, judged
 from .registry import find, headings
 from .rendering import STATIC, Frame, render
+from .sentences import whole
 from .visit import Visit
 from .workroom import Workroom
 
@@ -280,7 +281,7 @@ def failed(error: KndbError) -> Page:
         status, "A model is needed" if isinstance(error, ModelError) else "That can't be done"
     )
     text = error.text
-    said = Text(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), "warning")
+    said = Text(whole(text), "warning")
     return Page(title, [said], status=status)
 
 

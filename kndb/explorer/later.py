@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ..errors import DiffFileError, FingerprintError, KndbError, ModelError, StoreError
 from .blocks import Block, Later, Link, Part, Text
+from .sentences import begun, whole
 from .visit import Visit
 from .workroom import Work
 
@@ -78,7 +79,7 @@ def _later(visit: Visit, place: Place, *, loaded: bool) -> Later:
         place.title,
         "" if loaded else "This loads the model, which takes some seconds.",
         Link(place.button, place.address),
-        f"{place.busy[:1].upper()}{place.busy[1:]} …" if loaded else f"Loading {place.model}, and {place.busy} …",
+        f"{begun(place.busy)} …" if loaded else f"Loading {place.model}, and {place.busy} …",
         automatic=not visit.foreign,
     )
 
@@ -94,4 +95,4 @@ def why_not(visit: Visit, error: KndbError) -> str:
         elif isinstance(error, (DiffFileError, StoreError)):
             text = "an edit's object could not be read when this page was written"
         visit.failed.append(text)
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+    return whole(text)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ..advice import for_python
 from ..records.harmless import harmless
 from .blocks import Bars, Column, Figure, Form, Later, Link, Page, Part, Row, Table, Text, Timeline, Values
+from .sentences import begun
 from .tables import ShownTable, columns_shown, shown
 
 _FOLDER = Path(__file__).parent
@@ -71,11 +72,6 @@ def visible(text: str) -> str:
 def headline(text: str) -> str:
     """A text as a heading or a link has it: its beginning, if it is long."""
     return text if len(text) <= HEADLINE else f"{text[: HEADLINE - 1]}…"
-
-
-def begun(text: str) -> str:
-    """A sentence that begins with a large letter."""
-    return text[:1].upper() + text[1:]
 
 
 def _in_words(value: Any) -> str:

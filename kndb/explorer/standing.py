@@ -16,6 +16,7 @@ from ..records.run_findings import RunFindings
 from ..records.skip_reasons import skipped_in_words
 from .blocks import Link
 from .context import Context
+from .sentences import begun
 
 if TYPE_CHECKING:
     from .visit import Visit
@@ -44,7 +45,7 @@ def with_standing(visit: Visit, context: Context) -> Context:
     run = run_findings(visit, found.run_id)
     remarks = [*context.chosen.remarks]
     if context.chosen.warning is None and found.caveat is not None:
-        remarks.append(f"{_capital(found.title)} answers: {found.caveat}.")
+        remarks.append(f"{begun(found.title)} answers: {found.caveat}.")
     said = errors_in_words(run.errors)
     if said is not None:
         remarks.append(f"Warning: {said}." if run.errors.asked else f"{said}.")
@@ -75,7 +76,7 @@ def _other_version(visit: Visit, context: Context, found: Refinement) -> list[st
     try:
         version = visit.database.models.resolve_version(found.model, context.version)
     except KndbError as error:
-        return [f"{_capital(error.text)}."]
+        return [f"{begun(error.text)}."]
     if version == found.version:
         return []
     which = "the current version" if context.version == "current" else f"version {context.version}"
@@ -96,7 +97,3 @@ def _settings(settings: Mapping[str, Any]) -> Iterable[str]:
             yield words
         elif value is not None and value is not False:
             yield f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,8 @@ class Tiny:
 def alike(found: dict[Any, float], expected: dict[Any, float], most: float) -> bool:
     largest = max(map(abs, expected.values()))
     return max(abs(found.get(key, 0.0) - expected.get(key, 0.0)) for key in {*found, *expected}) <= most * largest
+
+
+def maker(folder: Path) -> Callable[[str], Tiny]:
+    """Makes the checkpoint of a name below a folder, once."""
+    return lru_cache(maxsize=None)(lambda name: Tiny(folder, name))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
-import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from split_models import MAKE, Tiny, alike
+from command_json import command_json
+from split_models import MAKE, Tiny, alike, maker
 
 from kndb.attribution.quadrature import Quadrature
 from kndb.models.dtypes import COMPUTE_DTYPES
@@ -27,14 +26,7 @@ METHODS = ["activation", "gradient-x-activation", "log-probability-increase"]
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Makes the checkpoint of a name, once."""
-    folder, made = tmp_path_factory.mktemp("cuda"), {}
-
-    def make(name: str) -> Tiny:
-        if name not in made:
-            made[name] = Tiny(folder, name)
-        return made[name]
-
-    return make
+    return maker(tmp_path_factory.mktemp("cuda"))
 
 
 def moved(case: Tiny, dtype: torch.dtype = torch.float32) -> Network:
@@ -92,17 +84,6 @@ def test_auto_leaves_some_layers_elsewhere(tiny):
     assert alike(case.scores(network), case.scores(case.whole), 1e-4)
 
 
-def run(*words: object) -> Any:
-    """Runs a command, which must succeed, and parses what it printed."""
-    from kndb.cli.main import exit_code
-
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        found = exit_code([*(str(word) for word in words), "--format", "json"])
-    assert found == 0, f"{words}\n{out.getvalue()}\n{err.getvalue()}"
-    return json.loads(out.getvalue())
-
-
 @pytest.fixture(scope="module", params=["lab-bert", "lab-gpt2"])
 def both(request, tmp_path_factory):
     """A lab model attributed by both devices: its name, and a database of each."""
@@ -110,10 +91,12 @@ def both(request, tmp_path_factory):
     found = {}
     for device in ("cpu", "cuda"):
         path = found[device] = folder / f"{device}.db"
-        run("ingest", FACTS, "--db", path)
-        run("model", "add", request.param, "--db", path)
-        run("attribute", "--model", request.param, "--relation", "P36", "--facts", 12, "--device", device, "--db", path)
-        run("refine", "--db", path)
+        command_json("ingest", FACTS, "--db", path)
+        command_json("model", "add", request.param, "--db", path)
+        command_json(
+            "attribute", "--model", request.param, "--relation", "P36", "--facts", 12, "--device", device, "--db", path
+        )
+        command_json("refine", "--db", path)
     return request.param, found
 
 
@@ -138,7 +121,9 @@ def test_commands_say_the_same(both, words):
     name, stores = both
     if words[0] == "ask" and name == "lab-gpt2":
         words = ("ask", "The capital of France is [Y].")
-    cpu, cuda = (run(*words, "--model", name, "--device", device, "--db", path) for device, path in stores.items())
+    cpu, cuda = (
+        command_json(*words, "--model", name, "--device", device, "--db", path) for device, path in stores.items()
+    )
     same(cpu, cuda)
 
 
@@ -148,9 +133,9 @@ def test_an_edit_is_measured_the_same(both):
     for device, path in stores.items():
         with contextlib.closing(sqlite3.connect(path)) as connection:
             (fact,) = connection.execute("SELECT min(fact_id) FROM knowledge_neuron").fetchone()
-        planned = run("edit", "update", "--model", name, "--fact", fact, "--to", "Rome", "--db", path)
+        planned = command_json("edit", "update", "--model", name, "--fact", fact, "--to", "Rome", "--db", path)
         number = (planned[0] if isinstance(planned, list) else planned)["id"]
-        found.append(run("edit", "eval", number, "--device", device, "--db", path))
+        found.append(command_json("edit", "eval", number, "--device", device, "--db", path))
     same(*found)
 
 

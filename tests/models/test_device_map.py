@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from split_models import CPU, MAKE, Tiny, alike
+from split_models import CPU, MAKE, Tiny, alike, maker
 
 from kndb.attribution.base_pass import continue_from, freeze
 from kndb.attribution.batches import to_tensors
@@ -19,14 +19,7 @@ from kndb.models.network import Network
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Makes the checkpoint of a name, once."""
-    folder, made = tmp_path_factory.mktemp("split"), {}
-
-    def make(name: str) -> Tiny:
-        if name not in made:
-            made[name] = Tiny(folder, name)
-        return made[name]
-
-    return make
+    return maker(tmp_path_factory.mktemp("split"))
 
 
 class TestScores:

@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool
 from ..errors import StoreError, StoreMissingError
 from .backends.backend import BEGIN, BUSY_TIMEOUT, READING, WRITING, Backend
 from .backends.finding import backend_at
-from .schema import require_head, upgrade
+from .schema import require_head, require_same_revision, upgrade
 
 _log = logging.getLogger(__name__)
 OLDEST_SQLITE = (3, 35)
@@ -51,6 +51,7 @@ class Store:
         self.backend = backend_at(location, objects)
         self._timeout = timeout
         self._engine = self.backend.make_engine(QueuePool, timeout=timeout)
+        self._held = False
 
     @property
     def shown(self) -> str:
@@ -85,11 +86,13 @@ class Store:
         """Opens a transaction that sees one state of the database, and undoes whatever the block writes.
 
         Raises:
+            SchemaVersionError: if another kndb has upgraded it since it was opened.
             StoreError: if the database can't be read.
         """
         with self._connection(READING) as connection:
             transaction = connection.begin()
             try:
+                self._require_revision(connection)
                 yield connection
             finally:
                 transaction.rollback()
@@ -99,10 +102,23 @@ class Store:
         """Opens a transaction that holds the write lock; commits at the end, rolls back on any exception.
 
         Raises:
+            SchemaVersionError: if another kndb has upgraded it since it was opened.
             StoreError: if the database can't be written, or another process kept the lock for too long.
         """
         with self._connection(WRITING) as connection, connection.begin():
+            self._require_revision(connection)
             yield connection
+
+    def hold_revision(self) -> None:
+        """Refuses, from now on, whatever is to be read or written once another kndb has upgraded the database.
+
+        Work that takes days, or a server, may see that; its statements are those of the schema that it began with.
+        """
+        self._held = True
+
+    def _require_revision(self, connection: Connection) -> None:
+        if self._held:
+            require_same_revision(connection)
 
     def close(self) -> None:
         """Closes the connections. The store may be used again: it then opens new ones."""
@@ -170,4 +186,5 @@ def _open(backend: Backend, timeout: float) -> Store:
     except BaseException:
         store.close()
         raise
+    store.hold_revision()
     return store

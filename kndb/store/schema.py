@@ -23,6 +23,7 @@ from .tables import Table
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
+_REVISION = "SELECT version_num FROM alembic_version"
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
 _alembic = threading.Lock()  # alembic keeps the running migration in module globals
 
@@ -44,7 +45,7 @@ def current_revision(connection: Connection) -> str | None:
 def _revision_in(connection: Connection, tables: set[str]) -> str | None:
     if "alembic_version" not in tables:
         return None
-    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    revision = connection.exec_driver_sql(_REVISION).scalar()
     return None if revision is None else str(revision)
 
 
@@ -73,6 +74,23 @@ def require_head(connection: Connection) -> None:
     if flaw is not None:
         raise StoreDamagedError(
             f"{shown} is damaged: {flaw}; see all with: {call('maintenance.check')}, and restore a backup"
+        )
+
+
+def require_same_revision(connection: Connection) -> None:
+    """Checks that a database that was opened still has this kndb's revision, which one statement tells.
+
+    Args:
+        connection: a connection to it.
+
+    Raises:
+        SchemaVersionError: if another kndb has changed that.
+    """
+    revision = connection.exec_driver_sql(_REVISION).scalar()
+    if revision != head_revision():
+        raise SchemaVersionError(
+            f"{backend_of(connection).shown} has schema revision {revision} now, and had {head_revision()} when it was "
+            "opened, so nothing of this was read or written; start again with the kndb that changed it"
         )
 
 

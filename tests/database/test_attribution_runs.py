@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from torture import FACTOR
 
 from kndb.cli.main import exit_code
-from kndb.errors import AttributionError
+from kndb.errors import AttributionError, SchemaVersionError
 
 RESULTS = "SELECT * FROM prompt_result ORDER BY 1, 2"
 SCORES = "SELECT * FROM score ORDER BY 1, 2, 3, 4"
@@ -228,3 +230,27 @@ def test_a_run_stays_open_while_an_interrupted_relation_is_half_done(fresh):
         database.attribution.refine(1)
     rest = database.attribution.run("tiny", relations=["P36"])
     assert (rest.run.status, rest.unfinished, rest.attributed) == ("complete", {}, 35)
+
+
+def test_an_upgrade_meanwhile_ends_it_and_what_was_stored_stays(fresh, attributed, sql):
+    database = fresh("gpt2")
+    path = database.store.path
+
+    def changed_to(revision):
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("UPDATE alembic_version SET version_num = ?", [revision])
+
+    def progress(done, _):
+        if done >= 20:
+            changed_to("9999")
+
+    head = sql(database, "SELECT version_num FROM alembic_version")[0][0]
+    with pytest.raises(SchemaVersionError, match="has schema revision 9999 now"):
+        database.attribution.run("tiny", batch_size=10, progress=progress)
+    with closing(sqlite3.connect(path)) as other:
+        done = other.execute("SELECT COUNT(*) FROM prompt_result").fetchone()[0]
+    assert 0 < done < 80
+    changed_to(head)
+    report = database.attribution.run("tiny", batch_size=10)
+    assert (report.already_done, report.attributed, report.run.status) == (done, 80 - done, "complete")
+    assert len(sql(database, SCORES)) == len(sql(attributed("gpt2"), SCORES))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
-from random import Random
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -15,11 +16,71 @@ from ..records.facts import Prompt, by_fact
 from ..records.models import ActivatingPrompt, Neuron
 from ..store import facts as store_facts
 from ..store.engine import Store
-from .probes.draws import chance_of, shuffled
+from .probes.draws import chance_of
 from .probes.scaling import batch_size_for
+
+if TYPE_CHECKING:
+    import torch
 
 OWN_SHARE = 2
 """One in so many of the prompts that are asked may be of facts that hold the neuron."""
+
+
+KEPT_BYTES = 2**28
+"""Room for activations that are kept."""
+
+
+class KeptActivations:
+    """Activations at the answer position of neurons that will be asked about one after the other, on the same prompts.
+
+    A forward pass takes as long for one neuron as for thousands; so what a prompt does to all of them is read once, and
+    kept as long as there is room.
+
+    Args:
+        neurons: different neurons of one model.
+        room: bytes for what is kept.
+    """
+
+    def __init__(self, neurons: Iterable[Neuron], room: int = KEPT_BYTES) -> None:
+        self._neurons = tuple(neurons)
+        self._places = {neuron: place for place, neuron in enumerate(self._neurons)}
+        self._most = room // (4 * max(1, len(self._neurons)))
+        self._kept: OrderedDict[EncodedPrompt, array[float]] = OrderedDict()
+
+    def read(self, network: Network, prompts: Sequence[EncodedPrompt], neuron: Neuron) -> list[float]:
+        """A neuron's activation at each of some prompts.
+
+        Args:
+            network: the model in float32; the same one each time.
+            prompts: at least one.
+            neuron: one of the neurons, or another, for which nothing is kept.
+        """
+        place = self._places.get(neuron)
+        if place is None:
+            return _read(network, prompts, [neuron]).flatten().tolist()
+        found = {}
+        for prompt in prompts:
+            if prompt in self._kept:
+                self._kept.move_to_end(prompt)
+                found[prompt] = self._kept[prompt][place]
+        missing = [prompt for prompt in prompts if prompt not in found]
+        size = self._most_at_once()
+        for start in range(0, len(missing), size):
+            some = missing[start : start + size]
+            for prompt, row in zip(some, _read(network, some, self._neurons), strict=True):
+                self._kept[prompt] = array("f", row.tolist())
+                found[prompt] = self._kept[prompt][place]
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return [found[prompt] for prompt in prompts]
+
+    def _most_at_once(self) -> int:
+        """Prompts whose activations are in memory in double precision at one time."""
+        return max(256, self._most // 8)
+
+
+def _read(network: Network, prompts: Sequence[EncodedPrompt], neurons: Sequence[Neuron]) -> torch.Tensor:
+    return answer_activations(network, prompts, neurons, batch_size_for(network, prompts))
 
 
 def activating_prompts(
@@ -31,19 +92,25 @@ def activating_prompts(
     top: int,
     sample: int,
     seed: int,
+    kept: KeptActivations | None,
 ) -> tuple[list[ActivatingPrompt], list[ActivatingPrompt]]:
-    """See `ModelCommands.activating_prompts`; `network` computes what `encoder` encodes."""
-    chance, held = chance_of(seed, "activating prompts"), set(holders)
+    """See `ModelCommands.activating_prompts`; `network` computes what `encoder` encodes.
+
+    Facts and their prompts come in an order that is the same for each neuron, so that what is kept is asked for again.
+    """
+    held = set(holders)
     with store.reading() as connection:
-        own = _one_each(connection, encoder, _some(list(holders), sample // OWN_SHARE, chance), chance)
-        others = [number for number in store_facts.numbers(connection) if number not in held]
-        asked = own | _one_each(connection, encoder, _some(others, sample - len(own), chance), chance)
+        order = store_facts.numbers(connection)
+        chance_of(seed, "activating prompts").shuffle(order)
+        holding = [number for number in order if number in held][: sample // OWN_SHARE]
+        own = _one_each(connection, encoder, holding, seed)
+        others = [number for number in order if number not in held][: sample - len(own)]
+        asked = own | _one_each(connection, encoder, others, seed)
         facts = {fact.id: fact for fact in store_facts.facts_of(connection, (one.fact_id for one in asked.values()))}
     prompts = list(asked)
     if not prompts:
         return [], []
-    size = batch_size_for(network, prompts)
-    found = answer_activations(network, prompts, [neuron], size)[:, 0].tolist()
+    found = (kept or KeptActivations([])).read(network, prompts, neuron)
 
     def row(value: float, prompt: EncodedPrompt) -> ActivatingPrompt:
         one = asked[prompt]
@@ -54,17 +121,11 @@ def activating_prompts(
     return [row(*pair) for pair in ranked[:top]], [row(*pair) for pair in ranked[::-1][:top]]
 
 
-def _some(numbers: Sequence[int], count: int, chance: Random) -> list[int]:
-    return [numbers[place] for place in islice(shuffled(len(numbers), chance), count)]
-
-
-def _one_each(
-    connection: Connection, encoder: Encoder, facts: Sequence[int], chance: Random
-) -> dict[EncodedPrompt, Prompt]:
+def _one_each(connection: Connection, encoder: Encoder, facts: Sequence[int], seed: int) -> dict[EncodedPrompt, Prompt]:
     """A prompt of each fact that has one which the model can be asked, drawn at random."""
     found = {}
-    for prompts in by_fact(store_facts.prompts(connection, facts)).values():
-        chance.shuffle(prompts)
+    for fact, prompts in by_fact(store_facts.prompts(connection, facts)).items():
+        chance_of(seed, "prompt of fact", fact).shuffle(prompts)
         for one in prompts:
             encoded = encoder.encode(one.id, one.text, None, subject=one.subject_span)
             if isinstance(encoded, EncodedPrompt):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..models.acceptance import CheckpointDescription
     from ..models.adapter import Blank
     from ..models.device_maps import DeviceMapChoice, Split
+    from .activating import KeptActivations
 
 _MOST_QUOTED = 200
 """Letters of a typed text that a message repeats."""
@@ -359,6 +360,7 @@ class ModelCommands:
         seed: int = 0,
         device: str = "auto",
         on: ModelVersion | None = None,
+        kept: KeptActivations | None = None,
     ) -> tuple[Rows[ActivatingPrompt], Rows[ActivatingPrompt]]:
         """The prompts of the store with a neuron's highest activations and its lowest, of a sample that are asked.
 
@@ -375,6 +377,7 @@ class ModelCommands:
             seed: of the draw.
             device: where to compute.
             on: the model in memory, as for `ask`.
+            kept: what was read for other neurons of the same model in memory, made by `keep_activations`.
 
         Returns:
             The prompts with the highest activations, the highest first, and those with the lowest, the lowest first.
@@ -399,8 +402,20 @@ class ModelCommands:
         store_models.require_neuron(self.get(name), neuron)
         loaded = (on or self.load(name, version)).loaded
         network = loaded.moved(chosen, torch.float32)
-        found = activating_prompts(self._store, network, loaded.encoder, neuron, holders, top, sample, seed)
+        found = activating_prompts(self._store, network, loaded.encoder, neuron, holders, top, sample, seed, kept)
         return Rows(found[0], ActivatingPrompt), Rows(found[1], ActivatingPrompt)
+
+    def keep_activations(self, neurons: Iterable[Neuron]) -> KeptActivations:
+        """Room for what `activating_prompts` reads, for those that ask about several neurons of a model in memory.
+
+        A forward pass tells as much of thousands of neurons as of one, so each prompt is asked once for all of them.
+
+        Args:
+            neurons: those that will be asked about; others may be, too, and gain nothing.
+        """
+        from .activating import KeptActivations
+
+        return KeptActivations(neurons)
 
 
 def question_text(text: str, blank: Blank, example: str) -> str:

@@ -17,6 +17,7 @@ from ..records.models import ActivatingPrompt, Answer, Neuron, TokenEffect
 
 if TYPE_CHECKING:
     from ..database import Database
+    from ..database.activating import KeptActivations
     from ..database.edits.preview_stored import StoredPreview
 
 KEPT_VERSIONS = 2
@@ -73,6 +74,7 @@ class Workroom:
         self._guard = threading.Lock()
         self._versions: OrderedDict[VersionKey, Any] = OrderedDict()
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._read: OrderedDict[Hashable, KeptActivations] = OrderedDict()
         self._drafts: OrderedDict[Hashable, Any] = OrderedDict()
         self._stored: dict[Hashable, int] = {}
 
@@ -113,13 +115,13 @@ class Workroom:
         """The prompts, of a sample, that activate a neuron most and least; see `ModelCommands.activating_prompts`."""
         models = self._database.models
         key = VersionKey(model, models.resolve_version(model, version), moved=True)
-        return Work(
-            ("activating", key, neuron, refinement, top, sample, self.store_state()),
-            lambda: models.activating_prompts(
-                model, neuron, holders=holders, top=top, sample=sample, on=self._version(key)
-            ),
-            key,
-        )
+        state = self.store_state()
+
+        def compute() -> tuple[Sequence[ActivatingPrompt], Sequence[ActivatingPrompt]]:
+            on, kept = self._version(key), self._activations(key, refinement, state)
+            return models.activating_prompts(model, neuron, holders=holders, top=top, sample=sample, on=on, kept=kept)
+
+        return Work(("activating", key, neuron, refinement, top, sample, state), compute, key)
 
     def answers(self, edit: Edit, top: int) -> Work[StoredPreview]:
         """What an edit does to its own facts' answers, on the version that it was planned on."""
@@ -210,6 +212,17 @@ class Workroom:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
+
+    def _activations(self, key: VersionKey, refinement: int, state: Hashable) -> KeptActivations:
+        """What was read of a version's activations, for all neurons that a refinement holds; as for `_version`."""
+        wanted = key, refinement, state
+        if wanted not in self._read:
+            held = self._database.query.held_neurons(refinement=refinement)
+            self._read[wanted] = self._database.models.keep_activations(Neuron(one.layer, one.neuron) for one in held)
+        self._read.move_to_end(wanted)
+        while len(self._read) > KEPT_VERSIONS:
+            self._read.popitem(last=False)
+        return self._read[wanted]
 
     def _version(self, key: VersionKey) -> Any:
         """A version in memory; only called by the one that computes."""

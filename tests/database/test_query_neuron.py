@@ -7,6 +7,7 @@ import pytest
 import torch
 from backends import BOTH, Places
 
+from kndb.database import activating
 from kndb.errors import ModelError, NotFoundError, UsageError
 from kndb.records.models import Neuron
 
@@ -197,6 +198,36 @@ def test_activating_prompts(attributed, family):
     for name in ("top", "sample"):
         with pytest.raises(UsageError, match=rf"{name} must be at least 1 \(got 0\)"):
             database.models.activating_prompts("tiny", neuron, **{name: 0})
+
+
+def test_activations_are_read_once_for_all_neurons_that_are_asked_about(attributed, monkeypatch):
+    database = attributed("gpt2")
+    refinement = database.attribution.refine().id
+    *held, other = [Neuron(one.layer, one.neuron) for one in database.query.held_neurons(refinement=refinement)]
+    asked_about = [*held[:6], other]
+    on, read, least = database.models.load("tiny"), [], 10**9
+    answered = activating.answer_activations
+
+    def answer_activations(network, prompts, neurons, batch_size):
+        read.extend(prompts)
+        return answered(network, prompts, neurons, batch_size)
+
+    monkeypatch.setattr(activating, "answer_activations", answer_activations)
+    rooms = [database.models.keep_activations(held), activating.KeptActivations(held, room=4 * len(held) * 3)]
+    for neuron in asked_about:
+        holders = [one.fact for one in database.query.neuron(neuron, refinement=refinement).facts]
+        words = {"holders": holders, "on": on, "top": 10**6, "sample": 12}
+        expected = database.models.activating_prompts("tiny", neuron, **words)[0]
+        for kept in rooms:
+            del read[:]
+            found = database.models.activating_prompts("tiny", neuron, **words, kept=kept)[0]
+            assert {one.text: one.activation for one in found} == pytest.approx(
+                {one.text: one.activation for one in expected}, abs=1e-5
+            )
+            if kept is rooms[0]:
+                least = min(least, len(read))
+    # The last one is none of those that were named, so it read all of its prompts; of one before, all had been read.
+    assert (len(read), least) == (12, 0)
 
 
 def test_an_erased_slot_has_no_effect(attributed):

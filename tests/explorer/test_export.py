@@ -114,6 +114,13 @@ def test_pages_have_what_a_model_gives(edited, tmp_path):
         )
         promoted, _ = edited.models.token_effects("tiny", neuron, top=12)
         assert [row[0] for row in page.tables["promoted"][1:]] == [one.token for one in promoted]
+        holders = [one.fact for one in edited.query.neuron(neuron, refinement=1).facts]
+        for name, wanted in zip(
+            ("highest", "lowest"),
+            edited.models.activating_prompts("tiny", neuron, holders=holders, top=10, sample=500),
+            strict=True,
+        ):
+            assert [row[0] for row in page.tables[name][1:]] == [one.text for one in wanted]
 
 
 def test_what_no_model_can_give_is_said_and_the_rest_is_written(edited, tmp_path, monkeypatch):

@@ -151,8 +151,8 @@ def _token_tables(found: tuple[Sequence[TokenEffect], Sequence[TokenEffect]]) ->
 
 
 def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, context: Context) -> list[Block]:
-    """The prompts that activate it most and least, if the address asks for them; not in files."""
-    if not model.has_checkpoint or not visit.live:
+    """The prompts that activate it most and least, if the address asks for them."""
+    if not model.has_checkpoint:
         return []
     title = "Prompts that activate it most, and least"
     address = visit.again("models", model.name, "neurons", place, activating=1)

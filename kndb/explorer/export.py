@@ -1,8 +1,9 @@
 """The whole site as static files that open from disk: for an appendix, or where no server may run.
 
 A page is a file named after its address, links are relative, and all pages speak of one refinement. What a server
-answers (search, questions, SQL, sorted or filtered tables) is left out; tables have all their rows. What a model gives is
-computed while the pages are written: answers before and with each edit, each neuron's tokens, the prompts that activate it.
+answers (search, questions, SQL, sorted or filtered tables) is left out; tables have all their rows. What a model gives
+is computed while the pages are written: answers before and with each edit, each neuron's tokens, and the prompts that
+activate it.
 """
 
 from __future__ import annotations

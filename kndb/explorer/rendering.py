@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ..advice import for_python
 from ..records.harmless import harmless
 from .blocks import Bars, Column, Figure, Form, Later, Link, Page, Part, Row, Table, Text, Timeline, Values
-from .sentences import begun
+from .sentences import whole
 from .tables import ShownTable, columns_shown, shown
 
 _FOLDER = Path(__file__).parent
@@ -103,7 +103,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(visible=visible, headline=headline, begun=begun)
+    environment.filters.update(visible=visible, headline=headline, whole=whole)
     environment.globals.update(
         kind=lambda block: _KINDS_OF_BLOCKS[type(block)],
         columns_shown=columns_shown,

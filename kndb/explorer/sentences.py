@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..advice import END
+
 
 def begun(text: str) -> str:
     """A sentence that begins with a large letter."""
@@ -9,5 +11,5 @@ def begun(text: str) -> str:
 
 
 def whole(text: str) -> str:
-    """A sentence that also ends with a full stop."""
-    return begun(text) + ("" if text.endswith(".") else ".")
+    """A sentence that also ends with a full stop, unless a command is its end, which is to be pasted as it stands."""
+    return begun(text) + ("" if text.endswith((".", END)) else ".")

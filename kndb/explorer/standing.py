@@ -16,7 +16,7 @@ from ..records.run_findings import RunFindings
 from ..records.skip_reasons import skipped_in_words
 from .blocks import Link
 from .context import Context
-from .sentences import begun
+from .sentences import begun, whole
 
 if TYPE_CHECKING:
     from .visit import Visit
@@ -76,7 +76,7 @@ def _other_version(visit: Visit, context: Context, found: Refinement) -> list[st
     try:
         version = visit.database.models.resolve_version(found.model, context.version)
     except KndbError as error:
-        return [f"{begun(error.text)}."]
+        return [whole(error.text)]
     if version == found.version:
         return []
     which = "the current version" if context.version == "current" else f"version {context.version}"

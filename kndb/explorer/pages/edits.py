@@ -10,7 +10,7 @@ from ...errors import KndbError
 from ...records.edits import Edit
 from ...records.versions import HistoryEntry
 from ..blocks import Block, Choice, Column, Form, Page, Row, Step, Table, Text, Timeline, Values
-from ..sentences import begun
+from ..sentences import whole
 from ..visit import Visit
 from .edit_effects import before_and_after, measured_flips, measures_table, newest
 from .edit_parts import collateral_tables, facts_table, report_values, slots_table, warnings
@@ -114,7 +114,7 @@ def edit(visit: Visit) -> Page:
         try:
             blocks += collateral_tables(visit, database.query.collateral(number, refinement=context.number))
         except KndbError as error:
-            blocks.append(Text(begun(error.text), "empty"))
+            blocks.append(Text(whole(error.text), "empty"))
     blocks.append(slots_table(visit, one))
     blocks.append(
         Timeline(

@@ -8,7 +8,7 @@ from ...advice import call
 from ...errors import KndbError
 from ...records.edits import Edit
 from ..blocks import Block, Choice, Column, Form, Page, Table, Text, Values
-from ..sentences import begun
+from ..sentences import whole
 from ..visit import Visit
 from .edit_effects import before_and_after, measured_flips, newest
 from .edit_parts import collateral_tables, facts_table, report_values, slots_table, warnings
@@ -41,7 +41,7 @@ def _move(visit: Visit, number: int, way: Literal["apply", "revert"], word: str,
     try:
         ahead = edits.steps_ahead([number], way)
     except KndbError as error:
-        return _with(page, [Text(f"{begun(error.text)}.", "warning")])
+        return _with(page, [Text(whole(error.text), "warning")])
     values: list[tuple[str, Any, str]] = [
         ("Model", visit.link(one.model, "models", one.model), "text"),
         ("Current version", ahead.version_before, "text"),
@@ -89,7 +89,7 @@ def _held(visit: Visit, number: int, refinement: int | None) -> list[Block]:
     try:
         return [*collateral_tables(visit, visit.database.query.collateral(number, refinement=refinement))]
     except KndbError as error:
-        return [Text(begun(error.text), "empty")]
+        return [Text(whole(error.text), "empty")]
 
 
 def _conditions(one: Edit) -> list[Block]:

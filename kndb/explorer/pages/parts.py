@@ -11,7 +11,7 @@ from ...records.models import Neuron
 from ...records.recipes import EraseRecipe, facts_of
 from ..blocks import Column, Href, Link, Row, Text
 from ..context import Context
-from ..sentences import begun
+from ..sentences import whole
 from ..visit import Visit
 
 
@@ -90,7 +90,7 @@ def neuron_name(layer: int, neuron: int) -> str:
 def not_refined(context: Context, relations: Sequence[str] = (), facts: Sequence[int] = ()) -> Text:
     """Why there are no knowledge neurons, and what makes some."""
     if context.missing:
-        return Text(begun(context.missing), "empty")
+        return Text(whole(context.missing), "empty")
     model = Placeholder("NAME") if context.model is None else context.model.name
     make = attribute_and_refine(model, relations, facts)
     return Text(f"No refinement of this store answers here. Make one with: {make}", "empty")

@@ -10,7 +10,7 @@ from ...errors import ConditionError, UsageError
 from ..blocks import Block, Choice, Form, Later, Link, Page, Part, Text, Values
 from ..context import Context
 from ..planning import OTHERS, WAYS, Plan, Tried, conditions, flips, tried
-from ..sentences import begun
+from ..sentences import whole
 from ..visit import Visit
 from .edit_effects import FLIPS_TITLE, answers_table, asked_facts_table, flips_table
 from .edit_parts import collateral_tables, facts_table, report_values, warnings
@@ -46,7 +46,7 @@ def plan(visit: Visit) -> Page:
         wanted = Plan.of({**visit.query, "model": model.name, "refinement": "" if number is None else str(number)})
     except UsageError as error:
         search = [] if fact.isdecimal() or not fact else [visit.link(f"Search for “{fact[:40]}”", "search", q=fact)]
-        said = Text(f"{begun(error.text)}.", "warning", links=search)
+        said = Text(whole(error.text), "warning", links=search)
         return Page("Plan an edit", [said, own], crumbs=crumbs, lead=_LEAD, status=400)
     others = [_other(visit, one) for one in forms if forms[one] is not own]
     return Page(
@@ -197,7 +197,7 @@ def _button(visit: Visit, wanted: Plan, version: str, found: Tried) -> list[Bloc
         try:
             checked = visit.room.done(conditions(visit, wanted, found))
         except ConditionError as error:
-            return [*blocks, Text(begun(error.text), "warning", "Conditions")]
+            return [*blocks, Text(whole(error.text), "warning", "Conditions")]
         blocks.append(Text(f"{'; '.join(one.words for one in checked.checked)}.", title="Conditions"))
     fields = {**wanted.fields(), "version": version, "draft": found.draft.object_hash}
     blocks.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...advice import Placeholder, call
 from ...errors import KndbError, UsageError
 from ..blocks import Block, Choice, Column, Form, Page, Table, Text, Values
-from ..sentences import begun
+from ..sentences import whole
 from ..visit import Visit
 from .parts import edit_columns, edit_rows
 
@@ -67,7 +67,7 @@ def restore(visit: Visit) -> Page:
     try:
         ahead = database.snapshots.restore_ahead(wanted, model)
     except KndbError as error:
-        return Page(title, [Text(f"{begun(error.text)}.", "warning")], command, crumbs)
+        return Page(title, [Text(whole(error.text), "warning")], command, crumbs)
     values: list[tuple[str, object, str]] = [
         ("Model", visit.link(model, "models", model), "text"),
         ("Current version", ahead.version_before, "text"),

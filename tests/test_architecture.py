@@ -297,6 +297,8 @@ WITHOUT_A_MODEL = (
     "query relations",
     "query runs",
     "query refinements",
+    "refine",
+    "methods",
     "edit trials 1",
 )
 """Command lines that compare and move bytes, or list what is stored, in an order in which each can be done."""

@@ -1,14 +1,20 @@
-"""What a method of attribution is: a function from a batch's base pass to scores, and what to say of it."""
+"""What a method of attribution is: a function from a batch's base pass to scores, and what to say of it.
+
+Imports no torch: refining and listing ask what there is to say, and compute nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-
-from .continuation import Continuation
 from .quadrature import Quadrature
+
+if TYPE_CHECKING:
+    import torch
+
+    from .continuation import Continuation
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class ScoringOptions:
     unit: float | None = None
 
 
-ScoreFunction = Callable[[Continuation, torch.Tensor, ScoringOptions], PromptScores]
+ScoreFunction: TypeAlias = "Callable[[Continuation, torch.Tensor, ScoringOptions], PromptScores]"
 
 
 @dataclass(frozen=True)

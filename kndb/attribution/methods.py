@@ -1,22 +1,34 @@
-"""The methods of attribution that kndb knows: one entry each."""
+"""The methods of attribution that kndb knows: one entry each. What computes them is imported when they do."""
 
 from __future__ import annotations
 
-import torch
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ..advice import call, option
 from ..errors import UsageError
-from .activation import activation
-from .continuation import Continuation
-from .gradient_activation import gradient_x_activation
-from .integrated_gradients import integrated_gradients
-from .log_probability_increase import log_probability_increase
-from .method import AttributionMethod, PromptScores, ScoringOptions
-from .random_scores import random_scores
+from .method import AttributionMethod, PromptScores, ScoreFunction, ScoringOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from .continuation import Continuation
 
 
 def _integrated_gradients(continuation: Continuation, selected: torch.Tensor, options: ScoringOptions) -> PromptScores:
+    from .integrated_gradients import integrated_gradients
+
     return integrated_gradients(continuation, selected, options.quadrature, options.most_rows, options.unit)
+
+
+def _of(module: str, name: str) -> ScoreFunction:
+    """The function of a module of this folder, which is imported when it is first called."""
+
+    def compute(continuation: Continuation, selected: torch.Tensor, options: ScoringOptions) -> PromptScores:
+        function: ScoreFunction = getattr(import_module(f"{__package__}.{module}"), name)
+        return function(continuation, selected, options)
+
+    return compute
 
 
 METHODS: dict[str, AttributionMethod] = {
@@ -31,24 +43,26 @@ METHODS: dict[str, AttributionMethod] = {
         ),
         AttributionMethod(
             "activation",
-            activation,
+            _of("activation", "activation"),
             "1 forward and backward pass",
             "Dai et al. 2022, section 4.2 (baseline)",
             threshold=0.5,
         ),
         AttributionMethod(
             "gradient-x-activation",
-            gradient_x_activation,
+            _of("gradient_activation", "gradient_x_activation"),
             "1 forward and backward pass",
             "the integrated gradient's integrand at the unmodified network",
         ),
         AttributionMethod(
             "log-probability-increase",
-            log_probability_increase,
+            _of("log_probability_increase", "log_probability_increase"),
             "1 forward and backward pass, and the head once per neuron",
             "Yu and Ananiadou 2024",
         ),
-        AttributionMethod("random", random_scores, "1 forward and backward pass", "control", draws=True),
+        AttributionMethod(
+            "random", _of("random_scores", "random_scores"), "1 forward and backward pass", "control", draws=True
+        ),
     )
 }
 

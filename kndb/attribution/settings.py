@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..advice import option
 from ..errors import UsageError
-from ..models.device_maps import DeviceMapChoice
-from ..models.dtypes import find_dtype
 from ..records.attribution import error_limit
 from .methods import find_method
 from .quadrature import Quadrature
+
+if TYPE_CHECKING:
+    from ..models.device_maps import DeviceMapChoice
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class AttributionSettings:
     device_map: DeviceMapChoice = None
 
     def __post_init__(self) -> None:
+        from ..models.dtypes import find_dtype
+
         find_method(self.method)
         find_dtype(self.dtype)
         if not 0 <= self.floor <= 1:

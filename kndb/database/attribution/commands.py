@@ -1,8 +1,12 @@
-"""The namespace of attribution: attribute prompts, refine their scores, look at single scores."""
+"""The namespace of attribution: attribute prompts, refine their scores, look at single scores.
+
+Imports no torch until prompts are attributed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...advice import option
 from ...attribution.method import AttributionMethod
@@ -10,7 +14,6 @@ from ...attribution.methods import METHODS
 from ...attribution.quadrature import Quadrature as Quadrature
 from ...attribution.settings import AttributionSettings as AttributionSettings
 from ...errors import UsageError
-from ...models.device_maps import DeviceMapChoice
 from ...records.attribution import AttributionReport, KnowledgeNeuron, Refinement, RunErrors
 from ...records.display import Rows
 from ...records.progress import Progress
@@ -23,7 +26,9 @@ from ..models import ModelCommands
 from .refining import RefinementRequest, refine
 from .request import GOLD
 from .request import AttributionRequest as AttributionRequest
-from .running import attribute
+
+if TYPE_CHECKING:
+    from ...models.device_maps import DeviceMapChoice
 
 
 class AttributionCommands:
@@ -154,6 +159,8 @@ class AttributionCommands:
         Raises:
             NotFoundError, AttributionError, UsageError, WorkError: as `run`.
         """
+        from .running import attribute
+
         return attribute(self._store, self._models, request, settings, progress, engine)
 
     def refine(

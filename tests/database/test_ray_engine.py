@@ -156,7 +156,7 @@ def test_the_command_line_says_what_failed_and_the_next_command_does_it(
     database = fresh("bert")
     place = str(database.store.path)
     prompt = sql(database, "SELECT id FROM prompt ORDER BY id")[0][0]
-    words = ["attribute", "--model", "tiny", "--engine", "ray", "--workers", "2", "--db", place, "--format", "json"]
+    words = ["attribute", "--model", "tiny", "--engine", "ray", "--workers", "1", "--db", place, "--format", "json"]
     with monkeypatch.context() as patched:
         patched.setattr(computing, "_Attributing", lambda *told: FailsAt(*told, prompt))
         assert exit_code(words) == WorkError.exit_code
@@ -167,7 +167,7 @@ def test_the_command_line_says_what_failed_and_the_next_command_does_it(
     assert exit_code(words) == 0
     said = capfd.readouterr()
     record = json.loads(said.out)
-    assert (record["attributed"], record["already_done"], record["workers"]) == (1, 79, 2)
+    assert (record["attributed"], record["already_done"], record["workers"]) == (1, 79, 1)
     assert sql(database, "SELECT * FROM work_unit") == []
     assert_same(rows_of(database, sql), rows_of(attributed("bert"), sql))
 
@@ -176,14 +176,14 @@ def test_a_killed_driver_leaves_nothing_but_what_is_done_and_the_next_command_go
     database = fresh("gpt2")
     place = str(database.store.path)
     words = ["attribute", "--model", "tiny", "--batch-size", "4", "--db", place]
-    command = [sys.executable, "-c", KILL, *words, "--engine", "ray", "--workers", "2"]
+    command = [sys.executable, "-c", KILL, *words, "--engine", "ray", "--workers", "1"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     units = sql(database, "SELECT state, COUNT(*) FROM work_unit GROUP BY state")
     done = sql(database, "SELECT COUNT(*) FROM prompt_result WHERE skipped IS NULL")[0][0]
     assert done > 0
-    # Those that workers have, the one that is being written and the one that waits for that.
-    assert dict(units)["leased"] <= 2 * schedule.AHEAD + 2
+    # Those that the worker has, the one that is being written and the one that waits for that.
+    assert dict(units)["leased"] <= schedule.AHEAD + 2
     # Whoever comes next on this machine sees that it is gone, and does not wait for its leases.
     from kndb.store import work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..commands import Place, Places
 
-NEURONS, FACTS, LISTS = "Neurons of many facts", "One fact or neuron", "What the store has"
+NEURONS, FACTS, LISTS = "Neurons of many facts", "One fact, neuron, run or refinement", "What the store has"
 PLACES = Places(
     "Ask the store which knowledge neurons facts and relations share, and what else it knows.",
     "kndb.cli.query",
@@ -21,6 +21,8 @@ PLACES = Places(
         "fact": Place("fact:fact", "All that is known of one fact.", FACTS, table=True),
         "neurons": Place("neurons:neurons", "List the knowledge neurons of one fact.", FACTS, table=True),
         "neuron": Place("neuron:neuron", "All that is known of one neuron.", FACTS, table=True),
+        "run": Place("run:run", "All that is known of one attribution run.", FACTS, table=True),
+        "refinement": Place("refinement:refinement", "All that is known of one refinement.", FACTS, table=True),
         "facts": Place("facts:facts", "List facts with their numbers.", LISTS, table=True),
         "relations": Place("relations:relations", "List the relations.", LISTS, table=True),
         "runs": Place("runs:runs", "List the attribution runs.", LISTS, table=True),

@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -52,6 +53,63 @@ def test_neuron(common, kndb, kndb_json):
         assert f"\n{title}\n" in table.out
     printed = kndb("query", "neuron", name, "--format", "csv", "--part", "tokens", "--version", "base").out
     assert len(list(csv.DictReader(io.StringIO(printed)))) == 20
+
+
+def test_run(use_ready, kndb, kndb_json, place):
+    use_ready()
+    found = kndb_json("query", "run", 1)
+    assert list(found) == ["run", "errors", "layers", "worst", "skipped", "refinements"]
+    (one,) = found["run"]
+    (listed,) = [row for row in kndb_json("query", "runs") if row["id"] == 1]
+    assert {name: one[name] for name in listed} == listed
+    with closing(sqlite3.connect(place / "kndb.db")) as connection:
+        sql = "SELECT prompt_id, completeness_error, correct FROM prompt_result WHERE run_id = 1 AND skipped IS NULL"
+        rows = connection.execute(sql).fetchall()
+    assert one["correct"] == pytest.approx(sum(row[2] for row in rows) / len(rows))
+    assert one["completeness_error_max"] == max(row[1] for row in rows)
+    worst = sorted(((row[1], row[0]) for row in rows), key=lambda pair: (-pair[0], pair[1]))
+    assert [(row["error"], row["prompt"]) for row in found["worst"]] == worst[:20]
+    assert [row["id"] for row in found["refinements"]] == [
+        row["id"] for row in kndb_json("query", "refinements") if row["run_id"] == 1
+    ]
+    assert kndb_json("query", "run", 1, "--worst", 2, "--part", "worst") == {"worst": found["worst"][:2]}
+    table = kndb("query", "run", 1)
+    assert f"Run 1 (integrated-gradients, {one['model']} {one['version']})." in table.err
+    assert f"All {len(rows)} prompts are within the tolerance of 0.001, at worst" in table.err
+    assert kndb("query", "run", 9, code=NOT_FOUND).err.startswith("Error: no run 9;")
+    assert "--worst must be at least 0" in kndb("query", "run", 1, "--worst", -1, code=USAGE).err
+
+
+def test_run_that_is_not_exact_not_complete_and_not_refined(use_ready, kndb, place):
+    use_ready()
+    with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
+        connection.execute("UPDATE prompt_result SET completeness_error = 0.5, worst_layer = 1 WHERE prompt_id = 3")
+        connection.execute("UPDATE run SET status = 'running'")
+        connection.execute("DELETE FROM refinement")
+    said = kndb("query", "run", 1).err
+    assert "Warning: 1 of " in said
+    assert "stay above the tolerance of 0.001, at worst 0.5" in said
+    assert "It is not complete: the command that began it resumes it." in said
+    assert "make one with: kndb refine --run 1" in said
+
+
+def test_refinement(use_ready, kndb, kndb_json):
+    use_ready()
+    found = kndb_json("query", "refinement", 1)
+    (listed,) = [row for row in kndb_json("query", "refinements") if row["id"] == 1]
+    (one,) = found["refinement"]
+    assert {name: one[name] for name in listed if name != "relations"} == {
+        name: value for name, value in listed.items() if name != "relations"
+    }
+    counts = {row["relation"]: row for row in kndb_json("query", "counts")}
+    assert len(found["relations"]) == listed["relations"] == len(counts) - 1
+    for row in found["relations"]:
+        assert (row["facts"], row["mean_size"]) == (
+            counts[row["relation"]]["facts"],
+            pytest.approx(counts[row["relation"]]["mean"]),
+        )
+    assert "Refinement 1 of run 1" in kndb("query", "refinement", 1).err
+    assert kndb("query", "refinement", 9, code=NOT_FOUND).err.startswith("Error: no refinement 9;")
 
 
 def test_neuron_that_nobody_holds(common, kndb):

@@ -34,6 +34,8 @@ COMMANDS = {
     "query relations": [[]],
     "query runs": [[]],
     "query refinements": [[]],
+    "query run": [["1"]],
+    "query refinement": [["1"]],
     "probe suppress": [["--model", "tiny", "--others", "2"]],
     "probe amplify": [["--model", "tiny", "--others", "2"]],
     "probe activation": [["--model", "tiny", "--texts", "texts.jsonl"]],

@@ -146,17 +146,17 @@ def figures(page, told):
             cells = rows(tables["pairs"], "relation", "other", "mean")
             return set(cells), set(rows(told["cells"], "relation", "other", "mean"))
         case ["query", "runs"]:
-            run = next(row for row in told if row["id"] == 1)
-            shown = tables["runs"][0] if "runs" in tables else None
-            one = (
-                (shown["prompts"], shown["skipped"])
-                if shown
-                else (values["Prompts with scores"], values["Prompts skipped"])
-            )
-            return one, (run["prompts"], run["skipped"])
-        case ["query", "counts"]:
-            whole = [row for row in told if row["relation"] in {one["relation"] for one in tables["relations"]}]
-            return rows(tables["relations"], "relation", "facts"), rows(whole, "relation", "facts")
+            return rows(tables["runs"], "id", "prompts", "skipped"), rows(told, "id", "prompts", "skipped")
+        case ["query", "run"]:
+            one, names = told["run"][0], ("fact", "text", "answer", "error", "layer")
+            found = (values["Prompts with scores"], values["Answers known"], rows(tables["worst"], *names))
+            found += (rows(tables["refinements"], "id", "facts", "neurons"),)
+            wanted = (one["prompts"], one["correct"], rows(told["worst"], *names))
+            return found, (*wanted, rows(told["refinements"], "id", "facts", "neurons_per_fact"))
+        case ["query", "refinement"]:
+            one, names = told["refinement"][0], ("relation", "label", "facts", "mean_size", "share", "passes")
+            found = (values["Facts"], values["Neurons per fact"], rows(tables["relations"], *names))
+            return found, (one["facts"], one["neurons_per_fact"], rows(told["relations"], *names))
         case ["query", "compare"]:
             return {row["relation"] for row in tables["relations"]} >= {"P36"}, bool(told)
         case ["edit", "log"]:

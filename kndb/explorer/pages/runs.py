@@ -127,7 +127,7 @@ def run(visit: Visit) -> Page:
     return Page(
         f"Run {number}",
         blocks,
-        command=call("query.runs", model=one.model),
+        command=call("query.run", number),
         crumbs=[visit.link("Runs", "runs")],
         before=None if before is None else visit.link(f"Run {before}", "runs", before),
         after=None if after is None else visit.link(f"Run {after}", "runs", after),
@@ -275,7 +275,7 @@ def refinement(visit: Visit) -> Page:
     return Page(
         f"Refinement {number}",
         blocks,
-        command=call("query.counts", refinement=number),
+        command=call("query.refinement", number),
         crumbs=[visit.link("Runs", "runs"), visit.link(f"Run {one.run_id}", "runs", one.run_id)],
         before=None if before is None else visit.link(f"Refinement {before}", "refinements", before),
         after=None if after is None else visit.link(f"Refinement {after}", "refinements", after),

@@ -36,11 +36,11 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "whole": lambda value: _cut(_in_words(value)),
     "code": lambda value: _cut(str(value)),
     "count": lambda value: f"{value:,}",
-    "number": lambda value: f"{value:.4g}",
+    "number": lambda value: _digits(value),
     "share": lambda value: f"{100 * value:.1f} %",
     "probability": lambda value: f"{value:.3f}" if value >= 0.0005 or value == 0 else f"{value:.0e}",
-    "error": lambda value: f"{value:.1e}",
-    "signed": lambda value: f"{value:+.4g}",
+    "error": lambda value: f"{value:.2e}",
+    "signed": lambda value: _digits(value, "+"),
     "time": lambda value: str(value)[:16].replace("T", " "),
     "flag": lambda value: "yes" if value else "no",
     "version": lambda value: str(value)[:12],
@@ -60,6 +60,11 @@ def shown_value(value: Any, kind: str) -> str:
     if isinstance(value, bool):
         kind = "flag"
     return SHOWN[kind](value)
+
+
+def _digits(value: float, sign: str = "") -> str:
+    """A number by four digits, none left out, so that points stand below each other; a count as it is."""
+    return f"{value:{sign},}" if isinstance(value, int) else f"{value:{sign}#.4g}".removesuffix(".")
 
 
 def visible(text: str) -> str:

@@ -179,7 +179,7 @@ def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, c
 def _prompt_tables(
     visit: Visit, highest: Sequence[ActivatingPrompt], lowest: Sequence[ActivatingPrompt]
 ) -> list[Block]:
-    told = f"Of at most {ASKED} that were asked: one each of facts that hold it, and of as many others at random."
+    told = f"Of at most {ASKED} that were asked: one each of facts that hold it, up to half, and of others at random."
     below = (
         "Below zero it is not silent, as GELU and SiLU are negative there."
         if lowest and lowest[0].activation < 0

@@ -37,6 +37,7 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "code": lambda value: _cut(str(value)),
     "count": lambda value: f"{value:,}",
     "number": lambda value: _digits(value),
+    "mixed": lambda value: f"{value:.4g}",
     "share": lambda value: f"{100 * value:.1f} %",
     "probability": lambda value: f"{value:.3f}" if value >= 0.0005 or value == 0 else f"{value:.0e}",
     "error": lambda value: f"{value:.2e}",
@@ -46,8 +47,8 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "version": lambda value: str(value)[:12],
     "id": lambda value: str(value),
 }
-"""How values are shown, by a column's kind."""
-NUMERIC = frozenset({"count", "number", "share", "probability", "error", "signed", "id"})
+"""How values are shown, by a column's kind; `mixed` is a column of counts and of measures."""
+NUMERIC = frozenset({"count", "number", "mixed", "share", "probability", "error", "signed", "id"})
 """Kinds that stand at the right of their columns."""
 
 

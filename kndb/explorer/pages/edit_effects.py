@@ -124,8 +124,8 @@ def measures_table(edit: int, measured: Evaluation | None) -> Block:
         [
             Column("group", "Prompts"),
             Column("measure", "Measure"),
-            Column("edit", "Edit", "number"),
-            Column("control", "Random neurons", "number"),
+            Column("edit", "Edit", "mixed"),
+            Column("control", "Random neurons", "mixed"),
         ],
         _measures(measured.measures),
         empty="The evaluation has no measures.",

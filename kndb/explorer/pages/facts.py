@@ -215,7 +215,7 @@ def _details(visit: Visit, found: FactFindings, model: str, why_none: str) -> li
         [
             neuron_column(visit, model),
             Column("prompts", "Prompts", "count", help="coarse sets of the fact's prompts that hold it", optional=True),
-            Column("needed", "Needed", "number", help="prompts that the refinement asks for", optional=True),
+            Column("needed", "Needed", "mixed", help="prompts that the refinement asks for", optional=True),
             Column("kept", "Knowledge neuron", "flag", help="whether it is in the refined set"),
             Column("mean_score", "Mean score", "number", help="over those prompts", optional=True),
         ],

@@ -17,12 +17,14 @@ class ConditionMeasure:
         unit: what its values are, `SHARE` or `NUMBER`.
         places: where evaluations have it, as group and name; the first that is there counts.
         nothing: why it can't be measured, where no place has it.
+        of_own: whether prompts of the edited facts, and texts made for them, are all that it takes.
     """
 
     meaning: str
     unit: str
     places: tuple[tuple[str, str], ...]
     nothing: str
+    of_own: bool = False
 
 
 _NOT_OWN = "the edit gives no fact a new answer that the model can be asked for here"
@@ -33,22 +35,32 @@ _NOT_ERASED = "the edit erases no relation"
 
 MEASURES: Mapping[str, ConditionMeasure] = {
     "success": ConditionMeasure(
-        "prompts of the edited facts on which the new answer wins", SHARE, (("own", "success_rate"),), _NOT_OWN
+        "prompts of the edited facts on which the new answer wins",
+        SHARE,
+        (("own", "success_rate"),),
+        _NOT_OWN,
+        of_own=True,
     ),
     "held_out_success": ConditionMeasure(
-        "the same over held-out prompts and paraphrases", SHARE, (("own_held_out", "success_rate"),), _NO_HELD_OUT
+        "the same over held-out prompts and paraphrases",
+        SHARE,
+        (("own_held_out", "success_rate"),),
+        _NO_HELD_OUT,
+        of_own=True,
     ),
     "efficacy_score": ConditionMeasure(
         "prompts of the edited facts on which the new answer is more probable than the fact's object",
         SHARE,
         (("summary", "ES"), ("own", "efficacy_score")),
         _NOT_OWN,
+        of_own=True,
     ),
     "paraphrase_score": ConditionMeasure(
         "the same over held-out prompts and paraphrases",
         SHARE,
         (("summary", "PS"), ("own_held_out", "paraphrase_score")),
         _NO_HELD_OUT,
+        of_own=True,
     ),
     "neighbourhood_score": ConditionMeasure(
         "prompts of neighbours on which their answer stays more probable than the new one",
@@ -71,9 +83,14 @@ MEASURES: Mapping[str, ConditionMeasure] = {
         SHARE,
         (("summary", "rewrite_acc"),),
         _NOT_OWN,
+        of_own=True,
     ),
     "rephrase_acc": ConditionMeasure(
-        "the same over held-out prompts and paraphrases", SHARE, (("summary", "rephrase_acc"),), _NO_HELD_OUT
+        "the same over held-out prompts and paraphrases",
+        SHARE,
+        (("summary", "rephrase_acc"),),
+        _NO_HELD_OUT,
+        of_own=True,
     ),
     "locality": ConditionMeasure(
         "tokens of answers to prompts of other relations that stay as they were (EasyEdit)",
@@ -86,6 +103,7 @@ MEASURES: Mapping[str, ConditionMeasure] = {
         SHARE,
         (("portability", "accuracy_after"),),
         "the facts have no portability prompts that the model can be asked",
+        of_own=True,
     ),
     "perplexity.relation": ConditionMeasure(
         "perplexity of the relation's other facts, after ÷ before",
@@ -143,6 +161,7 @@ MEASURES: Mapping[str, ConditionMeasure] = {
         NUMBER,
         (("summary", "fluency_ratio"),),
         "the edit gives no fact a new answer, so that nothing is continued",
+        of_own=True,
     ),
 }
 """What conditions may name."""

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..advice import call
@@ -86,11 +87,17 @@ def require_same_revision(connection: Connection) -> None:
     Raises:
         SchemaVersionError: if another kndb has changed that.
     """
-    revision = connection.exec_driver_sql(_REVISION).scalar()
+    try:
+        revision = connection.exec_driver_sql(_REVISION).scalar()
+    except DBAPIError as error:
+        if "alembic_version" not in str(error.orig):  # Not that there is no such table.
+            raise
+        revision = None
     if revision != head_revision():
+        which = "no schema revision" if revision is None else f"schema revision {revision}"
         raise SchemaVersionError(
-            f"{backend_of(connection).shown} has schema revision {revision} now, and had {head_revision()} when it was "
-            "opened, so nothing of this was read or written; start again with the kndb that changed it"
+            f"{backend_of(connection).shown} has {which} now, and had {head_revision()} when it was opened, so nothing "
+            "of this was read or written; start again with the kndb that changed it"
         )
 
 

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 import kndb
 from kndb.database import open_database
+from kndb.database.edits import group_evaluation
 from kndb.database.edits.batch import Target
 from kndb.errors import ConditionError, InputError, StoreDamagedError, UsageError
 from kndb.records.conditions import parse_condition
@@ -197,6 +198,30 @@ def test_several_edits_are_measured_together_after_the_last(database, family, sm
     assert (steps[0].conditions.edits, steps[0].conditions.evaluation) == (2, None)
     assert database.edits.log()[-1].conditions == steps[0].conditions
     assert database.maintenance.check().sound
+
+
+def test_conditions_on_the_edited_facts_ask_no_others(database, monkeypatch):
+    """The figures are those that come where a condition on others has all of them asked."""
+    joint = database.edits.plan_together("tiny", [Target(fact(database, "France"), "Tokyo")], TOGETHER)
+    database.edits.apply(joint.id)
+    later = database.edits.plan_update("tiny", fact(database, "Italy"), "Oslo", WHOLE)
+    database.edits.revert(joint.id)
+    asked, compare = [], group_evaluation.compare
+
+    def comparing(network, groups, *rest):
+        asked.append(sum(map(len, groups.values())))
+        return compare(network, groups, *rest)
+
+    monkeypatch.setattr(group_evaluation, "compare", comparing)
+    names = ("success", "held_out_success", "efficacy_score", "paraphrase_score", "rewrite_acc", "rephrase_acc")
+    own = [f"{name}>=0" for name in names]
+    found = []
+    for conditions in (own, [*own, "flips.others<=1"]):
+        steps = database.edits.apply_all([joint.id, later.id], require=conditions)
+        found.append([(one.value, one.low, one.high) for one in steps[0].conditions.checked[: len(own)]])
+        database.edits.revert_all([joint.id, later.id])
+    assert found[0] == found[1]
+    assert asked[0] == 0 < asked[1]
 
 
 def test_an_erase_beside_an_edit_is_in_no_group(database, draft):

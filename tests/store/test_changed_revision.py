@@ -13,10 +13,15 @@ BACKENDS = BOTH
 NOW = "has schema revision 9999 now, and had .* when it was opened, so nothing of this was read or written"
 
 
-def changed_to(place, revision):
-    """Gives the database another revision, as an upgrade by another process does."""
+def run(place, statement):
+    """Changes the database as another process does."""
     with Store(place.location, objects=place.objects) as other, other.writing() as connection:
-        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+        connection.exec_driver_sql(statement)
+
+
+def changed_to(place, revision):
+    """Gives it another revision, as an upgrade does."""
+    run(place, f"UPDATE alembic_version SET version_num = '{revision}'")
 
 
 def revision_of(place):
@@ -37,6 +42,10 @@ def test_it_is_refused_by_the_next_transaction_and_taken_again_once_it_is_as_it_
         assert revision_of(place) == "9999"
         changed_to(place, before)
         assert database.facts.labels() == {}
+        for statement in ("DELETE FROM alembic_version", "DROP TABLE alembic_version"):
+            run(place, statement)
+            with pytest.raises(SchemaVersionError, match="has no schema revision now"):
+                database.facts.labels()
 
 
 def test_a_server_says_so_on_each_page(db_places):

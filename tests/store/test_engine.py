@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,8 @@ def test_cut_database_is_damaged(tmp_path, store):
 @pytest.mark.parametrize("create", [False, True])
 def test_other_revisions(tmp_path, store, create):
     def set_revision(statement: str) -> None:
-        with store.writing() as connection:
-            connection.exec_driver_sql(statement)
+        with closing(sqlite3.connect(store.path)) as driver, driver:
+            driver.execute(statement)
 
     set_revision("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaVersionError, match=rf"revision 9999.*{head_revision()}.*update kndb"):

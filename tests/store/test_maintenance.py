@@ -166,7 +166,8 @@ def test_dangling_rows_and_wrong_revisions_are_problems(store):
         assert problem == expected
         driver.execute("UPDATE alembic_version SET version_num = '9999'")
         driver.commit()
-    assert "schema revision is 9999, and this kndb needs" in maintenance.check(store).problems[0]
+    with Store(store.path) as other:
+        assert "schema revision is 9999, and this kndb needs" in maintenance.check(other).problems[0]
 
 
 def test_damaged_pages_are_problems(store):

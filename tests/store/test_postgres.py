@@ -265,7 +265,8 @@ def test_changed_tables_are_named(db_places):
 
 def test_other_peoples_database_is_left_alone(db_places):
     place = db_places.empty()
-    with place.store() as store:
+    place.store().close()
+    with Store(place.location, objects=place.objects) as store:
         with store.writing() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(SchemaVersionError, match=r"revision 9999.*update kndb"):

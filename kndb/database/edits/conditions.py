@@ -19,6 +19,7 @@ from ...editing.objects.slots import apply_object
 from ...errors import ConditionError, ConflictError, EditError
 from ...models.adapter import Blank
 from ...records.condition_figures import Unmeasurable, checked
+from ...records.condition_measures import MEASURES
 from ...records.conditions import CheckedCondition, CheckedConditions, Condition
 from ...records.edit_settings import EvaluationSettings
 from ...records.edits import Edit
@@ -189,7 +190,9 @@ def _held(
             record, content = edits[0]
             measures = measure(store, models, version, record, content, settings, control=False)
         else:
-            measures = measure_series(store, models, version, edits, settings)
+            # Nothing of it is stored, so that nothing else is measured.
+            others = not all(MEASURES[one.measure].of_own for one in conditions)
+            measures = measure_series(store, models, version, edits, settings, others=others)
     except EditError as error:
         raise ConditionError(f"{what}, as its conditions can't be measured: {error.text}.{_hint(records)}") from error
     found = _checked(conditions, measures, what, records, version.version, None, settings=settings)

@@ -62,6 +62,7 @@ def measure_series(
     edits: Sequence[tuple[Edit, EditObject]],
     settings: EvaluationSettings,
     *,
+    others: bool = True,
     device: str = "auto",
 ) -> dict[str, object]:
     """The measures of several edits together, which need not be stored; nothing is stored.
@@ -72,6 +73,7 @@ def measure_series(
         version: the model before the first edit; it is as it was when this returns.
         edits: at least one, in the order in which they are applied, each with its object.
         settings: what they are measured on.
+        others: whether facts that they are not for are asked, too: in a large store these take most of the time.
         device: where to compute.
 
     Returns:
@@ -93,7 +95,7 @@ def measure_series(
     prompts = [
         prompt
         for prompt in asked.prompts
-        if prompt.fact_id in new or asked.facts[prompt.fact_id].relation not in erased
+        if prompt.fact_id in new or (others and asked.facts[prompt.fact_id].relation not in erased)
     ]
     recipe = TogetherRecipe(
         facts=tuple(_planned(version, number, *one, prompts) for number, one in new.items()),

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 OWN_SHARE = 2
 """One in so many of the prompts that are asked may be of facts that hold the neuron."""
-
-
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**29
 """Room for activations that are kept."""
+KEPT_DRAWS = 200_000
+"""Facts of which it is kept which of their prompts is asked."""
 
 
 class KeptActivations:
     """Activations at the answer position of neurons that will be asked about one after the other, on the same prompts.
 
     A forward pass takes as long for one neuron as for thousands; so what a prompt does to all of them is read once, and
-    kept as long as there is room.
+    kept as long as there is room. So is which prompt of a fact is asked: it is for a store to which none are added.
 
     Args:
         neurons: different neurons of one model.
@@ -46,6 +46,26 @@ class KeptActivations:
         self._places = {neuron: place for place, neuron in enumerate(self._neurons)}
         self._most = room // (4 * max(1, len(self._neurons)))
         self._kept: OrderedDict[EncodedPrompt, array[float]] = OrderedDict()
+        self._drawn: dict[tuple[int, int], tuple[EncodedPrompt, Prompt] | None] = {}
+
+    def draw(
+        self, connection: Connection, encoder: Encoder, facts: Sequence[int], seed: int
+    ) -> dict[EncodedPrompt, Prompt]:
+        """A prompt of each of some facts that has one which the model can be asked, drawn at random.
+
+        Args:
+            connection: a connection in a transaction.
+            encoder: the model's; the same one each time.
+            facts: their numbers.
+            seed: of the draw.
+        """
+        if len(self._drawn) > KEPT_DRAWS:
+            self._drawn.clear()
+        missing = [fact for fact in facts if (seed, fact) not in self._drawn]
+        prompts = by_fact(store_facts.prompts(connection, missing)) if missing else {}
+        for fact in missing:
+            self._drawn[seed, fact] = _one(encoder, fact, prompts.get(fact, []), seed)
+        return dict(one for fact in facts if (one := self._drawn[seed, fact]) is not None)
 
     def read(self, network: Network, prompts: Sequence[EncodedPrompt], neuron: Neuron) -> list[float]:
         """A neuron's activation at each of some prompts.
@@ -98,37 +118,34 @@ def activating_prompts(
 
     Facts and their prompts come in an order that is the same for each neuron, so that what is kept is asked for again.
     """
-    held = set(holders)
+    held, kept = set(holders), kept or KeptActivations([])
     with store.reading() as connection:
         order = store_facts.numbers(connection)
         chance_of(seed, "activating prompts").shuffle(order)
         holding = [number for number in order if number in held][: sample // OWN_SHARE]
-        own = _one_each(connection, encoder, holding, seed)
+        own = kept.draw(connection, encoder, holding, seed)
         others = [number for number in order if number not in held][: sample - len(own)]
-        asked = own | _one_each(connection, encoder, others, seed)
-        facts = {fact.id: fact for fact in store_facts.facts_of(connection, (one.fact_id for one in asked.values()))}
-    prompts = list(asked)
-    if not prompts:
-        return [], []
-    found = (kept or KeptActivations([])).read(network, prompts, neuron)
+        asked = own | kept.draw(connection, encoder, others, seed)
+        if not asked:
+            return [], []
+    found = zip(kept.read(network, list(asked), neuron), asked.values(), strict=True)
+    ranked = sorted(found, key=lambda pair: (-pair[0], pair[1].id))
+    both = ranked[:top], ranked[::-1][:top]
+    with store.reading() as connection:
+        shown = {prompt.fact_id for some in both for _, prompt in some}
+        facts = {fact.id: fact for fact in store_facts.facts_of(connection, shown)}
 
-    def row(value: float, prompt: EncodedPrompt) -> ActivatingPrompt:
-        one = asked[prompt]
-        fact = facts[one.fact_id]
-        return ActivatingPrompt(one.text, value, fact.id, fact.relation, fact.subject, fact.object, fact.id in held)
+    def row(value: float, prompt: Prompt) -> ActivatingPrompt:
+        fact = facts[prompt.fact_id]
+        return ActivatingPrompt(prompt.text, value, fact.id, fact.relation, fact.subject, fact.object, fact.id in held)
 
-    ranked = sorted(zip(found, prompts, strict=True), key=lambda pair: (-pair[0], pair[1].prompt_id))
-    return [row(*pair) for pair in ranked[:top]], [row(*pair) for pair in ranked[::-1][:top]]
+    highest, lowest = ([row(*pair) for pair in some] for some in both)
+    return highest, lowest
 
 
-def _one_each(connection: Connection, encoder: Encoder, facts: Sequence[int], seed: int) -> dict[EncodedPrompt, Prompt]:
-    """A prompt of each fact that has one which the model can be asked, drawn at random."""
-    found = {}
-    for fact, prompts in by_fact(store_facts.prompts(connection, facts)).items():
-        chance_of(seed, "prompt of fact", fact).shuffle(prompts)
-        for one in prompts:
-            encoded = encoder.encode(one.id, one.text, None, subject=one.subject_span)
-            if isinstance(encoded, EncodedPrompt):
-                found[encoded] = one
-                break
-    return found
+def _one(encoder: Encoder, fact: int, prompts: Sequence[Prompt], seed: int) -> tuple[EncodedPrompt, Prompt] | None:
+    for one in chance_of(seed, "prompt of fact", fact).sample(prompts, len(prompts)):
+        encoded = encoder.encode(one.id, one.text, None, subject=one.subject_span)
+        if isinstance(encoded, EncodedPrompt):
+            return encoded, one
+    return None

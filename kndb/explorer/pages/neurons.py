@@ -151,8 +151,11 @@ def _token_tables(found: tuple[Sequence[TokenEffect], Sequence[TokenEffect]]) ->
 
 
 def _prompts(visit: Visit, found: NeuronFindings, model: Model, place: Neuron, context: Context) -> list[Block]:
-    """The prompts that activate it most and least, if the address asks for them."""
-    if not model.has_checkpoint:
+    """The prompts that activate it most and least, if the address asks for them.
+
+    Files have them of neurons that some fact holds: what is read for one of these is read for all of them at once.
+    """
+    if not model.has_checkpoint or not (visit.live or found.facts):
         return []
     title = "Prompts that activate it most, and least"
     address = visit.again("models", model.name, "neurons", place, activating=1)

@@ -36,7 +36,7 @@ def refinements(
     Example: kndb query refinements
     """
     with open_existing(db) as database:
-        rows = refinement_rows(database, model)
+        rows = _rows(database, model)
     if not rows:
         note(f"There is no refinement yet; make one with: {attribute_and_refine(model or Placeholder('NAME'))}")
     if output is not OutputFormat.TABLE or manner.wide or manner.sort is not None:
@@ -47,14 +47,13 @@ def refinements(
         print_rows([_short(row) for row in rows if row["model"] == name], _SHORT, output)
 
 
-def refinement_rows(database: Database, model: str | None) -> list[dict[str, Any]]:
-    """What there is to list of each refinement, or of each of a model's."""
+def _rows(database: Database, model: str | None) -> list[dict[str, Any]]:
     defaults = set(database.query.default_refinements().values())
     return [_row(database, one, one.id in defaults) for one in database.query.refinements(model)]
 
 
 def refinement_row(database: Database, one: Refinement) -> dict[str, Any]:
-    """The same of one."""
+    """What there is to list of a refinement."""
     return _row(database, one, one.id in database.query.default_refinements().values())
 
 

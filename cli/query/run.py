@@ -12,7 +12,7 @@ from kndb.records.skip_reasons import SKIP_REASONS
 from .. import completion
 from ..options import DatabaseOption, FormatOption, PartOption, open_existing
 from ..output import OutputFormat, as_row, note, print_parts
-from .refinements import refinement_rows
+from .refinements import refinement_row
 
 if TYPE_CHECKING:
     from kndb.records.run_findings import RunFindings
@@ -51,7 +51,8 @@ def run(
 
     with open_existing(db) as database:
         found = database.query.run(number, worst=worst)
-        refinements = [row for row in refinement_rows(database, found.run.model) if row["run_id"] == number]
+        every = database.query.refinements(found.run.model)
+        refinements = [refinement_row(database, one) for one in every if one.run_id == number]
     note(f"Run {number} ({found.run.method}, {found.run.model} {found.run.version}).")
     if found.errors.prompts:
         warned = "Warning: " if found.errors.above and found.errors.asked else ""

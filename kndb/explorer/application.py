@@ -161,27 +161,22 @@ class Explorer:
 
     def _act(self, path: str, fields: Mapping[str, str]) -> Response:
         segments, _ = taken_apart(path)
+        # What is answered here has the addresses of the page that the form was on.
+        form, kept = _form_page(segments, fields)
         visit = self._visit({}, {}, foreign_page=False)
         try:
             action, parts = action_at(segments)
             visit = self._visit(parts, {}, foreign_page=False)
             done = action.do(visit, fields)
         except KndbError as error:
-            return self._html(refused(error, self._form_of(segments, fields)), visit, path, {})
+            address = with_query(path_of(form), kept)
+            known = find(form, editing=True) is not None and len(address) <= LONGEST
+            again = Link("Open its page again", address) if known else None
+            return self._html(refused(error, again), visit, path_of(form), kept if known else {})
         except Exception:
             _log.exception("a form failed")
-            return self._html(broken(), visit, path, {})
+            return self._html(broken(), visit, path_of(form), {})
         return RedirectResponse(done.address, 303)
-
-    def _form_of(self, segments: Segments, fields: Mapping[str, str]) -> Link | None:
-        """A link to the page that a form was on, as it is now."""
-        if find(segments, editing=True) is None:
-            segments = segments[:-1]
-        kept = {name: value for name, value in fields.items() if name not in ("version", "goal", "draft")}
-        address = with_query(path_of(segments), kept)
-        if find(segments, editing=True) is None or len(address) > LONGEST:
-            return None
-        return Link("Open its page again", address)
 
     def _page(self, path: str, query: Mapping[str, str], foreign_page: bool) -> Response:
         segments, suffix = taken_apart(path)
@@ -272,6 +267,12 @@ def busy() -> Response:
     """Says that too much is asked at once."""
     told = f"The server has {WAITING} requests in work already; try again in some seconds.\n"
     return Response(told, 503, {"retry-after": "5"}, "text/plain")
+
+
+def _form_page(segments: Segments, fields: Mapping[str, str]) -> tuple[Segments, dict[str, str]]:
+    """The page that a form was on, and the parameters by which it shows what it showed, as it is now."""
+    kept = {name: value for name, value in fields.items() if name not in ("version", "goal", "draft")}
+    return (segments if find(segments, editing=True) is not None else segments[:-1]), kept
 
 
 def failed(error: KndbError) -> Page:

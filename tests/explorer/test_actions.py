@@ -285,6 +285,17 @@ def test_no_form_is_taken_without_token_origin_or_allow_edits(editing, edited, p
     assert (*after, len(edited.snapshots.all())) == before
 
 
+@pytest.mark.parametrize("pattern", [one.pattern for one in ACTIONS])
+def test_the_links_of_a_form_that_was_refused_lead_to_pages(editing, pattern):
+    path = pattern.replace("{edit}", "2" if pattern.endswith("apply") else "1")
+    refused = sent(editing, path, model="tiny", name="one", version="of another day", fact="3", to="Rome", goal="other")
+    assert refused.status in (400, 409)
+    links = [one for one in Html(refused.text).links if one.startswith("/") and not one.startswith("/static/")]
+    assert any(".json" in one for one in links)
+    for link in links:
+        assert page(editing, link).status == 200, link
+
+
 def test_every_form_of_a_page_is_one_of_those_and_carries_token_and_version(editing):
     patterns = set()
     addresses = [

@@ -136,10 +136,13 @@ def ingest(connection: Connection, files: Iterable[FactFile], most_prompts: int 
         edited |= {record.name for record in file.facts if record.edit is not None}
     ids = json.dumps(sorted(relations.values()))
     _require_few_prompts(connection, ids, most_prompts)
+    # These join all that is there. Planned for the rows of before, where these were few, they may take hours.
+    backend = backend_of(connection)
+    backend.grown(connection, "relation", "template", "fact", "fact_alias", "prompt")
     connection.exec_driver_sql(_ADD_FILLED_PROMPTS, (ids,))
+    backend.grown(connection, "prompt")
     if connection.exec_driver_sql(_WRITTEN_PROMPTS, (ids,)).scalar_one():
         connection.exec_driver_sql(_CLAIM_PROMPTS, (ids,))
-    backend_of(connection).grown(connection, "relation", "template", "fact", "fact_alias", "prompt")
     after = _counts(connection)
     return IngestReport(
         facts_added=after["fact"] - before["fact"],
@@ -193,6 +196,7 @@ def _add_facts(connection: Connection, file: FactFile, relations: Mapping[str, i
         for record in file.facts
     ]
     _execute_many(connection, _ADD_FACT, rows)
+    backend_of(connection).grown(connection, "fact")  # It is looked up row by row from here on.
     aliases = [
         (record.external_id, relations[record.relation], record.subject, record.object, record.external_id)
         for record in file.facts

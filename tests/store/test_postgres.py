@@ -7,6 +7,7 @@ import threading
 import pytest
 from backends import POSTGRESQL, run_on_server
 from filled_store import fill
+from sqlalchemy import Engine, event
 
 from kndb.database import Database, check_database, open_database
 from kndb.errors import (
@@ -17,7 +18,8 @@ from kndb.errors import (
     UsageError,
 )
 from kndb.records.attribution import PromptResult, ResultBatch, ScoreColumns
-from kndb.store import maintenance, runs, schema
+from kndb.records.facts import FactFile, FactRecord, TemplateRecord
+from kndb.store import facts, maintenance, runs, schema
 from kndb.store.engine import Store, open_store
 from kndb.store.tables import Table
 
@@ -369,3 +371,37 @@ def test_a_database_is_opened_by_its_location(db_places):
     place = db_places.new()
     with open_database(place.location, objects=place.objects) as database:
         assert database.maintenance.info()["path"] == place.location
+
+
+def test_statements_are_planned_for_the_rows_that_are_there(db_places):
+    """A server that counted an empty table plans for no rows, and may take hours for what joins thousands."""
+    store = db_places.apart().store()
+    with store.writing() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        connection.exec_driver_sql(
+            "UPDATE pg_class SET reltuples = 0, relpages = 1 WHERE relname IN ('fact', 'prompt')"
+        )
+    counted = {}
+
+    def note(connection, cursor, statement, *_):
+        name = next((name for name, beginning in beginnings.items() if statement.strip().startswith(beginning)), None)
+        if name is not None:
+            counts = "SELECT relname, reltuples FROM pg_class WHERE relname IN ('fact', 'prompt')"
+            counted[name] = dict(connection.connection.driver_connection.execute(counts).fetchall())
+
+    beginnings = {
+        "alias": "INSERT INTO fact_alias",
+        "filled": "INSERT INTO prompt (fact_id, template_id",
+        "claimed": "UPDATE prompt",
+    }
+    records = tuple(FactRecord("P1", f"subject {n}", "o", f"id {n}", (f"prompt {n}: [Y]",)) for n in range(300))
+    templates = (TemplateRecord("P1", "[X] 1 [Y]"), TemplateRecord("P1", "[X] 2 [Y]"))
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        with store.writing() as connection:
+            facts.ingest(connection, [FactFile("f", {"P1": None}, templates, records)])
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+        store.close()
+    assert counted["alias"]["fact"] == counted["claimed"]["fact"] == 300
+    assert (counted["filled"]["prompt"], counted["claimed"]["prompt"]) == (300, 900)

@@ -9,7 +9,7 @@ import typer
 from .. import completion
 from ..answering import note_refinement
 from ..options import DatabaseOption, FormatOption, PartOption, open_existing
-from ..output import OutputFormat, as_row, print_parts
+from ..output import OutputFormat, as_row, print_parts, require_part
 from .refinements import refinement_row
 
 _REFINEMENT = ["id", "model", "method", "run_id", "version", "complete", "negative", "imported", "default", "facts"]
@@ -36,6 +36,7 @@ def refinement(
 
     Example: kndb query refinement 1
     """
+    require_part(("refinement", "relations"), output, part)
     with open_existing(db) as database:
         chosen = database.query.choose(number)
         one = chosen.refinement

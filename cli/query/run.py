@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kndb.advice import call
 from kndb.records.skip_reasons import SKIP_REASONS
 
 from .. import completion
 from ..options import DatabaseOption, FormatOption, PartOption, open_existing
-from ..output import OutputFormat, as_row, note, print_parts
+from ..output import OutputFormat, as_row, note, print_parts, require_part
 from .refinements import refinement_row
 
 if TYPE_CHECKING:
@@ -19,12 +18,13 @@ if TYPE_CHECKING:
 
     from .neuron import Parts
 
-_RUN = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance", "error_limit", "correct"]
-_RUN += ["probability", "completeness_error", "completeness_error_max", "evaluations", "settings", "created_at"]
-_RUN += ["finished_at"]
+_PARTS = ("run", "errors", "layers", "worst", "skipped", "refinements")
+_RUN = ["id", "model", "version", "method", "status", "prompts", "skipped", "above_tolerance", "error_limit"]
+_RUN += ["known_answers", "probability", "completeness_error", "completeness_error_max", "evaluations", "settings"]
+_RUN += ["created_at", "finished_at"]
 _REFINEMENTS = ["id", "facts", "neurons_per_fact", "complete", "negative", "default", "settings", "created_at"]
 _SHORT = {
-    "run": ["id", "model", "method", "status", "prompts", "skipped", "correct", "evaluations"],
+    "run": ["id", "model", "method", "status", "prompts", "skipped", "known_answers", "evaluations"],
     "worst": ["fact", "text", "answer", "error", "layer"],
     "refinements": ["id", "facts", "neurons_per_fact", "complete", "default"],
 }
@@ -49,6 +49,7 @@ def run(
     """
     from kndb.database.error_words import verdict_in_words
 
+    require_part(_PARTS, output, part)
     with open_existing(db) as database:
         found = database.query.run(number, worst=worst)
         every = database.query.refinements(found.run.model)
@@ -60,14 +61,14 @@ def run(
     if found.run.status != "complete":
         note("It is not complete: the command that began it resumes it.")
     if not refinements:
-        note(f"No refinement of it is made yet; make one with: {call('attribution.refine', run=number)}")
+        note(found.run.not_refined)
     parts = _parts(found) | {"refinements": (refinements, _REFINEMENTS)}
     print_parts(parts, output, part, short=_SHORT)
 
 
 def _parts(found: RunFindings) -> Parts:
     limit = found.errors.limit if found.errors.prompts else None
-    about = as_row(found.run) | dict(found.trust) | {"error_limit": limit}
+    about = as_row(found.run) | dict(found.trust) | {"error_limit": limit, "known_answers": found.trust["correct"]}
     skipped = [
         {"reason": reason, "words": SKIP_REASONS.get(reason, reason), "prompts": count}
         for reason, count in found.skipped.items()

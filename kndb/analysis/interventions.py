@@ -8,7 +8,7 @@ forward pass. So a neuron's change reaches the layers above it, the other neuron
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +71,7 @@ def scaled(network: Network, questions: Sequence[NeuronQuestion], factor: float)
         changed[chosen] *= factor
         return changed
 
-    with _hooked(network, questions, scale):
+    with _hooked(network, _by_layer(network, questions), len(questions), scale):
         yield
 
 
@@ -93,7 +93,7 @@ def ask(
     """
     probability = torch.empty(len(questions), dtype=torch.float64)
     predicted = torch.empty(len(questions), dtype=torch.int64)
-    for indices in _batches(questions, batch_size):
+    for indices in _batches([question.prompt for question in questions], batch_size):
         batch = [questions[index] for index in indices]
         with scaled(network, batch, factor):
             logits = answer_logits(network, [question.prompt for question in batch])
@@ -123,10 +123,10 @@ def mean_activations(network: Network, questions: Sequence[NeuronQuestion], batc
         UsageError: if the model lacks one of the neurons.
     """
     means = torch.empty(len(questions), dtype=torch.float64)
-    for indices in _batches(questions, batch_size):
+    for indices in _batches([question.prompt for question in questions], batch_size):
         batch = [questions[index] for index in indices]
         sums = torch.zeros(len(batch), device=network.device)
-        with _hooked(network, batch, partial(_add, sums)):
+        with _hooked(network, _by_layer(network, batch), len(batch), partial(_add, sums)):
             answer_logits(network, [question.prompt for question in batch])
         means[indices] = sums.double().cpu() / torch.tensor([len(set(question.neurons)) for question in batch])
     return means.tolist()
@@ -152,12 +152,12 @@ def answer_activations(
     """
     found = torch.empty(len(prompts), len(neurons), dtype=torch.float64)
     in_order = sorted(range(len(neurons)), key=lambda place: neurons[place])
-    questions = [NeuronQuestion(prompt, tuple(neurons[place] for place in in_order)) for prompt in prompts]
-    for indices in _batches(questions, batch_size):
-        batch = [questions[index] for index in indices]
+    for indices in _batches(prompts, batch_size):
+        batch = [prompts[index] for index in indices]
+        chosen = _in_every_row(network, batch, [neurons[place] for place in in_order])
         layers: list[torch.Tensor] = []
-        with _hooked(network, batch, partial(_keep, layers, len(batch))):
-            answer_logits(network, [question.prompt for question in batch])
+        with _hooked(network, chosen, len(batch), partial(_keep, layers, len(batch))):
+            answer_logits(network, batch)
         values = torch.cat(layers, dim=1) if layers else found.new_empty(len(batch), 0)
         found[torch.tensor(indices).unsqueeze(1), torch.tensor(in_order)] = values
     return found
@@ -190,21 +190,20 @@ def _keep(layers: list[torch.Tensor], rows: int, neurons: torch.Tensor, chosen: 
     layers.append(neurons[chosen].reshape(rows, -1).double().cpu())
 
 
-def _batches(questions: Sequence[NeuronQuestion], size: int) -> Iterator[list[int]]:
-    """The questions' indices in batches of like length, so that little is padded."""
-    lengths = [len(question.prompt.ids) + len(question.prompt.source) for question in questions]
-    order = sorted(range(len(questions)), key=lengths.__getitem__)
+def _batches(prompts: Sequence[EncodedPrompt], size: int) -> Iterator[list[int]]:
+    """The prompts' indices in batches of like length, so that little is padded."""
+    lengths = [len(prompt.ids) + len(prompt.source) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lengths.__getitem__)
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 @contextmanager
-def _hooked(network: Network, questions: Sequence[NeuronQuestion], action: NeuronAction) -> Iterator[None]:
-    """Calls an action at each layer that has neurons of the questions, for one forward pass."""
-    chosen = _by_layer(network, questions)
+def _hooked(network: Network, chosen: Mapping[int, ChosenEntries], rows: int, action: NeuronAction) -> Iterator[None]:
+    """Calls an action at each layer that has chosen neurons, for one forward pass of so many rows."""
     with ExitStack() as stack:
         turns = [
-            stack.enter_context(_hook(network.layers[layers[0]].block, layers, chosen, len(questions), action))
+            stack.enter_context(_hook(network.layers[layers[0]].block, layers, chosen, rows, action))
             for layers in _sharing(network)
             if any(layer in chosen for layer in layers)
         ]
@@ -281,12 +280,37 @@ def _by_layer(network: Network, questions: Sequence[NeuronQuestion]) -> dict[int
     for row, question in enumerate(questions):
         for neuron in dict.fromkeys(question.neurons):
             places.setdefault(neuron.layer, []).append((row, question.prompt.position, neuron.index))
-    highest = max((neuron for question in questions for neuron in question.neurons), default=None)
-    largest = max((index for *_, index in chain(*places.values())), default=0)
-    if highest is not None and (highest.layer >= len(network.layers) or largest >= network.neurons):
-        raise UsageError(
-            f"the model has {len(network.layers)} layers of {network.neurons} neurons, counted from 0; the neurons "
-            f"asked for go up to layer {highest.layer} and index {largest}"
-        )
+    _require_there(network, chain.from_iterable(question.neurons for question in questions))
     columns = {layer: torch.tensor(found, device=network.device).unbind(1) for layer, found in places.items()}
     return {layer: (rows, positions, indices) for layer, (rows, positions, indices) in columns.items()}
+
+
+def _in_every_row(
+    network: Network, prompts: Sequence[EncodedPrompt], neurons: Sequence[Neuron]
+) -> dict[int, ChosenEntries]:
+    """The same neurons at each prompt's answer position, by layer: thousands of them, without a loop over the rows."""
+    _require_there(network, neurons)
+    rows = torch.arange(len(prompts), device=network.device)
+    positions = torch.tensor([prompt.position for prompt in prompts], device=network.device)
+    places: dict[int, list[int]] = {}
+    for neuron in neurons:
+        places.setdefault(neuron.layer, []).append(neuron.index)
+    return {
+        layer: (
+            rows.repeat_interleave(len(found)),
+            positions.repeat_interleave(len(found)),
+            torch.tensor(found, device=network.device).repeat(len(prompts)),
+        )
+        for layer, found in places.items()
+    }
+
+
+def _require_there(network: Network, neurons: Iterable[Neuron]) -> None:
+    highest, largest = -1, -1
+    for neuron in neurons:
+        highest, largest = max(highest, neuron.layer), max(largest, neuron.index)
+    if highest >= len(network.layers) or largest >= network.neurons:
+        raise UsageError(
+            f"the model has {len(network.layers)} layers of {network.neurons} neurons, counted from 0; the neurons "
+            f"asked for go up to layer {highest} and index {largest}"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -33,8 +34,9 @@ KEPT_DRAWS = 200_000
 class KeptActivations:
     """Activations at the answer position of neurons that will be asked about one after the other, on the same prompts.
 
-    A forward pass takes as long for one neuron as for thousands; so what a prompt does to all of them is read once, and
-    kept as long as there is room. So is which prompt of a fact is asked: it is for a store to which none are added.
+    A forward pass takes about as long for one neuron as for thousands; so what a prompt does to all of them is read
+    once, and kept as long as there is room. So are the order of the store's facts and which prompt of each is asked.
+    What was read of another model in memory, or of a store that had other facts and prompts, is forgotten.
 
     Args:
         neurons: different neurons of one model.
@@ -47,6 +49,25 @@ class KeptActivations:
         self._most = room // (4 * max(1, len(self._neurons)))
         self._kept: OrderedDict[EncodedPrompt, array[float]] = OrderedDict()
         self._drawn: dict[tuple[int, int], tuple[EncodedPrompt, Prompt] | None] = {}
+        self._orders: dict[int, list[int]] = {}
+        self._of: tuple[Network, tuple[int, ...]] | None = None
+
+    def hold(self, connection: Connection, network: Network) -> None:
+        """Forgets what was read of another model in memory, or before the store got other facts or prompts."""
+        state = store_facts.state(connection)
+        if self._of is None or self._of[0] is not network or self._of[1] != state:
+            self._kept.clear()
+            self._drawn.clear()
+            self._orders.clear()
+            self._of = network, state
+
+    def order(self, connection: Connection, seed: int) -> list[int]:
+        """The numbers of all facts, shuffled: the same order for each neuron, so that what is kept is asked again."""
+        if seed not in self._orders:
+            numbers = store_facts.numbers(connection)
+            chance_of(seed, "activating prompts").shuffle(numbers)
+            self._orders = {seed: numbers}
+        return self._orders[seed]
 
     def draw(
         self, connection: Connection, encoder: Encoder, facts: Sequence[int], seed: int
@@ -114,17 +135,14 @@ def activating_prompts(
     seed: int,
     kept: KeptActivations | None,
 ) -> tuple[list[ActivatingPrompt], list[ActivatingPrompt]]:
-    """See `ModelCommands.activating_prompts`; `network` computes what `encoder` encodes.
-
-    Facts and their prompts come in an order that is the same for each neuron, so that what is kept is asked for again.
-    """
+    """See `ModelCommands.activating_prompts`; `network` computes what `encoder` encodes."""
     held, kept = set(holders), kept or KeptActivations([])
     with store.reading() as connection:
-        order = store_facts.numbers(connection)
-        chance_of(seed, "activating prompts").shuffle(order)
+        kept.hold(connection, network)
+        order = kept.order(connection, seed)
         holding = [number for number in order if number in held][: sample // OWN_SHARE]
         own = kept.draw(connection, encoder, holding, seed)
-        others = [number for number in order if number not in held][: sample - len(own)]
+        others = list(islice((number for number in order if number not in held), sample - len(own)))
         asked = own | kept.draw(connection, encoder, others, seed)
         if not asked:
             return [], []

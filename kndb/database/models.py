@@ -377,7 +377,7 @@ class ModelCommands:
             seed: of the draw.
             device: where to compute.
             on: the model in memory, as for `ask`.
-            kept: what was read for other neurons of the same model in memory, made by `keep_activations`.
+            kept: what was read for other neurons, made by `keep_activations`: of use where `on` is the same, too.
 
         Returns:
             The prompts with the highest activations, the highest first, and those with the lowest, the lowest first.
@@ -409,6 +409,7 @@ class ModelCommands:
         """Room for what `activating_prompts` reads, for those that ask about several neurons of a model in memory.
 
         A forward pass tells as much of thousands of neurons as of one, so each prompt is asked once for all of them.
+        What was read of another model in memory, or before facts or prompts were added, is read again.
 
         Args:
             neurons: those that will be asked about; others may be, too, and gain nothing.

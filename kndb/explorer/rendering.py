@@ -37,7 +37,7 @@ SHOWN: Mapping[str, Callable[[Any], str]] = {
     "code": lambda value: _cut(str(value)),
     "count": lambda value: f"{value:,}",
     "number": lambda value: _digits(value),
-    "mixed": lambda value: f"{value:.4g}",
+    "mixed": lambda value: f"{value:,}" if isinstance(value, int) else f"{value:.4g}",
     "share": lambda value: f"{100 * value:.1f} %",
     "probability": lambda value: f"{value:.3f}" if value >= 0.0005 or value == 0 else f"{value:.0e}",
     "error": lambda value: f"{value:.2e}",
@@ -64,7 +64,7 @@ def shown_value(value: Any, kind: str) -> str:
 
 
 def _digits(value: float, sign: str = "") -> str:
-    """A number by four digits, none left out, so that points stand below each other; a count as it is."""
+    """A number by four digits, zeros at its end included; a count as it is."""
     return f"{value:{sign},}" if isinstance(value, int) else f"{value:{sign}#.4g}".removesuffix(".")
 
 

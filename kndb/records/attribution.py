@@ -53,6 +53,17 @@ class Run(Record):
     above_tolerance: int | None = None
 
     @property
+    def not_refined(self) -> str:
+        """What to say where it has no refinement: how to make one, with the marks of `kndb.advice`."""
+        said = "No refinement of it is made yet"
+        if not self.prompts:
+            return f"{said}, and it has no prompts with scores to make one of."
+        if self.status == "complete":
+            return f"{said}; make one with: {call('attribution.refine', run=self.id)}"
+        how = call("attribution.refine", run=self.id, allow_incomplete=True)
+        return f"{said}, and it is not complete; refine what there is with: {how}"
+
+    @property
     def error_limit(self) -> float:
         """The completeness error above which its prompts are counted: its tolerance; else `ERROR_LIMIT`."""
         return error_limit(self.settings)

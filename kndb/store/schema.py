@@ -25,6 +25,8 @@ REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "00
 """Every revision, oldest first: what alembic finds in `migrations/`, without importing alembic."""
 
 _REVISION = "SELECT version_num FROM alembic_version"
+_NO_TABLE = "42P01"
+"""PostgreSQL's name of the error that there is no such table."""
 _OWN_TABLES = frozenset(("relation", "fact", "prompt", "model"))
 _alembic = threading.Lock()  # alembic keeps the running migration in module globals
 
@@ -90,7 +92,7 @@ def require_same_revision(connection: Connection) -> None:
     try:
         revision = connection.exec_driver_sql(_REVISION).scalar()
     except DBAPIError as error:
-        if "alembic_version" not in str(error.orig):  # Not that there is no such table.
+        if getattr(error.orig, "sqlstate", None) != _NO_TABLE and "no such table" not in str(error.orig):
             raise
         revision = None
     if revision != head_revision():

@@ -65,7 +65,7 @@ def test_run(use_ready, kndb, kndb_json, place):
     with closing(sqlite3.connect(place / "kndb.db")) as connection:
         sql = "SELECT prompt_id, completeness_error, correct FROM prompt_result WHERE run_id = 1 AND skipped IS NULL"
         rows = connection.execute(sql).fetchall()
-    assert one["correct"] == pytest.approx(sum(row[2] for row in rows) / len(rows))
+    assert one["known_answers"] == pytest.approx(sum(row[2] for row in rows) / len(rows))
     assert one["completeness_error_max"] == max(row[1] for row in rows)
     worst = sorted(((row[1], row[0]) for row in rows), key=lambda pair: (-pair[0], pair[1]))
     assert [(row["error"], row["prompt"]) for row in found["worst"]] == worst[:20]
@@ -85,12 +85,26 @@ def test_run_that_is_not_exact_not_complete_and_not_refined(use_ready, kndb, pla
     with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
         connection.execute("UPDATE prompt_result SET completeness_error = 0.5, worst_layer = 1 WHERE prompt_id = 3")
         connection.execute("UPDATE run SET status = 'running'")
-        connection.execute("DELETE FROM refinement")
+        for table in ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement"):
+            connection.execute(f"DELETE FROM {table}")
     said = kndb("query", "run", 1).err
     assert "Warning: 1 of " in said
     assert "stay above the tolerance of 0.001, at worst 0.5" in said
     assert "It is not complete: the command that began it resumes it." in said
-    assert "make one with: kndb refine --run 1" in said
+    advised = "kndb refine --run 1 --allow-incomplete"
+    assert f"it is not complete; refine what there is with: {advised}\n" in said
+    kndb(*shlex.split(advised)[1:])
+    assert "No refinement" not in kndb("query", "run", 1).err
+    with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
+        connection.execute("UPDATE run SET status = 'complete'")
+        for table in ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement"):
+            connection.execute(f"DELETE FROM {table}")
+    said = kndb("query", "run", 1).err
+    assert "make one with: kndb refine --run 1\n" in said
+    with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
+        connection.execute("DELETE FROM score")
+        connection.execute("DELETE FROM prompt_result")
+    assert "it has no prompts with scores to make one of." in kndb("query", "run", 1).err
 
 
 def test_refinement(use_ready, kndb, kndb_json):
@@ -109,6 +123,9 @@ def test_refinement(use_ready, kndb, kndb_json):
             pytest.approx(counts[row["relation"]]["mean"]),
         )
     assert "Refinement 1 of run 1" in kndb("query", "refinement", 1).err
+    for what in ("run", "refinement"):
+        refused = kndb("query", what, 1, "--format", "csv", code=USAGE).err
+        assert refused.startswith("Error: --format csv prints one part; name it with --part: ")
     assert kndb("query", "refinement", 9, code=NOT_FOUND).err.startswith("Error: no refinement 9;")
 
 

@@ -1,5 +1,6 @@
 """`query neuron` against a count in plain Python, and the effects of value slots on tokens against the model's head."""
 
+import json
 import random
 import statistics
 
@@ -228,6 +229,27 @@ def test_activations_are_read_once_for_all_neurons_that_are_asked_about(attribut
                 least = min(least, len(read))
     # The last one is none of those that were named, so it read all of its prompts; of one before, all had been read.
     assert (len(read), least) == (12, 0)
+
+
+def test_what_was_read_of_another_version_or_store_is_not_kept(attributed, tmp_path):
+    database, neuron = attributed("gpt2"), Neuron(1, 5)
+    kept = database.models.keep_activations([neuron])
+
+    def read(**options):
+        found, _ = database.models.activating_prompts("tiny", neuron, top=10**6, sample=10**6, **options)
+        return {(one.fact, one.text): one.activation for one in found}
+
+    first = read(kept=kept)
+    refinement = database.attribution.refine().id
+    database.edits.apply(database.edits.plan_erase("tiny", "P36", refinement=refinement).id)
+    assert read(kept=kept) == pytest.approx(read(), abs=1e-6)
+    assert read() != pytest.approx(first, abs=1e-6)
+    facts = tmp_path / "more.jsonl"
+    facts.write_text(json.dumps({"relation": "P36", "subject": "Italy", "object": "Lima"}), "utf-8")
+    database.facts.ingest([facts])
+    again = read(kept=kept)
+    assert len(again) == len(first) + 1
+    assert again == pytest.approx(read(), abs=1e-6)
 
 
 def test_an_erased_slot_has_no_effect(attributed):

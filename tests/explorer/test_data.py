@@ -151,7 +151,7 @@ def figures(page, told):
             one, names = told["run"][0], ("fact", "text", "answer", "error", "layer")
             found = (values["Prompts with scores"], values["Answers known"], rows(tables["worst"], *names))
             found += (rows(tables["refinements"], "id", "facts", "neurons"),)
-            wanted = (one["prompts"], one["correct"], rows(told["worst"], *names))
+            wanted = (one["prompts"], one["known_answers"], rows(told["worst"], *names))
             return found, (*wanted, rows(told["refinements"], "id", "facts", "neurons_per_fact"))
         case ["query", "refinement"]:
             one, names = told["refinement"][0], ("relation", "label", "facts", "mean_size", "share", "passes")

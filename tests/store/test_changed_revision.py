@@ -54,6 +54,6 @@ def test_a_server_says_so_on_each_page(db_places):
         explorer = Explorer(database, Rules())
         assert ask(explorer, "/facts").status == 200
         changed_to(place, "9999")
-        for address in ("/", "/facts", "/edits"):
+        for address in ("/", "/facts", "/edits", "/sql?query=SELECT%201"):
             page = ask(explorer, address)
             assert (page.status, "has schema revision 9999 now" in page.text) == (503, True), address

@@ -564,7 +564,10 @@ class QueryCommands:
 
         Raises:
             UsageError: if the statement would do more than read, SQLite can't run it, or it goes beyond a limit.
+            SchemaVersionError: if another kndb has upgraded the database since it was opened.
         """
+        with self._store.reading():
+            pass  # The statement has a connection of its own, for a database of any revision.
         return read_sql(self._store.backend, query, SqlLimits(time_limit, most_rows, most_bytes))
 
 

@@ -120,8 +120,7 @@ def run(visit: Visit) -> Page:
     if refinements:
         blocks.append(refinement_table(visit, refinements, one.model))
     else:
-        how = call("attribution.refine", run=number)
-        blocks.append(Text(f"No refinement of it is made yet; make one with: {how}", "empty", "Refinements"))
+        blocks.append(Text(one.not_refined, "empty", "Refinements"))
     numbers = [row.id for row in counted_runs(visit)]
     before, after = beside(numbers, number)
     return Page(

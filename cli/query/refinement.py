@@ -10,7 +10,7 @@ from .. import completion
 from ..answering import note_refinement
 from ..options import DatabaseOption, FormatOption, PartOption, open_existing
 from ..output import OutputFormat, as_row, print_parts, require_part
-from .refinements import refinement_row
+from .refinements import refinement_rows
 
 _REFINEMENT = ["id", "model", "method", "run_id", "version", "complete", "negative", "imported", "default", "facts"]
 _REFINEMENT += ["neurons_per_fact", "settings", "created_at"]
@@ -40,10 +40,8 @@ def refinement(
     with open_existing(db) as database:
         chosen = database.query.choose(number)
         one = chosen.refinement
-        about = refinement_row(database, one)
+        rows = refinement_rows(database, [one])
         labels = database.facts.labels()
     note_refinement(chosen)
     relations = [{**as_row(row), "label": labels.get(row.relation)} for row in one.relations]
-    print_parts(
-        {"refinement": ([about], _REFINEMENT), "relations": (relations, _RELATIONS)}, output, part, short=_SHORT
-    )
+    print_parts({"refinement": (rows, _REFINEMENT), "relations": (relations, _RELATIONS)}, output, part, short=_SHORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kndb.advice import Placeholder
@@ -36,7 +37,7 @@ def refinements(
     Example: kndb query refinements
     """
     with open_existing(db) as database:
-        rows = _rows(database, model)
+        rows = refinement_rows(database, database.query.refinements(model))
     if not rows:
         note(f"There is no refinement yet; make one with: {attribute_and_refine(model or Placeholder('NAME'))}")
     if output is not OutputFormat.TABLE or manner.wide or manner.sort is not None:
@@ -47,26 +48,21 @@ def refinements(
         print_rows([_short(row) for row in rows if row["model"] == name], _SHORT, output)
 
 
-def _rows(database: Database, model: str | None) -> list[dict[str, Any]]:
+def refinement_rows(database: Database, refinements: Iterable[Refinement]) -> list[dict[str, Any]]:
+    """What there is to list of some refinements."""
     defaults = set(database.query.default_refinements().values())
-    return [_row(database, one, one.id in defaults) for one in database.query.refinements(model)]
-
-
-def refinement_row(database: Database, one: Refinement) -> dict[str, Any]:
-    """What there is to list of a refinement."""
-    return _row(database, one, one.id in database.query.default_refinements().values())
-
-
-def _row(database: Database, one: Refinement, default: bool) -> dict[str, Any]:
-    return {
-        **as_row(one),
-        "negative": one.negative,
-        "imported": one.imported,
-        "default": default,
-        "relations": len(one.relations),
-        "facts": one.facts,
-        "neurons_per_fact": database.query.neuron_counts(one.id)[1],
-    }
+    return [
+        {
+            **as_row(one),
+            "negative": one.negative,
+            "imported": one.imported,
+            "default": one.id in defaults,
+            "relations": len(one.relations),
+            "facts": one.facts,
+            "neurons_per_fact": database.query.neuron_counts(one.id)[1],
+        }
+        for one in refinements
+    ]
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

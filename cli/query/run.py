@@ -11,7 +11,7 @@ from kndb.records.skip_reasons import SKIP_REASONS
 from .. import completion
 from ..options import DatabaseOption, FormatOption, PartOption, open_existing
 from ..output import OutputFormat, as_row, note, print_parts, require_part
-from .refinements import refinement_row
+from .refinements import refinement_rows
 
 if TYPE_CHECKING:
     from kndb.records.run_findings import RunFindings
@@ -53,7 +53,7 @@ def run(
     with open_existing(db) as database:
         found = database.query.run(number, worst=worst)
         every = database.query.refinements(found.run.model)
-        refinements = [refinement_row(database, one) for one in every if one.run_id == number]
+        refinements = refinement_rows(database, [one for one in every if one.run_id == number])
     note(f"Run {number} ({found.run.method}, {found.run.model} {found.run.version}).")
     if found.errors.prompts:
         warned = "Warning: " if found.errors.above and found.errors.asked else ""

@@ -152,9 +152,13 @@ def answer_activations(
     """
     found = torch.empty(len(prompts), len(neurons), dtype=torch.float64)
     in_order = sorted(range(len(neurons)), key=lambda place: neurons[place])
+    _require_there(network, neurons)
+    places: dict[int, list[int]] = {}
+    for place in in_order:
+        places.setdefault(neurons[place].layer, []).append(neurons[place].index)
     for indices in _batches(prompts, batch_size):
         batch = [prompts[index] for index in indices]
-        chosen = _in_every_row(network, batch, [neurons[place] for place in in_order])
+        chosen = _in_every_row(network, batch, places)
         layers: list[torch.Tensor] = []
         with _hooked(network, chosen, len(batch), partial(_keep, layers, len(batch))):
             answer_logits(network, batch)
@@ -286,15 +290,11 @@ def _by_layer(network: Network, questions: Sequence[NeuronQuestion]) -> dict[int
 
 
 def _in_every_row(
-    network: Network, prompts: Sequence[EncodedPrompt], neurons: Sequence[Neuron]
+    network: Network, prompts: Sequence[EncodedPrompt], places: Mapping[int, Sequence[int]]
 ) -> dict[int, ChosenEntries]:
-    """The same neurons at each prompt's answer position, by layer: thousands of them, without a loop over the rows."""
-    _require_there(network, neurons)
+    """The same neurons, as numbers by layer, at each prompt's answer position: thousands, without a loop over rows."""
     rows = torch.arange(len(prompts), device=network.device)
     positions = torch.tensor([prompt.position for prompt in prompts], device=network.device)
-    places: dict[int, list[int]] = {}
-    for neuron in neurons:
-        places.setdefault(neuron.layer, []).append(neuron.index)
     return {
         layer: (
             rows.repeat_interleave(len(found)),

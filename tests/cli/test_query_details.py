@@ -81,12 +81,16 @@ def test_run(use_ready, kndb, kndb_json, place):
 
 
 def test_run_that_is_not_exact_not_complete_and_not_refined(use_ready, kndb, place):
+    def change(*statements):
+        with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    tables = ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement")
+    unrefined = [f"DELETE FROM {table}" for table in tables]
     use_ready()
-    with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
-        connection.execute("UPDATE prompt_result SET completeness_error = 0.5, worst_layer = 1 WHERE prompt_id = 3")
-        connection.execute("UPDATE run SET status = 'running'")
-        for table in ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement"):
-            connection.execute(f"DELETE FROM {table}")
+    change("UPDATE prompt_result SET completeness_error = 0.5, worst_layer = 1 WHERE prompt_id = 3")
+    change("UPDATE run SET status = 'running'", *unrefined)
     said = kndb("query", "run", 1).err
     assert "Warning: 1 of " in said
     assert "stay above the tolerance of 0.001, at worst 0.5" in said
@@ -95,15 +99,10 @@ def test_run_that_is_not_exact_not_complete_and_not_refined(use_ready, kndb, pla
     assert f"it is not complete; refine what there is with: {advised}\n" in said
     kndb(*shlex.split(advised)[1:])
     assert "No refinement" not in kndb("query", "run", 1).err
-    with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
-        connection.execute("UPDATE run SET status = 'complete'")
-        for table in ("knowledge_neuron", "relation_neuron", "refinement_relation", "refinement"):
-            connection.execute(f"DELETE FROM {table}")
+    change("UPDATE run SET status = 'complete'", *unrefined)
     said = kndb("query", "run", 1).err
     assert "make one with: kndb refine --run 1\n" in said
-    with closing(sqlite3.connect(place / "kndb.db")) as connection, connection:
-        connection.execute("DELETE FROM score")
-        connection.execute("DELETE FROM prompt_result")
+    change("DELETE FROM score", "DELETE FROM prompt_result")
     assert "it has no prompts with scores to make one of." in kndb("query", "run", 1).err
 
 
